@@ -1,0 +1,54 @@
+"""Class names, indices and colours of the data sets: the one place where they stand.
+
+Colours are from the Okabe-Ito palette, which stays distinct under the common forms of colour blindness; an organ keeps its
+colour in every table, overlay and figure.
+"""
+
+from dataclasses import asdict, dataclass
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class of a label map.
+
+    Args:
+        index: value of the class in the label map, 0 is the background.
+        name: lower-case name with underscores, used in CSV files and TensorBoard tags.
+        colour: ``#rrggbb``.
+    """
+
+    index: int
+    name: str
+    colour: str
+
+    @property
+    def title(self) -> str:
+        """The name as people read it."""
+        return self.name.replace("_", " ")
+
+    def to_json(self) -> dict[str, int | str]:
+        """The entry that ``dataset.json`` holds for this class."""
+        return asdict(self)
+
+
+BACKGROUND = Label(0, "background", "#000000")
+
+# Right and left are the patient's: the right lung stands on the left of a frontal chest X-ray.
+JSRT = (
+    BACKGROUND,
+    Label(1, "right_lung", "#0072B2"),
+    Label(2, "left_lung", "#56B4E9"),
+    Label(3, "heart", "#D55E00"),
+)
+CLAVICLES = (
+    Label(4, "right_clavicle", "#009E73"),
+    Label(5, "left_clavicle", "#F0E442"),
+)
+
+# The indices of the challenge's own label maps (Bernard et al., IEEE TMI 37(11), 2018).
+ACDC = (
+    BACKGROUND,
+    Label(1, "rv_cavity", "#0072B2"),
+    Label(2, "myocardium", "#E69F00"),
+    Label(3, "lv_cavity", "#D55E00"),
+)
