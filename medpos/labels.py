@@ -1,7 +1,7 @@
 """Class names, indices and colours of the data sets: the one place where they stand.
 
-Colours are from the Okabe-Ito palette, which stays distinct under the common forms of colour blindness; an organ keeps its
-colour in every table, overlay and figure.
+Colours are from the Okabe-Ito palette, which stays distinct under the common forms of colour blindness; an organ keeps
+its colour in every table, overlay and figure.
 """
 
 from dataclasses import asdict, dataclass

@@ -1,0 +1,144 @@
+"""What a bundle says to itself when it starts: are the override keys known, can the network take the images, what was
+resolved.
+
+MONAI accepts any override key in silence and shows an error as a long traceback without the key that caused it; both
+are mended here, for every bundle at once.
+"""
+
+import difflib
+import inspect
+import logging
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import torch
+from monai.bundle import ConfigParser
+
+from medpos.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+# Keys that MONAI itself adds to a configuration (metadata; MLflow tracking).
+_FROM_MONAI = frozenset(
+    {"_meta_", "tracking_uri", "experiment_name", "save_execute_config", "output_dir", "is_not_rank0"}
+)
+
+
+def start() -> None:
+    """Refuse unknown override keys before anything is read; from here on bad input is shown without a traceback.
+
+    Raises:
+        InputError: an override key is unknown.
+    """
+    show_errors_plainly()
+    check_keys(_parser().get())
+
+
+def _parser() -> ConfigParser:
+    """The parser that is evaluating the expression which called us.
+
+    MONAI gives an expression no way to reach its own configuration, so it is looked up in the calling frames; every
+    consumer (``monai.bundle run``, MONAI Label, a plain ``ConfigParser``) evaluates through
+    ``ConfigParser.get_parsed_content``.
+    """
+    for info in inspect.stack(0):
+        found = info.frame.f_locals.get("self")
+        if isinstance(found, ConfigParser):
+            return found
+    raise RuntimeError("not called from a bundle's configuration")
+
+
+def check_keys(config: dict[str, Any]) -> None:
+    """Refuse a top-level key that the bundle doesn't have, which is how a mistyped override shows.
+
+    Args:
+        config: raw configuration with the overrides in it; its ``known_keys`` lists the keys that it came with.
+
+    Raises:
+        InputError: names the unknown key and the nearest known one.
+    """
+    known = set(config["known_keys"])
+    for key in config:
+        if key in known or key in _FROM_MONAI or _is_referred_to(key, config):
+            continue
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+        hint = f"; did you mean --{near[0]}?" if near else "."
+        flat = ", ".join(k for k in config["known_keys"] if k[0] != "_" and not isinstance(config[k], dict | list))
+        name = config["bundle_name"]
+        raise InputError(f"override --{key}: bundle {name} has no such key{hint} Keys to override: {flat}")
+
+
+def _is_referred_to(key: str, config: dict[str, Any]) -> bool:
+    """An overlay may bring keys of its own, as long as something in the configuration uses them."""
+    wanted = f"@{key}"
+    stack: list[Any] = [config]
+    while stack:
+        node = stack.pop()
+        if isinstance(node, str) and wanted in node:
+            return True
+        if isinstance(node, dict | list):
+            stack.extend(node.values() if isinstance(node, dict) else node)
+    return False
+
+
+def try_image_size(network: torch.nn.Module, image_size: int) -> None:
+    """Pass one empty image through the network, before anything is trained.
+
+    Args:
+        network: its first weight is a convolution's.
+        image_size: pixels a side.
+
+    Raises:
+        InputError: the network can't take this size; its own message says which sizes it can.
+    """
+    if not isinstance(image_size, int) or image_size < 1:
+        raise InputError(f"image_size is {image_size!r}, needed a whole number of pixels above 0, such as 256")
+    was_training = network.training
+    # The first weight is a convolution's: [out, in, ...].
+    weight = next(network.parameters())
+    image = torch.zeros(1, weight.shape[1], image_size, image_size, device=weight.device)
+    try:
+        with torch.no_grad():
+            network.eval()(image)
+    except InputError as error:
+        raise InputError(f"image_size {image_size}: {error}") from error
+    finally:
+        network.train(was_training)
+
+
+def resolved() -> dict[str, Any]:
+    """The running configuration with overrides applied and every plain value worked out, ready for JSON.
+
+    What can't be a JSON value (a network, a transform) stays as it is written, so the file can be run again.
+    """
+    parser = _parser()
+    config = {key: value for key, value in parser.get().items() if key != "_meta_"}
+    for key, value in config.items():
+        if isinstance(value, str) and value[:1] in "$@" and key not in ("initialize", "finalize"):
+            plain = parser.get_parsed_content(key)
+            config[key] = plain if isinstance(plain, bool | int | float | str | None) else _as_text(plain, value)
+    return config
+
+
+def _as_text(value: Any, written: str) -> Any:
+    return str(value) if isinstance(value, Path) else written
+
+
+def show_errors_plainly() -> None:
+    """Let an :class:`InputError` that ends the program print its message instead of a traceback."""
+    if sys.excepthook is not _plain_hook:
+        sys.excepthook = _plain_hook
+
+
+def _plain_hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, InputError):
+        cause = cause.__cause__ or cause.__context__
+    if cause is None:
+        logger.error("stopped by an error that medpos did not foresee", exc_info=(kind, error, trace))
+        sys.__excepthook__(kind, error, trace)
+        return
+    logger.debug("traceback", exc_info=(kind, error, trace))
+    sys.stderr.write(f"error: {cause}\n")

@@ -1,0 +1,228 @@
+"""Prepared data sets: reading ``dataset.json`` with its errors, and a dataset that decodes every image once.
+
+A prepared folder holds ``dataset.json`` beside ``images/`` and ``labels/`` (written by ``data_prep``). Nothing in it is
+evaluated, and no path in it may leave the folder.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from medpos.conditions import CLEAN, Condition
+from medpos.errors import InputError
+from medpos.labels import Label
+
+logger = logging.getLogger(__name__)
+
+SCHEMA_VERSION = 1
+SPLITS = ("training", "validation", "test")
+_KEYS = ("schema_version", "name", "phantom", "labels", "intensity", *SPLITS)
+_CASE_KEYS = ("case", "subject", "image", "label", "shape", "spacing_mm")
+_MEND = "prepare the data again with 'python -m data_prep', or look with 'python -m data_prep verify'"
+
+
+class DataFolder:
+    """A prepared data set, checked on construction.
+
+    Args:
+        folder: the folder that holds ``dataset.json``.
+
+    Attributes:
+        folder: as given.
+        name: short name of the data set, such as ``jsrt``.
+        phantom: True where the images are computed, not real.
+        labels: classes in the order of their indices, background first.
+
+    Raises:
+        InputError: ``dataset.json`` is missing, malformed, lacks a key, or names a file outside the folder.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        self.path = self.folder / "dataset.json"
+        content = _read_json(self.path)
+        _require(content, _KEYS, str(self.path))
+        if content["schema_version"] != SCHEMA_VERSION:
+            raise InputError(
+                f"{self.path}: schema_version is {content['schema_version']}, needed {SCHEMA_VERSION}; {_MEND}"
+            )
+        self.name: str = content["name"]
+        self.phantom: bool = bool(content["phantom"])
+        self.labels = _read_labels(content["labels"], self.path)
+        _require(content["intensity"], ("range", "mean", "std"), f"{self.path}: intensity")
+        self._intensity: dict[str, Any] = content["intensity"]
+        self._cases = {split: [self._check_case(c, split) for c in content[split]] for split in SPLITS}
+
+    def _check_case(self, case: Any, split: str) -> dict[str, Any]:
+        where = f"{self.path}: {split}"
+        _require(case, _CASE_KEYS, where)
+        for key in ("image", "label"):
+            target = (self.folder / str(case[key])).resolve()
+            if not target.is_relative_to(self.folder.resolve()):
+                raise InputError(
+                    f"{where}: case {case['case']}: {key} {case[key]!r} lies outside the data folder; {_MEND}"
+                )
+            if not target.is_file():
+                raise InputError(f"{where}: case {case['case']}: {key} file {case[key]!r} is not there; {_MEND}")
+        return {**case, "split": split}
+
+    @property
+    def intensity(self) -> dict[str, float]:
+        """Grey values of the training set: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1]."""
+        low, high = (float(v) for v in self._intensity["range"])
+        if not high > low:
+            raise InputError(f"{self.path}: intensity range is [{low:g}, {high:g}], needed low < high; {_MEND}")
+        mean = (float(self._intensity["mean"]) - low) / (high - low)
+        return {"low": low, "high": high, "mean": mean, "std": float(self._intensity["std"]) / (high - low)}
+
+    def cases(self, split: str, subjects: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+        """The cases of one split, with absolute file names.
+
+        Args:
+            split: ``training``, ``validation`` or ``test``.
+            subjects: keep this many subjects, drawn with ``seed``; None keeps all.
+            seed: of the draw.
+
+        Raises:
+            InputError: the split is empty or has fewer subjects.
+        """
+        cases = self._cases[split]
+        names = sorted({c["subject"] for c in cases})
+        if not names:
+            raise InputError(f"{self.path}: the {split} split is empty, needed at least one subject; prepare more data")
+        if subjects is not None:
+            if not 1 <= subjects <= len(names):
+                raise InputError(
+                    f"train_cases is {subjects}, needed 1 to {len(names)} ({split} subjects of {self.path})"
+                )
+            names = list(np.random.default_rng(seed).permutation(names)[:subjects])
+        kept = set(names)
+        return [
+            {**c, "image": str(self.folder / c["image"]), "label": str(self.folder / c["label"])}
+            for c in cases
+            if c["subject"] in kept
+        ]
+
+
+class CachedDataset(Dataset[dict[str, Any]]):
+    """Decodes every case once, then serves it whole or by slice, under one condition or many.
+
+    Args:
+        data: cases as :meth:`DataFolder.cases` gives them.
+        decode: transform from file names to ``image`` [1, X, Y] or [1, X, Y, Z], float32 in [0, 1], and ``label`` of
+            the same shape; its result is kept in memory and shared by all conditions.
+        transform: applied to a copy of the cached item at every access.
+        slices: serve the slices of each volume, [1, X, Y], one item each.
+        conditions: the degradations and shifts under which every case is served; clean alone by default.
+
+    Raises:
+        InputError: a file can't be decoded; the message names it.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        decode: Callable[[dict[str, Any]], dict[str, Any]],
+        transform: Callable[[dict[str, Any]], dict[str, Any]],
+        slices: bool = False,
+        conditions: Sequence[Condition] = (CLEAN,),
+    ) -> None:
+        self.data = list(data)
+        self.decode = decode
+        self.transform = transform
+        self.slices = slices
+        self.conditions = tuple(conditions)
+        self._cache: list[dict[str, Any]] = []
+        self._index: list[tuple[int, int | None]] = []
+
+    def under(self, conditions: Sequence[Condition]) -> "CachedDataset":
+        """Serve every case under these conditions from now on; nothing is decoded again."""
+        self.conditions = tuple(conditions)
+        return self
+
+    def fill(self) -> None:
+        """Decode everything that is not in memory yet; a no-op afterwards."""
+        if self._cache:
+            return
+        with ThreadPoolExecutor(4) as pool:
+            self._cache = list(pool.map(self._decode, self.data))
+        depths = [c["image"].shape[3] if self.slices and c["image"].ndim == 4 else None for c in self._cache]
+        self._index = [(i, z) for i, d in enumerate(depths) for z in ([None] if d is None else range(d))]
+        size = sum(c[k].nbytes for c in self._cache for k in ("image", "label"))
+        logger.info("decoded %d cases into memory (%.0f MB)", len(self._cache), size / 1e6)
+
+    def _decode(self, case: dict[str, Any]) -> dict[str, Any]:
+        files = {"image": case["image"], "label": case["label"]}
+        try:
+            decoded = self.decode(dict(files))
+        except Exception as error:
+            cause = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__  # type: ignore[assignment]
+            raise InputError(
+                f"{files['image']} (label {files['label']}): can't be decoded ({cause}); {_MEND}"
+            ) from error
+        shape = decoded["image"].shape
+        if decoded["label"].shape != shape:
+            found = f"image {tuple(shape)}, label {tuple(decoded['label'].shape)}"
+            raise InputError(f"{files['image']}: image and label differ in shape ({found}); {_MEND}")
+        if not bool(torch.isfinite(decoded["image"]).all()):
+            raise InputError(f"{files['image']}: holds NaN or infinite grey values; {_MEND}")
+        # Resampling changes the size of a pixel: distances are measured on the network's grid, in mm.
+        dims = len(shape) - 1
+        spacing = [s * n / m for s, n, m in zip(case["spacing_mm"], case["shape"], shape[1:], strict=False)]
+        return {
+            "image": decoded["image"],
+            "label": decoded["label"],
+            **{k: case[k] for k in ("case", "subject", "split")},
+            "spacing_mm": torch.tensor(spacing[:dims], dtype=torch.float64),
+        }
+
+    def __len__(self) -> int:
+        self.fill()
+        return len(self._index) * len(self.conditions)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        self.fill()
+        which, place = divmod(int(index), len(self._index))
+        case, z = self._index[place]
+        item = {**self._cache[case], **self.conditions[which].to_item()}
+        if z is not None:
+            item["image"], item["label"] = item["image"][..., z], item["label"][..., z]
+        return self.transform(item)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"{path}: there is no such file; give a prepared folder as dataset_dir, or {_MEND}") from None
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: can't be read as JSON ({error}); {_MEND}") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: holds a {type(content).__name__}, needed an object; {_MEND}")
+    return content
+
+
+def _require(content: Any, keys: Sequence[str], where: str) -> None:
+    missing = [k for k in keys if not isinstance(content, dict) or k not in content]
+    if missing:
+        raise InputError(f"{where}: lacks {', '.join(missing)}; {_MEND}")
+
+
+def _read_labels(entries: Any, path: Path) -> tuple[Label, ...]:
+    try:
+        labels = tuple(Label(int(e["index"]), str(e["name"]), str(e["colour"])) for e in entries)
+    except (TypeError, KeyError, ValueError):
+        raise InputError(f"{path}: labels need index, name and colour each; {_MEND}") from None
+    if [label.index for label in labels] != list(range(len(labels))) or len(labels) < 2:
+        found = [label.index for label in labels]
+        raise InputError(f"{path}: label indices are {found}, needed 0, 1, 2 ... in order, background first; {_MEND}")
+    return labels

@@ -1,0 +1,20 @@
+"""What watches a training or an evaluation: per-case metrics, tables, pictures, TensorBoard, checkpoints, progress."""
+
+from medpos.handlers.checkpoint import Checkpoint, LoadModel, better
+from medpos.handlers.metrics import CaseMetrics
+from medpos.handlers.progress import EpochLog, Progress
+from medpos.handlers.results import ResultTable
+from medpos.handlers.tensorboard import Overlays, ScalarLog, TensorBoard
+
+__all__ = [
+    "CaseMetrics",
+    "Checkpoint",
+    "EpochLog",
+    "LoadModel",
+    "Overlays",
+    "Progress",
+    "ResultTable",
+    "ScalarLog",
+    "TensorBoard",
+    "better",
+]

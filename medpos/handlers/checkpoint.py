@@ -1,0 +1,175 @@
+"""Keeping the best model and the state to resume from, both as plain tensors."""
+
+import logging
+import math
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed
+from ignite.engine import Engine, Events
+
+from medpos.errors import InputError
+from medpos.files import write_atomically
+from medpos.runs import RunFolder, is_main_process
+
+logger = logging.getLogger(__name__)
+
+State = dict[str, Any]
+
+
+def better(current: float, best: float) -> bool:
+    """Is the new key metric better? A NaN never is, and never blocks a number that follows it.
+
+    For MONAI's ``metric_cmp_fn``; its default, ``current > best``, keeps a NaN of the first epoch for ever.
+    """
+    return not math.isnan(current) and (math.isnan(best) or current > best)
+
+
+class Checkpoint:
+    """After every epoch: ``model.pt`` if the validation was the best so far, then ``resume.pt``.
+
+    ``model.pt`` is a plain state dict of the network. In ``resume.pt`` stand network, optimiser, epoch and best metric;
+    with the data order drawn from (seed, epoch), that is the whole state, so a killed training resumes to the same
+    bits.
+
+    Args:
+        run: the run folder.
+        network: the bare network, not its DistributedDataParallel shell.
+        optimizer: its optimiser.
+        evaluator: the validating engine; its key metric chooses the best model.
+    """
+
+    def __init__(
+        self, run: RunFolder, network: torch.nn.Module, optimizer: torch.optim.Optimizer | None, evaluator: Engine
+    ) -> None:
+        self.run = run
+        self.network = network
+        self.optimizer = optimizer
+        self.evaluator = evaluator
+
+    def attach(self, engine: Engine) -> None:
+        """Restore before the first epoch of ``engine``, save after each; goes behind the validation handler."""
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        if self.run.resume:
+            self._restore(engine)
+
+    def _save(self, engine: Engine) -> None:
+        if is_main_process():
+            self._write(engine)
+        if torch.distributed.is_initialized():
+            torch.distributed.barrier()  # no process may read a model that is not written yet
+
+    def _write(self, engine: Engine) -> None:
+        # The best model first: killed between the two files, the epoch is run again and writes the same model.
+        if self.evaluator.state.best_metric_epoch in (engine.state.epoch, -1):
+            save(self.network.state_dict(), self.run.folder / "model.pt")
+        state = {
+            "network": self.network.state_dict(),
+            "optimizer": self.optimizer.state_dict() if self.optimizer else {},
+            "epoch": engine.state.epoch,
+            "best_metric": float(self.evaluator.state.best_metric),
+            "best_metric_epoch": int(self.evaluator.state.best_metric_epoch),
+        }
+        save(state, self.run.folder / "resume.pt")
+
+    def _restore(self, engine: Engine) -> None:
+        path = self.run.folder / "resume.pt"
+        if not path.exists():
+            logger.info("%s holds no finished epoch: beginning at the first", self.run.folder)
+            return
+        state = load(path)
+        try:
+            load_network(self.network, state["network"], path)
+            if self.optimizer:
+                self.optimizer.load_state_dict(state["optimizer"])
+            epoch = int(state["epoch"])
+            self.evaluator.state.best_metric = state["best_metric"]
+            self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path}: is not a state to resume from ({error}); begin a new run") from error
+        engine.state.epoch = epoch
+        engine.state.iteration = epoch * engine.state.epoch_length
+        logger.info("resumed after epoch %d of %d", epoch, engine.state.max_epochs)
+
+
+class LoadModel:
+    """Loads the run's ``model.pt`` when an evaluation starts.
+
+    Args:
+        run: the run folder.
+        network: gets the weights.
+    """
+
+    def __init__(self, run: RunFolder, network: torch.nn.Module) -> None:
+        self.run = run
+        self.network = network
+
+    def attach(self, engine: Engine) -> None:
+        """Load at the start of ``engine``."""
+        engine.add_event_handler(Events.STARTED, self._load)
+
+    def _load(self, engine: Engine) -> None:
+        load_network(self.network, load(self.run.model), self.run.model)
+
+
+def train(engine: Engine) -> None:
+    """Run a trainer, unless what it resumed from was its last epoch (ignite would begin anew)."""
+    if engine.state.epoch < engine.state.max_epochs:
+        engine.run()
+
+
+def save(state: State, path: Path) -> None:
+    """Write a state of plain tensors and numbers, whole or not at all."""
+    write_atomically(path, lambda partial: torch.save(state, partial))
+
+
+def load(path: Path) -> State:
+    """Read a state of plain tensors and numbers; no code in the file is run.
+
+    Raises:
+        InputError: the file is missing, truncated, or holds anything else.
+    """
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{path}: is not there; train first, or give another --checkpoint") from None
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{path}: holds Python objects besides tensors, which could run code and are never loaded; "
+            "give the model.pt of a run"
+        ) from error
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        raise InputError(f"{path}: is truncated or no checkpoint ({reason}); give the model.pt of a run") from error
+    if not isinstance(state, dict):
+        raise InputError(
+            f"{path}: holds a {type(state).__name__}, needed a state dict of tensors; give the model.pt of a run"
+        )
+    return state
+
+
+def load_network(network: torch.nn.Module, state: State, path: Path) -> None:
+    """Put weights into the network they were made for.
+
+    Raises:
+        InputError: names what is missing, unknown or of another shape.
+    """
+    own = network.state_dict()
+    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
+    lazy = {name for name, value in own.items() if value.numel() == 0}
+    shapes = [
+        f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
+        for k in own.keys() & state.keys() - lazy
+        if getattr(state[k], "shape", None) != own[k].shape
+    ]
+    if missing or unknown or shapes:
+        found = [f"{len(missing)} tensors missing (first {missing[0]})"] if missing else []
+        found += [f"{len(unknown)} unknown (first {unknown[0]})"] if unknown else []
+        found += [f"{len(shapes)} of another shape (first {min(shapes)})"] if shapes else []
+        raise InputError(
+            f"{path}: holds the weights of another network than this {type(network).__name__}: {'; '.join(found)}; "
+            "evaluate it with the bundle that it was trained with"
+        )
+    network.load_state_dict(state)

@@ -1,0 +1,102 @@
+"""Per-case, per-organ metrics of a MONAI evaluator."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+import torch.distributed
+from ignite.engine import Engine, Events
+
+from medpos.conditions import Condition
+from medpos.labels import Label
+from medpos.metrics import case_metrics
+
+Row = dict[str, Any]
+
+
+class CaseMetrics:
+    """Collects one row per case, condition and organ; serves as ``key_val_metric`` of a MONAI evaluator.
+
+    The rows stand in ``engine.state.rows`` when the epoch ends. The key metric is the mean foreground Dice: mean over
+    the organs of a case, then over the cases; NaN, never zero, where nothing could be measured.
+    ``engine.state.metrics`` also holds
+    ``dice/<organ>`` and ``hd95_mm/<organ>``.
+
+    Args:
+        labels: the classes, background first.
+    """
+
+    def __init__(self, labels: Sequence[Label]) -> None:
+        self.labels = tuple(labels)
+        self.rows: list[Row] = []
+
+    def attach(self, engine: Engine, name: str) -> None:
+        """Measure every iteration of this evaluator; the key metric is stored under ``name``."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish, name)
+
+    def _reset(self, engine: Engine) -> None:
+        self.rows = []
+
+    def _update(self, engine: Engine) -> None:
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            self.rows += self._measure(item, output)
+
+    def _measure(self, item: Row, output: Row) -> list[Row]:
+        condition = condition_of(item)
+        identity = {
+            **{k: item[k] for k in ("case", "subject", "split")},
+            "degradation": condition.degradation,
+            "severity": condition.severity,
+            "shift": condition.shift,
+        }
+        prediction, truth = (as_labels(output[k]) for k in ("pred", "label"))
+        spacing = tuple(float(s) for s in item["spacing_mm"])
+        return [{**identity, **row} for row in case_metrics(prediction, truth, self.labels, spacing)]
+
+    def _finish(self, engine: Engine, name: str) -> None:
+        self.rows = _gathered(self.rows, [label.name for label in self.labels])
+        engine.state.rows = self.rows
+        engine.state.metrics[name] = mean_foreground_dice(self.rows)
+        for label in self.labels[1:]:
+            for metric in ("dice", "hd95_mm"):
+                values = [row[metric] for row in self.rows if row["organ"] == label.name]
+                engine.state.metrics[f"{metric}/{label.name}"] = _mean(values)
+
+
+def as_labels(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
+    """A label map [1, X, Y(, Z)] as integers [X, Y(, Z)]."""
+    labels: np.ndarray[Any, Any] = tensor[0].to(torch.uint8).cpu().numpy()
+    return labels
+
+
+def condition_of(item: Row) -> Condition:
+    """The condition under which an item of a batch was served."""
+    return Condition(item["degradation"], int(item["severity"]), int(item["shift_x"]), int(item["shift_y"]))
+
+
+def mean_foreground_dice(rows: Sequence[Row]) -> float:
+    """Mean over organs within a case and condition, then over those; what can't be measured is left out."""
+    cases: dict[tuple[Any, ...], list[float]] = {}
+    for row in rows:
+        key = (row["case"], row["degradation"], row["severity"], row["shift"])
+        cases.setdefault(key, []).append(row["dice"])
+    return _mean([_mean(values) for values in cases.values()])
+
+
+def _mean(values: Sequence[float]) -> float:
+    kept = [v for v in values if np.isfinite(v)]
+    return float(np.mean(kept)) if kept else float("nan")
+
+
+def _gathered(rows: list[Row], organs: list[str]) -> list[Row]:
+    """Rows of all processes, in one order on each of them; the sampler's padding may measure a case twice."""
+    if not torch.distributed.is_initialized():
+        return rows
+    parts: list[list[Row]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(parts, rows)
+    keys = ("degradation", "severity", "shift", "case")
+    unique = {(*(row[k] for k in keys), organs.index(row["organ"])): row for part in parts for row in part}
+    return [unique[key] for key in sorted(unique)]

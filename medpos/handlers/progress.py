@@ -1,0 +1,77 @@
+"""What a person sees while it runs: a bar, and one line an epoch."""
+
+import logging
+import math
+import time
+from typing import Any
+
+import torch
+from ignite.engine import Engine, Events
+from ignite.handlers import ProgressBar
+
+from medpos.runs import is_main_process
+
+logger = logging.getLogger(__name__)
+
+
+class Progress(ProgressBar):
+    """A progress bar on a terminal's standard error; it goes when done, and writes nothing into a file.
+
+    Args:
+        desc: what runs, such as ``training``.
+    """
+
+    def __init__(self, desc: str) -> None:
+        super().__init__(desc=desc, persist=False, mininterval=0.5, disable=None)
+
+    def attach(self, engine: Engine) -> None:
+        """Show the progress of ``engine``, on the main process only."""
+        if is_main_process():
+            super().attach(engine)
+
+
+class EpochLog:
+    """Logs a line after every epoch of a trainer: loss, validation Dice by organ, best so far, seconds.
+
+    Args:
+        evaluator: the validating engine.
+    """
+
+    def __init__(self, evaluator: Engine) -> None:
+        self.evaluator = evaluator
+        self._losses: list[Any] = []
+        self._started = 0.0
+
+    def attach(self, engine: Engine) -> None:
+        """Follow ``engine``; goes behind the validation handler."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
+
+    def _begin(self, engine: Engine) -> None:
+        self._losses, self._started = [], time.perf_counter()
+
+    def _collect(self, engine: Engine) -> None:
+        if isinstance(engine.state.output, dict) and "loss" in engine.state.output:
+            # Kept as a tensor: reading its value here would stall a GPU at every step.
+            self._losses.append(engine.state.output["loss"].detach())
+
+    def _log(self, engine: Engine) -> None:
+        if not is_main_process():
+            return
+        parts = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"]
+        if self._losses:
+            parts.append(f"loss {float(torch.stack(self._losses).mean()):.4f}")
+        metrics = self.evaluator.state.metrics
+        organs = [f"{k.removeprefix('dice/')} {_number(v)}" for k, v in metrics.items() if k.startswith("dice/")]
+        if organs:
+            key = metrics[self.evaluator.state.key_metric_name]
+            state = self.evaluator.state
+            parts.append(f"validation Dice {_number(key)} ({', '.join(organs)})")
+            parts.append(f"best {_number(state.best_metric)} in epoch {state.best_metric_epoch}")
+        parts.append(f"{time.perf_counter() - self._started:.1f} s")
+        logger.info("; ".join(parts))
+
+
+def _number(value: float) -> str:
+    return "missing" if math.isnan(value) else f"{value:.3f}"

@@ -1,0 +1,55 @@
+"""The fast path: channels-last memory and bf16 autocast where the device does them well."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+
+
+def has_fast_bf16(device: torch.device | str) -> bool:
+    """True where bf16 convolutions run in hardware: CUDA with bf16 units, x86 with avx512_bf16 or AMX.
+
+    Elsewhere bf16 is emulated and slower than float32, so the fast path stays in float32 there.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return bool(torch.cuda.get_device_capability(device) >= (8, 0))
+    if device.type == "cpu":
+        # oneDNN's own question; it is what decides which convolution kernel runs.
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_has_bf16_units()
+    return False
+
+
+def _cpu_has_bf16_units() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+class FastInferer(Inferer):
+    """Runs any MONAI inferer on the fast path; logits come back as float32.
+
+    Convolutions run in bf16 with channels-last memory where :func:`has_fast_bf16`, else in float32.
+
+    Args:
+        inferer: the MONAI inferer that decides on windows, such as ``SlidingWindowInferer``.
+        amp: False keeps float32 everywhere.
+    """
+
+    def __init__(self, inferer: Inferer, amp: bool = True) -> None:
+        super().__init__()
+        self.inferer = inferer
+        self.amp = amp
+
+    def __call__(
+        self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
+    ) -> torch.Tensor:
+        """Network output for ``inputs`` [N, C, X, Y] or [N, C, X, Y, Z]; float32, same spatial shape."""
+
+        def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
+            return network(x.contiguous(memory_format=torch.channels_last), *args, **kwargs)
+
+        kind = inputs.device.type
+        # One context around all windows: the weights are cast once a call, not once a window.
+        with torch.autocast(kind, torch.bfloat16, enabled=self.amp and has_fast_bf16(inputs.device)):
+            logits: torch.Tensor = self.inferer(inputs, forward, *args, **kwargs)
+        return logits.float()

@@ -1,0 +1,58 @@
+"""Statistics of one metric over many cases."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+
+def summarise(
+    values: Sequence[float] | npt.NDArray[Any],
+    groups: Sequence[Hashable] | None = None,
+    seed: int = 0,
+    resamples: int = 2000,
+) -> dict[str, Any]:
+    """Sums a metric up; what can't be averaged is counted, not hidden.
+
+    Args:
+        values: one value a case; NaN for a missing, inf for an infinite one.
+        groups: the subject of each value; the bootstrap draws whole subjects, whose cases are not independent. None:
+            each value is a subject of its own.
+        seed: of the bootstrap.
+        resamples: number of bootstrap samples.
+
+    Returns:
+        ``mean``, ``sd`` (n - 1 in the denominator) and ``ci95`` [low, high] (percentile bootstrap of the mean) of the
+        finite values, ``n``, their number, ``missing`` and ``infinite``, the number of the others. The mean of nothing
+        and the spread of fewer than two values are None, and so is the interval of fewer than two subjects. Only types
+        that JSON has.
+
+    Reference:
+        B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
+    """
+    array = np.asarray(values, dtype=np.float64).ravel()
+    kept = np.isfinite(array)
+    finite = array[kept]
+    names = np.arange(array.size) if groups is None else np.unique([str(g) for g in groups], return_inverse=True)[1]
+    spread = finite.size >= 2
+    return {
+        "mean": float(finite.mean()) if finite.size else None,
+        "sd": float(finite.std(ddof=1)) if spread else None,
+        "ci95": _interval(finite, names[kept], seed, resamples) if spread else None,
+        "n": int(finite.size),
+        "missing": int(np.isnan(array).sum()),
+        "infinite": int(np.isinf(array).sum()),
+    }
+
+
+def _interval(
+    finite: npt.NDArray[np.float64], groups: npt.NDArray[np.intp], seed: int, resamples: int
+) -> list[float] | None:
+    _, members = np.unique(groups, return_inverse=True)
+    sums, sizes = np.bincount(members, finite), np.bincount(members)
+    if sizes.size < 2:
+        return None
+    drawn = np.random.default_rng(seed).integers(0, sizes.size, (resamples, sizes.size), dtype=np.int32)
+    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
+    return [float(bound) for bound in np.percentile(means, [2.5, 97.5])]

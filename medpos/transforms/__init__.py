@@ -1,0 +1,31 @@
+"""What MONAI's transforms lack: position channels, graded degradations, shifts, and scaling slice by slice.
+
+An item is a dictionary with ``image`` [C, X, Y] or [C, X, Y, Z] and ``label`` of the same spatial shape. Dimension 1
+runs along the image's columns, dimension 2 along its rows, as NIfTI files load, and Z counts the slices. Nothing is
+changed in place.
+
+The order of the chain: scale to [0, 1], shift, degrade, standardise, append the position channels.
+"""
+
+from medpos.transforms.degradations import KINDS, SEVERITIES, SOURCES, TABLES, UNITS, Degraded, degrade
+from medpos.transforms.intensity import ScaleToUnit, StandardisePerSlice
+from medpos.transforms.lift import Lifted
+from medpos.transforms.position import PositionChannels, position_channels
+from medpos.transforms.shift import Shifted, shift
+
+__all__ = [
+    "KINDS",
+    "SEVERITIES",
+    "SOURCES",
+    "TABLES",
+    "UNITS",
+    "Degraded",
+    "Lifted",
+    "PositionChannels",
+    "ScaleToUnit",
+    "Shifted",
+    "StandardisePerSlice",
+    "degrade",
+    "position_channels",
+    "shift",
+]

@@ -1,0 +1,39 @@
+"""The one wrapper that lifts a function of an image to the items of a MONAI data set."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from typing import Any
+
+import torch
+from monai.data import MetaTensor
+from monai.transforms import MapTransform
+from torch import Tensor
+
+Item = Mapping[Hashable, Any]
+
+
+class Lifted(MapTransform):
+    """Replaces some entries of an item by what ``apply`` makes of them; the item and its tensors stay as they were.
+
+    A subclass writes ``apply``, from a plain tensor to a plain tensor. A ``MetaTensor`` keeps its metadata.
+
+    Args:
+        keys: entries to replace.
+        allow_missing_keys: leave out keys that the item lacks, instead of raising KeyError.
+    """
+
+    def __init__(self, keys: str | Sequence[str] = "image", allow_missing_keys: bool = False) -> None:
+        super().__init__(keys, allow_missing_keys)
+
+    def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
+        """Maps one entry [C, X, Y] or [C, X, Y, Z]; must not change it in place."""
+        raise NotImplementedError
+
+    def __call__(self, data: Item) -> dict[Hashable, Any]:
+        """Returns a new item with the entries replaced."""
+        item = dict(data)
+        for key in self.key_iterator(item):
+            value = item[key]
+            plain = value.as_tensor() if isinstance(value, MetaTensor) else torch.as_tensor(value)
+            result = self.apply(plain, data, key)
+            item[key] = MetaTensor(result).copy_meta_from(value) if isinstance(value, MetaTensor) else result
+        return item

@@ -1,0 +1,215 @@
+"""Metrics: values worked out by hand, MONAI as a second implementation, empty masks, random properties."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance, compute_iou
+from scipy import ndimage
+
+from medpos.errors import InputError
+from medpos.labels import ACDC, CLAVICLES, JSRT
+from medpos.metrics import METRICS, case_metrics, overlap, summarise, surface, surface_distances
+
+OVERLAPS = ("dice", "iou", "sensitivity", "precision")
+
+
+def square(start, stop, size=12):
+    mask = np.zeros((size, size), dtype=bool)
+    mask[start[0] : stop[0], start[1] : stop[1]] = True
+    return mask
+
+
+def blobs(seed, shape, share=0.3):
+    noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 1.5)
+    return noise > np.quantile(noise, 1 - share)
+
+
+class TestOverlap:
+    def test_by_hand(self):
+        truth = np.array([[0, 1, 1, 1], [0, 1, 2, 2]])
+        prediction = np.array([[1, 1, 1, 0], [0, 0, 2, 1]])
+        # Class 1: 4 true, 4 predicted, 2 common. Class 2: 2 true, 1 predicted, 1 common.
+        result = overlap(prediction, truth, 3)
+        assert result["dice"].tolist() == [0.5, pytest.approx(2 / 3)]
+        assert result["iou"].tolist() == [pytest.approx(1 / 3), 0.5]
+        assert result["sensitivity"].tolist() == [0.5, 0.5]
+        assert result["precision"].tolist() == [0.5, 1.0]
+
+    def test_empty_masks(self):
+        truth = np.array([0, 1, 0, 0], dtype=np.uint8)
+        prediction = np.array([0, 0, 2, 0], dtype=np.uint8)
+        for name, values in overlap(prediction, truth, 4).items():
+            assert values[:2].tolist() == [0, 0], name
+            assert math.isnan(values[2]), name
+
+    @pytest.mark.parametrize("seed", range(20))
+    def test_properties_and_monai(self, seed):
+        rng = np.random.default_rng(seed)
+        truth, prediction = rng.integers(0, 4, (2, 9, 8, 3)).astype(rng.choice([np.uint8, np.int64, np.int16]))
+        result, back = overlap(prediction, truth, 4), overlap(truth, prediction, 4)
+        np.testing.assert_array_equal(result["dice"], back["dice"])
+        np.testing.assert_array_equal(result["sensitivity"], back["precision"])
+        np.testing.assert_allclose(result["dice"], 2 * result["iou"] / (1 + result["iou"]))
+        np.testing.assert_allclose(2 / result["dice"], 1 / result["sensitivity"] + 1 / result["precision"])
+        one_hot = [torch.tensor(np.stack([m == c for c in range(4)])[None]) for m in (prediction, truth)]
+        np.testing.assert_allclose(result["dice"], compute_dice(*one_hot, include_background=False)[0], rtol=1e-6)
+        np.testing.assert_allclose(result["iou"], compute_iou(*one_hot, include_background=False)[0], rtol=1e-6)
+
+
+class TestSurfaceDistances:
+    def test_equal_masks(self):
+        assert surface_distances(square((2, 2), (8, 9)), square((2, 2), (8, 9)), (0.5, 2.0)) == (0, 0)
+
+    def test_two_points(self):
+        one, other = square((1, 1), (2, 2)), square((4, 5), (5, 6))
+        assert surface_distances(one, other, (1, 1)) == (5, 5)
+        assert surface_distances(one, other, (2.0, 0.5)) == (math.hypot(6, 2), math.hypot(6, 2))
+
+    def test_two_lines(self):
+        """A line of 4 px and the first 2 px of it: 0, 0, 1, 2 one way and 0, 0 back."""
+        hd95, assd = surface_distances(square((3, 2), (4, 6)), square((3, 2), (4, 4)), (1, 1.5))
+        assert assd == pytest.approx(1.5 * 3 / 6)
+        assert hd95 == pytest.approx(1.5 * (1 + 0.85))  # 95 % of the way through 4 values: position 2.85
+
+    def test_square_in_square(self):
+        """A 5 x 5 px ring of 16 px around a 3 x 3 px ring of 8: corners sqrt 2, all others 1."""
+        hd95, assd = surface_distances(square((2, 2), (7, 7)), square((3, 3), (6, 6)), (1, 1))
+        assert assd == pytest.approx((12 + 4 * math.sqrt(2) + 8) / 24)
+        assert hd95 == pytest.approx(math.sqrt(2))
+
+    def test_inside_is_no_boundary_and_the_image_border_is(self):
+        full = np.ones((9, 9), dtype=bool)
+        centre = square((4, 4), (5, 5), 9)
+        # The boundary of the full image is its outermost ring, 4 px away at the sides and sqrt 32 in the corners.
+        hd95, assd = surface_distances(centre, full, (1, 1))
+        ring = [math.hypot(x - 4, y - 4) for x in range(9) for y in range(9) if {x, y} & {0, 8}]
+        assert assd == pytest.approx((sum(ring) + 4) / (len(ring) + 1))
+        assert hd95 == pytest.approx(np.percentile(ring, 95))
+
+    @pytest.mark.parametrize("shape", [(6, 6), (6, 6, 3), (6, 6, 1)])
+    def test_empty_masks(self, shape):
+        empty, full = np.zeros(shape, dtype=bool), np.ones(shape, dtype=bool)
+        spacing = (1.0,) * len(shape)
+        assert all(map(math.isnan, surface_distances(empty, empty, spacing)))
+        assert surface_distances(empty, full, spacing) == (math.inf, math.inf)
+        assert surface_distances(full, empty, spacing) == (math.inf, math.inf)
+
+    @pytest.mark.parametrize("axis", [0, 1, 2])
+    def test_one_slice_is_an_image(self, axis):
+        one, other = blobs(0, (20, 17)), blobs(1, (20, 17))
+        expected = surface_distances(one, other, (1.5, 0.7))
+        spacing = [1.5, 0.7]
+        spacing.insert(axis, 10.0)
+        volumes = [np.expand_dims(mask, axis) for mask in (one, other)]
+        assert surface_distances(*volumes, spacing) == expected
+        assert surface_distances(np.ones((1, 1, 1)), np.ones((1, 1, 1)), (1, 1, 1)) == (0, 0)
+
+    @pytest.mark.parametrize("dense", [0.0, 1.0], ids=["transform", "tree"])
+    @pytest.mark.parametrize("seed", range(8))
+    @pytest.mark.parametrize(
+        ("shape", "spacing"), [((24, 19), (1.0, 1.0)), ((24, 19), (0.7, 2.5)), ((15, 14, 6), (1.4, 1.2, 9.0))]
+    )
+    def test_monai_agrees(self, shape, spacing, seed, dense, monkeypatch):
+        monkeypatch.setattr(surface, "_DENSE", dense)
+        one, other = blobs(seed, shape, 0.1 + seed / 12), blobs(100 + seed, shape, 0.3)
+        tensors = [torch.tensor(mask[None, None]) for mask in (one, other)]
+        hd95 = compute_hausdorff_distance(*tensors, include_background=True, percentile=95, spacing=spacing)
+        assd = compute_average_surface_distance(*tensors, include_background=True, symmetric=True, spacing=spacing)
+        assert surface_distances(one, other, spacing) == pytest.approx((hd95.item(), assd.item()), abs=1e-5)
+
+    @pytest.mark.parametrize("seed", range(10))
+    def test_properties(self, seed):
+        one, other = blobs(seed, (26, 22)), blobs(50 + seed, (26, 22))
+        spacing = (1.3, 0.8)
+        result = surface_distances(one, other, spacing)
+        assert surface_distances(other, one, spacing) == pytest.approx(result)
+        assert surface_distances(one.T, other.T, spacing[::-1]) == pytest.approx(result)
+        assert surface_distances(np.pad(one, 5), np.pad(other, 5), spacing) == pytest.approx(result)
+        assert surface_distances(one, other, (2.6, 1.6)) == pytest.approx([2 * value for value in result])
+        assert 0 < result[1] < result[0]
+
+
+class TestCaseMetrics:
+    def test_rows_and_values(self):
+        truth, prediction = np.zeros((2, 30, 30), dtype=np.int64)
+        truth[3:9, 3:9], prediction[3:9, 4:10] = 1, 1
+        truth[20:25, 20:25] = 2
+        rows = case_metrics(prediction, truth, JSRT, (2.0, 2.0))
+        assert [row["organ"] for row in rows] == ["right_lung", "left_lung", "heart"]
+        assert all(tuple(row) == ("organ", *METRICS) for row in rows)
+        assert rows[0]["dice"] == pytest.approx(30 / 36)
+        expected = surface_distances(prediction == 1, truth == 1, (2.0, 2.0))
+        assert (rows[0]["hd95_mm"], rows[0]["assd_mm"]) == expected
+        assert [rows[1][name] for name in OVERLAPS] == [0, 0, 0, 0]
+        assert rows[1]["hd95_mm"] == rows[1]["assd_mm"] == math.inf
+        assert all(math.isnan(rows[2][name]) for name in METRICS)
+        assert {type(row[name]) for row in rows for name in METRICS} == {float}
+
+    def test_all_background(self):
+        rows = case_metrics(np.zeros((8, 8, 3)), np.zeros((8, 8, 3)), ACDC, (1, 1, 10))
+        assert all(math.isnan(row[name]) for row in rows for name in METRICS)
+
+    def test_tensors_and_cropping(self):
+        rng = np.random.default_rng(0)
+        truth, prediction = np.zeros((2, 40, 40, 4), dtype=np.uint8)
+        truth[10:20, 12:30, 1:3], prediction[10:20, 12:30, 1:3] = rng.integers(0, 6, (2, 10, 18, 2))
+        labels = JSRT + CLAVICLES
+        rows = case_metrics(torch.tensor(prediction), torch.tensor(truth), labels, (1, 1, 5))
+        for name, values in overlap(prediction, truth, 6).items():
+            assert [row[name] for row in rows] == values.tolist()
+        for row, label in zip(rows, labels[1:], strict=True):
+            distances = surface_distances(prediction == label.index, truth == label.index, (1, 1, 5))
+            assert (row["hd95_mm"], row["assd_mm"]) == distances
+
+    @pytest.mark.parametrize(
+        ("prediction", "truth", "spacing", "message"),
+        [
+            (np.zeros((4, 4)), np.zeros((4, 5)), (1, 1), r"prediction has shape \(4, 4\), the truth \(4, 5\)"),
+            (np.zeros((4, 4)), np.zeros((4, 4)), (1, 1, 1), "needed are 2 positive numbers"),
+            (np.zeros((4, 4)), np.zeros((4, 4)), (1, 0), r"spacing_mm is \(1, 0\)"),
+            (np.full((4, 4), 4), np.zeros((4, 4)), (1, 1), "prediction holds the values 4; the labels are 0, 1, 2, 3"),
+            (np.zeros((4, 4)), np.full((4, 4), -1), (1, 1), "truth holds the values -1"),
+            (np.zeros((4, 4)), np.full((4, 4), 256), (1, 1), "truth holds the values 256"),
+            (np.full((4, 4), 0.5), np.zeros((4, 4)), (1, 1), "prediction holds the values 0.5"),
+            (np.full((4, 4), np.nan), np.zeros((4, 4)), (1, 1), "prediction holds the values nan"),
+        ],
+    )
+    def test_bad_input(self, prediction, truth, spacing, message):
+        with pytest.raises(InputError, match=message):
+            case_metrics(prediction, truth, JSRT, spacing)
+
+
+class TestSummarise:
+    def test_by_hand(self):
+        result = summarise([1.0, 2.0, 3.0, math.nan, math.inf, math.nan])
+        assert (result["mean"], result["sd"]) == (2.0, 1.0)
+        assert (result["n"], result["missing"], result["infinite"]) == (3, 2, 1)
+        # Of the 27 equally likely samples one has the mean 1 and one the mean 3: 3.7 % each, more than 2.5 %.
+        assert result["ci95"] == [1.0, 3.0]
+        assert json.loads(json.dumps(result, allow_nan=False)) == result
+
+    def test_too_few_values(self):
+        nothing = {"mean": None, "sd": None, "ci95": None, "n": 0}
+        assert summarise([]) == {**nothing, "missing": 0, "infinite": 0}
+        assert summarise([math.nan, math.inf]) == {**nothing, "missing": 1, "infinite": 1}
+        assert summarise([0.25]) == {"mean": 0.25, "sd": None, "ci95": None, "n": 1, "missing": 0, "infinite": 0}
+
+    def test_bootstrap_draws_whole_subjects(self):
+        values = [0.1, 0.5, 0.9, 0.2, math.nan, 0.6]
+        assert summarise(values, groups="abcdef") == summarise(values)
+        assert summarise(values, groups="aaaaaa")["ci95"] is None
+        # Two subjects: both means are drawn alone a quarter of the time.
+        assert summarise(values, groups="aaabbb")["ci95"] == pytest.approx([0.4, 0.5])
+        assert summarise(values, groups="aaabbb")["mean"] == pytest.approx(0.46)
+
+    def test_interval_is_about_normal_and_seeded(self):
+        values = np.random.default_rng(0).normal(5, 2, 400)
+        low, high = summarise(values)["ci95"]
+        half = 1.96 * values.std() / 20
+        assert low == pytest.approx(values.mean() - half, abs=0.03)
+        assert high == pytest.approx(values.mean() + half, abs=0.03)
+        assert summarise(values) == summarise(values.tolist())
+        assert summarise(values, seed=1)["ci95"] != [low, high]
