@@ -1,0 +1,133 @@
+"""Bring raw downloads into one uniform folder, make phantoms, and check prepared folders.
+
+Usage: ``python -m data_prep {jsrt,acdc,phantoms,verify} --help``
+"""
+
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medpos.errors import InputError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    help="Bring raw JSRT or ACDC into one folder of NIfTI files with a dataset.json, make phantoms, check folders.\n\n"
+    "Run the same command again at any time: finished cases are kept, changed ones are made anew.",
+)
+Out = Annotated[Path, typer.Option(help="Folder to write; made if it isn't there.")]
+Seed = Annotated[int, typer.Option(help="Another seed splits the subjects differently.")]
+Workers = Annotated[int, typer.Option(min=1, help="Number of processes.")]
+
+
+class Kind(str, Enum):
+    """What phantoms imitate."""
+
+    jsrt = "jsrt"
+    acdc = "acdc"
+
+
+@app.command()
+def jsrt(
+    images: Annotated[Path, typer.Option(help="JSRT's folder of *.IMG files (or one above them).")],
+    masks: Annotated[Path, typer.Option(help="SCR's folder with fold1 and fold2, directly or under scratch/.")],
+    out: Out,
+    size: Annotated[int, typer.Option(help="Side of the square images; divides 2048.")] = 1024,
+    clavicles: Annotated[bool, typer.Option("--clavicles", help="Add both clavicles as classes 4 and 5.")] = False,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Chest X-rays: JSRT images with SCR masks.
+
+    \b
+    IMAGES/JPCLN001.IMG ...                      2048 x 2048, 16 bit big-endian, no header
+    MASKS/fold1/masks/heart/JPCLN001.gif ...     also 'right lung', 'left lung', 'right clavicle', 'left clavicle'
+    MASKS/fold2/masks/heart/JPCLN002.gif ...
+
+    \b
+    Example:
+    python -m data_prep jsrt --images All247images --masks scratch --out data/jsrt --workers 4
+    """
+    from data_prep import jsrt as reader
+
+    typer.echo(reader.run(images, masks, out, size, clavicles, seed, workers))
+
+
+@app.command()
+def acdc(
+    source: Annotated[Path, typer.Option(help="Folder with patientNNN, directly or in training/ and testing/.")],
+    out: Out,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Cardiac MRI: ACDC, end-diastole and end-systole. All subjects are split by the seed, testing/ too.
+
+    \b
+    SOURCE/training/patient001/Info.cfg                        lines ED: 1, ES: 12, Group: DCM
+    SOURCE/training/patient001/patient001_frame01.nii.gz       image
+    SOURCE/training/patient001/patient001_frame01_gt.nii.gz    its label
+
+    \b
+    Example:
+    python -m data_prep acdc --source ACDC/database --out data/acdc --workers 4
+    """
+    from data_prep import acdc as reader
+
+    typer.echo(reader.run(source, out, seed, workers))
+
+
+@app.command()
+def phantoms(
+    kind: Annotated[Kind, typer.Option(help="Which data set to imitate.")],
+    out: Out,
+    cases: Annotated[int, typer.Option(min=1, help="Number of X-rays, or of MRI subjects.")] = 60,
+    seed: Annotated[int, typer.Option(help="Another seed makes other people.")] = 0,
+    workers: Workers = 1,
+) -> None:
+    """Synthetic X-rays or hearts in the genuine raw formats, for trying things out without patient data.
+
+    \b
+    Example:
+    python -m data_prep phantoms --kind jsrt --out raw/phantoms --cases 60
+    python -m data_prep jsrt --images raw/phantoms --masks raw/phantoms --out data/phantoms
+    """
+    from data_prep.phantoms import write
+
+    write(kind.value, out, cases=cases, seed=seed, workers=workers)
+    typer.echo(f"{out}: {cases} {kind.value} phantoms")
+
+
+@app.command()
+def verify(
+    folder: Annotated[Path, typer.Argument(help="Folder with a dataset.json.")],
+    workers: Workers = 1,
+) -> None:
+    """Check a prepared folder and list every problem, one a line; exit status 1 if there is any.
+
+    Shapes, label values, NaN and inf, spacing, empty organs, check sums, missing and extra files, grey statistics, the
+    split, dataset.json.
+    """
+    from data_prep.verify import check
+
+    summary, problems = check(folder, workers)
+    for problem in problems:
+        typer.echo(problem)
+    typer.echo(f"{len(problems)} problems: {summary}" if problems else f"ok: {summary}")
+    raise typer.Exit(1 if problems else 0)
+
+
+def main() -> None:
+    """Run the command line; what the user can mend is shown as one line, without a traceback."""
+    try:
+        app()
+    except InputError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

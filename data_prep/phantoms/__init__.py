@@ -1,0 +1,74 @@
+"""Seeded phantoms in the raw formats of JSRT with SCR, and of ACDC, for trying everything without patients' data.
+
+A phantom is a cartoon: organs have the shapes, sizes and neighbours that they have in people, and grey values that overlap
+with those of their surroundings, so that a small window of the image doesn't tell the organ but its place does. Nothing
+measured on phantoms says how good a method is on patients.
+"""
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from data_prep.files import map_processes, write_bytes
+from data_prep.phantoms import chest, heart
+from medpos.errors import InputError
+
+MARKER = "PHANTOM.json"
+KINDS: dict[str, Callable[[Path, int, int], None]] = {"jsrt": chest.write_case, "acdc": heart.write_case}
+MOST = {"jsrt": 247, "acdc": 999}  # as many as the real JSRT; as the three digits of patientNNN hold
+NOTE = "Computer-made phantoms, no patients. Results on them say nothing about results on patients."
+
+
+def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 1) -> None:
+    """Write phantoms as the download of the real data set would lie there.
+
+    Args:
+        kind: ``jsrt`` (chest X-rays, ``All247images`` and ``scratch``) or ``acdc`` (hearts, ``patientNNN``).
+        out: folder to make or to add to; it may hold phantoms of the same kind and seed, nothing else.
+        cases: how many, from 1 to 247 (jsrt) or 999 (acdc). Case n is the same for every number of cases.
+        seed: >= 0; equal seeds give equal bytes.
+        workers: processes, >= 1; the files don't depend on it.
+
+    Raises:
+        InputError: an argument is out of range, or the folder holds something else.
+    """
+    out = Path(out)
+    _check(kind, cases, seed, workers)
+    _check_folder(kind, out, cases, seed)
+    # The marker comes first: no interruption may leave phantoms that look like patients.
+    marker = {"kind": kind, "cases": cases, "seed": seed, "note": NOTE}
+    write_bytes(out / MARKER, (json.dumps(marker, indent=2) + "\n").encode())
+    map_processes(partial(KINDS[kind], out, seed), range(cases), workers, f"{kind} phantoms")
+
+
+def _check(kind: str, cases: int, seed: int, workers: int) -> None:
+    """Refuse arguments that can't be meant."""
+    if kind not in KINDS:
+        raise InputError(f"kind of phantom: {kind!r} was given, one of {', '.join(KINDS)} is needed; write one of these.")
+    if not 1 <= cases <= MOST[kind]:
+        raise InputError(f"cases: {cases} was given, {kind} phantoms need 1 to {MOST[kind]}; give a number in that range.")
+    if seed < 0:
+        raise InputError(f"seed: {seed} was given, 0 or more is needed; give another number.")
+    if workers < 1:
+        raise InputError(f"workers: {workers} was given, 1 or more is needed; give the number of processes to use.")
+
+
+def _check_folder(kind: str, out: Path, cases: int, seed: int) -> None:
+    """Refuse to mix phantoms with anything else: with patients, another kind, another seed, or a larger set."""
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: is a file, a folder is needed; give another path.")
+    if not out.exists() or not any(out.iterdir()):
+        return
+    try:
+        old = json.loads((out / MARKER).read_text(encoding="utf-8"))
+        same = old["kind"] == kind and old["seed"] == seed and old["cases"] <= cases
+    except FileNotFoundError:
+        raise InputError(f"{out}: holds files that are not phantoms (no {MARKER}); give a new or empty folder.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{out / MARKER}: can't be read ({error}); delete the folder or give another one.") from error
+    if not same:
+        raise InputError(
+            f"{out}: holds {old['cases']} {old['kind']} phantoms of seed {old['seed']}, {cases} of kind {kind} and seed "
+            f"{seed} were asked for; delete the folder or give another one."
+        )

@@ -1,0 +1,79 @@
+"""What both phantoms are drawn with: random numbers of one case, smooth curves, soft edges, random fields."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from PIL import Image as Pillow
+from scipy.interpolate import PchipInterpolator
+
+Image = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+
+
+def generator(seed: int, kind: int, index: int) -> np.random.Generator:
+    """The random numbers of one case: the same whatever the number of cases or workers.
+
+    Args:
+        seed: the user's seed, >= 0.
+        kind: number of the kind of phantom, so that the kinds share no numbers.
+        index: number of the case, from 0.
+    """
+    return np.random.default_rng(np.random.SeedSequence([seed, kind, index]))
+
+
+def soft(distance: Image, width: float) -> Image:
+    """A soft step: 0 where ``distance`` is far below zero, 1 far above, 0.5 at zero.
+
+    Args:
+        distance: signed distance, any unit, positive inside.
+        width: from 0.12 to 0.88 in twice this length, same unit.
+    """
+    step: Image = (0.5 + 0.5 * np.tanh(distance / np.float32(width))).astype(np.float32)
+    return step
+
+
+def bell(x: Image, centre: float, width: float) -> Image:
+    """A Gaussian bump of height 1 (``width`` is its standard deviation)."""
+    bump: Image = np.exp(-0.5 * ((x - np.float32(centre)) / np.float32(width)) ** 2)
+    return bump
+
+
+def curve(x: Image, knots: ArrayLike, values: ArrayLike) -> Image:
+    """A monotone-preserving cubic through the knots, held constant outside them, at every ``x``."""
+    knots = np.asarray(knots, dtype=float)
+    fine = np.linspace(knots[0], knots[-1], 257)
+    return np.interp(x, fine, PchipInterpolator(knots, np.asarray(values, dtype=float))(fine)).astype(np.float32)
+
+
+def ellipse(x: Image, y: Image, centre: tuple[float, float], radii: tuple[float, float], angle: float = 0.0) -> Image:
+    """Normalised distance from the centre: below 1 inside, 1 on the rim.
+
+    Args:
+        x: coordinates to the right, any unit.
+        y: coordinates downwards, same unit.
+        centre: (x, y) of the centre.
+        radii: half axes along the turned x and y.
+        angle: turn of the first axis from x towards y, radians.
+    """
+    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
+    dx, dy = x - np.float32(centre[0]), y - np.float32(centre[1])
+    u = (c * dx + s * dy) / np.float32(radii[0])
+    v = (c * dy - s * dx) / np.float32(radii[1])
+    rho: Image = np.sqrt(u * u + v * v)
+    return rho
+
+
+def smooth_field(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Image:
+    """Smooth noise of unit variance at its knots.
+
+    Args:
+        rng: source of the noise.
+        shape: (rows, columns) of the field.
+        cells: number of knots along each side, >= 2.
+    """
+    return enlarge(rng.standard_normal((cells, cells)).astype(np.float32), shape)
+
+
+def enlarge(image: Image, shape: tuple[int, int]) -> Image:
+    """Cubic interpolation of an image to a larger shape, (rows, columns)."""
+    large = Pillow.fromarray(image).resize((shape[1], shape[0]), Pillow.Resampling.BICUBIC)
+    return np.array(large, dtype=np.float32)

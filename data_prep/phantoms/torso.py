@@ -1,0 +1,212 @@
+"""What lies around the heart in a short-axis slice: chest wall, lungs, liver, stomach, vessels, spine.
+
+Lengths are in mm, x to the right and y downwards from the image's middle. Much of it looks like the heart in a small window,
+as in people: stomach, bowel and great vessels are bright with a grey wall, liver and muscle are as grey as the myocardium.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from data_prep.phantoms.shapes import Image, bell, ellipse, enlarge, smooth_field, soft
+
+Numbers = NDArray[np.float64]
+LUNG, MUSCLE, LIVER, FAT, BLOOD = 0.07, 0.33, 0.36, 0.92, 0.86
+
+
+@dataclass(frozen=True)
+class Torso:
+    """One person's torso.
+
+    Args:
+        heart: the LV's axis at the base, (x, y), and its drift towards the apex, (2, 2).
+        reach: outer radius of the LV at the base, mm.
+        rv_depth: of the right ventricle, mm.
+        body: middle (x, y) and half axes, (2, 2).
+        lobes: amplitudes and phases of the skin's 2nd to 5th harmonic, (2, 4).
+        fat: mean thickness under the skin, its change around the body, and the direction of the most.
+        muscle: thickness of the chest wall below the fat, mm.
+        slope: of the diaphragm, mm per mm, and its bend, 1/mm.
+        loops: stomach, bowel, kidneys: x, y, half axes, turn, depth, extent in depth, signal, wall; (n, 9).
+        vessels: atria and great arteries, same columns.
+        dots: small vessels: x, y, radius, depth; (m, 4).
+        warp: how hollow organs are bent, mm, at 6 x 6 knots, (2, 6, 6).
+    """
+
+    heart: Numbers
+    reach: float
+    rv_depth: float
+    body: Numbers
+    lobes: Numbers
+    fat: tuple[float, float, float]
+    muscle: float
+    slope: tuple[float, float]
+    loops: Numbers
+    vessels: Numbers
+    dots: Numbers
+    warp: Image
+
+
+def _loops(rng: np.random.Generator, heart: Numbers, reach: float) -> Numbers:
+    """Hollow organs under the diaphragm, many of the size and brightness of a ventricle."""
+    n = int(rng.integers(14, 20))
+    x = rng.uniform(-90, 120, n) + heart[0]
+    y = heart[1] + reach + rng.uniform(26, 140, n)
+    long, short = rng.uniform(14, 36, n), rng.uniform(11, 28, n)
+    signal = rng.choice((0.06, 0.6, BLOOD, BLOOD, BLOOD, BLOOD, 0.95), n)
+    depth, extent, wall = rng.uniform(0, 1, n), rng.uniform(0.25, 0.6, n), rng.uniform(3, 15, n)
+    # The first four lie under the domes of the diaphragm and touch the lung, as the stomach's fundus does.
+    aside = rng.uniform((50, 70, 90, -115), (80, 110, 130, -75))
+    x[:4] = heart[0] + aside
+    y[:4] = heart[1] + reach + 0.08 * aside + 0.001 * aside**2 + rng.uniform(-6, 14, 4)
+    long[:4], short[:4], wall[:4] = rng.uniform(20, 38, 4), rng.uniform(18, 30, 4), rng.uniform(6, 14, 4)
+    extent[:4], signal[:4] = rng.uniform(0.5, 1.2, 4), BLOOD
+    return np.stack([x, y, long, short, rng.uniform(0, np.pi, n), depth, extent, signal, wall], 1)
+
+
+def _vessels(rng: np.random.Generator, heart: Numbers, reach: float) -> Numbers:
+    """Atria and great arteries at the base, the descending aorta at every depth."""
+    rows = [[heart[0] + rng.uniform(15, 45), heart[1] + reach + rng.uniform(18, 40), 11, 11, 0, 0.5, 2, BLOOD, 5]]
+    for x, y in ((-20, -25), (-35, 8), (12, -30), (20, 22), (-10, 0)):
+        size = rng.uniform(13, 24, 2)
+        at = (heart[0] + x + rng.normal(0, 6), heart[1] + y + rng.normal(0, 6))
+        rows.append([*at, *size, rng.uniform(0, np.pi), rng.uniform(-0.25, 0.0), 0.16, BLOOD, rng.uniform(3, 9)])
+    return np.asarray(rows)
+
+
+def make_torso(rng: np.random.Generator, reach: float, rv_depth: float) -> Torso:
+    """Draw one person.
+
+    Args:
+        rng: the case's random numbers.
+        reach: outer radius of the LV at the base, mm.
+        rv_depth: of the right ventricle, mm.
+    """
+    place = np.clip(rng.normal((8, -8), (11, 10)), (-20, -32), (36, 16))
+    heart = np.stack([place, rng.normal((4, -4), 5)])
+    body = np.stack([place + rng.normal((2, 22), 8), rng.uniform((132, 150), (162, 195))])
+    lobes = np.stack([rng.normal((0.02, 0, 0.03, 0), (0.04, 0.025, 0.02, 0.012)), rng.uniform(0, 2 * np.pi, 4)])
+    dots = rng.uniform((-120, -130, 1.5, 0), (120, 140, 4.5, 1), (90, 4)) + (*place, 0, 0)
+    return Torso(
+        heart, reach, rv_depth, body, lobes, (rng.uniform(6, 18), rng.uniform(0.1, 0.7), rng.uniform(0, 2 * np.pi)),
+        rng.uniform(9, 16), (rng.normal(0.08, 0.1), rng.uniform(0.0005, 0.002)),
+        _loops(rng, place, reach), _vessels(rng, place, reach), dots,
+        rng.normal(0, 6, (2, 6, 6)).astype(np.float32),
+    )  # fmt: skip
+
+
+def _blend(picture: Image, where: Image, signal: float | Image) -> None:
+    """Paint ``signal`` over the picture, in place, as far as ``where`` (0 to 1) says."""
+    picture += where * (signal - picture)
+
+
+def _hollow(picture: Image, x: Image, y: Image, organs: Numbers, s: float, bend: tuple[Image, Image] | None = None) -> None:
+    """Paint those hollow organs that this depth meets, each with a grey wall, where asked bent by so many mm."""
+    bent_x, bent_y = (x, y) if bend is None else (x + bend[0], y + bend[1])
+    for ox, oy, a, b, turn, middle, extent, signal, wall in organs:
+        left = 1 - ((s - middle) / extent) ** 2
+        if left <= 0.05:
+            continue
+        shrink = float(np.sqrt(left))
+        a, b = a * shrink, b * shrink
+        reach = max(a, b) + 22
+        rows, columns = _window(x[:, 0], ox, reach), _window(y[0], oy, reach)
+        if rows.stop - rows.start < 2 or columns.stop - columns.start < 2:
+            continue
+        rho = ellipse(bent_x[rows, columns], bent_y[rows, columns], (ox, oy), (a, b), turn)
+        inside = picture[rows, columns]
+        edge = 1.2 / min(a, b)
+        _blend(inside, soft(1 + wall / min(a, b) - rho, edge), MUSCLE)
+        _blend(inside, soft(1 - rho, edge), float(signal))
+        if wall > 7:  # folds of the stomach, as round as papillary muscles
+            fold = ellipse(bent_x[rows, columns], bent_y[rows, columns], (ox + 0.5 * a, oy - 0.35 * b), (0.22 * a, 0.22 * a))
+            _blend(inside, soft(1 - fold, 0.3) * (rho < 1), MUSCLE)
+
+
+def strands(rng: np.random.Generator, picture: Image) -> None:
+    """Mottle the whole slice, and thread bright tissue, be it fat, bowel or a ventricle, with grey strands; in place."""
+    shape = (picture.shape[0], picture.shape[1])
+    here = (smooth_field(rng, shape, 8) > 0) & (smooth_field(rng, shape, 48) > 1.1) & (picture > 0.6)
+    picture[here] = 0.5
+    picture *= 1 + 0.07 * smooth_field(rng, shape, 48)
+
+
+def _window(axis: Image, middle: float, reach: float) -> slice:
+    """The part of an axis within reach of a point."""
+    first, last = np.searchsorted(axis, (middle - reach, middle + reach))
+    return slice(int(first), int(last))
+
+
+def _wall(t: Torso, x: Image, y: Image) -> tuple[Image, Image, Image]:
+    """Depth below the skin, depth below the fat, both in mm, and direction from the body's middle."""
+    dx, dy = (x - t.body[0, 0]).astype(np.float32), (y - t.body[0, 1]).astype(np.float32)
+    angle = np.arctan2(dy, dx)
+    rho = (np.abs(dx / t.body[1, 0]) ** 2.6 + np.abs(dy / t.body[1, 1]) ** 2.6) ** (1 / 2.6)
+    ripple = np.zeros_like(angle)
+    for k, (a, p) in enumerate(t.lobes.T, 2):
+        ripple += np.float32(a) * np.cos(k * angle - np.float32(p))
+    depth = (1 + ripple - rho) * t.body[1].mean()
+    thickness, change, most = t.fat
+    fat = thickness * (1 + change * np.cos(angle - most))
+    return depth.astype(np.float32), (depth - fat).astype(np.float32), angle
+
+
+def _inside(rng: np.random.Generator, t: Torso, x: Image, y: Image, s: float) -> Image:
+    """Lungs, abdomen and mediastinum, without the chest wall."""
+    cx, cy = t.heart[0] + s * t.heart[1]
+    texture = smooth_field(rng, x.shape, 40)
+    picture = (LUNG + 0.02 * texture).astype(np.float32)
+    dome = cy + 0.98 * t.reach - 14 * max(s, 0) ** 2 + t.slope[0] * (x - cx) + t.slope[1] * (x - cx) ** 2
+    below = soft((y - dome).astype(np.float32), 1.5)
+    liver = soft((t.body[0, 0] + 10 - 25 * s - x + 0.3 * (y - dome)).astype(np.float32), 2.0)
+    folds = soft(smooth_field(rng, x.shape, 22) + 0.3, 0.35)
+    _blend(picture, below, MUSCLE + (BLOOD - MUSCLE) * folds)
+    _blend(picture, below * liver, LIVER)
+    pad = ellipse(x, y, (cx - 0.5 * t.rv_depth, cy + 4), (t.reach + 0.65 * t.rv_depth, 1.15 * t.reach + 4), 0.1)
+    pad = pad + 0.08 * smooth_field(rng, x.shape, 6)
+    fatty = soft(smooth_field(rng, x.shape, 18) + 0.3, 0.3)
+    _blend(picture, soft(1.03 - 0.35 * max(s, 0) - pad, 0.03), MUSCLE + (BLOOD + 0.02 - MUSCLE) * fatty)
+    spine = ellipse(x, y, (t.body[0, 0] - 5, t.body[0, 1] + 0.72 * t.body[1, 1]), (24, 20))
+    _blend(picture, soft(1 - spine, 0.06), 0.45 + 0.05 * texture)
+    bx, by = (enlarge(knots, (x.shape[0], x.shape[1])) for knots in t.warp)
+    _hollow(picture, x, y, t.loops, s, bend=(bx, by))
+    return picture
+
+
+def _dots(picture: Image, t: Torso, x: Image, y: Image, s: float) -> None:
+    """Small vessels in cross-section, in lungs and liver."""
+    for ox, oy, radius, depth in t.dots[np.abs(t.dots[:, 3] - s) < 0.18]:
+        rows, columns = _window(x[:, 0], ox, radius + 4), _window(y[0], oy, radius + 4)
+        part = picture[rows, columns]
+        distance = np.hypot(x[rows, columns] - np.float32(ox), y[rows, columns] - np.float32(oy))
+        _blend(part, 0.9 * soft((radius - distance).astype(np.float32), 0.8), 0.75)
+
+
+def paint_torso(
+    rng: np.random.Generator, t: Torso, x: Image, y: Image, s: float
+) -> tuple[Image, tuple[float, float]]:
+    """One slice without the ventricles.
+
+    Args:
+        rng: random numbers of this slice.
+        t: the person.
+        x: mm to the right of the image's middle, (nx, ny).
+        y: mm below it, (nx, ny).
+        s: depth of the slice, 0 at the LV's base, 1 at its apex.
+
+    Returns:
+        Signal, 0 in air and 0.86 in blood, (nx, ny); and the place of the LV's axis in this slice, (x, y) in mm.
+    """
+    picture = _inside(rng, t, x, y, s)
+    _dots(picture, t, x, y, s)
+    _hollow(picture, x, y, t.vessels, s)
+    skin, below_fat, angle = _wall(t, x, y)
+    ribs = bell(np.sin(9 * angle + 2.5 * s), 1.0, 0.25) * bell(below_fat, 0.55 * t.muscle, 3.0)
+    wall = soft(t.muscle - below_fat, 1.2)
+    patches = soft(smooth_field(rng, x.shape, 26) - 0.5, 0.3)
+    _blend(picture, wall, MUSCLE + 0.35 * ribs + 0.4 * patches)
+    _blend(picture, soft(-below_fat, 1.2), FAT)
+    _blend(picture, soft(-skin, 1.0), 0.0)
+    cx, cy = t.heart[0] + s * t.heart[1]
+    return picture, (float(cx), float(cy))

@@ -1,0 +1,77 @@
+"""The seeded split of subjects into training, validation and test."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from hashlib import sha256
+
+PARTS = ("training", "validation", "test")
+
+
+def allot(total: int, weights: Sequence[int]) -> list[int]:
+    """Divide ``total`` in the proportion of ``weights`` by largest remainder, in whole numbers throughout.
+
+    Returns:
+        one count per weight; each is at least 1 where ``total`` reaches the number of weights.
+    """
+    counts = [total * weight // sum(weights) for weight in weights]
+    remainders = [total * weight % sum(weights) for weight in weights]
+    for part in sorted(range(len(weights)), key=lambda part: -remainders[part])[: total - sum(counts)]:
+        counts[part] += 1
+    if total >= len(weights):
+        while 0 in counts:
+            counts[counts.index(max(counts))] -= 1
+            counts[counts.index(0)] += 1
+    return counts
+
+
+def allot_groups(sizes: Sequence[int], weights: Sequence[int]) -> list[list[int]]:
+    """Divide every group in the proportion of ``weights`` so that the sums over the groups are those of :func:`allot`.
+
+    Args:
+        sizes: number of subjects in each group.
+
+    Returns:
+        table[group][part]; each row sums to its group's size.
+    """
+    whole = sum(weights)
+    left = allot(sum(sizes), weights)
+    table = []
+    for size in sizes:
+        row = [min(size * weight // whole, left[part]) for part, weight in enumerate(weights)]
+        left = [rest - count for rest, count in zip(left, row, strict=True)]
+        table.append(row)
+    cells = [(group, part) for group in range(len(sizes)) for part in range(len(weights))]
+    # The most cheated cell is served first; sorting is stable, so ties go to the first group and part.
+    cells.sort(key=lambda cell: table[cell[0]][cell[1]] * whole - sizes[cell[0]] * weights[cell[1]])
+    while any(left):
+        for group, part in cells:
+            if left[part] and sum(table[group]) < sizes[group]:
+                table[group][part] += 1
+                left[part] -= 1
+    return table
+
+
+def split(groups: Mapping[str, str], weights: Sequence[int], seed: int) -> dict[str, str]:
+    """Assign each subject to a part.
+
+    Args:
+        groups: group of each subject; one group for all where there is nothing to balance.
+        weights: proportions of training, validation and test, e.g. (156, 23, 68).
+        seed: another seed deals the subjects out differently.
+
+    Returns:
+        part of each subject. It rests on the names, the groups and the seed only, on every machine and version.
+    """
+    # The order of the groups is dealt out too, because ties between groups go to the first.
+    members: dict[str, list[str]] = {name: [] for name in _shuffled(groups.values(), seed)}
+    for subject in _shuffled(groups, seed):
+        members[groups[subject]].append(subject)
+    parts: dict[str, str] = {}
+    table = allot_groups([len(subjects) for subjects in members.values()], weights)
+    for subjects, row in zip(members.values(), table, strict=True):
+        dealt = [part for part, count in zip(PARTS, row, strict=True) for _ in range(count)]
+        parts.update(zip(subjects, dealt, strict=True))
+    return parts
+
+
+def _shuffled(names: Iterable[str], seed: int) -> list[str]:
+    return sorted(set(names), key=lambda name: sha256(f"{seed}/{name}".encode()).digest())

@@ -1,0 +1,230 @@
+"""Check a prepared folder: every problem at once, each with its file."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import numpy as np
+
+from data_prep import jsrt
+from data_prep.files import Array, Nifti, map_processes, read_nifti, sha256
+from data_prep.layout import MANIFEST, SCHEMA_VERSION, Json, intensity, moments
+from data_prep.split import PARTS
+from medpos.errors import InputError
+
+KEYS: Mapping[str, type] = {
+    "schema_version": int,
+    "name": str,
+    "description": str,
+    "phantom": bool,
+    "labels": list,
+    "intensity": dict,
+    "split": dict,
+    **dict.fromkeys(PARTS, list),
+}
+CASE_KEYS: Mapping[str, type] = {
+    "case": str,
+    "subject": str,
+    "image": str,
+    "label": str,
+    "image_sha256": str,
+    "label_sha256": str,
+    "shape": list,
+    "spacing_mm": list,
+}
+JSON_TYPES = {int: "a number", str: "a text", bool: "true or false", list: "a list", dict: "an object"}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What the files of one case showed: its problems, and the moments of its grey values if they could be read."""
+
+    problems: list[str]
+    moments: dict[str, float] | None = None
+
+
+def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
+    """Check a prepared folder.
+
+    Returns:
+        one line that sums it up, and the problems, each ``file: what is wrong``; none if all is well.
+    """
+    path = folder / MANIFEST
+    try:
+        manifest = json.loads(path.read_bytes())
+    except OSError as error:
+        return str(folder), [f"{path}: can't be read ({error.strerror}); prepare the folder again"]
+    except ValueError as error:
+        return str(folder), [f"{path}: not JSON ({error}); prepare the folder again"]
+    problems = check_manifest(path, manifest)
+    if not isinstance(manifest, dict):
+        return str(folder), problems
+    parts = {part: [case for case in _list(manifest.get(part)) if isinstance(case, dict)] for part in PARTS}
+    cases = [case for part in PARTS for case in parts[part] if not check_case_keys(path, folder, case)]
+    names = {str(label["index"]): label["name"] for label in _labels(manifest)}
+    findings = map_processes(partial(check_files, folder, manifest.get("name"), names), cases, workers, "verify")
+    problems += [problem for finding in findings for problem in finding.problems]
+    problems += _check_extra(folder, [case for part in PARTS for case in parts[part]])
+    problems += _check_intensity(path, manifest, cases, findings)
+    subjects = {str(case.get("subject")) for part in PARTS for case in parts[part]}
+    total = sum(map(len, parts.values()))
+    return f"{folder}: {manifest.get('name')}, {total} cases of {len(subjects)} subjects", problems
+
+
+def check_manifest(path: Path, manifest: Any) -> list[str]:
+    """Problems of ``dataset.json`` itself: keys, labels, case entries, double cases, a subject in two parts."""
+    problems = _check_keys(f"{path}", manifest, KEYS)
+    if not isinstance(manifest, dict):
+        return problems
+    version = manifest.get("schema_version")
+    if version != SCHEMA_VERSION:
+        problems.append(f"{path}: schema_version is {version!r}, needed is {SCHEMA_VERSION}; prepare the folder again")
+    indices = [label["index"] for label in _labels(manifest)]
+    if indices != list(range(len(indices))) or len(indices) < 2 or len(indices) != len(_list(manifest.get("labels"))):
+        problems.append(f"{path}: labels must be index (0, 1, 2, ...), name and colour (#rrggbb), background first")
+    entries = [(part, case) for part in PARTS for case in _list(manifest.get(part))]
+    problems += [problem for _, case in entries for problem in check_case_keys(path, path.parent, case)]
+    if not manifest.get(PARTS[0]):
+        problems.append(f"{path}: no training case")
+    named = [(part, case) for part, case in entries if isinstance(case, dict)]
+    counts = Counter(str(case.get("case")) for _, case in named)
+    problems += [f"{path}: case {name} is listed {count} times" for name, count in counts.items() if count > 1]
+    parts_of: dict[str, set[str]] = {}
+    for part, case in named:
+        parts_of.setdefault(str(case.get("subject")), set()).add(part)
+    for subject, found in parts_of.items():
+        if len(found) > 1:
+            problems.append(f"{path}: subject {subject} is in {' and '.join(part for part in PARTS if part in found)}")
+    return problems
+
+
+def check_case_keys(path: Path, folder: Path, case: Any) -> list[str]:
+    """Problems of one case's entry: keys, their types, and file paths that lead out of the folder."""
+    name = case.get("case") if isinstance(case, dict) else case
+    where = f"{path}: case {name}"
+    problems = _check_keys(where, case, CASE_KEYS)
+    if problems:
+        return problems
+    for kind in ("image", "label"):
+        inside = PurePosixPath(case[kind])
+        outside = inside.is_absolute() or ".." in inside.parts or "\\" in case[kind] or "\0" in case[kind]
+        if outside or not (folder / inside).resolve().is_relative_to(folder.resolve()):
+            problems.append(f"{where}: {kind} {case[kind]!r} leads out of the folder")
+    for key in ("shape", "spacing_mm"):
+        if len(case[key]) != 3 or not all(_is_number(number) and number > 0 for number in case[key]):
+            problems.append(f"{where}: {key} is {case[key]}, needed are three positive numbers")
+    return problems
+
+
+def check_files(folder: Path, dataset: str | None, names: Mapping[str, str], case: Json) -> Finding:
+    """Problems of one case's image and label.
+
+    Args:
+        folder: the prepared folder.
+        dataset: name of the data set.
+        names: class names by index, as text.
+        case: its entry, whose keys are sound.
+    """
+    image_path, label_path = folder / case["image"], folder / case["label"]
+    image, problems = _read(image_path, "image", case)
+    label, more = _read(label_path, "label", case)
+    problems += more
+    if label is not None:
+        problems += _check_label(label_path, label.data, names)
+    if image is None:
+        return Finding(problems)
+    if label is not None and not np.allclose(label.affine, image.affine, atol=1e-3):
+        problems.append(f"{label_path}: lies elsewhere in space than its image (other affine)")
+    bad = int(image.data.size - np.isfinite(image.data).sum())
+    if bad:
+        return Finding([*problems, f"{image_path}: {bad} voxels are NaN or infinite"])
+    if dataset == "jsrt" and (image.data.min() < 0 or image.data.max() > jsrt.HIGHEST):
+        problems.append(f"{image_path}: grey values outside 0 to {jsrt.HIGHEST}")
+    return Finding(problems, moments(image.data))
+
+
+def _read(path: Path, kind: str, case: Json) -> tuple[Nifti | None, list[str]]:
+    """The file, and where it differs from its entry."""
+    try:
+        nifti = read_nifti(path)
+    except InputError as error:
+        return None, [str(error)]
+    problems = []
+    if sha256(path.read_bytes()) != case[f"{kind}_sha256"]:
+        problems.append(f"{path}: changed since it was prepared (sha256)")
+    if list(nifti.data.shape) != case["shape"]:
+        problems.append(f"{path}: shape {list(nifti.data.shape)}, {MANIFEST} has {case['shape']}")
+    if not np.allclose(nifti.spacing, case["spacing_mm"], rtol=1e-4):
+        problems.append(f"{path}: spacing {nifti.spacing} mm, {MANIFEST} has {case['spacing_mm']}")
+    return nifti, problems
+
+
+def _check_label(path: Path, label: Array, names: Mapping[str, str]) -> list[str]:
+    if not np.isfinite(label).all():
+        return [f"{path}: label values are NaN or infinite"]
+    values = np.unique(label).tolist()
+    unknown = [value for value in values if str(value) not in names]
+    problems = [f"{path}: label values {unknown} are not in {MANIFEST}"] if unknown else []
+    absent = [name for index, name in names.items() if index != "0" and int(index) not in values]
+    return problems + [f"{path}: no voxel of {name}" for name in absent]
+
+
+def _check_extra(folder: Path, cases: Iterable[Json]) -> list[str]:
+    listed = {str(case.get(kind)) for case in cases for kind in ("image", "label")}
+    found = [path for kind in ("images", "labels") for path in sorted((folder / kind).rglob("*")) if not path.is_dir()]
+    return [f"{path}: not in {MANIFEST}" for path in found if path.relative_to(folder).as_posix() not in listed]
+
+
+def _check_intensity(path: Path, manifest: Json, cases: list[Json], findings: list[Finding]) -> list[str]:
+    """Compare the training statistics with the images, if all of them could be read."""
+    stated = manifest.get("intensity")
+    if not isinstance(stated, dict):
+        return []
+    span = _list(stated.get("range"))
+    sound = len(span) == 2 and all(map(_is_number, [*span, stated.get("mean"), stated.get("std")]))
+    if not sound or not span[0] < span[1] or stated["std"] <= 0:
+        return [f"{path}: intensity is {stated}, needed are range [low, high], mean and std above 0"]
+    training = [case.get("case") for case in _list(manifest.get("training")) if isinstance(case, dict)]
+    seen = [finding.moments for case, finding in zip(cases, findings, strict=True) if case["case"] in training]
+    known = [part for part in seen if part is not None]
+    if not known or len(known) != len(training):
+        return []
+    true = intensity(known, None)
+    if np.allclose([stated["mean"], stated["std"]], [true["mean"], true["std"]], rtol=1e-6):
+        return []
+    return [
+        f"{path}: intensity mean {stated['mean']}, std {stated['std']}; the images have {true['mean']}, {true['std']}"
+    ]
+
+
+def _check_keys(where: str, found: Any, keys: Mapping[str, type]) -> list[str]:
+    if not isinstance(found, dict):
+        return [f"{where}: not an object with keys"]
+    problems = []
+    for key, kind in keys.items():
+        if key not in found:
+            problems.append(f"{where}: key {key!r} is missing")
+        elif not isinstance(found[key], kind) or found[key] == "" or (kind is int and isinstance(found[key], bool)):
+            problems.append(f"{where}: {key} is {found[key]!r:.60}, needed is {JSON_TYPES[kind]}")
+    return problems
+
+
+def _labels(manifest: Json) -> list[Json]:
+    """The sound ones among the classes."""
+    keys = {"index": int, "name": str, "colour": str}
+    sound = [label for label in _list(manifest.get("labels")) if not _check_keys("", label, keys)]
+    return [label for label in sound if re.fullmatch("#[0-9A-Fa-f]{6}", label["colour"])]
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _is_number(value: Any) -> bool:
+    # The bound leaves out NaN, infinity and integers that no float holds.
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300
