@@ -8,7 +8,9 @@ are mended here, for every bundle at once.
 import difflib
 import inspect
 import logging
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -25,15 +27,20 @@ _FROM_MONAI = frozenset(
     {"_meta_", "tracking_uri", "experiment_name", "save_execute_config", "output_dir", "is_not_rank0"}
 )
 
+_SWITCHES = frozenset({"amp", "resume"})
+_LEAST = {"max_epochs": 1, "batch_size": 1, "image_size": 1, "num_workers": 0, "seed": 0, "phantom_cases": 3}
+
 
 def start() -> None:
     """Refuse unknown override keys before anything is read; from here on bad input is shown without a traceback.
 
     Raises:
-        InputError: an override key is unknown.
+        InputError: an override key is unknown, or its value is out of range.
     """
     show_errors_plainly()
-    check_keys(_parser().get())
+    config = _parser().get()
+    check_keys(config)
+    check_values(config)
 
 
 def _parser() -> ConfigParser:
@@ -70,13 +77,33 @@ def check_keys(config: dict[str, Any]) -> None:
         raise InputError(f"override --{key}: bundle {name} has no such key{hint} Keys to override: {flat}")
 
 
+def check_values(config: dict[str, Any]) -> None:
+    """Refuse a plain value that can't be meant; MONAI takes ``--resume false`` for a text, which counts as true.
+
+    Args:
+        config: raw configuration; expressions are left to their own checks.
+
+    Raises:
+        InputError: names the key, the value and what is needed.
+    """
+    for key, value in config.items():
+        if isinstance(value, str) and value.startswith("$"):
+            continue
+        if key in _SWITCHES and not isinstance(value, bool):
+            raise InputError(f"--{key} is {value!r}, needed True or False, with a capital letter")
+        if key in _LEAST and (isinstance(value, bool) or not isinstance(value, int) or value < _LEAST[key]):
+            raise InputError(f"--{key} is {value!r}, needed a whole number from {_LEAST[key]} upwards")
+        if key == "lr" and not (isinstance(value, int | float) and 0 < value < float("inf")):
+            raise InputError(f"--lr is {value!r}, needed a learning rate above 0, such as 0.001")
+
+
 def _is_referred_to(key: str, config: dict[str, Any]) -> bool:
     """An overlay may bring keys of its own, as long as something in the configuration uses them."""
-    wanted = f"@{key}"
+    wanted = re.compile(rf"@{re.escape(key)}(?!\w)")
     stack: list[Any] = [config]
     while stack:
         node = stack.pop()
-        if isinstance(node, str) and wanted in node:
+        if isinstance(node, str) and wanted.search(node):
             return True
         if isinstance(node, dict | list):
             stack.extend(node.values() if isinstance(node, dict) else node)
@@ -106,6 +133,16 @@ def try_image_size(network: torch.nn.Module, image_size: int) -> None:
         raise InputError(f"image_size {image_size}: {error}") from error
     finally:
         network.train(was_training)
+
+
+def try_data(*datasets: Sequence[Any]) -> None:
+    """Decode all images and pass the first item of each data set through its chain, before anything is written.
+
+    Raises:
+        InputError: a file or a transform's parameter can't be used.
+    """
+    for dataset in datasets:
+        dataset[0]
 
 
 def resolved() -> dict[str, Any]:

@@ -6,11 +6,13 @@ evaluated, and no path in it may leave the folder.
 
 import json
 import logging
+import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import nibabel
 import numpy as np
 import torch
 from torch.utils.data import Dataset
@@ -25,6 +27,8 @@ SCHEMA_VERSION = 1
 SPLITS = ("training", "validation", "test")
 _KEYS = ("schema_version", "name", "phantom", "labels", "intensity", *SPLITS)
 _CASE_KEYS = ("case", "subject", "image", "label", "shape", "spacing_mm")
+_NAME = re.compile(r"\w[\w.+-]*", re.ASCII)  # a case gives files their names
+_COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
 _MEND = "prepare the data again with 'python -m data_prep', or look with 'python -m data_prep verify'"
 
 
@@ -56,6 +60,8 @@ class DataFolder:
         self.name: str = content["name"]
         self.phantom: bool = bool(content["phantom"])
         self.labels = _read_labels(content["labels"], self.path)
+        if lists := [split for split in SPLITS if not isinstance(content[split], list)]:
+            raise InputError(f"{self.path}: {', '.join(lists)}: needed a list of cases; {_MEND}")
         _require(content["intensity"], ("range", "mean", "std"), f"{self.path}: intensity")
         self._intensity: dict[str, Any] = content["intensity"]
         self._cases = {split: [self._check_case(c, split) for c in content[split]] for split in SPLITS}
@@ -63,6 +69,13 @@ class DataFolder:
     def _check_case(self, case: Any, split: str) -> dict[str, Any]:
         where = f"{self.path}: {split}"
         _require(case, _CASE_KEYS, where)
+        if not _NAME.fullmatch(str(case["case"])):
+            raise InputError(f"{where}: case is {case['case']!r}, needed letters, digits, '.', '_' or '-'; {_MEND}")
+        for key in ("shape", "spacing_mm"):
+            if not (_are_numbers(case[key]) and len(case[key]) in (2, 3) and min(case[key]) > 0):
+                raise InputError(
+                    f"{where}: case {case['case']}: {key} is {case[key]!r}, needed numbers above 0, one an axis; {_MEND}"
+                )
         for key in ("image", "label"):
             target = (self.folder / str(case[key])).resolve()
             if not target.is_relative_to(self.folder.resolve()):
@@ -76,11 +89,15 @@ class DataFolder:
     @property
     def intensity(self) -> dict[str, float]:
         """Grey values of the training set: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1]."""
-        low, high = (float(v) for v in self._intensity["range"])
-        if not high > low:
-            raise InputError(f"{self.path}: intensity range is [{low:g}, {high:g}], needed low < high; {_MEND}")
-        mean = (float(self._intensity["mean"]) - low) / (high - low)
-        return {"low": low, "high": high, "mean": mean, "std": float(self._intensity["std"]) / (high - low)}
+        ends, mean, std = (self._intensity[key] for key in ("range", "mean", "std"))
+        sound = _are_numbers(ends) and len(ends) == 2 and _are_numbers([mean, std])
+        if not (sound and ends[0] < ends[1] and std > 0):
+            raise InputError(
+                f"{self.path}: intensity has range {ends!r}, mean {mean!r}, std {std!r}, needed [low, high] with "
+                f"low < high and two numbers, std above 0; {_MEND}"
+            )
+        low, width = float(ends[0]), float(ends[1] - ends[0])
+        return {"low": low, "high": low + width, "mean": (mean - low) / width, "std": std / width}
 
     def cases(self, split: str, subjects: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
         """The cases of one split, with absolute file names.
@@ -98,9 +115,9 @@ class DataFolder:
         if not names:
             raise InputError(f"{self.path}: the {split} split is empty, needed at least one subject; prepare more data")
         if subjects is not None:
-            if not 1 <= subjects <= len(names):
+            if not (isinstance(subjects, int) and 1 <= subjects <= len(names)):
                 raise InputError(
-                    f"train_cases is {subjects}, needed 1 to {len(names)} ({split} subjects of {self.path})"
+                    f"train_cases is {subjects!r}, needed 1 to {len(names)} ({split} subjects of {self.path})"
                 )
             names = list(np.random.default_rng(seed).permutation(names)[:subjects])
         kept = set(names)
@@ -161,6 +178,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
     def _decode(self, case: dict[str, Any]) -> dict[str, Any]:
         files = {"image": case["image"], "label": case["label"]}
         try:
+            # Resampling to one size would hide that two shapes differ.
+            shapes = {key: tuple(nibabel.load(path).shape) for key, path in files.items()}
             decoded = self.decode(dict(files))
         except Exception as error:
             cause = error
@@ -169,10 +188,11 @@ class CachedDataset(Dataset[dict[str, Any]]):
             raise InputError(
                 f"{files['image']} (label {files['label']}): can't be decoded ({cause}); {_MEND}"
             ) from error
-        shape = decoded["image"].shape
-        if decoded["label"].shape != shape:
-            found = f"image {tuple(shape)}, label {tuple(decoded['label'].shape)}"
+        shapes["dataset.json"] = tuple(case["shape"])
+        if len(set(shapes.values())) > 1:
+            found = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
             raise InputError(f"{files['image']}: image and label differ in shape ({found}); {_MEND}")
+        shape = decoded["image"].shape
         if not bool(torch.isfinite(decoded["image"]).all()):
             raise InputError(f"{files['image']}: holds NaN or infinite grey values; {_MEND}")
         # Resampling changes the size of a pixel: distances are measured on the network's grid, in mm.
@@ -217,11 +237,17 @@ def _require(content: Any, keys: Sequence[str], where: str) -> None:
         raise InputError(f"{where}: lacks {', '.join(missing)}; {_MEND}")
 
 
+def _are_numbers(values: Any) -> bool:
+    return isinstance(values, list) and all(type(v) in (int, float) and np.isfinite(v) for v in values)
+
+
 def _read_labels(entries: Any, path: Path) -> tuple[Label, ...]:
     try:
         labels = tuple(Label(int(e["index"]), str(e["name"]), str(e["colour"])) for e in entries)
     except (TypeError, KeyError, ValueError):
         raise InputError(f"{path}: labels need index, name and colour each; {_MEND}") from None
+    if bad := [label.colour for label in labels if not _COLOUR.fullmatch(label.colour)]:
+        raise InputError(f"{path}: a label's colour is {bad[0]!r}, needed '#rrggbb'; {_MEND}")
     if [label.index for label in labels] != list(range(len(labels))) or len(labels) < 2:
         found = [label.index for label in labels]
         raise InputError(f"{path}: label indices are {found}, needed 0, 1, 2 ... in order, background first; {_MEND}")

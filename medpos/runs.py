@@ -38,7 +38,7 @@ def is_main_process() -> bool:
 
 
 class RunFolder:
-    """The folder of this run; nothing is written before :meth:`create` or :meth:`open`.
+    """The folder of this run: :meth:`create` or :meth:`open` chooses it, :meth:`record` begins to write in it.
 
     Args:
         runs_dir: where all runs stand.
@@ -63,6 +63,7 @@ class RunFolder:
         self.checkpoint = checkpoint
         self._folder: Path | None = None
         self._part = ""
+        self._exists = False
 
     @property
     def folder(self) -> Path:
@@ -84,8 +85,10 @@ class RunFolder:
 
         Raises:
             InputError: the run exists and is finished, or exists and ``resume`` was not asked for, or there is none to
-                resume.
+                resume, or a ``checkpoint`` was given.
         """
+        if self.checkpoint:
+            raise InputError("checkpoint is for evaluations, a training begins anew; leave --checkpoint out")
         if self.resume:
             self._folder = self._existing("resume", lambda run: not (run / "summary.json").exists())
             if (self._folder / "summary.json").exists():
@@ -94,7 +97,7 @@ class RunFolder:
                 )
         else:
             self._folder = self._new()
-        self._begin()
+        self._agree()
         return self
 
     def open(self, part: str) -> "RunFolder":
@@ -114,7 +117,7 @@ class RunFolder:
                     f"{self._folder} has no model.pt: it was not trained to its first epoch; train it first"
                 )
         self._part = part
-        self._begin()
+        self._agree()
         return self
 
     def _new(self) -> Path:
@@ -126,6 +129,7 @@ class RunFolder:
         return folder
 
     def _existing(self, purpose: str, wanted: Callable[[Path], bool]) -> Path:
+        self._exists = True
         if self.run_name:
             folder = self.parent / self.run_name
             if not folder.is_dir():
@@ -139,22 +143,24 @@ class RunFolder:
             )
         return max(runs, key=lambda run: (run / "config.json").stat().st_mtime)
 
-    def _begin(self) -> None:
+    def _agree(self) -> None:
         if torch.distributed.is_initialized():
             agreed = [self._folder]  # the time of day may differ between processes
             torch.distributed.broadcast_object_list(agreed)
             self._folder = agreed[0]
-        if not is_main_process():
-            return
+
+    def _begin(self) -> None:
         try:
-            self.results.mkdir(parents=True, exist_ok=True)
+            # Another run may have taken the name since it was chosen.
+            self.folder.mkdir(parents=True, exist_ok=self._exists)
+            self.results.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.results} can't be made ({error}); give another --runs_dir") from error
         _log_to(self.folder / "log.txt")
         logger.info("run folder: %s", self.folder)
 
     def record(self, config: dict[str, Any], device: torch.device | str, seed: int) -> None:
-        """Write ``config.json`` and ``environment.json`` (the evaluations' beside their results).
+        """Make the folder, begin its log, write ``config.json`` and ``environment.json`` (evaluations: in ``part``).
 
         Args:
             config: the resolved configuration.
@@ -162,11 +168,13 @@ class RunFolder:
             seed: of the run.
 
         Raises:
-            InputError: a resumed run was begun with other values, so the result would be neither the one nor the other.
+            InputError: a resumed run was begun with other values, so the result would be neither the one nor the other;
+                or the folder can't be made.
         """
         if is_main_process():
             if self.resume:
                 _check_unchanged(self.results / "config.json", config)
+            self._begin()
             write_json(self.results / "config.json", config)
             write_json(self.results / "environment.json", environment(device, seed))
 

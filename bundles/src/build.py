@@ -3,8 +3,7 @@
 usage: python bundles/src/build.py [--check]
 
 ``recipes.json`` says which fragments make which bundle; later fragments win, by MONAI's own rules (``a::b`` reaches
-inside,
-``+a`` extends). With ``--check`` nothing is written, and the exit code is 1 if a committed bundle is stale.
+inside, ``+a`` extends). With ``--check`` nothing is written, and the exit code is 1 if a committed bundle is stale.
 """
 
 import json
@@ -31,6 +30,14 @@ def build(name: str, fragments: list[str]) -> dict[str, Any]:
     return {**ordered, "known_keys": [*ordered, "known_keys"]}
 
 
+def metadata_with_position() -> dict[str, Any]:
+    """``metadata.json`` for the bundles whose network also gets the position channels."""
+    metadata: dict[str, Any] = json.loads((SOURCE.parent / "metadata.json").read_text())
+    image = metadata["network_data_format"]["inputs"]["image"]
+    image |= {"num_channels": 3, "channel_def": {"0": "image", "1": "x", "2": "y"}}
+    return metadata
+
+
 def _needs_objects(value: Any) -> bool:
     return isinstance(value, str) and ("@network" in value)
 
@@ -39,7 +46,9 @@ def main() -> int:
     """Write the bundles, or compare them."""
     check = "--check" in sys.argv[1:]
     recipes = json.loads((SOURCE / "recipes.json").read_text())
-    wanted = {f"{name}.json": json.dumps(build(name, parts), indent=4) + "\n" for name, parts in recipes.items()}
+    files = {f"{name}.json": build(name, parts) for name, parts in recipes.items()}
+    files["metadata_pe.json"] = metadata_with_position()
+    wanted = {name: json.dumps(content, indent=4) + "\n" for name, content in files.items()}
     stale = []
     for name, text in wanted.items():
         path = SOURCE.parent / name
@@ -47,7 +56,7 @@ def main() -> int:
             stale.append(name)
             if not check:
                 path.write_text(text)
-    sys.stdout.write(f"{len(wanted)} bundles, {'stale' if check else 'written'}: {', '.join(stale) or 'none'}\n")
+    sys.stdout.write(f"{len(wanted)} files, {'stale' if check else 'written'}: {', '.join(stale) or 'none'}\n")
     return int(check and bool(stale))
 
 

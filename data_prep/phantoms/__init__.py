@@ -1,8 +1,8 @@
 """Seeded phantoms in the raw formats of JSRT with SCR, and of ACDC, for trying everything without patients' data.
 
-A phantom is a cartoon: organs have the shapes, sizes and neighbours that they have in people, and grey values that overlap
-with those of their surroundings, so that a small window of the image doesn't tell the organ but its place does. Nothing
-measured on phantoms says how good a method is on patients.
+A phantom is a cartoon: organs have the shapes, sizes and neighbours that they have in people, and grey values that
+overlap with those of their surroundings, so that a small window of the image doesn't tell the organ but its place does.
+Nothing measured on phantoms says how good a method is on patients.
 """
 
 import json
@@ -45,9 +45,9 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
 def _check(kind: str, cases: int, seed: int, workers: int) -> None:
     """Refuse arguments that can't be meant."""
     if kind not in KINDS:
-        raise InputError(f"kind of phantom: {kind!r} was given, one of {', '.join(KINDS)} is needed; write one of these.")
+        raise InputError(f"kind of phantom: {kind!r} was given, {' or '.join(KINDS)} is needed; write one of these.")
     if not 1 <= cases <= MOST[kind]:
-        raise InputError(f"cases: {cases} was given, {kind} phantoms need 1 to {MOST[kind]}; give a number in that range.")
+        raise InputError(f"cases: {cases} was given, {kind} phantoms need 1 to {MOST[kind]}; give such a number.")
     if seed < 0:
         raise InputError(f"seed: {seed} was given, 0 or more is needed; give another number.")
     if workers < 1:
@@ -64,11 +64,11 @@ def _check_folder(kind: str, out: Path, cases: int, seed: int) -> None:
         old = json.loads((out / MARKER).read_text(encoding="utf-8"))
         same = old["kind"] == kind and old["seed"] == seed and old["cases"] <= cases
     except FileNotFoundError:
-        raise InputError(f"{out}: holds files that are not phantoms (no {MARKER}); give a new or empty folder.") from None
+        raise InputError(f"{out}: holds what are no phantoms (no {MARKER}); give a new or empty folder.") from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{out / MARKER}: can't be read ({error}); delete the folder or give another one.") from error
     if not same:
         raise InputError(
-            f"{out}: holds {old['cases']} {old['kind']} phantoms of seed {old['seed']}, {cases} of kind {kind} and seed "
-            f"{seed} were asked for; delete the folder or give another one."
+            f"{out}: holds {old['cases']} {old['kind']} phantoms of seed {old['seed']}, {cases} of kind {kind} and "
+            f"seed {seed} were asked for; delete the folder or give another one."
         )

@@ -1,7 +1,8 @@
 """Chest X-ray phantoms as JSRT images and SCR masks come.
 
-Lengths are in half sides of the image (175 mm): x from -1 to 1 to the right, y from -1 to 1 downwards, so the patient's right
-lung has negative x. Path lengths through tissue are summed into one attenuation, and a film curve makes it a grey value.
+Lengths are in half sides of the image (175 mm): x from -1 to 1 to the right, y from -1 to 1 downwards, so the patient's
+right lung has negative x. Path lengths through tissue are summed into one attenuation, and a film curve makes it a grey
+value.
 """
 
 import io
@@ -24,7 +25,8 @@ NODULE_CASES = 154  # JPCLN001 to JPCLN154 have a lung nodule, JPCNN001 to JPCNN
 WHITE = 4095  # 12 bits; the files store 4095 - grey, high = dark
 SIDES = {"right": -1.0, "left": 1.0}
 
-CLUTTER = ((0.16, 6), (0.10, 10), (0.10, 20), (0.10, 40), (0.08, 64), (0.04, 128))  # overlying tissue: (attenuation, knots a side)
+# Tissue in front and behind, as in life about 1/f: (attenuation, knots a side).
+CLUTTER = ((0.16, 6), (0.1, 10), (0.1, 20), (0.1, 40), (0.06, 64), (0.03, 128))
 LUNG_T = (0.0, 0.03, 0.1, 0.22, 0.4, 0.6, 0.8, 1.0, 1.3)  # from apex to dome of the diaphragm, and the recess below
 LUNG_OUT = (0.26, 0.36, 0.46, 0.58, 0.68, 0.735, 0.765, 0.78, 0.79)
 LUNG_IN = (0.26, 0.17, 0.125, 0.11, 0.12, 0.125, 0.13, 0.16, 0.18)
@@ -56,7 +58,7 @@ class Chest:
 
 
 def _frame(rng: np.random.Generator) -> tuple[Image, Image]:
-    """Coordinates of a person who stands a little turned, shifted, nearer or farther, with a spine that is never straight."""
+    """Coordinates of a person who stands a little turned, shifted, nearer or farther, with a spine never straight."""
     axis = ((np.arange(DRAWN, dtype=np.float32) + 0.5) / DRAWN * 2 - 1).astype(np.float32)
     v, u = np.meshgrid(axis, axis, indexing="ij")
     angle, scale = np.clip(rng.normal(0, 0.04), -0.1, 0.1), rng.uniform(0.84, 1.10)
@@ -78,7 +80,7 @@ def _heart(rng: np.random.Generator, x: Image, y: Image, dome: float) -> Image:
     c, s = np.cos(tilt), np.sin(tilt)
     u, v = (c * (x - cx) + s * (y - cy)) / a, (c * (y - cy) - s * (x - cx)) / b
     v = v / np.clip(1 + pear * u, 0.4, None)
-    return np.sqrt(u * u + v * v).astype(np.float32)
+    return np.asarray(np.sqrt(u * u + v * v), np.float32)
 
 
 def _person(rng: np.random.Generator) -> Chest:
@@ -109,14 +111,15 @@ def _body(rng: np.random.Generator, p: Chest) -> Image:
     ax = np.abs(p.x)
     girth = 0.5 * (p.width["right"] + p.width["left"])
     trunk_half = (0.97 + rng.uniform(-0.03, 0.08)) * girth + 0.05 * p.y
-    trunk = np.sqrt(np.clip(1 - (ax / trunk_half) ** 8, 0, None)) * soft(p.y - p.apex - 0.02, 0.08)
+    trunk = np.sqrt(np.clip(1 - (ax / trunk_half) ** 12, 0, None)) * soft(p.y - p.apex - 0.02, 0.08)
     slope = p.apex - rng.uniform(0.08, 0.2) + rng.uniform(0.1, 0.25) * ax**2
-    shoulder = np.sqrt(np.clip((p.y - slope) / 0.3, 0, 1)) * soft(0.02 - p.y, 0.3) * soft(rng.uniform(1.05, 1.25) - ax, 0.04)
+    shoulder = np.sqrt(np.clip((p.y - slope) / 0.3, 0, 1)) * soft(0.02 - p.y, 0.3)
+    shoulder *= soft(rng.uniform(1.05, 1.25) - ax, 0.04)
     neck = 0.62 * np.sqrt(np.clip(1 - (ax / 0.24) ** 2, 0, None)) * soft(p.apex + 0.3 - p.y, 0.1)
     lean, gap = rng.uniform(0.05, 0.3), rng.uniform(1.02, 1.2)
     across = (ax - gap - lean * (p.y + 0.4)) / 0.15
     arm = 0.62 * np.sqrt(np.clip(1 - across**2, 0, None)) * soft(p.y + 0.55, 0.08)
-    return np.maximum.reduce([trunk, 0.7 * shoulder, neck, arm]).astype(np.float32)
+    return np.asarray(np.maximum.reduce([trunk, 0.7 * shoulder, neck, arm]), np.float32)
 
 
 def _air(mask: Mask) -> Image:
@@ -133,13 +136,14 @@ def _ribs(rng: np.random.Generator, p: Chest) -> Image:
     for side, sign in SIDES.items():
         ax = sign * p.x
         shift = start + rng.normal(0, 0.06)
-        edge = soft(p.outer[side] + 0.025 - ax, 0.012) * soft(p.y - p.apex - 0.01, 0.02) * soft(p.dome[side] + 0.25 - p.y, 0.1)
+        edge = soft(p.outer[side] + 0.025 - ax, 0.012) * soft(p.y - p.apex - 0.01, 0.02)
+        edge *= soft(p.dome[side] + 0.25 - p.y, 0.1)
         arc = fall * ax**2 * (1 - 0.2 * p.y)
         for phase, near in (((p.y - arc) / space, 0.05), ((p.y + arc) / space, 0.13)):
             phase = phase + shift + 3 * near
             q = np.abs(phase - np.floor(phase) - 0.5) / 0.19
-            band = 0.6 * np.sqrt(np.clip(1 - q * q, 0, None)) + 0.45 * bell(q, 0.93, 0.14)
-            total += 0.27 * band * edge * soft(ax - near, 0.03)
+            band = 0.45 * np.sqrt(np.clip(1 - q * q, 0, None)) + bell(q, 0.93, 0.09)
+            total += 0.42 * band * edge * soft(ax - near, 0.03)
     return total
 
 
@@ -173,10 +177,12 @@ def _skeleton(rng: np.random.Generator, p: Chest) -> Image:
         blade = soft(x - inner, 0.012) * soft(0.98 - 0.25 * (p.y - top) - x, 0.02) * soft(p.y - top, 0.02)
         head = np.sqrt(np.clip(1 - ellipse(x, p.y, (1.0, p.apex + 0.17), (0.13, 0.12)) ** 2, 0, None))
         blades += 0.3 * blade * (1 + 0.8 * bell(x - inner, 0.01, 0.012)) + 0.7 * head
-    return (spine + blades).astype(np.float32)
+    return np.asarray(spine + blades, np.float32)
 
 
-def _branch(rng: np.random.Generator, draw: ImageDraw.ImageDraw, at: tuple[float, float], way: float, size: float) -> None:
+def _branch(
+    rng: np.random.Generator, draw: ImageDraw.ImageDraw, at: tuple[float, float], way: float, size: float
+) -> None:
     """Draw one vessel and the two that it parts into."""
     if size < 0.75:
         return
@@ -194,11 +200,11 @@ def _vessels(rng: np.random.Generator, p: Chest) -> Image:
     hila = np.zeros_like(p.x)
     for side, sign in SIDES.items():
         hx, hy = sign * rng.uniform(0.15, 0.19), p.dome[side] - rng.uniform(0.4, 0.48)
-        hila += 0.55 * np.exp(-0.5 * (((p.x - hx) / 0.045) ** 2 + ((p.y - hy) / 0.1) ** 2))
+        hila += 0.45 * np.exp(-0.5 * (((p.x - hx) / 0.045) ** 2 + ((p.y - hy) / 0.1) ** 2))
         row, column = divmod(int(np.argmin((p.x - hx) ** 2 + (p.y - hy) ** 2)), DRAWN)
         for way in np.linspace(-1.35, 1.35, 8) + rng.normal(0, 0.1, 8):
             _branch(rng, draw, (column, row), way if sign > 0 else np.pi - way, rng.uniform(3.2, 5.2))
-    return gaussian_filter(np.asarray(canvas, np.float32) / 255, 0.8) + hila
+    return np.asarray(gaussian_filter(np.asarray(canvas, np.float32) / 255, 0.8) + hila, np.float32)
 
 
 def _abdomen(rng: np.random.Generator, p: Chest) -> Image:
@@ -214,27 +220,35 @@ def _abdomen(rng: np.random.Generator, p: Chest) -> Image:
         for sign in SIDES.values():
             rho = ellipse(p.x, p.y, (sign * rng.uniform(0.4, 0.5), low), (size, size * 1.1))
             belly += 0.45 * np.sqrt(np.clip(1 - rho * rho, 0, None)) * soft(p.y - low + 0.1, 0.15)
-    return belly.astype(np.float32)
+    return np.asarray(belly, np.float32)
 
 
 def _attenuation(rng: np.random.Generator, p: Chest, bones: Image, nodule: bool) -> Image:
     """Everything that the rays pass, as one sum; about 0 in air, 1 in lung, 3 in the heart, 4 in the spine."""
     body = _body(rng, p)
-    air = sum(_air(mask) for mask in p.lungs.values())
+    air = _air(p.lungs["right"]) + _air(p.lungs["left"])
     lung = p.lungs["right"] | p.lungs["left"]
     total = rng.uniform(2.7, 3.3) * body + body.clip(0, 0.4) * _skeleton(rng, p) * 2
     total += (body > 0) * _abdomen(rng, p) + _ribs(rng, p) * (body > 0.1) + bones
     total += 0.25 * soft(1 - p.heart, 0.12) + 0.15 * soft(0.11 - np.abs(p.x), 0.03) * soft(p.dome["right"] - p.y, 0.1)
-    total -= rng.uniform(1.7, 2.1) * air * np.clip(body * 1.25, 0, 1) - rng.uniform(0.35, 0.8) * _vessels(rng, p) * lung
+    total -= (
+        rng.uniform(1.75, 2.15) * air * np.clip(body * 1.25, 0, 1) - rng.uniform(0.3, 0.55) * _vessels(rng, p) * lung
+    )
     trachea = soft(0.035 - np.abs(p.x + 0.01), 0.01) * soft(p.apex + 0.48 - p.y, 0.03)
     total -= 0.9 * trachea * (body > 0.2)
+    for side, sign in SIDES.items():  # muscle and ribs that the rays graze make the side wall as white as the middle
+        beyond = sign * p.x - p.outer[side]
+        graze = rng.uniform(0.2, 1.3) * soft(beyond, 0.02) + rng.uniform(0, 0.6) * bell(beyond, 0, 0.08)
+        total += graze * soft(p.y - p.apex - 0.1, 0.08) * np.clip(body * 1.5 - 0.5, 0, 1)
     if nodule:
         row, column = rng.choice(np.argwhere(lung))
-        rho = ellipse(p.x, p.y, (p.x[row, column], p.y[row, column]), (rng.uniform(0.03, 0.09), rng.uniform(0.03, 0.09)))
+        radii = (rng.uniform(0.03, 0.09), rng.uniform(0.03, 0.09))  # 5 to 16 mm
+        rho = ellipse(p.x, p.y, (p.x[row, column], p.y[row, column]), radii)
         total += rng.uniform(0.2, 0.5) * np.sqrt(np.clip(1 - rho * rho, 0, None))
     clutter = sum((a * smooth_field(rng, p.x.shape, n) for a, n in CLUTTER), np.zeros_like(total))
     total += rng.uniform(0.7, 1.2) * clutter * np.clip(body * 3, 0, 1) * (0.5 + 0.5 * lung)
-    fog = rng.uniform(0.2, 0.8) + 0.1 * smooth_field(rng, p.x.shape, 3)  # scatter where nothing shields the film
+    fog = rng.uniform(0.5, 1.15) + 0.1 * smooth_field(rng, p.x.shape, 3)  # scatter where nothing shields the film
+    fog *= 1.5 - 0.5 * np.clip(body * 3, 0, 1)
     return np.asarray(0.2 * np.logaddexp(gaussian_filter(total, 1.1) / 0.2, fog / 0.2), np.float32)
 
 
@@ -248,7 +262,7 @@ def _film(rng: np.random.Generator, attenuation: Image) -> Image:
         grey[: rim[0]] = grey[DRAWN - rim[1] :] = grey[:, : rim[2]] = grey[:, DRAWN - rim[3] :] = 0.95
     large = enlarge(grey.astype(np.float32), (FILM, FILM))
     grain = rng.standard_normal((FILM, FILM), dtype=np.float32) * np.float32(rng.uniform(0.008, 0.02))
-    return np.clip((large + grain) * WHITE, 0, WHITE)
+    return np.asarray(np.clip((large + grain) * WHITE, 0, WHITE), np.float32)
 
 
 def draw(rng: np.random.Generator, nodule: bool) -> tuple[Image, dict[str, Mask]]:

@@ -1,8 +1,8 @@
 """Short-axis cardiac MRI phantoms as ACDC's training subjects come.
 
-Lengths are in mm; in a slice x runs to the right and y downwards from the image's middle, as ACDC's slices are shown (first
-array axis to the right), so the right ventricle is on the left. Depth runs from base to apex. Signal is 1 for blood.
-Volumes and wall thicknesses follow the groups' definitions in Bernard et al., IEEE TMI 37(11), 2018.
+Lengths are in mm; in a slice x runs to the right and y downwards from the image's middle, as ACDC's slices are shown
+(first array axis to the right), so the right ventricle is on the left. Depth runs from base to apex. Signal is 0.86 for
+blood. Volumes and wall thicknesses follow the groups' definitions in Bernard et al., IEEE TMI 37(11), 2018.
 """
 
 import gzip
@@ -15,12 +15,12 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from data_prep.files import write_bytes
-from data_prep.phantoms.shapes import Image, generator, smooth_field
-from data_prep.phantoms.torso import Torso, make_torso, paint_torso, strands
+from data_prep.phantoms.shapes import Image, generator
+from data_prep.phantoms.torso import BLOOD, MUSCLE, Torso, make_torso, paint_torso, strands
 
 KIND = 1
+Phase = tuple[NDArray[np.int16], NDArray[np.uint8]]  # image and labels, (nx, ny, slices)
 RV, MYOCARDIUM, LV = 1, 2, 3  # ACDC's label values
-BLOOD, MUSCLE = 0.86, 0.33
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,8 @@ def _lv(v: Ventricles, depth: float, angle: Image) -> tuple[Image, Image]:
     for k, (a, p) in enumerate(v.lobes.T, 2):
         ripple += np.float32(a) * np.cos(k * angle - np.float32(p))
     inner = v.radius * np.sqrt(max(1 - s**2.2, 0)) * (1 - 0.12 * np.exp(-s / 0.1)) * (1 + ripple)
-    outer = (v.radius + v.wall) * np.sqrt(1 - (s / (1 + reach)) ** 2.2) * (1 - 0.08 * np.exp(-s / 0.1)) * (1 + 0.8 * ripple)
+    outer = (v.radius + v.wall) * np.sqrt(1 - (s / (1 + reach)) ** 2.2) * (1 - 0.08 * np.exp(-s / 0.1))
+    outer = outer * (1 + 0.8 * ripple)
     where, half, thin = v.scar
     away = np.abs((angle - where + np.pi) % (2 * np.pi) - np.pi)
     thick = np.maximum(outer - inner, 3.0) * (1 - thin * np.exp(-0.5 * (away / half) ** 4))
@@ -129,12 +130,11 @@ def _rv(v: Ventricles, depth: float, dx: Image, dy: Image, outer: float) -> Imag
     along, across = c * dx + n * dy - 0.72 * outer, c * dy - n * dx
     reach = 0.28 * outer + v.rv_depth * taper
     half = v.rv_width * outer * taper**0.6 * np.clip(1 - 0.18 * along / reach, 0.6, 1.3)
-    return np.sqrt(np.abs(along / reach) ** 2.4 + np.abs(across / half) ** 2.4).astype(np.float32)
+    rho = np.sqrt(np.abs(along / reach) ** 2.4 + np.abs(across / half) ** 2.4)
+    return np.asarray(rho, np.float32)
 
 
-def _paint_heart(
-    v: Ventricles, depth: float, dx: Image, dy: Image, picture: Image
-) -> NDArray[np.uint8]:
+def _paint_heart(v: Ventricles, depth: float, dx: Image, dy: Image, picture: Image) -> NDArray[np.uint8]:
     """Paint the ventricles into a slice of the torso, in place.
 
     Args:
@@ -172,7 +172,7 @@ def _scan(rng: np.random.Generator, clean: Image, bias: Image, sigma: float, gai
     """The scanner: point spread, coil sensitivity, noise of a magnitude image (Rice), whole numbers."""
     true = gaussian_filter(clean, 0.6) * bias
     noise = rng.standard_normal((2, *clean.shape), dtype=np.float32) * np.float32(sigma)
-    return np.rint(gain * np.hypot(true + noise[0], noise[1])).astype(np.int16)
+    return np.asarray(np.rint(gain * np.hypot(true + noise[0], noise[1])), np.int16)
 
 
 def _grid(rng: np.random.Generator) -> tuple[Image, Image, float]:
@@ -187,10 +187,10 @@ def _grid(rng: np.random.Generator) -> tuple[Image, Image, float]:
 def _bias(rng: np.random.Generator, x: Image, y: Image) -> Image:
     """Sensitivity of the coils: highest near the chest wall in front, which is up and to the left."""
     tilt, bend = rng.normal((-0.0016, 0.0004), 0.002), rng.uniform(0, 8e-6)
-    return np.exp(tilt[0] * x + tilt[1] * y - bend * (x * x + y * y)).astype(np.float32)
+    return np.asarray(np.exp(tilt[0] * x + tilt[1] * y - bend * (x * x + y * y)), np.float32)
 
 
-def draw(rng: np.random.Generator, group: str) -> tuple[dict[str, tuple[NDArray[np.int16], NDArray[np.uint8]]], list[float]]:
+def draw(rng: np.random.Generator, group: str) -> tuple[dict[str, Phase], list[float]]:
     """One person.
 
     Args:
@@ -247,5 +247,6 @@ def write_case(out: Path, seed: int, index: int) -> None:
         stem = out / name / f"{name}_frame{frame[phase]:02d}"
         write_bytes(stem.with_name(stem.name + ".nii.gz"), _nifti(image, spacing))
         write_bytes(stem.with_name(stem.name + "_gt.nii.gz"), _nifti(labels, spacing))
-    info = f"ED: {frame['ED']}\nES: {frame['ES']}\nGroup: {group}\nHeight: {height:.1f}\nNbFrame: {frames}\nWeight: {weight:.1f}\n"
+    info = f"ED: {frame['ED']}\nES: {frame['ES']}\nGroup: {group}\n"
+    info += f"Height: {height:.1f}\nNbFrame: {frames}\nWeight: {weight:.1f}\n"
     write_bytes(out / name / "Info.cfg", info.encode())

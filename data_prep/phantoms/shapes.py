@@ -1,5 +1,7 @@
 """What both phantoms are drawn with: random numbers of one case, smooth curves, soft edges, random fields."""
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image as Pillow
@@ -20,21 +22,19 @@ def generator(seed: int, kind: int, index: int) -> np.random.Generator:
     return np.random.default_rng(np.random.SeedSequence([seed, kind, index]))
 
 
-def soft(distance: Image, width: float) -> Image:
+def soft(distance: NDArray[Any], width: float) -> Image:
     """A soft step: 0 where ``distance`` is far below zero, 1 far above, 0.5 at zero.
 
     Args:
         distance: signed distance, any unit, positive inside.
         width: from 0.12 to 0.88 in twice this length, same unit.
     """
-    step: Image = (0.5 + 0.5 * np.tanh(distance / np.float32(width))).astype(np.float32)
-    return step
+    return np.asarray(0.5 + 0.5 * np.tanh(distance / np.float32(width)), np.float32)
 
 
-def bell(x: Image, centre: float, width: float) -> Image:
+def bell(x: NDArray[Any], centre: float, width: float) -> Image:
     """A Gaussian bump of height 1 (``width`` is its standard deviation)."""
-    bump: Image = np.exp(-0.5 * ((x - np.float32(centre)) / np.float32(width)) ** 2)
-    return bump
+    return np.asarray(np.exp(-0.5 * ((x - np.float32(centre)) / np.float32(width)) ** 2), np.float32)
 
 
 def curve(x: Image, knots: ArrayLike, values: ArrayLike) -> Image:

@@ -1,7 +1,8 @@
 """What lies around the heart in a short-axis slice: chest wall, lungs, liver, stomach, vessels, spine.
 
-Lengths are in mm, x to the right and y downwards from the image's middle. Much of it looks like the heart in a small window,
-as in people: stomach, bowel and great vessels are bright with a grey wall, liver and muscle are as grey as the myocardium.
+Lengths are in mm, x to the right and y downwards from the image's middle. Much of it looks like the heart in a small
+window, as in people: stomach, bowel and great vessels are bright with a grey wall, liver and muscle are as grey as the
+myocardium.
 """
 
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def make_torso(rng: np.random.Generator, reach: float, rv_depth: float) -> Torso
     heart = np.stack([place, rng.normal((4, -4), 5)])
     body = np.stack([place + rng.normal((2, 22), 8), rng.uniform((132, 150), (162, 195))])
     lobes = np.stack([rng.normal((0.02, 0, 0.03, 0), (0.04, 0.025, 0.02, 0.012)), rng.uniform(0, 2 * np.pi, 4)])
-    dots = rng.uniform((-120, -130, 1.5, 0), (120, 140, 4.5, 1), (90, 4)) + (*place, 0, 0)
+    dots = rng.uniform((-120, -130, 1.5, 0), (120, 140, 4.5, 1), (90, 4)) + np.r_[place, 0, 0]
     return Torso(
         heart, reach, rv_depth, body, lobes, (rng.uniform(6, 18), rng.uniform(0.1, 0.7), rng.uniform(0, 2 * np.pi)),
         rng.uniform(9, 16), (rng.normal(0.08, 0.1), rng.uniform(0.0005, 0.002)),
@@ -101,7 +102,9 @@ def _blend(picture: Image, where: Image, signal: float | Image) -> None:
     picture += where * (signal - picture)
 
 
-def _hollow(picture: Image, x: Image, y: Image, organs: Numbers, s: float, bend: tuple[Image, Image] | None = None) -> None:
+def _hollow(
+    picture: Image, x: Image, y: Image, organs: Numbers, s: float, bend: tuple[Image, Image] | None = None
+) -> None:
     """Paint those hollow organs that this depth meets, each with a grey wall, where asked bent by so many mm."""
     bent_x, bent_y = (x, y) if bend is None else (x + bend[0], y + bend[1])
     for ox, oy, a, b, turn, middle, extent, signal, wall in organs:
@@ -114,18 +117,19 @@ def _hollow(picture: Image, x: Image, y: Image, organs: Numbers, s: float, bend:
         rows, columns = _window(x[:, 0], ox, reach), _window(y[0], oy, reach)
         if rows.stop - rows.start < 2 or columns.stop - columns.start < 2:
             continue
-        rho = ellipse(bent_x[rows, columns], bent_y[rows, columns], (ox, oy), (a, b), turn)
+        here_x, here_y = bent_x[rows, columns], bent_y[rows, columns]
+        rho = ellipse(here_x, here_y, (ox, oy), (a, b), turn)
         inside = picture[rows, columns]
         edge = 1.2 / min(a, b)
         _blend(inside, soft(1 + wall / min(a, b) - rho, edge), MUSCLE)
         _blend(inside, soft(1 - rho, edge), float(signal))
         if wall > 7:  # folds of the stomach, as round as papillary muscles
-            fold = ellipse(bent_x[rows, columns], bent_y[rows, columns], (ox + 0.5 * a, oy - 0.35 * b), (0.22 * a, 0.22 * a))
+            fold = ellipse(here_x, here_y, (ox + 0.5 * a, oy - 0.35 * b), (0.22 * a, 0.22 * a))
             _blend(inside, soft(1 - fold, 0.3) * (rho < 1), MUSCLE)
 
 
 def strands(rng: np.random.Generator, picture: Image) -> None:
-    """Mottle the whole slice, and thread bright tissue, be it fat, bowel or a ventricle, with grey strands; in place."""
+    """Mottle the whole slice, and thread what is bright, be it fat, bowel or ventricle, with grey strands; in place."""
     shape = (picture.shape[0], picture.shape[1])
     here = (smooth_field(rng, shape, 8) > 0) & (smooth_field(rng, shape, 48) > 1.1) & (picture > 0.6)
     picture[here] = 0.5
@@ -176,16 +180,14 @@ def _inside(rng: np.random.Generator, t: Torso, x: Image, y: Image, s: float) ->
 
 def _dots(picture: Image, t: Torso, x: Image, y: Image, s: float) -> None:
     """Small vessels in cross-section, in lungs and liver."""
-    for ox, oy, radius, depth in t.dots[np.abs(t.dots[:, 3] - s) < 0.18]:
+    for ox, oy, radius, _ in t.dots[np.abs(t.dots[:, 3] - s) < 0.18]:
         rows, columns = _window(x[:, 0], ox, radius + 4), _window(y[0], oy, radius + 4)
         part = picture[rows, columns]
         distance = np.hypot(x[rows, columns] - np.float32(ox), y[rows, columns] - np.float32(oy))
         _blend(part, 0.9 * soft((radius - distance).astype(np.float32), 0.8), 0.75)
 
 
-def paint_torso(
-    rng: np.random.Generator, t: Torso, x: Image, y: Image, s: float
-) -> tuple[Image, tuple[float, float]]:
+def paint_torso(rng: np.random.Generator, t: Torso, x: Image, y: Image, s: float) -> tuple[Image, tuple[float, float]]:
     """One slice without the ventricles.
 
     Args:

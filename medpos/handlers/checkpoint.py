@@ -95,7 +95,7 @@ class Checkpoint:
 
 
 class LoadModel:
-    """Loads the run's ``model.pt`` when an evaluation starts.
+    """Loads the run's ``model.pt`` when an evaluation starts, or at once by :meth:`load`.
 
     Args:
         run: the run folder.
@@ -108,9 +108,14 @@ class LoadModel:
 
     def attach(self, engine: Engine) -> None:
         """Load at the start of ``engine``."""
-        engine.add_event_handler(Events.STARTED, self._load)
+        engine.add_event_handler(Events.STARTED, self.load)
 
-    def _load(self, engine: Engine) -> None:
+    def load(self) -> None:
+        """Load now.
+
+        Raises:
+            InputError: there are no weights, or not of this network.
+        """
         load_network(self.network, load(self.run.model), self.run.model)
 
 

@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import binary_dilation, binary_fill_holes
+from scipy.ndimage import binary_dilation
 
 from data_prep.phantoms import write
 from data_prep.phantoms.chest import draw as draw_chest
@@ -115,7 +115,8 @@ def test_the_first_154_have_a_nodule(tmp_path, monkeypatch):
     monkeypatch.setattr("data_prep.phantoms.chest.draw", lambda rng, nodule: (drawn.append(nodule) or small, {}))
     write("jsrt", tmp_path / "all", cases=247)
     names = sorted(path.name for path in (tmp_path / "all/All247images").iterdir())
-    assert (names[0], names[153], names[154], names[-1]) == ("JPCLN001.IMG", "JPCLN154.IMG", "JPCNN001.IMG", "JPCNN093.IMG")
+    ends = [names[k].removesuffix(".IMG") for k in (0, 153, 154, -1)]
+    assert ends == ["JPCLN001", "JPCLN154", "JPCNN001", "JPCNN093"]
     assert drawn == [True] * 154 + [False] * 93
 
 
@@ -136,20 +137,18 @@ def test_chest_anatomy(chests):
 
 
 def test_chest_grey_values_do_not_tell_the_organ(chests):
-    columns = np.arange(256)
     right_left, lung_air, heart_belly = [], [], []
     for grey, masks in chests:
         right, left, heart = (masks[o][::2, ::2] for o in ("right lung", "left lung", "heart"))
         lungs = right | left
-        inside = binary_fill_holes(binary_dilation(lungs | heart, iterations=20))
         belly = np.argwhere(lungs)[:, 0].max() + 4
         right_left.append(overlap(grey[right], grey[left]))
-        outside = grey[6:30][:, (columns < 40) | (columns > 215)]
-        lung_air.append(overlap(grey[lungs], outside))
+        outside = np.concatenate([grey[8:24, 12:40], grey[8:24, 216:244]])  # above the shoulders
+        lung_air.append((grey[lungs], outside.ravel()))
         heart_belly.append(overlap(grey[heart], grey[belly:250, 60:196]))
-        assert inside.any()
     assert np.mean(right_left) > 0.7
-    assert np.mean(lung_air) > 0.3
+    # Exposure differs from film to film, so it is the films together that a network has to tell apart.
+    assert overlap(*(np.concatenate(values) for values in zip(*lung_air, strict=True))) > 0.4
     assert np.mean(heart_belly) > 0.3
 
 
@@ -240,7 +239,7 @@ def test_heart_grey_values_do_not_tell_the_organ(hearts):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"kind": "mammogram", "cases": 1}, "mammogram.*jsrt, acdc"),
+        ({"kind": "mammogram", "cases": 1}, "mammogram.*jsrt or acdc"),
         ({"kind": "jsrt", "cases": 0}, "cases: 0.*1 to 247"),
         ({"kind": "jsrt", "cases": 248}, "cases: 248.*1 to 247"),
         ({"kind": "acdc", "cases": 1000}, "1 to 999"),
@@ -261,7 +260,7 @@ def test_phantoms_are_not_mixed_with_anything_else(jsrt, tmp_path):
             write(arguments[0], jsrt, arguments[1], seed=arguments[2])
     assert digests(jsrt) == before
     (tmp_path / "patient001").mkdir()
-    with pytest.raises(InputError, match="not phantoms"):
+    with pytest.raises(InputError, match="no phantoms"):
         write("acdc", tmp_path, 1)
     (tmp_path / "PHANTOM.json").write_text("{")
     with pytest.raises(InputError, match="can't be read"):
