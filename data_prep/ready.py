@@ -28,7 +28,9 @@ def ready(kind: str, dataset_dir: str, default_dir: str, phantom_dir: str, cases
     Returns:
         The folder that holds ``dataset.json``.
     """
-    if Path(dataset_dir) != Path(default_dir) or (Path(dataset_dir) / "dataset.json").exists():
+    # Compared as text: a user who types the default's path means real data. A folder that is there without dataset.json
+    # is a preparation that was interrupted; the reader says so.
+    if dataset_dir != default_dir or Path(dataset_dir).is_dir():
         return dataset_dir
     logger.warning(
         "\n%s\n  No prepared data at %s.\n"

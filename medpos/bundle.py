@@ -19,6 +19,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from medpos.errors import InputError
+from medpos.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +29,15 @@ _FROM_MONAI = frozenset(
 )
 
 _SWITCHES = frozenset({"amp", "resume"})
-_LEAST = {"max_epochs": 1, "batch_size": 1, "image_size": 1, "num_workers": 0, "seed": 0, "phantom_cases": 3}
+_LEAST = {
+    "max_epochs": 1,
+    "val_interval": 1,
+    "batch_size": 1,
+    "image_size": 1,
+    "num_workers": 0,
+    "seed": 0,
+    "phantom_cases": 3,
+}
 
 
 def start() -> None:
@@ -38,6 +47,7 @@ def start() -> None:
         InputError: an override key is unknown, or its value is out of range.
     """
     show_errors_plainly()
+    keep_freed_memory()
     config = _parser().get()
     check_keys(config)
     check_values(config)

@@ -69,21 +69,19 @@ class DataFolder:
     def _check_case(self, case: Any, split: str) -> dict[str, Any]:
         where = f"{self.path}: {split}"
         _require(case, _CASE_KEYS, where)
-        if not _NAME.fullmatch(str(case["case"])):
-            raise InputError(f"{where}: case is {case['case']!r}, needed letters, digits, '.', '_' or '-'; {_MEND}")
+        for key in ("case", "subject"):
+            if not (isinstance(case[key], str) and _NAME.fullmatch(case[key])):
+                raise InputError(f"{where}: {key} is {case[key]!r}, needed letters, digits, '.', '_' or '-'; {_MEND}")
+        where = f"{where}: case {case['case']}"
         for key in ("shape", "spacing_mm"):
             if not (_are_numbers(case[key]) and len(case[key]) in (2, 3) and min(case[key]) > 0):
-                raise InputError(
-                    f"{where}: case {case['case']}: {key} is {case[key]!r}, needed numbers above 0, one an axis; {_MEND}"
-                )
+                raise InputError(f"{where}: {key} is {case[key]!r}, needed numbers above 0, one an axis; {_MEND}")
         for key in ("image", "label"):
             target = (self.folder / str(case[key])).resolve()
             if not target.is_relative_to(self.folder.resolve()):
-                raise InputError(
-                    f"{where}: case {case['case']}: {key} {case[key]!r} lies outside the data folder; {_MEND}"
-                )
+                raise InputError(f"{where}: {key} {case[key]!r} lies outside the data folder; {_MEND}")
             if not target.is_file():
-                raise InputError(f"{where}: case {case['case']}: {key} file {case[key]!r} is not there; {_MEND}")
+                raise InputError(f"{where}: {key} file {case[key]!r} is not there; {_MEND}")
         return {**case, "split": split}
 
     @property
@@ -122,7 +120,12 @@ class DataFolder:
             names = list(np.random.default_rng(seed).permutation(names)[:subjects])
         kept = set(names)
         return [
-            {**c, "image": str(self.folder / c["image"]), "label": str(self.folder / c["label"])}
+            {
+                **c,
+                "image": str(self.folder / c["image"]),
+                "label": str(self.folder / c["label"]),
+                "classes": len(self.labels),
+            }
             for c in cases
             if c["subject"] in kept
         ]
@@ -195,6 +198,11 @@ class CachedDataset(Dataset[dict[str, Any]]):
         shape = decoded["image"].shape
         if not bool(torch.isfinite(decoded["image"]).all()):
             raise InputError(f"{files['image']}: holds NaN or infinite grey values; {_MEND}")
+        highest = int(decoded["label"].max())
+        if highest >= case["classes"]:
+            raise InputError(
+                f"{files['label']}: holds label {highest}, needed 0 to {case['classes'] - 1} as in dataset.json; {_MEND}"
+            )
         # Resampling changes the size of a pixel: distances are measured on the network's grid, in mm.
         dims = len(shape) - 1
         spacing = [s * n / m for s, n, m in zip(case["spacing_mm"], case["shape"], shape[1:], strict=False)]

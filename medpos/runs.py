@@ -101,7 +101,7 @@ class RunFolder:
         return self
 
     def open(self, part: str) -> "RunFolder":
-        """Take up a trained run to evaluate it; results go to its sub-folder ``part``.
+        """Take up a trained run to evaluate it; results go to its sub-folder ``part``, which is never overwritten.
 
         Raises:
             InputError: there is no such run, or it has no ``model.pt``, or ``checkpoint`` names no file.
@@ -116,9 +116,14 @@ class RunFolder:
                 raise InputError(
                     f"{self._folder} has no model.pt: it was not trained to its first epoch; train it first"
                 )
-        self._part = part
+        self._part = self._free(part)
         self._agree()
         return self
+
+    def _free(self, part: str) -> str:
+        """``part``, or ``part-2`` and so on where a finished evaluation stands already."""
+        names = [part, *(f"{part}-{n}" for n in range(2, 1000))]
+        return next(name for name in names if not (self.folder / name / "summary.json").exists())
 
     def _new(self) -> Path:
         folder = self.folder
@@ -145,9 +150,9 @@ class RunFolder:
 
     def _agree(self) -> None:
         if torch.distributed.is_initialized():
-            agreed = [self._folder]  # the time of day may differ between processes
+            agreed = [self._folder, self._part]  # the time of day may differ between processes
             torch.distributed.broadcast_object_list(agreed)
-            self._folder = agreed[0]
+            self._folder, self._part = agreed  # type: ignore[assignment]
 
     def _begin(self) -> None:
         try:
@@ -175,7 +180,7 @@ class RunFolder:
             if self.resume:
                 _check_unchanged(self.results / "config.json", config)
             self._begin()
-            write_json(self.results / "config.json", config)
+            write_json(self.results / "config.json", {**config, "resume": False})
             write_json(self.results / "environment.json", environment(device, seed))
 
 

@@ -163,11 +163,10 @@ def load_network(network: torch.nn.Module, state: State, path: Path) -> None:
     """
     own = network.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    lazy = {name for name, value in own.items() if value.numel() == 0}
     shapes = [
-        f"{k} {tuple(state[k].shape)} instead of {tuple(own[k].shape)}"
-        for k in own.keys() & state.keys() - lazy
-        if getattr(state[k], "shape", None) != own[k].shape
+        f"{k} {tuple(getattr(state[k], 'shape', ()))} instead of {tuple(own[k].shape)}"
+        for k in own.keys() & state.keys()
+        if not _fits(state[k], own[k])
     ]
     if missing or unknown or shapes:
         found = [f"{len(missing)} tensors missing (first {missing[0]})"] if missing else []
@@ -178,3 +177,10 @@ def load_network(network: torch.nn.Module, state: State, path: Path) -> None:
             "evaluate it with the bundle that it was trained with"
         )
     network.load_state_dict(state)
+
+
+def _fits(found: Any, own: torch.Tensor) -> bool:
+    if not isinstance(found, torch.Tensor) or found.dim() != own.dim():
+        return False
+    # A mean mask takes its image size from the file, but not its number of classes.
+    return bool(found.shape[:1] == own.shape[:1] if own.numel() == 0 else found.shape == own.shape)

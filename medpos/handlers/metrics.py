@@ -97,6 +97,14 @@ def _gathered(rows: list[Row], organs: list[str]) -> list[Row]:
         return rows
     parts: list[list[Row]] = [[] for _ in range(torch.distributed.get_world_size())]
     torch.distributed.all_gather_object(parts, rows)
-    keys = ("degradation", "severity", "shift", "case")
-    unique = {(*(row[k] for k in keys), organs.index(row["organ"])): row for part in parts for row in part}
+    rows = [row for part in parts for row in part]
+    conditions = list(dict.fromkeys((row["degradation"], row["severity"], row["shift"]) for row in rows))
+    unique = {
+        (
+            conditions.index((row["degradation"], row["severity"], row["shift"])),
+            row["case"],
+            organs.index(row["organ"]),
+        ): row
+        for row in rows
+    }
     return [unique[key] for key in sorted(unique)]

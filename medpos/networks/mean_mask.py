@@ -77,7 +77,7 @@ class MeanMask(nn.Module):
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             self._check(image)
         # The clamp keeps the logarithm finite; no class this rare is ever the most likely one.
-        return self.probability.clamp(min=1e-7).log().unsqueeze(0).expand(image.shape[0], -1, -1, -1)
+        return self.probability.clamp(min=1e-7).log().repeat(image.shape[0], 1, 1, 1)
 
     def _check(self, image: Tensor) -> None:
         if self.probability.numel() == 0:

@@ -224,8 +224,8 @@ class TestMeanMask:
         ("labels", "message"),
         [
             ([], "no label map"),
-            ([torch.zeros(2, 2), torch.zeros(2, 3)], r"label map 2 is \(2, 3\) px, the first \(2, 2\)"),
-            ([torch.full((2, 2), 3)], "label map 1 has values 3 to 3, needed are 0 to 2"),
+            ([torch.zeros(2, 2), torch.zeros(2, 3)], r"a label map is \(2, 3\) px, the first was \(2, 2\)"),
+            ([torch.full((2, 2), 3)], "a label map has values 3 to 3, needed are 0 to 2"),
         ],
     )
     def test_bad_labels(self, labels, message):

@@ -1,0 +1,168 @@
+"""The committed files: fresh, plain JSON, with the ids that MONAI's tools look for."""
+
+import importlib.metadata
+import importlib.util
+import json
+import shutil
+import sys
+
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
+from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
+from running import BUNDLES, NAMES, ROOT, config_file, kept_state, parser
+
+LEARNED = [name for name in NAMES if "mean_mask" not in name]
+FLAT = [
+    "dataset_dir",
+    "runs_dir",
+    "run_name",
+    "seed",
+    "device",
+    "max_epochs",
+    "batch_size",
+    "image_size",
+    "train_cases",
+    "amp",
+    "num_workers",
+    "resume",
+]
+
+
+def content(name):
+    return json.loads((BUNDLES / f"{name}.json").read_text())
+
+
+def metadata_file(name):
+    return str(BUNDLES / ("metadata_pe.json" if name.endswith("_pe") else "metadata.json"))
+
+
+def ids(properties):
+    return [entry["id"] for entry in properties.values() if entry["required"]]
+
+
+def has(config, path):
+    for key in path.split("::"):
+        if not isinstance(config, dict) or key not in config:
+            return False
+        config = config[key]
+    return True
+
+
+def test_the_fourteen_bundles_are_there_and_nothing_else():
+    wanted = {
+        f"{d}{n}"
+        for d in ("jsrt", "acdc")
+        for n in ("", "_pe", "_reflect", "_reflect_pe", "_small", "_small_pe", "_mean_mask")
+    }
+    assert wanted == set(NAMES)
+    assert {path.stem for path in BUNDLES.glob("*.json")} == wanted | {"multi_gpu", "metadata", "metadata_pe"}
+
+
+def build(*arguments, source=BUNDLES / "src"):
+    """Run the builder as the command line does; returns its exit code."""
+    spec = importlib.util.spec_from_file_location("build", source / "build.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["build.py", *arguments])
+        return module.main()
+
+
+def test_no_committed_bundle_is_stale(capsys):
+    assert build("--check") == 0, capsys.readouterr().out
+
+
+def test_a_stale_bundle_is_found_and_mended(tmp_path, capsys):
+    shutil.copytree(BUNDLES, tmp_path / "bundles")
+    bundle, source = tmp_path / "bundles/acdc_pe.json", tmp_path / "bundles/src"
+    old = bundle.read_text()
+    bundle.write_text(old.replace('"pe_alpha": 3.0', '"pe_alpha": 4.0'))
+    assert build("--check", source=source) == 1
+    assert "stale: acdc_pe.json\n" in capsys.readouterr().out
+    assert build(source=source) == 0
+    assert bundle.read_text() == old
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_bundle_is_self_contained_and_flat(name):
+    config = content(name)
+    text = (BUNDLES / f"{name}.json").read_text()
+    assert '"%' not in text  # no macro: MONAI opens those relative to the current folder
+    assert "lambda" not in text  # can't be pickled for workers that are spawned
+    assert config["bundle_name"] == name
+    flat = [
+        *FLAT,
+        *(["lr", "padding_mode"] if name in LEARNED else []),
+        *(["pe_alpha", "pe_range"] if name.endswith("_pe") else []),
+    ]
+    assert [key for key in flat if key not in config or isinstance(config[key], dict | list)] == []
+    assert set(config) == set(config["known_keys"])
+    assert {"run", "evaluate", "robustness", "shift", "initialize", "finalize"} <= set(config)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_ids_of_monais_tools_are_there(name):
+    config = content(name)
+    assert [path for path in [*ids(TrainProperties), *ids(InferProperties)] if not has(config, path)] == []
+    evaluator = config["validate"]["evaluator"]
+    assert evaluator["inferer"] == "@validate::inferer"
+    assert evaluator["postprocessing"] == "@validate::postprocessing"
+    assert evaluator["key_val_metric"] == "@validate::key_metric"
+    metadata = {"_meta_": json.loads((BUNDLES / "metadata.json").read_text())}
+    assert [path for path in ids(MetaProperties) if not has(metadata, path)] == []
+
+
+@pytest.mark.parametrize("kind", ["train", "infer"])
+@pytest.mark.parametrize("name", ["jsrt_small_pe", "acdc_small"])
+def test_monai_finds_nothing_missing(name, kind, prepared, tmp_path):
+    options = {"dataset_dir": str(prepared[name[:4]]), "runs_dir": str(tmp_path), "image_size": 32}
+    with kept_state():
+        workflow = ConfigWorkflow(config_file(name), workflow_type=kind, logging_file=False, **options)
+        workflow.initialize()
+        assert not workflow.check_properties()
+    assert list(tmp_path.iterdir()) == []  # looking at a bundle leaves nothing behind
+
+
+@pytest.mark.parametrize("name", LEARNED)
+def test_network_gives_what_the_metadata_say(name):
+    with kept_state():
+        verify_net_in_out(
+            net_id="network_def", meta_file=metadata_file(name), config_file=config_file(name), device="cpu", n=2
+        )
+
+
+def test_metadata_claim_the_classes_of_the_networks():
+    outputs = json.loads((BUNDLES / "metadata.json").read_text())["network_data_format"]["outputs"]["pred"]
+    for name in NAMES:
+        assert content(name)["network_def"]["out_channels"] == outputs["num_channels"] == len(outputs["channel_def"])
+
+
+def test_exported_torchscript_equals_the_network(trained, tmp_path):
+    with kept_state():
+        ckpt_export(
+            net_id="network_def",
+            filepath=str(tmp_path / "model.ts"),
+            ckpt_file=str(trained / "model.pt"),
+            meta_file=metadata_file("jsrt_small_pe"),
+            config_file=config_file("jsrt_small_pe"),
+            key_in_ckpt="",
+            use_trace=True,
+            input_shape=[1, 3, 32, 32],
+        )
+    exported = torch.jit.load(tmp_path / "model.ts").eval()
+    network = parser("jsrt_small_pe").get_parsed_content("network_def").eval()
+    network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
+    image = torch.randn(2, 3, 48, 64)
+    with torch.no_grad():
+        assert torch.equal(exported(image), network(image))
+
+
+def test_metadata_need_the_versions_that_are_installed():
+    metadata = json.loads((BUNDLES / "metadata.json").read_text())
+    pyproject = (ROOT / "pyproject.toml").read_text()
+    assert f"monai=={metadata['monai_version']}" in pyproject
+    assert metadata["version"] in metadata["changelog"]
+    for package, least in metadata["required_packages_version"].items():
+        assert f"{package}>={least.rsplit('.', 1)[0]}" in pyproject
+        assert importlib.metadata.version(package)

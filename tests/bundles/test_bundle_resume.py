@@ -1,0 +1,190 @@
+"""A training that is killed at any point goes on to the same bits."""
+
+import contextlib
+import os
+import random
+import shutil
+import signal
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from running import refusal, run_here, start
+
+import medpos.files
+
+EPOCHS = 6
+
+
+@pytest.fixture
+def options(prepared, tmp_path):
+    return {
+        "dataset_dir": str(prepared["jsrt"]),
+        "runs_dir": str(tmp_path / "runs"),
+        "run_name": "a",
+        "image_size": 32,
+        "batch_size": 2,
+        "max_epochs": EPOCHS,
+    }
+
+
+@pytest.fixture(scope="module")
+def whole(prepared, tmp_path_factory):
+    """The run that nobody disturbed."""
+    runs = tmp_path_factory.mktemp("whole")
+    return run_here(
+        "jsrt_small_pe",
+        dataset_dir=str(prepared["jsrt"]),
+        runs_dir=str(runs),
+        run_name="a",
+        image_size=32,
+        batch_size=2,
+        max_epochs=EPOCHS,
+    )
+
+
+def tensors(state, prefix=""):
+    """All tensors of a nested state, by path."""
+    for key, value in state.items():
+        if isinstance(value, torch.Tensor):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, dict):
+            yield from tensors(value, f"{prefix}{key}/")
+        else:
+            yield (
+                f"{prefix}{key}",
+                torch.tensor(0.0) if isinstance(value, list) else torch.tensor(value, dtype=torch.float64),
+            )
+
+
+def assert_equal(run, whole):
+    for name in ("model.pt", "resume.pt"):
+        one, other = (dict(tensors(torch.load(folder / name, weights_only=True))) for folder in (run, whole))
+        assert one.keys() == other.keys()
+        assert len(one) > 20
+        assert [key for key in one if not torch.equal(one[key], other[key])] == []
+    assert (run / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    assert (run / "summary.json").read_text() == (whole / "summary.json").read_text()
+
+
+def wait_for(log, words, process):
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline:
+        if log.exists() and words in log.read_text():
+            return
+        if process.poll() is not None:
+            raise AssertionError(f"ended before {words!r}: {process.communicate()}")
+        time.sleep(0.005)
+    raise AssertionError(f"{words!r} did not come")
+
+
+@pytest.mark.slow
+def test_sigkill(options, whole, tmp_path):
+    """One training, killed while it starts, in and between epochs, in its test; and resumed after each."""
+    random.seed(0)
+    run = Path(options["runs_dir"]) / "jsrt_small_pe/a"
+    resume = False
+    for words, delay in (
+        ("run folder", 0.05),
+        (f"epoch 1/{EPOCHS}", 0.0),
+        (f"epoch 3/{EPOCHS}", random.uniform(0, 0.1)),
+        (f"epoch 4/{EPOCHS}", random.uniform(0, 0.3)),
+        (f"epoch {EPOCHS}/{EPOCHS}", 0.05),
+    ):
+        process = start("jsrt_small_pe", cwd=tmp_path, resume=resume, **options)
+        wait_for(run / "log.txt", words, process)
+        time.sleep(delay)
+        os.kill(process.pid, signal.SIGKILL)
+        process.communicate()
+        assert not (run / "summary.json").exists(), "was too late to kill"
+        resume = True
+    run_here("jsrt_small_pe", resume=True, **options)
+    assert_equal(run, whole)
+    assert "resumed after epoch" in (run / "log.txt").read_text()
+
+
+class Killed(BaseException):
+    pass
+
+
+@contextlib.contextmanager
+def kill_at(count, monkeypatch, after):
+    """End the run at its ``count``-th file, just before or just after the file gets its name; nothing is tidied up."""
+    real, seen = Path.replace, []
+
+    def replace(self, target):
+        if not self.name.endswith(".partial"):
+            return real(self, target)
+        seen.append(target)
+        if len(seen) == count and not after:
+            raise Killed
+        done = real(self, target)
+        if len(seen) == count:
+            raise Killed
+        return done
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace)
+        patch.setattr(medpos.files.contextlib, "suppress", lambda *_: stop())
+        yield seen
+
+
+class stop(contextlib.AbstractContextManager):  # noqa: N801 - stands for contextlib.suppress
+    """A killed process does not tidy up."""
+
+    def __exit__(self, *_):
+        return False
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_kill_at_any_file(after, options, whole, monkeypatch, capfd):
+    """The same as a SIGKILL, at each of the files that a run writes; each run goes on from the one killed before."""
+    run = Path(options["runs_dir"]) / "jsrt_small_pe/a"
+    kills, count, resume = 0, 1, False
+    while True:
+        try:
+            with kill_at(count, monkeypatch, after):
+                run_here("jsrt_small_pe", resume=resume, **options)
+        except Killed:
+            kills, resume = kills + 1, True
+            # A resumed run writes its two records again, so the third file is where it gets further; its test, which
+            # is never resumed, writes five.
+            count = 3 + (kills % 3 if kills < 12 else kills - 12)
+        else:
+            break
+        if (run / "summary.json").exists():
+            break
+        assert kills < 30
+    assert kills > 12
+    assert_equal(run, whole)
+
+
+def test_resume_without_a_name_takes_the_unfinished_run(options, whole, run_of, tiny):
+    (run_of / "summary.json").unlink()
+    finished = run_of.with_name("b")
+    shutil.copytree(run_of, finished)
+    (finished / "summary.json").write_text("{}")
+    before = (run_of / "model.pt").stat().st_mtime_ns
+    run_here("jsrt_small_pe", resume=True, **{**tiny, "max_epochs": 3})
+    assert (run_of / "summary.json").exists()
+    assert (run_of / "model.pt").stat().st_mtime_ns == before  # its epochs were done: only the test was missing
+
+
+def test_more_epochs_after_a_kill_equal_a_longer_run(options, whole):
+    """max_epochs is free to change: three epochs, then six, are six."""
+    with pytest.MonkeyPatch.context() as patch, kill_at(9, patch, True), pytest.raises(Killed):
+        run_here("jsrt_small_pe", **{**options, "max_epochs": 3})
+    run = Path(options["runs_dir"]) / "jsrt_small_pe/a"
+    assert torch.load(run / "resume.pt", weights_only=True)["epoch"] in (2, 3)
+    run_here("jsrt_small_pe", resume=True, **options)
+    assert_equal(run, whole)
+
+
+def test_resume_with_another_data_set_is_refused(options, prepared, tmp_path):
+    with pytest.MonkeyPatch.context() as patch, kill_at(4, patch, True), pytest.raises(Killed):
+        run_here("jsrt_small_pe", **options)
+    other = {**options, "dataset_dir": str(tmp_path / "other")}
+    shutil.copytree(prepared["jsrt"], tmp_path / "other")
+    assert "dataset_dir was" in refusal("jsrt_small_pe", resume=True, **other)

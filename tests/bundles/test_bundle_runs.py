@@ -1,0 +1,297 @@
+"""Every bundle trains and leaves a whole run folder; every entry point gives its table."""
+
+import csv
+import json
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+from running import COLUMNS, NAMES, newest, parser, refusal, run_bundle, run_here
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+ORGANS = {"jsrt": ["right_lung", "left_lung", "heart"], "acdc": ["rv_cavity", "myocardium", "lv_cavity"]}
+FIRST = {"unet": "conv1_1.", "small": "conv1.", "mean_mask": "probability"}
+METRICS = ["dice", "iou", "sensitivity", "precision", "hd95_mm", "assd_mm"]
+
+
+def rows_of(path):
+    with path.open(newline="") as stream:
+        assert stream.readline() == COLUMNS + "\n"
+        return list(csv.DictReader(stream, COLUMNS.split(",")))
+
+
+def network(name):
+    return next((kind for kind in ("small", "mean_mask") if kind in name), "unet")
+
+
+def cases_of(prepared, kind, split="test"):
+    return [case["case"] for case in json.loads((prepared[kind] / "dataset.json").read_text())[split]]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_run_leaves_its_folder_complete(name, prepared, tiny):
+    kind = name.split("_")[0]
+    run = run_here(name, **{**tiny, "dataset_dir": str(prepared[kind]), "train_cases": 2, "run_name": "first"})
+    assert run.parts[-2:] == (name, "first")
+    found = {path.name for path in run.iterdir()}
+    plain = {"config.json", "environment.json", "log.txt", "model.pt", "resume.pt", "metrics.csv", "summary.json"}
+    assert found == plain | {"overlays", "tensorboard"}
+    check_config(json.loads((run / "config.json").read_text()), name)
+    check_environment(json.loads((run / "environment.json").read_text()))
+    weights = torch.load(run / "model.pt", weights_only=True)
+    assert all(isinstance(value, torch.Tensor) for value in weights.values())
+    assert next(key for key in weights if key.startswith(FIRST[network(name)]))
+    check_rows(rows_of(run / "metrics.csv"), cases_of(prepared, kind), ORGANS[kind])
+    check_summary(json.loads((run / "summary.json").read_text()), name, kind, cases_of(prepared, kind))
+    check_overlays(run / "overlays", len(cases_of(prepared, kind)))
+    log = (run / "log.txt").read_text()
+    assert "epoch 1/1" in log
+    assert "PHANTOM DATA" in log
+    assert "mean of organs" in log
+    check_events(run / "tensorboard", ORGANS[kind], learned="mean_mask" not in name)
+    assert not list(run.rglob("*partial*"))
+
+
+def check_config(config, name):
+    assert config["bundle_name"] == name
+    assert (config["max_epochs"], config["image_size"], config["run_name"], config["seed"]) == (1, 32, "first", 0)
+    assert config["device"] in ("cpu", "cuda")
+    assert config["network_def"]["in_channels"] == (3 if name.endswith("_pe") else 1) if "mean" not in name else True
+    if "mean" not in name:
+        assert config["padding_mode"] == ("reflect" if "reflect" in name else "zeros")
+    assert ("pe_alpha" in config) == name.endswith("_pe")
+
+
+def check_environment(environment):
+    assert environment["seed"] == 0
+    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["packages"]["monai"] == "1.6.1"
+    assert environment["device"]["threads"] == 1
+    assert environment["commit"] is None or len(environment["commit"].removesuffix("-dirty")) == 40
+
+
+def check_rows(rows, cases, organs):
+    assert [(row["case"], row["organ"]) for row in rows] == [(case, organ) for case in cases for organ in organs]
+    for row in rows:
+        assert (row["split"], row["degradation"], row["severity"], row["shift"]) == ("test", "none", "0", "0")
+        assert row["case"].startswith(row["subject"])
+        assert row["dice"] == "nan" or 0 <= float(row["dice"]) <= 1
+        # The paper's policy: an organ that is not found has no finite distance.
+        assert (float(row["dice"]) == 0) <= (row["hd95_mm"] in ("inf",) or float(row["hd95_mm"]) > 0)
+
+
+def check_summary(summary, name, kind, cases):
+    assert (summary["bundle"], summary["data"], summary["phantom"], summary["split"]) == (name, kind, True, "test")
+    assert summary["cases"] == len(cases)
+    [condition] = summary["conditions"]
+    assert (condition["degradation"], condition["severity"], condition["shift"]) == ("none", 0, "0")
+    assert list(condition["organs"]) == ORGANS[kind]
+    for organ in condition["organs"].values():
+        assert list(organ) == METRICS
+        for values in organ.values():
+            assert set(values) == {"mean", "sd", "ci95", "n", "missing", "infinite"}
+            assert values["n"] + values["missing"] + values["infinite"] == len(cases)
+            assert (values["mean"] is None) == (values["n"] == 0)
+    assert condition["mean_foreground_dice"]["n"] <= len(cases)
+
+
+def check_overlays(folder, cases):
+    files = sorted(path.name for path in folder.iterdir())
+    assert [file.split("_")[0] for file in files] == ["best", "median", "worst"]
+    assert len({file.split("_", 1)[1] for file in files}) == min(cases, 3)
+    for file in files:
+        with Image.open(folder / file) as picture:
+            assert picture.width >= 3 * 256
+            assert picture.convert("L").getextrema()[1] > 200
+
+
+def check_events(folder, organs, learned):
+    events = EventAccumulator(str(folder)).Reload()
+    tags = events.Tags()
+    scalars = set(tags["scalars"])
+    assert {"mean_dice", *(f"dice/{organ}" for organ in organs)} <= scalars
+    # A distance that is infinite can't be drawn; all others must be.
+    assert scalars <= {"mean_dice", "loss", "learning_rate", *(f"{m}/{o}" for o in organs for m in ("dice", "hd95_mm"))}
+    assert ({"loss", "learning_rate"} <= scalars) == learned
+    assert set(tags["images"]) == {f"overlay/{rank}" for rank in ("worst", "median", "best")}
+    # The hyper-parameters stand beside, in a file of their own, as TensorBoard's HPARAMS page wants it.
+    hyper = EventAccumulator(str(folder / "hyper_parameters")).Reload()
+    assert "_hparams_/session_start_info" in hyper.summary_metadata
+    assert "bundle" in str(hyper.summary_metadata["_hparams_/session_start_info"].plugin_data.content)
+
+
+def test_distances_reach_tensorboard(trained):
+    tags = EventAccumulator(str(trained / "tensorboard")).Reload()
+    scalars = tags.Tags()["scalars"]
+    assert any(tag.startswith("hd95_mm/") for tag in scalars)
+    assert [event.step for event in tags.Scalars("mean_dice")] == [1, 2, 3]
+    assert [event.step for event in tags.Scalars("loss")] == [1, 2, 3]  # 5 cases make one batch
+    assert [event.value for event in tags.Scalars("learning_rate")] == pytest.approx([1e-3] * 3)
+
+
+def test_evaluate_gives_the_numbers_of_the_run(run_of, tiny):
+    run_here("jsrt_small_pe", entry="evaluate", **tiny)
+    assert (run_of / "evaluate/metrics.csv").read_text() == (run_of / "metrics.csv").read_text()
+    assert {path.name for path in (run_of / "evaluate").iterdir()} == {
+        "config.json",
+        "environment.json",
+        "metrics.csv",
+        "summary.json",
+        "overlays",
+    }
+
+
+def test_evaluate_takes_the_latest_run_or_the_one_named(run_of, tiny):
+    later = shutil.copytree(run_of, run_of.with_name("0-later"))
+    (later / "config.json").touch()
+    run_here("jsrt_small_pe", entry="evaluate", **tiny)
+    assert [(run / "evaluate").exists() for run in (run_of, later)] == [False, True]
+    run_here("jsrt_small_pe", entry="evaluate", run_name="a", **tiny)
+    assert (run_of / "evaluate/metrics.csv").exists()
+
+
+def test_evaluate_from_a_checkpoint_gets_a_run_folder_of_its_own(run_of, tiny):
+    tiny["runs_dir"] += "-else"
+    run = run_here("jsrt_small_pe", entry="evaluate", checkpoint=str(run_of / "model.pt"), run_name="b", **tiny)
+    assert (run / "evaluate/metrics.csv").read_text() == (run_of / "metrics.csv").read_text()
+    assert not (run_of / "evaluate").exists()
+
+
+def test_robustness_covers_sixteen_conditions_and_begins_with_the_clean_images(run_of, tiny, prepared):
+    run_here("jsrt_small_pe", entry="robustness", **tiny)
+    rows = rows_of(run_of / "robustness/metrics.csv")
+    cases = cases_of(prepared, "jsrt")
+    kinds = ("gaussian_noise", "gaussian_blur", "shot_noise")
+    wanted = {("none", "0"), *((kind, str(severity)) for kind in kinds for severity in range(1, 6))}
+    assert len(rows) == 16 * len(cases) * 3
+    assert {(row["degradation"], row["severity"]) for row in rows} == wanted
+    clean = [row for row in rows if row["severity"] == "0"]
+    assert clean == rows_of(run_of / "metrics.csv") == rows[: len(clean)]
+    noisy = [row["dice"] for row in rows if (row["degradation"], row["severity"]) == ("gaussian_noise", "5")]
+    assert noisy != [row["dice"] for row in clean]
+    assert len(json.loads((run_of / "robustness/summary.json").read_text())["conditions"]) == 16
+
+
+def test_shift_covers_both_directions_of_either_axis(run_of, tiny, prepared):
+    run_here("jsrt_small_pe", entry="shift", **tiny)
+    rows = rows_of(run_of / "shift/metrics.csv")
+    wanted = {"0", *(f"{axis}{sign}{n}" for axis in "xy" for sign in "+-" for n in range(8, 65, 8))}
+    assert len(wanted) == 33
+    assert {row["shift"] for row in rows} == wanted
+    assert len(rows) == 33 * len(cases_of(prepared, "jsrt")) * 3
+    clean = [row for row in rows if row["shift"] == "0"]
+    assert clean == rows_of(run_of / "metrics.csv")
+    # 32 px and more push every organ out of a picture of 32 px: all of the truth is gone.
+    for row in rows:
+        if row["shift"][1:] in ("+64", "-64"):
+            assert row["dice"] in ("nan", "0.0"), row
+
+
+def test_robustness_and_shift_of_volumes(prepared, tiny):
+    tiny["dataset_dir"] = str(prepared["acdc"])
+    run = run_here("acdc_small_pe", train_cases=1, **tiny)
+    run_here("acdc_small_pe", entry="shift", shift_pixels=[4], **tiny)
+    rows = rows_of(run / "shift/metrics.csv")
+    assert [row for row in rows if row["shift"] == "0"] == rows_of(run / "metrics.csv")
+    assert len(rows) == 5 * len(cases_of(prepared, "acdc")) * 3
+
+
+def test_as_a_user_from_any_folder(prepared, tmp_path):
+    """Reads its arguments from a file, reaches inside, and tells the user that the data are phantoms."""
+    arguments = {"dataset_dir": str(prepared["jsrt"]), "image_size": 32, "train#trainer#max_epochs": 2}
+    (tmp_path / "arguments.json").write_text(json.dumps(arguments))
+    (tmp_path / "overlay.json").write_text(
+        json.dumps({"lr": 0.01, "train::dataloader::batch_size": "@my_batch", "my_batch": 2})
+    )
+    done = run_bundle("jsrt_small_pe", tmp_path / "overlay.json", args_file="arguments.json", seed=3, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
+    run = newest(tmp_path / "runs")
+    assert run.parent.name == "jsrt_small_pe"
+    config = json.loads((run / "config.json").read_text())
+    assert (config["lr"], config["seed"], config["my_batch"]) == (0.01, 3, 2)
+    assert "epoch 2/2" in done.stdout
+    assert "jsrt_small_pe: test split of jsrt PHANTOMS, 2 cases of 2 subjects" in done.stdout
+    assert "PHANTOM DATA" in done.stdout
+    for organ in ("right lung", "left lung", "heart", "mean of organs"):
+        assert f"\n  {organ} " in done.stdout
+    losses = EventAccumulator(str(run / "tensorboard")).Reload().Scalars("loss")
+    assert len(losses) == 6  # 5 cases in batches of 2, twice
+
+
+def test_config_of_a_run_gives_the_same_weights_again(trained, tmp_path):
+    run = run_here(trained / "config.json", run_name="b", runs_dir=str(tmp_path / "runs"))
+    one, other = (torch.load(folder / "model.pt", weights_only=True) for folder in (trained, run))
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert (run / "metrics.csv").read_text() == (trained / "metrics.csv").read_text()
+
+
+def test_another_seed_gives_other_weights(trained, tiny):
+    run = run_here("jsrt_small_pe", **{**tiny, "max_epochs": 3, "seed": 1})
+    one, other = (torch.load(folder / "model.pt", weights_only=True) for folder in (trained, run))
+    assert not torch.equal(one["score.weight"], other["score.weight"])
+
+
+def test_number_of_workers_changes_nothing(trained, tiny):
+    run = run_here("jsrt_small_pe", **{**tiny, "max_epochs": 3, "num_workers": 2})
+    one, other = (torch.load(folder / "resume.pt", weights_only=True)["network"] for folder in (trained, run))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_phantoms_are_made_where_there_are_no_data_and_said_loudly(tmp_path, tiny):
+    """A fresh clone: no data at all; the schedule is the bundle's own short one but for its length."""
+    del tiny["dataset_dir"]
+    run = run_here("jsrt_mean_mask", bundle_root=str(tmp_path), phantom_cases=6, **tiny)
+    assert json.loads((tmp_path / "data/phantoms/jsrt/dataset.json").read_text())["phantom"] is True
+    assert json.loads((run / "summary.json").read_text())["phantom"] is True
+    assert (tmp_path / "data/phantoms/jsrt/images").is_dir()
+    assert [path.name for path in (tmp_path / "data/phantoms").iterdir() if path.is_dir()] == ["jsrt"]  # no raw left
+    made = (tmp_path / "data/phantoms/jsrt/dataset.json").stat().st_mtime_ns
+    run_here("jsrt_mean_mask", bundle_root=str(tmp_path), phantom_cases=6, run_name="again", **tiny)
+    assert (tmp_path / "data/phantoms/jsrt/dataset.json").stat().st_mtime_ns == made
+
+
+def test_real_data_at_the_default_place_are_taken_without_a_word_on_phantoms(prepared, tmp_path, tiny, caplog):
+    del tiny["dataset_dir"]
+    shutil.copytree(prepared["jsrt"], tmp_path / "data/jsrt")
+    content = json.loads((tmp_path / "data/jsrt/dataset.json").read_text())
+    (tmp_path / "data/jsrt/dataset.json").write_text(json.dumps({**content, "phantom": False}))
+    run = run_here("jsrt_mean_mask", bundle_root=str(tmp_path), **tiny)
+    assert json.loads((run / "summary.json").read_text())["phantom"] is False
+    assert "phantom" not in (run / "log.txt").read_text().lower()
+    assert not (tmp_path / "data/phantoms").exists()
+
+
+def test_paper_schedule_on_real_data_and_short_one_on_phantoms(data, prepared):
+    content = json.loads((data / "dataset.json").read_text())
+    (data / "dataset.json").write_text(json.dumps({**content, "phantom": False}))
+    keys = ("image_size", "batch_size", "max_epochs", "lr")
+    real = parser("jsrt_pe", dataset_dir=str(data))
+    assert [real.get_parsed_content(key) for key in keys] == [256, 20, 100, 1e-3]
+    assert isinstance(real.get_parsed_content("train::loss"), torch.nn.CrossEntropyLoss)
+    assert isinstance(real.get_parsed_content("train::optimizer"), torch.optim.Adam)
+    short = parser("jsrt_pe", dataset_dir=str(prepared["jsrt"]))
+    assert short.get_parsed_content("max_epochs") < 100
+    assert short.get_parsed_content("image_size") < 256
+
+
+def test_train_cases_draws_subjects_by_seed(prepared):
+    drawn = [
+        parser("jsrt_small", dataset_dir=str(prepared["jsrt"]), train_cases=2, seed=seed).get_parsed_content(
+            "train::dataset"
+        )
+        for seed in (0, 0, 1, 2)
+    ]
+    names = [[case["case"] for case in dataset.data] for dataset in drawn]
+    assert len(names[0]) == 2
+    assert names[0] == names[1]
+    assert names[0] != names[2] or names[0] != names[3]
+
+
+@pytest.mark.parametrize("value", [0, 6, "all", 1.5])
+def test_train_cases_out_of_range(value, tiny):
+    message = refusal("jsrt_small", train_cases=value, **tiny)
+    assert "train_cases is" in message
+    assert "1 to 5" in message

@@ -1,0 +1,24 @@
+"""The paper's finding on the phantoms: where the image alone is ambiguous, position decides."""
+
+import json
+
+import pytest
+import torch
+from running import run_here
+
+EPOCHS = {"jsrt": 12, "acdc": 8}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", EPOCHS)
+def test_small_cnn_with_position_beats_the_one_without(kind, tmp_path):
+    dice = {}
+    torch.set_num_threads(2)
+    try:
+        for name in (f"{kind}_small", f"{kind}_small_pe"):
+            run = run_here(name, bundle_root=str(tmp_path), runs_dir=str(tmp_path / "runs"), max_epochs=EPOCHS[kind])
+            [condition] = json.loads((run / "summary.json").read_text())["conditions"]
+            dice[name] = condition["mean_foreground_dice"]["mean"]
+    finally:
+        torch.set_num_threads(1)
+    assert dice[f"{kind}_small_pe"] >= dice[f"{kind}_small"] + 0.3, dice

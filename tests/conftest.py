@@ -1,0 +1,61 @@
+import shutil
+from pathlib import Path
+
+import pytest
+import running
+import torch
+
+from data_prep import acdc, jsrt
+from data_prep.phantoms import write
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread():
+    """On images this small threads cost more than they give, above all where the machine is busy."""
+    torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory):
+    """Small prepared phantom data sets, by kind: 8 X-rays (5, 1, 2) and 6 hearts of two phases (4, 1, 1 subjects)."""
+    root = tmp_path_factory.mktemp("prepared")
+    write("jsrt", root / "raw-jsrt", cases=8)
+    jsrt.run(root / "raw-jsrt", root / "raw-jsrt/scratch", root / "jsrt", size=128)
+    write("acdc", root / "raw-acdc", cases=6)
+    acdc.run(root / "raw-acdc", root / "acdc")
+    for kind in ("jsrt", "acdc"):
+        shutil.rmtree(root / f"raw-{kind}")
+    return {kind: root / kind for kind in ("jsrt", "acdc")}
+
+
+@pytest.fixture
+def data(prepared, tmp_path):
+    """A copy of the prepared X-rays to spoil."""
+    return shutil.copytree(prepared["jsrt"], tmp_path / "data")
+
+
+@pytest.fixture
+def tiny(prepared, tmp_path):
+    """Overrides for the shortest run of a chest X-ray bundle; its runs go away with the test."""
+    yield {"dataset_dir": str(prepared["jsrt"]), "runs_dir": str(tmp_path / "runs"), "image_size": 32, "max_epochs": 1}
+    shutil.rmtree(tmp_path / "runs", ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def trained(prepared, tmp_path_factory):
+    """A finished run of jsrt_small_pe of three epochs; to be copied, not written to."""
+    runs = tmp_path_factory.mktemp("trained")
+    return running.run_here(
+        "jsrt_small_pe",
+        dataset_dir=str(prepared["jsrt"]),
+        runs_dir=str(runs),
+        run_name="a",
+        image_size=32,
+        max_epochs=3,
+    )
+
+
+@pytest.fixture
+def run_of(trained, tiny):
+    """The finished run, copied to where the test's runs go."""
+    return shutil.copytree(trained, Path(tiny["runs_dir"]) / "jsrt_small_pe/a")

@@ -1,0 +1,112 @@
+"""Running bundles in the tests: in a process of its own, as a user does, or in this one, which saves the start-up."""
+
+import contextlib
+import io
+import json
+import logging
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import monai
+import monai.bundle
+
+ROOT = Path(__file__).resolve().parents[1]
+BUNDLES = ROOT / "bundles"
+NAMES = sorted(json.loads((BUNDLES / "src/recipes.json").read_text()))
+# One thread: on images this small more cost time, above all where the machine is busy.
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
+# As issue 2 says.
+COLUMNS = "case,subject,split,degradation,severity,shift,organ,dice,iou,sensitivity,precision,hd95_mm,assd_mm"
+
+
+def config_file(name, *overlays):
+    """A bundle's file, or the list of it and its overlays, as MONAI's command line takes it."""
+    files = [
+        str(BUNDLES / f"{part}.json") if part in NAMES or part == "multi_gpu" else str(part)
+        for part in (name, *overlays)
+    ]
+    return files[0] if len(files) == 1 else files
+
+
+def command(name, *overlays, entry="run", **overrides):
+    """The arguments of ``python``; overrides as keywords, ``__`` for ``#``."""
+    arguments = ["-m", "monai.bundle", "run", entry, "--config_file", str(config_file(name, *overlays))]
+    for key, value in overrides.items():
+        arguments += [f"--{key.replace('__', '#')}", str(value)]
+    return arguments
+
+
+def start(*args, cwd, launcher=(sys.executable,), **kwargs):
+    """Start a run in a process of its own."""
+    environment = {**ENVIRONMENT, **kwargs.pop("environment", {})}
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen([*launcher, *command(*args, **kwargs)], cwd=cwd, env=environment, **pipes)
+
+
+def run_bundle(*args, **kwargs):
+    """Run in a process of its own, to its end."""
+    process = start(*args, **kwargs)
+    out, err = process.communicate(timeout=300)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@contextlib.contextmanager
+def kept_state():
+    """Put back what a run changes in its process: log handlers, error display, search path, MONAI's switches."""
+    root, hook, path = logging.getLogger(), sys.excepthook, list(sys.path)
+    handlers, level = list(root.handlers), root.level
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+            handler.close()
+        root.handlers[:], sys.excepthook, sys.path[:] = handlers, hook, path
+        root.setLevel(level)
+        monai.data.set_track_meta(True)
+        monai.utils.set_determinism(seed=None)
+
+
+def run_here(name, *overlays, entry="run", **overrides):
+    """Run in this process; returns the newest run folder of the bundle."""
+    overrides = {key.replace("__", "#"): value for key, value in overrides.items()}
+    with kept_state():
+        monai.bundle.run(run_id=entry, config_file=config_file(name, *overlays), logging_file=False, **overrides)
+    return newest(overrides["runs_dir"])
+
+
+def newest(runs_dir):
+    """The newest run folder of any bundle."""
+    return max(Path(runs_dir).glob("*/*/"), key=lambda folder: folder.stat().st_mtime_ns)
+
+
+def refusal(*args, **kwargs):
+    """The message of a run that must be refused: one line, no traceback, as the process would end with it."""
+    shown = io.StringIO()
+    with kept_state():
+        overrides = {key.replace("__", "#"): value for key, value in kwargs.items() if key != "entry"}
+        try:
+            file = config_file(*args)
+            monai.bundle.run(run_id=kwargs.get("entry", "run"), config_file=file, logging_file=False, **overrides)
+        except Exception:
+            with contextlib.redirect_stderr(shown):
+                sys.excepthook(*sys.exc_info())
+        else:
+            raise AssertionError("was not refused")
+    message = shown.getvalue()
+    assert message.startswith("error: "), message
+    assert message.count("\n") == 1, message
+    assert message.endswith("\n")
+    return message
+
+
+def parser(name, **overrides):
+    """The parsed configuration of a bundle, to build parts of it without a run."""
+    config = monai.bundle.ConfigParser()
+    config.read_config(config_file(name))
+    config.update({key.replace("__", "#"): value for key, value in overrides.items()})
+    return config
