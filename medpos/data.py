@@ -201,7 +201,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
         highest = int(decoded["label"].max())
         if highest >= case["classes"]:
             raise InputError(
-                f"{files['label']}: holds label {highest}, needed 0 to {case['classes'] - 1} as in dataset.json; {_MEND}"
+                f"{files['label']}: holds label {highest}, needed 0 to {case['classes'] - 1} as dataset.json lists; "
+                f"{_MEND}"
             )
         # Resampling changes the size of a pixel: distances are measured on the network's grid, in mm.
         dims = len(shape) - 1
