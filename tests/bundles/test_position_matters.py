@@ -6,7 +6,7 @@ import pytest
 import torch
 from running import run_here
 
-EPOCHS = {"jsrt": 12, "acdc": 8}
+EPOCHS = {"jsrt": 12, "acdc": 24}
 
 
 @pytest.mark.slow
