@@ -19,6 +19,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from medpos.errors import InputError
+from medpos.inference import has_fast_bf16
 from medpos.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -47,10 +48,12 @@ def start() -> None:
         InputError: an override key is unknown, or its value is out of range.
     """
     show_errors_plainly()
-    keep_freed_memory()
     config = _parser().get()
     check_keys(config)
     check_values(config)
+    # bf16 halves the feature maps, so keeping their memory stays below what float32 takes; float32 would take more.
+    if config["amp"] and has_fast_bf16("cpu"):
+        keep_freed_memory()
 
 
 def _parser() -> ConfigParser:

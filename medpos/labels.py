@@ -24,11 +24,16 @@ class Label:
     @property
     def title(self) -> str:
         """The name as people read it."""
-        return self.name.replace("_", " ")
+        return title(self.name)
 
     def to_json(self) -> dict[str, int | str]:
         """The entry that ``dataset.json`` holds for this class."""
         return asdict(self)
+
+
+def title(name: str) -> str:
+    """A class name as people read it: ``rv_cavity`` is ``RV cavity``."""
+    return " ".join(word.upper() if word in ("rv", "lv") else word for word in name.split("_"))
 
 
 BACKGROUND = Label(0, "background", "#000000")

@@ -2,7 +2,6 @@
 
 import contextlib
 import ctypes
-import os
 import sys
 
 # Parameters of glibc's mallopt(3).
@@ -13,10 +12,9 @@ def keep_freed_memory() -> None:
     """Let glibc reuse large blocks instead of returning them to the kernel.
 
     A feature map is larger than what glibc's allocator keeps, so every step would map, zero and unmap all of them
-    again, which costs a good part of a training step on a CPU. Elsewhere than on Linux with glibc, or where the
-    environment already sets ``MALLOC_MMAP_MAX_``, nothing is done.
+    again, which costs a good part of a training step on a CPU. Does nothing elsewhere than on Linux with glibc.
     """
-    if sys.platform != "linux" or "MALLOC_MMAP_MAX_" in os.environ:
+    if sys.platform != "linux":
         return
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL("libc.so.6").mallopt

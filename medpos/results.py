@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.table import Table
 
 from medpos.files import write_text
+from medpos.labels import title as organ_title
 from medpos.metrics import METRICS, summarise
 
 Row = dict[str, Any]
@@ -115,7 +116,7 @@ def _organ_table(condition: dict[str, Any], title: str) -> Table:
     for organ, metrics in condition["organs"].items():
         counts = (metrics["dice"]["n"], metrics["dice"]["missing"], metrics["hd95_mm"]["infinite"])
         cells = [_cell(metrics[m], 1 if m.endswith("_mm") else 3) for m in METRICS]
-        out.add_row(organ.replace("_", " "), cells[0], _interval(metrics["dice"]), *cells[1:], *map(str, counts))
+        out.add_row(organ_title(organ), cells[0], _interval(metrics["dice"]), *cells[1:], *map(str, counts))
     mean = condition["mean_foreground_dice"]
     out.add_section()
     out.add_row("mean of organs", _cell(mean, 3), _interval(mean), *[""] * 5, str(mean["n"]), str(mean["missing"]), "")
@@ -127,7 +128,7 @@ def _condition_table(conditions: Sequence[dict[str, Any]], title: str) -> Table:
     organs = list(conditions[0]["organs"])
     for name in ("degradation", "severity", "shift px"):
         out.add_column(name)
-    for name in ("mean of organs", *(o.replace("_", " ") for o in organs), "n", "missing", "inf"):
+    for name in ("mean of organs", *map(organ_title, organs), "n", "missing", "inf"):
         out.add_column(name, justify="right", no_wrap=True)
     for entry in conditions:
         dice = [entry["organs"][organ]["dice"] for organ in organs]

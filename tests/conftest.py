@@ -37,7 +37,14 @@ def data(prepared, tmp_path):
 @pytest.fixture
 def tiny(prepared, tmp_path):
     """Overrides for the shortest run of a chest X-ray bundle; its runs go away with the test."""
-    yield {"dataset_dir": str(prepared["jsrt"]), "runs_dir": str(tmp_path / "runs"), "image_size": 32, "max_epochs": 1}
+    runs_dir = str(tmp_path / "runs")
+    yield {
+        "dataset_dir": str(prepared["jsrt"]),
+        "runs_dir": runs_dir,
+        "image_size": 32,
+        "batch_size": 5,
+        "max_epochs": 1,
+    }
     shutil.rmtree(tmp_path / "runs", ignore_errors=True)
 
 
@@ -51,6 +58,7 @@ def trained(prepared, tmp_path_factory):
         runs_dir=str(runs),
         run_name="a",
         image_size=32,
+        batch_size=5,
         max_epochs=3,
     )
 

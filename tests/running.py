@@ -18,7 +18,7 @@ BUNDLES = ROOT / "bundles"
 NAMES = sorted(json.loads((BUNDLES / "src/recipes.json").read_text()))
 # One thread: on images this small more cost time, above all where the machine is busy.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-# As issue 2 says.
+# Of metrics.csv; other programs read it by these names.
 COLUMNS = "case,subject,split,degradation,severity,shift,organ,dice,iou,sensitivity,precision,hd95_mm,assd_mm"
 
 
