@@ -27,7 +27,7 @@ def test_nothing_is_written_before_record(tmp_path):
     assert not (tmp_path / "runs").exists()
     begin(run, lr=1)
     assert sorted(path.name for path in run.folder.iterdir()) == ["config.json", "environment.json", "log.txt"]
-    assert json.loads((run.folder / "config.json").read_text()) == {"lr": 1}
+    assert json.loads((run.folder / "config.json").read_text()) == {"lr": 1, "resume": False}
     assert json.loads((run.folder / "environment.json").read_text())["seed"] == 7
 
 
@@ -43,7 +43,7 @@ def test_two_runs_that_choose_one_name_at_once(tmp_path):
     begin(one, lr=1)
     with pytest.raises(InputError, match="can't be made"):
         begin(other, lr=2)
-    assert json.loads((one.folder / "config.json").read_text()) == {"lr": 1}
+    assert json.loads((one.folder / "config.json").read_text()) == {"lr": 1, "resume": False}
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", " a", "-a", ".a", "a b", "ä", "a\n", "/abs"])
@@ -86,7 +86,7 @@ def test_open(tmp_path):
     run = RunFolder(tmp_path, "b").open("shift")
     assert (run.folder, run.results, run.model) == (trained, trained / "shift", trained / "model.pt")
     begin(run, lr=2)
-    assert json.loads((trained / "config.json").read_text()) == {"lr": 1}  # the training's own stays
+    assert json.loads((trained / "config.json").read_text()) == {"lr": 1, "resume": False}  # the training's own stays
     assert json.loads((trained / "shift/config.json").read_text()) == {"lr": 2}
     other = RunFolder(tmp_path, "b", "new", checkpoint=str(trained / "model.pt")).open("shift")
     assert (other.model, other.results) == (trained / "model.pt", tmp_path / "b/new/shift")
