@@ -1,0 +1,35 @@
+"""The project's bundles as the benchmarks use them: on prepared data, or on phantoms made for the occasion."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from data_prep.ready import ready
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def bundle(name: str, **overrides: Any) -> ConfigParser:
+    """A bundle with these values in place of its own, its ``initialize`` done."""
+    parser = ConfigParser()
+    parser.read_config(ROOT / "bundles" / f"{name}.json")
+    for key, value in overrides.items():
+        parser[key] = value
+    # "known_keys" is what the bundle came with; a benchmark may add its own.
+    parser["known_keys"] = list(parser.get())
+    parser.get_parsed_content("initialize")
+    return parser
+
+
+@contextmanager
+def prepared(name: str, dataset_dir: str | None, cases: int) -> Iterator[dict[str, str]]:
+    """``dataset_dir`` and ``runs_dir`` for a bundle of this name; what is made here goes away at the end."""
+    kind = name.split("_")[0]
+    with tempfile.TemporaryDirectory() as work:
+        default, phantoms = f"{work}/{kind}", f"{work}/phantoms/{kind}"
+        folder = ready(kind, dataset_dir or default, default, phantoms, cases)
+        yield {"dataset_dir": folder, "runs_dir": f"{work}/runs"}

@@ -1,0 +1,72 @@
+"""A bundle's ``robustness`` from reading the files to the tables, over the forward pass alone of the same images.
+
+    python -m benchmarks.robustness [--bundle jsrt_pe] [--dataset_dir FOLDER] [--checkpoint MODEL.pt]
+
+Without a checkpoint the bundle is trained for some epochs at 96 px: an untrained network scatters its organs over the
+image, and then the distances cost more than they ever do.
+"""
+
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.bundles import bundle, prepared
+from benchmarks.timing import begin, by_turns, options, row, timed
+from medpos.conditions import degradations
+from medpos.inference import has_fast_bf16, memory_format
+
+WINDOWS = 8  # slices of a volume that go through the network at once, as in the bundle
+
+
+def trained(name: str, settings: dict[str, Any]) -> str:
+    """Trains the bundle shortly; where its weights are."""
+    parser = bundle(name, **settings | {"image_size": 96, "max_epochs": 5, "batch_size": 5, "run_name": "short"})
+    parser.get_parsed_content("run")
+    return str(parser.get_parsed_content("run_folder").model)
+
+
+def forward(network: torch.nn.Module, batches: list[torch.Tensor]) -> None:
+    """The network alone on the fast path, windows ready."""
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16("cpu")):
+        for batch in batches:
+            network(batch.contiguous(memory_format=memory_format("cpu")))
+
+
+def ready_windows(dataset: Any) -> list[torch.Tensor]:
+    """All images under all conditions, [1, C, H, W], or [n, C, H, W] for the slices of a volume."""
+    images = [dataset[n]["image"] for n in range(len(dataset))]
+    batches = (image[None] if image.ndim == 3 else image.movedim(-1, 0) for image in images)
+    return [window for batch in batches for window in batch.split(WINDOWS)]
+
+
+def main() -> None:
+    parser = options(__doc__, repeats=3)
+    parser.add_argument("--bundle", default="jsrt_pe")
+    parser.add_argument("--dataset_dir")
+    parser.add_argument("--checkpoint")
+    parser.add_argument("--image_size", type=int, default=256)
+    parser.add_argument("--cases", type=int, default=4, help="test cases to take")
+    arguments = parser.parse_args()
+    with prepared(arguments.bundle, arguments.dataset_dir, cases=24) as folders:
+        folders |= {"device": "cpu"}
+        checkpoint = arguments.checkpoint or trained(arguments.bundle, folders)
+        settings = folders | {"image_size": arguments.image_size, "checkpoint": checkpoint}
+        settings |= {"dataset::data": f"$@source.cases('test')[:{arguments.cases}]"}
+        pure = bundle(arguments.bundle, **settings)
+        dataset = pure.get_parsed_content("dataset").under(degradations())
+        network, batches = pure.get_parsed_content("network").eval(), ready_windows(dataset)
+        runs = iter(range(1000))
+
+        def whole() -> None:
+            bundle(arguments.bundle, **settings, run_name=f"run{next(runs)}").get_parsed_content("robustness")
+
+        begin(arguments)
+        tasks = (whole, partial(forward, network, batches))
+        ratios = by_turns(*(partial(timed, task, arguments.clock) for task in tasks), arguments.repeats)
+        what = f"{arguments.bundle}, {len(dataset)} cases x conditions: robustness / forward"
+        row(what, ratios, at_most=1.15)
+
+
+if __name__ == "__main__":
+    main()
