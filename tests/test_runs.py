@@ -87,7 +87,7 @@ def test_open(tmp_path):
     assert (run.folder, run.results, run.model) == (trained, trained / "shift", trained / "model.pt")
     begin(run, lr=2)
     assert json.loads((trained / "config.json").read_text()) == {"lr": 1, "resume": False}  # the training's own stays
-    assert json.loads((trained / "shift/config.json").read_text()) == {"lr": 2}
+    assert json.loads((trained / "shift/config.json").read_text()) == {"lr": 2, "resume": False}
     other = RunFolder(tmp_path, "b", "new", checkpoint=str(trained / "model.pt")).open("shift")
     assert (other.model, other.results) == (trained / "model.pt", tmp_path / "b/new/shift")
     with pytest.raises(InputError, match=r"exists; go on with it"):
