@@ -163,7 +163,11 @@ def resolved() -> dict[str, Any]:
 
     What can't be a JSON value (a network, a transform) stays as it is written, so the file can be run again.
     """
-    parser = _parser()
+    return resolve(_parser())
+
+
+def resolve(parser: ConfigParser) -> dict[str, Any]:
+    """The same for any parser of a bundle; reads the data set, and makes phantoms where there is none."""
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
     for key, value in config.items():
         if isinstance(value, str) and value[:1] in "$@" and key not in ("initialize", "finalize"):

@@ -11,10 +11,12 @@ from medpos.transforms.degradations import KINDS, SEVERITIES, SOURCES, TABLES, U
 from medpos.transforms.intensity import ScaleToUnit, StandardisePerSlice
 from medpos.transforms.lift import Lifted
 from medpos.transforms.position import PositionChannels, position_channels
+from medpos.transforms.probe import PROBES, ProbedPosition, probe_position
 from medpos.transforms.shift import Shifted, shift
 
 __all__ = [
     "KINDS",
+    "PROBES",
     "SEVERITIES",
     "SOURCES",
     "TABLES",
@@ -22,10 +24,12 @@ __all__ = [
     "Degraded",
     "Lifted",
     "PositionChannels",
+    "ProbedPosition",
     "ScaleToUnit",
     "Shifted",
     "StandardisePerSlice",
     "degrade",
     "position_channels",
+    "probe_position",
     "shift",
 ]
