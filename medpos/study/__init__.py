@@ -1,0 +1,1 @@
+"""The study: planned runs, their statistics and their report."""
