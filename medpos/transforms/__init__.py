@@ -10,10 +10,11 @@ The order of the chain: scale to [0, 1], shift, degrade, standardise, append the
 from medpos.transforms.degradations import KINDS, SEVERITIES, SOURCES, TABLES, UNITS, Degraded, degrade
 from medpos.transforms.intensity import ScaleToUnit, StandardisePerSlice
 from medpos.transforms.lift import Lifted
-from medpos.transforms.position import PositionChannels, position_channels
+from medpos.transforms.position import ENCODINGS, PositionChannels, channel_count, position_channels
 from medpos.transforms.shift import Shifted, shift
 
 __all__ = [
+    "ENCODINGS",
     "KINDS",
     "SEVERITIES",
     "SOURCES",
@@ -25,6 +26,7 @@ __all__ = [
     "ScaleToUnit",
     "Shifted",
     "StandardisePerSlice",
+    "channel_count",
     "degrade",
     "position_channels",
     "shift",
