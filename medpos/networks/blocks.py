@@ -45,7 +45,7 @@ def scaled(stages: dict[str, int], width: float) -> dict[str, int]:
         width: factor, > 0; 1 changes nothing.
 
     Returns:
-        At least one channel a stage.
+        Channels by name, one at least, even where that is more than the scaled sum.
 
     Raises:
         InputError: the factor isn't positive and finite.

@@ -90,8 +90,12 @@ def position_channels(
             values = alpha * (2 * ramp - 1) if range == "symmetric" and size > 1 else alpha * ramp
             channels[channel] = _along(values, axis, len(shape))
         return channels
-    waves = {"radial": _radial, "fourier": _fourier}.get(encoding)
-    for channel, values in enumerate(waves(shape, x_axis, bands) if waves else []):
+    waves: list[Tensor] = []
+    if encoding == "radial":
+        waves = _radial(shape, x_axis)
+    elif encoding == "fourier":
+        waves = _fourier(shape, x_axis, bands)
+    for channel, values in enumerate(waves):
         channels[channel] = alpha * (values if range == "symmetric" else (values + 1) / 2)
     return channels
 
@@ -101,7 +105,7 @@ def _along(values: Tensor, axis: int, dimensions: int) -> Tensor:
     return values.reshape([-1 if d == axis else 1 for d in range(1, dimensions + 1)])
 
 
-def _radial(shape: Sequence[int], x_axis: int, bands: int) -> list[Tensor]:
+def _radial(shape: Sequence[int], x_axis: int) -> list[Tensor]:
     """Distance, cosine and sine, float64, -1 to 1."""
     sides = []
     for axis in (x_axis, 3 - x_axis):
