@@ -11,7 +11,7 @@ from scipy import ndimage
 from medpos.labels import Label
 
 Pixels = npt.NDArray[np.uint8]
-_OPACITY = 0.35
+OPACITY = 0.35  # of the tint within an organ
 _BAR = 22  # height of a text line, px
 _SIDE = 256  # a panel is enlarged to at least this, px
 
@@ -41,7 +41,7 @@ def _painted(grey: npt.NDArray[Any], mask: Pixels, labels: Sequence[Label]) -> n
     for label in labels[1:]:
         inside = mask == label.index
         colour = np.array(ImageColor.getrgb(label.colour), float)
-        out[inside] = (1 - _OPACITY) * out[inside] + _OPACITY * colour
+        out[inside] = (1 - OPACITY) * out[inside] + OPACITY * colour
         out[inside & ~ndimage.binary_erosion(inside)] = colour
     return out
 

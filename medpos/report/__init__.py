@@ -1,0 +1,46 @@
+"""The report: one HTML file that needs no network, with its tables as CSV and its figures as SVG and PNG.
+
+Runs and studies are read by ``sources``; ``tables``, ``clinical`` and ``browser`` say what is shown, ``figures`` and
+``pictures`` draw it, ``page`` puts it together from ``templates``. Nothing in a file that is read is evaluated or runs
+in the page: its policy lets one script run, that of ``templates``, and load nothing.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from medpos.files import write_text
+from medpos.report.browser import browser
+from medpos.report.clinical import clinical, clinical_cases
+from medpos.report.figures import save
+from medpos.report.page import Page, render
+from medpos.report.sources import read
+
+__all__ = ["build"]
+
+
+def build(sources: Sequence[Path], out: Path) -> Path:
+    """Write the report of runs and studies.
+
+    Args:
+        sources: run folders (``runs/<bundle>/<run>``) and study folders (with ``study.json``).
+        out: folder of the report; ``index.html``, ``csv/`` and ``figures/`` in it are replaced, file by file.
+
+    Returns:
+        The path of ``index.html``.
+
+    Raises:
+        InputError: a source is neither a run nor a study, a file in it is missing or malformed, or ``out`` can't be
+            written to.
+    """
+    found = read([Path(source) for source in sources])
+    page = Page(found, clinical(found.runs), browser(found.runs), tuple(map(str, sources)))
+    for table in page.csv:
+        write_text(out / f"csv/{table.name}.csv", table.frame.to_csv(index=False, lineterminator="\n"))
+    write_text(out / "csv/cases.csv", page.table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
+    if page.indices:
+        cases = clinical_cases(page.indices)
+        write_text(out / "csv/clinical_cases.csv", cases.to_csv(index=False, lineterminator="\n"))
+    for drawn in page.figures:
+        save(drawn.figure, out / "figures", drawn.name)
+    write_text(out / "index.html", render(page))
+    return out / "index.html"

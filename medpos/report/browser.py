@@ -1,0 +1,164 @@
+"""The cards of the case browser: one case of one run each, worst first."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medpos.cases import CaseView
+from medpos.labels import title as organ_title
+from medpos.metrics import METRICS
+from medpos.report.organs import labels_of
+from medpos.report.pictures import Pictures, pictures
+from medpos.report.sources import Evaluation, Run, clean
+from medpos.report.tables import MEAN, Cell, number, organ
+from medpos.results import TITLES
+
+BUDGET = 160  # cases on one page, so that it stays below about 15 MB
+
+
+@dataclass(frozen=True, eq=False)
+class Card:
+    """One case.
+
+    Args:
+        case: name of the case.
+        subject: name of the subject.
+        phase: ``ED``, ``ES`` or empty.
+        data: name of the data set.
+        model: as the tables show it, with the seed.
+        dice: by organ, and ``mean of organs``; None where it can't be measured.
+        columns: titles of ``rows``.
+        rows: the metrics, an organ each.
+        pictures: what is shown.
+        shape: of the volume or image.
+        spacing_mm: of its pixels.
+    """
+
+    case: str
+    subject: str
+    phase: str
+    data: str
+    model: str
+    dice: dict[str, float | None]
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    pictures: Pictures
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+
+    @property
+    def mean(self) -> float | None:
+        """Mean Dice over the organs."""
+        return self.dice[MEAN]
+
+    @property
+    def text(self) -> str:
+        """What the text filter looks in."""
+        return f"{self.case} {self.subject} {self.phase} {self.data} {self.model}".lower()
+
+    @property
+    def style(self) -> str:
+        """The pictures as CSS custom properties, which the panels draw from."""
+        p = self.pictures
+        urls = ";".join(f"--{k}:url({getattr(p, k)})" for k in ("image", "truth", "prediction", "difference"))
+        across, down = p.middle
+        return f"{urls};--columns:{p.columns};--rows:{p.rows};--ratio:{p.ratio:.4f};--at:{across:g}% {down:g}%"
+
+
+@dataclass(frozen=True, eq=False)
+class Browser:
+    """All cards, worst first, and what is not among them.
+
+    Args:
+        cards: sorted by mean Dice, those without one last.
+        notes: sentences on what is left out and why.
+        organs: name and title of every organ, for the filter.
+        phases: for the filter.
+        models: for the filter.
+    """
+
+    cards: tuple[Card, ...]
+    notes: tuple[str, ...]
+    organs: tuple[tuple[str, str], ...]
+    phases: tuple[str, ...]
+    models: tuple[str, ...]
+
+
+def browser(runs: Sequence[Run]) -> Browser:
+    """Make the cards of all runs that kept their cases; of too many cases the worst ones of each run."""
+    kept = [(run, evaluation) for run in runs if (evaluation := _with_cases(run))]
+    notes = []
+    if lacking := [f"{run.model} ({run.folder.name})" for run in runs if not _with_cases(run)]:
+        notes.append(
+            f"No pictures of {', '.join(lacking)}: these runs hold no cases.npz, which older versions did not write; "
+            "evaluate them again to see their cases."
+        )
+    cards: list[Card] = []
+    share = max(BUDGET // max(len(kept), 1), 8)
+    for run, evaluation in kept:
+        found, total = _cards(run, evaluation, share)
+        cards += found
+        if len(found) < total:
+            notes.append(f"{_name(run)}: the {len(found)} worst of {total} cases.")
+    cards.sort(key=lambda card: _rank(card.dice))
+    organs = tuple(dict.fromkeys(name for card in cards for name in card.dice if name != MEAN))
+    return Browser(
+        tuple(cards),
+        tuple(notes),
+        tuple((name, organ_title(name)) for name in organs),
+        tuple(sorted({card.phase for card in cards if card.phase})),
+        tuple(dict.fromkeys(card.model for card in cards)),
+    )
+
+
+def _with_cases(run: Run) -> Evaluation | None:
+    return next((evaluation for evaluation in run.evaluations if evaluation.has_cases), None)
+
+
+def _name(run: Run) -> str:
+    return run.model if run.seed is None else f"{run.model}, seed {run.seed}"
+
+
+def _cards(run: Run, evaluation: Evaluation, limit: int) -> tuple[list[Card], int]:
+    measured: dict[str, list[dict[str, Any]]] = {}
+    for row in clean(evaluation.table).to_dict("records"):
+        measured.setdefault(str(row["case"]), []).append({str(key): value for key, value in row.items()})
+    views = [(_dice(measured.get(view.case, [])), view) for view in evaluation.cases()]
+    views.sort(key=lambda pair: _rank(pair[0]))
+    cards = [_card(run, evaluation, dice, view, measured.get(view.case, [])) for dice, view in views[:limit]]
+    return cards, len(views)
+
+
+def _dice(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    dice = {row["organ"]: row["dice"] if math.isfinite(row["dice"]) else None for row in rows}
+    finite = [value for value in dice.values() if value is not None]
+    return {MEAN: sum(finite) / len(finite) if finite else None, **dice}
+
+
+def _rank(dice: dict[str, float | None]) -> float:
+    """Worst first, and last what could not be measured."""
+    mean = dice[MEAN]
+    return math.inf if mean is None else mean
+
+
+def _card(
+    run: Run, evaluation: Evaluation, dice: dict[str, float | None], view: CaseView, rows: Sequence[dict[str, Any]]
+) -> Card:
+    labels = labels_of(evaluation.table["organ"])
+    cells = tuple(
+        (organ(row["organ"], labels), *(number(row[m], 1 if m.endswith("_mm") else 3) for m in METRICS)) for row in rows
+    )
+    return Card(
+        view.case,
+        view.subject,
+        view.phase,
+        evaluation.data,
+        _name(run),
+        dice,
+        ("organ", *(TITLES[metric] for metric in METRICS)),
+        cells,
+        pictures(view, labels),
+        view.truth.shape,
+        view.spacing_mm,
+    )

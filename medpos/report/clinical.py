@@ -1,0 +1,134 @@
+"""Clinical indices in a report: agreement, Bland-Altman plots and the worst cases, per model."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from medpos.metrics.clinical import agreement, indices
+from medpos.report.figures import bland_altman
+from medpos.report.sources import Evaluation, Run
+from medpos.report.tables import Cell, Table, count, number, text
+
+_WORST = 5
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """One index of one model.
+
+    Args:
+        data: name of the data set.
+        model: as the tables show it.
+        name: of the index.
+        unit: of the index.
+        found: ``n``, ``bias``, ``sd``, ``lower``, ``upper`` and ``correlation``.
+        rows: ``subject``, ``case``, ``true``, ``predicted`` and ``difference``, the largest difference first.
+        skipped: cases in which the index can't be computed for truth or prediction.
+    """
+
+    data: str
+    model: str
+    name: str
+    unit: str
+    found: dict[str, Any]
+    rows: pd.DataFrame
+    skipped: int
+
+    def figure(self) -> Figure:
+        """Its Bland-Altman plot."""
+        return bland_altman(
+            self.rows["true"].tolist(),
+            self.rows["predicted"].tolist(),
+            self.found,
+            self.unit,
+            self.rows["case"].astype(str).tolist(),
+        )
+
+    @property
+    def alt(self) -> str:
+        """The plot in words."""
+        return (
+            f"Bland-Altman plot of {self.name} in {self.unit}, {self.model} on {self.data}, {self.found['n']} cases: "
+            f"bias {self._of('bias')}, limits of agreement {self._of('lower')} to {self._of('upper')}"
+        )
+
+    def _of(self, key: str) -> str:
+        return number(self.found.get(key), 2).text
+
+    @property
+    def worst(self) -> list[str]:
+        """The cases that differ most, as text."""
+        return [
+            f"{row.case}: true {row.true:.3g}, predicted {row.predicted:.3g} ({row.difference:+.3g}) {self.unit}"
+            for row in self.rows.head(_WORST).itertuples()
+        ]
+
+
+def clinical(runs: Sequence[Run]) -> list[Index]:
+    """The indices of the first run of each model on each data set that kept its cases."""
+    out: list[Index] = []
+    seen: set[tuple[str, str]] = set()
+    for run in runs:
+        for evaluation in run.evaluations:
+            if evaluation.has_cases and (evaluation.data, run.model) not in seen:
+                seen.add((evaluation.data, run.model))
+                out += _of_evaluation(run, evaluation)
+    return out
+
+
+def _of_evaluation(run: Run, evaluation: Evaluation) -> list[Index]:
+    rows = pd.DataFrame(indices(evaluation.cases(), evaluation.labels))
+    if rows.empty:
+        return []
+    out = []
+    for (name, unit), part in rows.groupby(["index", "unit"], sort=False):
+        values = part.assign(**{key: pd.to_numeric(part[key]) for key in ("true", "predicted")})
+        values = values.assign(difference=values["predicted"] - values["true"])
+        sound = values[values["difference"].abs() < math.inf]
+        if sound.empty:
+            continue
+        sound = sound.sort_values("difference", key=lambda d: -d.abs(), ignore_index=True)
+        found = agreement(sound["true"].tolist(), sound["predicted"].tolist())
+        skipped = len(values) - len(sound)
+        out.append(Index(evaluation.data, run.model, str(name), str(unit), found, sound, skipped))
+    return out
+
+
+def clinical_table(found: Sequence[Index]) -> Table:
+    """Bias, limits and correlation of every index."""
+    rows, records = [], []
+    for index in found:
+        values = index.found
+        rows.append(
+            (
+                Cell(index.name, index.name),
+                *map(text, (index.unit, index.data, index.model)),
+                number(values.get("bias"), 2, values.get("sd")),
+                number(values.get("lower"), 2),
+                number(values.get("upper"), 2),
+                number(values.get("correlation"), 3),
+                *map(count, (values.get("n"), index.skipped)),
+            )
+        )
+        identity = {"data": index.data, "model": index.model, "index": index.name, "unit": index.unit}
+        records.append({**identity, **values, "skipped": index.skipped})
+    return Table(
+        "clinical_agreement",
+        "Agreement of clinical indices",
+        "predicted - true; bias ± sd of the differences; limits of agreement (95 %); Pearson correlation; skipped: the "
+        "index can't be computed for truth or prediction",
+        ("index", "unit", "data", "model", "bias", "lower limit", "upper limit", "correlation", "n", "skipped"),
+        tuple(rows),
+        pd.DataFrame(records),
+    )
+
+
+def clinical_cases(found: Sequence[Index]) -> pd.DataFrame:
+    """Every index of every case, for CSV."""
+    parts = [index.rows.assign(data=index.data, model=index.model) for index in found]
+    keys = ["data", "model", "subject", "case", "index", "unit", "true", "predicted", "difference"]
+    return pd.concat(parts, ignore_index=True)[keys] if parts else pd.DataFrame(columns=keys)

@@ -1,0 +1,228 @@
+"""The figures of a report and of a study: Dice against severity and against shift, and Bland-Altman plots.
+
+Every figure comes as SVG and PNG for a paper, and as SVG to stand in the page, whose ink takes the page's text colour.
+"""
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import pandas as pd
+from markupsafe import Markup, escape
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from medpos.files import write_atomically
+from medpos.labels import Label
+from medpos.metrics import summarise
+from medpos.report.organs import labels_of
+
+INK = "#1a1a1b"  # in the page: currentColor
+_STYLE = {
+    "text.color": INK,
+    "axes.edgecolor": INK,
+    "axes.labelcolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#8888884d",
+    "legend.frameon": False,
+    "font.size": 10,
+    "axes.titlesize": 10,
+    "text.parse_math": False,  # a name from a file is text, whatever it holds
+    "svg.hashsalt": "medpos",
+}
+_LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+_AXES = {"x": "shift to the right, px", "y": "shift down, px"}
+Panels = list[tuple[str, str, pd.DataFrame]]  # title, axis label, rows with a column `at`
+
+
+@contextmanager
+def _styled(**more: Any) -> Iterator[None]:
+    with mpl.rc_context({**_STYLE, **more}):
+        yield
+
+
+def severity_curves(table: pd.DataFrame) -> Figure | None:
+    """Dice against the severity of each degradation, with 95 % bands over subjects.
+
+    Args:
+        table: long, columns ``model``, ``seed``, ``case``, ``subject``, ``degradation``, ``severity`` (0 to 5),
+            ``shift``, ``organ``, ``dice`` [0, 1] or NaN; shifted rows are left out, and severity 0 begins every curve.
+
+    Returns:
+        A panel each kind, and a row of them each organ where there are several models; None where nothing is degraded.
+    """
+    still = table[table["shift"] == "0"]
+    kinds = [kind for kind in dict.fromkeys(still["degradation"]) if kind != "none"]
+    panels: Panels = []
+    for kind in kinds:
+        rows = still[(still["degradation"] == kind) | (still["severity"] == 0)]
+        panels.append((kind.replace("_", " "), "severity", rows.assign(at=rows["severity"])))
+    return _curves(panels) if panels else None
+
+
+def shift_curves(table: pd.DataFrame) -> Figure | None:
+    """Dice against the shift along each axis, with 95 % bands over subjects.
+
+    Args:
+        table: as for :func:`severity_curves`; degraded rows are left out, and so are shifts along both axes.
+
+    Returns:
+        A panel each axis, and a row of them each organ where there are several models; None where nothing is shifted.
+    """
+    sharp = table[table["severity"] == 0]
+    panels: Panels = []
+    for axis, text in _AXES.items():
+        at = sharp["shift"].str.extract(rf"^{axis}([+-]\d+)$", expand=False).where(sharp["shift"] != "0", "0")
+        rows = sharp.assign(at=pd.to_numeric(at)).dropna(subset=["at"])
+        if rows["at"].nunique() > 1:
+            panels.append((text.split(",")[0], text, rows))
+    return _curves(panels) if panels else None
+
+
+def _curves(panels: Panels) -> Figure:
+    """One row of panels with a line each organ, or for several models a row each organ with a line each model."""
+    labels = labels_of(panels[0][2]["organ"])[1:]
+    models = list(dict.fromkeys(panels[0][2]["model"]))
+    groups = [labels] if len(models) == 1 else [(label,) for label in labels]
+    with _styled():
+        size = (3.2 * len(panels) + 0.6, 2.5 * len(groups) + 0.9)
+        figure = Figure(figsize=size, layout="constrained")
+        grid = figure.subplots(len(groups), len(panels), squeeze=False, sharey=True, sharex="col")
+        for row, group in zip(grid, groups, strict=True):
+            for axes, (title, text, rows) in zip(row, panels, strict=True):
+                for label in group:
+                    for n, model in enumerate(models):
+                        part = rows[(rows["organ"] == label.name) & (rows["model"] == model)]
+                        _curve(axes, part, label, n, len(models))
+                axes.set_title(title if row is grid[0] else "")
+                axes.set_xlabel(text if row is grid[-1] else "")
+                axes.set_ylim(-0.03, 1.03)
+            row[0].set_ylabel("Dice" if len(models) == 1 else f"Dice, {group[0].title}")
+        figure.legend(handles=_keys(labels, models), loc="outside lower center", ncols=3)
+    return figure
+
+
+def _curve(axes: Axes, rows: pd.DataFrame, label: Label, n: int, models: int) -> None:
+    """Mean and band over the subjects at each place; the seeds of a model are pooled within a subject."""
+    points = []
+    for at, part in rows.groupby("at"):
+        found = summarise(part["dice"].to_numpy(), groups=part["subject"].tolist())
+        if found["mean"] is not None:
+            points.append((at, found["mean"], *(found["ci95"] or (np.nan, np.nan))))
+    if not points:
+        return
+    x, mean, low, high = np.array(points, float).T
+    line, marker = _LINES[n % len(_LINES)], _MARKERS[n % len(_MARKERS)]
+    axes.fill_between(x, low, high, color=label.colour, alpha=0.22 if models < 3 else 0.12, linewidth=0)
+    axes.plot(x, mean, color=label.colour, linestyle=line, marker=marker, markersize=4, linewidth=1.6)
+
+
+def _keys(labels: Sequence[Label], models: Sequence[str]) -> list[Line2D]:
+    if len(models) == 1:
+        return [Line2D([], [], color=label.colour, marker="o", markersize=4, label=label.title) for label in labels]
+    return [
+        Line2D(
+            [],
+            [],
+            color=INK,
+            linestyle=_LINES[n % len(_LINES)],
+            marker=_MARKERS[n % len(_MARKERS)],
+            markersize=4,
+            label=name,
+        )
+        for n, name in enumerate(models)
+    ]
+
+
+def bland_altman(
+    true: Sequence[float], predicted: Sequence[float], agreement: dict[str, Any], unit: str, names: Sequence[str] = ()
+) -> Figure:
+    """Difference against mean of the true and the predicted value of one index.
+
+    Args:
+        true: one finite value a case, in ``unit``.
+        predicted: the same for the prediction.
+        agreement: ``bias``, ``lower`` and ``upper`` limit of agreement, in ``unit``.
+        unit: of the index.
+        names: of the cases; the three that differ most are named.
+
+    Reference:
+        J. M. Bland and D. G. Altman, "Statistical methods for assessing agreement between two methods of clinical
+        measurement", Lancet 327, 1986.
+    """
+    x = (np.asarray(true, float) + np.asarray(predicted, float)) / 2
+    y = np.asarray(predicted, float) - np.asarray(true, float)
+    with _styled():
+        figure = Figure(figsize=(4.4, 3.1), layout="constrained")
+        axes = figure.subplots()
+        axes.scatter(x, y, s=18, color=INK, alpha=0.65, linewidths=0)
+        for key, line in (("bias", "-"), ("lower", "--"), ("upper", "--")):
+            value = agreement.get(key)
+            if value is not None and np.isfinite(value):
+                axes.axhline(value, color=INK, linestyle=line, linewidth=1.2)
+                axes.annotate(
+                    f"{key} {value:.3g}",
+                    (1, value),
+                    xycoords=("axes fraction", "data"),
+                    ha="right",
+                    va="bottom",
+                    fontsize=8,
+                )
+        for n in np.argsort(-abs(y))[:3] if len(names) else ():
+            axes.annotate(names[n], (x[n], y[n]), xytext=(4, 3), textcoords="offset points", fontsize=7)
+        axes.set_xlabel(f"mean of predicted and true, {unit}")
+        axes.set_ylabel(f"predicted - true, {unit}")
+    return figure
+
+
+def save(figure: Figure, folder: Path, name: str) -> None:
+    """Write ``<name>.svg`` (text as outlines) and ``<name>.png`` (200 dpi) on white, each whole or not at all.
+
+    Raises:
+        InputError: the folder can't be written to.
+    """
+    for kind in ("svg", "png"):
+        meta = {"Date": None} if kind == "svg" else {}
+        options: dict[str, Any] = {"format": kind, "dpi": 200, "facecolor": "white", "metadata": meta}
+
+        def write(partial: Path, options: dict[str, Any] = options) -> None:
+            figure.savefig(partial, **options)
+
+        with _styled(**{"svg.fonttype": "path"}):
+            write_atomically(folder / f"{name}.{kind}", write)
+
+
+def inline(figure: Figure, name: str, alt: str) -> Markup:
+    """The figure as an ``<svg>`` to stand in a page.
+
+    Args:
+        figure: any figure of this module.
+        name: makes its ids differ from those of the page's other figures.
+        alt: what it shows, for those who don't see it.
+    """
+    stream = StringIO()
+    with _styled(**{"svg.fonttype": "none"}):
+        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
+    svg = stream.getvalue()
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
+    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{re.sub(r'[^a-z0-9]', '-', name.lower())}-", svg)
+    svg = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{_plain(alt)}">', svg
+    )
+    return Markup(svg.replace(INK, "currentColor"))
+
+
+def _plain(text: str) -> str:
+    """For an attribute, and for the replacement of a regular expression."""
+    return str(escape(text)).replace("\\", r"\\")

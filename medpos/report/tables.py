@@ -1,0 +1,296 @@
+"""The tables of a report, for the page and as CSV: organs, conditions, comparisons and those of a study."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medpos.conditions import Condition
+from medpos.labels import Label
+from medpos.labels import title as organ_title
+from medpos.metrics import METRICS, summarise
+from medpos.report.organs import labels_of
+from medpos.report.sources import Sources, Study, clean
+from medpos.results import TITLES, summary
+
+MEAN = "mean of organs"
+_SPREAD = "mean ± sd over cases; 95 % bootstrap interval of the mean, subjects drawn"
+_COUNTS = (
+    "n: cases measured, times seeds; missing: organ in neither truth nor prediction; inf: organ in only one of the "
+    "two, left out of the mean distance"
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell: what is read, what it is sorted by (a number or text), and the colour of an organ, if it names one."""
+
+    text: str
+    sort: float | str = ""
+    colour: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """One table.
+
+    Args:
+        name: stem of its CSV file.
+        title: caption.
+        note: what the numbers are.
+        columns: titles.
+        rows: cells, one a column; the first column heads its row.
+        frame: the same in full precision.
+    """
+
+    name: str
+    title: str
+    note: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Cell, ...], ...]
+    frame: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+    @property
+    def numeric(self) -> tuple[bool, ...]:
+        """Which columns hold numbers, and so stand to the right."""
+        return tuple(
+            any(isinstance(row[n].sort, float) for row in self.rows) and bool(self.rows)
+            for n in range(len(self.columns))
+        )
+
+
+def number(value: Any, digits: int = 3, spread: Any = None) -> Cell:
+    """A number, with its spread where there is one; what is missing or not finite reads ``-`` and is sorted last."""
+    if not _is_finite(value):
+        return Cell("-", math.inf)
+    text = f"{float(value):.{digits}f}"
+    return Cell(f"{text} ± {float(spread):.{digits}f}" if _is_finite(spread) else text, float(value))
+
+
+def interval(ends: Any, digits: int = 3) -> Cell:
+    """A 95 % interval, sorted by its lower end."""
+    if not (isinstance(ends, Sequence) and len(ends) == 2 and all(map(_is_finite, ends))):
+        return Cell("-", math.inf)
+    return Cell(f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}", float(ends[0]))
+
+
+def count(value: Any) -> Cell:
+    """A whole number; what is missing reads ``-``."""
+    return Cell(str(int(value)), float(value)) if _is_finite(value) else Cell("-", math.inf)
+
+
+def text(value: Any) -> Cell:
+    """Anything as text; a number is sorted as one."""
+    if _is_finite(value):
+        return Cell(f"{value:.4g}" if isinstance(value, float) else str(value), float(value))
+    shown = "-" if value is None else str(value)
+    return Cell(shown, shown)
+
+
+def _is_finite(value: Any) -> bool:
+    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
+
+
+def organ(name: str, labels: Iterable[Label] = ()) -> Cell:
+    """An organ with its colour."""
+    colour = next((label.colour for label in labels if label.name == name), "")
+    return Cell(organ_title(name), organ_title(name), colour)
+
+
+def organs(table: pd.DataFrame) -> Table:
+    """Every metric per model and organ on clean images.
+
+    Args:
+        table: as :meth:`medpos.report.sources.Sources.table` gives it.
+    """
+    rows, records = [], []
+    for (data, split, model), part in clean(table).groupby(["data", "split", "model"], sort=False):
+        labels = labels_of(part["organ"])
+        identity = {"data": data, "split": split, "model": model}
+        counts = {
+            "seeds": part["seed"].nunique(),
+            "subjects": part["subject"].nunique(),
+            "cases": part["case"].nunique(),
+        }
+        # Each seed measures every case anew.
+        measured = part.assign(case=part["case"] + "\n" + part["seed"].astype(str))
+        [found] = summary(measured.to_dict("records"))  # type: ignore[arg-type]
+        organs_found = {**found["organs"], MEAN: {"dice": found["mean_foreground_dice"]}}
+        for name, metrics in organs_found.items():
+            rows.append(_organ_row(identity, counts, organ(name, labels), metrics))
+            records.append({**identity, "organ": name, **counts, **_flat(metrics)})
+    metrics_titles = [TITLES[metric] for metric in METRICS]
+    return Table(
+        "organs",
+        "Metrics per organ, clean images",
+        f"{_SPREAD}; {_COUNTS}",
+        (
+            *("organ", "data", "model", metrics_titles[0], "95 % interval", *metrics_titles[1:]),
+            *("n", "missing", "inf", "seeds", "subjects"),
+        ),
+        tuple(rows),
+        pd.DataFrame(records),
+    )
+
+
+def _organ_row(
+    identity: Mapping[str, Any], counts: Mapping[str, int], name: Cell, metrics: Mapping[str, Any]
+) -> tuple[Cell, ...]:
+    dice = metrics["dice"]
+    cells = [
+        number(metrics[m]["mean"], 1 if m.endswith("_mm") else 3, metrics[m]["sd"])
+        if m in metrics
+        else Cell("", math.inf)
+        for m in METRICS
+    ]
+    infinite = metrics["hd95_mm"]["infinite"] if "hd95_mm" in metrics else None
+    numbers = map(count, (dice["n"], dice["missing"], infinite, counts["seeds"], counts["subjects"]))
+    split = "" if identity["split"] == "test" else f", {identity['split']}"
+    data = text(f"{identity['data']}{split}")
+    return (name, data, text(identity["model"]), cells[0], interval(dice["ci95"]), *cells[1:], *numbers)
+
+
+def _flat(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """``dice_mean``, ``dice_low`` and so on, one column each."""
+    out: dict[str, Any] = {}
+    for metric, values in metrics.items():
+        low, high = values["ci95"] or (None, None)
+        entry = {"mean": values["mean"], "sd": values["sd"], "low": low, "high": high, "n": values["n"]}
+        out |= {f"{metric}_{key}": value for key, value in entry.items()}
+        out |= {f"{metric}_{key}": values[key] for key in ("missing", "infinite")}
+    return out
+
+
+def conditions(table: pd.DataFrame) -> list[Table]:
+    """Mean Dice under every condition, a table each data set that has more than clean images."""
+    return [
+        _condition_table(str(data), part)
+        for data, part in table.groupby("data", sort=False)
+        if len(part) > len(clean(part))
+    ]
+
+
+def _condition_table(data: str, table: pd.DataFrame) -> Table:
+    labels = labels_of(table["organ"])[1:]
+    rows, records = [], []
+    for key, part in table.groupby(["model", "degradation", "severity", "shift"], sort=False):
+        model, degradation, severity, shift = key
+        cells = []
+        for label in labels:
+            dice = part.loc[part["organ"] == label.name]
+            found = summarise(dice["dice"].to_numpy(), groups=dice["subject"].tolist())
+            cells.append(number(found["mean"], 3, found["sd"]))
+            place = {"data": data, "model": model, "degradation": degradation, "severity": severity, "shift": shift}
+            records.append({**place, "organ": label.name, **_flat({"dice": found})})
+        name = condition_title(str(degradation), int(str(severity)), str(shift))
+        rows.append((Cell(name, name), text(model), *cells))
+    return Table(
+        f"conditions_{slug(data)}",
+        f"Dice under every condition, {data}",
+        "mean ± sd over cases and seeds",
+        ("condition", "model", *(label.title for label in labels)),
+        tuple(rows),
+        pd.DataFrame(records),
+    )
+
+
+def condition_title(degradation: str, severity: int, shift: str) -> str:
+    """A row's condition as people read it; ``shift`` as tables hold it."""
+    moved = {axis: int(pixels) for axis, pixels in re.findall(r"([xy])([+-]\d+)", shift)}
+    return Condition(degradation, severity, moved.get("x", 0), moved.get("y", 0)).title
+
+
+def slug(name: str) -> str:
+    """A name for a file or an id: letters, digits and ``_``."""
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "unnamed"
+
+
+_COMPARED = (
+    *("organ", "data", "a", "b", "condition", "difference in Dice", "95 % interval", "p", "p (Holm)", "effect size"),
+    *("n", "subjects"),
+)
+
+
+def comparisons(sources: Sources) -> Table:
+    """Paired differences a - b: those of the studies, and of the other runs on one data set, each against the first."""
+    entries = [e for study in sources.studies for e in study.content.get("comparisons", [])]
+    in_study = {id(run) for study in sources.studies for run in study.runs}
+    own = tuple(run for run in sources.runs if id(run) not in in_study)
+    if own:
+        entries += _paired(clean(Sources(own, ()).table()))
+    rows = []
+    for entry in entries:
+        name = str(entry.get("organ", ""))
+        rows.append(
+            (
+                organ(name, labels_of([name])),
+                *(text(entry.get(key)) for key in ("data", "a", "b", "condition")),
+                number(entry.get("mean_difference")),
+                interval(entry.get("ci95")),
+                *(_probability(entry.get(key)) for key in ("p", "p_holm")),
+                number(entry.get("effect_size"), 2),
+                *(count(entry.get(key)) for key in ("n", "subjects")),
+            )
+        )
+    note = "a - b, the same cases of both, averaged over seeds; above 0: a is better; interval: bootstrap over subjects"
+    if any(entry.get("p") is None for entry in entries):
+        note += "; p is computed in studies only"
+    return Table("comparisons", "Paired comparisons", note, _COMPARED, tuple(rows), pd.DataFrame(entries))
+
+
+def _probability(value: Any) -> Cell:
+    return Cell("< 0.001", float(value)) if _is_finite(value) and value < 0.001 else number(value)
+
+
+def _paired(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Models of one data set against its first one, organ by organ, on the cases that both segmented."""
+    entries = []
+    for data, part in table.groupby("data", sort=False):
+        models, names = list(dict.fromkeys(part["model"])), list(dict.fromkeys(part["organ"]))
+        means = part.groupby(["model", "organ", "subject", "case"])["dice"].mean()
+        for model, name in product(models[1:], names):
+            difference = (means.loc[models[0], name] - means.loc[model, name]).dropna()
+            if difference.empty:
+                continue
+            subjects = [str(subject) for subject, _ in difference.index]
+            found = summarise(difference.to_numpy(), groups=subjects)
+            entries.append(
+                {
+                    "data": data,
+                    "a": models[0],
+                    "b": model,
+                    "organ": name,
+                    "condition": "clean",
+                    "n": found["n"],
+                    "subjects": len(set(subjects)),
+                    "mean_difference": found["mean"],
+                    "ci95": found["ci95"],
+                }
+            )
+    return entries
+
+
+def study_tables(study: Study) -> list[Table]:
+    """The tables that a study brings, and its comparison with published numbers."""
+    out = []
+    for n, entry in enumerate(study.content.get("tables", []), 1):
+        columns = tuple(str(column) for column in entry.get("columns", []))
+        rows = [(*row, *[None] * len(columns))[: len(columns)] for row in entry.get("rows", [])]
+        out.append(_plain(f"{slug(study.content['name'])}_{n}", entry, columns, rows))
+    if published := study.content.get("published"):
+        keys = ("model", "data", "metric", "value", "source")
+        entry = {"title": "Published numbers", "note": "as printed in the sources named; not measured here"}
+        lines = [tuple(row.get(key) for key in keys) for row in published]
+        out.append(_plain(f"{slug(study.content['name'])}_published", entry, keys, lines))
+    return out
+
+
+def _plain(name: str, entry: Mapping[str, Any], columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> Table:
+    cells = tuple(tuple(map(text, row)) for row in rows)
+    frame = pd.DataFrame(list(rows), columns=list(columns))
+    return Table(name, str(entry.get("title", name)), str(entry.get("note", "")), columns, cells, frame)
