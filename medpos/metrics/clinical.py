@@ -33,7 +33,7 @@ MYOCARDIUM_G_PER_ML = 1.05
 _LUNGS = ("right_lung", "left_lung")
 _CAVITIES = {"LV": "lv_cavity", "RV": "rv_cavity"}
 _MYOCARDIUM = "myocardium"
-_EVEN = 1.96  # standard deviations on either side of the mean that hold 95 % of a normal distribution
+_WITHIN_95 = 1.96  # standard deviations on either side of the mean that hold 95 % of a normal distribution
 
 
 def volume_ml(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> float:
@@ -223,28 +223,35 @@ def agreement(true: npt.ArrayLike, predicted: npt.ArrayLike) -> dict[str, Any]:
         J. M. Bland and D. G. Altman, "Statistical methods for assessing agreement between two methods of clinical
         measurement", Lancet 327(8476), 1986.
     """
+    first, second, missing = _measured(true, predicted)
+    difference = second - first
+    bias = float(difference.mean()) if difference.size else None
+    sd = float(difference.std(ddof=1)) if difference.size > 1 else None
+    lower, upper = (None, None) if bias is None or sd is None else (bias - _WITHIN_95 * sd, bias + _WITHIN_95 * sd)
+    varied = difference.size > 1 and np.ptp(first) > 0 and np.ptp(second) > 0
+    return {
+        "n": difference.size,
+        "missing": missing,
+        "bias": bias,
+        "sd": sd,
+        "lower": lower,
+        "upper": upper,
+        "correlation": float(np.corrcoef(first, second)[0, 1]) if varied else None,
+        "mean_absolute_error": float(np.abs(difference).mean()) if difference.size else None,
+    }
+
+
+def _measured(
+    true: npt.ArrayLike, predicted: npt.ArrayLike
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int]:
+    """The pairs of finite values, and how many others there are."""
     first, second = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
         raise InputError(
             f"true has shape {first.shape}, predicted {second.shape}; needed is one value of each a subject"
         )
     kept = np.isfinite(first) & np.isfinite(second)
-    first, second = first[kept], second[kept]
-    difference = second - first
-    bias = float(difference.mean()) if kept.any() else None
-    sd = float(difference.std(ddof=1)) if difference.size > 1 else None
-    limits = None if bias is None or sd is None else (bias - _EVEN * sd, bias + _EVEN * sd)
-    varied = difference.size > 1 and np.ptp(first) > 0 and np.ptp(second) > 0
-    return {
-        "n": int(kept.sum()),
-        "missing": int((~kept).sum()),
-        "bias": bias,
-        "sd": sd,
-        "lower": limits[0] if limits else None,
-        "upper": limits[1] if limits else None,
-        "correlation": float(np.corrcoef(first, second)[0, 1]) if varied else None,
-        "mean_absolute_error": float(np.abs(difference).mean()) if kept.any() else None,
-    }
+    return first[kept], second[kept], int((~kept).sum())
 
 
 def worst(rows: Sequence[Mapping[str, Any]], count: int = 5) -> list[dict[str, Any]]:

@@ -108,12 +108,7 @@ def paired(
         F. Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1(6), 1945 (zeros dropped).
         D. S. Kerby, "The simple difference formula", Comprehensive Psychology 3, 2014 (effect size).
     """
-    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if not first.shape == second.shape == (len(subjects),):
-        raise InputError(
-            f"a has shape {first.shape}, b {second.shape}, and there are {len(subjects)} subjects; "
-            "needed is one value of each model and one subject a case"
-        )
+    first, second = _pairs(a, b, len(subjects))
     missing = np.isnan(first) | np.isnan(second)
     infinite = ~missing & (np.isinf(first) | np.isinf(second))
     kept = ~missing & ~infinite
@@ -132,6 +127,16 @@ def paired(
         effect_size=_rank_biserial(means),
         small=means.size < SMALL,
     )
+
+
+def _pairs(a: npt.ArrayLike, b: npt.ArrayLike, count: int) -> tuple[Array, Array]:
+    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    if not first.shape == second.shape == (count,):
+        raise InputError(
+            f"a has shape {first.shape}, b {second.shape}, and there are {count} subjects; "
+            "needed is one value of each model and one subject a case"
+        )
+    return first, second
 
 
 def _subject_means(values: Array, subjects: Sequence[str]) -> Array:
@@ -338,12 +343,18 @@ def effect(
     """
     models = [a] if b is None else [a, b]
     _need_models(table, *models)
-    part = table[table["model"].isin(models)]
-    part = part if data is None else part[part["data"] == data]
+    part = table[table["model"].isin(models) & ((table["data"] == data) if data else True)]
     part = part if conditions is None else part[conditions(part)]
+    grid = _only_grid(part, metric, models, sorted(table["data"].map(str).unique()))
+    wanted = MEAN_OF_ORGANS if organ is None else organ
+    if wanted not in grid.organs:
+        raise InputError(f"organ is {organ!r}, the table has {', '.join(grid.organs)}")
+    return _effect(grid, [grid.models[model].organ(grid.organs.index(wanted)) for model in models])
+
+
+def _only_grid(part: pd.DataFrame, metric: str, models: Sequence[str], names: Sequence[str]) -> "_Grid":
     found = list(_grids(part, metric)) if len(part) else []
     if len(found) != 1:
-        names = sorted(table["data"].astype(str).unique())
         raise InputError(
             f"the chosen rows hold {len(found)} data sets, needed is one; the table has {', '.join(names)}: name it in "
             "data, and let conditions keep some of its rows"
@@ -353,10 +364,7 @@ def effect(
         raise InputError(
             f"{' and '.join(lacking)}: no row under the chosen conditions; evaluate there, or choose others"
         )
-    wanted = MEAN_OF_ORGANS if organ is None else organ
-    if wanted not in grid.organs:
-        raise InputError(f"organ is {organ!r}, the table has {', '.join(grid.organs)}")
-    return _effect(grid, [grid.models[model].organ(grid.organs.index(wanted)) for model in models])
+    return grid
 
 
 def _effect(grid: "_Grid", sides: Sequence["_Samples"]) -> Effect:
@@ -395,13 +403,15 @@ def _interval(
         finite = np.isfinite(values)
         used = finite.any(axis=0)
         values, finite = values[:, used], finite[:, used]
-        sums, sizes = np.zeros((2, count, values.shape[1]))
-        np.add.at(sums, members, np.where(finite, values, 0))
-        np.add.at(sizes, members, finite)
-        means = _ratio(drawn @ sums, drawn @ sizes)
-        # Each model has a stream of its own, so that its seeds are drawn apart.
-        chosen = _weights(values.shape[1], seed + 1 + n, resamples) * ~np.isnan(means)
-        total += (-1) ** n * _ratio((np.nan_to_num(means) * chosen).sum(axis=1), chosen.sum(axis=1))
+        by_subject = np.zeros((2, count, values.shape[1]))
+        np.add.at(by_subject[0], members, np.where(finite, values, 0))
+        np.add.at(by_subject[1], members, finite)
+        sums, sizes = drawn @ by_subject
+        # Each model has a stream of its own, so that its seeds are drawn apart. A seed can't be drawn where none of the
+        # drawn subjects has a value.
+        chosen = _weights(values.shape[1], seed + 1 + n, resamples) * (sizes > 0)
+        means = sums / np.maximum(sizes, 1)
+        total += (-1) ** n * _ratio(np.einsum("rk,rk->r", means, chosen), chosen.sum(axis=1))
     bounds = np.nanpercentile(total, [2.5, 97.5])
     return [float(bound) for bound in bounds]
 
