@@ -108,7 +108,7 @@ def _engine(name: str, workers: int, threads: int, address: str, gpus: float) ->
 
 
 def _run(planner: Any, out: Path, engine: Any, console: Console) -> None:
-    from medpos import report
+    from medpos.report import build
     from medpos.study import display, run
 
     command = shlex.join(["python", "-m", "medpos", *sys.argv[1:]])
@@ -118,7 +118,7 @@ def _run(planner: Any, out: Path, engine: Any, console: Console) -> None:
         value = "" if finding["value"] is None else f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
         console.print(f"  {finding['data']}: {finding['text']}: {finding['verdict']}{value}", highlight=False)
     console.print(f"[bold]{planner.study.name}: {content['verdict']}[/]")
-    page = report.build([out], out)
+    page = build([out], out)
     console.print(f"page: {page}", highlight=False)
     if content["failed"]:
         raise typer.Exit(1)
@@ -134,9 +134,9 @@ def report(
     out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("report"),
 ) -> None:
     """Write one self-contained page of runs or studies: tables, curves, clinical indices, cases."""
-    from medpos import report as pages
+    from medpos.report import build
 
-    Console().print(f"page: {pages.build(sources, out)}", highlight=False)
+    Console().print(f"page: {build(sources, out)}", highlight=False)
 
 
 def main() -> None:

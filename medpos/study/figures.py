@@ -19,8 +19,8 @@ from medpos.conditions import Condition
 from medpos.labels import title
 from medpos.report.figures import INK, LINES, MARKERS, styled
 from medpos.report.organs import labels_of
+from medpos.results import MEAN_OF_ORGANS
 from medpos.study.intensities import Intensities
-from medpos.study.statistics import MEAN_OF_ORGANS
 from medpos.transforms.probe import PROBES
 
 Maps = dict[str, npt.NDArray[np.float32]]
@@ -125,7 +125,7 @@ def _dots(rows: pd.DataFrame, names: list[str], by: str, text: str) -> Figure:
     axes = figure.subplots()
     for place, name in enumerate(names):
         part = rows[rows[by] == name].set_index("organ")
-        axes.barh(place, part.loc[MEAN_OF_ORGANS, "mean"], color=INK, alpha=0.18, height=0.72, zorder=0)
+        axes.barh(place, float(part["mean"][MEAN_OF_ORGANS]), color=INK, alpha=0.18, height=0.72, zorder=0)
         for n, label in enumerate(labels):
             if label.name in part.index:
                 row, y = part.loc[label.name], place + (n - (len(labels) - 1) / 2) * 0.2

@@ -103,6 +103,19 @@ class Planner:
         """Under which a model of this study is tested; position can be probed only where it is given."""
         return conditions_of(model.config, self._groups(model))
 
+    def choices(self) -> list[tuple[str, str, str, Any, float, bool]]:
+        """Data set, model, key, value, validation Dice and whether it was chosen, for each trained candidate."""
+        rows = []
+        for data in self.study.data:
+            for variant in self.study.variants:
+                chosen, candidates = self._choose(data, variant, ())
+                for model in candidates:
+                    [(key, value)] = model.chosen.items()
+                    if is_trained(model.folder()):
+                        dice = validation_dice(model.folder())
+                        rows.append((data, variant.name, key, value, dice, model.chosen == chosen))
+        return rows
+
     def _groups(self, model: Model) -> tuple[str, ...]:
         gives_position = "pe_alpha" in model.config and model.config.get("encoding", "linear") == "linear"
         return tuple(g for g in self.study.conditions if g != "position" or gives_position)
@@ -125,9 +138,14 @@ class Planner:
         dice = {value: validation_dice(run) for value, run in left.items()}
         return {key: max(dice, key=lambda value: dice[value])}, candidates
 
+    def bundle(self, name: str, data: str) -> tuple[Path, dict[str, Any]]:
+        """A bundle's file, and the overrides that every model of this data set gets."""
+        path = self.settings.bundles / f"{name}.json"
+        return path, self._common(path, data)
+
     def _model(self, data: str, variant: Variant, seed: int, chosen: dict[str, Any]) -> Model:
-        bundle = self.settings.bundles / f"{variant.bundle.replace('{data}', data)}.json"
-        overrides = {**self._common(bundle, data), **variant.overrides, **chosen, "seed": seed}
+        bundle, common = self.bundle(variant.bundle.replace("{data}", data), data)
+        overrides = {**common, **variant.overrides, **chosen, "seed": seed}
         key = (str(bundle), *sorted((k, str(v)) for k, v in overrides.items()))
         if key not in self._configs:
             self._configs[key] = configuration(bundle, overrides)

@@ -5,18 +5,24 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
+from medpos.cases import FILE, CaseView, load_cases
 from medpos.files import write_json, write_text
-from medpos.labels import title
+from medpos.handlers.cases import CHANGES
 from medpos.metrics import METRICS
+from medpos.report.figures import save
 from medpos.runs import commit
-from medpos.study import models, statistics, verdict
+from medpos.study import figures, intensities, models, statistics, tables, verdict
 from medpos.study.declaration import Study
+from medpos.study.figures import Drawing, Maps
+from medpos.study.intensities import Intensities
 from medpos.study.models import Model
 from medpos.study.plan import Planner
 
-MEAN = "mean of organs"
+# The strengths of the position channels that the paper's figure 2 compares.
+ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0)
 _COLUMNS = ["data", "model", "seed", "case", "subject", "split", "degradation", "severity", "shift", "organ", *METRICS]
 
 
@@ -49,7 +55,9 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     """
     table = collect(planner, found)
     write_text(out / "per_case.csv", table.to_csv(index=False))
-    findings = verdict.find(table, study.criteria) if len(table) else []
+    measured = _intensities(study, planner)
+    findings = verdict.find(table, [c for c in study.criteria if "model" in c]) if len(table) else []
+    findings += [intensities.find(m, c) for m in measured for c in study.criteria if "intensity" in c]
     spread = statistics.over_seeds(table) if len(table) else pd.DataFrame()
     comparisons = _comparisons(table, study)
     write_text(out / "summary.csv", spread.to_csv(index=False))
@@ -62,12 +70,12 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "claim": study.claim,
         "verdict": verdict.overall(findings) if findings else "undecided",
         "criteria": [finding.to_json() for finding in findings],
-        **_data(trained, table),
+        **_data(trained, table, measured),
         "models": [_model(model, out) for model in trained],
         "published": list(study.published),
         "comparisons": [_compared(row) for row in _records(comparisons)],
-        "tables": _tables(study, spread),
-        "figures": [],
+        "tables": [*tables.choices(planner.choices()), *tables.tables(spread), *_slices(trained)],
+        "figures": _draw(study, spread, trained, measured, out / "figures"),
         "commit": commit(),
         **about,
     }
@@ -75,8 +83,72 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     return content
 
 
-def _data(trained: Sequence[Model], table: pd.DataFrame) -> dict[str, Any]:
+def _intensities(study: Study, planner: Planner) -> list[Intensities]:
+    if "intensities" not in study.figures:
+        return []
+    found = []
+    for data in study.data:
+        bundle, overrides = planner.bundle(f"{data}", data)
+        found.append(intensities.measure(data, bundle, overrides))
+    return found
+
+
+def _draw(
+    study: Study, spread: pd.DataFrame, trained: Sequence[Model], measured: Sequence[Intensities], folder: Path
+) -> list[dict[str, str]]:
+    """Draw and save the study's figures."""
+    drawings: list[Drawing] = figures.draw(study.figures, spread) if len(spread) else []
+    if "changes" in study.figures:
+        drawings += [figures.change_maps(maps, data, name) for data, name, maps in _changes(trained)]
+    if measured:
+        drawings.append(figures.histogram(measured, ALPHAS))
+    for drawing in drawings:
+        save(drawing.figure, folder, drawing.name)
+    return [{"name": d.name, "title": d.title, "alt": d.alt} for d in drawings]
+
+
+def _changes(trained: Sequence[Model]) -> list[tuple[str, str, Maps]]:
+    """The change maps of each data set's first model, averaged over its seeds."""
+    first = {model.data: model.variant for model in reversed(trained)}
+    found = []
+    for data, variant in first.items():
+        seeds = [m for m in trained if (m.data, m.variant) == (data, variant)]
+        files = [newest(m.folder(), CHANGES) for m in seeds]
+        maps = [dict(np.load(file, allow_pickle=False)) for file in files if file is not None]
+        if maps:
+            found.append((data, variant, {name: np.mean([m[name] for m in maps], axis=0) for name in maps[0]}))
+    return found
+
+
+def newest(run: Path, name: str) -> Path | None:
+    """A file of a run's newest evaluation that has it."""
+    files = [*run.glob(name), *run.glob(f"*/{name}")]
+    return max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
+
+
+def _slices(trained: Sequence[Model]) -> list[dict[str, Any]]:
+    found = []
+    for data in dict.fromkeys(model.data for model in trained):
+        own = [model for model in trained if model.data == data]
+        labels = models.data_folder(own[0].config).labels
+        cases: dict[str, list[Sequence[CaseView]]] = {}
+        for model in own:
+            if file := newest(model.folder(), FILE):
+                cases.setdefault(model.variant, []).append(load_cases(file))
+        found.append(tables.slices(data, labels, dict(cases)))
+    return [table for table in found if table is not None]
+
+
+def _data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequence[Intensities]) -> dict[str, Any]:
     entries = {}
+    for found in measured:
+        entries[found.data] = {
+            "name": found.data,
+            "phantom": found.phantom,
+            "split": "training",
+            "subjects": len(found.percentiles),
+            "cases": found.images,
+        }
     for model in trained:
         rows = table[table["data"] == model.data]
         source = models.data_folder(model.config)
@@ -120,7 +192,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _compared(row: dict[str, Any]) -> dict[str, Any]:
     """One comparison as the page takes it."""
     low, high = row.pop("ci95_low"), row.pop("ci95_high")
-    condition = " ".join(str(word) for word in _words((row["degradation"], row["severity"], row["shift"])))
+    condition = " ".join(str(word) for word in tables.words((row["degradation"], row["severity"], row["shift"])))
     return {**row, "condition": condition, "ci95": None if low is None else [low, high]}
 
 
@@ -130,60 +202,3 @@ def _plain(value: Any) -> Any:
     if value is None or (isinstance(value, float) and not pd.notna(value)):
         return None
     return value.item() if hasattr(value, "item") else value
-
-
-def _tables(study: Study, spread: pd.DataFrame) -> list[dict[str, Any]]:
-    """For each data set: models by organs on clean images, and models by conditions for the mean of organs."""
-    tables: list[dict[str, Any]] = []
-    for data in dict.fromkeys(spread["data"]) if len(spread) else []:
-        rows = spread[spread["data"] == data]
-        clean = rows[(rows["severity"] == 0) & (rows["shift"] == "0")]
-        tables.append(_organs(data, clean))
-        others = rows[(rows["organ"] == MEAN) & ~((rows["severity"] == 0) & (rows["shift"] == "0"))]
-        if len(others):
-            tables.append(_conditions(data, rows[rows["organ"] == MEAN]))
-    return tables
-
-
-def _organs(data: str, clean: pd.DataFrame) -> dict[str, Any]:
-    organs = [MEAN, *(o for o in dict.fromkeys(clean["organ"]) if o != MEAN)]
-    rows = []
-    for name in dict.fromkeys(clean["model"]):
-        of_model = clean[clean["model"] == name].set_index("organ")
-        head = of_model.loc[MEAN]
-        cells = [_cell(of_model.loc[organ]) if organ in of_model.index else "-" for organ in organs]
-        rows.append([name, int(head["seeds"]), *cells, _interval(head), int(head["n"]), int(head["subjects"])])
-    return {
-        "title": f"{data}: Dice on clean test images",
-        "note": "mean ± sd over seeds; 95 % bootstrap interval of the mean of organs, drawing subjects and seeds",
-        "columns": ["model", "seeds", *(title(o) for o in organs), "95 % interval", "cases", "subjects"],
-        "rows": rows,
-    }
-
-
-def _conditions(data: str, rows: pd.DataFrame) -> dict[str, Any]:
-    names = list(dict.fromkeys(rows["model"]))
-    keys = list(dict.fromkeys(zip(rows["degradation"], rows["severity"], rows["shift"], strict=True)))
-    by_key = {(r["degradation"], r["severity"], r["shift"], r["model"]): r for _, r in rows.iterrows()}
-    cells = [[*_words(key), *(_cell(by_key[(*key, n)]) if (*key, n) in by_key else "-" for n in names)] for key in keys]
-    return {
-        "title": f"{data}: mean Dice of organs under each condition",
-        "note": "mean ± sd over seeds",
-        "columns": ["degradation", "severity", "shift px", *names],
-        "rows": cells,
-    }
-
-
-def _words(key: tuple[str, int, str]) -> tuple[str, int, str]:
-    degradation, severity, shift = key
-    return (degradation.replace("_", " ") if severity else "none"), int(severity), shift
-
-
-def _cell(row: Any) -> str:
-    if pd.isna(row["mean"]):
-        return "-"
-    return f"{row['mean']:.3f}" + ("" if pd.isna(row["sd"]) else f" ± {row['sd']:.3f}")
-
-
-def _interval(row: Any) -> str:
-    return "-" if pd.isna(row["ci95_low"]) else f"{row['ci95_low']:.3f} to {row['ci95_high']:.3f}"

@@ -22,11 +22,11 @@ from scipy import stats
 from medpos.errors import InputError
 from medpos.metrics import summarise
 from medpos.metrics.summary import draws
+from medpos.results import MEAN_OF_ORGANS
 
 Array = npt.NDArray[np.float64]
 
 CONDITION = ("degradation", "severity", "shift")
-MEAN_OF_ORGANS = "mean of organs"
 SMALL = 20  # fewer subjects than this are called few
 FEWEST = 6  # of 5 subjects the least two-sided p is 2 / 2^5 = 0.06: the test could never reject at 0.05
 _KEYS = ("data", "model", "seed", "case", "subject", *CONDITION, "organ")
