@@ -4,7 +4,7 @@ Every figure comes as SVG and PNG for a paper, and as SVG to stand in the page, 
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
@@ -63,7 +63,7 @@ def severity_curves(table: pd.DataFrame) -> Figure | None:
     Returns:
         A panel each kind, and a row of them each organ where there are several models; None where nothing is degraded.
     """
-    still = table[table["shift"] == "0"]
+    still = _measured(table[table["shift"] == "0"], lambda rows: rows["severity"] > 0)
     kinds = [kind for kind in dict.fromkeys(still["degradation"]) if kind != "none"]
     panels: Panels = []
     for kind in kinds:
@@ -81,7 +81,7 @@ def shift_curves(table: pd.DataFrame) -> Figure | None:
     Returns:
         A panel each axis, and a row of them each organ where there are several models; None where nothing is shifted.
     """
-    sharp = table[table["severity"] == 0]
+    sharp = _measured(table[table["severity"] == 0], lambda rows: rows["shift"] != "0")
     panels: Panels = []
     for axis, text in _AXES.items():
         at = sharp["shift"].str.extract(rf"^{axis}([+-]\d+)$", expand=False).where(sharp["shift"] != "0", "0")
@@ -89,6 +89,11 @@ def shift_curves(table: pd.DataFrame) -> Figure | None:
         if rows["at"].nunique() > 1:
             panels.append((text.split(",")[0], text, rows))
     return _curves(panels) if panels else None
+
+
+def _measured(table: pd.DataFrame, off: Callable[[pd.DataFrame], "pd.Series[bool]"]) -> pd.DataFrame:
+    """The rows of the models that were measured off the clean images too; the others would be single points."""
+    return table[table["model"].isin(table.loc[off(table), "model"].unique())]
 
 
 def _curves(panels: Panels) -> Figure:
@@ -100,17 +105,24 @@ def _curves(panels: Panels) -> Figure:
         size = (3.2 * len(panels) + 0.6, 2.5 * len(groups) + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(groups), len(panels), squeeze=False, sharey=True, sharex="col")
-        for row, group in zip(grid, groups, strict=True):
+        for n_row, (row, group) in enumerate(zip(grid, groups, strict=True)):
             for axes, (title, text, rows) in zip(row, panels, strict=True):
                 for label in group:
                     for n, model in enumerate(models):
                         part = rows[(rows["organ"] == label.name) & (rows["model"] == model)]
                         _curve(axes, part, label, n, len(models))
-                axes.set_title(title if row is grid[0] else "")
-                axes.set_xlabel(text if row is grid[-1] else "")
+                axes.set_title(title if n_row == 0 else "")
+                axes.set_xlabel(text if n_row == len(groups) - 1 else "")
                 axes.set_ylim(-0.03, 1.03)
             row[0].set_ylabel("Dice" if len(models) == 1 else f"Dice, {group[0].title}")
         figure.legend(handles=_keys(labels, models), loc="outside lower center", ncols=3)
+        return _laid_out(figure)
+
+
+def _laid_out(figure: Figure) -> Figure:
+    """Lay it out once, not again for every file."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
     return figure
 
 
@@ -184,7 +196,7 @@ def bland_altman(
             axes.annotate(names[n], (x[n], y[n]), xytext=(4, 3), textcoords="offset points", fontsize=7)
         axes.set_xlabel(f"mean of predicted and true, {unit}")
         axes.set_ylabel(f"predicted - true, {unit}")
-    return figure
+        return _laid_out(figure)
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:

@@ -22,13 +22,12 @@ from medpos.report.browser import Browser
 from medpos.report.clinical import Index, clinical_table
 from medpos.report.figures import inline, severity_curves, shift_curves
 from medpos.report.organs import labels_of
-from medpos.report.sources import Run, Sources, Study
+from medpos.report.sources import Evaluation, Run, Sources, Study
 from medpos.report.tables import Cell, Table, comparisons, conditions, count, organs, slug, study_tables, text
 from medpos.results import PHANTOM_NOTE
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _VERDICTS = {"confirmed": "✓", "contradicted": "✗", "undecided": "?"}
-_CLEAN_END = ("clean", "0")
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +82,8 @@ class Page:
         if names:
             return "; ".join(names)
         models = dict.fromkeys(f"{run.model} on {run.data}" for run in self.sources.runs)
-        return ", ".join(models) if len(models) < 3 else f"{len(self.sources.runs)} runs"
+        data = dict.fromkeys(run.data for run in self.sources.runs)
+        return ", ".join(models) if len(models) < 3 else f"{len(self.sources.runs)} runs on {', '.join(data)}"
 
     @property
     def created(self) -> str:
@@ -168,7 +168,7 @@ class Page:
     @property
     def commands(self) -> list[dict[str, Any]]:
         """How each run was made."""
-        return [_command(run) for run in self.sources.runs]
+        return [_command(run, evaluation) for run in self.sources.runs for evaluation in run.evaluations]
 
     def pictures_of(self, study: Study) -> list[Picture]:
         """The figures that a study brings.
@@ -195,7 +195,7 @@ def _runs_table(runs: Sequence[Run]) -> Table:
                 "cases": table["case"].nunique(),
                 "conditions": len(table[["degradation", "severity", "shift"]].drop_duplicates()),
                 "pictures": "yes" if evaluation.has_cases else "no",
-                "commit": run.environment.get("commit"),
+                "commit": evaluation.environment.get("commit"),
             }
             shown = {**record, "commit": str(record["commit"] or "-")[:10]}
             rows.append(tuple(count(v) if k in ("seed", "subjects", "cases") else text(v) for k, v in shown.items()))
@@ -216,16 +216,17 @@ def _in_words(table: pd.DataFrame, kind: str) -> str:
     return f"{'; '.join(parts)}. The table below holds all numbers."
 
 
-def _command(run: Run) -> dict[str, Any]:
-    words = [str(word) for word in run.environment.get("command") or []]
+def _command(run: Run, evaluation: Evaluation) -> dict[str, Any]:
+    environment = evaluation.environment
+    words = [str(word) for word in environment.get("command") or []]
     if words and words[0].endswith("__main__.py") and "--config_file" in words:
         words = ["python", "-m", "monai.bundle", *words[1:]]
-    environment = run.environment
     packages = environment.get("packages")
     device = environment.get("device")
     return {
         "model": run.model,
-        "folder": str(run.folder),
+        "evaluation": evaluation.name,
+        "folder": str(evaluation.folder),
         "command": shlex.join(words),
         "seed": run.seed,
         "commit": environment.get("commit"),

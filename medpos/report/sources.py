@@ -34,6 +34,7 @@ class Evaluation:
         phantom: True where the images are computed.
         split: the split that was segmented.
         nominal_spacing: True where the data don't hold their true pixel sizes.
+        environment: ``environment.json``, empty where there is none.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Evaluation:
     phantom: bool
     split: str
     nominal_spacing: bool
+    environment: dict[str, Any]
 
     @property
     def has_cases(self) -> bool:
@@ -72,14 +74,12 @@ class Run:
         model: the name that tables show.
         seed: of the training, None where it is not recorded.
         evaluations: at least one.
-        environment: ``environment.json``.
     """
 
     folder: Path
     model: str
     seed: int | None
     evaluations: tuple[Evaluation, ...]
-    environment: dict[str, Any]
 
     @property
     def data(self) -> str:
@@ -189,11 +189,9 @@ def _run(folder: Path) -> Run:
     evaluations = tuple(_evaluation(part, folder) for part in parts if (part / "metrics.csv").is_file())
     if not evaluations:
         raise InputError(f"{folder}: has no metrics.csv, so nothing was tested; {_FINISH}")
-    environment_file = next((p / "environment.json" for p in parts if (p / "environment.json").is_file()), None)
-    environment = _read_json(environment_file) if environment_file else {}
-    seed = environment.get("seed")
+    seed = next((e.environment["seed"] for e in evaluations if "seed" in e.environment), None)
     bundle = _read_json(evaluations[0].folder / "summary.json").get("bundle", folder.resolve().parent.name)
-    return Run(folder, str(bundle), seed if isinstance(seed, int) else None, evaluations, environment)
+    return Run(folder, str(bundle), seed if isinstance(seed, int) else None, evaluations)
 
 
 def _told_apart(runs: Sequence[Run]) -> list[Run]:
@@ -222,6 +220,7 @@ def _evaluation(folder: Path, run: Path) -> Evaluation:
         bool(about["phantom"]),
         str(about.get("split", "test")),
         bool(about.get("nominal_spacing")),
+        _read_json(folder / "environment.json") if (folder / "environment.json").is_file() else {},
     )
 
 

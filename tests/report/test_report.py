@@ -1,0 +1,204 @@
+import csv
+import json
+import re
+import shutil
+from html.parser import HTMLParser
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import HOSTILE, make_run, make_study
+from PIL import Image
+
+from medpos.errors import InputError
+from medpos.labels import ACDC, CLAVICLES, JSRT
+from medpos.report import build
+from medpos.report.organs import labels_of
+from medpos.report.sources import read
+from medpos.report.tables import condition_title
+from medpos.results import PHANTOM_NOTE
+
+
+@pytest.fixture(scope="module")
+def html(report):
+    return (report / "index.html").read_text(encoding="utf-8")
+
+
+def text(html):
+    """What is read on the page."""
+    parts = []
+
+    class Reader(HTMLParser):
+        def handle_data(self, data):
+            if self.lasttag not in ("script", "style"):
+                parts.append(data)
+
+    Reader().feed(html)
+    return " ".join(" ".join(parts).split())
+
+
+def test_the_page_is_one_file_that_loads_nothing(html):
+    assert re.findall(r'(?:src|href)="(?!data:|#|csv/)[^"]*"', html.replace('xlink:href="#', 'href="#')) == []
+    assert "default-src 'none'" in html
+    assert len(html) < 1_500_000
+
+
+def test_what_was_run_is_said(html):
+    shown = text(html)
+    assert PHANTOM_NOTE in shown
+    assert "Part of the data here are real" in shown
+    assert "abc123" in shown
+    assert "python -m monai.bundle run --config_file b.json" in shown
+    assert "contradicted" in shown
+    assert "third: out of memory" in shown
+    assert "about 0.9" in shown
+    assert "these runs hold no cases.npz" in shown
+
+
+def test_text_of_files_stays_text(html):
+    assert html.count("<script") == 1
+    assert HOSTILE not in html
+    assert "onerror=alert(1)>" not in html
+
+
+def test_no_banner_on_real_images(tmp_path):
+    shown = text(build([make_run(tmp_path / "r/a/b")], tmp_path / "out").read_text())
+    assert "PHANTOM" not in shown
+    assert "NOMINAL" not in shown
+
+
+def test_nominal_spacing_is_said(tmp_path):
+    study = make_study(tmp_path / "study", nominal_spacing=True)
+    assert "NOMINAL SPACING" in text(build([study], tmp_path / "out").read_text())
+
+
+def test_tables_for_a_paper(report):
+    organs = pd.read_csv(report / "csv/organs.csv")
+    lungs = organs[(organs["data"] == "jsrt") & (organs["organ"] == "right_lung")].iloc[0]
+    rows = pd.read_csv(report / "csv/cases.csv", dtype={"shift": str})
+    clean = rows[(rows["severity"] == 0) & (rows["shift"] == "0") & (rows["organ"] == "right_lung")]
+    # The clean images of robustness and shift are those of the test.
+    assert len(clean) == 6
+    assert lungs["dice_mean"] == pytest.approx(clean["dice"].mean())
+    assert lungs["subjects"] == 6
+    with (report / "csv/comparisons.csv").open() as stream:
+        assert "0.125" in [row["mean_difference"] for row in csv.DictReader(stream)]
+    assert (report / "csv/clinical_cases.csv").is_file()
+
+
+def test_figures_for_a_paper(report):
+    names = {path.stem for path in (report / "figures").iterdir()}
+    assert {"severity_jsrt", "shift_jsrt", "severity_acdc", "shift_acdc"} <= names
+    for name in names:
+        assert "</svg>" in (report / f"figures/{name}.svg").read_text()
+        with Image.open(report / f"figures/{name}.png") as picture:
+            assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
+    severity = (report / "figures/severity_jsrt.svg").read_text().lower()
+    assert all(label.colour.lower() in severity for label in JSRT[1:])
+
+
+def test_two_runs_are_compared_on_their_common_cases(tmp_path):
+    runs = [
+        make_run(tmp_path / f"r/{name}/0", bundle=name, keep=keep)
+        for name, keep in (("a", slice(8)), ("b", slice(4, 12)))
+    ]
+    build(runs, tmp_path / "out")
+    found = pd.read_csv(tmp_path / "out/csv/comparisons.csv")
+    assert set(found["n"]) == {4}
+    assert set(found["subjects"]) == {2}
+    assert found["mean_difference"].tolist() == [0, 0, 0]
+
+
+def test_runs_of_one_bundle_and_seed_are_told_apart(tmp_path):
+    sources = read([make_run(tmp_path / f"r/a/{name}", bundle="a", with_cases=False) for name in ("x", "y")])
+    assert [run.model for run in sources.runs] == ["a (x)", "a (y)"]
+
+
+def test_labels():
+    assert labels_of(["rv_cavity", "myocardium", "lv_cavity", "rv_cavity"]) is ACDC
+    assert labels_of(label.name for label in (*JSRT, *CLAVICLES)[1:]) == (*JSRT, *CLAVICLES)
+    found = labels_of(["liver", "heart", "spleen"])
+    assert [label.index for label in found] == [0, 1, 2, 3]
+    assert found[2].colour == JSRT[3].colour
+    assert len({label.colour for label in found}) == 4
+
+
+def test_condition_title():
+    assert condition_title("none", 0, "0") == "clean"
+    assert condition_title("shot_noise", 3, "x+8 y-16") == "shot noise 3, shift x+8 y-16 px"
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda r: (r / "config.json").unlink(), r"neither config\.json .* nor study\.json"),
+        (lambda r: [p.unlink() for p in r.rglob("metrics.csv")], r"has no metrics\.csv.*resume it"),
+        (lambda r: (r / "summary.json").unlink(), r"no summary\.json, so it is not finished"),
+        (lambda r: (r / "summary.json").write_text("{"), r"summary\.json: can't be read as JSON"),
+        (lambda r: (r / "summary.json").write_text("[]"), r"summary\.json: holds a list, needed an object"),
+        (lambda r: (r / "summary.json").write_text("{}"), r"summary\.json: has no 'data'"),
+        (lambda r: (r / "metrics.csv").write_text(""), r"metrics\.csv: can't be read as a table"),
+        (lambda r: (r / "metrics.csv").write_text("case\na\n"), r"metrics\.csv: lacks the columns subject"),
+        (lambda r: (r / "cases.npz").write_text("?"), r"cases\.npz: can't be read"),
+        (shutil.rmtree, "neither"),
+    ],
+)
+def test_bad_runs_are_refused(spoil, message, tmp_path):
+    run = make_run(tmp_path / "r/a/b")
+    spoil(run)
+    with pytest.raises(InputError, match=message):
+        build([run], tmp_path / "out")
+
+
+def test_a_number_that_is_none_is_refused(tmp_path):
+    run = make_run(tmp_path / "r/a/b", with_cases=False)
+    path = run / "metrics.csv"
+    path.write_text(path.read_text().replace(",none,0,0,rv_cavity,", ",none,0,0,rv_cavity,many", 1))
+    with pytest.raises(InputError, match=r"metrics\.csv.*needed numbers"):
+        read([run])
+
+
+def test_nothing_is_refused():
+    with pytest.raises(InputError, match="nothing to report"):
+        read([])
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "message"),
+    [
+        ("models", {}, "models: needed a list"),
+        ("models", [{"model": "a", "run": "nowhere"}], "nowhere: there is no such folder"),
+        ("figures", [{"name": "../study"}], r"needed figures/\.\./study\.svg"),
+    ],
+)
+def test_bad_studies_are_refused(key, value, message, tmp_path):
+    study = make_study(tmp_path / "study", **{key: value})
+    with pytest.raises(InputError, match=message):
+        build([study], tmp_path / "out")
+
+
+def test_a_study_without_models_is_refused(tmp_path):
+    study = make_study(tmp_path / "study")
+    content = json.loads((study / "study.json").read_text())
+    del content["models"]
+    (study / "study.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match="has no 'models'"):
+        read([study])
+
+
+def test_what_was_not_measured_reads_so(tmp_path):
+    run = make_run(tmp_path / "r/a/b", with_cases=False)
+    for part in ("robustness", "shift"):
+        shutil.rmtree(run / part)
+    table = pd.read_csv(run / "metrics.csv", dtype=str)
+    table.loc[table["organ"] == "rv_cavity", ["dice", "hd95_mm"]] = "nan"
+    table.loc[table["organ"] == "lv_cavity", "hd95_mm"] = "inf"
+    table.to_csv(run / "metrics.csv", index=False)
+    shown = text(build([run], tmp_path / "out").read_text())
+    assert "none of these runs was evaluated on degraded or shifted images" in shown
+    assert "a comparison needs two models" in shown
+    assert not re.search(r"\bnan\b", shown)
+    organs = pd.read_csv(tmp_path / "out/csv/organs.csv").set_index("organ")
+    assert np.isnan(organs.loc["rv_cavity", "dice_mean"])
+    assert organs.loc["rv_cavity", "dice_missing"] == 12
+    assert organs.loc["lv_cavity", "hd95_mm_infinite"] == 12
