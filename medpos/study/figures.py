@@ -51,7 +51,7 @@ def draw(kinds: Sequence[str], spread: pd.DataFrame) -> list[Drawing]:
                 figure = KINDS[kind](rows)
             if figure is not None:
                 alt = f"{_WORDS[kind]} on {data}: {_in_words(rows)}"
-                drawings.append(Drawing(f"{kind}_{data}", f"{_WORDS[kind]}, {data}", alt, figure))
+                drawings.append(Drawing(f"models_{kind}_{data}", f"{_WORDS[kind]}, {data}", alt, figure))
     return drawings
 
 
@@ -186,7 +186,7 @@ def change_maps(maps: Maps, data: str, model: str) -> Drawing:
         figure.colorbar(shown, ax=list(grid.flat), label="share of slices whose class changes", shrink=0.8)
     words = "; ".join(f"{name}: {float(m.mean()):.3f} of all pixels" for name, m in maps.items())
     caption = f"Where predictions change with the position channels, {model}, {data}"
-    return Drawing(f"changes_{data}", caption, f"{caption}: {words}", figure)
+    return Drawing(f"models_changes_{data}", caption, f"{caption}: {words}", figure)
 
 
 def histogram(measured: Sequence[Intensities], alphas: Sequence[float]) -> Drawing:
@@ -208,4 +208,4 @@ def histogram(measured: Sequence[Intensities], alphas: Sequence[float]) -> Drawi
             axes.set(title=name, xlabel="normalised intensity", yscale="log")
         figure.axes[0].set_ylabel("share of pixels per unit, log scale")
     words = "; ".join(f"{m.data}: {m.edges[0]:.2f} to {m.edges[-1]:.2f} (99.9 % of pixels)" for m in measured)
-    return Drawing("intensities", "Normalised intensities; dashed: ends of the position channels", words, figure)
+    return Drawing("models_intensities", "Normalised intensities; dashed: ends of the position channels", words, figure)
