@@ -19,7 +19,7 @@ def discs(shape, labels, dx):
     x, y = np.indices(shape)[:2]
     out = np.zeros(shape, np.uint8)
     for label in labels[1:]:
-        out[(x - 10 * label.index - dx) ** 2 + (y - 20) ** 2 < 16] = label.index
+        out[(x - 10 * label.index - dx) ** 2 + (y - 20) ** 2 < (2 + label.index) ** 2] = label.index
     return out
 
 
@@ -100,8 +100,17 @@ def make_study(folder, **more):
         "published": [{"data": "acdc", "model": "U-Net", "metric": "Dice", "value": "about 0.9", "source": "a paper"}],
         "comparisons": [
             {
-                "data": "acdc", "a": "one", "b": "two", "organ": "lv_cavity", "condition": "clean", "n": 12,
-                "subjects": 6, "mean_difference": 0.125, "ci95": [0.1, 0.2], "p": 1e-5, "p_holm": 0.03,
+                "data": "acdc",
+                "a": "one",
+                "b": "two",
+                "organ": "lv_cavity",
+                "condition": "clean",
+                "n": 12,
+                "subjects": 6,
+                "mean_difference": 0.125,
+                "ci95": [0.1, 0.2],
+                "p": 1e-5,
+                "p_holm": 0.03,
             }
         ],
         "tables": [
