@@ -236,7 +236,8 @@ def _metrics(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: holds no rows; evaluate again")
     numbers = ["severity", *METRICS]
     try:
-        table[numbers] = table[numbers].apply(pd.to_numeric)
+        # Python's own reading: pandas would take no text "nan" as a number.
+        table = table.assign(**{name: table[name].map(float) for name in METRICS}, severity=table["severity"].map(int))
     except ValueError as error:
         raise InputError(f"{path}: {', '.join(numbers)}: {error}; needed numbers, 'nan' or 'inf'") from error
     return table[list(COLUMNS)]

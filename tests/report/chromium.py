@@ -3,6 +3,7 @@
 import base64
 import json
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -45,7 +46,6 @@ class Chromium:
         )
         os.close(to_read)
         os.close(to_write)
-        os.set_blocking(self._from, False)
         self._session = None
         targets = self.send("Target.getTargets")["targetInfos"]
         target = next(t["targetId"] for t in targets if t["type"] == "page")
@@ -76,12 +76,10 @@ class Chromium:
     def _receive(self, limit=120):
         end = time.monotonic() + limit
         while b"\0" not in self._buffer:
-            try:
+            if select.select([self._from], [], [], 1)[0]:
                 self._buffer += os.read(self._from, 1 << 20)
-            except BlockingIOError:
-                assert self._process.poll() is None, "Chromium ended by itself"
-                assert time.monotonic() < end, "Chromium doesn't answer"
-                time.sleep(0.01)
+            assert self._process.poll() is None, "Chromium ended by itself"
+            assert time.monotonic() < end, "Chromium doesn't answer"
         line, self._buffer = self._buffer.split(b"\0", 1)
         event = json.loads(line)
         self._note(event.get("method"), event.get("params", {}))

@@ -19,7 +19,7 @@ def discs(shape, labels, dx):
     x, y = np.indices(shape)[:2]
     out = np.zeros(shape, np.uint8)
     for label in labels[1:]:
-        out[(x - 10 * label.index - dx) ** 2 + (y - 20) ** 2 < 16] = label.index
+        out[(x - 10 * label.index - dx) ** 2 + (y - 20) ** 2 < (2 + label.index) ** 2] = label.index
     return out
 
 
