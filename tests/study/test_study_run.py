@@ -183,7 +183,7 @@ def children(pid):
         try:
             if int((path / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
                 found[int(path.name)] = (path / "cmdline").read_bytes().decode()
-        except (OSError, ValueError):
+        except (OSError, ValueError):  # noqa: PERF203 - a process may end meanwhile
             pass
     return found
 
