@@ -78,7 +78,7 @@ class Chromium:
         while b"\0" not in self._buffer:
             if select.select([self._from], [], [], 1)[0]:
                 self._buffer += os.read(self._from, 1 << 20)
-            assert self._process.poll() is None, "Chromium ended by itself"  # noqa: PERF203 - waits for the browser
+            assert self._process.poll() is None, "Chromium ended by itself"
             assert time.monotonic() < end, "Chromium doesn't answer"
         line, self._buffer = self._buffer.split(b"\0", 1)
         event = json.loads(line)
