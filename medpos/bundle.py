@@ -124,7 +124,8 @@ def _is_referred_to(key: str, config: dict[str, Any]) -> bool:
 
 
 def try_image_size(network: torch.nn.Module, image_size: int) -> None:
-    """Pass one empty image through the network, before anything is trained.
+    """Pass one empty image through the network, before anything is trained; on PyTorch's meta device, which computes
+    shapes alone, where the network can.
 
     Args:
         network: its first weight is a convolution's.
@@ -138,10 +139,16 @@ def try_image_size(network: torch.nn.Module, image_size: int) -> None:
     was_training = network.training
     # The first weight is a convolution's: [out, in, ...].
     weight = next(network.parameters())
-    image = torch.zeros(1, weight.shape[1], image_size, image_size, device=weight.device)
+    image = torch.zeros(1, weight.shape[1], image_size, image_size)
+    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+    network.eval()
     try:
         with torch.no_grad():
-            network.eval()(image)
+            try:
+                torch.func.functional_call(network, shapes, image.to("meta"))
+            except (NotImplementedError, RuntimeError):
+                network(image.to(weight.device))
     except InputError as error:
         raise InputError(f"image_size {image_size}: {error}") from error
     finally:
