@@ -1,6 +1,7 @@
 """Statistics of one metric over many cases."""
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -53,6 +54,12 @@ def _interval(
     sums, sizes = np.bincount(members, finite), np.bincount(members)
     if sizes.size < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(0, sizes.size, (resamples, sizes.size), dtype=np.int32)
+    drawn = _drawn(seed, resamples, sizes.size)
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     return [float(bound) for bound in np.percentile(means, [2.5, 97.5])]
+
+
+# The values of one table are as many nearly everywhere, so the same subjects are drawn for each.
+@lru_cache(maxsize=8)
+def _drawn(seed: int, resamples: int, subjects: int) -> npt.NDArray[np.int32]:
+    return np.random.default_rng(seed).integers(0, subjects, (resamples, subjects), dtype=np.int32)
