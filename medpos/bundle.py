@@ -8,15 +8,16 @@ are mended here, for every bundle at once.
 import difflib
 import inspect
 import logging
+import pydoc
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
 from medpos.errors import InputError
 from medpos.inference import has_fast_bf16
@@ -49,8 +50,10 @@ def start() -> None:
         InputError: an override key is unknown, or its value is out of range.
     """
     show_errors_plainly()
-    config = _parser().get()
+    parser = _parser()
+    config = parser.get()
     check_keys(config)
+    check_nested_keys(config, parser.locator)
     check_values(config)
     # bf16 halves the feature maps, so keeping their memory stays below what float32 takes; float32 would take more.
     if config["amp"] and has_fast_bf16("cpu"):
@@ -91,6 +94,59 @@ def check_keys(config: dict[str, Any]) -> None:
         raise InputError(f"override --{key}: bundle {name} has no such key{hint} Keys to override: {flat}")
 
 
+def check_nested_keys(config: dict[str, Any], locator: ComponentLocator) -> None:
+    """Refuse a key inside the configuration that nothing reads, which is how a mistyped nested override shows.
+
+    That is an argument that its ``_target_`` doesn't take, or a key of a section that nothing refers to.
+
+    Args:
+        config: raw configuration with the overrides in it.
+        locator: MONAI's, which knows the full names of its components.
+
+    Raises:
+        InputError: names the unknown key, the nearest known one and what there is at that level.
+    """
+    for path, node in _dictionaries(config):
+        own = [key for key in node if not (key.startswith("_") and key.endswith("_"))]
+        if "_target_" in node:
+            known, owner = _arguments(node, locator), str(node["_target_"])
+        else:
+            known, owner = _section(path, own, config), "this section"
+        for key in own:
+            if known is not None and key not in known:
+                near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
+                hint = f"; did you mean --{path}#{near[0]}?" if near else "."
+                raise InputError(f"override --{path}#{key}: {owner} has no such key{hint} It has: {', '.join(known)}")
+
+
+def _dictionaries(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
+    """All dictionaries inside, by path, ``#`` between the keys; the outermost one is left out."""
+    if isinstance(node, dict) and path:
+        yield path, node
+    if isinstance(node, dict | list):
+        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
+            yield from _dictionaries(value, f"{path}#{key}" if path else str(key))
+
+
+def _arguments(node: dict[str, Any], locator: ComponentLocator) -> Collection[str] | None:
+    """What a component takes; None where that can't be told."""
+    name = ConfigComponent(node, locator=locator).resolve_module_name()
+    target = pydoc.locate(name) if isinstance(name, str) and name[:1] not in ("$", "@") else name
+    try:
+        parameters = inspect.signature(target).parameters.values()  # type: ignore[arg-type]
+    except (TypeError, ValueError):
+        return None
+    open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
+    return None if open_ended else [p.name for p in parameters if p.kind is not p.VAR_POSITIONAL]
+
+
+def _section(path: str, own: Sequence[str], config: dict[str, Any]) -> Collection[str] | None:
+    """The keys of a top-level section that something refers to; None for a dictionary that is used as a whole."""
+    if "#" in path or path == "_meta_" or _is_referred_to(path, config, r"(?!\w|::|#)"):
+        return None
+    return [key for key in own if _is_referred_to(f"{path}::{key}", config)]
+
+
 def check_values(config: dict[str, Any]) -> None:
     """Refuse a plain value that can't be meant; MONAI takes ``--resume false`` for a text, which counts as true.
 
@@ -111,9 +167,9 @@ def check_values(config: dict[str, Any]) -> None:
             raise InputError(f"--lr is {value!r}, needed a learning rate above 0, such as 0.001")
 
 
-def _is_referred_to(key: str, config: dict[str, Any]) -> bool:
+def _is_referred_to(key: str, config: dict[str, Any], end: str = r"(?!\w)") -> bool:
     """An overlay may bring keys of its own, as long as something in the configuration uses them."""
-    wanted = re.compile(rf"@{re.escape(key)}(?!\w)")
+    wanted = re.compile(f"@{re.escape(key).replace('::', '(?:::|#)')}{end}")
     stack: list[Any] = [config]
     while stack:
         node = stack.pop()
@@ -125,7 +181,8 @@ def _is_referred_to(key: str, config: dict[str, Any]) -> bool:
 
 
 def try_image_size(network: torch.nn.Module, image_size: int) -> None:
-    """Pass one empty image through the network, before anything is trained.
+    """Pass one empty image through the network, before anything is trained; on PyTorch's meta device, which computes
+    shapes alone, where the network can.
 
     Args:
         network: has ``in_channels``, or its first weight is a convolution's.
@@ -140,10 +197,16 @@ def try_image_size(network: torch.nn.Module, image_size: int) -> None:
     weight = next(network.parameters())
     # A convolution's weight is [out, in, ...].
     channels = network.in_channels if hasattr(network, "in_channels") else weight.shape[1]
-    image = torch.zeros(1, channels, image_size, image_size, device=weight.device)
+    image = torch.zeros(1, channels, image_size, image_size)
+    state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
+    shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
+    network.eval()
     try:
         with torch.no_grad():
-            network.eval()(image)
+            try:
+                torch.func.functional_call(network, shapes, image.to("meta"))
+            except (NotImplementedError, RuntimeError):
+                network(image.to(weight.device))
     except InputError as error:
         raise InputError(f"image_size {image_size}: {error}") from error
     finally:

@@ -4,7 +4,10 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from monai.inferers import Inferer
+from monai.inferers import Inferer, SliceInferer, SlidingWindowInferer
+from monai.utils import BlendMode
+
+Forward = Callable[..., torch.Tensor]
 
 
 def has_fast_bf16(device: torch.device | str) -> bool:
@@ -36,7 +39,8 @@ def memory_format(device: torch.device | str) -> torch.memory_format:
 class FastInferer(Inferer):
     """Runs any MONAI inferer on the fast path; logits come back as float32.
 
-    Convolutions run in bf16 with channels-last memory where :func:`has_fast_bf16`, else in float32.
+    Convolutions run in bf16 with channels-last memory where :func:`has_fast_bf16`, else in float32. Where every image
+    or slice is one window, the network gets it without MONAI's cutting and weighing, which would change no value.
 
     Args:
         inferer: the MONAI inferer that decides on windows, such as ``SlidingWindowInferer``.
@@ -61,7 +65,34 @@ class FastInferer(Inferer):
         kind = inputs.device.type
         # One context around all windows: the weights are cast once a call, not once a window.
         with torch.autocast(kind, torch.bfloat16, enabled=self.amp and has_fast_bf16(inputs.device)):
+            if _is_one_window(self.inferer, inputs) and not (args or kwargs):
+                return _without_windows(self.inferer, inputs, forward)
             logits: torch.Tensor = self.inferer(inputs, forward, *args, **kwargs)
         # The classes side by side in memory, whatever the inferer left: an argmax over them is six times as fast so.
         last = torch.channels_last if logits.ndim == 4 else torch.channels_last_3d
         return logits.to(torch.float32, memory_format=last)
+
+
+def _is_one_window(inferer: Any, inputs: torch.Tensor) -> bool:
+    """Whether a plain MONAI inferer takes every image, or every slice of a volume, as one window of weight 1."""
+    size = list(inputs.shape[2:])
+    if type(inferer) is SliceInferer and len(size) == 3 and inferer.spatial_dim in (0, 1, 2):
+        roi = inferer.orig_roi_size
+        del size[inferer.spatial_dim]
+    elif type(inferer) is SlidingWindowInferer:
+        roi = inferer.roi_size
+    else:
+        return False
+    special = ("sw_device", "device", "cpu_thresh", "buffer_steps", "with_coord", "progress", "roi_weight_map")
+    plain = inferer.mode == BlendMode.CONSTANT and not any(getattr(inferer, name) for name in special)
+    return plain and isinstance(roi, list | tuple) and list(roi) == size
+
+
+def _without_windows(inferer: Any, inputs: torch.Tensor, forward: Forward) -> torch.Tensor:
+    """What the inferer would give, in its batches, float32 with the classes side by side in memory."""
+    axis = inferer.spatial_dim + 2 if isinstance(inferer, SliceInferer) else None
+    images = inputs if axis is None else inputs.movedim(axis, 1).flatten(0, 1)
+    parts = [forward(part) for part in images.split(inferer.sw_batch_size)]
+    layout = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
+    logits = torch.cat(parts).to(torch.float32, memory_format=layout)
+    return logits if axis is None else logits.unflatten(0, (len(inputs), -1)).movedim(1, axis)

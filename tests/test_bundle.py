@@ -2,7 +2,8 @@ import sys
 
 import pytest
 import torch
-from monai.bundle import ConfigParser
+from monai.bundle import ComponentLocator, ConfigParser
+from running import NAMES, parser
 
 from medpos import bundle
 from medpos.errors import InputError
@@ -28,6 +29,28 @@ def test_known_keys_and_those_that_an_overlay_brings_for_itself():
     bundle.check_keys({**CONFIG, "mine": 5, "lr": "$@mine / 2"})
     bundle.check_keys({**CONFIG, "mine": 5, "train": {"list": [{"a": "@mine"}]}})
     bundle.check_keys({**CONFIG, "_meta_": {}, "tracking_uri": "x"})
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_nested_keys_of_every_bundle_and_arguments_it_leaves_out(name):
+    locator = ComponentLocator()
+    config = parser(name)
+    bundle.check_nested_keys(config.get(), locator)
+    # What a component takes beyond the bundle's own arguments, and keys that something refers to.
+    config.update({"evaluator#amp": False, "train#mine": 2, "max_epochs": "@train#mine"})
+    config.update({"decode#transforms#0#reader": "NibabelReader", "decode#transforms#0#open_ended": 1})
+    config.update({"key_metric#more": {"_target_": "$object"}, "train#handlers#0#desc": "x"})
+    bundle.check_nested_keys(config.get(), locator)
+    with pytest.raises(
+        InputError, match=r"override --evaluator#am: SupervisedEvaluator .* --evaluator#amp\?.* device, "
+    ):
+        bundle.check_nested_keys({**config.get(), "evaluator": {**config["evaluator"], "am": True}}, locator)
+    with pytest.raises(
+        InputError, match=r"override --train#min: .* did you mean --train#mine\? It has: .*preprocessing"
+    ):
+        bundle.check_nested_keys({**config.get(), "train": {**config["train"], "min": 1}}, locator)
+    with pytest.raises(InputError, match=r"--train#zzz: this section has no such key\. It has: "):
+        bundle.check_nested_keys({**config.get(), "train": {**config["train"], "zzz": 1}}, locator)
 
 
 def test_image_size():

@@ -86,3 +86,48 @@ def test_fast_path_gives_the_same_labels_of_a_trained_network(trained, prepared)
         fast, exact = (FastInferer(SimpleInferer(), amp)(images, network).argmax(1) for amp in (True, False))
     assert exact.unique().numel() > 1
     assert (fast == exact).float().mean() > 0.995
+
+
+@pytest.mark.parametrize("fast", [True, False])
+def test_one_window_gives_what_the_windows_give(fast, network, monkeypatch):
+    """To the bit, in the same batches; anything that isn't one window of weight 1 goes to MONAI."""
+    monkeypatch.setattr(medpos.inference, "has_fast_bf16", lambda _: fast)
+    image, volume = torch.randn(3, 3, 32, 24), torch.randn(2, 3, 32, 24, 5)
+    cases = [
+        (SlidingWindowInferer((32, 24), sw_batch_size=2), image),
+        (SliceInferer(2, (32, 24), sw_batch_size=3), volume),
+        (SliceInferer(0, (24, 32), sw_batch_size=4), volume.movedim(4, 2).transpose(3, 4)),
+        (SliceInferer(1, (32, 24), sw_batch_size=4), volume.movedim(4, 3)),
+    ]
+    for inferer, inputs in cases:
+        sizes = []
+
+        def spy(x, sizes=sizes):
+            sizes.append(tuple(x.shape))
+            return network(x)
+
+        with torch.no_grad():
+            short = FastInferer(inferer)(inputs, spy)
+            direct = list(sizes)
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(medpos.inference, "_is_one_window", lambda *_: False)
+                windows = FastInferer(inferer)(inputs, spy)
+        assert medpos.inference._is_one_window(inferer, inputs)
+        assert sizes == direct * 2
+        assert torch.equal(short, windows)
+        assert short.dtype == windows.dtype == torch.float32
+        assert short.stride(1) == 1
+
+
+def test_several_windows_and_special_ones_are_left_to_monai():
+    image, volume = torch.zeros(1, 3, 32, 32), torch.zeros(1, 3, 32, 32, 4)
+    for inferer, inputs in (
+        (SlidingWindowInferer((32, 16)), image),
+        (SlidingWindowInferer((48, 48)), image),
+        (SlidingWindowInferer((32, 32), mode="gaussian"), image),
+        (SlidingWindowInferer((32, 32), device="cpu"), image),
+        (SliceInferer(2, (16, 32)), volume),
+        (SliceInferer(2, (32, 32)), image),
+        (SimpleInferer(), image),
+    ):
+        assert not medpos.inference._is_one_window(inferer, inputs)

@@ -186,7 +186,7 @@ def _grid(rng: np.random.Generator) -> tuple[Image, Image, float]:
 
 def _bias(rng: np.random.Generator, x: Image, y: Image) -> Image:
     """Sensitivity of the coils: highest near the chest wall in front, which is up and to the left."""
-    tilt, bend = rng.normal((-0.0016, 0.0004), 0.002), rng.uniform(0, 8e-6)
+    tilt, bend = rng.normal((-0.0016, 0.0004), 0.0015), rng.uniform(0, 8e-6)
     return np.asarray(np.exp(tilt[0] * x + tilt[1] * y - bend * (x * x + y * y)), np.float32)
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from data_prep.phantoms.shapes import Image, bell, ellipse, enlarge, smooth_field, soft
 
 Numbers = NDArray[np.float64]
-LUNG, MUSCLE, LIVER, FAT, BLOOD = 0.07, 0.33, 0.36, 0.92, 0.86
+LUNG, MUSCLE, LIVER, BLOOD = 0.07, 0.33, 0.34, 0.86
 
 
 @dataclass(frozen=True)
@@ -26,7 +26,7 @@ class Torso:
         rv_depth: of the right ventricle, mm.
         body: middle (x, y) and half axes, (2, 2).
         lobes: amplitudes and phases of the skin's 2nd to 5th harmonic, (2, 4).
-        fat: mean thickness under the skin, its change around the body, and the direction of the most.
+        fat: mean thickness under the skin, mm, its change around the body, the direction of the most, and the signal.
         muscle: thickness of the chest wall below the fat, mm.
         slope: of the diaphragm, mm per mm, and its bend, 1/mm.
         loops: stomach, bowel, kidneys: x, y, half axes, turn, depth, extent in depth, signal, wall; (n, 9).
@@ -40,7 +40,7 @@ class Torso:
     rv_depth: float
     body: Numbers
     lobes: Numbers
-    fat: tuple[float, float, float]
+    fat: tuple[float, float, float, float]
     muscle: float
     slope: tuple[float, float]
     loops: Numbers
@@ -51,18 +51,18 @@ class Torso:
 
 def _loops(rng: np.random.Generator, heart: Numbers, reach: float) -> Numbers:
     """Hollow organs under the diaphragm, many of the size and brightness of a ventricle."""
-    n = int(rng.integers(14, 20))
+    n = int(rng.integers(20, 27))
     x = rng.uniform(-90, 120, n) + heart[0]
     y = heart[1] + reach + rng.uniform(26, 140, n)
     long, short = rng.uniform(14, 36, n), rng.uniform(11, 28, n)
-    signal = rng.choice((0.06, 0.6, BLOOD, BLOOD, BLOOD, BLOOD, 0.95), n)
+    signal = rng.choice((0.06, 0.6, BLOOD, BLOOD, BLOOD, BLOOD, BLOOD, BLOOD), n)
     depth, extent, wall = rng.uniform(0, 1, n), rng.uniform(0.25, 0.6, n), rng.uniform(3, 15, n)
-    # The first four lie under the domes of the diaphragm and touch the lung, as the stomach's fundus does.
-    aside = rng.uniform((50, 70, 90, -115), (80, 110, 130, -75))
-    x[:4] = heart[0] + aside
-    y[:4] = heart[1] + reach + 0.08 * aside + 0.001 * aside**2 + rng.uniform(-6, 14, 4)
-    long[:4], short[:4], wall[:4] = rng.uniform(20, 38, 4), rng.uniform(18, 30, 4), rng.uniform(6, 14, 4)
-    extent[:4], signal[:4] = rng.uniform(0.5, 1.2, 4), BLOOD
+    # The first six lie under the domes of the diaphragm and touch the lung, as the stomach's fundus does.
+    aside = rng.uniform((45, 65, 85, 105, -115, -95), (70, 90, 110, 130, -85, -65))
+    x[:6] = heart[0] + aside
+    y[:6] = heart[1] + reach + 0.08 * aside + 0.001 * aside**2 + rng.uniform(-16, 10, 6)
+    long[:6], short[:6], wall[:6] = rng.uniform(16, 34, 6), rng.uniform(14, 28, 6), rng.uniform(3, 14, 6)
+    extent[:6], signal[:6] = rng.uniform(0.5, 1.2, 6), BLOOD
     return np.stack([x, y, long, short, rng.uniform(0, np.pi, n), depth, extent, signal, wall], 1)
 
 
@@ -76,6 +76,11 @@ def _vessels(rng: np.random.Generator, heart: Numbers, reach: float) -> Numbers:
     return np.asarray(rows)
 
 
+def _fat(rng: np.random.Generator) -> tuple[float, float, float, float]:
+    """Fat of lean and stout people, about as bright as blood; the most of it in front, below or behind."""
+    return rng.uniform(8, 26), rng.uniform(0.1, 0.6), rng.uniform(-0.3, np.pi), rng.uniform(0.8, 0.96)
+
+
 def make_torso(rng: np.random.Generator, reach: float, rv_depth: float) -> Torso:
     """Draw one person.
 
@@ -84,13 +89,13 @@ def make_torso(rng: np.random.Generator, reach: float, rv_depth: float) -> Torso
         reach: outer radius of the LV at the base, mm.
         rv_depth: of the right ventricle, mm.
     """
-    place = np.clip(rng.normal((8, -8), (11, 10)), (-20, -32), (36, 16))
+    place = np.clip(rng.normal((8, -8), (8, 7)), (-10, -24), (26, 8))
     heart = np.stack([place, rng.normal((4, -4), 5)])
     body = np.stack([place + rng.normal((2, 22), 8), rng.uniform((132, 150), (162, 195))])
     lobes = np.stack([rng.normal((0.02, 0, 0.03, 0), (0.04, 0.025, 0.02, 0.012)), rng.uniform(0, 2 * np.pi, 4)])
     dots = rng.uniform((-120, -130, 1.5, 0), (120, 140, 4.5, 1), (90, 4)) + np.r_[place, 0, 0]
     return Torso(
-        heart, reach, rv_depth, body, lobes, (rng.uniform(6, 18), rng.uniform(0.1, 0.7), rng.uniform(0, 2 * np.pi)),
+        heart, reach, rv_depth, body, lobes, _fat(rng),
         rng.uniform(9, 16), (rng.normal(0.08, 0.1), rng.uniform(0.0005, 0.002)),
         _loops(rng, place, reach), _vessels(rng, place, reach), dots,
         rng.normal(0, 6, (2, 6, 6)).astype(np.float32),
@@ -120,7 +125,7 @@ def _hollow(
         here_x, here_y = bent_x[rows, columns], bent_y[rows, columns]
         rho = ellipse(here_x, here_y, (ox, oy), (a, b), turn)
         inside = picture[rows, columns]
-        edge = 1.2 / min(a, b)
+        edge = 0.8 / min(a, b)
         _blend(inside, soft(1 + wall / min(a, b) - rho, edge), MUSCLE)
         _blend(inside, soft(1 - rho, edge), float(signal))
         if wall > 7:  # folds of the stomach, as round as papillary muscles
@@ -133,7 +138,7 @@ def strands(rng: np.random.Generator, picture: Image) -> None:
     shape = (picture.shape[0], picture.shape[1])
     here = (smooth_field(rng, shape, 8) > 0) & (smooth_field(rng, shape, 48) > 1.1) & (picture > 0.6)
     picture[here] = 0.5
-    picture *= 1 + 0.07 * smooth_field(rng, shape, 48)
+    picture *= 1 + 0.07 * smooth_field(rng, shape, 48) + 0.07 * smooth_field(rng, shape, 14)
 
 
 def _window(axis: Image, middle: float, reach: float) -> slice:
@@ -151,7 +156,7 @@ def _wall(t: Torso, x: Image, y: Image) -> tuple[Image, Image, Image]:
     for k, (a, p) in enumerate(t.lobes.T, 2):
         ripple += np.float32(a) * np.cos(k * angle - np.float32(p))
     depth = (1 + ripple - rho) * t.body[1].mean()
-    thickness, change, most = t.fat
+    thickness, change, most, _ = t.fat
     fat = thickness * (1 + change * np.cos(angle - most))
     return depth.astype(np.float32), (depth - fat).astype(np.float32), angle
 
@@ -169,7 +174,7 @@ def _inside(rng: np.random.Generator, t: Torso, x: Image, y: Image, s: float) ->
     _blend(picture, below * liver, LIVER)
     pad = ellipse(x, y, (cx - 0.5 * t.rv_depth, cy + 4), (t.reach + 0.65 * t.rv_depth, 1.15 * t.reach + 4), 0.1)
     pad = pad + 0.08 * smooth_field(rng, x.shape, 6)
-    fatty = soft(smooth_field(rng, x.shape, 18) + 0.3, 0.3)
+    fatty = soft(smooth_field(rng, x.shape, 18) - 0.2, 0.3)
     _blend(picture, soft(1.03 - 0.35 * max(s, 0) - pad, 0.03), MUSCLE + (BLOOD + 0.02 - MUSCLE) * fatty)
     spine = ellipse(x, y, (t.body[0, 0] - 5, t.body[0, 1] + 0.72 * t.body[1, 1]), (24, 20))
     _blend(picture, soft(1 - spine, 0.06), 0.45 + 0.05 * texture)
@@ -208,7 +213,7 @@ def paint_torso(rng: np.random.Generator, t: Torso, x: Image, y: Image, s: float
     wall = soft(t.muscle - below_fat, 1.2)
     patches = soft(smooth_field(rng, x.shape, 26) - 0.5, 0.3)
     _blend(picture, wall, MUSCLE + 0.35 * ribs + 0.4 * patches)
-    _blend(picture, soft(-below_fat, 1.2), FAT)
+    _blend(picture, soft(-below_fat, 1.2), t.fat[3])
     _blend(picture, soft(-skin, 1.0), 0.0)
     cx, cy = t.heart[0] + s * t.heart[1]
     return picture, (float(cx), float(cy))

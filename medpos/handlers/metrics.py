@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 
 from medpos.conditions import Condition
 from medpos.labels import Label
-from medpos.metrics import case_metrics
+from medpos.metrics import CaseTruth
 
 Row = dict[str, Any]
 
@@ -30,6 +30,7 @@ class CaseMetrics:
     def __init__(self, labels: Sequence[Label]) -> None:
         self.labels = tuple(labels)
         self.rows: list[Row] = []
+        self._truths: dict[str, CaseTruth] = {}
 
     def attach(self, engine: Engine, name: str) -> None:
         """Measure every iteration of this evaluator; the key metric is stored under ``name``."""
@@ -54,7 +55,10 @@ class CaseMetrics:
         }
         prediction, truth = (as_labels(output[k]) for k in ("pred", "label"))
         spacing = tuple(float(s) for s in item["spacing_mm"])
-        return [{**identity, **row} for row in case_metrics(prediction, truth, self.labels, spacing)]
+        case = self._truths.get(item["case"])
+        if case is None or not case.is_of(truth, spacing):  # under another shift, for instance
+            case = self._truths[item["case"]] = CaseTruth(truth, self.labels, spacing)
+        return [{**identity, **row} for row in case.measure(prediction)]
 
     def _finish(self, engine: Engine, name: str) -> None:
         self.rows = _gathered(self.rows, [label.name for label in self.labels])

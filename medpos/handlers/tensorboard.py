@@ -151,7 +151,7 @@ class Overlays:
 
 def _save_png(page: Any, path: Path) -> None:
     buffer = io.BytesIO()
-    page.save(buffer, "PNG")
+    page.save(buffer, "PNG", compress_level=1)
     path.write_bytes(buffer.getvalue())
 
 

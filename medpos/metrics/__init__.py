@@ -18,9 +18,9 @@ from medpos.errors import InputError
 from medpos.labels import Label
 from medpos.metrics.overlap import overlap
 from medpos.metrics.summary import summarise
-from medpos.metrics.surface import bounding_box, surface_distances
+from medpos.metrics.surface import Surface, boundaries, distances_between, surface_distances
 
-__all__ = ["METRICS", "case_metrics", "overlap", "summarise", "surface_distances"]
+__all__ = ["METRICS", "CaseTruth", "case_metrics", "overlap", "summarise", "surface_distances"]
 
 METRICS = ("dice", "iou", "sensitivity", "precision", "hd95_mm", "assd_mm")
 
@@ -42,24 +42,52 @@ def case_metrics(
     Raises:
         InputError: different shapes, a spacing that doesn't fit, or a value that is none of the labels.
     """
-    predicted, true = np.asarray(prediction), np.asarray(truth)
-    if predicted.shape != true.shape:
-        raise InputError(f"the prediction has shape {predicted.shape}, the truth {true.shape}; both must be equal")
-    if len(spacing_mm) != true.ndim or not all(0 < size < np.inf for size in spacing_mm):
-        raise InputError(f"spacing_mm is {tuple(spacing_mm)}, needed are {true.ndim} positive numbers, one an axis")
-    predicted, true = _label_map("prediction", predicted, labels), _label_map("truth", true, labels)
-    if (foreground := (predicted | true) != 0).any():
-        box = bounding_box(foreground)
-        predicted, true = predicted[box], true[box]
-    overlaps = overlap(predicted, true, max(label.index for label in labels) + 1)
-    rows = []
-    for label in labels:
-        if label.index == 0:
-            continue
-        hd95, assd = surface_distances(predicted == label.index, true == label.index, spacing_mm)
-        values = {name: float(value[label.index - 1]) for name, value in overlaps.items()}
-        rows.append({"organ": label.name, **values, "hd95_mm": hd95, "assd_mm": assd})
-    return rows
+    return CaseTruth(truth, labels, spacing_mm).measure(prediction)
+
+
+class CaseTruth:
+    """The truth of a case, which predictions under many conditions are measured against: its part is done once.
+
+    Args:
+        truth: label map [X, Y] or [X, Y, Z].
+        labels: the classes; index 0 is the background.
+        spacing_mm: size of a pixel along each axis, mm.
+
+    Raises:
+        InputError: a spacing that doesn't fit, or a value that is none of the labels.
+    """
+
+    def __init__(self, truth: npt.ArrayLike, labels: Sequence[Label], spacing_mm: Sequence[float]) -> None:
+        true = np.asarray(truth)
+        self.labels, self.spacing_mm = tuple(labels), tuple(spacing_mm)
+        if len(self.spacing_mm) != true.ndim or not all(0 < size < np.inf for size in self.spacing_mm):
+            raise InputError(f"spacing_mm is {self.spacing_mm}, needed are {true.ndim} positive numbers, one an axis")
+        # A copy, for a truth that is kept.
+        self.label_map = np.array(_label_map("truth", true, labels))
+        self._surfaces = {n: Surface(pixels, self.spacing_mm) for n, pixels in boundaries(self.label_map).items()}
+
+    def is_of(self, truth: npt.NDArray[Any], spacing_mm: Sequence[float]) -> bool:
+        """Whether it was made from this truth."""
+        return tuple(spacing_mm) == self.spacing_mm and np.array_equal(truth, self.label_map)
+
+    def measure(self, prediction: npt.ArrayLike) -> list[dict[str, Any]]:
+        """Measures a prediction of this case; see :func:`case_metrics`.
+
+        Raises:
+            InputError: another shape than the truth's, or a value that is none of the labels.
+        """
+        predicted, shape = np.asarray(prediction), self.label_map.shape
+        if predicted.shape != shape:
+            raise InputError(f"the prediction has shape {predicted.shape}, the truth {shape}; both must be equal")
+        predicted = np.ascontiguousarray(_label_map("prediction", predicted, self.labels))
+        overlaps = overlap(predicted, self.label_map, max(label.index for label in self.labels) + 1)
+        found = boundaries(predicted)
+        rows = []
+        for index, name in ((label.index, label.name) for label in self.labels if label.index):
+            hd95, assd = distances_between(found.get(index), self._surfaces.get(index))
+            values = {metric: float(value[index - 1]) for metric, value in overlaps.items()}
+            rows.append({"organ": name, **values, "hd95_mm": hd95, "assd_mm": assd})
+        return rows
 
 
 def _label_map(name: str, values: npt.NDArray[Any], labels: Sequence[Label]) -> npt.NDArray[np.uint8]:
@@ -68,8 +96,10 @@ def _label_map(name: str, values: npt.NDArray[Any], labels: Sequence[Label]) -> 
     allowed = np.zeros(256, dtype=bool)
     allowed[indices] = True
     with np.errstate(invalid="ignore"):
-        small = values.astype(np.uint8)
-    if not (allowed[small].all() and (small == values).all()):
+        small = values.astype(np.uint8, copy=False)
+    # Where all numbers up to the highest one are labels, no pixel needs to be looked up.
+    known = allowed[: int(small.max(initial=0)) + 1].all() or allowed[small].all()
+    if not (known and (small is values or (small == values).all())):
         found = ", ".join(f"{value:g}" for value in np.unique(values)[:20])
         raise InputError(f"the {name} holds the values {found}; the labels are {', '.join(map(str, indices))}")
     return small

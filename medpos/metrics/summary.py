@@ -1,6 +1,7 @@
 """Statistics of one metric over many cases."""
 
 from collections.abc import Hashable, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ def summarise(
     }
 
 
+@lru_cache(maxsize=32)  # the values of one table are as many nearly everywhere
 def draws(count: int, seed: int, resamples: int) -> npt.NDArray[np.int32]:
     """Bootstrap samples [resamples, count]: each row draws ``count`` of the units 0 to count - 1 with replacement."""
     return np.random.default_rng(seed).integers(0, count, (resamples, count), dtype=np.int32)

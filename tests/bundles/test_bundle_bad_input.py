@@ -34,6 +34,13 @@ def edit(data, change):
         ({"batchsize": 1}, ["--batchsize:", "--batch_size?"]),
         ({"l": 1}, ["--l:"]),
         ({"zzz": 1}, ["--zzz:", "Keys to override: ", "image_size"]),
+        (
+            {"train__trainer__max_epoch": 3},
+            ["--train#trainer#max_epoch: SupervisedTrainer", "--train#trainer#max_epochs?", "train_data_loader"],
+        ),
+        ({"network_def__padding": "reflect"}, ["--network_def#padding:", "--network_def#padding_mode?", "conv_bias"]),
+        ({"train__optimiser": 1}, ["--train#optimiser: this section", "--train#optimizer?", "dataloader, "]),
+        ({"preprocessing__transforms__0__sead": 1}, ["--preprocessing#transforms#0#sead", "#0#seed?", "quantise"]),
         ({"pe_alpha": -1}, ["pe_alpha", "-1", "> 0"]),
         ({"pe_alpha": 0}, ["pe_alpha", "> 0"]),
         ({"pe_range": "both"}, ["pe_range", "'both'", "symmetric"]),

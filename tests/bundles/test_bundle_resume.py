@@ -1,11 +1,14 @@
 """A training that is killed at any point goes on to the same bits."""
 
 import contextlib
-import os
+import itertools
 import random
+import re
 import shutil
 import signal
+import statistics
 import time
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -68,37 +71,68 @@ def assert_equal(run, whole):
     assert (run / "summary.json").read_text() == (whole / "summary.json").read_text()
 
 
-def wait_for(log, words, process):
-    deadline = time.monotonic() + 120
+def epoch_seconds(run):
+    """How long an epoch takes on this machine: the median over the log of a run."""
+    lines = re.findall(r"^(\S+ \S+) INFO medpos.handlers.progress: epoch", (run / "log.txt").read_text(), re.MULTILINE)
+    times = [datetime.fromisoformat(time.replace(",", ".")) for time in lines]
+    return statistics.median((after - before).total_seconds() for before, after in itertools.pairwise(times))
+
+
+def wait_for(pattern, log, start_of_log, process):
+    """Until the run has logged this; a run that ends before it is left for the caller to see."""
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
-        if log.exists() and words in log.read_text():
+        if process.poll() is not None or (log.exists() and re.search(pattern, log.read_text()[start_of_log:])):
             return
-        if process.poll() is not None:
-            raise AssertionError(f"ended before {words!r}: {process.communicate()}")
-        time.sleep(0.005)
-    raise AssertionError(f"{words!r} did not come")
+        time.sleep(0.001)
+    raise AssertionError(f"{pattern!r} did not come")
+
+
+def kill(run, pattern, delay, cwd, options):
+    """Start or resume a run and kill it some seconds after it logged this; was it still running?"""
+    log = run / "log.txt"
+    resume = log.exists()
+    start_of_log = len(log.read_text()) if resume else 0
+    process = start("jsrt_small_pe", cwd=cwd, resume=resume, **options)
+    wait_for(pattern, log, start_of_log, process)
+    time.sleep(delay)
+    process.kill()
+    errors = process.communicate()[1]
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return process.returncode != 0
+
+
+def land_a_kill(run, pattern, delay, epochs, cwd, options, kept):
+    """Kill a run while this many epochs are saved; one that got further is put back and killed earlier."""
+    shutil.rmtree(kept, ignore_errors=True)
+    if run.exists():
+        shutil.copytree(run, kept)
+    for later in (1, 0.5, 0.25, 0.1, 0, 0, 0, 0):
+        landed = kill(run, pattern, later * delay, cwd, options) and not (run / "summary.json").exists()
+        state = run / "resume.pt"
+        if landed and (torch.load(state, weights_only=True)["epoch"] if state.exists() else 0) in epochs:
+            return
+        shutil.rmtree(run)
+        if kept.exists():
+            shutil.copytree(kept, run)
+    raise AssertionError(f"every kill after {pattern!r} was too late")
 
 
 @pytest.mark.slow
 def test_sigkill(options, whole, tmp_path):
-    """One training, killed while it starts, in and between epochs, in its test; and resumed after each."""
+    """One training, killed while it starts, between and in epochs, in its test; and resumed after each."""
     random.seed(0)
     run = Path(options["runs_dir"]) / "jsrt_small_pe/a"
-    resume = False
-    for words, delay in (
-        ("run folder", 0.05),
-        (f"epoch 1/{EPOCHS}", 0.0),
-        (f"epoch 3/{EPOCHS}", random.uniform(0, 0.1)),
-        (f"epoch 4/{EPOCHS}", random.uniform(0, 0.3)),
-        (f"epoch {EPOCHS}/{EPOCHS}", 0.05),
+    epoch = epoch_seconds(whole)
+    an_epoch, the_last = r"epoch \d/\d; loss", rf"epoch {EPOCHS}/{EPOCHS}; loss|resumed after epoch {EPOCHS}"
+    for pattern, epochs_to_wait, saved in (
+        ("run folder", 0.3, [0]),
+        (an_epoch, 0.0, [1, 2]),
+        (an_epoch, random.uniform(0, 1), [2, 3, 4]),
+        (an_epoch, random.uniform(0, 1), [3, 4, 5]),
+        (the_last, random.uniform(0, 0.3), [EPOCHS]),
     ):
-        process = start("jsrt_small_pe", cwd=tmp_path, resume=resume, **options)
-        wait_for(run / "log.txt", words, process)
-        time.sleep(delay)
-        os.kill(process.pid, signal.SIGKILL)
-        process.communicate()
-        assert not (run / "summary.json").exists(), "was too late to kill"
-        resume = True
+        land_a_kill(run, pattern, epochs_to_wait * epoch, saved, tmp_path, options, tmp_path / "kept")
     run_here("jsrt_small_pe", resume=True, **options)
     assert_equal(run, whole)
     assert "resumed after epoch" in (run / "log.txt").read_text()

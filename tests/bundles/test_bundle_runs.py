@@ -264,15 +264,18 @@ def test_real_data_at_the_default_place_are_taken_without_a_word_on_phantoms(pre
     assert not (tmp_path / "data/phantoms").exists()
 
 
-def test_paper_schedule_on_real_data_and_short_one_on_phantoms(data, prepared):
+@pytest.mark.parametrize("name", ["jsrt_pe", "acdc_small_pe"])  # the latter has a phantom schedule of its own
+def test_paper_schedule_on_real_data_and_short_one_on_phantoms(name, prepared, tmp_path):
+    phantoms = prepared[name.partition("_")[0]]
+    data = shutil.copytree(phantoms, tmp_path / "data")
     content = json.loads((data / "dataset.json").read_text())
     (data / "dataset.json").write_text(json.dumps({**content, "phantom": False}))
     keys = ("image_size", "batch_size", "max_epochs", "lr")
-    real = parser("jsrt_pe", dataset_dir=str(data))
+    real = parser(name, dataset_dir=str(data))
     assert [real.get_parsed_content(key) for key in keys] == [256, 20, 100, 1e-3]
     assert isinstance(real.get_parsed_content("train::loss"), torch.nn.CrossEntropyLoss)
     assert isinstance(real.get_parsed_content("train::optimizer"), torch.optim.Adam)
-    short = parser("jsrt_pe", dataset_dir=str(prepared["jsrt"]))
+    short = parser(name, dataset_dir=str(phantoms))
     assert short.get_parsed_content("max_epochs") < 100
     assert short.get_parsed_content("image_size") < 256
 

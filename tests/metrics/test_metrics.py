@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from medpos.errors import InputError
 from medpos.labels import ACDC, CLAVICLES, JSRT
-from medpos.metrics import METRICS, case_metrics, overlap, summarise, surface, surface_distances
+from medpos.metrics import METRICS, CaseTruth, case_metrics, overlap, summarise, surface, surface_distances
 
 OVERLAPS = ("dice", "iou", "sensitivity", "precision")
 
@@ -131,8 +131,50 @@ class TestSurfaceDistances:
         assert surface_distances(one, other, (2.6, 1.6)) == pytest.approx([2 * value for value in result])
         assert 0 < result[1] < result[0]
 
+    @pytest.mark.parametrize("dense", [0.0, 0.09, 1.0], ids=["transform", "both", "tree"])
+    @pytest.mark.parametrize("seed", range(6))
+    @pytest.mark.parametrize(("shape", "spacing"), [((90, 81), (0.7, 2.5)), ((60, 44, 5), (1.4, 1.2, 9.0))])
+    def test_scipy_agrees_far_from_the_truth_too(self, shape, spacing, seed, dense, monkeypatch):
+        """Erosion and distance transform of the whole image, mask by mask, as the oracle."""
+        monkeypatch.setattr(surface, "_DENSE", dense)
+        truth, prediction = np.zeros((2, *shape), dtype=bool)
+        place = tuple(slice(n // 8, n // 4 + 2) for n in shape[:2])
+        truth[place] = blobs(seed, truth[place].shape, 0.5)
+        prediction[place] = blobs(50 + seed, truth[place].shape, 0.5)
+        prediction |= np.random.default_rng(seed).random(shape) > 0.997  # fragments beyond the kept margin
+        rings = [mask & ~ndimage.binary_erosion(mask) for mask in (prediction, truth)]
+        one, other = (ndimage.distance_transform_edt(~ring, sampling=spacing) for ring in rings)
+        forth, back = other[rings[0]], one[rings[1]]
+        expected = (max(np.percentile(forth, 95), np.percentile(back, 95)), np.concatenate([forth, back]).mean())
+        assert surface_distances(prediction, truth, spacing) == pytest.approx(expected, abs=1e-9, rel=1e-12)
+        assert np.argwhere(rings[0]).max() > np.argwhere(rings[1]).max() + surface._MARGIN
+
+    @pytest.mark.parametrize("size", [1, 2, 3, 20, 21, 22, 101, 1000])
+    def test_percentile_is_that_of_numpy(self, size):
+        rng = np.random.default_rng(size)
+        for values in (rng.random(size), rng.integers(0, 4, size).astype(float)):
+            assert surface._percentile95(values) == np.percentile(values, 95)
+
 
 class TestCaseMetrics:
+    @pytest.mark.parametrize("shape", [(40, 33), (30, 33, 4), (30, 33, 1)])
+    def test_a_truth_that_is_used_again(self, shape):
+        """Like one-off measurements; and neither later changes of the array nor the order matter."""
+        spacing = (1.5, 0.8, 7.0)[: len(shape)]
+        maps = [(blobs(n, shape, 0.5) * (1 + blobs(9 + n, shape, 0.6))).astype(np.uint8) for n in range(5)]
+        given = maps[0].copy()
+        truth = CaseTruth(given, JSRT, spacing)
+        assert truth.is_of(given, spacing)
+        given[:] = 0
+        assert truth.is_of(maps[0], spacing)
+        assert not truth.is_of(given, spacing)
+        assert not truth.is_of(maps[0], [2 * size for size in spacing])
+        for prediction in [*maps, *reversed(maps)]:
+            again, once = truth.measure(prediction), case_metrics(prediction.astype(float), maps[0], JSRT, spacing)
+            assert str(again) == str(once)
+            distances = surface_distances(prediction == 2, maps[0] == 2, spacing)
+            assert (again[1]["hd95_mm"], again[1]["assd_mm"]) == distances
+
     def test_rows_and_values(self):
         truth, prediction = np.zeros((2, 30, 30), dtype=np.int64)
         truth[3:9, 3:9], prediction[3:9, 4:10] = 1, 1
