@@ -91,8 +91,12 @@ def shift_curves(table: pd.DataFrame) -> Figure | None:
 
 
 def _measured(table: pd.DataFrame, off: Callable[[pd.DataFrame], "pd.Series[bool]"]) -> pd.DataFrame:
-    """The rows of the models that were measured off the clean images too; the others would be single points."""
-    return table[table["model"].isin(table.loc[off(table), "model"].unique())]
+    """The rows of the trainings that were measured off the clean images too.
+
+    The other models would be single points, and the other seeds would move a curve's first point alone.
+    """
+    trainings = pd.MultiIndex.from_frame(table[["model", "seed"]])
+    return table[trainings.isin(trainings[off(table)])]
 
 
 def _curves(panels: Panels) -> Figure:
