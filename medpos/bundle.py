@@ -38,6 +38,7 @@ _LEAST = {
     "num_workers": 0,
     "seed": 0,
     "phantom_cases": 3,
+    "encoding_bands": 1,
 }
 
 
@@ -127,7 +128,7 @@ def try_image_size(network: torch.nn.Module, image_size: int) -> None:
     """Pass one empty image through the network, before anything is trained.
 
     Args:
-        network: its first weight is a convolution's.
+        network: has ``in_channels``, or its first weight is a convolution's.
         image_size: pixels a side.
 
     Raises:
@@ -136,9 +137,10 @@ def try_image_size(network: torch.nn.Module, image_size: int) -> None:
     if not isinstance(image_size, int) or image_size < 1:
         raise InputError(f"image_size is {image_size!r}, needed a whole number of pixels above 0, such as 256")
     was_training = network.training
-    # The first weight is a convolution's: [out, in, ...].
     weight = next(network.parameters())
-    image = torch.zeros(1, weight.shape[1], image_size, image_size, device=weight.device)
+    # A convolution's weight is [out, in, ...].
+    channels = network.in_channels if hasattr(network, "in_channels") else weight.shape[1]
+    image = torch.zeros(1, channels, image_size, image_size, device=weight.device)
     try:
         with torch.no_grad():
             network.eval()(image)
@@ -163,7 +165,11 @@ def resolved() -> dict[str, Any]:
 
     What can't be a JSON value (a network, a transform) stays as it is written, so the file can be run again.
     """
-    parser = _parser()
+    return resolve(_parser())
+
+
+def resolve(parser: ConfigParser) -> dict[str, Any]:
+    """The same for any parser of a bundle; reads the data set, and makes phantoms where there is none."""
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
     for key, value in config.items():
         if isinstance(value, str) and value[:1] in "$@" and key not in ("initialize", "finalize"):

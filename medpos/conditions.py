@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from medpos.errors import InputError
 from medpos.transforms.degradations import TABLES
+from medpos.transforms.probe import DISTANCES, PROBES
 
 
 @dataclass(frozen=True)
@@ -12,7 +14,8 @@ class Condition:
     """One test condition.
 
     Args:
-        degradation: ``none``, ``gaussian_noise``, ``gaussian_blur`` or ``shot_noise``.
+        degradation: ``none``, ``gaussian_noise``, ``gaussian_blur`` or ``shot_noise``, or a probe of the position
+            channels from :data:`medpos.transforms.probe.PROBES`.
         severity: 0 (none) to 5 (strongest).
         shift_x: pixels to the right, negative to the left.
         shift_y: pixels down, negative up.
@@ -35,7 +38,7 @@ class Condition:
         if self == CLEAN:
             return "clean"
         shift = f"shift {self.shift} px" if self.shift != "0" else ""
-        degradation = f"{self.degradation.replace('_', ' ')} {self.severity}" if self.severity else ""
+        degradation = _title(self.degradation, self.severity) if self.severity else ""
         return ", ".join(part for part in (degradation, shift) if part)
 
     def to_item(self) -> dict[str, Any]:
@@ -65,3 +68,42 @@ def shifts(pixels: Sequence[int]) -> list[Condition]:
     moves = [Condition(shift_x=sign * n) for sign in (1, -1) for n in pixels]
     moves += [Condition(shift_y=sign * n) for sign in (1, -1) for n in pixels]
     return [CLEAN, *moves]
+
+
+def probes() -> list[Condition]:
+    """Clean, then every probe of the position channels at every severity: 13 conditions."""
+    return [CLEAN, *(Condition(probe, n) for probe, most in PROBES.items() for n in range(1, most + 1))]
+
+
+GROUPS = ("clean", "degradations", "shifts", "position")
+
+
+def named(groups: Sequence[str], table: str = "study", pixels: Sequence[int] = ()) -> list[Condition]:
+    """Clean, then the conditions of each group, each condition once.
+
+    Args:
+        groups: of ``clean``, ``degradations``, ``shifts`` and ``position``.
+        table: of the degradations.
+        pixels: distances of the shifts.
+
+    Raises:
+        InputError: unknown group.
+    """
+    chosen = [CLEAN]
+    for group in [groups] if isinstance(groups, str) else groups:
+        if group not in GROUPS:
+            raise InputError(f"conditions: {group!r} is unknown, needed a list of {', '.join(GROUPS)}")
+        if group == "degradations":
+            chosen += degradations(table)
+        elif group == "shifts":
+            chosen += shifts(pixels)
+        elif group == "position":
+            chosen += probes()
+    return list(dict.fromkeys(chosen))
+
+
+def _title(degradation: str, severity: int) -> str:
+    words = degradation.replace("_", " ")
+    if degradation not in PROBES:
+        return f"{words} {severity}"
+    return f"{words} {DISTANCES[severity - 1]} px" if PROBES[degradation] > 1 else words

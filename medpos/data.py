@@ -4,6 +4,7 @@ A prepared folder holds ``dataset.json`` beside ``images/`` and ``labels/`` (wri
 evaluated, and no path in it may leave the folder.
 """
 
+import hashlib
 import json
 import logging
 import re
@@ -83,6 +84,11 @@ class DataFolder:
             if not target.is_file():
                 raise InputError(f"{where}: {key} file {case[key]!r} is not there; {_MEND}")
         return {**case, "split": split}
+
+    @property
+    def sha256(self) -> str:
+        """Of ``dataset.json``, which holds the sha256 of every file: two folders of one hash hold the same data."""
+        return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     @property
     def intensity(self) -> dict[str, float]:
@@ -211,6 +217,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
             "image": decoded["image"],
             "label": decoded["label"],
             **{k: case[k] for k in ("case", "subject", "split")},
+            "phase": str(case.get("phase", "")),
             "spacing_mm": torch.tensor(spacing[:dims], dtype=torch.float64),
         }
 

@@ -19,6 +19,7 @@ Row = dict[str, Any]
 
 COLUMNS = ("case", "subject", "split", "degradation", "severity", "shift", "organ", *METRICS)
 _CONDITION = ("degradation", "severity", "shift")
+MEAN_OF_ORGANS = "mean of organs"
 TITLES = {
     "dice": "Dice",
     "iou": "IoU",
@@ -119,7 +120,7 @@ def _organ_table(condition: dict[str, Any], title: str) -> Table:
         out.add_row(organ_title(organ), cells[0], _interval(metrics["dice"]), *cells[1:], *map(str, counts))
     mean = condition["mean_foreground_dice"]
     out.add_section()
-    out.add_row("mean of organs", _cell(mean, 3), _interval(mean), *[""] * 5, str(mean["n"]), str(mean["missing"]), "")
+    out.add_row(MEAN_OF_ORGANS, _cell(mean, 3), _interval(mean), *[""] * 5, str(mean["n"]), str(mean["missing"]), "")
     return out
 
 
@@ -128,7 +129,7 @@ def _condition_table(conditions: Sequence[dict[str, Any]], title: str) -> Table:
     organs = list(conditions[0]["organs"])
     for name in ("degradation", "severity", "shift px"):
         out.add_column(name)
-    for name in ("mean of organs", *map(organ_title, organs), "n", "missing", "inf"):
+    for name in (MEAN_OF_ORGANS, *map(organ_title, organs), "n", "missing", "inf"):
         out.add_column(name, justify="right", no_wrap=True)
     for entry in conditions:
         dice = [entry["organs"][organ]["dice"] for organ in organs]

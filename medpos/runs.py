@@ -207,7 +207,7 @@ def environment(device: torch.device | str, seed: int) -> dict[str, Any]:
         "device": {"type": device.type, "name": name, "threads": torch.get_num_threads(), "cores": os.cpu_count()},
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "commit": _commit(),
+        "commit": commit(),
         "packages": {name: _version(name) for name in _PACKAGES},
     }
 
@@ -219,7 +219,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _commit() -> str | None:
+def commit() -> str | None:
     """Commit of the code that runs, with ``-dirty`` for uncommitted changes; None outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:

@@ -1,5 +1,6 @@
 """What watches a training or an evaluation: per-case metrics, tables, pictures, TensorBoard, checkpoints, progress."""
 
+from medpos.handlers.cases import Cases
 from medpos.handlers.checkpoint import Checkpoint, LoadModel, better
 from medpos.handlers.metrics import CaseMetrics
 from medpos.handlers.progress import EpochLog, Progress
@@ -8,6 +9,7 @@ from medpos.handlers.tensorboard import Overlays, ScalarLog, TensorBoard
 
 __all__ = [
     "CaseMetrics",
+    "Cases",
     "Checkpoint",
     "EpochLog",
     "LoadModel",

@@ -174,7 +174,7 @@ def load_network(network: torch.nn.Module, state: State, path: Path) -> None:
         found += [f"{len(shapes)} of another shape (first {min(shapes)})"] if shapes else []
         raise InputError(
             f"{path}: holds the weights of another network than this {type(network).__name__}: {'; '.join(found)}; "
-            "evaluate it with the bundle that it was trained with"
+            "evaluate it with the bundle and the --encoding that it was trained with"
         )
     network.load_state_dict(state)
 

@@ -46,6 +46,11 @@ def summarise(
     }
 
 
+def draws(count: int, seed: int, resamples: int) -> npt.NDArray[np.int32]:
+    """Bootstrap samples [resamples, count]: each row draws ``count`` of the units 0 to count - 1 with replacement."""
+    return np.random.default_rng(seed).integers(0, count, (resamples, count), dtype=np.int32)
+
+
 def _interval(
     finite: npt.NDArray[np.float64], groups: npt.NDArray[np.intp], seed: int, resamples: int
 ) -> list[float] | None:
@@ -53,6 +58,6 @@ def _interval(
     sums, sizes = np.bincount(members, finite), np.bincount(members)
     if sizes.size < 2:
         return None
-    drawn = np.random.default_rng(seed).integers(0, sizes.size, (resamples, sizes.size), dtype=np.int32)
+    drawn = draws(sizes.size, seed, resamples)
     means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
     return [float(bound) for bound in np.percentile(means, [2.5, 97.5])]

@@ -1,5 +1,8 @@
 """What more than one network is built from."""
 
+import itertools
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -29,6 +32,28 @@ class ConvBlock(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """Maps [N, in_channels, H, W] to [N, out_channels, H, W]."""
         return self.relu(self.norm(self.conv(features)))
+
+
+def scaled(stages: dict[str, int], width: float) -> dict[str, int]:
+    """Channels of the stages times ``width``.
+
+    The running sum is what is rounded, so equal stages may differ by one channel, the number of parameters can be set
+    finely, and the channels of all stages together are the scaled ones to the nearest whole.
+
+    Args:
+        stages: channels by name, in order.
+        width: factor, > 0; 1 changes nothing.
+
+    Returns:
+        Channels by name, one at least, even where that is more than the scaled sum.
+
+    Raises:
+        InputError: the factor isn't positive and finite.
+    """
+    if not (math.isfinite(width) and width > 0):
+        raise InputError(f"width is {width}, needed is a factor above 0; 1 gives the paper's channels")
+    ends = [0, *(round(width * total) for total in itertools.accumulate(stages.values()))]
+    return {name: max(end - start, 1) for name, start, end in zip(stages, ends, ends[1:], strict=False)}
 
 
 def check_size(image: Tensor, multiple: int, smallest: int, network: str) -> None:

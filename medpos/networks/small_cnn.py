@@ -9,7 +9,7 @@ Resolved where the table is silent: ReLU after each batch normalisation, convolu
 import torch
 from torch import Tensor, nn
 
-from medpos.networks.blocks import ConvBlock, check_size
+from medpos.networks.blocks import ConvBlock, check_size, scaled
 
 STAGES = {"conv1": 64, "conv2": 64, "conv3": 64}
 
@@ -22,21 +22,28 @@ class SmallCNN(nn.Module):
         out_channels: classes, the background among them.
         padding_mode: ``"zeros"`` or ``"reflect"``, in every 3 x 3 convolution.
         conv_bias: whether the 3 x 3 convolutions have biases (``score`` always has).
+        width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: unknown padding mode; in ``forward``, reflect padding of an image of 1 px.
+        InputError: unknown padding mode; width that isn't above 0; in ``forward``, reflect padding of an image of 1 px.
     """
 
     def __init__(
-        self, in_channels: int = 1, out_channels: int = 4, padding_mode: str = "zeros", conv_bias: bool = True
+        self,
+        in_channels: int = 1,
+        out_channels: int = 4,
+        padding_mode: str = "zeros",
+        conv_bias: bool = True,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
+        self.in_channels = in_channels
         self.smallest = 2 if padding_mode == "reflect" else 1
-        width = in_channels
-        for stage, channels in STAGES.items():
-            self.add_module(stage, ConvBlock(width, channels, padding_mode, conv_bias))
-            width = channels
-        self.score = nn.Conv2d(width, out_channels, 1)
+        last = in_channels
+        for stage, channels in scaled(STAGES, width).items():
+            self.add_module(stage, ConvBlock(last, channels, padding_mode, conv_bias))
+            last = channels
+        self.score = nn.Conv2d(last, out_channels, 1)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps an image [N, in_channels, H, W] to logits [N, out_channels, H, W]."""

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.networks.blocks import ConvBlock, check_size
+from medpos.networks.blocks import ConvBlock, check_size, scaled
 
 # Each stage is two 3 x 3 convolutions (conv1_1, conv1_2, ...) of this many channels.
 ENCODER = {"conv1": 64, "conv2": 128, "conv3": 256, "conv4": 512, "conv5": 512}  # 2 x 2 max-pooling between stages
@@ -36,27 +36,35 @@ class UNet(nn.Module):
         out_channels: classes, the background among them.
         padding_mode: ``"zeros"`` or ``"reflect"``, in every 3 x 3 convolution.
         conv_bias: whether the 3 x 3 convolutions have biases (``score`` always has).
+        width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: unknown padding mode; in ``forward``, H or W that isn't a multiple of 16 (with reflect
-            padding at least 32).
+        InputError: unknown padding mode; width that isn't above 0; in ``forward``, H or W that isn't a multiple of 16
+            (with reflect padding at least 32).
     """
 
     def __init__(
-        self, in_channels: int = 1, out_channels: int = 4, padding_mode: str = "zeros", conv_bias: bool = True
+        self,
+        in_channels: int = 1,
+        out_channels: int = 4,
+        padding_mode: str = "zeros",
+        conv_bias: bool = True,
+        width: float = 1.0,
     ) -> None:
         super().__init__()
+        self.in_channels = in_channels
         # Reflecting one pixel takes at least two, also at stride 16.
         self.smallest = 2 * STRIDE if padding_mode == "reflect" else STRIDE
-        width = in_channels
-        skips = list(ENCODER.values())[-2::-1]
-        for depth, (stage, channels) in enumerate((ENCODER | DECODER).items()):
+        last = in_channels
+        stages = scaled(ENCODER | DECODER, width)
+        skips = [stages[stage] for stage in list(ENCODER)[-2::-1]]
+        for depth, (stage, channels) in enumerate(stages.items()):
             if stage in DECODER:
-                width += skips[depth - len(ENCODER)]
-            self.add_module(f"{stage}_1", ConvBlock(width, channels, padding_mode, conv_bias))
+                last += skips[depth - len(ENCODER)]
+            self.add_module(f"{stage}_1", ConvBlock(last, channels, padding_mode, conv_bias))
             self.add_module(f"{stage}_2", ConvBlock(channels, channels, padding_mode, conv_bias))
-            width = channels
-        self.score = nn.Conv2d(width, out_channels, 1)
+            last = channels
+        self.score = nn.Conv2d(last, out_channels, 1)
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from medpos.metrics import METRICS
 from medpos.report.organs import labels_of
 from medpos.report.pictures import Pictures, pictures
 from medpos.report.sources import Evaluation, Run, clean
-from medpos.report.tables import MEAN, Cell, number, organ
-from medpos.results import TITLES
+from medpos.report.tables import Cell, number, organ
+from medpos.results import MEAN_OF_ORGANS, TITLES
 
 BUDGET = 160  # cases on one page, so that it stays below about 15 MB
 
@@ -50,7 +50,7 @@ class Card:
     @property
     def mean(self) -> float | None:
         """Mean Dice over the organs."""
-        return self.dice[MEAN]
+        return self.dice[MEAN_OF_ORGANS]
 
     @property
     def text(self) -> str:
@@ -102,7 +102,7 @@ def browser(runs: Sequence[Run]) -> Browser:
         if len(found) < total:
             notes.append(f"{_name(run)}: the {len(found)} worst of {total} cases.")
     cards.sort(key=lambda card: _rank(card.dice))
-    organs = tuple(dict.fromkeys(name for card in cards for name in card.dice if name != MEAN))
+    organs = tuple(dict.fromkeys(name for card in cards for name in card.dice if name != MEAN_OF_ORGANS))
     return Browser(
         tuple(cards),
         tuple(notes),
@@ -133,12 +133,12 @@ def _cards(run: Run, evaluation: Evaluation, limit: int) -> tuple[list[Card], in
 def _dice(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     dice = {row["organ"]: row["dice"] if math.isfinite(row["dice"]) else None for row in rows}
     finite = [value for value in dice.values() if value is not None]
-    return {MEAN: sum(finite) / len(finite) if finite else None, **dice}
+    return {MEAN_OF_ORGANS: sum(finite) / len(finite) if finite else None, **dice}
 
 
 def _rank(dice: dict[str, float | None]) -> float:
     """Worst first, and last what could not be measured."""
-    mean = dice[MEAN]
+    mean = dice[MEAN_OF_ORGANS]
     return math.inf if mean is None else mean
 
 

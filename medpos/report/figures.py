@@ -40,14 +40,15 @@ _STYLE = {
     "text.parse_math": False,  # a name from a file is text, whatever it holds
     "svg.hashsalt": "medpos",
 }
-_LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-_MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _AXES = {"x": "shift to the right, px", "y": "shift down, px"}
 Panels = list[tuple[str, str, pd.DataFrame]]  # title, axis label, rows with a column `at`
 
 
 @contextmanager
-def _styled(**more: Any) -> Iterator[None]:
+def styled(**more: Any) -> Iterator[None]:
+    """Draw in the style of all figures."""
     with mpl.rc_context({**_STYLE, **more}):
         yield
 
@@ -104,7 +105,7 @@ def _curves(panels: Panels) -> Figure:
     labels = labels_of(panels[0][2]["organ"])[1:]
     models = list(dict.fromkeys(panels[0][2]["model"]))
     groups = [labels] if len(models) == 1 else [(label,) for label in labels]
-    with _styled():
+    with styled():
         size = (3.2 * len(panels) + 0.6, 2.5 * len(groups) + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(groups), len(panels), squeeze=False, sharey=True, sharex="col")
@@ -139,7 +140,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, label: Label, n: int, models: int) ->
     if not points:
         return
     x, mean, low, high = np.array(points, float).T
-    line, marker = _LINES[n % len(_LINES)], _MARKERS[n % len(_MARKERS)]
+    line, marker = LINES[n % len(LINES)], MARKERS[n % len(MARKERS)]
     axes.fill_between(x, low, high, color=label.colour, alpha=0.22 if models < 3 else 0.12, linewidth=0)
     axes.plot(x, mean, color=label.colour, linestyle=line, marker=marker, markersize=4, linewidth=1.6)
 
@@ -152,8 +153,8 @@ def _keys(labels: Sequence[Label], models: Sequence[str]) -> list[Line2D]:
             [],
             [],
             color=INK,
-            linestyle=_LINES[n % len(_LINES)],
-            marker=_MARKERS[n % len(_MARKERS)],
+            linestyle=LINES[n % len(LINES)],
+            marker=MARKERS[n % len(MARKERS)],
             markersize=4,
             label=name,
         )
@@ -179,7 +180,7 @@ def bland_altman(
     """
     x = (np.asarray(true, float) + np.asarray(predicted, float)) / 2
     y = np.asarray(predicted, float) - np.asarray(true, float)
-    with _styled():
+    with styled():
         figure = Figure(figsize=(4.4, 3.1), layout="constrained")
         axes = figure.subplots()
         axes.scatter(x, y, s=18, color=INK, alpha=0.65, linewidths=0)
@@ -215,7 +216,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
         def write(partial: Path, options: dict[str, Any] = options) -> None:
             figure.savefig(partial, **options)
 
-        with _styled(**{"svg.fonttype": "path"}):
+        with styled(**{"svg.fonttype": "path"}):
             write_atomically(folder / f"{name}.{kind}", write)
 
 
@@ -228,7 +229,7 @@ def inline(figure: Figure, name: str, alt: str) -> Markup:
         alt: what it shows, for those who don't see it.
     """
     stream = StringIO()
-    with _styled(**{"svg.fonttype": "none"}):
+    with styled(**{"svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
     svg = stream.getvalue()
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)

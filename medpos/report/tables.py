@@ -16,9 +16,8 @@ from medpos.labels import title as organ_title
 from medpos.metrics import METRICS, summarise
 from medpos.report.organs import labels_of
 from medpos.report.sources import Sources, Study, clean
-from medpos.results import TITLES, summary
+from medpos.results import MEAN_OF_ORGANS, TITLES, summary
 
-MEAN = "mean of organs"
 _SPREAD = "mean ± sd over cases; 95 % bootstrap interval of the mean, subjects drawn"
 _COUNTS = (
     "n: cases measured, times seeds; missing: organ in neither truth nor prediction; inf: organ in only one of the "
@@ -120,7 +119,7 @@ def organs(table: pd.DataFrame) -> Table:
         # Each seed measures every case anew.
         measured = part.assign(case=part["case"] + "\n" + part["seed"].astype(str))
         [found] = summary(measured.to_dict("records"))  # type: ignore[arg-type]
-        organs_found = {**found["organs"], MEAN: {"dice": found["mean_foreground_dice"]}}
+        organs_found = {**found["organs"], MEAN_OF_ORGANS: {"dice": found["mean_foreground_dice"]}}
         for name, metrics in organs_found.items():
             rows.append(_organ_row(identity, counts, organ(name, labels), metrics))
             records.append({**identity, "organ": name, **counts, **_flat(metrics)})

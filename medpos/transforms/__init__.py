@@ -10,11 +10,14 @@ The order of the chain: scale to [0, 1], shift, degrade, standardise, append the
 from medpos.transforms.degradations import KINDS, SEVERITIES, SOURCES, TABLES, UNITS, Degraded, degrade
 from medpos.transforms.intensity import ScaleToUnit, StandardisePerSlice
 from medpos.transforms.lift import Lifted
-from medpos.transforms.position import PositionChannels, position_channels
+from medpos.transforms.position import ENCODINGS, PositionChannels, channel_count, position_channels
+from medpos.transforms.probe import PROBES, ProbedPosition, probe_position
 from medpos.transforms.shift import Shifted, shift
 
 __all__ = [
+    "ENCODINGS",
     "KINDS",
+    "PROBES",
     "SEVERITIES",
     "SOURCES",
     "TABLES",
@@ -22,10 +25,13 @@ __all__ = [
     "Degraded",
     "Lifted",
     "PositionChannels",
+    "ProbedPosition",
     "ScaleToUnit",
     "Shifted",
     "StandardisePerSlice",
+    "channel_count",
     "degrade",
     "position_channels",
+    "probe_position",
     "shift",
 ]

@@ -22,6 +22,7 @@ from torch import Tensor
 
 from medpos.errors import InputError
 from medpos.transforms.lift import Item, Lifted
+from medpos.transforms.probe import PROBES
 
 Image = npt.NDArray[np.float32]
 
@@ -178,6 +179,8 @@ class Degraded(Lifted):
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
         """Degrades one entry."""
         kind, severity = item.get("degradation", "none"), item.get("severity", 0)
+        if kind in PROBES:
+            return image  # they change the position channels alone
         if kind != "none" and "case" not in item:
             raise InputError("the item has no 'case', whose name seeds its degradation; give every item one")
         return degrade(image, kind, severity, str(item.get("case")), self.seed, self.table, self.quantise)

@@ -1,0 +1,152 @@
+"""The command line: ``python -m medpos study`` and ``python -m medpos report``."""
+
+import ast
+import os
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from medpos.errors import InputError
+
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Studies of segmentation networks, and reports of their results.",
+)
+BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+
+
+def _plain(text: str) -> Any:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return text
+
+
+def _pairs(entries: list[str], option: str) -> dict[str, str]:
+    if bad := [entry for entry in entries if "=" not in entry]:
+        raise InputError(f"{option} {bad[0]}: needed KEY=VALUE")
+    return {key: value for key, _, value in (entry.partition("=") for entry in entries)}
+
+
+def _list(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def _seeds(text: str) -> list[int]:
+    if bad := [part for part in _list(text) if not part.isdecimal()]:
+        raise InputError(f"--seeds: {bad[0]!r} is no seed; give whole numbers from 0, such as 0,1,2")
+    return [int(part) for part in _list(text)]
+
+
+@app.command()
+def study(
+    name: Annotated[str, typer.Argument(help="A study, a study's file, 'list', or 'status'.")],
+    of: Annotated[str, typer.Argument(help="With 'status': the study; all by default.")] = "",
+    data: Annotated[str, typer.Option(help="Data sets, such as jsrt,acdc; the study's own by default.")] = "",
+    network: Annotated[str, typer.Option(help="unet or small; the study's own by default.")] = "",
+    seeds: Annotated[str, typer.Option(help="Such as 0,1,2; the study's own by default.")] = "",
+    profile: Annotated[str, typer.Option(help="Of bundles/studies/profiles.json: paper, quick or tiny.")] = "paper",
+    set_: Annotated[list[str], typer.Option("--set", help="KEY=VALUE for every bundle that has the key.")] = [],  # noqa: B006
+    dataset_dir: Annotated[list[str], typer.Option(help="DATA=FOLDER, a prepared data set.")] = [],  # noqa: B006
+    runs_dir: Annotated[str, typer.Option(help="Where models are found and put.")] = "runs",
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; studies/NAME by default.")] = None,
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="Trainings at a time on this machine.")] = 1,
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of each; 0 shares the cores out.")] = 0,
+    address: Annotated[str, typer.Option(help="Of a Ray cluster; its machines must see the same folders.")] = "",
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each training on Ray; 0.5 shares one.")] = 0.0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say what would be done, and how long it would take.")
+    ] = False,
+) -> None:
+    """Train what is missing, test it, and leave tables, figures and a page with the verdict on the claim."""
+    # Imported late: --help must not wait for PyTorch.
+    from medpos.study import declaration, display
+    from medpos.study.plan import Planner, Settings
+
+    console = Console()
+    folder = BUNDLES / "studies"
+    if name == "list":
+        for known in declaration.names(folder):
+            console.print(f"[bold]{known}[/]: {declaration.load(folder, known).title}")
+        return
+    overrides = declaration.profile(folder, profile)
+    own_seeds = overrides.pop("seeds", [])
+    overrides |= {key: _plain(value) for key, value in _pairs(set_, "--set").items()}
+    chosen = _seeds(seeds) or own_seeds
+
+    def planner(which: str) -> Planner:
+        declared = declaration.load(folder, which, network or None, _list(data), chosen)
+        results = out or Path("studies") / declared.name
+        settings = Settings(BUNDLES, overrides, _pairs(dataset_dir, "--dataset-dir"), runs_dir, results / "logs")
+        return Planner(declared, settings)
+
+    if name == "status":
+        for which in [of] if of else declaration.names(folder):
+            display.show_status(planner(which).plan(), which, console)
+        return
+    made = planner(name)
+    if dry_run:
+        display.show_plan(made.plan(), console)
+        return
+    each = threads or max(1, (os.cpu_count() or 1) // workers)
+    _run(made, out or Path("studies") / made.study.name, _engine(engine, workers, each, address, gpus), console)
+
+
+def _engine(name: str, workers: int, threads: int, address: str, gpus: float) -> Any:
+    from medpos.study.engines import LocalEngine, RayEngine
+
+    if name not in ("local", "ray"):
+        raise InputError(f"--engine is {name!r}, needed local or ray")
+    return LocalEngine(workers, threads) if name == "local" else RayEngine(address, workers, threads, gpus)
+
+
+def _run(planner: Any, out: Path, engine: Any, console: Console) -> None:
+    from medpos.report import build
+    from medpos.study import display, run
+
+    command = shlex.join(["python", "-m", "medpos", *sys.argv[1:]])
+    with display.Display(console) as watcher:
+        content = run.run(planner.study, planner.settings, engine, out, command, watcher)
+    for finding in content["criteria"]:
+        value = "" if finding["value"] is None else f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
+        console.print(f"  {finding['data']}: {finding['text']}: {finding['verdict']}{value}", highlight=False)
+    console.print(f"[bold]{planner.study.name}: {content['verdict']}[/]")
+    page = build([out], out)
+    console.print(f"page: {page}", highlight=False)
+    if content["failed"]:
+        raise typer.Exit(1)
+
+
+def _interval(ci95: list[float] | None) -> str:
+    return "no interval" if ci95 is None else f"95 % interval {ci95[0]:.3f} to {ci95[1]:.3f}"
+
+
+@app.command()
+def report(
+    sources: Annotated[list[Path], typer.Argument(help="Run folders and study folders.")],
+    out: Annotated[Path, typer.Option(help="Folder of the page.")] = Path("report"),
+) -> None:
+    """Write one self-contained page of runs or studies: tables, curves, clinical indices, cases."""
+    from medpos.report import build
+
+    Console().print(f"page: {build(sources, out)}", highlight=False)
+
+
+def main() -> None:
+    """Run the command line; bad input is one line, not a traceback."""
+    try:
+        app()
+    except InputError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

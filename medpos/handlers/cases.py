@@ -1,0 +1,97 @@
+"""Keeps the segmented cases of an evaluation, and where changed position channels changed the prediction."""
+
+import logging
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch.distributed
+from ignite.engine import Engine, Events
+
+from medpos.cases import FILE, CaseView, save_cases, to_grey
+from medpos.conditions import CLEAN
+from medpos.files import write_atomically
+from medpos.handlers.metrics import as_labels, condition_of
+from medpos.runs import RunFolder, is_main_process
+from medpos.transforms.probe import PROBES
+
+logger = logging.getLogger(__name__)
+
+CHANGES = "changes.npz"
+
+
+class Cases:
+    """Writes ``cases.npz``: image, truth and prediction of every clean case.
+
+    Under probes of the position channels also ``changes.npz``: for each probe (``position_zeroed-1``) a map [X, Y],
+    the share of slices, 0 to 1, whose predicted class at that pixel isn't the one of the clean case.
+
+    Args:
+        run: where they go; before ResultTable, which marks the evaluation as finished.
+    """
+
+    def __init__(self, run: RunFolder) -> None:
+        self.run = run
+        self._cases: dict[str, CaseView] = {}
+        self._changes: dict[str, list[npt.NDArray[np.float64]]] = {}
+
+    def attach(self, engine: Engine) -> None:
+        """Follow the evaluator ``engine``."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _reset(self, engine: Engine) -> None:
+        self._cases, self._changes = {}, {}
+
+    def _keep(self, engine: Engine) -> None:
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            condition = condition_of(item)
+            if condition == CLEAN:
+                self._cases[item["case"]] = _view(item, output)
+            elif condition.degradation in PROBES and item["case"] in self._cases:
+                # The clean condition comes first, so its prediction is there, unless another process made it.
+                changed = as_labels(output["pred"]) != self._cases[item["case"]].prediction
+                planes = changed.reshape(*changed.shape[:2], -1)
+                name = f"{condition.degradation}-{condition.severity}"
+                counts = self._changes.setdefault(name, [np.zeros(planes.shape[:2]), np.zeros(1)])
+                counts[0] += planes.sum(axis=2)
+                counts[1] += planes.shape[2]
+
+    def _write(self, engine: Engine) -> None:
+        self._gather()
+        if not is_main_process():
+            return
+        if self._cases:
+            save_cases(list(self._cases.values()), self.run.results / FILE)
+        if self._changes:
+            maps = {name: (total / count).astype(np.float32) for name, (total, count) in self._changes.items()}
+            write_atomically(self.run.results / CHANGES, lambda partial: _save(partial, maps))
+
+    def _gather(self) -> None:
+        """Bring the cases of all processes together on each."""
+        if not torch.distributed.is_initialized():
+            return
+        parts: list[dict[str, CaseView]] = [{} for _ in range(torch.distributed.get_world_size())]
+        torch.distributed.all_gather_object(parts, self._cases)
+        self._cases = {name: case for part in parts for name, case in sorted(part.items())}
+        if self._changes:
+            logger.warning("%s is left out: it needs all conditions of a case in one process", CHANGES)
+            self._changes = {}
+
+
+def _save(path: Any, maps: dict[str, npt.NDArray[np.float32]]) -> None:
+    with path.open("wb") as stream:
+        np.savez_compressed(stream, **maps)  # type: ignore[arg-type]
+
+
+def _view(item: dict[str, Any], output: dict[str, Any]) -> CaseView:
+    return CaseView(
+        item["case"],
+        item["subject"],
+        item["phase"],
+        tuple(float(s) for s in item["spacing_mm"]),
+        to_grey(item["image"][0].float().cpu().numpy()),
+        as_labels(output["label"]),
+        as_labels(output["pred"]),
+    )

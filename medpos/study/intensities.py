@@ -1,0 +1,81 @@
+"""The normalised intensities that a network sees: the study that needs no network.
+
+Reference:
+    "How Can CNNs Use Image Position for Segmentation?", supplementary material.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from monai.bundle import ConfigParser
+
+from medpos.study.verdict import Finding, bounds, decide
+
+BINS = 200
+
+
+@dataclass(frozen=True, eq=False)
+class Intensities:
+    """The normalised intensities of one data set's training images.
+
+    Args:
+        data: name of the data set.
+        phantom: whether it is computed.
+        edges: of the histogram's bins, standardised intensity.
+        density: share of pixels per unit of intensity.
+        percentiles: 1st and 99th of each subject, [subjects, 2].
+        images: number of images or slices.
+    """
+
+    data: str
+    phantom: bool
+    edges: npt.NDArray[np.float64]
+    density: npt.NDArray[np.float64]
+    percentiles: npt.NDArray[np.float64]
+    images: int
+
+    @property
+    def half_range(self) -> npt.NDArray[np.float64]:
+        """Half the range between the percentiles, of each subject."""
+        half: npt.NDArray[np.float64] = (self.percentiles[:, 1] - self.percentiles[:, 0]) / 2
+        return half
+
+
+def measure(data: str, bundle: Path, overrides: dict[str, Any]) -> Intensities:
+    """Pass the training images of a bundle through its own chain and count.
+
+    Args:
+        data: name of the data set.
+        bundle: one without position channels.
+        overrides: of its keys.
+    """
+    parser = ConfigParser()
+    parser.read_config(bundle)
+    for key, value in overrides.items():
+        parser[key] = value
+    dataset = parser.get_parsed_content("train::dataset")
+    source = parser.get_parsed_content("source")
+    by_subject: dict[str, list[npt.NDArray[np.float32]]] = {}
+    for n in range(len(dataset)):
+        item = dataset[n]
+        by_subject.setdefault(item["subject"], []).append(np.asarray(item["image"], dtype=np.float32).ravel())
+    values = np.concatenate([pixels for images in by_subject.values() for pixels in images])
+    low, high = np.percentile(values, [0.05, 99.95])
+    density, edges = np.histogram(values, BINS, (float(low), float(high)), density=True)
+    percentiles = np.array([np.percentile(np.concatenate(v), [1, 99]) for v in by_subject.values()])
+    return Intensities(data, source.phantom, edges, density, percentiles, len(dataset))
+
+
+def find(measured: Intensities, criterion: dict[str, Any], resamples: int = 2000) -> Finding:
+    """Hold the mean half range over subjects, with its bootstrap interval, against a criterion."""
+    values = measured.half_range
+    drawn = np.random.default_rng(0).integers(0, values.size, (resamples, values.size))
+    means = values[drawn].mean(axis=1)
+    ci95 = (float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))) if values.size > 1 else None
+    verdict = decide(ci95, *bounds(criterion))
+    return Finding(
+        measured.data, criterion["text"], verdict, float(values.mean()), ci95, measured.images, values.size, 0
+    )

@@ -1,0 +1,215 @@
+"""What makes two trained models the same model: the resolved training configuration and the hash of the data.
+
+A run folder's ``config.json`` says both, so a model trained for one study, or by hand, serves every other study.
+"""
+
+import csv
+import hashlib
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from medpos.bundle import check_keys, check_values, resolve
+from medpos.conditions import Condition, named
+from medpos.data import DataFolder
+from medpos.errors import InputError
+from medpos.handlers.checkpoint import load
+
+# Keys that say where, how long ago or under which conditions, not what is learnt. Everything else counts, so that a
+# bundle's own keys do too.
+_NOT_LEARNT = frozenset(
+    [
+        "_desc_",
+        "imports",
+        "bundle_name",
+        "bundle_root",
+        "dataset_dir",
+        "data_folder",
+        "phantom_cases",
+        "runs_dir",
+        "run_name",
+        "resume",
+        "checkpoint",
+        "device",
+        "num_workers",
+        "conditions",
+        "degradation_table",
+        "shift_pixels",
+        "source",
+        "run_folder",
+        "board",
+        "dataset",
+        "dataloader",
+        "key_metric",
+        "handlers",
+        "evaluator",
+        "initialize",
+        "run",
+        "evaluate",
+        "robustness",
+        "shift",
+        "finalize",
+        "known_keys",
+        "_meta_",
+    ]
+)
+Config = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Model:
+    """One model of a study, to be trained or found.
+
+    Args:
+        data: name of the data set.
+        variant: name of the variant.
+        seed: of the training.
+        bundle: path of the bundle's file.
+        overrides: all of them, the seed among them.
+        config: resolved configuration.
+        chosen: the value that the validation split chose, by key.
+    """
+
+    data: str
+    variant: str
+    seed: int
+    bundle: Path
+    overrides: dict[str, Any]
+    config: Config
+    chosen: dict[str, Any]
+
+    @property
+    def name(self) -> str:
+        """As people read it."""
+        chosen = "".join(f", {key} {value}" for key, value in self.chosen.items())
+        return f"{self.data}: {self.variant}{chosen}, seed {self.seed}"
+
+    @property
+    def identity(self) -> str:
+        """Equal for models that are the same."""
+        return identity(self.config)
+
+    @property
+    def parent(self) -> Path:
+        """The folder of all runs of its bundle."""
+        return Path(self.config["runs_dir"]) / str(self.config["bundle_name"])
+
+    @property
+    def run_name(self) -> str:
+        """What a new run of it is called: the overrides that tell it apart, and its identity."""
+        plain = {k: v for k, v in self.overrides.items() if k not in _NOT_LEARNT and k != "seed"}
+        words = "_".join(f"{k}-{v}" for k, v in sorted(plain.items()))
+        return re.sub(r"[^A-Za-z0-9._-]", "", f"seed{self.seed}_{words}")[:60].rstrip("_-.") + f"-{self.identity[:8]}"
+
+    def folder(self) -> Path:
+        """Its run folder: a finished one if there is one, else one that was begun, else the one to be."""
+        runs = sorted(p.parent for p in self.parent.glob("*/config.json"))
+        same = [run for run in runs if identity(_read(run / "config.json")) == self.identity]
+        finished = [run for run in same if is_trained(run)]
+        return next(iter(finished or same), self.parent / self.run_name)
+
+
+def is_trained(run: Path) -> bool:
+    """Has the run's training ended? Its test is the last thing it does."""
+    return (run / "summary.json").exists() and (run / "model.pt").exists()
+
+
+def identity(config: Config) -> str:
+    """sha256 of what a training depends on, from its resolved configuration (which holds the hash of its data)."""
+    learnt = {k: v for k, v in config.items() if k not in _NOT_LEARNT}
+    for part in ("train", "validate"):
+        # What watches a training doesn't change it.
+        learnt[part] = {k: v for k, v in learnt.get(part, {}).items() if k != "handlers"}
+    return hashlib.sha256(json.dumps(_undescribed(learnt), sort_keys=True).encode()).hexdigest()
+
+
+def _undescribed(value: Any) -> Any:
+    """Without the remarks in it."""
+    if isinstance(value, dict):
+        return {k: _undescribed(v) for k, v in value.items() if k != "_desc_"}
+    return [_undescribed(v) for v in value] if isinstance(value, list) else value
+
+
+def configuration(bundle: Path, overrides: dict[str, Any]) -> Config:
+    """The resolved configuration that a run of this bundle would record; phantoms are made where there is no data.
+
+    Raises:
+        InputError: there is no such bundle, or it doesn't take an override.
+    """
+    if not bundle.exists():
+        raise InputError(f"{bundle}: there is no such bundle; there are {', '.join(_bundles(bundle.parent))}")
+    parser = ConfigParser()
+    parser.read_config(bundle)
+    for key, value in overrides.items():
+        parser[key] = value
+    check_keys(parser.get())
+    check_values(parser.get())
+    return resolve(parser)
+
+
+def _bundles(folder: Path) -> list[str]:
+    return sorted(p.stem for p in folder.glob("*.json") if not p.stem.startswith(("metadata", "multi_gpu")))
+
+
+def validation_dice(run: Path) -> float:
+    """Mean foreground Dice of the best epoch on the validation split."""
+    return float(load(run / "resume.pt")["best_metric"])
+
+
+def conditions_of(config: Config, groups: tuple[str, ...]) -> list[Condition]:
+    """The conditions that these groups name for this configuration."""
+    return named(groups, config["degradation_table"], config["shift_pixels"])
+
+
+def tables(run: Path, config: Config) -> list[Path]:
+    """The finished evaluations of a model: every ``metrics.csv`` of its run folder that was made with its settings."""
+    wanted = identity(config), config["degradation_table"]
+    found = []
+    for table in sorted([run / "metrics.csv", *run.glob("*/metrics.csv")]):
+        part = table.parent
+        if (part / "summary.json").exists() and (part / "config.json").exists():
+            own = _read(part / "config.json")
+            if (identity(own), own.get("degradation_table")) == wanted:
+                found.append(table)
+    return found
+
+
+def rows(run: Path, config: Config, conditions: list[Condition]) -> list[dict[str, str]]:
+    """The rows of a model under these conditions, each condition once, as ``metrics.csv`` has them."""
+    wanted = {key_of(c) for c in conditions}
+    found: list[dict[str, str]] = []
+    for table in tables(run, config):
+        with table.open(encoding="utf-8", newline="") as stream:
+            new = [row for row in csv.DictReader(stream) if _key(row) in wanted]
+        wanted -= {_key(row) for row in new}
+        found += new
+    return found
+
+
+def lacking(run: Path, config: Config, conditions: list[Condition]) -> list[Condition]:
+    """The conditions under which a model has not been tested yet."""
+    done = {_key(row) for row in rows(run, config, conditions)}
+    return [c for c in conditions if key_of(c) not in done]
+
+
+def key_of(condition: Condition) -> tuple[str, str, str]:
+    """A condition as the columns of ``metrics.csv`` name it."""
+    return condition.degradation, str(condition.severity), condition.shift
+
+
+def _key(row: dict[str, str]) -> tuple[str, str, str]:
+    return row["degradation"], row["severity"], row["shift"]
+
+
+def _read(path: Path) -> Config:
+    content: Config = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
+def data_folder(config: Config) -> DataFolder:
+    """The data set of a resolved configuration."""
+    return DataFolder(config["data_folder"])

@@ -1,0 +1,204 @@
+"""From finished models to what people read: one table of all cases, the study's tables, figures and ``study.json``."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medpos.cases import FILE, CaseView, load_cases
+from medpos.files import write_json, write_text
+from medpos.handlers.cases import CHANGES
+from medpos.metrics import METRICS
+from medpos.report.figures import save
+from medpos.runs import commit
+from medpos.study import figures, intensities, models, statistics, tables, verdict
+from medpos.study.declaration import Study
+from medpos.study.figures import Drawing, Maps
+from medpos.study.intensities import Intensities
+from medpos.study.models import Model
+from medpos.study.plan import Planner
+
+# The strengths of the position channels that the paper's figure 2 compares.
+ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0)
+_COLUMNS = ["data", "model", "seed", "case", "subject", "split", "degradation", "severity", "shift", "organ", *METRICS]
+
+
+def collect(planner: Planner, found: Sequence[Model]) -> pd.DataFrame:
+    """All rows of the models that are finished, under the study's conditions.
+
+    Returns:
+        One row per data set, model, seed, case, condition and organ; the columns of ``metrics.csv`` behind ``data``,
+        ``model`` and ``seed``.
+    """
+    parts: list[dict[str, Any]] = []
+    for model in found:
+        run = model.folder()
+        if models.is_trained(run):
+            about = {"data": model.data, "model": model.variant, "seed": model.seed}
+            parts += [{**about, **row} for row in models.rows(run, model.config, planner.conditions(model))]
+    table = pd.DataFrame(parts, columns=_COLUMNS)
+    return table.astype({"severity": int, "seed": int, **dict.fromkeys(METRICS, float)})
+
+
+def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, about: dict[str, Any]) -> dict[str, Any]:
+    """Write tables, figures and ``study.json`` into ``out``; returns the content of the last.
+
+    Args:
+        study: as declared.
+        planner: of the study.
+        found: its models.
+        out: folder of the study's results.
+        about: ``command``, ``failed`` and ``created``.
+    """
+    table = collect(planner, found)
+    write_text(out / "per_case.csv", table.to_csv(index=False))
+    measured = _intensities(study, planner)
+    findings = verdict.find(table, [c for c in study.criteria if "model" in c]) if len(table) else []
+    findings += [intensities.find(m, c) for m in measured for c in study.criteria if "intensity" in c]
+    spread = statistics.over_seeds(table) if len(table) else pd.DataFrame()
+    comparisons = _comparisons(table, study)
+    write_text(out / "summary.csv", spread.to_csv(index=False))
+    write_text(out / "comparisons.csv", comparisons.to_csv(index=False))
+    trained = [model for model in found if models.is_trained(model.folder())]
+    content = {
+        "name": study.name,
+        "title": study.title,
+        "paper": study.paper,
+        "claim": study.claim,
+        "verdict": verdict.overall(findings) if findings else "undecided",
+        "criteria": [finding.to_json() for finding in findings],
+        **_data(trained, table, measured),
+        "models": [_model(model, out) for model in trained],
+        "published": list(study.published),
+        "comparisons": [_compared(row) for row in _records(comparisons)],
+        "tables": [*tables.choices(planner.choices()), *tables.tables(spread), *_slices(trained)],
+        "figures": _draw(study, spread, trained, measured, out / "figures"),
+        "commit": commit(),
+        **about,
+    }
+    write_json(out / "study.json", content)
+    return content
+
+
+def _intensities(study: Study, planner: Planner) -> list[Intensities]:
+    if "intensities" not in study.figures:
+        return []
+    found = []
+    for data in study.data:
+        bundle, overrides = planner.bundle(f"{data}", data)
+        found.append(intensities.measure(data, bundle, overrides))
+    return found
+
+
+def _draw(
+    study: Study, spread: pd.DataFrame, trained: Sequence[Model], measured: Sequence[Intensities], folder: Path
+) -> list[dict[str, str]]:
+    """Draw and save the study's figures."""
+    drawings: list[Drawing] = figures.draw(study.figures, spread) if len(spread) else []
+    if "changes" in study.figures:
+        drawings += [figures.change_maps(maps, data, name) for data, name, maps in _changes(trained)]
+    if measured:
+        drawings.append(figures.histogram(measured, ALPHAS))
+    for drawing in drawings:
+        save(drawing.figure, folder, drawing.name)
+    return [{"name": d.name, "title": d.title, "alt": d.alt} for d in drawings]
+
+
+def _changes(trained: Sequence[Model]) -> list[tuple[str, str, Maps]]:
+    """The change maps of each data set's first model, averaged over its seeds."""
+    first = {model.data: model.variant for model in reversed(trained)}
+    found = []
+    for data, variant in first.items():
+        seeds = [m for m in trained if (m.data, m.variant) == (data, variant)]
+        files = [newest(m.folder(), CHANGES) for m in seeds]
+        maps = [dict(np.load(file, allow_pickle=False)) for file in files if file is not None]
+        if maps:
+            found.append((data, variant, {name: np.mean([m[name] for m in maps], axis=0) for name in maps[0]}))
+    return found
+
+
+def newest(run: Path, name: str) -> Path | None:
+    """A file of a run's newest evaluation that has it."""
+    files = [*run.glob(name), *run.glob(f"*/{name}")]
+    return max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
+
+
+def _slices(trained: Sequence[Model]) -> list[dict[str, Any]]:
+    found = []
+    for data in dict.fromkeys(model.data for model in trained):
+        own = [model for model in trained if model.data == data]
+        labels = models.data_folder(own[0].config).labels
+        cases: dict[str, list[Sequence[CaseView]]] = {}
+        for model in own:
+            if file := newest(model.folder(), FILE):
+                cases.setdefault(model.variant, []).append(load_cases(file))
+        found.append(tables.slices(data, labels, dict(cases)))
+    return [table for table in found if table is not None]
+
+
+def _data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequence[Intensities]) -> dict[str, Any]:
+    entries = {}
+    for found in measured:
+        entries[found.data] = {
+            "name": found.data,
+            "phantom": found.phantom,
+            "split": "training",
+            "subjects": len(found.percentiles),
+            "cases": found.images,
+        }
+    for model in trained:
+        rows = table[table["data"] == model.data]
+        source = models.data_folder(model.config)
+        entries[model.data] = {
+            "name": model.data,
+            "phantom": source.phantom,
+            "split": "test",
+            "subjects": int(rows["subject"].nunique()),
+            "cases": int(rows["case"].nunique()),
+            "sha256": model.config["data_sha256"],
+        }
+    return {"phantom": any(e["phantom"] for e in entries.values()), "data": list(entries.values())}
+
+
+def _model(model: Model, out: Path) -> dict[str, Any]:
+    return {
+        "data": model.data,
+        "model": model.variant,
+        "seed": model.seed,
+        "bundle": str(model.config["bundle_name"]),
+        "run": os.path.relpath(model.folder(), out),
+        "overrides": model.overrides,
+        "chosen": model.chosen,
+        "identity": model.identity,
+    }
+
+
+def _comparisons(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Every pair of models that a criterion compares."""
+    pairs = dict.fromkeys((c["model"], c["minus"]) for c in study.criteria if "minus" in c)
+    there = set(table["model"])
+    parts = [statistics.compare(table, a, b).assign(a=a, b=b) for a, b in pairs if {a, b} <= there]
+    return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
+    """Rows as JSON has them: no NaN."""
+    return [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
+
+
+def _compared(row: dict[str, Any]) -> dict[str, Any]:
+    """One comparison as the page takes it."""
+    low, high = row.pop("ci95_low"), row.pop("ci95_high")
+    condition = " ".join(str(word) for word in tables.words((row["degradation"], row["severity"], row["shift"])))
+    return {**row, "condition": condition, "ci95": None if low is None else [low, high]}
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, tuple | list):
+        return [_plain(v) for v in value]
+    if value is None or (isinstance(value, float) and not pd.notna(value)):
+        return None
+    return value.item() if hasattr(value, "item") else value

@@ -1,0 +1,155 @@
+"""The tables of a study, as ``study.json`` holds them: text in cells, a row a model or a condition."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from medpos.cases import CaseView
+from medpos.labels import Label, title
+from medpos.metrics import overlap
+from medpos.results import MEAN_OF_ORGANS
+
+Content = dict[str, Any]
+
+
+def tables(spread: pd.DataFrame) -> list[Content]:
+    """For each data set: models by organs on clean images, and models by conditions for the mean of organs."""
+    found: list[Content] = []
+    for data in dict.fromkeys(spread["data"]) if len(spread) else []:
+        rows = spread[spread["data"] == data]
+        clean = rows[(rows["severity"] == 0) & (rows["shift"] == "0")]
+        found.append(_organs(data, clean))
+        others = rows[(rows["organ"] == MEAN_OF_ORGANS) & ~((rows["severity"] == 0) & (rows["shift"] == "0"))]
+        if len(others):
+            found.append(_conditions(data, rows[rows["organ"] == MEAN_OF_ORGANS]))
+    return found
+
+
+def _organs(data: str, clean: pd.DataFrame) -> Content:
+    organs = [MEAN_OF_ORGANS, *(o for o in dict.fromkeys(clean["organ"]) if o != MEAN_OF_ORGANS)]
+    rows = []
+    for name in dict.fromkeys(clean["model"]):
+        of_model = clean[clean["model"] == name].set_index("organ")
+        head = of_model.loc[MEAN_OF_ORGANS]
+        cells = [_cell(of_model.loc[organ]) if organ in of_model.index else "-" for organ in organs]
+        spreads = [_root(head[f"variance_{part}"]) for part in ("seed", "case", "residual")]
+        counts = [int(head[part]) for part in ("n", "subjects", "missing")]
+        rows.append([name, int(head["seeds"]), *cells, _interval(head), *spreads, *counts])
+    return {
+        "title": f"{data}: Dice on clean test images",
+        "note": "mean ± sd over seeds; 95 % bootstrap interval of the mean of organs, drawing subjects and seeds; "
+        f"sd of seeds, cases and what is left: variance components of the mean of organs{_few(clean)}",
+        "columns": [
+            "model",
+            "seeds",
+            *(title(o) for o in organs),
+            "95 % interval",
+            "sd of seeds",
+            "sd of cases",
+            "sd left",
+            "cases",
+            "subjects",
+            "missing",
+        ],
+        "rows": rows,
+    }
+
+
+def _conditions(data: str, rows: pd.DataFrame) -> Content:
+    names = list(dict.fromkeys(rows["model"]))
+    keys = list(dict.fromkeys(zip(rows["degradation"], rows["severity"], rows["shift"], strict=True)))
+    by_key = {(r["degradation"], r["severity"], r["shift"], r["model"]): r for _, r in rows.iterrows()}
+    cells = [[*words(key), *(_cell(by_key[(*key, n)]) if (*key, n) in by_key else "-" for n in names)] for key in keys]
+    return {
+        "title": f"{data}: mean Dice of organs under each condition",
+        "note": "mean ± sd over seeds",
+        "columns": ["degradation", "severity", "shift px", *names],
+        "rows": cells,
+    }
+
+
+def slices(data: str, labels: Sequence[Label], cases: dict[str, Sequence[Sequence[CaseView]]]) -> Content | None:
+    """Dice slice by slice beside that of whole volumes, on clean images; None for data without volumes.
+
+    Args:
+        data: name of the data set.
+        labels: its classes.
+        cases: by model, the cases of each seed.
+    """
+    rows = []
+    for model, seeds in cases.items():
+        dice = [_slice_dice(view, len(labels)) for view in seeds if view and view[0].truth.ndim == 3]
+        if dice:
+            means = np.array([np.nanmean(d, axis=0) for d in dice])
+            cells = [
+                f"{m:.3f}" + (f" ± {s:.3f}" if len(dice) > 1 else "") for m, s in zip(*_mean_sd(means), strict=True)
+            ]
+            rows.append([model, len(dice), *cells, len(dice[0]), int(np.isnan(dice[0]).sum())])
+    if not rows:
+        return None
+    return {
+        "title": f"{data}: Dice slice by slice, on clean test images",
+        "note": "mean ± sd over seeds of the mean over slices; a slice without the organ in truth and prediction is "
+        "missing; the statistics of this study are over volumes",
+        "columns": ["model", "seeds", *(label.title for label in labels[1:]), "slices", "missing"],
+        "rows": rows,
+    }
+
+
+def _slice_dice(views: Sequence[CaseView], classes: int) -> Any:
+    """Dice of every slice of every volume, [slices, organs]."""
+    return np.array(
+        [
+            overlap(view.prediction[..., z], view.truth[..., z], classes)["dice"]
+            for view in views
+            for z in range(view.truth.shape[2])
+        ]
+    )
+
+
+def _mean_sd(means: Any) -> tuple[Any, Any]:
+    return means.mean(axis=0), means.std(axis=0, ddof=1) if len(means) > 1 else np.zeros(means.shape[1])
+
+
+def choices(rows: Sequence[tuple[str, str, str, Any, float, bool]]) -> list[Content]:
+    """What the validation split chose.
+
+    Args:
+        rows: data set, model, key, value, mean foreground Dice of the best epoch on the validation split, chosen.
+    """
+    if not rows:
+        return []
+    return [
+        {
+            "title": "Chosen on the validation split",
+            "note": "mean foreground Dice of the best epoch, first seed; the highest is taken for all seeds",
+            "columns": ["data", "model", "key", "value", "validation Dice", "chosen"],
+            "rows": [[*row[:4], f"{row[4]:.4f}", "yes" if row[5] else ""] for row in rows],
+        }
+    ]
+
+
+def words(key: tuple[str, int, str]) -> tuple[str, int, str]:
+    """A condition in words: degradation, severity and shift."""
+    degradation, severity, shift = key
+    return (degradation.replace("_", " ") if severity else "none"), int(severity), shift
+
+
+def _few(rows: pd.DataFrame) -> str:
+    return "; fewer than 20 subjects: intervals are rough" if bool(rows["small"].any()) else ""
+
+
+def _root(variance: Any) -> str:
+    return "-" if pd.isna(variance) else f"{variance**0.5:.3f}"
+
+
+def _cell(row: Any) -> str:
+    if pd.isna(row["mean"]):
+        return "-"
+    return f"{row['mean']:.3f}" + ("" if pd.isna(row["sd"]) else f" ± {row['sd']:.3f}")
+
+
+def _interval(row: Any) -> str:
+    return "-" if pd.isna(row["ci95_low"]) else f"{row['ci95_low']:.3f} to {row['ci95_high']:.3f}"

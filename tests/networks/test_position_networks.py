@@ -1,0 +1,295 @@
+"""Encodings that live in the network, and all of them at one parameter budget."""
+
+import copy
+import functools
+import io
+import math
+
+import pytest
+import torch
+
+from medpos.errors import InputError
+from medpos.networks import CoordConv2d, LearnedPosition, SmallCNN, UNet, fitting_width, positioned, with_coordinates
+from medpos.networks.blocks import scaled
+from medpos.networks.position import parameter_count
+from medpos.transforms import ENCODINGS, PositionChannels, channel_count, position_channels
+from medpos.transforms.position import IN_NETWORK
+
+BEYOND = [encoding for encoding in ENCODINGS if encoding != "linear"]
+BOTH = [UNet, SmallCNN]
+BUDGET = {UNet: 13_395_524, SmallCNN: 76_292}
+
+
+@functools.cache
+def _built(network, encoding, options):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return positioned(network, encoding, **dict(options)).eval()
+
+
+def built(network, encoding, **options):
+    return copy.deepcopy(_built(network, encoding, tuple(options.items())))
+
+
+def image(*shape):
+    return torch.rand(shape, generator=torch.Generator().manual_seed(1))
+
+
+def inputs(encoding, *shape, bands=4):
+    """What the data chain gives to a network of this encoding."""
+    transform = PositionChannels(3.0, encoding=encoding, bands=bands)
+    return torch.stack([transform({"image": one})["image"] for one in image(shape[0], 1, *shape[1:])])
+
+
+def convolutions(network):
+    return {name: layer for name, layer in network.named_modules() if isinstance(layer, torch.nn.Conv2d)}
+
+
+@pytest.mark.parametrize(
+    ("network", "encoding", "bands", "count", "widths"),
+    [
+        (UNet, "linear", 4, 13_395_524, [64, 128, 512]),
+        (UNet, "radial", 4, 13_396_100, [64, 128, 512]),
+        (UNet, "fourier", 4, 13_403_588, [64, 128, 512]),
+        (UNet, "fourier", 16, 13_431_236, [64, 128, 512]),
+        (UNet, "learned", 4, 13_396_036, [64, 128, 512]),
+        (UNet, "coordconv", 4, 13_465_796, [64, 128, 512]),
+        (SmallCNN, "linear", 4, 76_292, [64, 64, 64]),
+        (SmallCNN, "radial", 4, 76_868, [64, 64, 64]),
+        (SmallCNN, "fourier", 1, 76_289, [64, 63, 64]),
+        (SmallCNN, "fourier", 4, 76_403, [60, 61, 61]),
+        (SmallCNN, "fourier", 8, 76_156, [57, 57, 57]),
+        (SmallCNN, "learned", 4, 76_804, [64, 64, 64]),
+        (SmallCNN, "coordconv", 4, 76_234, [63, 63, 63]),
+    ],
+)
+def test_parameter_counts_within_one_percent_of_the_linear_one(network, encoding, bands, count, widths):
+    with torch.device("meta"):
+        model = positioned(network, encoding, bands)
+    assert parameter_count(model) == count
+    assert count == pytest.approx(BUDGET[network], rel=0.01)
+    found = [layer.out_channels for layer in convolutions(model).values()]
+    assert (found[:3] if network is SmallCNN else [found[0], found[2], found[8]]) == widths
+
+
+@pytest.mark.parametrize("options", [{"out_channels": 7}, {"conv_bias": False}, {"padding_mode": "reflect"}])
+@pytest.mark.parametrize("encoding", BEYOND)
+@pytest.mark.parametrize("bands", [1, 2, 3, 4, 5, 6, 8])
+def test_budget_holds_for_all_options_and_bands(encoding, bands, options):
+    count = parameter_count(positioned(SmallCNN, encoding, bands, **options))
+    assert count == pytest.approx(parameter_count(SmallCNN(3, **options)), rel=0.01)
+
+
+@pytest.mark.parametrize("network", BOTH)
+def test_linear_is_the_plain_network_to_the_bit(network):
+    torch.manual_seed(5)
+    plain = network(in_channels=3, padding_mode="reflect").state_dict()
+    torch.manual_seed(5)
+    model = positioned(network, padding_mode="reflect")
+    assert type(model) is network
+    state = model.state_dict()
+    assert list(state) == list(plain)
+    assert all(torch.equal(state[key], plain[key]) for key in plain)
+
+
+@pytest.mark.parametrize("network", BOTH)
+@pytest.mark.parametrize("encoding", ENCODINGS)
+@torch.no_grad()
+def test_takes_what_the_transform_gives(network, encoding):
+    model = built(network, encoding)
+    x = inputs(encoding, 2, 32, 48)
+    assert model.in_channels == x.shape[1] == 1 + channel_count(encoding)
+    assert model(x).shape == (2, 4, 32, 48)
+    if network is SmallCNN:
+        assert model(inputs(encoding, 1, 9, 31)).shape == (1, 4, 9, 31)
+
+
+@pytest.mark.parametrize(
+    ("network", "encoding"),
+    [*((SmallCNN, encoding) for encoding in BEYOND), *((UNet, encoding) for encoding in IN_NETWORK)],
+)
+def test_every_parameter_gets_a_gradient(network, encoding):
+    model = built(network, encoding, conv_bias=False).train()
+    x = inputs(encoding, 2, 32, 32)
+    (model(x) * (image(2, 4, 32, 32) - 0.5)).sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.abs().sum() > 0, name
+        assert torch.isfinite(parameter.grad).all(), name
+
+
+@pytest.mark.parametrize("convert", ["script", "trace"])
+@pytest.mark.parametrize(
+    ("network", "encoding"),
+    [*((SmallCNN, encoding) for encoding in BEYOND), *((UNet, encoding) for encoding in IN_NETWORK)],
+)
+@torch.no_grad()
+def test_torchscript_gives_the_same(network, encoding, convert):
+    model = built(network, encoding)
+    one, two = inputs(encoding, 1, 32, 32), inputs(encoding, 2, 32, 48)
+    converted = torch.jit.script(model) if convert == "script" else torch.jit.trace(model, one, check_trace=False)
+    buffer = io.BytesIO()
+    torch.jit.save(converted, buffer)
+    buffer.seek(0)
+    with torch.jit.optimized_execution(False):
+        loaded = torch.jit.load(buffer)
+        torch.testing.assert_close(loaded(two), model(two), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("encoding", ["learned", "coordconv"])
+@pytest.mark.parametrize("range", ["symmetric", "positive"])
+@torch.no_grad()
+def test_position_moves_the_output_of_a_constant_image_even_without_a_border(encoding, range):
+    model = built(SmallCNN, encoding, padding_mode="reflect", range=range)
+    inside = model(torch.full((1, 1, 24, 20), 0.5))[..., 4:-4, 4:-4]
+    assert inside.std((2, 3)).min() > 1e-4
+
+
+class TestCoordConv:
+    @pytest.mark.parametrize("range", ["symmetric", "positive"])
+    @pytest.mark.parametrize("size", [(1, 1), (1, 5), (2, 2), (7, 4), (33, 256)])
+    def test_coordinates_are_those_of_the_transform(self, range, size):
+        layer = CoordConv2d(5, 2, 3, 3.0, range, padding=1)
+        found = layer.coordinates(image(2, 5, *size))[0]
+        torch.testing.assert_close(found, position_channels(size, 3.0, range), rtol=0, atol=1e-6)
+        for axis in (0, 1):
+            if size[axis] > 1:
+                low = -3 if range == "symmetric" else 0
+                assert (found[axis].select(axis, 0) == low).all()
+                assert (found[axis].select(axis, -1) == 3).all()
+
+    @torch.no_grad()
+    def test_equals_a_convolution_of_the_image_with_its_channels(self):
+        layer = CoordConv2d(3, 2, 3, 2.0, padding=1)
+        features = image(2, 3, 6, 9)
+        channels = position_channels((6, 9), 2.0).expand(2, -1, -1, -1)
+        expected = torch.nn.functional.conv2d(torch.cat([features, channels], 1), layer.weight, layer.bias, padding=1)
+        torch.testing.assert_close(layer(features), expected)
+
+    @pytest.mark.parametrize("network", BOTH)
+    def test_every_3_x_3_convolution_and_no_other_gets_two_more_channels(self, network):
+        plain, model = network(), with_coordinates(network(), 3.0)
+        assert list(model.state_dict()) == list(plain.state_dict())
+        for (name, one), (same, other) in zip(convolutions(plain).items(), convolutions(model).items(), strict=True):
+            assert name == same
+            assert isinstance(other, CoordConv2d) == (name != "score")
+            assert other.weight.shape[1] == one.weight.shape[1] + 2 * (name != "score")
+            assert (other.padding_mode, other.padding, other.stride) == (one.padding_mode, one.padding, one.stride)
+        twice = with_coordinates(model, 3.0)
+        assert parameter_count(twice) == parameter_count(model)
+
+    @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+    def test_memory_layout_and_half_precision_are_kept(self, layout):
+        seen = []
+        layer = CoordConv2d(8, 8, 3, 3.0, padding=1).to(memory_format=layout)
+        layer._conv_forward = lambda x, weight, bias: seen.append(x) or x
+        layer(image(2, 8, 6, 5).to(torch.bfloat16, memory_format=layout))
+        assert seen[0].is_contiguous(memory_format=layout)
+        assert seen[0].dtype == torch.bfloat16
+
+
+class TestLearned:
+    def test_begins_as_small_noise_of_its_own_seed(self):
+        maps = [built(SmallCNN, "learned").position, positioned(SmallCNN, "learned").position]
+        assert maps[0].shape == (1, 2, 16, 16)
+        assert not torch.equal(*maps)
+        for values in maps:
+            assert values.std().item() == pytest.approx(0.02, rel=0.15)
+            assert values.mean().abs() < 0.005
+
+    @pytest.mark.parametrize("size", [(16, 16), (9, 31), (1, 4), (64, 48)])
+    @torch.no_grad()
+    def test_spans_the_image_from_corner_to_corner(self, size):
+        """A map that is linear gives the linear encoding at any size."""
+        model = LearnedPosition(Channels(), 3.0)
+        model.position.copy_(position_channels((16, 16), 1.0)[None])
+        x = image(2, 1, *size)
+        result = model(x)
+        assert torch.equal(result[:, :1], x)
+        if min(size) > 1:
+            torch.testing.assert_close(result[0, 1:], position_channels(size, 3.0), rtol=0, atol=1e-5)
+        assert torch.equal(result[0, 1:], result[1, 1:])
+
+    def test_a_wrong_shape_is_explained(self):
+        with pytest.raises(InputError, match=r"LearnedPosition: the input has shape \[1, 32, 32\], needed is \[N, C"):
+            built(SmallCNN, "learned")(torch.zeros(1, 32, 32))
+        with pytest.raises(InputError, match="UNet: the image is 40 x 32 px"):
+            built(UNet, "learned")(torch.zeros(1, 1, 40, 32))
+
+    def test_training_finds_a_target_that_depends_on_position_alone(self):
+        torch.manual_seed(0)
+        model = positioned(SmallCNN, "learned", padding_mode="reflect").train()
+        optimizer = torch.optim.Adam(model.parameters(), 1e-2)
+        target = torch.zeros(2, 16, 16, dtype=torch.long)
+        target[:, 8:] = 1
+        losses = []
+        for _ in range(25):
+            loss = torch.nn.functional.cross_entropy(model(torch.zeros(2, 1, 16, 16)), target)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.2 < math.log(2) < losses[0]
+
+
+class Channels(torch.nn.Module):
+    in_channels = 3
+
+    def forward(self, image):
+        return image
+
+
+class TestWidth:
+    @pytest.mark.parametrize("width", [0.3, 0.5, 0.945, 0.99, 1.0, 1.3])
+    def test_scaled_stages_sum_up(self, width):
+        stages = {"a": 64, "b": 64, "c": 128, "d": 7}
+        result = scaled(stages, width)
+        assert list(result) == list(stages)
+        assert sum(result.values()) == round(width * sum(stages.values()))
+        assert all(abs(result[name] - width * stages[name]) < 1 for name in stages)
+        if width == 1:
+            assert result == stages
+
+    def test_no_stage_vanishes(self):
+        assert scaled({"a": 4, "b": 4}, 0.01) == {"a": 1, "b": 1}
+
+    @pytest.mark.parametrize("width", [0, -1.0, math.inf, math.nan])
+    def test_bad_width(self, width):
+        with pytest.raises(InputError, match=r"width is .*, needed is a factor above 0"):
+            SmallCNN(width=width)
+
+    @pytest.mark.parametrize("network", BOTH)
+    @torch.no_grad()
+    def test_a_narrower_network_runs(self, network):
+        assert network(1, 4, width=0.37).eval()(image(1, 1, 32, 32)).shape == (1, 4, 32, 32)
+
+    def test_the_nearest_width_is_found(self):
+        budget = 40_000
+        width = fitting_width(lambda width: SmallCNN(3, width=width), budget, tolerance=0.02)
+        counts = [parameter_count(SmallCNN(3, width=total / 192)) for total in range(100, 193)]
+        nearest = min(abs(count - budget) for count in counts)
+        assert abs(parameter_count(SmallCNN(3, width=width)) - budget) == nearest
+
+    def test_it_stays_one_within_the_tolerance(self):
+        assert fitting_width(lambda width: SmallCNN(4, width=width), 76_292) == 1.0
+
+    @pytest.mark.parametrize("budget", [5, 10**9])
+    def test_a_budget_out_of_reach_is_explained(self, budget):
+        with pytest.raises(InputError, match=f"no width gives {budget} parameters within 1%; the nearest differs by"):
+            fitting_width(lambda width: SmallCNN(3, width=width), budget)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"encoding": "polar"}, "encoding is 'polar', needed is one of linear, radial, fourier, learned, coordconv"),
+        ({"encoding": "fourier", "bands": 0}, r"bands \(encoding_bands\) is 0"),
+        ({"encoding": "learned", "alpha": 0.0}, r"alpha \(pe_alpha\) is 0.0"),
+        ({"encoding": "coordconv", "range": "both"}, r"range \(pe_range\) is 'both'"),
+        ({"encoding": "radial", "in_channels": 2}, "in_channels is 2, needed are at least 3"),
+        ({"encoding": "radial", "padding_mode": "mirror"}, "padding_mode is 'mirror'"),
+    ],
+)
+def test_bad_options(options, message):
+    with pytest.raises(InputError, match=message):
+        positioned(SmallCNN, **options)

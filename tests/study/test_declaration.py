@@ -1,0 +1,102 @@
+"""Declared studies: what a file says, and how a bad one is refused."""
+
+import json
+
+import pytest
+from running import BUNDLES
+
+from medpos.errors import InputError
+from medpos.study import declaration, verdict
+
+STUDIES = BUNDLES / "studies"
+NAMES = declaration.names(STUDIES)
+
+
+def test_every_study_of_the_paper_is_declared():
+    wanted = "table1 table2 figure2 figure3 figure4 figure5 intensities reliance encodings"
+    assert sorted(wanted.split()) == NAMES
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("network", ["unet", "small"])
+def test_a_study_names_bundles_and_models_that_there_are(name, network):
+    study = declaration.load(STUDIES, name, network)
+    assert study.claim.endswith(".")
+    assert "{network" not in json.dumps([v.name for v in study.variants])
+    models = {v.name for v in study.variants}
+    assert len(models) == len(study.variants)
+    for variant in study.variants:
+        for data in variant.data or study.data:
+            bundle = json.loads((BUNDLES / f"{variant.bundle.replace('{data}', data)}.json").read_text())
+            assert {*variant.overrides, *variant.choose} <= set(bundle["known_keys"])
+    for criterion in study.criteria:
+        low, high = verdict.bounds(criterion)
+        assert low < high
+        assert {criterion[key] for key in ("model", "minus") if key in criterion} <= models
+        for key in ("conditions", "minus_conditions"):
+            verdict.select(criterion.get(key, "clean"))
+
+
+def test_vary_makes_a_model_of_each_value():
+    study = declaration.load(STUDIES, "figure2")
+    alphas = [v.overrides.get("pe_alpha") for v in study.variants]
+    assert alphas == [None, 1.0, 3.0, 10.0, 30.0, 100.0]
+    assert study.variants[2].name == "U-Net + position, alpha 3.0"
+
+
+def test_the_user_chooses_data_seeds_and_network():
+    study = declaration.load(STUDIES, "figure3", "unet", ["acdc"], [4, 5])
+    assert (study.data, study.seeds) == (("acdc",), (4, 5))
+    by_name = {v.name: v for v in study.variants}
+    assert by_name["U-Net"].seeds == ()
+    assert by_name["mean mask"].seeds == (4,)
+
+
+def write(tmp_path, **changes):
+    content = {"title": "t", "paper": "p", "claim": "c.", "data": ["jsrt"], "models": [], **changes}
+    path = tmp_path / "mine.json"
+    path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"claim": None}, "missing: claim"),
+        ({"seed": [1]}, "unknown keys seed"),
+        ({"conditions": ["fog"]}, "'fog' is unknown"),
+        ({"models": [{"name": "a", "bundle": "b", "overide": {}}]}, "unknown keys overide"),
+        ({"models": [{"name": "a", "bundle": "b", "choose": {"lr": [1], "seed": [1]}}]}, "takes one key"),
+    ],
+)
+def test_a_bad_file_is_refused(tmp_path, changes, words):
+    with pytest.raises(InputError, match=words):
+        declaration.load(STUDIES, write(tmp_path, **changes))
+
+
+def test_a_file_of_the_users_own_is_taken(tmp_path):
+    assert declaration.load(STUDIES, write(tmp_path)).name == "mine"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"name": "figure33"}, "did you mean figure3?"),
+        ({"name": "figure3", "network": "vgg"}, "needed unet or small"),
+        ({"name": "figure3", "data": ["brats"]}, "no data set 'brats'"),
+    ],
+)
+def test_what_there_is_not_is_refused(arguments, words):
+    with pytest.raises(InputError, match=words):
+        declaration.load(STUDIES, **arguments)
+
+
+def test_an_unknown_profile_is_refused():
+    with pytest.raises(InputError, match="needed paper, quick, tiny"):
+        declaration.profile(STUDIES, "huge")
+
+
+def test_a_file_that_is_no_json_is_refused(tmp_path):
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(InputError, match="can't be read as JSON"):
+        declaration.load(STUDIES, str(tmp_path / "bad.json"))

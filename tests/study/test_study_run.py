@@ -1,0 +1,300 @@
+"""Studies from plan to page: trained once, found again, killed and gone on with, the same on both engines."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+from running import BUNDLES, ENVIRONMENT, ROOT, run_here
+from typer.testing import CliRunner
+
+from medpos import __main__ as cli
+from medpos.errors import InputError
+from medpos.study import declaration
+from medpos.study.engines import LocalEngine, RayEngine
+from medpos.study.models import identity
+from medpos.study.plan import Planner, Settings
+from medpos.study.run import Watcher, run
+
+STUDY = {
+    "title": "A study of the tests",
+    "paper": "none",
+    "claim": "Position helps.",
+    "data": ["jsrt"],
+    "network": "small",
+    "models": [
+        {"name": "small CNN", "bundle": "{data}_small"},
+        {"name": "with position", "bundle": "{data}_small_pe", "choose": {"pe_alpha": [1.0, 3.0]}},
+        {"name": "mean mask", "bundle": "{data}_mean_mask", "seeds": [0]},
+    ],
+    "seeds": [0, 1],
+    "conditions": ["degradations"],
+    "figures": ["severity", "bars"],
+    "criteria": [
+        {"text": "position helps", "model": "with position", "minus": "small CNN", "at_least": 0.0},
+        {
+            "text": "noise hurts",
+            "model": "small CNN",
+            "conditions": "noise",
+            "minus_conditions": "clean",
+            "at_most": 0.0,
+        },
+    ],
+}
+SIZES = {"image_size": 32, "batch_size": 5, "max_epochs": 2}
+
+
+def declared(folder, **changes):
+    path = folder / "mine.json"
+    path.write_text(json.dumps({**STUDY, **changes}))
+    return declaration.load(BUNDLES / "studies", str(path))
+
+
+def settings(prepared, folder, **more):
+    return Settings(BUNDLES, {**SIZES, **more}, {"jsrt": str(prepared["jsrt"])}, str(folder / "runs"), folder / "logs")
+
+
+class Witness(Watcher):
+    def __init__(self):
+        self.trained = []
+
+    def started(self, job):
+        if job.train:
+            self.trained.append(job.name)
+
+
+def complete(prepared, folder, engine=None, **changes):
+    witness = Witness()
+    study = declared(folder, **changes)
+    engine = engine or LocalEngine(2, 1)
+    content = run(study, settings(prepared, folder), engine, folder / "out", "the command", witness)
+    return content, witness
+
+
+def metrics(folder):
+    """Every table below a folder of runs, by bundle and run."""
+    return {str(p.relative_to(folder)): p.read_text() for p in sorted(folder.glob("runs/*/*/metrics.csv"))}
+
+
+@pytest.fixture(scope="module")
+def done(prepared, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    content, witness = complete(prepared, folder)
+    return folder, content, witness
+
+
+def test_each_model_is_trained_once(done):
+    _, content, witness = done
+    assert len(witness.trained) == len(set(witness.trained)) == 2 + 3 + 1  # two seeds; two alphas and a seed; one mask
+    assert content["failed"] == []
+    assert {(m["model"], m["seed"]) for m in content["models"]} == {
+        ("small CNN", 0),
+        ("small CNN", 1),
+        ("with position", 0),
+        ("with position", 1),
+        ("mean mask", 0),
+    }
+
+
+def test_the_best_on_the_validation_split_is_chosen_for_every_seed(done):
+    _, content, _ = done
+    [table] = [t for t in content["tables"] if t["title"].startswith("Chosen")]
+    best = max(table["rows"], key=lambda row: float(row[4]))
+    assert best[5] == "yes"
+    assert [row[5] for row in table["rows"]].count("yes") == 1
+    assert {m["chosen"].get("pe_alpha") for m in content["models"] if m["model"] == "with position"} == {best[3]}
+
+
+def test_all_cases_are_kept_and_numbers_agree_with_the_runs(done):
+    folder, content, _ = done
+    with (folder / "out/per_case.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == 5 * 16 * 2 * 3  # models and seeds, conditions, cases, organs
+    model = content["models"][0]
+    summary = json.loads((folder / "out" / model["run"] / "summary.json").read_text())
+    own = [r for r in rows if (r["model"], r["seed"]) == (model["model"], str(model["seed"]))]
+    heart = [float(r["dice"]) for r in own if r["organ"] == "heart" and r["severity"] == "0"]
+    assert sum(heart) / len(heart) == pytest.approx(summary["conditions"][0]["organs"]["heart"]["dice"]["mean"])
+    assert {f["name"] for f in content["figures"]} == {"models_severity_jsrt", "models_bars_jsrt"}
+    for figure in content["figures"]:
+        assert (folder / f"out/figures/{figure['name']}.svg").stat().st_size > 1000
+
+
+def test_nothing_is_trained_twice(done, prepared, tmp_path):
+    folder, content, _ = done
+    again, witness = complete(prepared, folder)
+    assert witness.trained == []
+    assert {**again, "created": ""} == {**content, "created": ""}
+    # Another study finds the same models, and a longer training of them is another model.
+    other = Planner(declared(tmp_path, models=STUDY["models"][:1]), settings(prepared, folder))
+    assert other.plan().jobs == ()
+    longer = Planner(declared(tmp_path, models=STUDY["models"][:1]), settings(prepared, folder, max_epochs=3))
+    assert [job.train for job in longer.plan().jobs] == [True, True]
+
+
+def test_other_conditions_are_only_tested(done, prepared, tmp_path):
+    shutil.copytree(done[0], tmp_path / "copy")
+    planner = Planner(
+        declared(tmp_path, models=STUDY["models"][:1], conditions=["shifts"]), settings(prepared, tmp_path / "copy")
+    )
+    jobs = planner.plan().jobs
+    assert [(job.train, job.conditions) for job in jobs] == [(False, ("shifts",))] * 2
+
+
+def test_a_run_made_by_hand_serves_a_study(prepared, tmp_path):
+    run_here(
+        "jsrt_small", dataset_dir=str(prepared["jsrt"]), runs_dir=str(tmp_path / "runs"), run_name="by-hand", **SIZES
+    )
+    planner = Planner(declared(tmp_path, models=STUDY["models"][:1], seeds=[0]), settings(prepared, tmp_path))
+    [model] = planner.plan().models
+    assert model.folder().name == "by-hand"
+    assert [job.train for job in planner.plan().jobs] == [False]
+
+
+def test_identity_is_of_what_is_learnt():
+    config = {"lr": 1, "device": "cpu", "train": {"loss": 1, "handlers": 2}, "decode": {"_desc_": "a", "x": 1}}
+    same = {"lr": 1, "device": "cuda", "train": {"loss": 1, "handlers": 3}, "decode": {"_desc_": "b", "x": 1}}
+    assert identity(config) == identity(same)
+    for key, value in (("lr", 2), ("train", {"loss": 2}), ("decode", {"x": 2}), ("my_own", 1), ("data_sha256", "a")):
+        assert identity(config) != identity({**config, key: value})
+
+
+def test_a_failed_training_is_named_and_the_others_go_on(prepared, tmp_path):
+    models = [STUDY["models"][2], {"name": "greedy", "bundle": "{data}_small", "set": {"train_cases": 99}}]
+    content, _ = complete(prepared, tmp_path, models=models, seeds=[0], criteria=[])
+    assert [m["model"] for m in content["models"]] == ["mean mask"]
+    [failed] = content["failed"]
+    assert failed["name"] == "jsrt: greedy, seed 0"
+    assert "train_cases is 99, needed 1 to 5" in failed["error"]
+
+
+def children(pid):
+    """Processes started by this one, with their command lines."""
+    found = {}
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            if int((path / "stat").read_text().rsplit(")", 1)[1].split()[1]) == pid:
+                found[int(path.name)] = (path / "cmdline").read_bytes().decode()
+        except (OSError, ValueError):  # noqa: PERF203 - a process may end meanwhile
+            pass
+    return found
+
+
+def kill_one_worker(killed):
+    """SIGKILL the first worker process that appears."""
+    deadline = time.monotonic() + 60
+    while not killed and time.monotonic() < deadline:
+        for pid in [pid for pid, line in children(os.getpid()).items() if "spawn_main" in line][:1]:
+            os.kill(pid, signal.SIGKILL)
+            killed.append(pid)
+        time.sleep(0.01)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc").exists(), reason="finds the worker through /proc")
+def test_a_killed_worker_is_replaced_and_its_job_goes_on(prepared, tmp_path):
+    killed = []
+    threading.Thread(target=kill_one_worker, args=(killed,)).start()
+    content, _ = complete(
+        prepared, tmp_path, LocalEngine(1, 1), models=STUDY["models"][2:], seeds=[0], criteria=[], figures=[]
+    )
+    assert killed
+    assert content["failed"] == []
+    assert len(content["models"]) == 1
+
+
+@pytest.mark.slow
+def test_a_study_killed_in_the_middle_comes_to_the_same(done, prepared, tmp_path):
+    (tmp_path / "mine.json").write_text(json.dumps(STUDY))
+    command = [sys.executable, "-m", "medpos", "study", "mine.json", "--workers", "2", "--threads", "1"]
+    command += [f"--dataset-dir=jsrt={prepared['jsrt']}", *(f"--set={k}={v}" for k, v in SIZES.items())]
+    process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/*/resume.pt")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.02)
+    process.kill()
+    process.communicate()
+    assert not (tmp_path / "out/study.json").exists()
+    finished = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True, timeout=300)
+    assert finished.returncode == 0, finished.stderr
+    assert "page: studies/mine/index.html" in finished.stdout
+    assert metrics(tmp_path) == metrics(done[0])
+
+
+@pytest.mark.slow
+def test_ray_comes_to_the_same_bits(done, prepared, tmp_path):
+    pytest.importorskip("ray")
+    content, _ = complete(prepared, tmp_path, RayEngine("", 2, 1))
+    assert content["failed"] == []
+    assert metrics(tmp_path) == metrics(done[0])
+
+
+def invoke(*arguments):
+    found = CliRunner().invoke(cli.app, [str(a) for a in arguments])
+    if found.exception and not isinstance(found.exception, SystemExit):
+        raise found.exception
+    return found
+
+
+@pytest.mark.slow
+def test_every_study_runs_with_the_tiny_profile(tmp_path, monkeypatch):
+    """On phantoms made for it, with the small CNN, whose files are small; all studies share their models."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    for name in declaration.names(BUNDLES / "studies"):
+        shown = (
+            invoke("study", name, "--profile", "tiny", "--network", "small", "--data", "jsrt", "--workers", 2)
+            if name != "intensities"
+            else invoke("study", name, "--profile", "tiny")
+        )
+        assert shown.exit_code == 0, shown.output
+        content = json.loads((tmp_path / f"studies/{name}/study.json").read_text())
+        assert content["verdict"] in shown.output
+        assert content["phantom"]
+        assert content["figures"]
+        page = (tmp_path / f"studies/{name}/index.html").read_text()
+        assert "PHANTOM DATA" in page
+        assert content["title"] in page
+    status = invoke("study", "status", "figure3", "--profile", "tiny", "--network", "small", "--data", "jsrt").output
+    assert re.search(r"figure3: 3 of 3 models trained, 3 complete", status)
+
+
+def test_a_dry_run_says_what_it_would_do(done, prepared, tmp_path, monkeypatch):
+    shutil.copytree(done[0], tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    options = [f"--dataset-dir=jsrt={prepared['jsrt']}", "--set", "image_size=32", "--set", "batch_size=5", "--dry-run"]
+    shown = invoke("study", "mine.json", *options, "--set", "max_epochs=4").output
+    assert "5 jobs left" in shown.replace("\n", " ")
+    assert "to train" in shown
+    assert "has still to choose" in shown.replace("\n", " ")
+    assert not list(Path("runs").glob("*/*max_epochs-4*"))
+    shown = invoke("study", "mine.json", *options, "--set", "max_epochs=2").output
+    assert "0 jobs left" in shown
+
+
+def test_the_command_line_lists_and_refuses():
+    assert "figure3" in invoke("study", "list").output
+    for arguments, words in (
+        (["study", "figure3", "--engine", "slurm"], "needed local or ray"),
+        (["study", "figure3", "--set", "lr"], "needed KEY=VALUE"),
+        (["study", "figure3", "--seeds", "a"], "is no seed"),
+        (["report", "nowhere"], "nowhere"),
+    ):
+        with pytest.raises(InputError, match=words):
+            invoke(*arguments)
+
+
+def test_bad_input_is_one_line(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", ["medpos", "study", "figure9"])
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err.startswith("error: there is no study 'figure9'")
