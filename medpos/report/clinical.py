@@ -24,7 +24,7 @@ class Index:
         data: name of the data set.
         model: as the tables show it.
         name: of the index.
-        unit: of the index.
+        unit: of the index, empty for a ratio.
         found: ``n``, ``bias``, ``sd``, ``lower``, ``upper`` and ``correlation``.
         rows: ``subject``, ``case``, ``true``, ``predicted`` and ``difference``, the largest difference first.
         skipped: cases in which the index can't be computed for truth or prediction.
@@ -51,9 +51,11 @@ class Index:
     @property
     def alt(self) -> str:
         """The plot in words."""
+        name = f"{self.name} in {self.unit}" if self.unit else self.name
+        limits = f"{self._of('lower')} to {self._of('upper')}"
         return (
-            f"Bland-Altman plot of {self.name} in {self.unit}, {self.model} on {self.data}, {self.found['n']} cases: "
-            f"bias {self._of('bias')}, limits of agreement {self._of('lower')} to {self._of('upper')}"
+            f"Bland-Altman plot of {name}, {self.model} on {self.data}, {self.found['n']} cases: "
+            f"bias {self._of('bias')}, limits of agreement {limits}"
         )
 
     def _of(self, key: str) -> str:
@@ -62,8 +64,9 @@ class Index:
     @property
     def worst(self) -> list[str]:
         """The cases that differ most, as text."""
+        unit = f" {self.unit}" if self.unit else ""
         return [
-            f"{row.case}: true {row.true:.3g}, predicted {row.predicted:.3g} ({row.difference:+.3g}) {self.unit}"
+            f"{row.case}: true {row.true:.3g}, predicted {row.predicted:.3g} ({row.difference:+.3g}){unit}"
             for row in self.rows.head(_WORST).itertuples()
         ]
 

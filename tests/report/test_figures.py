@@ -3,7 +3,8 @@ import pytest
 from conftest import ROBUST, SHIFTED, rows, views
 
 from medpos.labels import ACDC
-from medpos.report.figures import bland_altman, inline, severity_curves, shift_curves
+from medpos.report.figures import bland_altman, inline, probe_curves, severity_curves, shift_curves
+from medpos.transforms.probe import DISTANCES
 
 
 def table(conditions, model="a", seed=0):
@@ -42,6 +43,15 @@ def test_shifts_have_a_panel_each_axis():
     right, down = shift_curves(table(SHIFTED)).axes
     assert (right.get_xlabel(), down.get_xlabel()) == ("shift to the right, px", "shift down, px")
     assert list(right.lines[0].get_xdata()) == [-8, 0, 8]
+
+
+def test_probes_of_position_have_their_own_figure_in_px():
+    probes = [("none", 0, "0"), ("position_zeroed", 1, "0"), *(("position_shifted_x", s, "0") for s in range(1, 5))]
+    [axes] = probe_curves(table(probes)).axes
+    assert axes.get_title() == "position shifted x"
+    assert list(axes.lines[0].get_xdata()) == [0, *DISTANCES]
+    assert severity_curves(table(probes)) is None
+    assert probe_curves(table(probes[:2])) is None
 
 
 def test_nothing_to_draw():

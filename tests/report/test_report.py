@@ -107,7 +107,7 @@ def test_two_runs_are_compared_on_their_common_cases(tmp_path):
     found = pd.read_csv(tmp_path / "out/csv/comparisons.csv")
     assert set(found["n"]) == {4}
     assert set(found["subjects"]) == {2}
-    assert found["mean_difference"].tolist() == [0, 0, 0]
+    assert found["mean_difference"].tolist() == [0, 0, 0, 0]
 
 
 def test_runs_of_one_bundle_and_seed_are_told_apart(tmp_path):
