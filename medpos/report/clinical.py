@@ -58,8 +58,13 @@ class Index:
             f"bias {self._of('bias')}, limits of agreement {limits}"
         )
 
+    @property
+    def digits(self) -> int:
+        """Decimals to show: a ratio lies within 0 to 1."""
+        return 2 if self.unit else 4
+
     def _of(self, key: str) -> str:
-        return number(self.found.get(key), 2).text
+        return number(self.found.get(key), self.digits).text
 
     @property
     def worst(self) -> list[str]:
@@ -105,14 +110,14 @@ def clinical_table(found: Sequence[Index]) -> Table:
     """Bias, limits and correlation of every index."""
     rows, records = [], []
     for index in found:
-        values = index.found
+        values, digits = index.found, index.digits
         rows.append(
             (
                 Cell(index.name, index.name),
                 *map(text, (index.unit, index.data, index.model)),
-                number(values.get("bias"), 2, values.get("sd")),
-                number(values.get("lower"), 2),
-                number(values.get("upper"), 2),
+                number(values.get("bias"), digits, values.get("sd")),
+                number(values.get("lower"), digits),
+                number(values.get("upper"), digits),
                 number(values.get("correlation"), 3),
                 *map(count, (values.get("n"), index.skipped)),
             )

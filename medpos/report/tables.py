@@ -240,7 +240,7 @@ def comparisons(sources: Sources) -> Table:
         )
     note = (
         "a - b, the same cases of both, averaged over seeds; above 0: a is better; interval: bootstrap over subjects; "
-        "p: Wilcoxon signed-rank test of the subjects' means, two-sided; effect size: matched-pairs rank-biserial, -1 to 1"
+        "p: Wilcoxon signed-rank test of the subjects' means, two-sided; effect size: matched-pairs rank-biserial"
     )
     return Table("comparisons", "Paired comparisons", note, _COMPARED, tuple(rows), pd.DataFrame(entries))
 
