@@ -24,7 +24,7 @@ class Index:
         data: name of the data set.
         model: as the tables show it.
         name: of the index.
-        unit: of the index.
+        unit: of the index, empty for a ratio.
         found: ``n``, ``bias``, ``sd``, ``lower``, ``upper`` and ``correlation``.
         rows: ``subject``, ``case``, ``true``, ``predicted`` and ``difference``, the largest difference first.
         skipped: cases in which the index can't be computed for truth or prediction.
@@ -51,19 +51,27 @@ class Index:
     @property
     def alt(self) -> str:
         """The plot in words."""
+        name = f"{self.name} in {self.unit}" if self.unit else self.name
+        limits = f"{self._of('lower')} to {self._of('upper')}"
         return (
-            f"Bland-Altman plot of {self.name} in {self.unit}, {self.model} on {self.data}, {self.found['n']} cases: "
-            f"bias {self._of('bias')}, limits of agreement {self._of('lower')} to {self._of('upper')}"
+            f"Bland-Altman plot of {name}, {self.model} on {self.data}, {self.found['n']} cases: "
+            f"bias {self._of('bias')}, limits of agreement {limits}"
         )
 
+    @property
+    def digits(self) -> int:
+        """Decimals to show: a ratio lies within 0 to 1."""
+        return 2 if self.unit else 4
+
     def _of(self, key: str) -> str:
-        return number(self.found.get(key), 2).text
+        return number(self.found.get(key), self.digits).text
 
     @property
     def worst(self) -> list[str]:
         """The cases that differ most, as text."""
+        unit = f" {self.unit}" if self.unit else ""
         return [
-            f"{row.case}: true {row.true:.3g}, predicted {row.predicted:.3g} ({row.difference:+.3g}) {self.unit}"
+            f"{row.case}: true {row.true:.3g}, predicted {row.predicted:.3g} ({row.difference:+.3g}){unit}"
             for row in self.rows.head(_WORST).itertuples()
         ]
 
@@ -102,14 +110,14 @@ def clinical_table(found: Sequence[Index]) -> Table:
     """Bias, limits and correlation of every index."""
     rows, records = [], []
     for index in found:
-        values = index.found
+        values, digits = index.found, index.digits
         rows.append(
             (
                 Cell(index.name, index.name),
                 *map(text, (index.unit, index.data, index.model)),
-                number(values.get("bias"), 2, values.get("sd")),
-                number(values.get("lower"), 2),
-                number(values.get("upper"), 2),
+                number(values.get("bias"), digits, values.get("sd")),
+                number(values.get("lower"), digits),
+                number(values.get("upper"), digits),
                 number(values.get("correlation"), 3),
                 *map(count, (values.get("n"), index.skipped)),
             )

@@ -22,6 +22,7 @@ from medpos.files import write_atomically
 from medpos.labels import Label
 from medpos.metrics import summarise
 from medpos.report.organs import labels_of
+from medpos.transforms.probe import DISTANCES, PROBES
 
 INK = "#1a1a1b"  # in the page: currentColor
 _STYLE = {
@@ -58,12 +59,14 @@ def severity_curves(table: pd.DataFrame) -> Figure | None:
 
     Args:
         table: long, columns ``model``, ``seed``, ``case``, ``subject``, ``degradation``, ``severity`` (0 to 5),
-            ``shift``, ``organ``, ``dice`` [0, 1] or NaN; shifted rows are left out, and severity 0 begins every curve.
+            ``shift``, ``organ``, ``dice`` [0, 1] or NaN; shifted rows and probes of the position channels are left out,
+            and severity 0 begins every curve.
 
     Returns:
         A panel each kind, and a row of them each organ where there are several models; None where nothing is degraded.
     """
-    still = _measured(table[table["shift"] == "0"], lambda rows: rows["severity"] > 0)
+    still = table[(table["shift"] == "0") & ~table["degradation"].isin(PROBES)]
+    still = _measured(still, lambda rows: rows["severity"] > 0)
     kinds = [kind for kind in dict.fromkeys(still["degradation"]) if kind != "none"]
     panels: Panels = []
     for kind in kinds:
@@ -91,9 +94,34 @@ def shift_curves(table: pd.DataFrame) -> Figure | None:
     return _curves(panels) if panels else None
 
 
+def probe_curves(table: pd.DataFrame) -> Figure | None:
+    """Dice against how far the position channels, and they alone, are moved, with 95 % bands over subjects.
+
+    Args:
+        table: as for :func:`severity_curves`; of the probes those of several distances are drawn.
+
+    Returns:
+        A panel each probe, and a row of them each organ where there are several models; None without such probes.
+    """
+    moved = [probe for probe, most in PROBES.items() if most > 1]
+    rows = table[(table["shift"] == "0") & ((table["severity"] == 0) | table["degradation"].isin(moved))]
+    rows = _measured(rows, lambda rows: rows["severity"] > 0)
+    rows = rows.assign(at=rows["severity"].map(dict(enumerate((0, *DISTANCES)))))
+    panels: Panels = [
+        (probe.replace("_", " "), "px", rows[(rows["degradation"] == probe) | (rows["severity"] == 0)])
+        for probe in moved
+        if (rows["degradation"] == probe).any()
+    ]
+    return _curves(panels) if panels else None
+
+
 def _measured(table: pd.DataFrame, off: Callable[[pd.DataFrame], "pd.Series[bool]"]) -> pd.DataFrame:
-    """The rows of the models that were measured off the clean images too; the others would be single points."""
-    return table[table["model"].isin(table.loc[off(table), "model"].unique())]
+    """The rows of the trainings that were measured off the clean images too.
+
+    The other models would be single points, and the other seeds would move a curve's first point alone.
+    """
+    trainings = pd.MultiIndex.from_frame(table[["model", "seed"]])
+    return table[trainings.isin(trainings[off(table)])]
 
 
 def _curves(panels: Panels) -> Figure:
@@ -167,7 +195,7 @@ def bland_altman(
         true: one finite value a case, in ``unit``.
         predicted: the same for the prediction.
         agreement: ``bias``, ``lower`` and ``upper`` limit of agreement, in ``unit``.
-        unit: of the index.
+        unit: of the index, empty for a ratio.
         names: of the cases; the three that differ most are named.
 
     Reference:
@@ -194,8 +222,9 @@ def bland_altman(
                 )
         for n in np.argsort(-abs(y))[:3] if len(names) else ():
             axes.annotate(names[n], (x[n], y[n]), xytext=(4, 3), textcoords="offset points", fontsize=7)
-        axes.set_xlabel(f"mean of predicted and true, {unit}")
-        axes.set_ylabel(f"predicted - true, {unit}")
+        suffix = f", {unit}" if unit else ""
+        axes.set_xlabel(f"mean of predicted and true{suffix}")
+        axes.set_ylabel(f"predicted - true{suffix}")
         return _laid_out(figure)
 
 

@@ -20,13 +20,15 @@ from medpos.labels import Label
 from medpos.report import pictures
 from medpos.report.browser import Browser
 from medpos.report.clinical import Index, clinical_table
-from medpos.report.figures import inline, severity_curves, shift_curves
+from medpos.report.figures import inline, probe_curves, severity_curves, shift_curves
 from medpos.report.organs import labels_of
 from medpos.report.sources import Evaluation, Run, Sources, Study
 from medpos.report.tables import Cell, Table, comparisons, conditions, count, organs, slug, study_tables, text
 from medpos.results import PHANTOM_NOTE
+from medpos.transforms.probe import PROBES
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_CURVES = {"severity": severity_curves, "shift": shift_curves, "position alone": probe_curves}
 _VERDICTS = {"confirmed": "✓", "contradicted": "✗", "undecided": "?"}
 
 
@@ -145,11 +147,11 @@ class Page:
         """Dice against severity and shift, by data set."""
         out = []
         for data, part in self.table.groupby("data", sort=False):
-            for kind, draw in (("severity", severity_curves), ("shift", shift_curves)):
+            for kind, draw in _CURVES.items():
                 if figure := draw(part):
                     title = f"Dice against {kind}, {data}; bands: 95 % bootstrap interval over subjects"
                     alt = f"Curves of the Dice coefficient against {kind} on {data}. {_in_words(part, kind)}"
-                    out.append(Drawn(f"{kind}_{slug(str(data))}", title, alt, figure))
+                    out.append(Drawn(f"{slug(kind)}_{slug(str(data))}", title, alt, figure))
         return out
 
     @cached_property
@@ -206,7 +208,9 @@ def _runs_table(runs: Sequence[Run]) -> Table:
 
 def _in_words(table: pd.DataFrame, kind: str) -> str:
     """Clean and worst mean Dice of every model, for those who don't see the curves."""
-    moved = table["shift"] != "0" if kind == "shift" else table["severity"] > 0
+    probed = table["degradation"].isin(PROBES)
+    off = {"shift": table["shift"] != "0", "severity": (table["severity"] > 0) & ~probed}
+    moved = off.get(kind, probed)
     parts = []
     for model, rows in table[moved].groupby("model", sort=False):
         own = table[table["model"] == model]

@@ -4,7 +4,6 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,6 +16,7 @@ from medpos.metrics import METRICS, summarise
 from medpos.report.organs import labels_of
 from medpos.report.sources import Sources, Study, clean
 from medpos.results import MEAN_OF_ORGANS, TITLES, summary
+from medpos.study.statistics import compare
 
 _SPREAD = "mean ± sd over cases; 95 % bootstrap interval of the mean, subjects drawn"
 _COUNTS = (
@@ -209,6 +209,7 @@ def slug(name: str) -> str:
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "unnamed"
 
 
+_TESTS = ("p", "p_holm", "effect_size")
 _COMPARED = (
     *("organ", "data", "a", "b", "condition", "difference in Dice", "95 % interval", "p", "p (Holm)", "effect size"),
     *("n", "subjects"),
@@ -222,12 +223,13 @@ def comparisons(sources: Sources) -> Table:
     own = tuple(run for run in sources.runs if id(run) not in in_study)
     if own:
         entries += _paired(clean(Sources(own, ()).table()))
+    labels = [label for evaluation in sources.evaluations for label in evaluation.labels]
     rows = []
     for entry in entries:
         name = str(entry.get("organ", ""))
         rows.append(
             (
-                organ(name, labels_of([name])),
+                organ(name, labels),
                 *(text(entry.get(key)) for key in ("data", "a", "b", "condition")),
                 number(entry.get("mean_difference")),
                 interval(entry.get("ci95")),
@@ -236,9 +238,10 @@ def comparisons(sources: Sources) -> Table:
                 *(count(entry.get(key)) for key in ("n", "subjects")),
             )
         )
-    note = "a - b, the same cases of both, averaged over seeds; above 0: a is better; interval: bootstrap over subjects"
-    if any(entry.get("p") is None for entry in entries):
-        note += "; p is computed in studies only"
+    note = (
+        "a - b, the same cases of both, averaged over seeds; above 0: a is better; interval: bootstrap over subjects; "
+        "p: Wilcoxon signed-rank test of the subjects' means, two-sided; effect size: matched-pairs rank-biserial"
+    )
     return Table("comparisons", "Paired comparisons", note, _COMPARED, tuple(rows), pd.DataFrame(entries))
 
 
@@ -249,28 +252,14 @@ def _probability(value: Any) -> Cell:
 def _paired(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Models of one data set against its first one, organ by organ, on the cases that both segmented."""
     entries = []
-    for data, part in table.groupby("data", sort=False):
-        models, names = list(dict.fromkeys(part["model"])), list(dict.fromkeys(part["organ"]))
-        means = part.groupby(["model", "organ", "subject", "case"])["dice"].mean()
-        for model, name in product(models[1:], names):
-            difference = (means.loc[models[0], name] - means.loc[model, name]).dropna()
-            if difference.empty:
-                continue
-            subjects = [str(subject) for subject, _ in difference.index]
-            found = summarise(difference.to_numpy(), groups=subjects)
-            entries.append(
-                {
-                    "data": data,
-                    "a": models[0],
-                    "b": model,
-                    "organ": name,
-                    "condition": "clean",
-                    "n": found["n"],
-                    "subjects": len(set(subjects)),
-                    "mean_difference": found["mean"],
-                    "ci95": found["ci95"],
-                }
-            )
+    for (data, _), part in table.groupby(["data", "split"], sort=False):
+        first, *others = dict.fromkeys(part["model"])
+        for model in others:
+            for row in compare(part, first, model).to_dict("records"):
+                ends = [row["ci95_low"], row["ci95_high"]] if _is_finite(row["ci95_low"]) else None
+                found = {key: row[key] for key in ("organ", "n", "subjects", "mean_difference", *_TESTS)}
+                if row["n"]:
+                    entries.append({"data": data, "a": first, "b": model, "condition": "clean", "ci95": ends, **found})
     return entries
 
 

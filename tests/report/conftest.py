@@ -61,24 +61,24 @@ def evaluation(folder, cases, labels, data, bundle, phantom, conditions=(CLEAN,)
     )
 
 
-def make_run(folder, data="acdc", phantom=False, with_cases=True, bundle=None, keep=slice(None)):
-    """A run folder as a bundle leaves it."""
+def make_run(folder, data="acdc", phantom=False, with_cases=True, bundle=None, keep=slice(None), whole=True):
+    """A run folder as a bundle leaves it; not ``whole``: without later evaluations."""
     labels, shape, phases = (ACDC, (48, 40, 8), ("ED", "ES")) if data == "acdc" else (JSRT, (48, 40), ("",))
     cases = views(labels, shape, phases)[keep]
     bundle = bundle or f"{data}_small"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")
-    for part, conditions in (("", (CLEAN,)), ("robustness", ROBUST), ("shift", SHIFTED)):
+    for part, conditions in (("", (CLEAN,)), ("robustness", ROBUST), ("shift", SHIFTED))[: 3 if whole else 1]:
         evaluation(folder / part, cases, labels, data, bundle, phantom, conditions)
     if with_cases:
         save_cases(cases, folder / "cases.npz")
     return folder
 
 
-def make_study(folder, **more):
+def make_study(folder, whole=True, **more):
     """A study folder of two runs, whose texts try to run a script."""
-    run = make_run(folder / "runs/a/0", bundle="a")
-    make_run(folder / "runs/b/0", bundle="b", with_cases=False)
+    run = make_run(folder / "runs/a/0", bundle="a", whole=whole)
+    make_run(folder / "runs/b/0", bundle="b", with_cases=False, whole=whole)
     (folder / "figures").mkdir()
     (folder / "figures/own.svg").write_text(
         '<svg xmlns="http://www.w3.org/2000/svg"><rect width="9" height="9"/></svg>'
