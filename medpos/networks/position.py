@@ -41,18 +41,22 @@ def positioned(
     alpha: float = 3.0,
     range: str = "symmetric",
     in_channels: int = 3,
-    **options: Any,
+    out_channels: int = 4,
+    padding_mode: str = "zeros",
+    conv_bias: bool = True,
 ) -> nn.Module:
     """Builds a network for a position encoding, at the parameter budget of the linear one.
 
     Args:
-        network: class of the project that takes ``in_channels`` and ``width``.
+        network: class of the project that takes ``width`` and what stands behind ``in_channels`` here.
         encoding: one of ``medpos.transforms.ENCODINGS``; for ``"linear"`` the network comes as it is.
         bands: K of ``"fourier"``.
         alpha: magnitude of what the network itself encodes, > 0, in units of the standardised intensity.
         range: ``"symmetric"`` or ``"positive"``, of the coordinates of ``"coordconv"``.
         in_channels: of the linear variant: the image's channels, x and y.
-        **options: further arguments of the network, such as ``out_channels`` and ``padding_mode``.
+        out_channels: classes, the background among them.
+        padding_mode: ``"zeros"`` or ``"reflect"``.
+        conv_bias: whether the 3 x 3 convolutions have biases.
 
     Returns:
         A network whose ``in_channels`` are those of the image and of ``PositionChannels`` with the same encoding and
@@ -62,6 +66,7 @@ def positioned(
         InputError: bad encoding, bands, alpha, range or option; too few channels; no width meets the budget.
     """
     check_position(alpha, range, 1, encoding, bands)
+    options = {"out_channels": out_channels, "padding_mode": padding_mode, "conv_bias": conv_bias}
     if encoding == "linear":
         return network(in_channels=in_channels, **options)
     image_channels = in_channels - channel_count("linear")

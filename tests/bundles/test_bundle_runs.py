@@ -35,7 +35,16 @@ def test_a_run_leaves_its_folder_complete(name, prepared, tiny):
     run = run_here(name, **{**tiny, "dataset_dir": str(prepared[kind]), "train_cases": 2, "run_name": "first"})
     assert run.parts[-2:] == (name, "first")
     found = {path.name for path in run.iterdir()}
-    plain = {"config.json", "environment.json", "log.txt", "model.pt", "resume.pt", "metrics.csv", "summary.json"}
+    plain = {
+        "config.json",
+        "environment.json",
+        "log.txt",
+        "model.pt",
+        "resume.pt",
+        "metrics.csv",
+        "summary.json",
+        "cases.npz",
+    }
     assert found == plain | {"overlays", "tensorboard"}
     check_config(json.loads((run / "config.json").read_text()), name)
     check_environment(json.loads((run / "environment.json").read_text()))
@@ -138,6 +147,7 @@ def test_evaluate_gives_the_numbers_of_the_run(run_of, tiny):
         "environment.json",
         "metrics.csv",
         "summary.json",
+        "cases.npz",
         "overlays",
     }
 
