@@ -91,6 +91,13 @@ class DataFolder:
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     @property
+    def nominal_spacing(self) -> bool:
+        """Whether all of five subjects or more have one pixel size, which no scanner gives: it is nominal."""
+        cases = [case for split in SPLITS for case in self._cases[split]]
+        sizes = {tuple(case["spacing_mm"]) for case in cases}
+        return len(sizes) == 1 and len({case["subject"] for case in cases}) >= 5
+
+    @property
     def intensity(self) -> dict[str, float]:
         """Grey values of the training set: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1]."""
         ends, mean, std = (self._intensity[key] for key in ("range", "mean", "std"))

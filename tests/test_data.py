@@ -221,3 +221,11 @@ def test_error_names_the_file_and_the_deepest_cause(prepared, tmp_path):
         config.get_parsed_content("dataset")[0]
     assert case["label"] in str(info.value)
     assert "verify" in str(info.value)
+
+
+def test_one_pixel_size_for_all_subjects_is_nominal(data):
+    assert DataFolder(data).nominal_spacing
+    content = json.loads((data / "dataset.json").read_text())
+    content["test"][0]["spacing_mm"][0] += 0.01
+    (data / "dataset.json").write_text(json.dumps(content))
+    assert not DataFolder(data).nominal_spacing

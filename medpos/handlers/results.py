@@ -42,6 +42,7 @@ class ResultTable:
             "bundle": self.bundle,
             "data": self.source.name,
             "phantom": self.source.phantom,
+            "nominal_spacing": self.source.nominal_spacing,
             "split": split,
             "subjects": subjects,
             "cases": len({row["case"] for row in rows}),

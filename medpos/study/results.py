@@ -14,7 +14,7 @@ from medpos.handlers.cases import CHANGES
 from medpos.metrics import METRICS
 from medpos.report.figures import save
 from medpos.runs import commit
-from medpos.study import figures, intensities, models, statistics, tables, verdict
+from medpos.study import board, figures, intensities, models, statistics, tables, verdict
 from medpos.study.declaration import Study
 from medpos.study.figures import Drawing, Maps
 from medpos.study.intensities import Intensities
@@ -79,6 +79,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "commit": commit(),
         **about,
     }
+    board.write(trained, table, out / "tensorboard")
     write_json(out / "study.json", content)
     return content
 
@@ -155,12 +156,17 @@ def _data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequence[Inte
         entries[model.data] = {
             "name": model.data,
             "phantom": source.phantom,
+            "nominal_spacing": source.nominal_spacing,
             "split": "test",
             "subjects": int(rows["subject"].nunique()),
             "cases": int(rows["case"].nunique()),
             "sha256": model.config["data_sha256"],
         }
-    return {"phantom": any(e["phantom"] for e in entries.values()), "data": list(entries.values())}
+    return {
+        "phantom": any(entry["phantom"] for entry in entries.values()),
+        "nominal_spacing": any(entry.get("nominal_spacing") for entry in entries.values()),
+        "data": list(entries.values()),
+    }
 
 
 def _model(model: Model, out: Path) -> dict[str, Any]:

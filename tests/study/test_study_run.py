@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from running import BUNDLES, ENVIRONMENT, ROOT, run_here
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
 from medpos import __main__ as cli
@@ -126,6 +127,15 @@ def test_all_cases_are_kept_and_numbers_agree_with_the_runs(done):
     assert {f["name"] for f in content["figures"]} == {"models_severity_jsrt", "models_bars_jsrt"}
     for figure in content["figures"]:
         assert (folder / f"out/figures/{figure['name']}.svg").stat().st_size > 1000
+
+
+def test_tensorboard_shows_the_settings_of_every_model(done):
+    folder, content, _ = done
+    boards = list((folder / "out/tensorboard").iterdir())
+    assert len(boards) == len(content["models"])
+    events = EventAccumulator(str(boards[0])).Reload()
+    assert {"_hparams_/session_start_info", "_hparams_/experiment"} <= set(events.PluginTagToContent("hparams"))
+    assert 0 <= events.Scalars("test_dice/mean")[0].value <= 1
 
 
 def test_nothing_is_trained_twice(done, prepared, tmp_path):

@@ -1,0 +1,40 @@
+"""TensorBoard's HPARAMS page over a study: a line each model, with its settings and its Dice on clean test images."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+from torch.utils.tensorboard import SummaryWriter
+
+from medpos.study.models import Model
+
+
+def write(trained: Sequence[Model], table: pd.DataFrame, folder: Path) -> None:
+    """Write the events anew.
+
+    Args:
+        trained: the models.
+        table: their rows, as :func:`medpos.study.results.collect` gives them.
+        folder: for ``tensorboard --logdir``; what stands there is replaced.
+    """
+    shutil.rmtree(folder, ignore_errors=True)
+    clean = table[(table["severity"] == 0) & (table["shift"] == "0")]
+    settings = sorted({key for model in trained for key in _settings(model)})
+    for model in trained:
+        rows = clean[(clean["data"] == model.data) & (clean["model"] == model.variant) & (clean["seed"] == model.seed)]
+        organs = rows.groupby("organ", sort=False)["dice"].mean().dropna()
+        dice = {f"test_dice/{organ}": float(value) for organ, value in organs.items()}
+        mean = float(rows.groupby("case")["dice"].mean().mean())
+        own = _settings(model)
+        with SummaryWriter(str(folder / f"{model.folder().parent.name}_{model.folder().name}")) as writer:
+            # A setting that a model lacks reads "-", or TensorBoard would leave its column out.
+            plain = {key: own.get(key, "-") for key in settings}
+            writer.add_hparams(plain, {"test_dice/mean": mean, **dice}, run_name=".")
+
+
+def _settings(model: Model) -> dict[str, bool | int | float | str]:
+    """Data set, variant, seed, and every plain value that was set for it."""
+    overrides = {k: v for k, v in model.overrides.items() if k not in ("runs_dir", "dataset_dir", "seed")}
+    plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in overrides.items()}
+    return {"data": model.data, "model": model.variant, "seed": model.seed, **plain}
