@@ -255,7 +255,7 @@ class TestWidth:
 
     @pytest.mark.parametrize("width", [0, -1.0, math.inf, math.nan])
     def test_bad_width(self, width):
-        with pytest.raises(InputError, match="width is .*, needed is a factor above 0"):
+        with pytest.raises(InputError, match=r"width is .*, needed is a factor above 0"):
             SmallCNN(width=width)
 
     @pytest.mark.parametrize("network", BOTH)

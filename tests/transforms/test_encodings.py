@@ -192,7 +192,7 @@ class TestFourier:
 @pytest.mark.parametrize("encoding", ["polar", "", None, "Linear"])
 def test_bad_encoding(encoding):
     with pytest.raises(
-        InputError, match="encoding is .*, needed is one of linear, radial, fourier, learned, coordconv"
+        InputError, match=r"encoding is .*, needed is one of linear, radial, fourier, learned, coordconv"
     ):
         PositionChannels(1.0, encoding=encoding)
 
