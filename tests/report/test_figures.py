@@ -1,6 +1,6 @@
 import pandas as pd
 import pytest
-from conftest import ROBUST, SHIFTED, rows, views
+from making import ROBUST, SHIFTED, rows, views
 
 from medpos.labels import ACDC
 from medpos.report.figures import bland_altman, inline, probe_curves, severity_curves, shift_curves

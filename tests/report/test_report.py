@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import HOSTILE, make_run, make_study
+from making import HOSTILE, make_run, make_study
 from PIL import Image
 
 from medpos.errors import InputError
