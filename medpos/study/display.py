@@ -13,7 +13,7 @@ from rich.progress import (
     TimeElapsedColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
+from rich.table import Column, Table
 
 from medpos.study.jobs import Job, Outcome
 from medpos.study.models import is_trained
@@ -98,7 +98,7 @@ def show_plan(plan: Plan, console: Console) -> None:
     """Print what a study would train and test, with the time that the trainings would take on one worker."""
     left = seconds_left(plan)
     jobs = {job.folder: job for job in plan.jobs}
-    table = Table("model", "state", "training left", "run folder")
+    table = Table("model", "state", "training left", Column("run folder", overflow="fold"))
     for model in plan.models:
         folder = str(model.folder().resolve())
         job = jobs.get(folder)
@@ -120,6 +120,9 @@ def show_status(plan: Plan, name: str, console: Console) -> None:
     trained = sum(is_trained(model.folder()) for model in models.values())
     left = len({job.folder for job in plan.jobs})
     console.print(f"{name}: {trained} of {len(models)} models trained, {len(models) - left} complete", highlight=False)
+    for job in plan.jobs:
+        if job.train and (done := epochs_done(job.folder)[0]):
+            console.print(f"  {job.name}: epoch {done} of {job.epochs}", highlight=False)
 
 
 def _duration(seconds: float | None) -> str:

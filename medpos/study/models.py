@@ -8,6 +8,7 @@ import hashlib
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +89,7 @@ class Model:
         chosen = "".join(f", {key} {value}" for key, value in self.chosen.items())
         return f"{self.data}: {self.variant}{chosen}, seed {self.seed}"
 
-    @property
+    @cached_property
     def identity(self) -> str:
         """Equal for models that are the same."""
         return identity(self.config)
@@ -107,8 +108,8 @@ class Model:
 
     def folder(self) -> Path:
         """Its run folder: a finished one if there is one, else one that was begun, else the one to be."""
-        runs = sorted(p.parent for p in self.parent.glob("*/config.json"))
-        same = [run for run in runs if identity(_read(run / "config.json")) == self.identity]
+        configs = sorted(self.parent.glob("*/config.json"))
+        same = [path.parent for path in configs if _recorded(path, path.stat().st_mtime_ns)[0] == self.identity]
         finished = [run for run in same if is_trained(run)]
         return next(iter(finished or same), self.parent / self.run_name)
 
@@ -132,6 +133,13 @@ def _undescribed(value: Any) -> Any:
     if isinstance(value, dict):
         return {k: _undescribed(v) for k, v in value.items() if k != "_desc_"}
     return [_undescribed(v) for v in value] if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=4096)
+def _recorded(path: Path, modified_ns: int) -> tuple[str, str | None]:
+    """Identity and degradation table of a recorded configuration, read again only when the file has changed."""
+    config = _read(path)
+    return identity(config), config.get("degradation_table")
 
 
 def configuration(bundle: Path, overrides: dict[str, Any]) -> Config:
@@ -172,8 +180,8 @@ def tables(run: Path, config: Config) -> list[Path]:
     for table in sorted([run / "metrics.csv", *run.glob("*/metrics.csv")]):
         part = table.parent
         if (part / "summary.json").exists() and (part / "config.json").exists():
-            own = _read(part / "config.json")
-            if (identity(own), own.get("degradation_table")) == wanted:
+            path = part / "config.json"
+            if _recorded(path, path.stat().st_mtime_ns) == wanted:
                 found.append(table)
     return found
 
