@@ -203,7 +203,8 @@ def _runs_table(runs: Sequence[Run]) -> Table:
             rows.append(tuple(count(v) if k in ("seed", "subjects", "cases") else text(v) for k, v in shown.items()))
             records.append(record)
     note = "pictures: whether the segmented cases were kept, from which the case browser and the clinical indices come"
-    return Table("runs", "Runs and their evaluations", note, tuple(records[0]), tuple(rows), pd.DataFrame(records))
+    head = tuple(records[0]) if records else ()
+    return Table("runs", "Runs and their evaluations", note, head, tuple(rows), pd.DataFrame(records))
 
 
 def _in_words(table: pd.DataFrame, kind: str) -> str:
@@ -223,8 +224,9 @@ def _in_words(table: pd.DataFrame, kind: str) -> str:
 def _command(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     environment = evaluation.environment
     words = [str(word) for word in environment.get("command") or []]
-    if words and words[0].endswith("__main__.py") and "--config_file" in words:
-        words = ["python", "-m", "monai.bundle", *words[1:]]
+    if words and words[0].endswith("__main__.py"):
+        # What python -m leaves of a command: MONAI's own, or a study that made the run.
+        words = ["python", "-m", "monai.bundle" if "--config_file" in words else "medpos", *words[1:]]
     packages = environment.get("packages")
     device = environment.get("device")
     return {

@@ -133,6 +133,8 @@ class Sources:
             not recorded), ``run`` (folder name) and ``evaluation``.
         """
         parts = [_with_run(run, evaluation) for run in self.runs for evaluation in run.evaluations]
+        # A study of the images alone has no runs.
+        parts = parts or [pd.DataFrame(columns=["data", "model", "seed", "run", "evaluation", *COLUMNS])]
         whole = pd.concat(parts, ignore_index=True).drop_duplicates(_KEY, ignore_index=True)
         return whole[["data", "model", "seed", "run", "evaluation", *COLUMNS]]
 

@@ -203,3 +203,13 @@ def test_what_was_not_measured_reads_so(tmp_path):
     assert np.isnan(organs.loc["rv_cavity", "dice_mean"])
     assert organs.loc["rv_cavity", "dice_missing"] == 12
     assert organs.loc["lv_cavity", "hd95_mm_infinite"] == 12
+
+
+def test_a_study_without_runs_has_a_page(tmp_path):
+    content = {"name": "intensities", "title": "Images alone", "claim": "They are grey.", "verdict": "confirmed"}
+    (tmp_path / "study.json").write_text(json.dumps({**content, "models": [], "phantom": True}))
+    html = build([tmp_path], tmp_path / "out").read_text(encoding="utf-8")
+    assert "They are grey." in html
+    assert "PHANTOM DATA" in html
+    assert 'id="organs"' not in html
+    assert 'id="cases"' not in html
