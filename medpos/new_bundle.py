@@ -162,7 +162,9 @@ def _size(cases: list[dict[str, Any]], sample: list[dict[str, Any]], folder: Dat
     side = float(max(shape[:2]))
     full = max(STRIDE, STRIDE * round(side / STRIDE))
     size = min(full, USUAL_SIDE)
-    reason = f"the median training image has {shape[0]:g} x {shape[1]:g} px; the nearest multiple of {STRIDE}"
+    reason = (
+        f"the median training image has {shape[0]:g} x {shape[1]:g} px; the multiple of {STRIDE} nearest to the longer"
+    )
     if full > USUAL_SIDE:
         reason += f", at most {USUAL_SIDE} (the study's)"
     organ, diameter = _smallest(sample, folder)

@@ -111,6 +111,18 @@ def test_the_command_line(tmp_path):
         assert (result.exit_code, "4 cases written" in result.output) == (0, True), result.output
 
 
+def test_flat_nifti_files_need_no_third_pixel_size(tmp_path):
+    for n in range(3):
+        for kind, data in (("images", own_raw.noise(n, (20, 24))), ("labels", own_raw.square(n))):
+            path = own_raw.volume(tmp_path / f"{kind}/c{n}.nii", data)
+            raw = bytearray(path.read_bytes())
+            raw[88:92] = bytes(4)  # pixdim[3]
+            path.write_bytes(raw)
+    from_folder(tmp_path, tmp_path / "out")
+    assert check(tmp_path / "out")[1] == []
+    assert manifest(tmp_path / "out")["test"][0]["spacing_mm"] == [1.5, 1.5, 1.0]
+
+
 def test_sixty_classes_have_sixty_colours(tmp_path):
     label = np.arange(61 * 4).reshape(61, 4).astype(np.uint8) // 4
     for n in range(3):
