@@ -18,7 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Studies of segmentation networks, and reports of their results.",
 )
-BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+# In a clone beside the package; else where pip puts them.
+_CLONED, _INSTALLED = Path(__file__).resolve().parents[1] / "bundles", Path(sys.prefix) / "share/medpos/bundles"
+BUNDLES = _CLONED if (_CLONED / "src").is_dir() else _INSTALLED
 
 
 def _plain(text: str) -> Any:
