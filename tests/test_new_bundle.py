@@ -1,20 +1,18 @@
 """A bundle of the user's own: what is chosen from the data, and that everything works on it."""
 
 import json
-import sys
-from pathlib import Path
+import shutil
 
 import numpy as np
+import own_raw
 import pytest
 from monai.bundle import verify_net_in_out
 from running import BUNDLES, kept_state, parser, run_here
 from typer.testing import CliRunner
 
-sys.path.insert(0, str(Path(__file__).parent / "data_prep"))
-import own_raw
-
 from data_prep import decathlon, folder, nnunet
 from data_prep.own import Options
+from data_prep.verify import check
 from medpos import new_bundle
 from medpos.__main__ import app
 from medpos.colours import distinct
@@ -178,12 +176,45 @@ def test_the_command_line(cells, tmp_path):
     assert f"run --config_file {tmp_path / 'mine_pe.json'}" in result.output
 
 
+def first_test_case(bundle, data):
+    try:
+        return parser(bundle, dataset_dir=str(data)).get_parsed_content("dataset")[0]
+    except RuntimeError as error:  # MONAI wraps what a configuration raises
+        raise error.__cause__ from None
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"), [(["T2", "ADC", "DCE"], "has 2 channels, dataset.json names 3"), ("T2", "list of names")]
+)
+def test_channels_that_the_files_do_not_have(prostates, tmp_path, channels, message):
+    data = shutil.copytree(prostates, tmp_path / "data")
+    (data / "dataset.json").write_text(json.dumps({**content(data / "dataset.json"), "channels": channels}))
+    [file] = write(prostates, tmp_path / "bundles")
+    with pytest.raises(InputError, match=message):
+        first_test_case(file, data)
+    assert any("channels" in problem or "shape" in problem for problem in check(data)[1])
+
+
 def test_a_study_says_which_variant_it_lacks(cells, tmp_path):
     [file] = write(cells, tmp_path)
     with pytest.raises(InputError, match=r"mine_mean_mask.json: not there, .*new-bundle mine --pe --mean-mask"):
         declaration.load(BUNDLES / "studies", "table1", bundle=file)
     with pytest.raises(InputError, match="leave one of them out"):
         declaration.load(BUNDLES / "studies", "table1", "unet", bundle=file)
+
+
+def test_a_study_plans_the_users_bundles(cells, tmp_path):
+    [file, *_] = write(cells, tmp_path, [POSITION, MEAN_MASK])
+    arguments = ["study", "figure3", "--bundle", str(file), "--runs-dir", str(tmp_path / "runs"), "--seeds", "0"]
+    result = CliRunner().invoke(
+        app,
+        [*arguments, "--out", str(tmp_path / "out"), "--set", "image_size=16", "--dry-run"],
+        env={"COLUMNS": "200"},
+    )
+    assert result.exit_code == 0, result.output
+    for model in ("small CNN", "small CNN + position, pe_alpha 10.0", "mean mask"):
+        assert f"mine: {model}, seed 0" in result.output
+    assert not (tmp_path / "runs").exists()
 
 
 def test_colours_are_distinct():
