@@ -16,11 +16,21 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Bring raw JSRT or ACDC into one folder of NIfTI files with a dataset.json, make phantoms, check folders.\n\n"
+    help="Bring raw JSRT, ACDC or your own data into one folder of NIfTI files with a dataset.json, make phantoms, "
+    "check folders.\n\n"
     "Run the same command again at any time: finished cases are kept, changed ones are made anew.",
 )
 Out = Annotated[Path, typer.Option(help="Folder to write; made if it isn't there.")]
 Seed = Annotated[int, typer.Option(help="Another seed splits the subjects differently.")]
+Name = Annotated[str, typer.Option(help="Of the data set; the folder's name by default.")]
+Subject = Annotated[
+    str,
+    typer.Option(
+        help="Regular expression that finds the person in a case's name, such as '^patient[0-9]+': all images of a "
+        "person fall into one part of the split. Every case is a person of its own by default."
+    ),
+]
+CHANNEL_HELP = "Name of a channel, such as CT, whose grey values have a fixed unit; once for each. One by default."
 Workers = Annotated[int, typer.Option(min=1, help="Number of processes.")]
 
 
@@ -78,6 +88,86 @@ def acdc(
     from data_prep import acdc as reader
 
     typer.echo(reader.run(source, out, seed, workers))
+
+
+@app.command()
+def folder(
+    images: Annotated[Path, typer.Option(help="Folder of the images: NIfTI, PNG, TIFF, JPEG or BMP.")],
+    labels: Annotated[Path, typer.Option(help="Folder of the label maps; each is called as its image.")],
+    label: Annotated[list[str], typer.Option(help="VALUE=NAME of a class, such as 1=liver; once for each.")],
+    out: Out,
+    channel: Annotated[list[str], typer.Option(help=CHANNEL_HELP)] = [],  # noqa: B006
+    name: Name = "",
+    subject: Subject = "",
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Your own images: a folder of images and a folder of label maps. Pictures or volumes, any number of classes.
+
+    \b
+    IMAGES/anna_1.png                            grey; 3 colours with three --channel; volumes with all slices
+    LABELS/anna_1.png                            the class of each pixel, 0 is the background
+
+    \b
+    Example:
+    python -m data_prep folder --images scans --labels masks --label 1=liver --label 2=tumour --out data/liver
+    """
+    from data_prep import folder as reader
+    from data_prep.own import Options
+
+    typer.echo(reader.prepare(images, labels, label, channel, out, Options(name, subject, seed, workers)))
+
+
+@app.command()
+def nnunet(
+    source: Annotated[Path, typer.Option(help="A raw folder such as Dataset001_X (version 2) or Task001_X (1).")],
+    out: Out,
+    name: Name = "",
+    subject: Subject = "",
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """A data set as nnU-Net has it: classes and channels come from its dataset.json.
+
+    \b
+    SOURCE/dataset.json
+    SOURCE/imagesTr/CASE_0000.nii.gz             _0001 and so on for further channels
+    SOURCE/labelsTr/CASE.nii.gz
+
+    \b
+    Example:
+    python -m data_prep nnunet --source nnUNet_raw/Dataset001_X --out data/x
+    """
+    from data_prep import nnunet as reader
+    from data_prep.own import Options
+
+    typer.echo(reader.prepare(source, out, Options(name, subject, seed, workers)))
+
+
+@app.command()
+def decathlon(
+    source: Annotated[Path, typer.Option(help="A task's folder such as Task02_Heart.")],
+    out: Out,
+    name: Name = "",
+    subject: Subject = "",
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """A task of the Medical Segmentation Decathlon: classes and channels come from its dataset.json.
+
+    \b
+    SOURCE/dataset.json
+    SOURCE/imagesTr/la_003.nii.gz                4-D where it has several channels
+    SOURCE/labelsTr/la_003.nii.gz
+
+    \b
+    Example:
+    python -m data_prep decathlon --source Task02_Heart --out data/atrium
+    """
+    from data_prep import decathlon as reader
+    from data_prep.own import Options
+
+    typer.echo(reader.prepare(source, out, Options(name, subject, seed, workers)))
 
 
 @app.command()

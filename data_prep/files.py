@@ -98,6 +98,8 @@ class Nifti:
 def read_nifti(path: Path) -> Nifti:
     """Read a ``.nii.gz`` to its last byte, so that a truncated file is found even when only its check sum is cut off.
 
+    A name without ``.gz`` is read as it is.
+
     Raises:
         InputError: truncated or not a NIfTI file, not plain numbers, spacing or affine without a meaning.
     """
@@ -105,7 +107,7 @@ def read_nifti(path: Path) -> Nifti:
     try:
         if not packed:
             raise EOFError("the file is empty")
-        raw = gzip.decompress(packed)
+        raw = gzip.decompress(packed) if path.suffix.lower() == ".gz" else packed
     except (OSError, EOFError, zlib.error) as error:
         raise InputError(f"{path}: not a whole gzip file ({error}). Download or unpack it again.") from error
     try:
@@ -124,7 +126,9 @@ def read_nifti(path: Path) -> Nifti:
 
 def _geometry(path: Path, header: Any, affine: Array) -> tuple[Array, tuple[float, ...]]:
     """Affine and spacing; where they disagree ``pixdim`` holds, and the affine keeps its directions."""
-    spacing = tuple(float(size) for size in header["pixdim"][1:4])
+    # A 2-D file may say nothing of the third axis, which is 1 pixel of nominal size then.
+    rank = min(int(header["dim"][0]), 3)
+    spacing = tuple(float(size) if axis < rank else 1.0 for axis, size in enumerate(header["pixdim"][1:4]))
     if not all(np.isfinite(size) and size > 0 for size in spacing):
         raise InputError(f"{path}: voxel spacing {spacing} mm, needed are three positive numbers; mend its header.")
     lengths = np.linalg.norm(affine[:3, :3], axis=0)

@@ -48,7 +48,7 @@ class Volume:
     """What a case holds once it is read.
 
     Args:
-        image: (X, Y, Z) grey values, finite.
+        image: (X, Y, Z) grey values, finite; (X, Y, Z, C) where the data set has C > 1 channels.
         label: (X, Y, Z) uint8 class indices.
         affine: (4, 4), voxel indices to RAS+ millimetres.
         spacing: voxel size in mm.
@@ -90,12 +90,13 @@ class Dataset:
     """What all cases have in common.
 
     Args:
-        name: ``jsrt`` or ``acdc``.
+        name: ``jsrt``, ``acdc``, or what the user calls it.
         description: one sentence for ``dataset.json``.
         labels: classes of the label maps.
         weights: proportions of training, validation and test.
         grey_range: lowest and highest possible grey value; None takes those seen in training.
         phantom: the images are synthetic.
+        channels: names of the image's channels; none where the data set can have one alone.
     """
 
     name: str
@@ -104,6 +105,7 @@ class Dataset:
     weights: tuple[int, int, int]
     grey_range: tuple[int, int] | None
     phantom: bool
+    channels: tuple[str, ...] = ()
 
 
 def is_phantom(folder: Path) -> bool:
@@ -163,7 +165,7 @@ def write_case(out: Path, name: str, case: Case) -> Json:
         "label": f"labels/{case.case}.nii.gz",
         "image_sha256": sha256(image),
         "label_sha256": sha256(label),
-        "shape": list(volume.image.shape),
+        "shape": list(volume.label.shape),
         "spacing_mm": [round(size, 6) for size in volume.spacing],
         **case.details,
         **volume.details,
@@ -267,6 +269,7 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
         "name": dataset.name,
         "description": dataset.description,
         "phantom": dataset.phantom,
+        **({"channels": list(dataset.channels)} if dataset.channels else {}),
         "labels": [label.to_json() for label in dataset.labels],
         "intensity": intensity([result["moments"] for result in parts["training"]], dataset.grey_range),
         "split": {

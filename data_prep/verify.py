@@ -3,7 +3,7 @@
 import json
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -42,10 +42,11 @@ JSON_TYPES = {int: "a number", str: "a text", bool: "true or false", list: "a li
 
 @dataclass(frozen=True)
 class Finding:
-    """What the files of one case showed: its problems, and the moments of its grey values if they could be read."""
+    """What the files of one case showed: its problems; moments of the grey values and label values, if readable."""
 
     problems: list[str]
     moments: dict[str, float] | None = None
+    values: frozenset[int] = frozenset()
 
 
 def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
@@ -67,8 +68,12 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
     parts = {part: [case for case in _list(manifest.get(part)) if isinstance(case, dict)] for part in PARTS}
     cases = [case for part in PARTS for case in parts[part] if not check_case_keys(path, folder, case)]
     names = {str(label["index"]): label["name"] for label in _labels(manifest)}
-    findings = map_processes(partial(check_files, folder, manifest.get("name"), names), cases, workers, "verify")
+    channels = manifest.get("channels")
+    work = partial(check_files, folder, manifest.get("name"), names, channels=channels)
+    findings = map_processes(work, cases, workers, "verify")
     problems += [problem for finding in findings for problem in finding.problems]
+    if channels is not None:
+        problems += _check_absent(path, findings, names)
     problems += _check_extra(folder, [case for part in PARTS for case in parts[part]])
     problems += _check_intensity(path, manifest, cases, findings)
     subjects = {str(case.get("subject")) for part in PARTS for case in parts[part]}
@@ -84,6 +89,9 @@ def check_manifest(path: Path, manifest: Any) -> list[str]:
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
         problems.append(f"{path}: schema_version is {version!r}, needed is {SCHEMA_VERSION}; prepare the folder again")
+    channels = manifest.get("channels", ["image"])
+    if not (channels and isinstance(channels, list) and all(isinstance(name, str) and name for name in channels)):
+        problems.append(f"{path}: channels is {channels!r:.60}, needed is a list of names")
     indices = [label["index"] for label in _labels(manifest)]
     if indices != list(range(len(indices))) or len(indices) < 2 or len(indices) != len(_list(manifest.get("labels"))):
         problems.append(f"{path}: labels must be index (0, 1, 2, ...), name and colour (#rrggbb), background first")
@@ -121,7 +129,9 @@ def check_case_keys(path: Path, folder: Path, case: Any) -> list[str]:
     return problems
 
 
-def check_files(folder: Path, dataset: str | None, names: Mapping[str, str], case: Json) -> Finding:
+def check_files(
+    folder: Path, dataset: str | None, names: Mapping[str, str], case: Json, channels: Any = None
+) -> Finding:
     """Problems of one case's image and label.
 
     Args:
@@ -129,27 +139,31 @@ def check_files(folder: Path, dataset: str | None, names: Mapping[str, str], cas
         dataset: name of the data set.
         names: class names by index, as text.
         case: its entry, whose keys are sound.
+        channels: names of the image's channels; None in a data set all of whose images have one, and all organs.
     """
     image_path, label_path = folder / case["image"], folder / case["label"]
-    image, problems = _read(image_path, "image", case)
+    count = len(_list(channels))
+    image, problems = _read(image_path, "image", case, [count] if count > 1 else [])
     label, more = _read(label_path, "label", case)
     problems += more
+    values: frozenset[int] = frozenset()
     if label is not None:
-        problems += _check_label(label_path, label.data, names)
+        problems += _check_label(label_path, label.data, names, may_lack=channels is not None)
+        values = frozenset(np.unique(label.data).tolist())
     if image is None:
-        return Finding(problems)
+        return Finding(problems, None, values)
     if label is not None and not np.allclose(label.affine, image.affine, atol=1e-3):
         problems.append(f"{label_path}: lies elsewhere in space than its image (other affine)")
     bad = int(image.data.size - np.isfinite(image.data).sum())
     if bad:
-        return Finding([*problems, f"{image_path}: {bad} voxels are NaN or infinite"])
+        return Finding([*problems, f"{image_path}: {bad} voxels are NaN or infinite"], None, values)
     if dataset == "jsrt" and (image.data.min() < 0 or image.data.max() > jsrt.HIGHEST):
         problems.append(f"{image_path}: grey values outside 0 to {jsrt.HIGHEST}")
-    return Finding(problems, moments(image.data))
+    return Finding(problems, moments(image.data), values)
 
 
-def _read(path: Path, kind: str, case: Json) -> tuple[Nifti | None, list[str]]:
-    """The file, and where it differs from its entry."""
+def _read(path: Path, kind: str, case: Json, channels: Sequence[int] = ()) -> tuple[Nifti | None, list[str]]:
+    """The file, and where it differs from its entry; ``channels`` is the length of its fourth axis, if it has one."""
     try:
         nifti = read_nifti(path)
     except InputError as error:
@@ -157,20 +171,27 @@ def _read(path: Path, kind: str, case: Json) -> tuple[Nifti | None, list[str]]:
     problems = []
     if sha256(path.read_bytes()) != case[f"{kind}_sha256"]:
         problems.append(f"{path}: changed since it was prepared (sha256)")
-    if list(nifti.data.shape) != case["shape"]:
-        problems.append(f"{path}: shape {list(nifti.data.shape)}, {MANIFEST} has {case['shape']}")
+    wanted = [*case["shape"], *channels]
+    if list(nifti.data.shape) != wanted:
+        problems.append(f"{path}: shape {list(nifti.data.shape)}, {MANIFEST} has {wanted}")
     if not np.allclose(nifti.spacing, case["spacing_mm"], rtol=1e-4):
         problems.append(f"{path}: spacing {nifti.spacing} mm, {MANIFEST} has {case['spacing_mm']}")
     return nifti, problems
 
 
-def _check_label(path: Path, label: Array, names: Mapping[str, str]) -> list[str]:
+def _check_absent(path: Path, findings: Sequence[Finding], names: Mapping[str, str]) -> list[str]:
+    """A class may be missing in a case, where the data are a user's own, but not in all."""
+    seen = frozenset[int]().union(*(finding.values for finding in findings))
+    return [f"{path}: no case has a pixel of {name}" for index, name in names.items() if int(index) not in seen | {0}]
+
+
+def _check_label(path: Path, label: Array, names: Mapping[str, str], may_lack: bool = False) -> list[str]:
     if not np.isfinite(label).all():
         return [f"{path}: label values are NaN or infinite"]
     values = np.unique(label).tolist()
     unknown = [value for value in values if str(value) not in names]
     problems = [f"{path}: label values {unknown} are not in {MANIFEST}"] if unknown else []
-    absent = [name for index, name in names.items() if index != "0" and int(index) not in values]
+    absent = [name for index, name in names.items() if index != "0" and int(index) not in values and not may_lack]
     return problems + [f"{path}: no voxel of {name}" for name in absent]
 
 

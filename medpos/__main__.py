@@ -18,7 +18,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="Studies of segmentation networks, and reports of their results.",
 )
-BUNDLES = Path(__file__).resolve().parents[1] / "bundles"
+# In a clone beside the package; else where pip puts them.
+_CLONED, _INSTALLED = Path(__file__).resolve().parents[1] / "bundles", Path(sys.prefix) / "share/medpos/bundles"
+BUNDLES = _CLONED if (_CLONED / "src").is_dir() else _INSTALLED
 
 
 def _plain(text: str) -> Any:
@@ -53,6 +55,7 @@ def study(
     seeds: Annotated[str, typer.Option(help="Such as 0,1,2; the study's own by default.")] = "",
     profile: Annotated[str, typer.Option(help="Of bundles/studies/profiles.json: paper, quick or tiny.")] = "paper",
     set_: Annotated[list[str], typer.Option("--set", help="KEY=VALUE for every bundle that has the key.")] = [],  # noqa: B006
+    bundle: Annotated[Path | None, typer.Option(help="Your own plain bundle's file; its variants beside it.")] = None,
     dataset_dir: Annotated[list[str], typer.Option(help="DATA=FOLDER, a prepared data set.")] = [],  # noqa: B006
     runs_dir: Annotated[str, typer.Option(help="Where models are found and put.")] = "runs",
     out: Annotated[Path | None, typer.Option(help="Folder of the results; studies/NAME by default.")] = None,
@@ -82,9 +85,10 @@ def study(
     chosen = _seeds(seeds) or own_seeds
 
     def planner(which: str) -> Planner:
-        declared = declaration.load(folder, which, network or None, _list(data), chosen)
+        declared = declaration.load(folder, which, network or None, _list(data), chosen, bundle)
         results = out or Path("studies") / declared.name
-        settings = Settings(BUNDLES, overrides, _pairs(dataset_dir, "--dataset-dir"), runs_dir, results / "logs")
+        bundles = bundle.parent if bundle else BUNDLES
+        settings = Settings(bundles, overrides, _pairs(dataset_dir, "--dataset-dir"), runs_dir, results / "logs")
         return Planner(declared, settings)
 
     if name == "status":
@@ -126,6 +130,28 @@ def _run(planner: Any, out: Path, engine: Any, console: Console) -> None:
 
 def _interval(ci95: list[float] | None) -> str:
     return "no interval" if ci95 is None else f"95 % interval {ci95[0]:.3f} to {ci95[1]:.3f}"
+
+
+@app.command()
+def new_bundle(
+    name: Annotated[str, typer.Argument(help="Of the bundle.")],
+    data: Annotated[Path, typer.Option(help="Prepared folder; see 'python -m data_prep folder --help'.")],
+    network: Annotated[str, typer.Option(help="unet or small.")] = "unet",
+    pe: Annotated[bool, typer.Option("--pe", help="Also NAME_pe, with position channels.")] = False,
+    mean_mask: Annotated[bool, typer.Option("--mean-mask", help="Also NAME_mean_mask, the baseline.")] = False,
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = Path("bundles"),
+    replace: Annotated[bool, typer.Option("--replace", help="Write over a bundle that says something else.")] = False,
+) -> None:
+    """Write a bundle for your own data: size, batch and intensity are chosen from them, each with its reason."""
+    from medpos import new_bundle as made
+
+    endings = [made.POSITION] * pe + [made.MEAN_MASK] * mean_mask
+    files = made.write(name, data, network, endings, BUNDLES / "src", out, replace)
+    console = Console()
+    for line in made.reasons(files[0]):
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    for file in files:
+        console.print(f"python -m monai.bundle run --config_file {file}", highlight=False, markup=False, soft_wrap=True)
 
 
 @app.command()

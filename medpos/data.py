@@ -44,6 +44,7 @@ class DataFolder:
         name: short name of the data set, such as ``jsrt``.
         phantom: True where the images are computed, not real.
         labels: classes in the order of their indices, background first.
+        channels: names of the image's channels.
 
     Raises:
         InputError: ``dataset.json`` is missing, malformed, lacks a key, or names a file outside the folder.
@@ -61,6 +62,7 @@ class DataFolder:
         self.name: str = content["name"]
         self.phantom: bool = bool(content["phantom"])
         self.labels = _read_labels(content["labels"], self.path)
+        self.channels = _read_channels(content.get("channels", ["image"]), self.path)
         if lists := [split for split in SPLITS if not isinstance(content[split], list)]:
             raise InputError(f"{self.path}: {', '.join(lists)}: needed a list of cases; {_MEND}")
         _require(content["intensity"], ("range", "mean", "std"), f"{self.path}: intensity")
@@ -110,6 +112,11 @@ class DataFolder:
         low, width = float(ends[0]), float(ends[1] - ends[0])
         return {"low": low, "high": low + width, "mean": (mean - low) / width, "std": std / width}
 
+    @property
+    def is_flat(self) -> bool:
+        """Whether every image is a single slice."""
+        return all(len(case["shape"]) == 2 or case["shape"][2] == 1 for split in SPLITS for case in self._cases[split])
+
     def cases(self, split: str, subjects: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
         """The cases of one split, with absolute file names.
 
@@ -138,6 +145,7 @@ class DataFolder:
                 "image": str(self.folder / c["image"]),
                 "label": str(self.folder / c["label"]),
                 "classes": len(self.labels),
+                "channels": len(self.channels),
             }
             for c in cases
             if c["subject"] in kept
@@ -149,10 +157,10 @@ class CachedDataset(Dataset[dict[str, Any]]):
 
     Args:
         data: cases as :meth:`DataFolder.cases` gives them.
-        decode: transform from file names to ``image`` [1, X, Y] or [1, X, Y, Z], float32 in [0, 1], and ``label`` of
-            the same shape; its result is kept in memory and shared by all conditions.
+        decode: transform from file names to ``image`` [C, X, Y] or [C, X, Y, Z], float32 in [0, 1], and ``label``
+            [1, X, Y] or [1, X, Y, Z]; its result is kept in memory and shared by all conditions.
         transform: applied to a copy of the cached item at every access.
-        slices: serve the slices of each volume, [1, X, Y], one item each.
+        slices: serve the slices of each volume, [C, X, Y], one item each.
         conditions: the degradations and shifts under which every case is served; clean alone by default.
 
     Raises:
@@ -196,6 +204,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
         try:
             # Resampling to one size would hide that two shapes differ.
             shapes = {key: tuple(nibabel.load(path).shape) for key, path in files.items()}
+            if case["channels"] > 1:
+                shapes["image"] = _without_channels(shapes["image"], case["channels"])
             decoded = self.decode(dict(files))
         except Exception as error:
             cause = error
@@ -262,6 +272,19 @@ def _require(content: Any, keys: Sequence[str], where: str) -> None:
 
 def _are_numbers(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) in (int, float) and np.isfinite(v) for v in values)
+
+
+def _without_channels(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    """The grid of an image of several channels, which are on its last axis."""
+    if shape[-1] != channels:
+        raise InputError(f"the image of shape {shape} has {shape[-1]} channels, dataset.json names {channels}")
+    return shape[:-1]
+
+
+def _read_channels(names: Any, path: Path) -> tuple[str, ...]:
+    if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
+        raise InputError(f"{path}: channels is {names!r}, needed is a list of names; {_MEND}")
+    return tuple(names)
 
 
 def _read_labels(entries: Any, path: Path) -> tuple[Label, ...]:

@@ -4,7 +4,10 @@ Colours are from the Okabe-Ito palette, which stays distinct under the common fo
 its colour in every table, overlay and figure.
 """
 
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+
+from medpos.colours import distinct
 
 
 @dataclass(frozen=True)
@@ -57,3 +60,25 @@ ACDC = (
     Label(2, "myocardium", "#E69F00"),
     Label(3, "lv_cavity", "#D55E00"),
 )
+
+_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC)
+
+
+def labels_of(names: Iterable[str]) -> tuple[Label, ...]:
+    """The classes of any data set, background first.
+
+    Args:
+        names: the foreground organs in the order of their indices, as ``metrics.csv`` lists them; repeats are dropped.
+
+    Returns:
+        The labels of a known data set where the names are just those; else indices 1, 2 and so on, with the known
+        colours for known names and the first free ones of :mod:`medpos.colours` for the others.
+    """
+    organs = tuple(dict.fromkeys(names))
+    for labels in _KNOWN:
+        if organs == tuple(label.name for label in labels[1:]):
+            return labels
+    known = {label.name: label.colour for labels in _KNOWN for label in labels}
+    taken = {known[name] for name in organs if name in known}
+    free = iter([colour for colour in distinct(len(organs) + len(taken)) if colour not in taken])
+    return (BACKGROUND, *(Label(n, name, known.get(name) or next(free)) for n, name in enumerate(organs, 1)))

@@ -134,11 +134,12 @@ def _volume(phase: Phase | None, index: int) -> float:
 def indices(cases: Sequence[CaseView], labels: Sequence[Label]) -> list[dict[str, Any]]:
     """The clinical indices that the classes allow.
 
-    Heart and both lungs give the cardiothoracic ratio of each case; a heart cavity or the myocardium give the indices
-    of :func:`ventricular_indices` of each subject; other classes give nothing.
+    Heart and both lungs give the cardiothoracic ratio of each flat case; a heart cavity or the myocardium give the
+    indices of :func:`ventricular_indices` of each subject; other classes, and data that only name the same organs (a
+    CT of the chest, a heart of unknown phase), give nothing.
 
     Args:
-        cases: with a phase ``ED`` or ``ES`` for the ventricles.
+        cases: with a phase ``ED`` or ``ES`` for the ventricles; cases without phase are left out of those.
         labels: the classes.
 
     Returns:
@@ -150,10 +151,10 @@ def indices(cases: Sequence[CaseView], labels: Sequence[Label]) -> list[dict[str
     """
     classes = {label.name: label.index for label in labels}
     if {"heart", *_LUNGS} <= classes.keys():
-        return [_chest(case, classes) for case in cases]
+        return [_chest(case, classes) for case in cases if case.truth.ndim == 2 or case.truth.shape[2] == 1]
     if {*_CAVITIES.values(), _MYOCARDIUM} & classes.keys():
         subjects: dict[str, dict[str, CaseView]] = {}
-        for case in cases:
+        for case in (case for case in cases if case.phase):
             phases = subjects.setdefault(case.subject, {})
             if case.phase in phases:
                 raise InputError(

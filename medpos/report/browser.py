@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from medpos.cases import CaseView
+from medpos.labels import labels_of
 from medpos.labels import title as organ_title
 from medpos.metrics import METRICS
-from medpos.report.organs import labels_of
 from medpos.report.pictures import Pictures, pictures
 from medpos.report.sources import Evaluation, Run, clean
 from medpos.report.tables import Cell, number, organ

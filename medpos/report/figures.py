@@ -19,9 +19,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from medpos.files import write_atomically
-from medpos.labels import Label
+from medpos.labels import Label, labels_of
 from medpos.metrics import summarise
-from medpos.report.organs import labels_of
 from medpos.transforms.probe import DISTANCES, PROBES
 
 INK = "#1a1a1b"  # in the page: currentColor

@@ -16,12 +16,11 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from medpos.errors import InputError
-from medpos.labels import Label
+from medpos.labels import Label, labels_of
 from medpos.report import pictures
 from medpos.report.browser import Browser
 from medpos.report.clinical import Index, clinical_table
 from medpos.report.figures import inline, probe_curves, severity_curves, shift_curves
-from medpos.report.organs import labels_of
 from medpos.report.sources import Evaluation, Run, Sources, Study
 from medpos.report.tables import Cell, Table, comparisons, conditions, count, organs, slug, study_tables, text
 from medpos.results import PHANTOM_NOTE

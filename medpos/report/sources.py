@@ -12,9 +12,8 @@ import pandas as pd
 from medpos.cases import FILE as CASES
 from medpos.cases import CaseView, load_cases
 from medpos.errors import InputError
-from medpos.labels import Label
+from medpos.labels import Label, labels_of
 from medpos.metrics import METRICS
-from medpos.report.organs import labels_of
 from medpos.results import COLUMNS
 
 _FINISH = "let the run finish, or resume it, then report again"

@@ -10,10 +10,9 @@ import numpy as np
 import pandas as pd
 
 from medpos.conditions import Condition
-from medpos.labels import Label
+from medpos.labels import Label, labels_of
 from medpos.labels import title as organ_title
 from medpos.metrics import METRICS, summarise
-from medpos.report.organs import labels_of
 from medpos.report.sources import Sources, Study, clean
 from medpos.results import MEAN_OF_ORGANS, TITLES, summary
 from medpos.study.statistics import compare

@@ -16,6 +16,8 @@ from medpos.conditions import GROUPS
 from medpos.errors import InputError
 
 NETWORKS = {"unet": ("", "U-Net"), "small": ("_small", "small CNN")}
+# As a bundle's network_def has them.
+_NETWORK_NAMES = {"UNet": NETWORKS["unet"][1], "SmallCNN": NETWORKS["small"][1]}
 _KEYS = {
     "title", "paper", "claim", "data", "network", "models", "seeds", "conditions", "figures", "criteria", "published",
 }  # fmt: skip
@@ -80,7 +82,12 @@ def names(folder: Path) -> list[str]:
 
 
 def load(
-    folder: Path, name: str, network: str | None = None, data: Sequence[str] = (), seeds: Sequence[int] = ()
+    folder: Path,
+    name: str,
+    network: str | None = None,
+    data: Sequence[str] = (),
+    seeds: Sequence[int] = (),
+    bundle: Path | None = None,
 ) -> Study:
     """Read one study.
 
@@ -90,17 +97,23 @@ def load(
         network: a key of ``NETWORKS`` in place of the study's own.
         data: keep these data sets only.
         seeds: in place of the study's seeds.
+        bundle: a user's plain bundle in place of ``{data}{network}``, with its variants beside it; what the study says
+            of a data set of its own is left out.
 
     Raises:
         InputError: there is no such study, or its file lacks a key or has an unknown one.
     """
     path = Path(name) if name.endswith(".json") else folder / f"{name}.json"
     content = _read(path, folder)
-    chosen = network or content.get("network", "unet")
-    if chosen not in NETWORKS:
-        raise InputError(f"network is {chosen!r}, needed {' or '.join(NETWORKS)}")
-    words = dict(zip(("network", "network_name"), NETWORKS[chosen], strict=True))
-    content = _filled(content, words)
+    if bundle is not None:
+        if network:
+            raise InputError(f"--network {network}: the network is that of --bundle {bundle}; leave one of them out")
+        content = _for_bundle(content, bundle)
+    else:
+        chosen = network or content.get("network", "unet")
+        if chosen not in NETWORKS:
+            raise InputError(f"network is {chosen!r}, needed {' or '.join(NETWORKS)}")
+        content = _filled(content, dict(zip(("network", "network_name"), NETWORKS[chosen], strict=True)))
     sets = tuple(content["data"])
     if unknown := [d for d in data if d not in sets]:
         raise InputError(f"study {name} has no data set {unknown[0]!r}, needed {', '.join(sets)}")
@@ -147,6 +160,37 @@ def _read(path: Path, folder: Path) -> dict[str, Any]:
     if unknown := sorted(set(content) - _KEYS):
         raise InputError(f"{path}: unknown keys {', '.join(unknown)}; a study has {', '.join(sorted(_KEYS))}")
     return content
+
+
+def _for_bundle(content: dict[str, Any], bundle: Path) -> dict[str, Any]:
+    """A study's content for a user's bundle, which is data set and network in one.
+
+    Raises:
+        InputError: the bundle, or a variant of it that the study needs, isn't there.
+    """
+    models = [{key: value for key, value in model.items() if key != "data"} for model in content["models"]]
+    files = [bundle, *(bundle.parent / f"{_filled(model['bundle'], _user_words(bundle))}.json" for model in models)]
+    if missing := [file for file in files if not file.is_file()]:
+        made = f"python -m medpos new-bundle {bundle.stem} --pe --mean-mask --data FOLDER --out {bundle.parent}"
+        raise InputError(f"{missing[0]}: not there, and the study needs it; write it with '{made}'")
+    try:
+        network = str(json.loads(bundle.read_text(encoding="utf-8"))["network_def"]["_target_"]).rpartition(".")[2]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{bundle}: not a bundle with a network_def; needed is the plain one, without _pe") from None
+    found = {
+        **content,
+        "data": [bundle.stem],
+        "models": models,
+        # What is said of one of the project's data sets isn't claimed of others.
+        "criteria": [criterion for criterion in content.get("criteria", []) if "data" not in criterion],
+        "published": [],
+    }
+    words = {**_user_words(bundle), "network_name": _NETWORK_NAMES.get(network, network)}
+    return {**found, "models": _filled(models, words), "criteria": _filled(found["criteria"], words)}
+
+
+def _user_words(bundle: Path) -> dict[str, str]:
+    return {"data": bundle.stem, "network": ""}
 
 
 def _filled(value: Any, words: dict[str, str]) -> Any:

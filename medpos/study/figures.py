@@ -16,9 +16,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medpos.conditions import Condition
-from medpos.labels import title
+from medpos.labels import labels_of, title
 from medpos.report.figures import INK, LINES, MARKERS, styled
-from medpos.report.organs import labels_of
 from medpos.results import MEAN_OF_ORGANS
 from medpos.study.intensities import Intensities
 from medpos.transforms.probe import PROBES

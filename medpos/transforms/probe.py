@@ -3,7 +3,7 @@
 The image and its label stay; only what the network is told about position becomes wrong or goes away. Beyond the paper.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 
 import torch
 from torch import Tensor
@@ -58,23 +58,31 @@ def probe_position(channels: Tensor, probe: str, severity: int = 1) -> Tensor:
 
 
 class ProbedPosition(Lifted):
-    """Applies the item's position probe, if its ``degradation`` names one, to all channels but the first.
+    """Applies the item's position probe, if its ``degradation`` names one, to all channels but the image's own.
 
     It comes after the position channels.
 
     Args:
-        keys: entries to change, [1 + C, X, Y] or [1 + C, X, Y, Z].
+        keys: entries to change, [image_channels + C, X, Y] or [image_channels + C, X, Y, Z].
         allow_missing_keys: leave out keys that the item lacks.
+        image_channels: number of the image's own channels, which come first.
 
     Raises:
         InputError: the image has no position channels to probe.
     """
+
+    def __init__(
+        self, keys: str | Sequence[str] = "image", allow_missing_keys: bool = False, image_channels: int = 1
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        self.image_channels = image_channels
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
         """Probes one entry."""
         probe = item.get("degradation", "none")
         if probe not in PROBES:
             return image
-        if image.shape[0] < 2:
+        own = self.image_channels
+        if image.shape[0] <= own:
             raise InputError(f"{probe}: the image has no position channels; take a bundle whose name ends in _pe")
-        return torch.cat([image[:1], probe_position(image[1:], probe, int(item.get("severity", 1)))])
+        return torch.cat([image[:own], probe_position(image[own:], probe, int(item.get("severity", 1)))])

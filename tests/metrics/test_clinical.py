@@ -193,6 +193,10 @@ class TestIndices:
         assert indices([view("p1", "", chest(), chest())], classes) == []
         assert indices([view("p1", "", ventricles(1, 1, 1), ventricles(1, 1, 1))], labels.ACDC) == []
         assert indices([], labels.ACDC) == []
+        # A user's data may have the organs of the heart twice a subject without a phase, or those of a chest in CT.
+        case = view("p1", "", ventricles(1, 1, 1), ventricles(1, 1, 1))
+        assert indices([case, case], labels.ACDC) == []
+        assert indices([case], labels.JSRT) == []
 
     def test_two_volumes_of_a_phase(self):
         case = view("p1", "ED", ventricles(1, 1, 1), ventricles(1, 1, 1))

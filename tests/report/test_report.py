@@ -12,9 +12,8 @@ from making import HOSTILE, make_run, make_study
 from PIL import Image
 
 from medpos.errors import InputError
-from medpos.labels import ACDC, CLAVICLES, JSRT
+from medpos.labels import ACDC, CLAVICLES, JSRT, labels_of
 from medpos.report import build
-from medpos.report.organs import labels_of
 from medpos.report.sources import read
 from medpos.report.tables import condition_title
 from medpos.results import PHANTOM_NOTE
