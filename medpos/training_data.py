@@ -7,6 +7,7 @@ from typing import Any
 
 import nibabel
 import numpy as np
+from nibabel.filebasedimages import ImageFileError
 
 from medpos.data import DataFolder
 from medpos.errors import InputError
@@ -47,7 +48,7 @@ class TrainingData:
         path = source.cases("training")[0]["image"]
         try:
             affine = nibabel.load(path).affine
-        except (OSError, nibabel.filebasedimages.ImageFileError) as error:
+        except (OSError, ImageFileError) as error:
             raise InputError(f"{path}: can't be read ({error}); prepare the data again") from error
         directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
         nominal = bool(np.allclose(directions, np.eye(3)) and not affine[:3, 3].any())

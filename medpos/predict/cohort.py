@@ -90,7 +90,7 @@ def run(
     sources: Sequence[Source],
     out: Path,
     options: Options | None = None,
-    watch: Callable[[Source], None] = lambda source: None,
+    watch: Callable[[Source], object] = lambda source: None,
 ) -> Summary:
     """Segment every case that has no result yet; memory holds a few cases, however many there are.
 
@@ -225,7 +225,9 @@ def _read_record(out: Path, source: Source) -> dict[str, Any] | None:
     return record if same else None
 
 
-def _left(sources: Sequence[Source], out: Path, summary: Summary, watch: Callable[[Source], None]) -> Iterator[Source]:
+def _left(
+    sources: Sequence[Source], out: Path, summary: Summary, watch: Callable[[Source], object]
+) -> Iterator[Source]:
     for source in sources:
         if summary.signal:
             return
@@ -263,7 +265,7 @@ def _stoppable(summary: Summary) -> Iterator[None]:
 
     def stop(number: int, frame: FrameType | None) -> None:
         summary.signal = number
-        signal.signal(number, before[number])
+        signal.signal(number, before[signal.Signals(number)])
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
     try:

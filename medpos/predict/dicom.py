@@ -64,6 +64,14 @@ def pydicom() -> Any:
     return library
 
 
+def _highdicom() -> Any:
+    try:
+        import highdicom
+    except ImportError:
+        raise InputError("DICOM SEG needs highdicom; install it with pip install 'medpos[dicom]'") from None
+    return highdicom
+
+
 @contextmanager
 def _silent() -> Iterator[None]:
     """Without pydicom's warnings, which quote what stands in the header."""
@@ -207,8 +215,8 @@ def _read_file(path: Path, modalities: Sequence[str], force: bool) -> _Slice:
         except Exception as error:
             raise InputError(
                 f"{path}: its pixels can't be decoded ({type(error).__name__}, transfer syntax "
-                f"{content.file_meta.TransferSyntaxUID.name}); it is truncated, or needs pip install pylibjpeg "
-                "pylibjpeg-libjpeg pylibjpeg-openjpeg"
+                f"{content.file_meta.TransferSyntaxUID.name}); if it is truncated, copy it again; if compressed, "
+                "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
             ) from error
     if content.PhotometricInterpretation == "MONOCHROME1":  # high is dark
         values = low + high - values
@@ -323,7 +331,7 @@ class SegTarget:
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
         """Write the labels as binary segments to ``stem.dcm``."""
-        content = _segmentation(self.headers, np.ascontiguousarray(values.transpose(2, 1, 0)), labels)
+        content = self._segmentation(np.ascontiguousarray(values.transpose(2, 1, 0)), labels)
         path = stem.with_name(stem.name + ".dcm")
         write_atomically(path, _saver(content))
         return path
@@ -339,6 +347,31 @@ class SegTarget:
             affine[:3, 3] = np.array([float(v) for v in header.ImagePositionPatient]) * _TO_RAS
         return NiftiTarget.of(affine, values.shape[:3]).write_probabilities(stem, values)
 
+    def _segmentation(self, frames: Pixels, labels: Sequence[Label]) -> Any:
+        """The SEG of label maps [slices, rows, columns]."""
+        highdicom, first = _highdicom(), self.headers[0]
+        # An X-ray has no thickness, but highdicom reads no pixel spacing without one.
+        measures = None
+        if self.spacing is not None:
+            measures = highdicom.PixelMeasuresSequence(self.spacing, float(first.get("SliceThickness") or 1.0))
+        with _silent():
+            return highdicom.seg.Segmentation(
+                source_images=list(self.headers),
+                pixel_array=frames,
+                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=_segments(labels),
+                series_instance_uid=highdicom.UID(),
+                series_number=int(first.get("SeriesNumber") or 0) + 1000,
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer="medpos",
+                manufacturer_model_name="medpos predict",
+                software_versions=__version__,
+                device_serial_number="0",
+                series_description="medpos segmentation",
+                pixel_measures=measures,
+            )
+
 
 def _saver(content: Any) -> Callable[[Path], None]:
     def save(path: Path) -> None:
@@ -348,16 +381,14 @@ def _saver(content: Any) -> Callable[[Path], None]:
     return save
 
 
-def _segmentation(headers: Sequence[Any], frames: Pixels, labels: Sequence[Label]) -> Any:
-    try:
-        import highdicom
-    except ImportError:
-        raise InputError("DICOM SEG needs highdicom; install it with pip install 'medpos[dicom]'") from None
+def _segments(labels: Sequence[Label]) -> list[Any]:
+    """All classes but the background: an empty segment says that the organ was looked for."""
+    import highdicom
     from pydicom.sr.codedict import codes
     from pydicom.sr.coding import Code
 
     algorithm = highdicom.AlgorithmIdentificationSequence("medpos", codes.DCM.ArtificialIntelligence, __version__)
-    segments = [
+    return [
         highdicom.seg.SegmentDescription(
             segment_number=label.index,
             segment_label=label.title,
@@ -366,24 +397,8 @@ def _segmentation(headers: Sequence[Any], frames: Pixels, labels: Sequence[Label
             algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
         )
-        for label in labels[1:]  # an empty segment says that the organ was looked for
+        for label in labels[1:]
     ]
-    with _silent():
-        return highdicom.seg.Segmentation(
-            source_images=list(headers),
-            pixel_array=frames,
-            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-            segment_descriptions=segments,
-            series_instance_uid=highdicom.UID(),
-            series_number=int(headers[0].get("SeriesNumber") or 0) + 1000,
-            sop_instance_uid=highdicom.UID(),
-            instance_number=1,
-            manufacturer="medpos",
-            manufacturer_model_name="medpos predict",
-            software_versions=__version__,
-            device_serial_number="0",
-            series_description="medpos segmentation",
-        )
 
 
 def _code(label: Label) -> tuple[str, str, str]:

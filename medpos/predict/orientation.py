@@ -90,7 +90,7 @@ def find(
     plane = [axis for axis in range(3) if axis != depth]
     x, y = max(
         permutations(plane),
-        key=lambda pair: round(abs(directions[:, pair[0]] @ right) + abs(directions[:, pair[1]] @ down), 6),
+        key=lambda pair: round(float(abs(directions[:, pair[0]] @ right) + abs(directions[:, pair[1]] @ down)), 6),
     )
     flips = bool(directions[:, x] @ right < -1e-6), bool(directions[:, y] @ down < -1e-6)
     return Orientation((x, y, depth), flips)

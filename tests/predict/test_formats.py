@@ -59,7 +59,7 @@ def test_picture_and_xray_dicom_agree_with_nifti(chest, xray, predict, tmp_path)
     save(dicom(values.T, RescaleSlope=2, RescaleIntercept=-100), folder / "rescaled.dcm")
     save(dicom(values.T[:, ::-1], PatientOrientation=["R", "F"]), folder / "turned.dcm")
     Image.fromarray(values.T.astype(np.uint16)).save(folder / "bits16.png")
-    Image.fromarray(values.T.astype(np.uint16)).save(folder / "bits16.tif")
+    Image.fromarray(values.T.astype(np.uint16)).save(folder / "page.tif")
     summary, out = predict(chest, folder, path)
     assert not summary.failed
     expected = labels_of(out / path.name)[..., 0].T
@@ -70,8 +70,12 @@ def test_picture_and_xray_dicom_agree_with_nifti(chest, xray, predict, tmp_path)
             [pydicom.dcmread(folder / f"{name}.dcm").SOPInstanceUID], combine_segments=True
         )
         assert (maps[0] == (expected[:, ::-1] if name == "turned" else expected)).mean() > 0.9995
-        assert [found.get_segment_description(n).segment_label for n in (1, 2, 3)] == ["right lung", "left lung", "heart"]
-    for name in ("bits16.png", "bits16.png"):
+        assert [found.get_segment_description(n).segment_label for n in (1, 2, 3)] == [
+            "right lung",
+            "left lung",
+            "heart",
+        ]
+    for name in ("bits16.png", "page.png"):
         with Image.open(out / name) as image:
             assert image.mode == "P"
             assert (np.asarray(image) == expected).all()
@@ -90,14 +94,13 @@ def series(image, folder, order=None, **tags):
     """The slices of a NIfTI stack as an MR series whose screen is the array."""
     values = np.asarray(image.dataobj)
     sizes = image.header.get_zooms()
-    uid, frame = pydicom.uid.generate_uid(), pydicom.uid.generate_uid()
+    uids = {key: pydicom.uid.generate_uid() for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
     for n in order or range(values.shape[2]):
         content = dicom(
             values[..., n].T,
             Modality="MR",
             SOPClassUID="1.2.840.10008.5.1.4.1.1.4",
-            SeriesInstanceUID=uid,
-            FrameOfReferenceUID=frame,
+            **uids,
             PositionReferenceIndicator="",
             ImageOrientationPatient=[0.6, 0.8, 0, 0, 0, -1],
             ImagePositionPatient=[-0.8 * n * sizes[2], 0.6 * n * sizes[2], 0],
@@ -120,8 +123,12 @@ def test_mr_series_is_sorted_into_a_volume(heart, stack, predict, tmp_path):
     assert not summary.failed, summary.failed
     expected = labels_of(out / path.name)
     found = highdicom.seg.segread(out / "stack.dcm")
-    ids = {pydicom.dcmread(file).ImagePositionPatient[0]: pydicom.dcmread(file).SOPInstanceUID for file in folder.iterdir()}
-    maps = found.get_pixels_by_source_instance([ids[place] for place in sorted(ids, reverse=True)], combine_segments=True)
+    ids = {
+        pydicom.dcmread(file).ImagePositionPatient[0]: pydicom.dcmread(file).SOPInstanceUID for file in folder.iterdir()
+    }
+    maps = found.get_pixels_by_source_instance(
+        [ids[place] for place in sorted(ids, reverse=True)], combine_segments=True
+    )
     assert (maps.transpose(2, 1, 0) == expected).all()
     rows = list(csv.DictReader((out / "measurements.csv").open()))
     assert {row["value"] for row in rows if row["structure"] == "lv_cavity"} == {
