@@ -277,6 +277,10 @@ def _stoppable(summary: Summary) -> Iterator[None]:
 
 def _begin(out: Path, ensemble: Ensemble, options: Options) -> None:
     """Write what the results are made with, or find it equal."""
+    if options.window is not None and not ensemble.models[0].is_absolute:
+        raise InputError(
+            f"--window: {ensemble.models[0].run} scales every image by itself, so it would change nothing; leave it out"
+        )
     path = out / MANIFEST
     settings = {
         "models": [model.identity for model in ensemble.models],
