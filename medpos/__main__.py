@@ -152,6 +152,7 @@ def predict(
     spacing: Annotated[str, typer.Option(help="X,Y or X,Y,Z in mm, where a file says none.")] = "",
     dataset_dir: Annotated[Path | None, typer.Option(help="Training data, for a run that lacks data.json.")] = None,
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; CUDA by default where there is one.")] = "",
+    backend: Annotated[str, typer.Option(help="torch, onnxruntime or openvino.")] = "torch",
     force: Annotated[bool, typer.Option("--force", help="Take another modality, colour, or a seeming mask.")] = False,
 ) -> None:
     """Segment new images with a trained run, on their own grid; measure organs and warn of what is odd.
@@ -168,7 +169,7 @@ def predict(
         raise InputError(f"--tta is {tta!r}, needed flip")
     options = cohort.Options(probabilities, overlays, force, _window(window), _spacing(spacing))
     sources = given.find(inputs, out)
-    ensemble = Ensemble([Model(folder, dataset_dir, device) for folder in [run, *member]], tta == "flip")
+    ensemble = Ensemble([Model(folder, dataset_dir, device, backend) for folder in [run, *member]], tta == "flip")
     with tqdm(total=len(sources), desc="predict", unit="case") as bar:
         summary = cohort.run(ensemble, sources, out, options, lambda source: bar.update())
     _tell(summary, out)

@@ -284,6 +284,7 @@ def _begin(out: Path, ensemble: Ensemble, options: Options) -> None:
     path = out / MANIFEST
     settings = {
         "models": [model.identity for model in ensemble.models],
+        "backend": ensemble.models[0].backend,
         "tta_flip": ensemble.flip,
         "options": json.loads(json.dumps(asdict(options))),
     }

@@ -21,6 +21,7 @@ from medpos.errors import InputError
 from medpos.handlers.checkpoint import load, load_network
 from medpos.inference import memory_format
 from medpos.labels import Label
+from medpos.predict.backends import compile_network
 from medpos.predict.scan import Array, Pixels
 from medpos.training_data import FILE, TrainingData
 
@@ -37,6 +38,7 @@ class Model:
         run: the run's folder.
         dataset_dir: the data that it was trained on, for a run without ``data.json`` whose data have moved.
         device: to compute on; empty: CUDA where there is one.
+        backend: one of ``BACKENDS``; others than ``torch`` compute on the CPU, faster, and equal but for rounding.
 
     Attributes:
         data: what it was trained on.
@@ -48,12 +50,13 @@ class Model:
         InputError: no run, without weights, of a newer version, or its data are not known.
     """
 
-    def __init__(self, run: Path, dataset_dir: Path | None = None, device: str = "") -> None:
+    def __init__(self, run: Path, dataset_dir: Path | None = None, device: str = "", backend: str = "torch") -> None:
         self.run = run
         config = _read_config(run)
         _check_version(run)
         self.data = _training_data(run, config, dataset_dir)
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.backend = backend
+        self.device = _device(device, backend)
         weights = run / "model.pt"
         state = load(weights)
         self.identity = hashlib.sha256(weights.read_bytes()).hexdigest()
@@ -69,24 +72,43 @@ class Model:
         except Exception as error:
             raise InputError(f"{run}: its config.json can't be built ({_cause(error)}); train it again") from error
         load_network(network, state, weights)
-        self._network = network.eval().to(device=self.device, memory_format=memory_format(self.device))
-        self.is_flat = self.decode(np.zeros((8, 8, 1), np.float32)).ndim == 3
+        network.eval().to(device=self.device, memory_format=memory_format(self.device))
+        probe = self.decode(np.zeros((8, 8, 1), np.float32))
+        self.is_flat = probe.ndim == 3
+        image = self._standardise(_item(probe))["image"]
+        example = image[None] if self.is_flat else image[None, ..., 0]
+        self._network = compile_network(network, backend, example, bool(config.get("amp", True)))
 
     def decode(self, values: Array) -> torch.Tensor:
         """The run's chain up to grey values in [0, 1] on the network's grid: [X, Y, Z] to [1, x, y] or [1, x, y, z]."""
         image = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None]
-        # The chain reads image and label; an empty label passes with it.
-        item = self._decode({"image": image, "label": torch.zeros(image.shape, dtype=torch.uint8)})
-        decoded: torch.Tensor = item["image"]
+        decoded: torch.Tensor = self._decode(_item(image))["image"]
         return decoded
 
     def probabilities(self, decoded: torch.Tensor) -> torch.Tensor:
         """Probabilities [classes, x, y] or [classes, x, y, z], float32, on the network's grid."""
-        item = self._standardise({"image": decoded, "label": torch.zeros(decoded.shape, dtype=torch.uint8)})
+        image = self._standardise(_item(decoded))["image"]
         with torch.inference_mode():
-            logits = self._inferer(item["image"][None].to(self.device), self._network)
+            logits = self._inferer(image[None].to(self.device), self._network)
             result: torch.Tensor = logits.softmax(dim=1)[0].cpu()
         return result
+
+
+def _item(image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The run's chains read image and label; an empty label passes with the image."""
+    return {"image": image, "label": torch.zeros(image.shape, dtype=torch.uint8)}
+
+
+def _device(device: str, backend: str) -> torch.device:
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() and backend == "torch" else "cpu"))
+    except RuntimeError:
+        raise InputError(f"--device is {device!r}, needed cpu, cuda or cuda:N") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device is {device!r}, but there is no CUDA device; leave --device out")
+    if chosen.type != "cpu" and backend != "torch":
+        raise InputError(f"--backend {backend} computes on the CPU, --device is {device!r}; leave one of them out")
+    return chosen
 
 
 def _read_config(run: Path) -> dict[str, Any]:
