@@ -172,6 +172,8 @@ def predict(
     ensemble = Ensemble([Model(folder, dataset_dir, device, backend) for folder in [run, *member]], tta == "flip")
     with tqdm(total=len(sources), desc="predict", unit="case") as bar:
         summary = cohort.run(ensemble, sources, out, options, lambda source: bar.update())
+    if ensemble.phantom:
+        Console(stderr=True).print(cohort.PHANTOM, style="bold", highlight=False)
     _tell(summary, out)
 
 

@@ -32,6 +32,7 @@ MANIFEST = "predictions.json"
 MEASUREMENTS = "measurements.csv"
 WARNINGS = "warnings.csv"
 FAILED = "failed.txt"
+PHANTOM = "network trained on PHANTOMS: not fit for patients"
 _AHEAD = 2  # cases that are loaded while one is computed; the memory's bound
 
 
@@ -190,7 +191,8 @@ def _write(
         files.append(target.write_probabilities(out / f"{source.name}_probabilities", whole))
     if options.overlays:
         files.append(out / "overlays" / f"{source.name}.png")
-        write_overlay(files[-1], loaded.upright, values, labels, source.name)
+        lines = [source.name, PHANTOM] if ensemble.phantom else [source.name]
+        write_overlay(files[-1], loaded.upright, values, labels, lines)
     record = {
         "made_from": _stamp(source),
         "files": [str(path.relative_to(out)) for path in files],
@@ -299,7 +301,7 @@ def _begin(out: Path, ensemble: Ensemble, options: Options) -> None:
     about = {
         "medpos": __version__,
         "runs": [f"{model.run.resolve().parent.name}/{model.run.resolve().name}" for model in ensemble.models],
-        "trained_on_phantoms": any(model.data.phantom for model in ensemble.models),
+        "trained_on_phantoms": ensemble.phantom,
         "labels": [label.to_json() for label in ensemble.labels],
         "settings": settings,
     }

@@ -202,6 +202,11 @@ class Ensemble:
         """The classes, background first."""
         return self.models[0].data.labels
 
+    @property
+    def phantom(self) -> bool:
+        """Whether a member was trained on computed images."""
+        return any(model.data.phantom for model in self.models)
+
     def decode(self, values: Array) -> list[torch.Tensor]:
         """Every member's image on its own grid."""
         return [model.decode(values) for model in self.models]

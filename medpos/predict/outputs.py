@@ -97,7 +97,7 @@ class PictureTarget:
         return NiftiTarget.of(np.diag([-1.0, -1.0, 1.0, 1.0]), values.shape[:3]).write_probabilities(stem, values)
 
 
-def write_overlay(path: Path, image: Array, prediction: Pixels, labels: Sequence[Label], title: str) -> None:
+def write_overlay(path: Path, image: Array, prediction: Pixels, labels: Sequence[Label], lines: Sequence[str]) -> None:
     """Write a picture of image and prediction beside each other, in training's orientation.
 
     Args:
@@ -105,12 +105,12 @@ def write_overlay(path: Path, image: Array, prediction: Pixels, labels: Sequence
         image: grey values [X, Y, Z].
         prediction: label map of the same shape.
         labels: the classes, background first.
-        title: stands above; the case's name, nothing of a patient.
+        lines: stand above; nothing of a patient.
     """
     step = -(-max(image.shape[:2]) // _SIDE)
     depth = image.shape[2]
     chosen = sorted({int((n + 0.5) * depth / _SLICES) for n in range(_SLICES)})
     rows = [panels(image[::step, ::step, z], None, prediction[::step, ::step, z], labels) for z in chosen]
     note = f"slices {', '.join(str(z + 1) for z in chosen)} of {depth}" if depth > 1 else "prediction, not checked"
-    page = picture(rows, labels, [title, note], ("image", "prediction"))
+    page = picture(rows, labels, [*lines, note], ("image", "prediction"))
     write_atomically(path, lambda partial: page.save(partial, format="PNG"))
