@@ -1,4 +1,4 @@
-"""The command line: ``python -m medpos study`` and ``python -m medpos report``."""
+"""The command line: ``python -m medpos study``, ``python -m medpos report`` and ``python -m medpos predict``."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Studies of segmentation networks, and reports of their results.",
+    help="Studies of segmentation networks, reports of their results, and predictions on new images.",
 )
 # In a clone beside the package; else where pip puts them.
 _CLONED, _INSTALLED = Path(__file__).resolve().parents[1] / "bundles", Path(sys.prefix) / "share/medpos/bundles"
@@ -163,6 +163,83 @@ def report(
     from medpos.report import build
 
     Console().print(f"page: {build(sources, out)}", highlight=False)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder.")],
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, or lists of files (.txt).")],
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same call goes on where one was stopped.")],
+    member: Annotated[list[Path], typer.Option(help="Another run folder, to average with; repeatable.")] = [],  # noqa: B006
+    tta: Annotated[str, typer.Option(help="flip: average with the mirrored image's.")] = "",
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Keep them, as NIfTI.")] = False,
+    overlays: Annotated[bool, typer.Option(help="A picture of every case.")] = True,
+    window: Annotated[str, typer.Option(help="LOW,HIGH: the file's black and white; its format's by default.")] = "",
+    spacing: Annotated[str, typer.Option(help="X,Y or X,Y,Z in mm, where a file says none.")] = "",
+    dataset_dir: Annotated[Path | None, typer.Option(help="Training data, for a run that lacks data.json.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; CUDA by default where there is one.")] = "",
+    backend: Annotated[str, typer.Option(help="torch, onnxruntime or openvino.")] = "torch",
+    force: Annotated[bool, typer.Option("--force", help="Take another modality, colour, or a seeming mask.")] = False,
+) -> None:
+    """Segment new images with a trained run, on their own grid; measure organs and warn of what is odd.
+
+    Exit status: 0 all cases done, 2 nothing could be done, 3 some failed, 128 + N stopped by signal N.
+    """
+    from tqdm import tqdm
+
+    from medpos.predict import cohort
+    from medpos.predict import inputs as given
+    from medpos.predict.model import Ensemble, Model
+
+    if tta not in ("", "flip"):
+        raise InputError(f"--tta is {tta!r}, needed flip")
+    options = cohort.Options(probabilities, overlays, force, _window(window), _spacing(spacing))
+    sources = given.find(inputs, out)
+    ensemble = Ensemble([Model(folder, dataset_dir, device, backend) for folder in [run, *member]], tta == "flip")
+    with tqdm(total=len(sources), desc="predict", unit="case") as bar:
+        summary = cohort.run(ensemble, sources, out, options, lambda source: bar.update())
+    if ensemble.phantom:
+        Console(stderr=True).print(cohort.PHANTOM, style="bold", highlight=False)
+    _tell(summary, out)
+
+
+def _tell(summary: Any, out: Path) -> None:
+    console = Console(stderr=True)
+    for line in summary.failed:
+        console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)
+    told = f"{summary.done} segmented, {summary.kept} kept from before, {len(summary.failed)} failed, "
+    console.print(f"{out}: {told}{summary.warned} with warnings", highlight=False, markup=False, soft_wrap=True)
+    if summary.signal:
+        console.print("stopped; the same command goes on", highlight=False)
+        raise typer.Exit(128 + summary.signal)
+    if summary.failed:
+        raise typer.Exit(3)
+
+
+def _numbers(text: str, option: str, counts: tuple[int, ...], form: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) not in counts or not all(abs(number) < float("inf") for number in numbers):
+        raise InputError(f"{option} {text}: needed {form}")
+    return numbers
+
+
+def _window(text: str) -> tuple[float, float] | None:
+    if not text:
+        return None
+    low, high = _numbers(text, "--window", (2,), "LOW,HIGH, such as 0,4095")
+    if low == high:
+        raise InputError(f"--window {text}: black and white are the same, needed two values, such as 0,4095")
+    return low, high
+
+
+def _spacing(text: str) -> tuple[float, ...] | None:
+    sizes = _numbers(text, "--spacing", (2, 3), "X,Y or X,Y,Z in mm, such as 0.35,0.35") if text else []
+    if any(size <= 0 for size in sizes):
+        raise InputError(f"--spacing {text}: needed sizes above 0 mm, such as 0.35,0.35")
+    return tuple(sizes) or None
 
 
 def main() -> None:

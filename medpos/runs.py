@@ -1,8 +1,9 @@
 """One run, one folder: creating and finding it, and what it records about its own making.
 
 ``<runs_dir>/<bundle>/<run name>/`` holds ``config.json`` (resolved, runs again as it is), ``environment.json``,
-``log.txt``, ``model.pt``, ``metrics.csv``, ``summary.json``, ``overlays/`` and ``tensorboard/``; later evaluations of
-the same model stand in sub-folders ``evaluate/``, ``robustness/`` and ``shift/``.
+``data.json`` (what a prediction must know of the training data), ``log.txt``, ``model.pt``, ``metrics.csv``,
+``summary.json``, ``overlays/`` and ``tensorboard/``; later evaluations of the same model stand in sub-folders
+``evaluate/``, ``robustness/`` and ``shift/``.
 """
 
 import json
@@ -21,8 +22,10 @@ from typing import Any
 import torch
 import torch.distributed
 
+from medpos.data import DataFolder
 from medpos.errors import InputError
 from medpos.files import write_json
+from medpos.training_data import TrainingData
 
 logger = logging.getLogger(__name__)
 
@@ -167,6 +170,8 @@ class RunFolder:
     def record(self, config: dict[str, Any], device: torch.device | str, seed: int) -> None:
         """Make the folder, begin its log, write ``config.json`` and ``environment.json`` (evaluations: in ``part``).
 
+        What a prediction must know of the training data goes to ``data.json``.
+
         Args:
             config: the resolved configuration.
             device: on which the run computes.
@@ -182,6 +187,9 @@ class RunFolder:
             self._begin()
             write_json(self.results / "config.json", {**config, "resume": False})
             write_json(self.results / "environment.json", environment(device, seed))
+            # An evaluation may use other data than the training.
+            if "data_folder" in config and not self._part:
+                TrainingData.of(DataFolder(config["data_folder"])).write(self.folder)
 
 
 def _check_unchanged(path: Path, config: dict[str, Any]) -> None:

@@ -31,8 +31,10 @@ VENTRICULAR_UNITS = {
 }
 MYOCARDIUM_G_PER_ML = 1.05
 _LUNGS = ("right_lung", "left_lung")
+CHEST_CLASSES = ("heart", *_LUNGS)
 _CAVITIES = {"LV": "lv_cavity", "RV": "rv_cavity"}
 _MYOCARDIUM = "myocardium"
+VENTRICULAR_CLASSES = (*_CAVITIES.values(), _MYOCARDIUM)
 _WITHIN_95 = 1.96  # standard deviations on either side of the mean that hold 95 % of a normal distribution
 
 
@@ -103,10 +105,7 @@ def ventricular_indices(
         classes: value of each class; of ``lv_cavity``, ``rv_cavity`` and ``myocardium`` those that there are.
 
     Returns:
-        For each side with a cavity, ``LV`` and ``RV``: ``EDV`` and ``ESV`` (ml), stroke volume ``SV`` = EDV - ESV (ml)
-        and ejection fraction ``EF`` = SV / EDV (%); both may be negative in a bad prediction. ``LV mass`` (g):
-        myocardium at end-diastole times 1.05 g/ml. NaN for what needs a phase that is missing, and for the EF of an
-        empty cavity.
+        As :func:`ventricular_function`.
 
     Raises:
         InputError: a spacing that doesn't fit its label map.
@@ -115,20 +114,41 @@ def ventricular_indices(
         S. G. Myerson, N. G. Bellenger and D. J. Pennell, "Assessment of left ventricular mass by cardiovascular
         magnetic resonance", Hypertension 39(3), 2002 (slice summation, density of myocardium).
     """
+    return ventricular_function(_volumes(end_diastole, classes), _volumes(end_systole, classes))
+
+
+def ventricular_function(end_diastole: Mapping[str, float], end_systole: Mapping[str, float]) -> dict[str, float]:
+    """Function and mass of the ventricles from volumes.
+
+    Args:
+        end_diastole: ml, of ``lv_cavity``, ``rv_cavity`` and ``myocardium`` those that there are; NaN: not measured.
+        end_systole: the same classes at end-systole.
+
+    Returns:
+        For each side with a cavity, ``LV`` and ``RV``: ``EDV`` and ``ESV`` (ml), stroke volume ``SV`` = EDV - ESV (ml)
+        and ejection fraction ``EF`` = SV / EDV (%); both may be negative in a bad prediction. ``LV mass`` (g):
+        myocardium at end-diastole times 1.05 g/ml. NaN for what needs a phase that is missing, and for the EF of an
+        empty cavity.
+    """
     result: dict[str, float] = {}
     for side, name in _CAVITIES.items():
-        if name in classes:
-            full, rest = _volume(end_diastole, classes[name]), _volume(end_systole, classes[name])
+        if name in end_diastole:
+            full, rest = end_diastole[name], end_systole[name]
             stroke = full - rest
             result[f"{side} EDV"], result[f"{side} ESV"], result[f"{side} SV"] = full, rest, stroke
             result[f"{side} EF"] = 100 * stroke / full if full else float("nan")
-    if _MYOCARDIUM in classes:
-        result["LV mass"] = MYOCARDIUM_G_PER_ML * _volume(end_diastole, classes[_MYOCARDIUM])
+    if _MYOCARDIUM in end_diastole:
+        result["LV mass"] = MYOCARDIUM_G_PER_ML * end_diastole[_MYOCARDIUM]
     return result
 
 
-def _volume(phase: Phase | None, index: int) -> float:
-    return float("nan") if phase is None else volume_ml(np.asarray(phase[0]) == index, phase[1])
+def _volumes(phase: Phase | None, classes: Mapping[str, int]) -> dict[str, float]:
+    """Of the ventricles' classes, ml; NaN where there is no such phase."""
+    return {
+        name: float("nan") if phase is None else volume_ml(np.asarray(phase[0]) == classes[name], phase[1])
+        for name in VENTRICULAR_CLASSES
+        if name in classes
+    }
 
 
 def indices(cases: Sequence[CaseView], labels: Sequence[Label]) -> list[dict[str, Any]]:
@@ -150,9 +170,9 @@ def indices(cases: Sequence[CaseView], labels: Sequence[Label]) -> list[dict[str
         InputError: a subject has two cases of one phase, or a shape or spacing doesn't fit.
     """
     classes = {label.name: label.index for label in labels}
-    if {"heart", *_LUNGS} <= classes.keys():
+    if set(CHEST_CLASSES) <= classes.keys():
         return [_chest(case, classes) for case in cases if case.truth.ndim == 2 or case.truth.shape[2] == 1]
-    if {*_CAVITIES.values(), _MYOCARDIUM} & classes.keys():
+    if set(VENTRICULAR_CLASSES) & classes.keys():
         subjects: dict[str, dict[str, CaseView]] = {}
         for case in (case for case in cases if case.phase):
             phases = subjects.setdefault(case.subject, {})

@@ -38,6 +38,7 @@ def test_a_run_leaves_its_folder_complete(name, prepared, tiny):
     plain = {
         "config.json",
         "environment.json",
+        "data.json",
         "log.txt",
         "model.pt",
         "resume.pt",

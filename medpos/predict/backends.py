@@ -1,0 +1,86 @@
+"""The engines that a trained network can run in; the run's own is PyTorch."""
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from medpos.errors import InputError
+from medpos.inference import has_fast_bf16
+
+BACKENDS = ("torch", "onnxruntime", "openvino")
+Network = Callable[[torch.Tensor], torch.Tensor]
+
+
+def compile_network(network: nn.Module, backend: str, example: torch.Tensor, amp: bool) -> Network:
+    """A network as a function in another engine, on the CPU.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        backend: ``torch``: the network itself, whose results are those of its run to the bit; ``onnxruntime``, float32;
+            ``openvino``, bf16 where the CPU does it well and ``amp`` allows it.
+        example: an input [N, C, X, Y]; N may differ later.
+        amp: False keeps float32.
+
+    Returns:
+        From [N, C, X, Y] to logits [N, classes, X, Y], float32.
+
+    Raises:
+        InputError: unknown backend, it isn't installed, or can't take the network.
+    """
+    if backend not in BACKENDS:
+        raise InputError(f"--backend is {backend!r}, needed one of {', '.join(BACKENDS)}")
+    if backend == "torch":
+        own: Network = network
+        return own
+    build = _onnxruntime if backend == "onnxruntime" else _openvino
+    try:
+        return build(network, example.float().contiguous(), amp)
+    except ImportError as error:
+        raise InputError(f"--backend {backend}: {error.name} is not installed; pip install 'medpos[fast]'") from None
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        raise InputError(f"--backend {backend}: can't take this network ({reason}); leave --backend out") from error
+
+
+def _onnxruntime(network: nn.Module, example: torch.Tensor, amp: bool) -> Network:
+    import onnxruntime  # type: ignore[import-untyped,unused-ignore]
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "network.onnx")
+        axes = {"image": {0: "n"}, "logits": {0: "n"}}
+        torch.onnx.export(
+            network, (example,), path, input_names=["image"], output_names=["logits"], dynamic_axes=axes, dynamo=False
+        )
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+    def run(image: torch.Tensor) -> torch.Tensor:
+        content = np.ascontiguousarray(image.float().numpy())
+        return torch.from_numpy(session.run(None, {"image": content})[0])
+
+    return run
+
+
+def _openvino(network: nn.Module, example: torch.Tensor, amp: bool) -> Network:
+    import openvino  # type: ignore[import-untyped,unused-ignore]
+
+    model = openvino.convert_model(network, example_input=example)
+    model.reshape([-1, *example.shape[1:]])
+    settings: dict[str, Any] = {
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": "bf16" if amp and has_fast_bf16("cpu") else "f32",
+    }
+    compiled = openvino.Core().compile_model(model, "CPU", settings)
+
+    def run(image: torch.Tensor) -> torch.Tensor:
+        content = np.ascontiguousarray(image.float().numpy())
+        return torch.from_numpy(np.array(compiled(content)[0], np.float32))
+
+    return run

@@ -1,0 +1,173 @@
+"""What is measured on a predicted label map, and what a reader must be warned of."""
+
+import csv
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from medpos.files import write_text
+from medpos.labels import Label
+from medpos.metrics.clinical import (
+    CHEST_CLASSES,
+    CTR,
+    VENTRICULAR_CLASSES,
+    VENTRICULAR_UNITS,
+    cardiothoracic_ratio,
+    ventricular_function,
+)
+from medpos.predict.scan import Array, Pixels
+from medpos.training_data import TrainingData
+
+COLUMNS = ("case", "subject", "phase", "structure", "measure", "value", "unit")
+Row = dict[str, Any]
+
+_FAR = 1.0  # standard deviations of training's grey values between the means
+_FLAT = 0.33  # share of training's standard deviation
+_OUTSIDE = 0.05  # share of pixels outside the range of training
+_SPECK = 0.001  # share of an organ; smaller pieces are not counted
+
+
+def measure(values: Pixels, spacing_mm: Sequence[float] | None, labels: Sequence[Label]) -> list[Row]:
+    """Area or volume of every organ, and the cardiothoracic ratio where there are heart and lungs.
+
+    Args:
+        values: label map [X, Y, Z] in training's orientation.
+        spacing_mm: along its axes; None: unknown, and pixels are counted.
+        labels: the classes, background first.
+
+    Returns:
+        Rows of ``structure``, ``measure``, ``value`` and ``unit``: mm2 or pixels of a single slice, ml or voxels of a
+        volume. An organ that was not found has 0. A ratio that can't be taken is NaN.
+    """
+    counts = np.bincount(values.reshape(-1), minlength=len(labels))
+    flat = values.shape[2] == 1
+    size, unit = 1.0, "pixels" if flat else "voxels"
+    if spacing_mm is not None:
+        size = float(np.prod(spacing_mm[:2])) if flat else float(np.prod(spacing_mm)) / 1000
+        unit = "mm2" if flat else "ml"
+    kind = "area" if flat else "volume"
+    rows = [
+        {"structure": label.name, "measure": kind, "value": float(counts[label.index] * size), "unit": unit}
+        for label in labels[1:]
+    ]
+    classes = {label.name: label.index for label in labels}
+    if flat and set(CHEST_CLASSES) <= classes.keys():
+        heart, first, second = (classes[name] for name in CHEST_CLASSES)
+        ratio = cardiothoracic_ratio(values, heart, (first, second))
+        rows.append({"structure": "heart", "measure": CTR, "value": ratio, "unit": ""})
+    return rows
+
+
+def phases(cases: Iterable[tuple[str, str, Sequence[Row]]]) -> list[Row]:
+    """Indices of the ventricles of every subject of whom both phases are given.
+
+    ED and ES are the phases of this name; of numbered phases those in which the left cavity (the right one where there
+    is no left) is largest and smallest.
+
+    Args:
+        cases: subject, phase and rows of :func:`measure`.
+
+    Returns:
+        Rows with ``subject``, ``structure`` (the side), ``measure``, ``value`` and ``unit``.
+    """
+    subjects: dict[str, dict[str, dict[str, float]]] = {}
+    for subject, phase, rows in cases:
+        volumes = {r["structure"]: r["value"] for r in rows if r["measure"] == "volume" and r["unit"] == "ml"}
+        if phase and (found := {name: volumes[name] for name in VENTRICULAR_CLASSES if name in volumes}):
+            subjects.setdefault(subject, {})[phase] = found
+    return [
+        {
+            "subject": subject,
+            "structure": name.partition(" ")[0],
+            "measure": name.partition(" ")[2],
+            "value": value,
+            "unit": VENTRICULAR_UNITS[name],
+        }
+        for subject, volumes in subjects.items()
+        if (pair := _pair(volumes)) is not None
+        for name, value in ventricular_function(*pair).items()
+    ]
+
+
+def _pair(volumes: Mapping[str, dict[str, float]]) -> tuple[dict[str, float], dict[str, float]] | None:
+    """End-diastole and end-systole."""
+    if {"ED", "ES"} <= volumes.keys():
+        return volumes["ED"], volumes["ES"]
+    cavity = next((name for name in ("lv_cavity", "rv_cavity") if name in next(iter(volumes.values()))), None)
+    if cavity is None or len(volumes) < 2 or {"ED", "ES"} & volumes.keys():
+        return None
+    ordered = sorted(volumes.values(), key=lambda one: one[cavity])
+    return ordered[-1], ordered[0]
+
+
+def warnings(values: Pixels, spacing_mm: Sequence[float] | None, labels: Sequence[Label]) -> list[str]:
+    """What is odd about a label map, a line each.
+
+    An organ that is missing, lies in several pieces (specks of less than 0.1 % of it aside) or touches the border of
+    the image, and an unknown spacing.
+
+    Args:
+        values: label map [X, Y, Z].
+        spacing_mm: along its axes; None: unknown.
+        labels: the classes, background first.
+    """
+    found = [] if spacing_mm is not None else ["spacing unknown: pixels are counted, give --spacing for mm"]
+    for label, place in zip(labels[1:], _boxes(values, len(labels)), strict=True):
+        if place is None:
+            found.append(f"{label.title} is missing")
+            continue
+        inside = values[place] == label.index
+        sizes = np.bincount(np.ravel(ndimage.label(inside)[0]))[1:]
+        pieces = int((sizes >= max(1.0, _SPECK * sizes.sum())).sum())
+        if pieces > 1:
+            found.append(f"{label.title} is in {pieces} pieces, the largest {100 * sizes.max() / sizes.sum():.0f} %")
+        if any(place[a].start == 0 or place[a].stop == values.shape[a] for a in (0, 1)):
+            found.append(f"{label.title} touches the border")
+    return found
+
+
+def _boxes(values: Pixels, classes: int) -> list[tuple[slice, ...] | None]:
+    boxes: list[tuple[slice, ...] | None] = list(ndimage.find_objects(values))
+    return (boxes + [None] * classes)[: classes - 1]
+
+
+def intensity_warnings(values: Array, data: TrainingData) -> list[str]:
+    """Whether grey values lie far from those of training, a line each.
+
+    Args:
+        values: in the units of training.
+        data: what the network was trained on.
+    """
+    low, high = data.intensity["low"], data.intensity["high"]
+    mean, std = (float(getattr(values, name)(dtype=np.float64)) / (high - low) for name in ("mean", "std"))
+    distance = (mean - low / (high - low) - data.intensity["mean"]) / data.intensity["std"]
+    outside = float(np.mean((values < low) | (values > high)))
+    found = []
+    if abs(distance) > _FAR:
+        found.append(f"mean {abs(distance):.1f} standard deviations too {'bright' if distance > 0 else 'dark'}")
+    if std < _FLAT * data.intensity["std"]:
+        found.append(f"contrast {std / data.intensity['std']:.2f} of training's")
+    if outside > _OUTSIDE:
+        found.append(f"{100 * outside:.0f} % of pixels outside {low:g} to {high:g}")
+    return [f"intensity is far from the training set: {', '.join(found)}; see --window"] if found else []
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a CSV file; what is NaN or not there is left empty."""
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: _cell(value) for key, value in row.items()})
+    write_text(path, stream.getvalue())
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, float):
+        return "" if math.isnan(value) else f"{value:.6g}"
+    return value

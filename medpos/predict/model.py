@@ -1,0 +1,296 @@
+"""A trained run as a function from grey values to label maps, by the run's own chain and network."""
+
+import hashlib
+import json
+import logging
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import monai
+import numpy as np
+import torch
+from monai.bundle import ConfigParser
+from torch.nn import functional
+
+from medpos import __version__
+from medpos.data import DataFolder
+from medpos.errors import InputError
+from medpos.handlers.checkpoint import load, load_network
+from medpos.inference import memory_format
+from medpos.labels import Label
+from medpos.predict.backends import compile_network
+from medpos.predict.scan import Array, Pixels
+from medpos.training_data import FILE, TrainingData
+
+logger = logging.getLogger(__name__)
+
+_SIDES = ("right_", "left_")
+_NEEDED = ("network_def", "decode", "standardise", "inferer")
+
+
+class Model:
+    """A run's preprocessing and network.
+
+    Args:
+        run: the run's folder.
+        dataset_dir: the data that it was trained on, for a run without ``data.json`` whose data have moved.
+        device: to compute on; empty: CUDA where there is one.
+        backend: one of ``BACKENDS``; others than ``torch`` compute on the CPU, faster, and equal but for rounding.
+
+    Attributes:
+        data: what it was trained on.
+        identity: SHA-256 of the weights.
+        is_flat: it takes single images, no volumes.
+        is_absolute: it rests on grey values in the units of the training set, not on each image's own range.
+
+    Raises:
+        InputError: no run, without weights, of a newer version, or its data are not known.
+    """
+
+    def __init__(self, run: Path, dataset_dir: Path | None = None, device: str = "", backend: str = "torch") -> None:
+        self.run = run
+        config = _read_config(run)
+        _check_version(run)
+        self.data = _training_data(run, config, dataset_dir)
+        self.backend = backend
+        self.device = _device(device, backend)
+        weights = run / "model.pt"
+        state = load(weights)
+        self.identity = hashlib.sha256(weights.read_bytes()).hexdigest()
+        chain = json.dumps([config["decode"], config["standardise"]])
+        self.is_absolute = "@source.intensity" in chain or "@window::" in chain
+        parser = _parser(config, self.data, str(self.device))
+        try:
+            network, self._standardise, self._inferer = (
+                parser.get_parsed_content(key) for key in ("network_def", "standardise", "inferer")
+            )
+            self._decode = parser.get_parsed_content("decode")
+        except InputError:
+            raise
+        except Exception as error:
+            raise InputError(f"{run}: its config.json can't be built ({_cause(error)}); train it again") from error
+        load_network(network, state, weights)
+        network.eval().to(device=self.device, memory_format=memory_format(self.device))
+        probe = self.decode(np.zeros((8, 8, 1), np.float32))
+        self.is_flat = probe.ndim == 3
+        image = self._standardise(_item(probe))["image"]
+        needed = getattr(network, "in_channels", image.shape[0])
+        if image.shape[0] != needed:
+            raise InputError(
+                f"{run}: its network takes {needed} channels, one image gives {image.shape[0]}; predict reads images of one "
+                "channel, so test several channels with the bundle's evaluate"
+            )
+        example = image[None] if self.is_flat else image[None, ..., 0]
+        self._network = compile_network(network, backend, example, bool(config.get("amp", True)))
+
+    def decode(self, values: Array) -> torch.Tensor:
+        """The run's chain up to grey values in [0, 1] on the network's grid: [X, Y, Z] to [1, x, y] or [1, x, y, z]."""
+        image = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None]
+        decoded: torch.Tensor = self._decode(_item(image))["image"]
+        return decoded
+
+    def probabilities(self, decoded: torch.Tensor) -> torch.Tensor:
+        """Probabilities [classes, x, y] or [classes, x, y, z], float32, on the network's grid."""
+        image = self._standardise(_item(decoded))["image"]
+        with torch.inference_mode():
+            logits = self._inferer(image[None].to(self.device), self._network)
+            result: torch.Tensor = logits.softmax(dim=1)[0].cpu()
+        return result
+
+
+def _item(image: torch.Tensor) -> dict[str, torch.Tensor]:
+    """The run's chains read image and label; an empty label passes with the image."""
+    return {"image": image, "label": torch.zeros(image.shape, dtype=torch.uint8)}
+
+
+def _device(device: str, backend: str) -> torch.device:
+    try:
+        chosen = torch.device(device or ("cuda" if torch.cuda.is_available() and backend == "torch" else "cpu"))
+    except RuntimeError:
+        raise InputError(f"--device is {device!r}, needed cpu, cuda or cuda:N") from None
+    if chosen.type == "cuda" and not torch.cuda.is_available():
+        raise InputError(f"--device is {device!r}, but there is no CUDA device; leave --device out")
+    if chosen.type != "cpu" and backend != "torch":
+        raise InputError(f"--backend {backend} computes on the CPU, --device is {device!r}; leave one of them out")
+    return chosen
+
+
+def _read_config(run: Path) -> dict[str, Any]:
+    path = run / "config.json"
+    if not path.is_file():
+        raise InputError(f"{run}: is no run folder (no config.json); give the folder that a training made")
+    if not (run / "model.pt").is_file():
+        raise InputError(f"{run}: has no model.pt: it was not trained to its first epoch; train it first")
+    try:
+        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: can't be read as JSON ({error}); copy the run again") from error
+    if missing := [key for key in _NEEDED if not isinstance(config, dict) or key not in config]:
+        raise InputError(f"{path}: lacks {', '.join(missing)}; give a run of a medpos bundle")
+    return config
+
+
+def _check_version(run: Path) -> None:
+    try:
+        made_by = json.loads((run / "environment.json").read_text(encoding="utf-8"))["packages"]["medpos"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return  # copied without it
+    if isinstance(made_by, str) and _numbers(made_by) > _numbers(__version__):
+        raise InputError(f"{run}: was made by medpos {made_by}, this is {__version__}; pip install --upgrade medpos")
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in re.findall(r"\d+", text)[:3]]
+
+
+def _training_data(run: Path, config: dict[str, Any], dataset_dir: Path | None) -> TrainingData:
+    if dataset_dir is None and (run / FILE).is_file():
+        return TrainingData.read(run / FILE)
+    folder = Path(dataset_dir or str(config.get("data_folder", "")))
+    try:
+        source = DataFolder(folder)
+    except InputError as error:
+        raise InputError(
+            f"{run}: has no {FILE} and its training data can't be read ({error}); give them by --dataset-dir"
+        ) from error
+    if config.get("data_sha256") not in (None, source.sha256):
+        raise InputError(f"{folder}: is not what {run} was trained on (other dataset.json); give that by --dataset-dir")
+    return TrainingData.of(source)
+
+
+def _parser(config: dict[str, Any], data: TrainingData, device: str) -> ConfigParser:
+    """Of the run's configuration; the training data's description stands for the data."""
+    # Reading files is done here already; the chain begins behind it.
+    rest = [step for step in config["decode"]["transforms"] if not str(step.get("_target_")).endswith("LoadImaged")]
+    decode = {**config["decode"], "transforms": rest}
+    parser = ConfigParser({**config, "decode": decode, "source": data, "device": device, "_meta_": {}})
+    monai.data.set_track_meta(False)
+    return parser
+
+
+def _cause(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """One model or several, whose probabilities are averaged.
+
+    Args:
+        models: trained on the same classes.
+        flip: average with the mirrored image's, mirrored back, right for left.
+
+    Raises:
+        InputError: classes, orientation or kind of image differ, or the classes can't be mirrored.
+    """
+
+    models: Sequence[Model]
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        first = self.models[0]
+        for other in self.models[1:]:
+            for name in ("labels", "orientation", "nominal"):
+                mine, theirs = getattr(first.data, name), getattr(other.data, name)
+                if mine != theirs:
+                    raise InputError(f"--member {other.run}: {name} differ from those of {first.run}; leave it out")
+            if first.is_flat != other.is_flat or first.is_absolute != other.is_absolute:
+                raise InputError(f"--member {other.run}: takes other images than {first.run}; leave it out")
+        if self.flip:
+            mirrored(self.labels)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """The classes, background first."""
+        return self.models[0].data.labels
+
+    @property
+    def phantom(self) -> bool:
+        """Whether a member was trained on computed images."""
+        return any(model.data.phantom for model in self.models)
+
+    def decode(self, values: Array) -> list[torch.Tensor]:
+        """Every member's image on its own grid."""
+        return [model.decode(values) for model in self.models]
+
+    def probabilities(self, decoded: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Mean probabilities [classes, x, y(, z)] on the first member's grid."""
+        parts = []
+        for model, image in zip(self.models, decoded, strict=True):
+            parts.append(model.probabilities(image))
+            if self.flip:
+                turned = model.probabilities(image.flip(1)).flip(1)
+                parts.append(turned[list(mirrored(self.labels))])
+        plane = parts[0].shape[1:3]
+        same = [part if part.shape[1:3] == plane else _resampled(part, plane) for part in parts]
+        return same[0] if len(same) == 1 else torch.stack(same).mean(dim=0)
+
+
+def mirrored(labels: Sequence[Label]) -> tuple[int, ...]:
+    """The index of each class's mirror image: right for left; others are their own.
+
+    Raises:
+        InputError: a class of one side has none on the other.
+    """
+    names = [label.name for label in labels]
+    result = []
+    for name in names:
+        side = next((side for side in _SIDES if name.startswith(side)), None)
+        other = name if side is None else _SIDES[1 - _SIDES.index(side)] + name[len(side) :]
+        if other not in names:
+            raise InputError(f"--tta flip: {name} has no {other} to be mirrored to; leave --tta out")
+        result.append(names.index(other))
+    return tuple(result)
+
+
+def _resampled(volume: torch.Tensor, plane: Sequence[int]) -> torch.Tensor:
+    """[C, x, y(, z)] with other x and y; bilinear, averaging where it gets smaller."""
+    images = volume[..., None] if volume.ndim == 3 else volume
+    planes = images.permute(3, 0, 1, 2).contiguous()
+    done = functional.interpolate(planes, size=tuple(plane), mode="bilinear", antialias=True).permute(1, 2, 3, 0)
+    return done[..., 0] if volume.ndim == 3 else done
+
+
+def label_map(probabilities: torch.Tensor, shape: Sequence[int]) -> Pixels:
+    """The most probable class of each pixel of the image, from probabilities on the network's grid.
+
+    Args:
+        probabilities: [classes, x, y] or [classes, x, y, z].
+        shape: X, Y, Z of the image.
+
+    Returns:
+        uint8 [X, Y, Z]; of equal probabilities the lower class.
+    """
+    result = np.empty(tuple(shape), np.uint8)
+    for z in range(shape[2]):
+        best: torch.Tensor | None = None
+        # Class by class: of a large image all classes at once would fill the memory.
+        for index in range(len(probabilities)):
+            values = plane_of(probabilities, index, z, shape[:2])
+            if best is None:
+                best, chosen = values, torch.zeros(values.shape, dtype=torch.uint8)
+            else:
+                chosen[values > best] = index
+                best = torch.maximum(best, values)
+        result[..., z] = chosen.numpy()
+    return result
+
+
+def plane_of(probabilities: torch.Tensor, index: int, z: int, plane: Sequence[int]) -> torch.Tensor:
+    """One class in one slice, on the image's grid [X, Y]."""
+    values = probabilities[index] if probabilities.ndim == 3 else probabilities[index, ..., z]
+    return values if values.shape == tuple(plane) else _resampled(values[None], plane)[0]
+
+
+def probability_map(probabilities: torch.Tensor, shape: Sequence[int]) -> Array:
+    """All probabilities on the image's grid: float32 [X, Y, Z, classes]."""
+    result = np.empty((*shape, len(probabilities)), np.float32)
+    for z in range(shape[2]):
+        for index in range(len(probabilities)):
+            result[:, :, z, index] = plane_of(probabilities, index, z, shape[:2]).numpy()
+    return result

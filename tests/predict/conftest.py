@@ -1,0 +1,72 @@
+"""Runs to predict with, and images of every format made from one test case."""
+
+import json
+
+import nibabel
+import numpy as np
+import pytest
+import running
+
+from medpos.predict import cohort, inputs
+from medpos.predict.model import Ensemble, Model
+
+SIDE = 32
+
+
+@pytest.fixture(scope="session")
+def chest_run(trained):
+    """A run of chest X-rays; 32 x 32."""
+    return trained
+
+
+@pytest.fixture(scope="session")
+def heart_run(prepared, tmp_path_factory):
+    """A run of short-axis stacks; 32 x 32."""
+    return running.run_here(
+        "acdc_small_pe",
+        dataset_dir=str(prepared["acdc"]),
+        runs_dir=str(tmp_path_factory.mktemp("hearts")),
+        run_name="a",
+        image_size=SIDE,
+        batch_size=4,
+        max_epochs=6,
+        lr=0.01,
+    )
+
+
+@pytest.fixture(scope="session")
+def chest(chest_run):
+    return Ensemble([Model(chest_run)])
+
+
+@pytest.fixture(scope="session")
+def heart(heart_run):
+    return Ensemble([Model(heart_run)])
+
+
+@pytest.fixture(scope="session")
+def xray(prepared):
+    """A prepared X-ray: its file and its grey values [X, Y], 0 to 4095."""
+    entry = json.loads((prepared["jsrt"] / "dataset.json").read_text())["test"][0]
+    path = prepared["jsrt"] / entry["image"]
+    return path, np.asarray(nibabel.load(path).dataobj)[..., 0]
+
+
+@pytest.fixture(scope="session")
+def stack(prepared):
+    """A prepared short-axis stack: its file and its image."""
+    entry = json.loads((prepared["acdc"] / "dataset.json").read_text())["test"][0]
+    path = prepared["acdc"] / entry["image"]
+    return path, nibabel.load(path)
+
+
+@pytest.fixture
+def predict(tmp_path):
+    """Segment inputs; gives the summary and the folder of the results."""
+
+    def call(ensemble, *given, out=None, **options):
+        out = out or tmp_path / "out"
+        sources = inputs.find([str(path) for path in given], out)
+        return cohort.run(ensemble, sources, out, cohort.Options(**options)), out
+
+    return call

@@ -1,0 +1,28 @@
+"""Other engines give the labels of the run's own."""
+
+import numpy as np
+import pytest
+
+from medpos.errors import InputError
+from medpos.predict.model import Model, label_map
+
+
+@pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+def test_labels_are_those_of_torch(chest, heart, chest_run, heart_run, xray, stack, backend):
+    pytest.importorskip(backend)
+    images = (xray[1][..., None], np.asarray(stack[1].dataobj))
+    for ensemble, run, image in zip((chest, heart), (chest_run, heart_run), images, strict=True):
+        model = Model(run, backend=backend)
+        expected = label_map(ensemble.probabilities(ensemble.decode(image)), image.shape)
+        found = label_map(model.probabilities(model.decode(image)), image.shape)
+        # Networks of a few epochs have near ties, which bf16 decides otherwise.
+        assert (found == expected).mean() > 0.99
+
+
+def test_refusals(chest_run):
+    with pytest.raises(InputError, match="needed one of torch"):
+        Model(chest_run, backend="tensorflow")
+    with pytest.raises(InputError, match=r"no CUDA device|computes on the CPU"):
+        Model(chest_run, device="cuda", backend="onnxruntime")
+    with pytest.raises(InputError, match="needed cpu, cuda"):
+        Model(chest_run, device="abacus")

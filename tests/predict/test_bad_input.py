@@ -1,0 +1,249 @@
+"""Every input that can't be meant: one line that names the file, the reason and the remedy; no patient in any file."""
+
+import gzip
+import json
+import shutil
+import subprocess
+import sys
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from images import dicom, save
+from PIL import Image
+from running import ENVIRONMENT
+
+from medpos.errors import InputError
+from medpos.labels import ACDC, JSRT
+from medpos.predict import inputs, readers
+from medpos.predict.model import Ensemble, Model, mirrored
+
+GREY = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.int16)
+
+
+def nifti(path, values=GREY, affine=None, **header):
+    image = nibabel.Nifti1Image(values, np.diag([2.0, 2, 2, 1]) if affine is None else affine)
+    nibabel.save(image, path)
+    if header:
+        raw = bytearray(path.read_bytes())
+        own = nibabel.Nifti1Header(bytes(raw[:348]), check=False)
+        for key, value in header.items():
+            own[key] = value
+        raw[:348] = own.binaryblock
+        path.write_bytes(bytes(raw))
+    return path
+
+
+def picture(path, values):
+    Image.fromarray(values).save(path)
+    return path
+
+
+def cut(path, share=0.5):
+    path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
+    return path
+
+
+def text(path, content="nothing"):
+    path.write_text(content)
+    return path
+
+
+RGB = np.dstack([GREY // 16, GREY // 32, GREY // 64]).astype(np.uint8)
+BAD = {
+    "truncated nifti": (lambda d: cut(nifti(d / "a.nii.gz", np.random.default_rng(0).normal(size=(64, 64)))), "again"),
+    "no nifti": (lambda d: text(d / "a.nii"), "export it again"),
+    "no gzip": (lambda d: text(d / "a.nii.gz"), "copy it again"),
+    "4-D": (lambda d: nifti(d / "a.nii.gz", np.zeros((8, 8, 8, 3), np.int16)), "a file of its own"),
+    "NaN": (lambda d: nifti(d / "a.nii.gz", np.where(GREY > 9, GREY, np.nan)), "without them"),
+    "zero spacing": (lambda d: nifti(d / "a.nii", pixdim=[1, 0, 1, 1, 1, 1, 1, 1]), "mend pixdim"),
+    "flat affine": (lambda d: nifti(d / "a.nii", srow_z=[0, 0, 0, 0]), "mend sform"),
+    "label map": (lambda d: nifti(d / "a.nii.gz", (GREY // 1400).astype(np.uint8)), "--force"),
+    "empty image": (lambda d: nifti(d / "a.nii.gz", GREY * 0), "export it again"),
+    "20,000 x 20,000": (lambda d: nifti(d / "a.nii", GREY, dim=[2, 20000, 20000, 1, 1, 1, 1, 1]), "crop"),
+    "huge picture": (lambda d: picture(d / "a.png", np.zeros((20000, 20000), bool)), "crop"),
+    "truncated png": (lambda d: cut(picture(d / "a.png", GREY.astype(np.uint16))), "export it again"),
+    "colour": (lambda d: picture(d / "a.png", RGB), "convert it"),
+    "short img": (lambda d: text(d / "a.img"), "unpack it again"),
+    "no dicom": (lambda d: text(d / "a.dcm"), "export it again"),
+    "dicom without pixels": (lambda d: save(dicom(GREY, PixelData=None), d / "a.dcm"), "give the image itself"),
+    "truncated dicom": (lambda d: cut(save(dicom(GREY), d / "a.dcm"), 0.9), "copy it again"),
+    "ultrasound": (lambda d: save(dicom(GREY, Modality="US"), d / "a.dcm"), "--force"),
+    "colour dicom": (lambda d: save(dicom(GREY, PhotometricInterpretation="RGB"), d / "a.dcm"), "convert it"),
+    "frames": (lambda d: save(dicom(GREY, NumberOfFrames=3), d / "a.dcm"), "split it"),
+    "zero spacing dicom": (lambda d: save(dicom(GREY, PixelSpacing=[0, 0]), d / "a.dcm"), "mend it"),
+    "volume": (lambda d: nifti(d / "a.nii.gz", np.dstack([GREY, GREY])), "one by one"),
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_bad_file_is_named_and_the_others_are_done(chest, predict, tmp_path, kind):
+    make, remedy = BAD[kind]
+    folder = tmp_path / "in"
+    folder.mkdir()
+    bad, good = make(folder), nifti(folder / "z.nii.gz")
+    summary, out = predict(chest, folder, overlays=False)
+    assert (summary.done, len(summary.failed)) == (1, 1), summary
+    assert (out / good.name).is_file()
+    line = summary.failed[0]
+    assert str(bad) in line
+    assert remedy in line
+    assert "\n" not in line
+    assert "Zimmermann" not in line
+    assert (out / "failed.txt").read_text() == f"{line}\n"
+
+
+@pytest.mark.parametrize("kind", ["label map", "ultrasound", "colour"])
+def test_force_takes_what_only_looks_wrong(chest, predict, tmp_path, kind):
+    summary, _ = predict(chest, BAD[kind][0](tmp_path), force=True, overlays=False)
+    assert (summary.done, summary.failed) == (1, [])
+
+
+def test_inputs_that_are_not_there(tmp_path):
+    (tmp_path / "empty").mkdir()
+    for given, message in (("empty", "no image"), ("none", "no such file"), ("*.nii", "no image"), ("a.doc", "format")):
+        text(tmp_path / "a.doc")
+        with pytest.raises(InputError, match=message):
+            inputs.find([str(tmp_path / given)], tmp_path / "out")
+
+
+def test_a_list_stays_in_its_folder(tmp_path):
+    (tmp_path / "set/sub").mkdir(parents=True)
+    nifti(tmp_path / "secret.nii")
+    nifti(tmp_path / "set/sub/a.nii")
+    (tmp_path / "set/link.nii").symlink_to(tmp_path / "secret.nii")
+    cases = text(tmp_path / "set/cases.txt", "# mine\nsub/a.nii\n")
+    assert [source.name for source in inputs.find([str(cases)], tmp_path / "out")] == ["a"]
+    for line in ("../secret.nii", str(tmp_path / "secret.nii"), "link.nii"):
+        with pytest.raises(InputError, match=r"line 1: .* leaves the list's folder"):
+            inputs.find([str(text(cases, line))], tmp_path / "out")
+    with pytest.raises(InputError, match="is no image file"):
+        inputs.find([str(text(cases, "b.nii"))], tmp_path / "out")
+
+
+def test_names_are_unique_and_results_are_not_read(tmp_path):
+    for name in ("a/x.nii", "b/x.nii", "b/x.png", "b/y z.nii", "out/r.nii", ".hidden/h.nii"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        text(tmp_path / name)
+    found = inputs.find([str(tmp_path), str(tmp_path / "a/*.nii")], tmp_path / "out")
+    assert [source.name for source in found] == ["a-x", "b-x", "b-x-2", "y-z"]
+
+
+def test_phases_are_known_by_their_name(tmp_path):
+    for name in ("p1_ED", "p1_frame01", "p1_phase02", "STUDIED", "p_1"):
+        text(tmp_path / f"{name}.nii")
+    found = {source.name: source.subject_and_phase for source in inputs.find([str(tmp_path)], tmp_path / "out")}
+    assert found["p1_ED"] == ("p1", "ED")
+    assert found["p1_frame01"] == ("p1", "frame01")
+    assert found["STUDIED"] == ("STUDIED", "")
+    assert found["p_1"] == ("p_1", "")
+
+
+def test_no_patient_in_any_file(chest, predict, tmp_path):
+    save(dicom(GREY), tmp_path / "Zimmermann/scan.dcm")
+    save(dicom(GREY), tmp_path / "Zimmermann/erika_zimmermann.dcm")
+    save(dicom(GREY, PixelData=None), tmp_path / "Zimmermann/none.dcm")
+    image = nibabel.Nifti1Image(GREY[..., None], np.eye(4))
+    image.header["descrip"] = b"Zimmermann"
+    image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Zimmermann"))
+    nibabel.save(image, tmp_path / "n.nii.gz")
+    summary, out = predict(chest, tmp_path / "Zimmermann", tmp_path / "n.nii.gz", probabilities=True)
+    assert (summary.done, len(summary.failed)) == (3, 1)
+    for path in [p for p in out.rglob("*") if p.is_file() and p.suffix != ".dcm"]:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        # The user's own folder is named so; what stands in a header is not.
+        content = content.replace(str(tmp_path).encode() + b"/Zimmermann", b"")
+        content = content.replace(b"erika_zimmermann.dcm", b"")
+        for word in (b"zimmermann", b"erika", b"id4711", b"19500101"):
+            assert word not in content.lower(), path
+            assert word not in path.name.encode().lower()
+
+
+def test_bad_runs(chest_run, tmp_path):
+    def spoilt(name, **changes):
+        folder = shutil.copytree(chest_run, tmp_path / name, ignore=shutil.ignore_patterns("tensorboard"))
+        for file, content in changes.items():
+            path = folder / file.replace("_", ".")
+            path.unlink() if content is None else path.write_text(content)
+        return folder
+
+    newer = json.loads((chest_run / "environment.json").read_text())
+    newer["packages"]["medpos"] = "9.0.0"
+    config = {**json.loads((chest_run / "config.json").read_text()), "data_folder": "/gone"}
+    for folder, message in (
+        (tmp_path, "is no run folder"),
+        (spoilt("weightless", model_pt=None), "has no model.pt"),
+        (spoilt("newer", environment_json=json.dumps(newer)), "was made by medpos 9.0.0"),
+        (spoilt("damaged", data_json="{}"), "is damaged"),
+        (spoilt("dataless", data_json=None, config_json=json.dumps(config)), "--dataset-dir"),
+        (spoilt("garbled", config_json="{"), "JSON"),
+        (spoilt("other", config_json="{}"), "lacks network_def"),
+        (spoilt("cut", model_pt=""), "truncated or no checkpoint"),
+    ):
+        with pytest.raises(InputError, match=message):
+            Model(folder)
+
+
+def test_weights_run_no_code(chest_run, tmp_path):
+    folder = shutil.copytree(chest_run, tmp_path / "run")
+    torch.save({"weight": subprocess.Popen}, folder / "model.pt")
+    with pytest.raises(InputError, match="could run code"):
+        Model(folder)
+
+
+def test_a_run_without_its_description_reads_its_data(chest, chest_run, prepared, tmp_path):
+    folder = shutil.copytree(chest_run, tmp_path / "run")
+    (folder / "data.json").unlink()
+    assert Model(folder).data == chest.models[0].data
+    assert Model(folder, prepared["jsrt"]).data == chest.models[0].data
+    with pytest.raises(InputError, match="is not what"):
+        Model(folder, prepared["acdc"])
+
+
+def test_ensembles_and_mirrors(chest, heart):
+    assert mirrored(JSRT) == (0, 2, 1, 3)
+    assert mirrored(ACDC) == (0, 1, 2, 3)
+    with pytest.raises(InputError, match="right_lung has no left_lung"):
+        mirrored(JSRT[:2])
+    with pytest.raises(InputError, match="labels differ"):
+        Ensemble([chest.models[0], heart.models[0]])
+    image = chest.decode(np.array(GREY[..., None], np.float32))
+    one, flipped = chest.models[0], Ensemble(chest.models, flip=True)
+    there, back = one.probabilities(image[0]), one.probabilities(image[0].flip(1)).flip(1)
+    assert torch.allclose(flipped.probabilities(image), (there + back[[0, 2, 1, 3]]) / 2)
+    assert torch.allclose(Ensemble([one, one]).probabilities(image * 2), there)
+
+
+def test_output_that_cannot_be_written(chest, heart, predict, xray, tmp_path):
+    place = text(tmp_path / "file")
+    with pytest.raises(InputError, match="choose another folder"):
+        predict(chest, xray[0], out=place / "out")
+    predict(chest, xray[0])
+    for other in ({"probabilities": True}, {"window": (0, 100)}):
+        with pytest.raises(InputError, match="holds predictions of other runs or options"):
+            predict(chest, xray[0], **other)
+    with pytest.raises(InputError, match="holds predictions of other runs"):
+        predict(heart, xray[0])
+
+
+def test_colour_without_colour_is_grey(tmp_path):
+    path = picture(tmp_path / "a.png", np.dstack([GREY // 16] * 3).astype(np.uint8))
+    assert (readers.read_picture(path).values[..., 0] == GREY.T // 16).all()
+
+
+def test_command_line(chest_run, xray, tmp_path):
+    text(tmp_path / "bad.nii")
+    command = [sys.executable, "-m", "medpos", "predict", str(chest_run), str(xray[0]), str(tmp_path)]
+    done = subprocess.run([*command, "--out", str(tmp_path / "out")], capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 3, done.stderr
+    assert f"failed: {tmp_path / 'bad.nii'}" in done.stderr
+    assert "1 segmented, 0 kept from before, 1 failed" in done.stderr
+    assert "Traceback" not in done.stderr
+    for options in (["--tta", "turn"], ["--window", "1"], ["--window", "3,3"], ["--spacing", "0,1"]):
+        from typer.testing import CliRunner
+
+        from medpos.__main__ import app
+
+        with pytest.raises(InputError, match=options[0]):
+            CliRunner().invoke(app, [*command[3:], "--out", "x", *options], catch_exceptions=False)

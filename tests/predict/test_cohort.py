@@ -1,0 +1,135 @@
+"""Many cases: resuming, stopping, tables over all of them."""
+
+import csv
+import os
+import signal
+import threading
+
+import numpy as np
+import pytest
+from images import labels_of
+from PIL import Image
+
+from medpos.errors import InputError
+from medpos.predict import cohort, inputs
+from medpos.predict.model import Model
+
+
+def pictures(folder, count):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(count):
+        Image.fromarray(rng.integers(0, 256, (40, 48), np.uint8)).save(folder / f"case{n:02d}.png")
+    return folder
+
+
+def table(path):
+    return list(csv.DictReader(path.open()))
+
+
+def test_second_call_does_what_is_left(chest, predict, tmp_path):
+    folder = pictures(tmp_path / "in", 3)
+    summary, out = predict(chest, folder)
+    assert (summary.done, summary.kept) == (3, 0)
+    first = table(out / "measurements.csv")
+    kept = (out / "case00.png").stat().st_mtime_ns
+    (out / "case01.png").unlink()
+    Image.fromarray(np.arange(2000, dtype=np.uint8).reshape(40, 50)).save(folder / "case02.png")
+    summary, _ = predict(chest, folder)
+    assert (summary.done, summary.kept) == (2, 1)
+    assert (out / "case00.png").stat().st_mtime_ns == kept
+    assert [row for row in table(out / "measurements.csv") if row["case"] != "case02"] == first[:8]
+    with Image.open(out / "case02.png") as image:
+        assert image.size == (50, 40)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_call_cleanly_and_the_next_goes_on(chest, predict, tmp_path, number):
+    sources = inputs.find([str(pictures(tmp_path / "in", 6))], tmp_path / "out")
+    before = signal.getsignal(number)
+
+    def kill(source):
+        if source.name == "case01":
+            os.kill(os.getpid(), number)
+
+    summary = cohort.run(chest, sources, tmp_path / "out", watch=kill)
+    assert (summary.signal, summary.done) == (number, 2)
+    assert signal.getsignal(number) is before
+    assert {row["case"] for row in table(tmp_path / "out/measurements.csv")} == {"case00", "case01"}
+    assert not list((tmp_path / "out").rglob("*.partial"))
+    summary = cohort.run(chest, sources, tmp_path / "out")
+    assert (summary.signal, summary.done, summary.kept) == (0, 4, 2)
+    assert len({row["case"] for row in table(tmp_path / "out/measurements.csv")}) == 6
+
+
+def test_few_cases_are_held_at_a_time(chest, tmp_path, monkeypatch):
+    sources = inputs.find([str(pictures(tmp_path / "in", 12))], tmp_path / "out")
+    loaded, lock, most = [], threading.Lock(), []
+    load = cohort.load
+
+    def counted(source, *rest):
+        with lock:
+            loaded.append(source)
+            most.append(len(loaded))
+        return load(source, *rest)
+
+    def done(source):
+        with lock:
+            loaded.remove(source)
+
+    monkeypatch.setattr(cohort, "load", counted)
+    assert cohort.run(chest, sources, tmp_path / "out", watch=done).done == 12
+    assert max(most) <= 4
+
+
+def test_disk_full_stops_the_call(chest, predict, tmp_path, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    sources = inputs.find([str(pictures(tmp_path / "in", 3))], tmp_path / "out")
+    monkeypatch.setattr(Image.Image, "save", full)
+    with pytest.raises(InputError, match=r"No space left .* make room on the disk"):
+        cohort.run(chest, sources, tmp_path / "out", cohort.Options(overlays=False))
+    monkeypatch.undo()
+    assert cohort.run(chest, sources, tmp_path / "out", cohort.Options(overlays=False)).done == 3
+
+
+def test_ejection_fraction_of_both_phases(heart, stack, predict):
+    folder = stack[0].parent
+    summary, out = predict(heart, *sorted(folder.glob(stack[0].name.replace("_ED", "_E*"))), out=folder.parent / "ef")
+    assert (summary.done, summary.failed) == (2, [])
+    rows = {(r["case"], r["structure"], r["measure"]): r for r in table(out / "measurements.csv")}
+    case = stack[0].name.removesuffix("_ED.nii.gz")
+    size = np.prod(stack[1].header.get_zooms()) / 1000
+    volumes = [(labels_of(out / f"{case}_{phase}.nii.gz") == 3).sum() * size for phase in ("ED", "ES")]
+    assert volumes[0] > 0
+    assert rows[f"{case}_ED", "lv_cavity", "volume"]["value"] == f"{volumes[0]:.6g}"
+    assert rows["", "LV", "EF"]["value"] == f"{100 * (1 - volumes[1] / volumes[0]):.6g}"
+    assert rows["", "LV", "EF"]["unit"] == "%"
+    assert rows["", "LV", "EF"]["subject"] == case
+
+
+def test_spacing_and_window_from_the_user(chest, heart, predict, tmp_path, xray):
+    path = tmp_path / "a.png"
+    Image.fromarray((xray[1].T / 4095 * 100).astype(np.uint8)).save(path)
+    _, plain = predict(chest, path, out=tmp_path / "plain")
+    _, mended = predict(chest, path, out=tmp_path / "mended", window=(0, 100), spacing_mm=(0.5, 0.5))
+    warned = [row["warning"] for row in table(plain / "warnings.csv")]
+    assert any(text.startswith("intensity is far from the training set") for text in warned)
+    assert any(text.startswith("spacing unknown") for text in warned)
+    assert not any("spacing" in row["warning"] or "far" in row["warning"] for row in table(mended / "warnings.csv"))
+    assert {row["unit"] for row in table(plain / "measurements.csv")} == {"pixels", ""}
+    with Image.open(mended / "a.png") as image:
+        area = (np.asarray(image) == 1).sum() * 0.25
+    assert table(mended / "measurements.csv")[0]["value"] == f"{area:.6g}"
+    with pytest.raises(InputError, match="--window"):
+        predict(heart, path, window=(0, 100))
+
+
+def test_two_runs_vote(chest, chest_run, predict, tmp_path):
+    from medpos.predict.model import Ensemble
+
+    folder = pictures(tmp_path / "in", 1)
+    summary, out = predict(Ensemble([*chest.models, Model(chest_run)], flip=True), folder)
+    assert (summary.done, summary.failed) == (1, [])
+    assert (out / "case00.png").is_file()
