@@ -80,8 +80,8 @@ class Model:
         needed = getattr(network, "in_channels", image.shape[0])
         if image.shape[0] != needed:
             raise InputError(
-                f"{run}: its network takes {needed} channels, one image gives {image.shape[0]}; predict reads images of "
-                "one channel, so test several with the bundle's evaluate"
+                f"{run}: its network takes {needed} channels, one image gives {image.shape[0]}; predict reads "
+                "images of one channel, so test several with the bundle's evaluate"
             )
         example = image[None] if self.is_flat else image[None, ..., 0]
         self._network = compile_network(network, backend, example, bool(config.get("amp", True)))
