@@ -204,8 +204,9 @@ def bland_altman(
     x = (np.asarray(true, float) + np.asarray(predicted, float)) / 2
     y = np.asarray(predicted, float) - np.asarray(true, float)
     with styled():
-        figure = Figure(figsize=(4.4, 3.1), layout="constrained")
-        axes = figure.subplots()
+        # One size for all, so that nothing has to be laid out: a page may hold dozens.
+        figure = Figure(figsize=(4.4, 3.1))
+        axes = figure.add_axes((0.19, 0.17, 0.78, 0.79))
         axes.scatter(x, y, s=18, color=INK, alpha=0.65, linewidths=0)
         for key, line in (("bias", "-"), ("lower", "--"), ("upper", "--")):
             value = agreement.get(key)
@@ -224,7 +225,7 @@ def bland_altman(
         suffix = f", {unit}" if unit else ""
         axes.set_xlabel(f"mean of predicted and true{suffix}")
         axes.set_ylabel(f"predicted - true{suffix}")
-        return _laid_out(figure)
+    return figure
 
 
 def save(figure: Figure, folder: Path, name: str) -> None:
