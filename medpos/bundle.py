@@ -11,6 +11,7 @@ import logging
 import pydoc
 import re
 import sys
+import warnings
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -50,6 +51,8 @@ def start() -> None:
         InputError: an override key is unknown, or its value is out of range.
     """
     show_errors_plainly()
+    # Where pydicom is installed, MONAI warns in every run that one decoder for it is not; no bundle reads DICOM.
+    warnings.filterwarnings("ignore", message=".*nvImageCodec")
     parser = _parser()
     config = parser.get()
     check_keys(config)

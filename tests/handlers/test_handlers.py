@@ -88,7 +88,7 @@ PAIRS = [
 
 @pytest.fixture
 def source():
-    return SimpleNamespace(name="acdc", phantom=True, labels=ACDC)
+    return SimpleNamespace(name="acdc", nominal_spacing=False, phantom=True, labels=ACDC)
 
 
 @pytest.fixture
