@@ -50,9 +50,9 @@ def run(study: Study, settings: Settings, engine: Engine, out: Path, command: st
         failed |= _do(plan.jobs, engine, watcher)
         before, plan = plan, planner.plan(given_up=list(failed))
         # A job that reports success and leaves no results would be planned for ever.
-        for job in set(plan.jobs) & set(before.jobs):
-            failed[job.folder] = (job.name, f"ended without its results; see {job.log}")
-        plan = planner.plan(given_up=list(failed))
+        if stuck := set(plan.jobs) & set(before.jobs):
+            failed |= {job.folder: (job.name, f"ended without its results; see {job.log}") for job in stuck}
+            plan = planner.plan(given_up=list(failed))
     watcher.planned(plan)
     about = {
         "command": command,

@@ -21,6 +21,7 @@ from medpos import __main__ as cli
 from medpos.errors import InputError
 from medpos.study import declaration
 from medpos.study.engines import LocalEngine, RayEngine
+from medpos.study.jobs import Outcome
 from medpos.study.models import identity
 from medpos.study.plan import Planner, Settings
 from medpos.study.run import Watcher, run
@@ -184,6 +185,19 @@ def test_a_failed_training_is_named_and_the_others_go_on(prepared, tmp_path):
     [failed] = content["failed"]
     assert failed["name"] == "jsrt: greedy, seed 0"
     assert "train_cases is 99, needed 1 to 5" in failed["error"]
+
+
+def test_a_job_that_leaves_no_results_is_not_tried_for_ever(prepared, tmp_path):
+    class Idle:
+        def run(self, jobs, started):
+            for job in jobs:
+                started(job)
+                yield Outcome(job.name)
+
+    content, witness = complete(prepared, tmp_path, Idle(), models=STUDY["models"][2:], seeds=[0], criteria=[])
+    assert witness.trained == ["jsrt: mean mask, seed 0"]
+    [failed] = content["failed"]
+    assert "ended without its results" in failed["error"]
 
 
 def children(pid):
