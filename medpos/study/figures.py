@@ -205,6 +205,8 @@ def histogram(measured: Sequence[Intensities], alphas: Sequence[float]) -> Drawi
                 axes.annotate(f"±{alpha:g}", (alpha, 0.97), xycoords=("data", "axes fraction"), fontsize=8)
             name = title(found.data.upper()) + (" PHANTOMS" if found.phantom else "")
             axes.set(title=name, xlabel="normalised intensity", yscale="log")
+            # The style leaves mathematical text alone, which a logarithmic scale would write.
+            axes.yaxis.set_major_formatter("{x:g}")
         figure.axes[0].set_ylabel("share of pixels per unit, log scale")
     words = "; ".join(f"{m.data}: {m.edges[0]:.2f} to {m.edges[-1]:.2f} (99.9 % of pixels)" for m in measured)
     return Drawing("models_intensities", "Normalised intensities; dashed: ends of the position channels", words, figure)
