@@ -16,7 +16,7 @@ from benchmarks.timing import begin, by_turns, options, row, timed
 from medpos.conditions import degradations
 from medpos.inference import has_fast_bf16, memory_format
 
-WINDOWS = 8  # slices of a volume that go through the network at once, as in the bundle
+IMAGES, WINDOWS = 4, 8  # X-rays, and slices of a volume, that go through the network at once, as in the bundles
 
 
 def trained(name: str, settings: dict[str, Any]) -> str:
@@ -34,10 +34,11 @@ def forward(network: torch.nn.Module, batches: list[torch.Tensor]) -> None:
 
 
 def ready_windows(dataset: Any) -> list[torch.Tensor]:
-    """All images under all conditions, [1, C, H, W], or [n, C, H, W] for the slices of a volume."""
+    """All images under all conditions, [n, C, H, W]: as many X-rays or slices of a volume as the bundle takes."""
     images = [dataset[n]["image"] for n in range(len(dataset))]
-    batches = (image[None] if image.ndim == 3 else image.movedim(-1, 0) for image in images)
-    return [window for batch in batches for window in batch.split(WINDOWS)]
+    if images[0].ndim == 3:
+        return [torch.stack(images[start : start + IMAGES]) for start in range(0, len(images), IMAGES)]
+    return [window for image in images for window in image.movedim(-1, 0).split(WINDOWS)]
 
 
 def main() -> None:
@@ -46,13 +47,14 @@ def main() -> None:
     parser.add_argument("--dataset_dir")
     parser.add_argument("--checkpoint")
     parser.add_argument("--image_size", type=int, default=256)
-    parser.add_argument("--cases", type=int, default=4, help="test cases to take")
+    parser.add_argument("--cases", type=int, default=4, help="to take, those of the test split first")
     arguments = parser.parse_args()
     with prepared(arguments.bundle, arguments.dataset_dir, cases=24) as folders:
         folders |= {"device": "cpu"}
         checkpoint = arguments.checkpoint or trained(arguments.bundle, folders)
         settings = folders | {"image_size": arguments.image_size, "checkpoint": checkpoint}
-        settings |= {"dataset::data": f"$@source.cases('test')[:{arguments.cases}]"}
+        every = " + ".join(f"@source.cases('{split}')" for split in ("test", "validation", "training"))
+        settings |= {"dataset::data": f"$({every})[:{arguments.cases}]"}
         pure = bundle(arguments.bundle, **settings)
         dataset = pure.get_parsed_content("dataset").under(degradations())
         network, batches = pure.get_parsed_content("network").eval(), ready_windows(dataset)

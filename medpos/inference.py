@@ -6,6 +6,9 @@ from typing import Any
 import torch
 from monai.inferers import Inferer, SliceInferer, SlidingWindowInferer
 from monai.utils import BlendMode
+from torch import nn
+
+from medpos.networks.folding import folded
 
 Forward = Callable[..., torch.Tensor]
 
@@ -39,8 +42,9 @@ def memory_format(device: torch.device | str) -> torch.memory_format:
 class FastInferer(Inferer):
     """Runs any MONAI inferer on the fast path; logits come back as float32.
 
-    Convolutions run in bf16 with channels-last memory where :func:`has_fast_bf16`, else in float32. Where every image
-    or slice is one window, the network gets it without MONAI's cutting and weighing, which would change no value.
+    A network in evaluation mode runs with its batch normalisations folded into its convolutions. These run in bf16
+    with channels-last memory where :func:`has_fast_bf16`, else in float32. Where every image or slice is one window,
+    the network gets it without MONAI's cutting and weighing, which would change no value.
 
     Args:
         inferer: the MONAI inferer that decides on windows, such as ``SlidingWindowInferer``.
@@ -51,26 +55,41 @@ class FastInferer(Inferer):
         super().__init__()
         self.inferer = inferer
         self.amp = amp
+        self._folded: tuple[Any, ...] = (None, None, None)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Network output for ``inputs`` [N, C, X, Y] or [N, C, X, Y, Z]; float32, same spatial shape."""
 
-        layout = memory_format(inputs.device)
+        layout, amp = memory_format(inputs.device), self.amp and has_fast_bf16(inputs.device)
+        network = self._without_norms(network, torch.bfloat16 if amp else None)
 
         def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             return network(x.contiguous(memory_format=layout), *args, **kwargs)
 
         kind = inputs.device.type
         # One context around all windows: the weights are cast once a call, not once a window.
-        with torch.autocast(kind, torch.bfloat16, enabled=self.amp and has_fast_bf16(inputs.device)):
+        with torch.autocast(kind, torch.bfloat16, enabled=amp):
             if _is_one_window(self.inferer, inputs) and not (args or kwargs):
                 return _without_windows(self.inferer, inputs, forward)
             logits: torch.Tensor = self.inferer(inputs, forward, *args, **kwargs)
         # The classes side by side in memory, whatever the inferer left: an argmax over them is six times as fast so.
         last = torch.channels_last if logits.ndim == 4 else torch.channels_last_3d
         return logits.to(torch.float32, memory_format=last)
+
+    def _without_norms(self, network: Callable[..., torch.Tensor], dtype: torch.dtype | None) -> Forward:
+        """The network with its batch normalisations folded, where it is one that is done learning."""
+        if not isinstance(network, nn.Module) or network.training or torch.is_grad_enabled():
+            return network
+        # Its weights may move between two calls: an optimiser's step, or a checkpoint that is loaded.
+        state = [(tensor.data_ptr(), tensor._version) for tensor in (*network.parameters(), *network.buffers())]
+        known, made_from, twin = self._folded
+        if known is not network or made_from != (state, dtype):
+            twin = folded(network, dtype)
+            self._folded = (network, (state, dtype), twin)
+        result: Forward = twin
+        return result
 
 
 def _is_one_window(inferer: Any, inputs: torch.Tensor) -> bool:

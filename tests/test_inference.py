@@ -6,6 +6,7 @@ from running import parser
 import medpos.inference
 from medpos.inference import FastInferer, has_fast_bf16, memory_format
 from medpos.networks import SmallCNN
+from medpos.networks.folding import folded
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +21,7 @@ def test_without_amp_it_is_the_network_itself(network):
     with torch.no_grad():
         out = FastInferer(SimpleInferer(), amp=False)(image, network)
         assert torch.allclose(out, network(image), atol=1e-5)
-        plain = network(image.contiguous(memory_format=memory_format(image.device)))
+        plain = folded(network)(image.contiguous(memory_format=memory_format(image.device)))
     assert torch.equal(out, plain)
 
 
