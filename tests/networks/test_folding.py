@@ -1,0 +1,114 @@
+"""Batch normalisation folded into convolutions, alone and on the fast path."""
+
+import pytest
+import torch
+from monai.inferers import SimpleInferer
+from torch import nn
+
+from medpos.inference import FastInferer
+from medpos.networks import MeanMask, SmallCNN, UNet, positioned
+from medpos.networks.folding import folded
+
+NETWORKS = {
+    "UNet": lambda: UNet(3),
+    "SmallCNN": lambda: SmallCNN(3),
+    "without bias": lambda: SmallCNN(3, conv_bias=False),
+    "reflect": lambda: UNet(3, padding_mode="reflect"),
+    "coordconv": lambda: positioned(SmallCNN, "coordconv", alpha=3.0),
+    "sequential": lambda: nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 1)),
+}
+
+
+def lived_in(network):
+    """With statistics and affine terms that a folding must not lose."""
+    torch.manual_seed(1)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            nn.init.normal_(layer.running_mean)
+            nn.init.uniform_(layer.running_var, 0.3, 3)
+            nn.init.uniform_(layer.weight, 0.5, 2)
+            nn.init.normal_(layer.bias)
+    return network.eval()
+
+
+def norms(network):
+    return sum(isinstance(layer, nn.BatchNorm2d) for layer in network.modules())
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_folded_is_equal_to_1e_5_of_the_largest_logit(name):
+    network = lived_in(NETWORKS[name]())
+    state = {key: value.clone() for key, value in network.state_dict().items()}
+    image = torch.randn(2, getattr(network, "in_channels", 3), 32, 48)
+    with torch.inference_mode():
+        wanted, found = network(image), folded(network)(image)
+    assert (wanted - found).abs().max() <= 1e-5 * wanted.abs().max()
+    assert norms(network) > norms(folded(network)) == 0
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def test_what_cannot_be_folded_stays():
+    first = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1)).eval()
+    assert folded(first) is first
+    apart = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)).eval()
+    assert folded(apart) is apart
+    moving = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval()
+    assert folded(moving) is moving
+    assert isinstance(folded(MeanMask().eval()), MeanMask)
+
+
+def test_a_learning_network_is_refused():
+    with pytest.raises(ValueError, match="call eval"):
+        folded(SmallCNN())
+
+
+def test_bf16_weights_are_those_that_autocast_would_make():
+    network = lived_in(SmallCNN())
+    half, whole = (folded(network, dtype) for dtype in (torch.bfloat16, None))
+    assert half.conv1.conv.weight.dtype == torch.bfloat16
+    assert torch.equal(half.conv2.conv.weight, whole.conv2.conv.weight.bfloat16())
+    assert half.score.weight.dtype == torch.float32
+
+
+class TestOnTheFastPath:
+    def test_it_follows_the_network_wherever_that_goes(self):
+        network, inferer, image = (
+            lived_in(SmallCNN(3)),
+            FastInferer(SimpleInferer(), amp=False),
+            torch.randn(1, 3, 16, 16),
+        )
+
+        def check():
+            with torch.no_grad():
+                found, wanted = inferer(image, network), network(image)
+            assert torch.allclose(found, wanted, atol=1e-4 * float(wanted.abs().max()))
+            return found
+
+        first = check()
+        assert torch.equal(check(), first)
+        network.load_state_dict(SmallCNN(3).state_dict())
+        second = check()
+        assert not torch.equal(first, second)
+        optimizer = torch.optim.Adam(network.parameters(), 0.1)
+        network.train()(image).square().mean().backward()
+        optimizer.step()
+        network.eval()
+        third = check()
+        assert not torch.equal(second, third)
+        network = lived_in(SmallCNN(3))
+        assert not torch.equal(check(), third)
+
+    def test_batch_normalisation_runs_where_gradients_or_statistics_are_wanted(self):
+        network, calls = lived_in(SmallCNN(3)), []
+        for layer in network.modules():
+            if isinstance(layer, nn.BatchNorm2d):
+                layer.register_forward_hook(lambda *_: calls.append(1))
+        inferer, image = FastInferer(SimpleInferer(), amp=False), torch.randn(1, 3, 16, 16)
+        with torch.no_grad():
+            inferer(image, network)
+        assert not calls
+        inferer(image, network).sum().backward()
+        assert len(calls) == 3
+        with torch.no_grad():
+            inferer(image, network.train())
+        assert len(calls) == 6
