@@ -9,7 +9,7 @@ distance makes the means that it enters infinite, and these are left out and cou
 taken case by case.
 """
 
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import lru_cache
 from typing import Any
@@ -17,50 +17,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-from scipy import stats
 
 from medpos.errors import InputError
-from medpos.metrics import summarise
 from medpos.metrics.summary import draws
 from medpos.results import MEAN_OF_ORGANS
-
-Array = npt.NDArray[np.float64]
-
-CONDITION = ("degradation", "severity", "shift")
-SMALL = 20  # fewer subjects than this are called few
-FEWEST = 6  # of 5 subjects the least two-sided p is 2 / 2^5 = 0.06: the test could never reject at 0.05
-_KEYS = ("data", "model", "seed", "case", "subject", *CONDITION, "organ")
-# Equal differences must stay ties, and zeros zeros, in spite of the rounding of the mean over seeds or slices.
-_DECIMALS = 12
-
-
-@dataclass(frozen=True)
-class Paired:
-    """Two models on the same cases.
-
-    Args:
-        n: pairs of finite values.
-        subjects: to whom they belong.
-        missing: pairs left out because a value is NaN.
-        infinite: pairs left out because a value is infinite.
-        mean_difference: mean over the pairs of a - b, in the metric's unit. None without pairs.
-        ci95: bounds of its 95 % percentile bootstrap interval, whole subjects drawn. None for fewer than two subjects.
-        p: two-sided Wilcoxon signed-rank test of the subjects' mean differences. None for fewer than 6 subjects, or
-            where all differences are zero.
-        effect_size: matched-pairs rank-biserial correlation, -1 (b higher in every subject) to 1 (a higher). None
-            where all differences are zero.
-        small: fewer than 20 subjects.
-    """
-
-    n: int
-    subjects: int
-    missing: int
-    infinite: int
-    mean_difference: float | None
-    ci95: list[float] | None
-    p: float | None
-    effect_size: float | None
-    small: bool
+from medpos.study.grid import Array, Grid, Samples, grids, mean, need_models, ratio
+from medpos.study.paired import SMALL, holm, paired
 
 
 @dataclass(frozen=True)
@@ -89,97 +51,6 @@ class Effect:
     small: bool
 
 
-def paired(
-    a: npt.ArrayLike, b: npt.ArrayLike, subjects: Sequence[Hashable], seed: int = 0, resamples: int = 2000
-) -> Paired:
-    """Compare two models on the same cases.
-
-    Args:
-        a: one value a case of the first model.
-        b: the same of the second, in the same order.
-        subjects: the subject of each case.
-        seed: of the bootstrap.
-        resamples: number of bootstrap samples.
-
-    Raises:
-        InputError: different lengths.
-
-    Reference:
-        F. Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1(6), 1945 (zeros dropped).
-        D. S. Kerby, "The simple difference formula", Comprehensive Psychology 3, 2014 (effect size).
-    """
-    first, second = _pairs(a, b, len(subjects))
-    missing = np.isnan(first) | np.isnan(second)
-    infinite = ~missing & (np.isinf(first) | np.isinf(second))
-    kept = ~missing & ~infinite
-    names = [str(name) for name, keep in zip(subjects, kept, strict=True) if keep]
-    difference = first[kept] - second[kept]
-    summary = summarise(difference, names, seed, resamples)
-    means = _subject_means(difference, names)
-    return Paired(
-        n=summary["n"],
-        subjects=means.size,
-        missing=int(missing.sum()),
-        infinite=int(infinite.sum()),
-        mean_difference=summary["mean"],
-        ci95=summary["ci95"],
-        p=float(stats.wilcoxon(means).pvalue) if means.size >= FEWEST and means.any() else None,
-        effect_size=_rank_biserial(means),
-        small=means.size < SMALL,
-    )
-
-
-def _pairs(a: npt.ArrayLike, b: npt.ArrayLike, count: int) -> tuple[Array, Array]:
-    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if not first.shape == second.shape == (count,):
-        raise InputError(
-            f"a has shape {first.shape}, b {second.shape}, and there are {count} subjects; "
-            "needed is one value of each model and one subject a case"
-        )
-    return first, second
-
-
-def _subject_means(values: Array, subjects: Sequence[str]) -> Array:
-    members = np.unique(np.array(subjects, dtype=str), return_inverse=True)[1]
-    return np.round(np.bincount(members, values) / np.bincount(members), _DECIMALS)
-
-
-def _rank_biserial(differences: Array) -> float | None:
-    """Share of the rank sum in favour of a, minus the share in favour of b."""
-    changed = differences[differences != 0]
-    if not changed.size:
-        return None
-    ranks = stats.rankdata(np.abs(changed))
-    return float((ranks * np.sign(changed)).sum() / ranks.sum())
-
-
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjust p-values of one family of tests, so that the chance of any false rejection stays below the level.
-
-    Args:
-        p_values: 0 to 1; None (or NaN) for a test that was not made. It stays None and isn't counted.
-
-    Returns:
-        Adjusted values in the same order, 0 to 1.
-
-    Raises:
-        InputError: a value outside 0 to 1.
-
-    Reference:
-        S. Holm, "A simple sequentially rejective multiple test procedure", Scand. J. Statistics 6(2), 1979.
-    """
-    values = np.array([np.nan if p is None else p for p in p_values], np.float64)
-    made = np.flatnonzero(~np.isnan(values))
-    if ((values[made] < 0) | (values[made] > 1)).any():
-        raise InputError(f"p-values are {values[made].tolist()}, needed are numbers from 0 to 1, or None")
-    order = made[np.argsort(values[made], kind="stable")]
-    factors = np.arange(order.size, 0, -1)
-    adjusted: list[float | None] = [None] * values.size
-    for place, value in zip(order, np.maximum.accumulate(values[order] * factors), strict=True):
-        adjusted[place] = min(1.0, float(value))
-    return adjusted
-
-
 def compare(table: pd.DataFrame, a: str, b: str, metric: str = "dice") -> pd.DataFrame:
     """Compare two models on the same cases, per data set, condition and organ.
 
@@ -201,10 +72,10 @@ def compare(table: pd.DataFrame, a: str, b: str, metric: str = "dice") -> pd.Dat
     Raises:
         InputError: a column or model is missing, nothing is common, or the table is inconsistent.
     """
-    _need_models(table, a, b)
+    need_models(table, a, b)
     rows = [
         {"data": data, **row}
-        for data, grid in _grids(table[table["model"].isin([a, b])], metric)
+        for data, grid in grids(table[table["model"].isin([a, b])], metric)
         if a in grid.models and b in grid.models
         for row in _compared(grid, a, b)
     ]
@@ -218,12 +89,12 @@ def compare(table: pd.DataFrame, a: str, b: str, metric: str = "dice") -> pd.Dat
     return frame
 
 
-def _compared(grid: "_Grid", a: str, b: str) -> Iterator[dict[str, Any]]:
+def _compared(grid: Grid, a: str, b: str) -> Iterator[dict[str, Any]]:
     for place, about in grid.cells():
         first, second = grid.models[a].at(place), grid.models[b].at(place)
         if first.seeds and second.seeds:
             rows = first.present.any(axis=1) | second.present.any(axis=1)
-            one, other = _mean(first.values[rows], 1), _mean(second.values[rows], 1)
+            one, other = mean(first.values[rows], 1), mean(second.values[rows], 1)
             result = asdict(paired(one, other, grid.subjects[rows].tolist()))
             low, high = result.pop("ci95") or (None, None)
             kept = np.isfinite(one) & np.isfinite(other)
@@ -264,7 +135,7 @@ def over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
     """
     rows = [
         {"data": data, "model": model, **about, **_summed(samples.at(place), grid.subjects)}
-        for data, grid in _grids(table, metric)
+        for data, grid in grids(table, metric)
         for model, samples in grid.models.items()
         for place, about in grid.cells()
         if samples.at(place).seeds
@@ -275,7 +146,7 @@ def over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
     return frame
 
 
-def _summed(samples: "_Samples", subjects: npt.NDArray[np.intp]) -> dict[str, Any]:
+def _summed(samples: Samples, subjects: npt.NDArray[np.intp]) -> dict[str, Any]:
     finite = np.isfinite(samples.values)
     kept = finite.any(axis=1)
     means = _seed_means(samples.values)
@@ -342,7 +213,7 @@ def effect(
             inconsistent.
     """
     models = [a] if b is None else [a, b]
-    _need_models(table, *models)
+    need_models(table, *models)
     part = table[table["model"].isin(models) & ((table["data"] == data) if data else True)]
     part = part if conditions is None else part[conditions(part)]
     grid = _only_grid(part, metric, models, sorted(table["data"].map(str).unique()))
@@ -352,8 +223,8 @@ def effect(
     return _effect(grid, [grid.models[model].organ(grid.organs.index(wanted)) for model in models])
 
 
-def _only_grid(part: pd.DataFrame, metric: str, models: Sequence[str], names: Sequence[str]) -> "_Grid":
-    found = list(_grids(part, metric)) if len(part) else []
+def _only_grid(part: pd.DataFrame, metric: str, models: Sequence[str], names: Sequence[str]) -> Grid:
+    found = list(grids(part, metric)) if len(part) else []
     if len(found) != 1:
         raise InputError(
             f"the chosen rows hold {len(found)} data sets, needed is one; the table has {', '.join(names)}: name it in "
@@ -367,7 +238,7 @@ def _only_grid(part: pd.DataFrame, metric: str, models: Sequence[str], names: Se
     return grid
 
 
-def _effect(grid: "_Grid", sides: Sequence["_Samples"]) -> Effect:
+def _effect(grid: Grid, sides: Sequence[Samples]) -> Effect:
     """From the models' values [condition, case, seed] under all conditions."""
     count, cases = sides[0].values.shape[:2]
     case = np.tile(np.arange(cases), count)
@@ -411,7 +282,7 @@ def _interval(
         # drawn subjects has a value.
         chosen = _weights(values.shape[1], seed + 1 + n, resamples) * (sizes > 0)
         means = sums / np.maximum(sizes, 1)
-        total += (-1) ** n * _ratio(np.einsum("rk,rk->r", means, chosen), chosen.sum(axis=1))
+        total += (-1) ** n * ratio(np.einsum("rk,rk->r", means, chosen), chosen.sum(axis=1))
     bounds = np.nanpercentile(total, [2.5, 97.5])
     return [float(bound) for bound in bounds]
 
@@ -427,110 +298,5 @@ def _weights(count: int, seed: int, resamples: int) -> Array:
 
 def _seed_means(values: Array) -> Array:
     """Mean over the cases of [cases, seeds], for each seed that has a finite value."""
-    means = _mean(np.where(np.isfinite(values), values, np.nan), 0)
+    means = mean(np.where(np.isfinite(values), values, np.nan), 0)
     return means[~np.isnan(means)]
-
-
-def _mean(values: Array, axis: int) -> Array:
-    """Mean of what is not NaN; NaN of nothing, infinite where a value is."""
-    known = ~np.isnan(values)
-    return _ratio(values.sum(axis, where=known), known.sum(axis, dtype=np.float64))
-
-
-def _ratio(sums: Array, sizes: Array) -> Array:
-    ratio: Array = np.divide(sums, sizes, out=np.full(sizes.shape, np.nan), where=sizes > 0)
-    return ratio
-
-
-@dataclass(frozen=True, eq=False)
-class _Samples:
-    """Values of a model [..., case, seed] and whether the table has them; it may have them as NaN."""
-
-    values: Array
-    present: npt.NDArray[np.bool_]
-
-    @property
-    def seeds(self) -> int:
-        return int(self.present.any(axis=tuple(range(self.present.ndim - 1))).sum())
-
-    def at(self, place: tuple[int, int]) -> "_Samples":
-        return _Samples(self.values[place], self.present[place])
-
-    def organ(self, place: int) -> "_Samples":
-        return _Samples(self.values[:, place], self.present[:, place])
-
-
-@dataclass(frozen=True, eq=False)
-class _Grid:
-    """A data set's part of the table as arrays [condition, organ, case, seed], the mean of organs last."""
-
-    conditions: list[dict[str, Any]]
-    organs: list[str]
-    subjects: npt.NDArray[np.intp]  # of each case
-    models: dict[str, _Samples]
-
-    def cells(self) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
-        """Place and description of each condition and organ."""
-        for c, condition in enumerate(self.conditions):
-            for o, organ in enumerate(self.organs):
-                yield (c, o), {**condition, "organ": organ}
-
-
-def _grids(table: pd.DataFrame, metric: str) -> Iterator[tuple[str, _Grid]]:
-    if lacking := [name for name in (*_KEYS, metric) if name not in table.columns]:
-        raise InputError(f"the table has no column {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}")
-    if table.empty:
-        raise InputError("the table has no rows; evaluate a model first")
-    if empty := [name for name in _KEYS if table[name].isna().any()]:
-        raise InputError(f"the table has empty cells in {', '.join(empty)}; only metrics may be missing")
-    if "split" in table.columns and table["split"].nunique() > 1:
-        found = ", ".join(sorted(table["split"].astype(str).unique()))
-        raise InputError(f"the table mixes the splits {found}; keep the rows of one, such as table['split'] == 'test'")
-    for data, part in table.groupby("data", sort=False):
-        # A file of unshifted conditions alone is read as numbers, others as text.
-        yield str(data), _grid(part.assign(shift=part["shift"].astype(str)), metric)
-
-
-def _grid(part: pd.DataFrame, metric: str) -> _Grid:
-    condition = part.groupby(list(CONDITION), sort=False).ngroup().to_numpy()
-    organ, organs = pd.factorize(part["organ"])
-    case, cases = pd.factorize(part["case"])
-    owners = part[["case", "subject"]].drop_duplicates()
-    if (twice := owners["case"].duplicated()).any():
-        raise InputError(f"case {owners['case'][twice].iloc[0]} belongs to several subjects; needed is one")
-    try:
-        values = part[metric].to_numpy(np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"column {metric} holds something that is no number ({error})") from error
-    models = {}
-    for model, rows in part.groupby("model", sort=False).indices.items():
-        seed, seeds = pd.factorize(part["seed"].iloc[rows])
-        shape = (int(condition.max()) + 1, len(organs), len(cases), len(seeds))
-        models[str(model)] = _filled(shape, (condition[rows], organ[rows], case[rows], seed), values[rows], str(model))
-    return _Grid(
-        [{str(k): v for k, v in row.items()} for row in part[list(CONDITION)].drop_duplicates().to_dict("records")],
-        [*map(str, organs), MEAN_OF_ORGANS],
-        pd.factorize(owners["subject"])[0],
-        models,
-    )
-
-
-def _filled(shape: tuple[int, ...], places: tuple[npt.NDArray[Any], ...], found: Array, model: str) -> _Samples:
-    values, present = np.full(shape, np.nan), np.zeros(shape, np.bool_)
-    values[places], present[places] = found, True
-    if present.sum() < found.size:
-        raise InputError(
-            f"model {model}: {found.size - int(present.sum())} rows repeat a case, organ, condition and seed; keep one "
-            "of each, such as by table.drop_duplicates(['data', 'model', 'seed', 'case', 'degradation', 'severity', "
-            "'shift', 'organ'])"
-        )
-    return _Samples(
-        np.concatenate([values, _mean(values, 1)[:, None]], axis=1),
-        np.concatenate([present, present.any(axis=1, keepdims=True)], axis=1),
-    )
-
-
-def _need_models(table: pd.DataFrame, *models: str) -> None:
-    found = sorted(map(str, table["model"].unique())) if "model" in table.columns else []
-    if lacking := [model for model in models if model not in found]:
-        raise InputError(f"no row of model {', '.join(lacking)}; the table has {', '.join(found) or 'none'}")

@@ -10,7 +10,9 @@ import pytest
 
 from medpos.errors import InputError
 from medpos.metrics import summarise
-from medpos.study.statistics import MEAN_OF_ORGANS, Effect, compare, effect, holm, over_seeds, paired
+from medpos.results import MEAN_OF_ORGANS
+from medpos.study.paired import holm, paired
+from medpos.study.statistics import Effect, compare, effect, over_seeds
 
 
 def long_table(values, organs=("heart",), data="jsrt", conditions=(("none", 0, "0"),), per_subject=1, metric="dice"):
