@@ -12,6 +12,7 @@ from PIL import Image
 
 from medpos.errors import InputError
 from medpos.predict import cohort, inputs
+from medpos.predict.case import Work
 from medpos.predict.model import Model
 
 
@@ -65,19 +66,19 @@ def test_a_signal_ends_the_call_cleanly_and_the_next_goes_on(chest, predict, tmp
 def test_few_cases_are_held_at_a_time(chest, tmp_path, monkeypatch):
     sources = inputs.find([str(pictures(tmp_path / "in", 12))], tmp_path / "out")
     loaded, lock, most = [], threading.Lock(), []
-    load = cohort.load
+    load = Work.load
 
-    def counted(source, *rest):
+    def counted(self, source):
         with lock:
             loaded.append(source)
             most.append(len(loaded))
-        return load(source, *rest)
+        return load(self, source)
 
     def done(source):
         with lock:
             loaded.remove(source)
 
-    monkeypatch.setattr(cohort, "load", counted)
+    monkeypatch.setattr(Work, "load", counted)
     assert cohort.run(chest, sources, tmp_path / "out", watch=done).done == 12
     assert max(most) <= 4
 
