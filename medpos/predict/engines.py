@@ -3,6 +3,8 @@
 import functools
 import os
 import pickle
+import signal
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -126,6 +128,7 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         Raises:
             InputError: there is no cluster at this address.
         """
+        self._handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place, and leaves it there
         own = {} if self.address else {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, self.threads)}
         try:
             self.ray.init(address=self.address or "local", log_to_driver=False, logging_level="ERROR", **own)
@@ -137,6 +140,8 @@ class RayEngine(AbstractContextManager["RayEngine"]):
     def __exit__(self, *error: object) -> None:
         """Leave the cluster."""
         self.ray.shutdown()
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, self._handler)
 
     def run(self, work: Work, sources: Iterator[Source], stopped: Callable[[], bool]) -> Iterator[Outcome]:
         """In the order in which they end; after a stop those that Ray has are brought to their end."""

@@ -1,10 +1,12 @@
 """The Ray engine leaves the same files as this process, goes on after a bad file, resumes, and holds few tasks."""
 
 import csv
+import os
 import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 from images import dicom, save
 from PIL import Image
@@ -28,7 +30,7 @@ def test_ray_does_what_this_process_does(chest, chest_run, predict, tmp_path):
     folder = pictures(tmp_path / "in", 4)
     (folder / "bad.png").write_text("nothing")
     with Image.open(folder / "case00.png") as image:
-        save(dicom(__import__("numpy").asarray(image)), folder / "scan.dcm")
+        save(dicom(np.asarray(image)), folder / "scan.dcm")
     here, local = predict(chest, folder, out=tmp_path / "local")
     # In a process of its own, by the command line and with relative paths, as a user does it.
     command = [sys.executable, "-m", "medpos", "predict", str(chest_run), "in", "--out", "ray", "--engine", "ray"]
@@ -45,8 +47,6 @@ def test_ray_does_what_this_process_does(chest, chest_run, predict, tmp_path):
 
 
 def test_few_tasks_are_held_and_a_signal_ends_the_call_cleanly(chest, tmp_path):
-    import os
-
     sources = inputs.find([str(pictures(tmp_path / "in", 12))], tmp_path / "out")
     asked, ended, most = [], [], []
 
