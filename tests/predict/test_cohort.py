@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from images import labels_of
+from images import labels_of, pictures
 from PIL import Image
 from running import ENVIRONMENT
 
@@ -19,14 +19,6 @@ from medpos.predict import cohort, inputs
 from medpos.predict.case import Work
 from medpos.predict.measurements import warnings
 from medpos.predict.model import Model
-
-
-def pictures(folder, count):
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for n in range(count):
-        Image.fromarray(rng.integers(0, 256, (40, 48), np.uint8)).save(folder / f"case{n:02d}.png")
-    return folder
 
 
 def table(path):

@@ -5,55 +5,8 @@ import csv
 import highdicom
 import nibabel
 import numpy as np
-import pydicom
 import pytest
-from images import dicom, labels_of, save
-from pydicom.dataset import Dataset
-
-ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
-ORIENTATION = [0.6, 0.8, 0, 0, 0, -1]
-
-
-def sequence(**tags):
-    item = Dataset()
-    for key, value in tags.items():
-        setattr(item, key, value)
-    return pydicom.Sequence([item])
-
-
-def enhanced(image, phases=1, apart=False, slopes=(1,)):
-    """The slices of a NIfTI stack as one multi-frame image, shuffled; ``apart``: nothing is shared by the frames."""
-    values, sizes = np.asarray(image.dataobj), [float(v) for v in image.header.get_zooms()]
-    planes = [(z, phase) for phase in range(phases) for z in range(values.shape[2])]
-    planes = [planes[n] for n in np.random.default_rng(0).permutation(len(planes))]
-    measures = sequence(PixelSpacing=[sizes[1], sizes[0]], SliceThickness=8.0, SpacingBetweenSlices=sizes[2])
-    common = {
-        "PixelMeasuresSequence": measures,
-        "PlaneOrientationSequence": sequence(ImageOrientationPatient=ORIENTATION),
-    }
-    groups, frames = [], []
-    for n, (z, phase) in enumerate(planes):
-        group = Dataset()
-        place = [-0.8 * z * sizes[2], 0.6 * z * sizes[2], 0]
-        group.PlanePositionSequence = sequence(ImagePositionPatient=place)
-        group.FrameContentSequence = sequence(TemporalPositionIndex=phase + 1, DimensionIndexValues=[z + 1, phase + 1])
-        slope = slopes[n % len(slopes)]
-        group.PixelValueTransformationSequence = sequence(RescaleSlope=slope, RescaleIntercept=0, RescaleType="US")
-        for key, value in common.items() if apart else ():
-            setattr(group, key, value)
-        groups.append(group)
-        frames.append((values[..., z].T // slope) * (1 if phase == 0 else 0.5))
-    pixels = np.stack(frames).astype(np.uint16)
-    content = dicom(pixels[0], Modality="MR", SOPClassUID=ENHANCED_MR, PixelSpacing=None, BitsStored=16, HighBit=15)
-    content.file_meta.MediaStorageSOPClassUID = ENHANCED_MR
-    content.FrameOfReferenceUID, content.PositionReferenceIndicator = pydicom.uid.generate_uid(), ""
-    content.NumberOfFrames, content.PixelData = len(frames), pixels.tobytes()
-    content.PerFrameFunctionalGroupsSequence = pydicom.Sequence(groups)
-    shared = Dataset()
-    for key, value in {} if apart else common.items():
-        setattr(shared, key, value)
-    content.SharedFunctionalGroupsSequence = pydicom.Sequence([shared])
-    return content, planes
+from images import enhanced, labels_of, save, sequence
 
 
 @pytest.mark.parametrize("apart", [False, True])

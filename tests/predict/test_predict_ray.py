@@ -8,10 +8,9 @@ import sys
 
 import numpy as np
 import pytest
-from images import dicom, save
+from images import dicom, pictures, save
 from PIL import Image
 from running import ENVIRONMENT
-from test_cohort import pictures
 
 from medpos.predict import cohort, inputs
 from medpos.predict.engines import RayEngine

@@ -4,18 +4,26 @@ import highdicom
 import pydicom
 import pytest
 from highdicom._standard_utils import check_required_attributes, get_iod_module_map, get_sop_class_iod_map
-from images import dicom, save
-from test_enhanced import enhanced
-from test_formats import series
+from images import dicom, enhanced, save, series
+
+GROUPS = "segmentation-multi-frame-functional-groups"
+MACROS = {"DerivationImageSequence", "FrameContentSequence", "SegmentIdentificationSequence"}
+IN_SPACE = {"PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionSequence"}
 
 
 def check_standard(content):
     """Types 1 and 2 of all mandatory modules, after highdicom's tables of PS3.3; and pydicom writes it."""
     modules = get_iod_module_map()[get_sop_class_iod_map()[content.SOPClassUID]]
-    mandatory = [module["key"] for module in modules if module["usage"] == "M"]
-    assert {"patient", "general-study", "segmentation-image", "multi-frame-functional-groups"} <= set(mandatory)
-    for module in mandatory:
+    mandatory = {module["key"] for module in modules if module["usage"] == "M"}
+    assert {"patient", "general-study", "segmentation-image", GROUPS} <= mandatory
+    for module in mandatory - {GROUPS}:
         check_required_attributes(content, module)
+    # A macro may stand with each frame or with all, which the tables don't know.
+    [shared] = content.SharedFunctionalGroupsSequence
+    assert len(content.PerFrameFunctionalGroupsSequence) == content.NumberOfFrames
+    for group in content.PerFrameFunctionalGroupsSequence:
+        held = {element.keyword for part in (group, shared) for element in part}
+        assert MACROS | (IN_SPACE if "FrameOfReferenceUID" in content else set()) <= held
     pydicom.dcmwrite(pydicom.filebase.DicomBytesIO(), content, enforce_file_format=True)
 
 
