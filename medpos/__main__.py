@@ -180,27 +180,46 @@ def predict(
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; CUDA by default where there is one.")] = "",
     backend: Annotated[str, typer.Option(help="torch, onnxruntime or openvino.")] = "torch",
     force: Annotated[bool, typer.Option("--force", help="Take another modality, colour, or a seeming mask.")] = False,
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local",
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads, on Ray of each task; 0: all, on Ray 1.")] = 0,
+    address: Annotated[str, typer.Option(help="Of a Ray cluster; its machines must see the same folders.")] = "",
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each task on Ray; 0.5 shares one.")] = 0.0,
 ) -> None:
     """Segment new images with a trained run, on their own grid; measure organs and warn of what is odd.
 
     Exit status: 0 all cases done, 2 nothing could be done, 3 some failed, 128 + N stopped by signal N.
     """
+    import torch
     from tqdm import tqdm
 
-    from medpos.predict import cohort
+    from medpos.memory import keep_freed_memory
+    from medpos.predict import case, cohort
     from medpos.predict import inputs as given
     from medpos.predict.model import Ensemble, Model
 
     if tta not in ("", "flip"):
         raise InputError(f"--tta is {tta!r}, needed flip")
     options = cohort.Options(probabilities, overlays, force, _window(window), _spacing(spacing))
-    sources = given.find(inputs, out)
+    computing = _predict_engine(engine, address, threads, gpus)
+    torch.set_num_threads(threads or torch.get_num_threads())
+    keep_freed_memory()  # as in training: feature maps are large
     ensemble = Ensemble([Model(folder, dataset_dir, device, backend) for folder in [run, *member]], tta == "flip")
+    sources = given.find(inputs, out, ensemble.models[0].data.channels)
     with tqdm(total=len(sources), desc="predict", unit="case") as bar:
-        summary = cohort.run(ensemble, sources, out, options, lambda source: bar.update())
+        summary = cohort.run(ensemble, sources, out, options, lambda source: bar.update(), computing)
     if ensemble.phantom:
-        Console(stderr=True).print(cohort.PHANTOM, style="bold", highlight=False)
+        Console(stderr=True).print(case.PHANTOM, style="bold", highlight=False)
     _tell(summary, out)
+
+
+def _predict_engine(name: str, address: str, threads: int, gpus: float) -> Any:
+    from medpos.predict.engines import LocalEngine, RayEngine
+
+    if name not in ("local", "ray"):
+        raise InputError(f"--engine is {name!r}, needed local or ray")
+    if name == "local" and (address or gpus):
+        raise InputError("--address and --gpus are for --engine ray; leave them out")
+    return LocalEngine() if name == "local" else RayEngine(address, threads or 1, gpus)
 
 
 def _tell(summary: Any, out: Path) -> None:

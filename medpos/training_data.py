@@ -29,6 +29,7 @@ class TrainingData:
         orientation: where the axes x, y and z of the arrays lead, in letters of R, L, A, P, S, I.
         nominal: the headers hold the identity, so the letters are none of the patient's; x and y then run as on a
             screen, to the right and down.
+        channels: names of the image's channels; runs of earlier versions know of one alone.
     """
 
     name: str
@@ -37,6 +38,7 @@ class TrainingData:
     intensity: dict[str, float]
     orientation: str
     nominal: bool
+    channels: tuple[str, ...] = ("image",)
 
     @classmethod
     def of(cls, source: DataFolder) -> "TrainingData":
@@ -53,7 +55,9 @@ class TrainingData:
         directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
         nominal = bool(np.allclose(directions, np.eye(3)) and not affine[:3, 3].any())
         letters = "".join(nibabel.aff2axcodes(affine))
-        return cls(source.name, source.phantom, source.labels, source.intensity, letters, nominal)
+        return cls(
+            source.name, source.phantom, source.labels, source.intensity, letters, nominal, tuple(source.channels)
+        )
 
     def write(self, folder: Path) -> None:
         """Write ``data.json`` into a run's folder."""
@@ -69,6 +73,7 @@ class TrainingData:
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
             labels = tuple(Label(**entry) for entry in content.pop("labels"))
-            return cls(labels=labels, **content)
+            channels = tuple(str(name) for name in content.pop("channels", ["image"]))
+            return cls(labels=labels, channels=channels, **content)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path}: is damaged ({error}); copy it again, or give --dataset-dir") from error

@@ -1,5 +1,6 @@
 """The engines that a trained network can run in; the run's own is PyTorch."""
 
+import functools
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -77,10 +78,21 @@ def _openvino(network: nn.Module, example: torch.Tensor, amp: bool) -> Network:
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": "bf16" if amp and has_fast_bf16("cpu") else "f32",
     }
-    compiled = openvino.Core().compile_model(model, "CPU", settings)
+    compiled = _core().compile_model(model, "CPU", settings)
 
     def run(image: torch.Tensor) -> torch.Tensor:
         content = np.ascontiguousarray(image.float().numpy())
         return torch.from_numpy(np.array(compiled(content)[0], np.float32))
 
     return run
+
+
+@functools.cache
+def _core() -> Any:
+    """OpenVINO's engine, kept: it gives the thread that compiles a stack for signals, and frees it when it goes.
+
+    Where another thread lets it go, the next SIGTERM would crash the process.
+    """
+    import openvino
+
+    return openvino.Core()

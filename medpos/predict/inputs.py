@@ -3,12 +3,12 @@
 import glob
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medpos.errors import InputError
-from medpos.predict import dicom, readers
+from medpos.predict import channels, dicom, readers
 from medpos.predict.scan import Scan, check_values
 
 FORMATS = {
@@ -29,12 +29,14 @@ class Source:
     Args:
         name: unique, of letters, digits, ``.``, ``_`` and ``-``; names its results.
         kind: a key of ``FORMATS``.
-        files: of the case.
+        files: of the case, in the order of its channels.
+        frames: numbers from 1 of those of a multi-frame DICOM file that belong to the case; empty: all.
     """
 
     name: str
     kind: str
     files: tuple[Path, ...]
+    frames: tuple[int, ...] = ()
 
     @property
     def subject_and_phase(self) -> tuple[str, str]:
@@ -43,13 +45,15 @@ class Source:
         return (found[1], found[2].upper() if found[2][0] in "eE" else found[2].lower()) if found else (self.name, "")
 
 
-def find(inputs: Sequence[str], out: Path) -> list[Source]:
+def find(inputs: Sequence[str], out: Path, names: Sequence[str] = ("image",)) -> list[Source]:
     """The cases of files, folders, globs and lists of files.
 
     Args:
         inputs: as the user gives them. A folder counts with all below it, hidden files and ``out`` left out. A list is
             a text file of one path a line, relative to its folder and within it.
         out: where results go; never read.
+        names: of the channels that the network takes; where there are several, files ``NAME_0000``, ``NAME_0001`` ...
+            of one folder are one case.
 
     Raises:
         InputError: nothing there, nothing to be read, an unknown format, or a list that leaves its folder.
@@ -62,33 +66,38 @@ def find(inputs: Sequence[str], out: Path) -> list[Source]:
         files.update(dict.fromkeys(found))
     kinds = {path: _kind(path) for path in files}
     scans = dicom.group([path for path, kind in kinds.items() if kind == "dicom"]) if "dicom" in kinds.values() else []
-    plain = [(_stem(path), kind, (path,)) for path, kind in kinds.items() if kind not in (None, "dicom")]
-    cases = [(name, str(kind), paths) for name, kind, paths in plain] + [
-        (name, "dicom", paths) for name, paths in scans
-    ]
-    return list(_named(cases))
+    plain = [Source(_stem(path), kind, (path,)) for path, kind in kinds.items() if kind and kind != "dicom"]
+    if len(names) > 1:
+        plain = [Source(*case) for case in channels.group((s.name, s.kind, s.files[0]) for s in plain)]
+    return list(_named([*plain, *(Source(scan.name, "dicom", scan.files, scan.frames) for scan in scans)]))
 
 
-def read(source: Source, modalities: Sequence[str] = (), force: bool = False) -> Scan:
+def read(
+    source: Source, modalities: Sequence[str] = (), force: bool = False, names: Sequence[str] = ("image",)
+) -> Scan:
     """Read a case.
 
     Args:
         source: which.
         modalities: DICOM modalities that the network knows; empty: any.
         force: take another modality, colour, or what looks like a label map.
+        names: of the channels that the network takes.
 
     Raises:
         InputError: names the file, the reason and the remedy.
     """
-    path = source.files[0]
+    several = len(names) > 1
     if source.kind == "dicom":
-        scan = dicom.read(source.files, modalities, force)
+        scans = [dicom.read(source.files, source.frames, modalities, force)]
     elif source.kind == "picture":
-        scan = readers.read_picture(path, force)
+        scans = [readers.read_picture(path, force, several) for path in source.files]
+    elif source.kind == "nifti":
+        scans = [readers.read_nifti(path, several) for path in source.files]
     else:
-        scan = {"nifti": readers.read_nifti, "img": readers.read_img}[source.kind](path)
-    check_values(path, scan.values, force)
-    return scan
+        scans = [readers.read_img(path) for path in source.files]
+    for path, scan in zip(source.files, scans, strict=False):  # of a DICOM series the first file stands for all
+        check_values(path, scan.values, force)
+    return channels.join(source.files, scans, names) if several else scans[0]
 
 
 def _expand(given: str, out: Path) -> Iterator[Path]:
@@ -151,19 +160,18 @@ def _stem(path: Path) -> str:
     return name[: -len(suffix)]
 
 
-def _named(cases: Iterable[tuple[str, str, tuple[Path, ...]]]) -> Iterator[Source]:
+def _named(cases: Sequence[Source]) -> Iterator[Source]:
     """Give every case a name of its own: the folder's before it, then a number, where the file's isn't."""
-    cases = list(cases)
-    clean = [_clean(name) for name, _, _ in cases]
+    clean = [_clean(case.name) for case in cases]
     counts = Counter(clean)
     taken: set[str] = set()
-    for (_, kind, files), name in zip(cases, clean, strict=True):
-        wanted = name if counts[name] == 1 else _clean(f"{files[0].parent.name}-{name}")
+    for case, name in zip(cases, clean, strict=True):
+        wanted = name if counts[name] == 1 else _clean(f"{case.files[0].parent.name}-{name}")
         unique, number = wanted, 2
         while unique.lower() in taken:
             unique, number = f"{wanted}-{number}", number + 1
         taken.add(unique.lower())
-        yield Source(unique, kind, files)
+        yield replace(case, name=unique)
 
 
 def _clean(name: str) -> str:

@@ -140,7 +140,7 @@ def intensity_warnings(values: Array, data: TrainingData) -> list[str]:
     """Whether grey values lie far from those of training, a line each.
 
     Args:
-        values: in the units of training.
+        values: of any shape, in the units of training.
         data: what the network was trained on.
     """
     low, high = data.intensity["low"], data.intensity["high"]

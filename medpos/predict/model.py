@@ -52,6 +52,7 @@ class Model:
 
     def __init__(self, run: Path, dataset_dir: Path | None = None, device: str = "", backend: str = "torch") -> None:
         self.run = run
+        self._made_with = (run, dataset_dir, device, backend)
         config = _read_config(run)
         _check_version(run)
         self.data = _training_data(run, config, dataset_dir)
@@ -74,21 +75,34 @@ class Model:
             raise InputError(f"{run}: its config.json can't be built ({_cause(error)}); train it again") from error
         load_network(network, state, weights)
         network.eval().to(device=self.device, memory_format=memory_format(self.device))
-        probe = self.decode(np.zeros((8, 8, 1), np.float32))
+        channels = self.data.channels
+        probe = self.decode(np.zeros((8, 8, 1, len(channels))[: 3 + (len(channels) > 1)], np.float32))
         self.is_flat = probe.ndim == 3
         image = self._standardise(_item(probe))["image"]
         needed = getattr(network, "in_channels", image.shape[0])
         if image.shape[0] != needed:
             raise InputError(
-                f"{run}: its network takes {needed} channels, one image gives {image.shape[0]}; predict reads "
-                "images of one channel, so test several with the bundle's evaluate"
+                f"{run}: its network takes {needed} input channels, images of {', '.join(channels)} give "
+                f"{image.shape[0]}; give the data it was trained on by --dataset-dir"
             )
         example = image[None] if self.is_flat else image[None, ..., 0]
         self._network = compile_network(network, backend, example, bool(config.get("amp", True)))
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Sent as the name of its run, to be built anew where it arrives."""
+        return Model, self._made_with
+
     def decode(self, values: Array) -> torch.Tensor:
-        """The run's chain up to grey values in [0, 1] on the network's grid: [X, Y, Z] to [1, x, y] or [1, x, y, z]."""
-        image = torch.from_numpy(np.ascontiguousarray(values, np.float32))[None]
+        """The run's chain up to grey values in [0, 1] on the network's grid.
+
+        Args:
+            values: [X, Y, Z], or [X, Y, Z, C] of several channels.
+
+        Returns:
+            [C, x, y] or [C, x, y, z].
+        """
+        first = np.moveaxis(values, 3, 0) if values.ndim == 4 else values[None]
+        image = torch.from_numpy(np.ascontiguousarray(first, np.float32))
         decoded: torch.Tensor = self._decode(_item(image))["image"]
         return decoded
 
@@ -103,7 +117,7 @@ class Model:
 
 def _item(image: torch.Tensor) -> dict[str, torch.Tensor]:
     """The run's chains read image and label; an empty label passes with the image."""
-    return {"image": image, "label": torch.zeros(image.shape, dtype=torch.uint8)}
+    return {"image": image, "label": torch.zeros(image[:1].shape, dtype=torch.uint8)}
 
 
 def _device(device: str, backend: str) -> torch.device:
@@ -195,7 +209,7 @@ class Ensemble:
     def __post_init__(self) -> None:
         first = self.models[0]
         for other in self.models[1:]:
-            for name in ("labels", "orientation", "nominal"):
+            for name in ("labels", "channels", "orientation", "nominal"):
                 mine, theirs = getattr(first.data, name), getattr(other.data, name)
                 if mine != theirs:
                     raise InputError(f"--member {other.run}: {name} differ from those of {first.run}; leave it out")

@@ -43,8 +43,8 @@ class Orientation:
     flips: tuple[bool, bool] = (False, False)
 
     def apply(self, values: Array) -> Array:
-        """A file's array as in training, [X, Y, Z]; a view, no copy."""
-        return self._flip(values.transpose(self.order))
+        """A file's array as in training, [X, Y, Z(, C)]; a view, no copy."""
+        return self._flip(values.transpose(*self.order, *range(3, values.ndim)))
 
     def undo(self, values: Array) -> Array:
         """An array [X, Y, Z(, C)] of training's order in the file's; a view, no copy."""

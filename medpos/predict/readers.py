@@ -20,8 +20,12 @@ _COLOUR = ("RGB", "RGBA", "P", "LA", "CMYK", "YCbCr")
 _DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 
 
-def read_nifti(path: Path) -> Scan:
+def read_nifti(path: Path, several: bool = False) -> Scan:
     """Read a NIfTI image, 2-D or a volume.
+
+    Args:
+        path: the file.
+        several: it may hold channels, along the fourth axis.
 
     Raises:
         InputError: unreadable or truncated, colour or complex, 4-D, too large, or a spacing or affine without meaning.
@@ -33,7 +37,7 @@ def read_nifti(path: Path) -> Scan:
         raise InputError(
             f"{path}: not a readable NIfTI file ({_reason(error)}); download or export it again"
         ) from error
-    shape = _three_axes(path, image.shape)
+    shape = _axes(path, image.shape, several)
     if image.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path}: holds {image.get_data_dtype()}, needed are plain grey values; convert it")
     if not all(np.isfinite(size) and size > 0 for size in zooms):
@@ -61,7 +65,7 @@ def _with_geometry(path: Path, image: Any, values: Array) -> Scan:
         values,
         None if unknown else (x, y, z),
         affine[:3, :3] / lengths if oriented else None,
-        NiftiTarget.like(header, image.shape),
+        NiftiTarget.like(header, image.shape[:3]),
         notes=notes,
     )
 
@@ -82,29 +86,34 @@ def _raw_spacing(path: Path) -> list[float]:
     return [float(size) for size in header["pixdim"][1 : 1 + axes]]
 
 
-def _three_axes(path: Path, shape: tuple[int, ...]) -> tuple[int, int, int]:
+def _axes(path: Path, shape: tuple[int, ...], several: bool) -> tuple[int, ...]:
+    """X, Y, Z, or X, Y, Z, C."""
     axes = list(shape)
+    if several and len(axes) == 5 and axes[3] == 1:
+        del axes[3]  # some tools put channels on the fifth axis
     while len(axes) > 3 and axes[-1] == 1:
         axes.pop()
-    if len(axes) > 3 or len(axes) < 2:
+    if len(axes) > 3 + several or len(axes) < 2:
         raise InputError(
-            f"{path}: has {len(axes)} axes ({' x '.join(map(str, axes))}), needed is an image or a volume; save each "
-            "time point or channel as a file of its own"
+            f"{path}: has {len(axes)} axes ({' x '.join(map(str, axes))}), needed is an image or a volume"
+            f"{', or one with its channels last' if several else ''}; save each time point or channel as a file of "
+            "its own"
         )
-    check_size(path, axes)
-    x, y, z = (*axes, 1)[:3]
-    return x, y, z
+    axes += [1] * (3 - len(axes))
+    check_size(path, (*axes[:2], int(np.prod(axes[2:]))))
+    return tuple(axes)
 
 
-def read_picture(path: Path, force: bool = False) -> Scan:
-    """Read a grey PNG, JPEG, TIFF or BMP; it lies as on a screen.
+def read_picture(path: Path, force: bool = False, several: bool = False) -> Scan:
+    """Read a PNG, JPEG, TIFF or BMP; it lies as on a screen.
 
     Args:
         path: the file.
         force: turn colour into grey.
+        several: colours are channels.
 
     Raises:
-        InputError: unreadable or truncated, too large, several pages, or colour.
+        InputError: unreadable or truncated, too large, several pages, or colour where grey is needed.
     """
     try:
         # Pillow's own limit on sizes raises in open(), before a pixel is read.
@@ -112,15 +121,21 @@ def read_picture(path: Path, force: bool = False) -> Scan:
             check_size(path, image.size)
             if getattr(image, "n_frames", 1) > 1:
                 raise InputError(f"{path}: holds several pages, needed is one; save each as a file of its own")
-            values, mode = _grey(path, image, force)
+            values, mode = _colours(image) if several and image.mode in _COLOUR else _grey(path, image, force)
     except InputError:
         raise
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: is too large ({_reason(error)}); reduce or crop it first") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise InputError(f"{path}: not a whole picture ({_reason(error)}); download or export it again") from error
-    columns = values.T[..., None].astype(np.float32)
+    columns = np.expand_dims(values.swapaxes(0, 1), 2).astype(np.float32)
     return Scan(columns, None, None, PictureTarget(), grey_range=_range(values, mode))
+
+
+def _colours(image: Image.Image) -> tuple[Array, str]:
+    """Rows of red, green and blue, or of grey stored as three equal colours."""
+    rgb = np.asarray(image.convert("RGB"))
+    return (rgb if np.ptp(rgb, axis=2).any() else rgb[..., 0]), "L"
 
 
 def _grey(path: Path, image: Image.Image, force: bool) -> tuple[Array, str]:

@@ -35,7 +35,7 @@ class Scan:
     """Grey values with what is known of their geometry.
 
     Args:
-        values: float32 [X, Y, Z] in the axes of the file, columns before rows.
+        values: float32 [X, Y, Z], or [X, Y, Z, C] of several channels, in the axes of the file, columns before rows.
         spacing_mm: along each axis; None: unknown.
         directions: unit vectors in RAS+ space, a column for each axis; None: unknown.
         target: writes a label map that fits.

@@ -64,9 +64,9 @@ def stack(prepared):
 def predict(tmp_path):
     """Segment inputs; gives the summary and the folder of the results."""
 
-    def call(ensemble, *given, out=None, **options):
+    def call(ensemble, *given, out=None, engine=None, names=("image",), **options):
         out = out or tmp_path / "out"
-        sources = inputs.find([str(path) for path in given], out)
-        return cohort.run(ensemble, sources, out, cohort.Options(**options)), out
+        sources = inputs.find([str(path) for path in given], out, names)
+        return cohort.run(ensemble, sources, out, cohort.Options(**options), engine=engine), out
 
     return call

@@ -3,8 +3,12 @@
 import nibabel
 import numpy as np
 import pydicom
-from pydicom.dataset import FileMetaDataset
+from PIL import Image
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+
+ENHANCED_MR = "1.2.840.10008.5.1.4.1.1.4.1"
+ORIENTATION = [0.6, 0.8, 0, 0, 0, -1]
 
 
 def labels_of(path):
@@ -40,3 +44,79 @@ def save(content, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     content.save_as(path, enforce_file_format=True)
     return path
+
+
+def series(image, folder, order=None, **tags):
+    """The slices of a NIfTI stack as an MR series whose screen is the array."""
+    values = np.asarray(image.dataobj)
+    sizes = image.header.get_zooms()
+    uids = {key: pydicom.uid.generate_uid() for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
+    for n in order or range(values.shape[2]):
+        content = dicom(
+            values[..., n].T,
+            Modality="MR",
+            SOPClassUID="1.2.840.10008.5.1.4.1.1.4",
+            **uids,
+            PositionReferenceIndicator="",
+            ImageOrientationPatient=[0.6, 0.8, 0, 0, 0, -1],
+            ImagePositionPatient=[-0.8 * n * sizes[2], 0.6 * n * sizes[2], 0],
+            PixelSpacing=[sizes[1], sizes[0]],
+            SliceThickness=8,
+            InstanceNumber=(n * 7) % 50 + 1,
+            BitsStored=16,
+            HighBit=15,
+            **tags,
+        )
+        content.file_meta.MediaStorageSOPClassUID = content.SOPClassUID
+        save(content, folder / f"IM{(n * 7) % 50:03d}.dcm")
+    return folder
+
+
+def sequence(**tags):
+    item = Dataset()
+    for key, value in tags.items():
+        setattr(item, key, value)
+    return pydicom.Sequence([item])
+
+
+def enhanced(image, phases=1, apart=False, slopes=(1,)):
+    """The slices of a NIfTI stack as one multi-frame image, shuffled; ``apart``: nothing is shared by the frames."""
+    values, sizes = np.asarray(image.dataobj), [float(v) for v in image.header.get_zooms()]
+    planes = [(z, phase) for phase in range(phases) for z in range(values.shape[2])]
+    planes = [planes[n] for n in np.random.default_rng(0).permutation(len(planes))]
+    measures = sequence(PixelSpacing=[sizes[1], sizes[0]], SliceThickness=8.0, SpacingBetweenSlices=sizes[2])
+    common = {
+        "PixelMeasuresSequence": measures,
+        "PlaneOrientationSequence": sequence(ImageOrientationPatient=ORIENTATION),
+    }
+    groups, frames = [], []
+    for n, (z, phase) in enumerate(planes):
+        group = Dataset()
+        place = [-0.8 * z * sizes[2], 0.6 * z * sizes[2], 0]
+        group.PlanePositionSequence = sequence(ImagePositionPatient=place)
+        group.FrameContentSequence = sequence(TemporalPositionIndex=phase + 1, DimensionIndexValues=[z + 1, phase + 1])
+        slope = slopes[n % len(slopes)]
+        group.PixelValueTransformationSequence = sequence(RescaleSlope=slope, RescaleIntercept=0, RescaleType="US")
+        for key, value in common.items() if apart else ():
+            setattr(group, key, value)
+        groups.append(group)
+        frames.append((values[..., z].T // slope) * (1 if phase == 0 else 0.5))
+    pixels = np.stack(frames).astype(np.uint16)
+    content = dicom(pixels[0], Modality="MR", SOPClassUID=ENHANCED_MR, PixelSpacing=None, BitsStored=16, HighBit=15)
+    content.file_meta.MediaStorageSOPClassUID = ENHANCED_MR
+    content.FrameOfReferenceUID, content.PositionReferenceIndicator = pydicom.uid.generate_uid(), ""
+    content.NumberOfFrames, content.PixelData = len(frames), pixels.tobytes()
+    content.PerFrameFunctionalGroupsSequence = pydicom.Sequence(groups)
+    shared = Dataset()
+    for key, value in {} if apart else common.items():
+        setattr(shared, key, value)
+    content.SharedFunctionalGroupsSequence = pydicom.Sequence([shared])
+    return content, planes
+
+
+def pictures(folder, count):
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for n in range(count):
+        Image.fromarray(rng.integers(0, 256, (40, 48), np.uint8)).save(folder / f"case{n:02d}.png")
+    return folder

@@ -72,6 +72,7 @@ BAD = {
     "ultrasound": (lambda d: save(dicom(GREY, Modality="US"), d / "a.dcm"), "--force"),
     "colour dicom": (lambda d: save(dicom(GREY, PhotometricInterpretation="RGB"), d / "a.dcm"), "convert it"),
     "frames": (lambda d: save(dicom(GREY, NumberOfFrames=3), d / "a.dcm"), "split it"),
+    "huge dicom": (lambda d: save(dicom(GREY, Rows=20000, Columns=20000), d / "a.dcm"), "crop"),
     "zero spacing dicom": (lambda d: save(dicom(GREY, PixelSpacing=[0, 0]), d / "a.dcm"), "mend it"),
     "volume": (lambda d: nifti(d / "a.nii.gz", np.dstack([GREY, GREY])), "one by one"),
 }
@@ -102,10 +103,16 @@ def test_force_takes_what_only_looks_wrong(chest, predict, tmp_path, kind):
 
 def test_inputs_that_are_not_there(tmp_path):
     (tmp_path / "empty").mkdir()
-    for given, message in (("empty", "no image"), ("none", "no such file"), ("*.nii", "no image"), ("a.doc", "format")):
-        text(tmp_path / "a.doc")
-        with pytest.raises(InputError, match=message):
+    text(tmp_path / "a.doc")
+    for given, message in (
+        ("empty", "holds no image; needed is NIfTI, DICOM"),
+        ("none", "there is no such file or folder; check the path"),
+        ("*.nii", "holds no image; needed is NIfTI"),
+        ("a.doc", "has an unknown format; needed is NIfTI"),
+    ):
+        with pytest.raises(InputError) as error:
             inputs.find([str(tmp_path / given)], tmp_path / "out")
+        assert f"{tmp_path / given}: {message}" in str(error.value)
 
 
 def test_a_list_stays_in_its_folder(tmp_path):
@@ -158,6 +165,36 @@ def test_no_patient_in_any_file(chest, predict, tmp_path):
         for word in (b"zimmermann", b"erika", b"id4711", b"19500101"):
             assert word not in content.lower(), path
             assert word not in path.name.encode().lower()
+
+
+def test_no_patient_in_the_log(chest_run, tmp_path):
+    """Neither on the screen nor from the libraries, which quote a header where it is odd."""
+    save(dicom(GREY), tmp_path / "in/scan.dcm")
+    odd = dicom(GREY, PatientBirthDate="Zimmermann was born in May")
+    odd.add_new(0x00101010, "AS", "Zimmermann")
+    save(odd, tmp_path / "in/odd.dcm")
+    cut(save(dicom(GREY), tmp_path / "in/cut.dcm"), 0.9)
+    save(dicom(GREY, BitsStored=99), tmp_path / "in/bits.dcm")
+    environment = {**ENVIRONMENT, "PYTHONWARNINGS": "default"}
+    command = [sys.executable, "-m", "medpos", "predict", str(chest_run), "in", "--out", "out"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert done.returncode == 3, done.stderr
+    for name in ("in/cut.dcm", "in/bits.dcm"):
+        assert f"failed: {name}: " in done.stderr
+    for word in ("zimmermann", "erika", "id4711", "19500101", "traceback"):
+        assert word not in (done.stdout + done.stderr).lower()
+
+
+def test_a_bundle_whose_data_leave_their_folder_is_refused(chest_run, data, tmp_path):
+    """A run without its description reads the data that it names; no file outside of them."""
+    folder = shutil.copytree(chest_run, tmp_path / "run")
+    (folder / "data.json").unlink()
+    content = json.loads((data / "dataset.json").read_text())
+    content["training"][0]["image"] = "../secret.nii.gz"
+    (data / "dataset.json").write_text(json.dumps(content))
+    nifti(tmp_path / "secret.nii.gz")
+    with pytest.raises(InputError, match=r"'../secret.nii.gz' lies outside the data folder"):
+        Model(folder, data)
 
 
 def test_bad_runs(chest_run, tmp_path):

@@ -3,24 +3,22 @@
 import csv
 import os
 import signal
+import subprocess
+import sys
 import threading
+import time
 
 import numpy as np
 import pytest
-from images import labels_of
+from images import labels_of, pictures
 from PIL import Image
+from running import ENVIRONMENT
 
 from medpos.errors import InputError
 from medpos.predict import cohort, inputs
+from medpos.predict.case import Work
+from medpos.predict.measurements import warnings
 from medpos.predict.model import Model
-
-
-def pictures(folder, count):
-    folder.mkdir()
-    rng = np.random.default_rng(0)
-    for n in range(count):
-        Image.fromarray(rng.integers(0, 256, (40, 48), np.uint8)).save(folder / f"case{n:02d}.png")
-    return folder
 
 
 def table(path):
@@ -65,33 +63,77 @@ def test_a_signal_ends_the_call_cleanly_and_the_next_goes_on(chest, predict, tmp
 def test_few_cases_are_held_at_a_time(chest, tmp_path, monkeypatch):
     sources = inputs.find([str(pictures(tmp_path / "in", 12))], tmp_path / "out")
     loaded, lock, most = [], threading.Lock(), []
-    load = cohort.load
+    load = Work.load
 
-    def counted(source, *rest):
+    def counted(self, source):
         with lock:
             loaded.append(source)
             most.append(len(loaded))
-        return load(source, *rest)
+        return load(self, source)
 
     def done(source):
         with lock:
             loaded.remove(source)
 
-    monkeypatch.setattr(cohort, "load", counted)
+    monkeypatch.setattr(Work, "load", counted)
     assert cohort.run(chest, sources, tmp_path / "out", watch=done).done == 12
     assert max(most) <= 4
 
 
-def test_disk_full_stops_the_call(chest, predict, tmp_path, monkeypatch):
-    def full(*_, **__):
-        raise OSError(28, "No space left on device")
+def command(run, *options):
+    return [sys.executable, "-m", "medpos", "predict", str(run), "in", "--out", "out", *options]
 
-    sources = inputs.find([str(pictures(tmp_path / "in", 3))], tmp_path / "out")
-    monkeypatch.setattr(Image.Image, "save", full)
-    with pytest.raises(InputError, match=r"No space left .* make room on the disk"):
-        cohort.run(chest, sources, tmp_path / "out", cohort.Options(overlays=False))
-    monkeypatch.undo()
-    assert cohort.run(chest, sources, tmp_path / "out", cohort.Options(overlays=False)).done == 3
+
+def test_disk_full_stops_the_call_and_the_next_goes_on(chest_run, tmp_path):
+    """A limit on the size of files stands for the end of the disk: the same error from the same call."""
+    pictures(tmp_path / "in", 3)
+    full = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *command(chest_run)]
+    done = subprocess.run(full, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 2, done.stderr
+    assert "error: out/" in done.stderr
+    assert "can't be written" in done.stderr
+    assert "make room on the disk or choose another folder" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list((tmp_path / "out").rglob("*.partial"))
+    done = subprocess.run(command(chest_run), cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    assert "0 failed" in done.stderr
+
+
+def test_sigterm_ends_the_process_cleanly_and_the_next_goes_on(chest_run, tmp_path):
+    pictures(tmp_path / "in", 60)
+    process = subprocess.Popen(command(chest_run), cwd=tmp_path, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    records = tmp_path / "out/.cases"
+    while process.poll() is None and not (records.is_dir() and list(records.glob("*.json"))):
+        time.sleep(0.01)
+    process.terminate()
+    _, shown = process.communicate(timeout=60)
+    assert process.returncode == 128 + signal.SIGTERM, shown
+    assert "stopped; the same command goes on" in shown
+    assert "Traceback" not in shown
+    assert not list((tmp_path / "out").rglob("*.partial"))
+    first = len(list(records.glob("*.json")))
+    assert 1 <= first < 60
+    assert len({row["case"] for row in table(tmp_path / "out/measurements.csv")}) == first
+    done = subprocess.run(command(chest_run), cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
+    assert f"{60 - first} segmented, {first} kept from before, 0 failed" in done.stderr
+
+
+def test_warnings_of_each_case_are_in_the_table(chest, predict, tmp_path):
+    """Dark, without spacing: the network, little trained, finds what it finds, which is warned of too."""
+    folder = pictures(tmp_path / "in", 2)
+    summary, out = predict(chest, folder)
+    assert summary.warned == 2
+    found = {
+        row["case"]: [r["warning"] for r in table(out / "warnings.csv") if r["case"] == row["case"]]
+        for row in table(out / "warnings.csv")
+    }
+    for case in ("case00", "case01"):
+        assert "spacing unknown: pixels are counted, give --spacing for mm" in found[case]
+        with Image.open(out / f"{case}.png") as image:
+            values = np.asarray(image).T[..., None]
+        expected = warnings(values, None, chest.labels)
+        assert [text for text in found[case] if "intensity" not in text] == expected
 
 
 def test_ejection_fraction_of_both_phases(heart, stack, predict):

@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from images import dicom, labels_of, save
+from images import dicom, labels_of, save, series
 from PIL import Image
 
 from medpos.cases import load_cases
@@ -88,32 +88,6 @@ def test_jpeg_of_eight_bits_is_close(chest, xray, predict, tmp_path):
     with Image.open(out / "a.png") as image:
         assert (np.asarray(image) == labels_of(out / path.name)[..., 0].T).mean() > 0.98
     assert (out / "overlays/a.png").is_file()
-
-
-def series(image, folder, order=None, **tags):
-    """The slices of a NIfTI stack as an MR series whose screen is the array."""
-    values = np.asarray(image.dataobj)
-    sizes = image.header.get_zooms()
-    uids = {key: pydicom.uid.generate_uid() for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
-    for n in order or range(values.shape[2]):
-        content = dicom(
-            values[..., n].T,
-            Modality="MR",
-            SOPClassUID="1.2.840.10008.5.1.4.1.1.4",
-            **uids,
-            PositionReferenceIndicator="",
-            ImageOrientationPatient=[0.6, 0.8, 0, 0, 0, -1],
-            ImagePositionPatient=[-0.8 * n * sizes[2], 0.6 * n * sizes[2], 0],
-            PixelSpacing=[sizes[1], sizes[0]],
-            SliceThickness=8,
-            InstanceNumber=(n * 7) % 50 + 1,
-            BitsStored=16,
-            HighBit=15,
-            **tags,
-        )
-        content.file_meta.MediaStorageSOPClassUID = content.SOPClassUID
-        save(content, folder / f"IM{(n * 7) % 50:03d}.dcm")
-    return folder
 
 
 def test_mr_series_is_sorted_into_a_volume(heart, stack, predict, tmp_path):

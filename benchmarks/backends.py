@@ -1,0 +1,134 @@
+"""The engines of ``medpos predict`` against plain float32 PyTorch (NCHW, nothing folded): speed, and the same labels.
+
+python -m benchmarks.backends [--run RUN --dataset_dir FOLDER]
+
+Without a run the speed of the U-Net alone is measured, which rests on no weights. A run of a U-Net also gives the share
+of pixels, on the images' own grid, that get the label of plain float32, and the difference of Dice.
+"""
+
+import json
+import multiprocessing
+import shutil
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import torch
+from monai.inferers import SimpleInferer
+
+from benchmarks.timing import begin, by_turns, options, row, timed
+from medpos.data import DataFolder
+from medpos.inference import FastInferer, memory_format
+from medpos.memory import keep_freed_memory
+from medpos.metrics.overlap import overlap
+from medpos.networks import UNet
+from medpos.predict.backends import BACKENDS, compile_network
+from medpos.predict.model import Model, label_map
+
+SIZE = 256
+BATCHES = {"1 X-ray": 1, "8 slices": 8}
+FASTER, SAME, DICE = 3.0, 0.999, 0.002
+
+
+class Apart:
+    """A network in a process of its own, because the fast path changes how its process keeps memory."""
+
+    def __init__(self, backend: str, batch: int, threads: int, clock: str) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        self.clock = clock
+        self.process = ProcessPoolExecutor(1, spawn, Apart.build, (backend, batch, threads))
+        self()  # the first run warms up
+
+    @classmethod
+    def build(cls, backend: str, batch: int, threads: int) -> None:
+        torch.set_num_threads(threads)
+        torch.manual_seed(0)
+        cls.image = torch.randn(batch, 3, SIZE, SIZE)
+        cls.network, cls.inferer = UNet(in_channels=3, out_channels=4).eval(), SimpleInferer()
+        if backend == "plain":
+            return
+        keep_freed_memory()  # as predict does
+        cls.inferer = FastInferer(cls.inferer)
+        cls.network = compile_network(cls.network.to(memory_format=memory_format("cpu")), backend, cls.image, True)
+
+    @classmethod
+    def run(cls, clock: str) -> float:
+        with torch.inference_mode():
+            return timed(lambda: cls.inferer(cls.image, cls.network), clock)
+
+    def __call__(self) -> float:
+        """Seconds of one run."""
+        return self.process.submit(Apart.run, self.clock).result()
+
+
+def plain_model(run: Path, folder: Path) -> Model:
+    """The run with MONAI's own inferer in place of the fast path."""
+    for name in ("config.json", "model.pt", "data.json"):
+        shutil.copy(run / name, folder / name)
+    config = json.loads((folder / "config.json").read_text())
+    config["inferer"] = config["inferer"]["inferer"]
+    (folder / "config.json").write_text(json.dumps(config))
+    return Model(folder)
+
+
+def predictions(model: Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Label maps on the images' own grids."""
+    return [label_map(model.probabilities(model.decode(image)), image.shape[:3]) for image in images]
+
+
+def mean_dice(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], classes: int) -> np.ndarray:
+    """[classes - 1], over the cases."""
+    found = [overlap(one, truth, classes)["dice"] for one, truth in zip(maps, truths, strict=True)]
+    return np.nanmean(found, axis=0)
+
+
+def agreement(run: Path, dataset_dir: str, backends: Sequence[str]) -> None:
+    """Prints how far the labels and their Dice are those of plain float32, on the test images."""
+    source = DataFolder(dataset_dir)
+    cases = source.cases("test")
+    images = [np.asarray(nibabel.load(case["image"]).dataobj, np.float32) for case in cases]
+    truths = [np.asarray(nibabel.load(case["label"]).dataobj) for case in cases]
+    classes = len(source.labels)
+    with tempfile.TemporaryDirectory() as folder:
+        plain = predictions(plain_model(run, Path(folder)), images)
+    before = mean_dice(plain, truths, classes)
+    print(f"\nplain float32: Dice {before.mean():.4f} over {len(cases)} test images\n")
+    print(
+        "| engine | equal labels | worst image | difference of Dice | of the worst organ | |\n|---|---|---|---|---|---|"
+    )
+    for backend in backends:
+        maps = predictions(Model(run, backend=backend), images)
+        equal = [float((one == other).mean()) for one, other in zip(maps, plain, strict=True)]
+        same = np.average(equal, weights=[one.size for one in maps])
+        change = mean_dice(maps, truths, classes) - before
+        met = same >= SAME and abs(change).max() <= DICE
+        print(
+            f"| {backend} | {100 * same:.3f} % | {100 * min(equal):.3f} % | {change.mean():+.5f} | "
+            f"{change[abs(change).argmax()]:+.5f} | {'met' if met else 'MISSED'} |",
+            flush=True,
+        )
+
+
+def main() -> None:
+    parser = options(__doc__, repeats=7)
+    parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
+    parser.add_argument("--run", type=Path, help="a run folder, for the labels")
+    parser.add_argument("--dataset_dir", help="the prepared folder that it was trained on")
+    arguments = parser.parse_args()
+    begin(arguments)
+    for what, batch in BATCHES.items():
+        how = (batch, arguments.threads, arguments.clock)
+        for backend in arguments.backends:
+            plain, other = Apart("plain", *how), Apart(backend, *how)
+            row(f"U-Net, {what}: plain float32 / {backend}", by_turns(plain, other, arguments.repeats), at_least=FASTER)
+            plain.process.shutdown()
+            other.process.shutdown()
+    if arguments.run:
+        agreement(arguments.run, arguments.dataset_dir, arguments.backends)
+
+
+if __name__ == "__main__":
+    main()

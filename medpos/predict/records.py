@@ -1,0 +1,151 @@
+"""What a folder of predictions remembers, so that the next call goes on where one was stopped."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from medpos import __version__
+from medpos.errors import InputError
+from medpos.files import write_json, write_text
+from medpos.predict import measurements
+from medpos.predict.inputs import Source
+from medpos.predict.model import Ensemble
+
+FOLDER = ".cases"
+MANIFEST = "predictions.json"
+MEASUREMENTS = "measurements.csv"
+WARNINGS = "warnings.csv"
+FAILED = "failed.txt"
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user can choose; results of other choices are never mixed in one folder.
+
+    Args:
+        probabilities: keep them too.
+        overlays: write a picture of each case.
+        force: take images that look wrong.
+        window: grey values of the file that are black and white, in place of its format's.
+        spacing_mm: in place of the file's, where that says nothing; along its axes.
+    """
+
+    probabilities: bool = False
+    overlays: bool = True
+    force: bool = False
+    window: tuple[float, float] | None = None
+    spacing_mm: tuple[float, ...] | None = None
+
+
+def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
+    """Write what the results are made with, or find it equal.
+
+    Raises:
+        InputError: ``out`` can't be written to, or holds results of another network or other options.
+    """
+    if options.window is not None and not ensemble.models[0].is_absolute:
+        raise InputError(
+            f"--window: {ensemble.models[0].run} scales every image by itself, so it would change nothing; leave it out"
+        )
+    path = out / MANIFEST
+    settings = {
+        "models": [model.identity for model in ensemble.models],
+        "backend": ensemble.models[0].backend,
+        "tta_flip": ensemble.flip,
+        "options": json.loads(json.dumps(asdict(options))),
+    }
+    if path.is_file():
+        try:
+            before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        except (OSError, ValueError, KeyError, TypeError):
+            before = None
+        if before != settings:
+            raise InputError(f"{out}: holds predictions of other runs or options; choose another --out")
+        return
+    about = {
+        "medpos": __version__,
+        "runs": [f"{model.run.resolve().parent.name}/{model.run.resolve().name}" for model in ensemble.models],
+        "trained_on_phantoms": ensemble.phantom,
+        "labels": [label.to_json() for label in ensemble.labels],
+        "settings": settings,
+    }
+    write_json(path, about)
+
+
+def write(
+    out: Path, source: Source, files: Sequence[Path], measured: Sequence[dict[str, Any]], warnings: Sequence[str]
+) -> None:
+    """Record a case as complete; to be called when all of its files are written.
+
+    Args:
+        out: folder of the results.
+        source: the case.
+        files: its results.
+        measured: rows of :func:`measurements.measure`.
+        warnings: a line each.
+
+    Raises:
+        InputError: the folder can't be written to.
+    """
+    record = {
+        "made_from": _stamp(source),
+        "files": [str(path.relative_to(out)) for path in files],
+        # JSON has no NaN.
+        "measurements": [{**row, "value": None if row["value"] != row["value"] else row["value"]} for row in measured],
+        "warnings": list(warnings),
+    }
+    write_json(_path(out, source), record)
+
+
+def read(out: Path, source: Source) -> dict[str, Any] | None:
+    """What an earlier call left of this case, if that is complete and of the same files."""
+    try:
+        record: dict[str, Any] = json.loads(_path(out, source).read_text(encoding="utf-8"))
+        same = record["made_from"] == _stamp(source) and all((out / name).is_file() for name in record["files"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return record if same else None
+
+
+def _path(out: Path, source: Source) -> Path:
+    return out / FOLDER / f"{source.name}.json"
+
+
+def _stamp(source: Source) -> list[list[Any]]:
+    """Equal as long as the files are the same."""
+    stats = [(path, path.stat()) for path in source.files]
+    return [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+
+
+def finish(out: Path, sources: Sequence[Source], failed: Sequence[str]) -> int:
+    """Write tables over all cases that are complete, those of earlier calls too.
+
+    Args:
+        out: folder of the results.
+        sources: all cases of this call.
+        failed: a line for each that could not be segmented.
+
+    Returns:
+        Number of cases with a warning.
+
+    Raises:
+        InputError: the folder can't be written to.
+    """
+    rows: list[dict[str, Any]] = []
+    found: list[dict[str, str]] = []
+    indexed: list[tuple[str, str, list[dict[str, Any]]]] = []
+    for source in sources:
+        record = read(out, source)
+        if record is None:
+            continue
+        subject, phase = source.subject_and_phase
+        measured = record["measurements"]
+        rows += [{"case": source.name, "subject": subject, "phase": phase, **row} for row in measured]
+        found += [{"case": source.name, "warning": text} for text in record["warnings"]]
+        indexed.append((subject, phase, measured))
+    measurements.write_table(out / MEASUREMENTS, measurements.COLUMNS, rows + measurements.phases(indexed))
+    measurements.write_table(out / WARNINGS, ("case", "warning"), found)
+    write_text(out / FAILED, "".join(f"{line}\n" for line in failed))
+    return len({row["case"] for row in found})

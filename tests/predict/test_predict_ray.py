@@ -1,0 +1,78 @@
+"""The Ray engine leaves the same files as this process, goes on after a bad file, resumes, and holds few tasks."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from images import dicom, pictures, save
+from PIL import Image
+from running import ENVIRONMENT
+
+from medpos.predict import cohort, inputs
+from medpos.predict.engines import RayEngine
+
+pytest.importorskip("ray")
+pytestmark = pytest.mark.slow
+
+
+def contents(folder):
+    """Of every file that doesn't hold the time or a random number; records name the place they lie in."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".dcm")
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name != "failed.txt"}
+
+
+def test_ray_does_what_this_process_does(chest, chest_run, predict, tmp_path):
+    folder = pictures(tmp_path / "in", 4)
+    (folder / "bad.png").write_text("nothing")
+    with Image.open(folder / "case00.png") as image:
+        save(dicom(np.asarray(image)), folder / "scan.dcm")
+    here, local = predict(chest, folder, out=tmp_path / "local")
+    # In a process of its own, by the command line and with relative paths, as a user does it.
+    command = [sys.executable, "-m", "medpos", "predict", str(chest_run), "in", "--out", "ray", "--engine", "ray"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 3, done.stderr
+    assert "failed: in/bad.png: not a whole picture" in done.stderr
+    assert "5 segmented, 0 kept from before, 1 failed" in done.stderr
+    assert (here.done, len(here.failed)) == (5, 1)
+    assert contents(tmp_path / "ray") == contents(local)
+    (tmp_path / "ray/case01.png").unlink()
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
+    assert "1 segmented, 4 kept from before, 1 failed" in done.stderr
+    assert contents(tmp_path / "ray") == contents(local)
+
+
+def test_few_tasks_are_held_and_a_signal_ends_the_call_cleanly(chest, tmp_path):
+    sources = inputs.find([str(pictures(tmp_path / "in", 12))], tmp_path / "out")
+    asked, ended, most = [], [], []
+
+    class Watched(RayEngine):
+        def run(self, work, sources, stopped):
+            def counted():
+                for source in sources:
+                    asked.append(source)
+                    most.append(len(asked) - len(ended))
+                    yield source
+
+            return super().run(work, counted(), stopped)
+
+    def kill(source):
+        ended.append(source)
+        if len(ended) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.getsignal(signal.SIGTERM)
+    threads = os.cpu_count() or 1  # one task at a time
+    summary = cohort.run(chest, sources, tmp_path / "out", watch=kill, engine=Watched(threads=threads))
+    assert summary.signal == signal.SIGTERM
+    assert 2 <= summary.done <= 4
+    assert max(most) <= 3
+    assert signal.getsignal(signal.SIGTERM) is before
+    assert not list((tmp_path / "out").rglob("*.partial"))
+    rows = list(csv.DictReader((tmp_path / "out/measurements.csv").open()))
+    assert len({row["case"] for row in rows}) == summary.done
+    rest = cohort.run(chest, sources, tmp_path / "out")
+    assert (rest.done, rest.kept) == (12 - summary.done, summary.done)
