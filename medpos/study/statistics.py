@@ -66,8 +66,8 @@ def compare(table: pd.DataFrame, a: str, b: str, metric: str = "dice") -> pd.Dat
     Returns:
         A row for each data set, condition and organ that both models have, ``mean of organs`` last of each condition:
         ``seeds_a``, ``seeds_b``, ``mean_a`` and ``mean_b`` (over the pairs), the fields of :class:`Paired` (``ci95`` as
-        ``ci95_low`` and ``ci95_high``), ``p_holm``, adjusted over all rows of the result, and ``tests``, the number
-        of tests it was adjusted for. What doesn't exist is NaN.
+        ``ci95_low`` and ``ci95_high``), ``p_holm``, adjusted over the organs and conditions of the data set, and
+        ``tests``, the number of tests it was adjusted for. What doesn't exist is NaN.
 
     Raises:
         InputError: a column or model is missing, nothing is common, or the table is inconsistent.
@@ -84,8 +84,9 @@ def compare(table: pd.DataFrame, a: str, b: str, metric: str = "dice") -> pd.Dat
     frame = pd.DataFrame(rows)
     numbers = ["mean_a", "mean_b", "mean_difference", "ci95_low", "ci95_high", "p", "effect_size"]
     frame[numbers] = frame[numbers].astype(float)
-    frame["p_holm"] = np.array(holm(frame["p"].tolist()), np.float64)
-    frame["tests"] = int(frame["p"].notna().sum())
+    families = frame.groupby("data", sort=False)["p"]
+    frame["p_holm"] = families.transform(lambda p: np.array(holm(p.tolist()), np.float64))
+    frame["tests"] = families.transform("count").astype(int)
     return frame
 
 

@@ -152,6 +152,16 @@ class TestCompare:
         assert frame["tests"].tolist() == [0, 0, 0]
         assert frame["small"].all()
 
+    def test_each_data_set_is_a_family_of_its_own(self):
+        rng = np.random.default_rng(4)
+        values = {"a": rng.uniform(0.7, 1, (1, 1, 10, 1)), "b": rng.uniform(0.5, 0.9, (1, 1, 10, 1))}
+        alone = compare(long_table(values), "a", "b")
+        other = {"a": rng.uniform(0.5, 0.9, (1, 1, 10, 1)), "b": rng.uniform(0.6, 1, (1, 1, 10, 1))}
+        both = compare(pd.concat([long_table(values), long_table(other, data="acdc")]), "a", "b")
+        pd.testing.assert_frame_equal(both[both["data"] == "jsrt"].reset_index(drop=True), alone)
+        assert (both["tests"] == 2).all()
+        assert (both["p_holm"] > both["p"]).all()
+
     def test_holm_over_all_rows(self):
         rng = np.random.default_rng(3)
         values = {"a": rng.uniform(0.5, 1, (2, 2, 10, 2)), "b": rng.uniform(0.4, 1, (2, 2, 10, 3))}
