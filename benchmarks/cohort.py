@@ -31,7 +31,7 @@ PERSONS = 20
 SIDE = 512
 STOPS = (0.1, 0.5, 1.0)
 EVERY_S = 0.25
-ALLOWED = 1.10  # of the memory at the first stop
+ALLOWED = 1.05  # times the memory until the first stop
 
 
 def dicom(grey: np.ndarray, path: Path) -> None:
@@ -92,20 +92,19 @@ def watched(command: list[str], records: Path) -> list[tuple[int, float]]:
 
 
 def report(samples: list[tuple[int, float]], count: int) -> None:
-    """Prints the memory at the stops: the median of the samples of the cases just before."""
-    at = {}
-    print("| images done | resident memory, MB |\n|---|---|")
+    """Prints the memory at the stops: the median over the cases just before, and the highest so far.
+
+    The verdict goes by the highest: images of different sizes let the middle jump, a leak lets the highest rise.
+    """
+    print("| images done | resident memory, MB | highest so far |\n|---|---|---|")
+    highest = {}
     for stop in STOPS:
-        near = [mb for done, mb in samples if (stop - 0.05) * count <= done <= stop * count and mb > 0]
-        at[stop] = median(near)
-        print(f"| {stop * count:.0f} ({100 * stop:.0f} %) | {at[stop]:.0f} |")
-    growth = at[STOPS[-1]] / at[STOPS[0]]
-    peak = max(mb for _, mb in samples)
+        near = [mb for done, mb in samples if (stop - STOPS[0]) * count <= done <= stop * count]
+        highest[stop] = max(mb for done, mb in samples if done <= stop * count)
+        print(f"| {stop * count:.0f} ({100 * stop:.0f} %) | {median(near):.0f} | {highest[stop]:.0f} |")
+    growth = highest[STOPS[-1]] / highest[STOPS[0]]
     verdict = "met" if growth <= ALLOWED else "MISSED"
-    print(
-        f"\n{100 * STOPS[0]:.0f} % to the end: {growth:.3f} times, needed <= {ALLOWED:.2f}: {verdict}; "
-        f"peak {peak:.0f} MB"
-    )
+    print(f"\nhighest, end / {100 * STOPS[0]:.0f} %: {growth:.3f}, needed <= {ALLOWED:.2f}: {verdict}")
 
 
 def trained(work: Path) -> Path:
