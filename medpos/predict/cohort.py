@@ -18,12 +18,13 @@ import torch
 from medpos import __version__
 from medpos.errors import InputError
 from medpos.files import write_json, write_text
-from medpos.predict import dicom, inputs, measurements
+from medpos.predict import measurements
 from medpos.predict.inputs import Source
 from medpos.predict.model import Ensemble, label_map, probability_map
-from medpos.predict.orientation import Orientation, find, is_other_plane
+from medpos.predict.orientation import Orientation
 from medpos.predict.outputs import write_overlay
 from medpos.predict.scan import Array, Pixels, Scan
+from medpos.predict.upright import Wanted, bring
 
 logger = logging.getLogger(__name__)
 
@@ -136,35 +137,12 @@ def load(source: Source, ensemble: Ensemble, options: Options) -> _Loaded:
     Raises:
         InputError: it can't be used.
     """
-    data, first = ensemble.models[0].data, ensemble.models[0]
-    scan = inputs.read(source, dicom.MODALITIES.get(data.name, ()), options.force)
-    spacing = scan.spacing_mm
-    if spacing is None and options.spacing_mm is not None:
-        x, y, z = (*options.spacing_mm, 1.0)[:3]
-        spacing = (x, y, z)
-    orientation = find(scan.directions, scan.values.shape, spacing or (1.0, 1.0, 1.0), data, scan.is_true)
-    upright = orientation.apply(scan.values)
-    if first.is_flat and upright.shape[2] != 1:
-        raise InputError(
-            f"{source.files[0]}: is a volume of {upright.shape[2]} slices, the network takes single images; give them "
-            "one by one"
-        )
-    notes = list(scan.notes)
-    if is_other_plane(scan.directions, orientation, data):
-        notes.append("its header says another plane than the training's: looked at as it would hang on a screen")
-    if first.is_absolute:
-        upright = _in_training_units(upright, options.window or scan.grey_range, data.intensity)
-        notes += measurements.intensity_warnings(upright, data)
-    mm = None if spacing is None else orientation.reorder(spacing)
-    return _Loaded(scan, orientation, upright, mm, ensemble.decode(upright), notes)
-
-
-def _in_training_units(values: Array, ends: tuple[float, float] | None, intensity: dict[str, float]) -> Array:
-    if ends is None:
-        return values
-    low, high = intensity["low"], intensity["high"]
-    scaled: Array = (values - ends[0]) * ((high - low) / (ends[1] - ends[0])) + low
-    return scaled
+    first = ensemble.models[0]
+    wanted = Wanted(first.data, first.is_flat, first.is_absolute)
+    found = bring(source, wanted, options.force, options.window, options.spacing_mm)
+    return _Loaded(
+        found.scan, found.orientation, found.values, found.spacing_mm, ensemble.decode(found.values), found.notes
+    )
 
 
 def segment(loaded: _Loaded, ensemble: Ensemble) -> tuple[Pixels, torch.Tensor]:

@@ -336,8 +336,9 @@ class SegTarget:
         write_atomically(path, _saver(content))
         return path
 
-    def write_probabilities(self, stem: Path, values: Array) -> Path:
-        """Write NIfTI with the source's geometry; an X-ray lies as a picture does."""
+    @property
+    def affine(self) -> Array:
+        """Of the source; an X-ray lies as a picture does."""
         header, affine = self.headers[0], np.diag([-1.0, -1.0, 1.0, 1.0])
         if "ImagePositionPatient" in header:
             rows, columns = self.spacing or (1.0, 1.0)
@@ -345,7 +346,11 @@ class SegTarget:
             assert directions is not None  # a series was sorted by it
             affine[:3, :3] = directions * [columns, rows, self.depth]
             affine[:3, 3] = np.array([float(v) for v in header.ImagePositionPatient]) * _TO_RAS
-        return NiftiTarget.of(affine, values.shape[:3]).write_probabilities(stem, values)
+        return affine
+
+    def write_probabilities(self, stem: Path, values: Array) -> Path:
+        """Write NIfTI with the source's geometry."""
+        return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)
 
     def _segmentation(self, frames: Pixels, labels: Sequence[Label]) -> Any:
         """The SEG of label maps [slices, rows, columns]."""

@@ -69,6 +69,19 @@ def find(inputs: Sequence[str], out: Path) -> list[Source]:
     return list(_named(cases))
 
 
+def one(files: Sequence[str | Path]) -> Source:
+    """The case that these files are together, as :func:`find` would give it.
+
+    Raises:
+        InputError: an unknown format.
+    """
+    paths = tuple(Path(path) for path in files)
+    kind = _kind(paths[0])
+    if kind is None:
+        raise InputError(f"{paths[0]}: has an unknown format; needed is {_NAMES}")
+    return Source(_clean(paths[0].stem if kind == "dicom" else _stem(paths[0])), kind, paths)
+
+
 def read(source: Source, modalities: Sequence[str] = (), force: bool = False) -> Scan:
     """Read a case.
 
