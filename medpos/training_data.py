@@ -62,12 +62,13 @@ class TrainingData:
 
     @classmethod
     def of_json(cls, labels: Sequence[dict[str, Any]], **content: Any) -> "TrainingData":
-        """The reverse of :meth:`to_json`, whose content are the keywords.
+        """The reverse of :meth:`to_json`, whose content are the keywords; colours also without their ``#``, which MONAI
+        takes for a separator in any text of a configuration.
 
         Raises:
             TypeError: a key is missing or unknown.
         """
-        return cls(labels=tuple(Label(**entry) for entry in labels), **content)
+        return cls(labels=tuple(Label(**{**e, "colour": f"#{e['colour'].lstrip('#')}"}) for e in labels), **content)
 
     def write(self, folder: Path) -> None:
         """Write ``data.json`` into a run's folder."""

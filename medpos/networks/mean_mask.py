@@ -23,7 +23,8 @@ class MeanMask(nn.Module):
         size: H and W, for programs that only load weights of the right shape; such a mask is all background at first.
 
     Attributes:
-        probability: buffer [out_channels, H, W]; H and W are 0 until ``size``, ``fit`` or ``load_state_dict`` says them.
+        probability: buffer [out_channels, H, W]; H and W are 0 until ``size``, ``fit`` or ``load_state_dict`` gives
+            them.
     """
 
     probability: Tensor

@@ -42,6 +42,8 @@ class Model:
         identity: SHA-256 of the weights.
         is_flat: it takes single images, no volumes.
         is_absolute: it rests on grey values in the units of the training set, not on each image's own range.
+        network: with its weights, in evaluation mode.
+        input_shape: [C, X, Y] of what the network sees.
 
     Raises:
         InputError: no run, without weights, of a newer version, or its data are not known.
@@ -71,7 +73,7 @@ class Model:
         network.eval().to(device=self.device, memory_format=memory_format(self.device))
         probe = self.decode(np.zeros((8, 8, 1), np.float32))
         self.is_flat = probe.ndim == 3
-        image = self._standardise(_item(probe))["image"]
+        image = self.prepare(probe)
         needed = getattr(network, "in_channels", image.shape[0])
         if image.shape[0] != needed:
             raise InputError(
@@ -79,6 +81,8 @@ class Model:
                 "images of one channel, so test several with the bundle's evaluate"
             )
         example = image[None] if self.is_flat else image[None, ..., 0]
+        self.network = network
+        self.input_shape = tuple(int(size) for size in example.shape[1:])
         self._network = compile_network(network, backend, example, bool(config.get("amp", True)))
 
     def decode(self, values: Array) -> torch.Tensor:
@@ -87,9 +91,14 @@ class Model:
         decoded: torch.Tensor = self._decode(_item(image))["image"]
         return decoded
 
+    def prepare(self, decoded: torch.Tensor) -> torch.Tensor:
+        """The network's input [C, x, y] or [C, x, y, z]: standardised, with position channels where it has them."""
+        image: torch.Tensor = self._standardise(_item(decoded))["image"]
+        return image
+
     def probabilities(self, decoded: torch.Tensor) -> torch.Tensor:
         """Probabilities [classes, x, y] or [classes, x, y, z], float32, on the network's grid."""
-        image = self._standardise(_item(decoded))["image"]
+        image = self.prepare(decoded)
         with torch.inference_mode():
             logits = self._inferer(image[None].to(self.device), self._network)
             result: torch.Tensor = logits.softmax(dim=1)[0].cpu()

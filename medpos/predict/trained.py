@@ -89,7 +89,9 @@ def _exported_data(path: Path, config: dict[str, Any]) -> TrainingData:
     try:
         return TrainingData.of_json(**{k: v for k, v in dict(source or {}).items() if not k.startswith("_")})
     except (TypeError, ValueError) as error:
-        raise InputError(f"{path}: its source does not say what it was trained on ({error}); export it again") from error
+        raise InputError(
+            f"{path}: its source does not say what it was trained on ({error}); export it again"
+        ) from error
 
 
 def _training_data(run: Path, config: dict[str, Any], dataset_dir: Path | None) -> TrainingData:
