@@ -1,4 +1,4 @@
-"""The command line: ``python -m medpos study``, ``python -m medpos report`` and ``python -m medpos predict``."""
+"""The command line: ``python -m medpos study``, ``report``, ``new-bundle``, ``predict`` and ``export``."""
 
 import ast
 import os
@@ -16,7 +16,7 @@ app = typer.Typer(
     add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Studies of segmentation networks, reports of their results, and predictions on new images.",
+    help="Studies of segmentation networks, reports of their results, predictions on new images, exports.",
 )
 # In a clone beside the package; else where pip puts them.
 _CLONED, _INSTALLED = Path(__file__).resolve().parents[1] / "bundles", Path(sys.prefix) / "share/medpos/bundles"
@@ -166,11 +166,28 @@ def report(
 
 
 @app.command()
-def predict(
+def export(
     run: Annotated[Path, typer.Argument(help="A run folder.")],
+    out: Annotated[Path, typer.Option(help="Folder of the bundle; must not exist.")],
+    dataset_dir: Annotated[Path | None, typer.Option(help="Training data, for a run that lacks data.json.")] = None,
+) -> None:
+    """Write a run as a MONAI bundle for others: weights, TorchScript, ONNX, configurations, model card."""
+    from medpos.export import export as write
+
+    folder = write(run, out, BUNDLES.parent, dataset_dir)
+    console = Console()
+    config = shlex.quote(str(folder / "configs/inference.json"))
+    command = f"python -m monai.bundle run --config_file {config} --bundle_root {shlex.quote(str(folder))}"
+    console.print(f"bundle: {folder}", highlight=False, markup=False, soft_wrap=True)
+    console.print(f"{command} --dataset_dir IMAGES --output_dir OUT", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A run folder, or an exported bundle.")],
     inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, or lists of files (.txt).")],
     out: Annotated[Path, typer.Option(help="Folder of the results; the same call goes on where one was stopped.")],
-    member: Annotated[list[Path], typer.Option(help="Another run folder, to average with; repeatable.")] = [],  # noqa: B006
+    member: Annotated[list[Path], typer.Option(help="Another one, to average with; repeatable.")] = [],  # noqa: B006
     tta: Annotated[str, typer.Option(help="flip: average with the mirrored image's.")] = "",
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Keep them, as NIfTI.")] = False,
     overlays: Annotated[bool, typer.Option(help="A picture of every case.")] = True,

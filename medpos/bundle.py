@@ -20,6 +20,7 @@ from typing import Any
 import torch
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
+from medpos import tracking
 from medpos.errors import InputError
 from medpos.inference import has_fast_bf16
 from medpos.memory import keep_freed_memory
@@ -58,6 +59,7 @@ def start() -> None:
     check_keys(config)
     check_nested_keys(config, parser.locator)
     check_values(config)
+    tracking.complete(config)
     # bf16 halves the feature maps, so keeping their memory stays below what float32 takes; float32 would take more.
     if config["amp"] and has_fast_bf16("cpu"):
         keep_freed_memory()

@@ -1,6 +1,7 @@
 """What a model must know of the data it was trained on, kept with its run so that it can be used without them."""
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,25 @@ class TrainingData:
             source.name, source.phantom, source.labels, source.intensity, letters, nominal, tuple(source.channels)
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """What ``data.json`` holds."""
+        return {**asdict(self), "labels": [label.to_json() for label in self.labels]}
+
+    @classmethod
+    def of_json(cls, labels: Sequence[dict[str, Any]], **content: Any) -> "TrainingData":
+        """The reverse of :meth:`to_json`, whose content are the keywords; colours also without their ``#``, which MONAI
+        takes for a separator in any text of a configuration.
+
+        Raises:
+            TypeError: a key is missing or unknown.
+        """
+        named = tuple(Label(**{**e, "colour": f"#{e['colour'].lstrip('#')}"}) for e in labels)
+        channels = tuple(str(name) for name in content.pop("channels", ["image"]))
+        return cls(labels=named, channels=channels, **content)
+
     def write(self, folder: Path) -> None:
         """Write ``data.json`` into a run's folder."""
-        write_json(folder / FILE, {**asdict(self), "labels": [label.to_json() for label in self.labels]})
+        write_json(folder / FILE, self.to_json())
 
     @classmethod
     def read(cls, path: Path) -> "TrainingData":
@@ -72,8 +89,6 @@ class TrainingData:
         """
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-            labels = tuple(Label(**entry) for entry in content.pop("labels"))
-            channels = tuple(str(name) for name in content.pop("channels", ["image"]))
-            return cls(labels=labels, channels=channels, **content)
+            return cls.of_json(**content)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path}: is damaged ({error}); copy it again, or give --dataset-dir") from error

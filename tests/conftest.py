@@ -63,6 +63,21 @@ def trained(prepared, tmp_path_factory):
     )
 
 
+@pytest.fixture(scope="session")
+def trained_heart(prepared, tmp_path_factory):
+    """A finished run of acdc_small_pe; to be copied, not written to."""
+    return running.run_here(
+        "acdc_small_pe",
+        dataset_dir=str(prepared["acdc"]),
+        runs_dir=str(tmp_path_factory.mktemp("hearts")),
+        run_name="a",
+        image_size=32,
+        batch_size=4,
+        max_epochs=6,
+        lr=0.01,
+    )
+
+
 @pytest.fixture
 def run_of(trained, tiny):
     """The finished run, copied to where the test's runs go."""

@@ -46,7 +46,8 @@ class TensorBoard:
 class ScalarLog:
     """Loss at every iteration, learning rate and the validation's metrics at every epoch, hyper-parameters at the end.
 
-    Tags: ``loss``, ``learning_rate``, ``mean_dice``, ``dice/<organ>``, ``hd95_mm/<organ>``.
+    Tags: ``loss``, ``learning_rate``, ``mean_dice``, ``dice/<organ>``, ``hd95_mm/<organ>``. The epoch's mean loss,
+    ``train_loss``, and ``learning_rate`` also go to the trainer's ``state.metrics``, where MLflow's handler looks.
 
     Args:
         board: the writer.
@@ -82,11 +83,16 @@ class ScalarLog:
 
     def _epoch(self, engine: Engine) -> None:
         step = engine.state.iteration - len(self._losses)
-        for n, loss in enumerate(torch.stack(self._losses).tolist() if self._losses else [], start=1):
+        losses = torch.stack(self._losses).tolist() if self._losses else []
+        for n, loss in enumerate(losses, start=1):
             self.board.writer.add_scalar("loss", loss, step + n)
         self._losses = []
+        if losses:
+            engine.state.metrics["train_loss"] = float(np.mean(losses))
         if self.optimizer is not None:
-            self.board.writer.add_scalar("learning_rate", self.optimizer.param_groups[0]["lr"], engine.state.iteration)
+            rate = float(self.optimizer.param_groups[0]["lr"])
+            self.board.writer.add_scalar("learning_rate", rate, engine.state.iteration)
+            engine.state.metrics["learning_rate"] = rate
         for name, value in self.evaluator.state.metrics.items():
             # TensorBoard draws a gap where a value is missing, which a NaN would spoil.
             if np.isfinite(value):

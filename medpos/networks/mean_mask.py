@@ -5,7 +5,7 @@ Reference:
     (mean Dice 0.8124 on JSRT, 0.158 on ACDC).
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -20,17 +20,19 @@ class MeanMask(nn.Module):
 
     Args:
         out_channels: classes, the background among them.
+        size: H and W, for programs that only load weights of the right shape; such a mask is all background at first.
 
     Attributes:
-        probability: buffer [out_channels, H, W]; H and W are 0 until ``fit`` or ``load_state_dict`` gives it a size.
+        probability: buffer [out_channels, H, W]; H and W are 0 until ``size``, ``fit`` or ``load_state_dict`` gives
+            them.
     """
 
     probability: Tensor
 
-    def __init__(self, out_channels: int = 4) -> None:
+    def __init__(self, out_channels: int = 4, size: Sequence[int] = (0, 0)) -> None:
         super().__init__()
         self.out_channels = out_channels
-        self.register_buffer("probability", torch.empty(out_channels, 0, 0))
+        self.register_buffer("probability", torch.zeros(out_channels, *size))
         self._total, self._counted = torch.empty(0), 0
 
     def fit(self, labels: Iterable[Tensor]) -> "MeanMask":

@@ -54,18 +54,29 @@ def _onnxruntime(network: nn.Module, example: torch.Tensor, amp: bool) -> Networ
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
-        path = str(Path(folder) / "network.onnx")
-        axes = {"image": {0: "n"}, "logits": {0: "n"}}
-        torch.onnx.export(
-            network, (example,), path, input_names=["image"], output_names=["logits"], dynamic_axes=axes, dynamo=False
-        )
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        path = Path(folder) / "network.onnx"
+        write_onnx(network, example, path)
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
     def run(image: torch.Tensor) -> torch.Tensor:
         content = np.ascontiguousarray(image.float().numpy())
         return torch.from_numpy(session.run(None, {"image": content})[0])
 
     return run
+
+
+def write_onnx(network: nn.Module, example: torch.Tensor, path: Path) -> None:
+    """Write a network as ONNX: ``image`` [n, C, X, Y] to ``logits`` [n, classes, X, Y], float32, any n.
+
+    Args:
+        network: in evaluation mode, on the CPU.
+        example: an input [N, C, X, Y].
+        path: the file.
+    """
+    axes = {"image": {0: "n"}, "logits": {0: "n"}}
+    torch.onnx.export(
+        network, (example,), str(path), input_names=["image"], output_names=["logits"], dynamic_axes=axes, dynamo=False
+    )
 
 
 def _openvino(network: nn.Module, example: torch.Tensor, amp: bool) -> Network:

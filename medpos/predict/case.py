@@ -8,13 +8,13 @@ from typing import Any
 import torch
 
 from medpos.errors import InputError
-from medpos.predict import dicom, inputs, measurements, records
+from medpos.predict import measurements, records
 from medpos.predict.inputs import Source
 from medpos.predict.model import Ensemble, label_map, probability_map
-from medpos.predict.orientation import Orientation, find, is_other_plane
 from medpos.predict.outputs import write_overlay
 from medpos.predict.records import Options
-from medpos.predict.scan import Array, Pixels, Scan
+from medpos.predict.scan import Pixels
+from medpos.predict.upright import Upright, Wanted, bring
 
 logger = logging.getLogger(__name__)
 
@@ -26,20 +26,12 @@ class Loaded:
     """A case that is ready for the network.
 
     Args:
-        scan: as it was read.
-        orientation: from its axes to training's.
-        upright: grey values [X, Y, Z(, C)] as in training, in its units.
-        spacing_mm: along the axes of ``upright``; None: unknown.
+        image: as in training, in its units.
         decoded: on the grid of each member of the ensemble.
-        warnings: a line each.
     """
 
-    scan: Scan
-    orientation: Orientation
-    upright: Array
-    spacing_mm: tuple[float, float, float] | None
+    image: Upright
     decoded: list[torch.Tensor]
-    warnings: list[str]
 
 
 @dataclass(frozen=True)
@@ -63,28 +55,9 @@ class Work:
             InputError: it can't be used.
         """
         first, options = self.ensemble.models[0], self.options
-        data = first.data
-        scan = inputs.read(source, dicom.MODALITIES.get(data.name, ()), options.force, data.channels)
-        spacing = scan.spacing_mm
-        if spacing is None and options.spacing_mm is not None:
-            x, y, z = (*options.spacing_mm, 1.0)[:3]
-            spacing = (x, y, z)
-        shape = scan.values.shape[:3]
-        orientation = find(scan.directions, shape, spacing or (1.0, 1.0, 1.0), data, scan.is_true)
-        upright = orientation.apply(scan.values)
-        if first.is_flat and upright.shape[2] != 1:
-            raise InputError(
-                f"{source.files[0]}: is a volume of {upright.shape[2]} slices, the network takes single images; give "
-                "them one by one"
-            )
-        notes = list(scan.notes)
-        if is_other_plane(scan.directions, orientation, data):
-            notes.append("its header says another plane than the training's: looked at as it would hang on a screen")
-        if first.is_absolute:
-            upright = _in_training_units(upright, options.window or scan.grey_range, data.intensity)
-            notes += measurements.intensity_warnings(upright, data)
-        mm = None if spacing is None else orientation.reorder(spacing)
-        return Loaded(scan, orientation, upright, mm, self.ensemble.decode(upright), notes)
+        wanted = Wanted(first.data, first.is_flat, first.is_absolute)
+        image = bring(source, wanted, options.force, options.window, options.spacing_mm)
+        return Loaded(image, self.ensemble.decode(image.values))
 
     def segment(self, loaded: Loaded) -> tuple[Pixels, torch.Tensor]:
         """Label map [X, Y, Z] of the upright image, and the probabilities on the network's grid.
@@ -92,7 +65,7 @@ class Work:
         Raises:
             InputError: the network gives another number of slices.
         """
-        shape = loaded.upright.shape[:3]
+        shape = loaded.image.values.shape[:3]
         probabilities = self.ensemble.probabilities(loaded.decoded)
         if probabilities.ndim == 4 and probabilities.shape[3] != shape[2]:
             raise InputError("the run's chain changes the number of slices, so they can't be brought back")
@@ -104,8 +77,8 @@ class Work:
         Raises:
             InputError: the folder can't be written to.
         """
-        ensemble, out = self.ensemble, self.out
-        labels, target, back = ensemble.labels, loaded.scan.target, loaded.orientation.undo
+        ensemble, out, image = self.ensemble, self.out, loaded.image
+        labels, target, back = ensemble.labels, image.scan.target, image.orientation.undo
         files = [target.write(out / source.name, back(values), labels)]
         if self.options.probabilities:
             whole = back(probability_map(probabilities, values.shape))
@@ -113,19 +86,11 @@ class Work:
         if self.options.overlays:
             files.append(out / "overlays" / f"{source.name}.png")
             lines = [source.name, PHANTOM] if ensemble.phantom else [source.name]
-            grey = loaded.upright if loaded.upright.ndim == 3 else loaded.upright[..., 0]
+            grey = image.values if image.values.ndim == 3 else image.values[..., 0]
             write_overlay(files[-1], grey, values, labels, lines)
-        measured: list[dict[str, Any]] = measurements.measure(values, loaded.spacing_mm, labels)
-        found = loaded.warnings + measurements.warnings(values, loaded.spacing_mm, labels)
+        measured: list[dict[str, Any]] = measurements.measure(values, image.spacing_mm, labels)
+        found = image.notes + measurements.warnings(values, image.spacing_mm, labels)
         records.write(out, source, files, measured, found)
-
-
-def _in_training_units(values: Array, ends: tuple[float, float] | None, intensity: dict[str, float]) -> Array:
-    if ends is None:
-        return values
-    low, high = intensity["low"], intensity["high"]
-    scaled: Array = (values - ends[0]) * ((high - low) / (ends[1] - ends[0])) + low
-    return scaled
 
 
 def reason(source: Source, error: Exception) -> str:

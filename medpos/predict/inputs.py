@@ -72,6 +72,27 @@ def find(inputs: Sequence[str], out: Path, names: Sequence[str] = ("image",)) ->
     return list(_named([*plain, *(Source(scan.name, "dicom", scan.files, scan.frames) for scan in scans)]))
 
 
+def one(files: Sequence[str | Path]) -> Source:
+    """The case that these files are together, as :func:`find` would give it.
+
+    Raises:
+        InputError: an unknown format, or more than one image.
+    """
+    paths = tuple(Path(path) for path in files)
+    kind = _kind(paths[0])
+    if kind is None:
+        raise InputError(f"{paths[0]}: has an unknown format; needed is {_NAMES}")
+    if kind == "dicom":
+        scans = dicom.group(paths)
+        if len(scans) > 1:
+            raise InputError(
+                f"{paths[0]}: holds {len(scans)} images, phases or series; needed is one, so give it to "
+                "'python -m medpos predict', which takes them apart"
+            )
+        return Source(_clean(scans[0].name), kind, scans[0].files, scans[0].frames)
+    return Source(_clean(_stem(paths[0])), kind, paths)
+
+
 def read(
     source: Source, modalities: Sequence[str] = (), force: bool = False, names: Sequence[str] = ("image",)
 ) -> Scan:

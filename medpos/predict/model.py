@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,27 +14,25 @@ import torch
 from monai.bundle import ConfigParser
 from torch.nn import functional
 
-from medpos import __version__
-from medpos.data import DataFolder
 from medpos.errors import InputError
 from medpos.handlers.checkpoint import load, load_network
 from medpos.inference import memory_format
 from medpos.labels import Label
+from medpos.predict import trained
 from medpos.predict.backends import compile_network
 from medpos.predict.scan import Array, Pixels
-from medpos.training_data import FILE, TrainingData
+from medpos.training_data import TrainingData
 
 logger = logging.getLogger(__name__)
 
 _SIDES = ("right_", "left_")
-_NEEDED = ("network_def", "decode", "standardise", "inferer")
 
 
 class Model:
     """A run's preprocessing and network.
 
     Args:
-        run: the run's folder.
+        run: the run's folder, or a bundle that was exported from one.
         dataset_dir: the data that it was trained on, for a run without ``data.json`` whose data have moved.
         device: to compute on; empty: CUDA where there is one.
         backend: one of ``BACKENDS``; others than ``torch`` compute on the CPU, faster, and equal but for rounding.
@@ -45,6 +42,8 @@ class Model:
         identity: SHA-256 of the weights.
         is_flat: it takes single images, no volumes.
         is_absolute: it rests on grey values in the units of the training set, not on each image's own range.
+        network: with its weights, in evaluation mode.
+        input_shape: [C, X, Y] of what the network sees.
 
     Raises:
         InputError: no run, without weights, of a newer version, or its data are not known.
@@ -53,12 +52,10 @@ class Model:
     def __init__(self, run: Path, dataset_dir: Path | None = None, device: str = "", backend: str = "torch") -> None:
         self.run = run
         self._made_with = (run, dataset_dir, device, backend)
-        config = _read_config(run)
-        _check_version(run)
-        self.data = _training_data(run, config, dataset_dir)
+        found = trained.read(run, dataset_dir)
+        config, weights, self.data = found.config, found.weights, found.data
         self.backend = backend
         self.device = _device(device, backend)
-        weights = run / "model.pt"
         state = load(weights)
         self.identity = hashlib.sha256(weights.read_bytes()).hexdigest()
         chain = json.dumps([config["decode"], config["standardise"]])
@@ -72,13 +69,13 @@ class Model:
         except InputError:
             raise
         except Exception as error:
-            raise InputError(f"{run}: its config.json can't be built ({_cause(error)}); train it again") from error
+            raise InputError(f"{run}: its configuration can't be built ({_cause(error)}); train it again") from error
         load_network(network, state, weights)
         network.eval().to(device=self.device, memory_format=memory_format(self.device))
         channels = self.data.channels
         probe = self.decode(np.zeros((8, 8, 1, len(channels))[: 3 + (len(channels) > 1)], np.float32))
         self.is_flat = probe.ndim == 3
-        image = self._standardise(_item(probe))["image"]
+        image = self.prepare(probe)
         needed = getattr(network, "in_channels", image.shape[0])
         if image.shape[0] != needed:
             raise InputError(
@@ -86,6 +83,8 @@ class Model:
                 f"{image.shape[0]}; give the data it was trained on by --dataset-dir"
             )
         example = image[None] if self.is_flat else image[None, ..., 0]
+        self.network = network
+        self.input_shape = tuple(int(size) for size in example.shape[1:])
         self._network = compile_network(network, backend, example, bool(config.get("amp", True)))
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -106,9 +105,14 @@ class Model:
         decoded: torch.Tensor = self._decode(_item(image))["image"]
         return decoded
 
+    def prepare(self, decoded: torch.Tensor) -> torch.Tensor:
+        """The network's input [C, x, y] or [C, x, y, z]: standardised, with position channels where it has them."""
+        image: torch.Tensor = self._standardise(_item(decoded))["image"]
+        return image
+
     def probabilities(self, decoded: torch.Tensor) -> torch.Tensor:
         """Probabilities [classes, x, y] or [classes, x, y, z], float32, on the network's grid."""
-        image = self._standardise(_item(decoded))["image"]
+        image = self.prepare(decoded)
         with torch.inference_mode():
             logits = self._inferer(image[None].to(self.device), self._network)
             result: torch.Tensor = logits.softmax(dim=1)[0].cpu()
@@ -130,49 +134,6 @@ def _device(device: str, backend: str) -> torch.device:
     if chosen.type != "cpu" and backend != "torch":
         raise InputError(f"--backend {backend} computes on the CPU, --device is {device!r}; leave one of them out")
     return chosen
-
-
-def _read_config(run: Path) -> dict[str, Any]:
-    path = run / "config.json"
-    if not path.is_file():
-        raise InputError(f"{run}: is no run folder (no config.json); give the folder that a training made")
-    if not (run / "model.pt").is_file():
-        raise InputError(f"{run}: has no model.pt: it was not trained to its first epoch; train it first")
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: can't be read as JSON ({error}); copy the run again") from error
-    if missing := [key for key in _NEEDED if not isinstance(config, dict) or key not in config]:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; give a run of a medpos bundle")
-    return config
-
-
-def _check_version(run: Path) -> None:
-    try:
-        made_by = json.loads((run / "environment.json").read_text(encoding="utf-8"))["packages"]["medpos"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return  # copied without it
-    if isinstance(made_by, str) and _numbers(made_by) > _numbers(__version__):
-        raise InputError(f"{run}: was made by medpos {made_by}, this is {__version__}; pip install --upgrade medpos")
-
-
-def _numbers(text: str) -> list[int]:
-    return [int(part) for part in re.findall(r"\d+", text)[:3]]
-
-
-def _training_data(run: Path, config: dict[str, Any], dataset_dir: Path | None) -> TrainingData:
-    if dataset_dir is None and (run / FILE).is_file():
-        return TrainingData.read(run / FILE)
-    folder = Path(dataset_dir or str(config.get("data_folder", "")))
-    try:
-        source = DataFolder(folder)
-    except InputError as error:
-        raise InputError(
-            f"{run}: has no {FILE} and its training data can't be read ({error}); give them by --dataset-dir"
-        ) from error
-    if config.get("data_sha256") not in (None, source.sha256):
-        raise InputError(f"{folder}: is not what {run} was trained on (other dataset.json); give that by --dataset-dir")
-    return TrainingData.of(source)
 
 
 def _parser(config: dict[str, Any], data: TrainingData, device: str) -> ConfigParser:

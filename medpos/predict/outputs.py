@@ -55,6 +55,11 @@ class NiftiTarget:
         header.set_qform(affine, code="scanner")
         return cls(header, tuple(shape))
 
+    @property
+    def affine(self) -> Array:
+        """The header's, by the same rule as nibabel reads it."""
+        return np.asarray(self.header.get_best_affine(), float)
+
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
         """Write uint8 labels to ``stem.nii.gz``."""
         return self._write(stem, values.reshape(self.shape))
@@ -84,6 +89,11 @@ def _gzip(path: Path, content: bytes) -> None:
 class PictureTarget:
     """A PNG whose pixels are the class indices, shown in the classes' colours."""
 
+    @property
+    def affine(self) -> Array:
+        """Pixels of 1 mm that lie as on a screen."""
+        return np.diag([-1.0, -1.0, 1.0, 1.0])
+
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
         """Write the labels, rows first, to ``stem.png``."""
         image = Image.fromarray(np.ascontiguousarray(values[..., 0].T))
@@ -94,7 +104,7 @@ class PictureTarget:
 
     def write_probabilities(self, stem: Path, values: Array) -> Path:
         """Write NIfTI of 1 mm pixels that lies as the picture does."""
-        return NiftiTarget.of(np.diag([-1.0, -1.0, 1.0, 1.0]), values.shape[:3]).write_probabilities(stem, values)
+        return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)
 
 
 def write_overlay(path: Path, image: Array, prediction: Pixels, labels: Sequence[Label], lines: Sequence[str]) -> None:

@@ -23,6 +23,10 @@ _FEW_PIXELS = 256  # an image of so few may hold few grey values
 class Target(Protocol):
     """Writes a label map on the grid and with the geometry of the image that it belongs to."""
 
+    @property
+    def affine(self) -> Array:
+        """From the axes of :attr:`Scan.values` to RAS+ space, mm, [4, 4]; as far as it is known."""
+
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
         """Write ``values`` [X, Y, Z], in the axes of :attr:`Scan.values`, to ``stem`` with the format's suffix."""
 

@@ -5,12 +5,9 @@ import json
 import nibabel
 import numpy as np
 import pytest
-import running
 
 from medpos.predict import cohort, inputs
 from medpos.predict.model import Ensemble, Model
-
-SIDE = 32
 
 
 @pytest.fixture(scope="session")
@@ -20,18 +17,9 @@ def chest_run(trained):
 
 
 @pytest.fixture(scope="session")
-def heart_run(prepared, tmp_path_factory):
+def heart_run(trained_heart):
     """A run of short-axis stacks; 32 x 32."""
-    return running.run_here(
-        "acdc_small_pe",
-        dataset_dir=str(prepared["acdc"]),
-        runs_dir=str(tmp_path_factory.mktemp("hearts")),
-        run_name="a",
-        image_size=SIDE,
-        batch_size=4,
-        max_epochs=6,
-        lr=0.01,
-    )
+    return trained_heart
 
 
 @pytest.fixture(scope="session")

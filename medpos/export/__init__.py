@@ -1,0 +1,116 @@
+"""Handing a run on: a folder as MONAI's model zoo has them, complete without medpos's data.
+
+``configs`` (from the run's configuration) -> ``metadata`` and ``card`` (from its results) -> ``models`` (its network as
+PyTorch, TorchScript and ONNX, which must agree).
+"""
+
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medpos.errors import InputError
+from medpos.export import configs, models
+from medpos.export.card import card
+from medpos.export.metadata import Subject, metadata
+from medpos.files import write_json, write_text
+from medpos.predict.model import Model
+from medpos.predict.trained import EXPORTED, EXPORTED_WEIGHTS
+
+__all__ = ["export"]
+
+
+def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None) -> Path:
+    """Write a run as a bundle that others can use.
+
+    Args:
+        run: the run's folder.
+        out: folder of the bundle; must not exist. It appears when it is complete and has passed its checks.
+        project: folder of ``LICENSE``, and of ``bundles/`` with the project's metadata and fragments.
+        dataset_dir: the training data, for a run that lacks ``data.json`` and whose data have moved.
+
+    Returns:
+        ``out``.
+
+    Raises:
+        InputError: no run, or none that can be handed on; ``out`` is there or can't be written; packages are missing.
+    """
+    models.check_installed()
+    if out.exists() or out.is_symlink():
+        raise InputError(f"{out}: is there already and is not overwritten; choose another --out")
+    if not (run / "config.json").is_file() and (run / EXPORTED).is_file():
+        raise InputError(f"{run}: is an exported bundle already; copy it, or give the run that it came from")
+    model = Model(run, dataset_dir, device="cpu")
+    if len(model.data.channels) > 1:
+        raise InputError(
+            f"{run}: takes images of {len(model.data.channels)} channels ({', '.join(model.data.channels)}), and an "
+            "exported bundle reads images of one; use 'python -m medpos predict' with the run itself"
+        )
+    # Beside its place, so that it can be moved there in one step.
+    partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
+    try:
+        partial.mkdir(parents=True)
+        _fill(partial, run, model, project)
+        partial.rename(out)
+    except OSError as error:
+        raise InputError(f"{out}: can't be written ({error}); make room or choose another --out") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def _fill(folder: Path, run: Path, model: Model, project: Path) -> None:
+    bundles = project / "bundles"
+    config = _read(run / "config.json")
+    channels, size = model.input_shape[:2]
+    about = {"is_flat": model.is_flat, "is_absolute": model.is_absolute, "size": size}
+    subject = Subject(
+        bundle=str(config.get("bundle_name", run.resolve().parent.name)),
+        run=run.resolve().name,
+        config=config,
+        data=model.data,
+        channels=channels,
+        size=size,
+        summary=_read(run / "summary.json") if (run / "summary.json").is_file() else None,
+        environment=_read(run / "environment.json") if (run / "environment.json").is_file() else {},
+    )
+    contents = {
+        "inference": configs.inference(_read(bundles / "src/inference.json"), config, model.data, about),
+        "train": configs.train(config, model.data),
+        "evaluate": configs.evaluate(config),
+        "metadata": metadata(_read(bundles / "metadata.json"), subject),
+    }
+    for name, content in contents.items():
+        write_json(folder / f"configs/{name}.json", content)
+    shutil.copyfile(bundles / "logging.conf", folder / "configs/logging.conf")
+    shutil.copyfile(project / "LICENSE", folder / "LICENSE")
+    write_text(folder / "docs/README.md", card(subject))
+    (folder / EXPORTED_WEIGHTS).parent.mkdir()
+    shutil.copyfile(run / "model.pt", folder / EXPORTED_WEIGHTS)
+    models.write(folder, model.network, model.input_shape, [label.name for label in model.data.labels])
+    _check_chain(folder, model)
+
+
+def _check_chain(folder: Path, model: Model) -> None:
+    """The chain without labels must prepare images as the run's own does."""
+    exported = Model(folder, device="cpu")
+    rng = np.random.default_rng(0)
+    values = rng.random((40, 48, 1 if model.is_flat else 2), np.float32) * 4095
+    mine, theirs = model.decode(values), exported.decode(values)
+    if not (torch.equal(mine, theirs) and torch.equal(model.prepare(mine), exported.prepare(theirs))):
+        raise InputError(
+            f"{model.run}: its chain needs the label to prepare an image, which a new image hasn't; take such steps "
+            "out of decode and standardise, and train again"
+        )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: can't be read as JSON ({error}); copy the run again") from error
+    return content

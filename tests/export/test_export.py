@@ -1,0 +1,283 @@
+"""An exported bundle: MONAI's own checks, and the same results as the run it came from, without the run's data."""
+
+import json
+import shutil
+import sys
+
+import monai.bundle
+import nibabel
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
+from PIL import Image
+from running import ROOT, kept_state, run_here
+from typer.testing import CliRunner
+
+import medpos.data
+from medpos.__main__ import app
+from medpos.errors import InputError
+from medpos.export import export
+from medpos.predict import cohort, inputs
+from medpos.predict.model import Ensemble, Model
+
+FILES = {
+    "LICENSE",
+    "configs/evaluate.json",
+    "configs/inference.json",
+    "configs/logging.conf",
+    "configs/metadata.json",
+    "configs/train.json",
+    "docs/README.md",
+    "models/model.onnx",
+    "models/model.pt",
+    "models/model.ts",
+}
+# What MONAI's meta_schema_20240725.json asks for; the schema itself is on the network.
+TEXTS = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors")
+TENSOR = {
+    "type": "object",
+    "required": ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"],
+    "properties": {"num_channels": {"type": "integer"}, "value_range": {"type": "array", "items": {"type": "number"}}},
+}
+SCHEMA = {
+    "$schema": "https://json-schema.org/draft/2019-09/schema",
+    "type": "object",
+    "required": [*TEXTS, "copyright", "required_packages_version", "network_data_format"],
+    "properties": {
+        **{key: {"type": "string"} for key in (*TEXTS, "copyright", "data_source", "intended_use", "pred_classes")},
+        **{key: {"type": "object"} for key in ("changelog", "required_packages_version", "eval_metrics")},
+        "references": {"type": "array", "items": {"type": "string"}},
+        "network_data_format": {
+            "type": "object",
+            "required": ["inputs", "outputs"],
+            "properties": {key: {"additionalProperties": TENSOR} for key in ("inputs", "outputs")},
+        },
+    },
+}
+
+
+@pytest.fixture(params=["chest", "heart"])
+def pair(request):
+    """A bundle and its run."""
+    run = {"chest": "trained", "heart": "trained_heart"}[request.param]
+    return request.getfixturevalue(f"{request.param}_bundle"), request.getfixturevalue(run)
+
+
+def segment(bundle, given, out):
+    """``python -m monai.bundle run --config_file configs/inference.json``, in this process."""
+    with kept_state():
+        monai.bundle.run(
+            config_file=str(bundle / "configs/inference.json"),
+            logging_file=False,
+            bundle_root=str(bundle),
+            dataset_dir=str(given),
+            output_dir=str(out),
+        )
+    return out
+
+
+def predicted(run, given, out):
+    summary = cohort.run(Ensemble([Model(run)]), inputs.find([str(given)], out), out, cohort.Options(overlays=False))
+    assert not summary.failed
+    return out
+
+
+def test_folder_is_that_of_the_model_zoo(pair):
+    bundle, run = pair
+    assert {str(path.relative_to(bundle)) for path in bundle.rglob("*") if path.is_file()} == FILES
+    assert (bundle / "models/model.pt").read_bytes() == (run / "model.pt").read_bytes()
+    text = "".join((bundle / name).read_text() for name in FILES if not name.startswith("models/"))
+    assert str(run.parents[2]) not in text
+    assert "/home/" not in text
+
+
+def test_monais_own_checks(pair, tmp_path):
+    bundle, _ = pair
+    (tmp_path / "schema.json").write_text(json.dumps(SCHEMA))
+    meta = str(bundle / "configs/metadata.json")
+    verify_metadata(meta_file=meta, filepath=str(tmp_path / "schema.json"))
+    for name in ("inference", "train"):
+        with kept_state():
+            verify_net_in_out("network_def", meta, str(bundle / f"configs/{name}.json"), device="cpu")
+    with kept_state():
+        workflow = ConfigWorkflow(
+            str(bundle / "configs/inference.json"),
+            workflow_type="infer",
+            logging_file=False,
+            bundle_root=str(bundle),
+            dataset_dir=str(bundle),
+            dataset=[],
+        )
+        workflow.initialize()
+        assert not workflow.check_properties()
+
+
+def test_three_forms_agree(pair):
+    bundle, run = pair
+    model = Model(run, device="cpu")
+    image = torch.randn(3, *model.input_shape)
+    with kept_state():
+        eager, training = (
+            monai.bundle.load(bundle.name, bundle_dir=bundle.parent, workflow_type=kind, device="cpu").eval()
+            for kind in ("inference", "train")
+        )
+        script, metadata, _ = monai.bundle.load(
+            bundle.name, bundle_dir=bundle.parent, load_ts_module=True, device="cpu"
+        )
+    session = onnxruntime.InferenceSession(str(bundle / "models/model.onnx"), providers=["CPUExecutionProvider"])
+    with torch.inference_mode():
+        wanted = model.network(image)
+        forms = [eager(image), training(image), script.eval()(image)]
+    forms.append(torch.from_numpy(session.run(None, {"image": image.numpy()})[0]))
+    for found in forms:
+        torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
+        assert torch.equal(found.argmax(1), wanted.argmax(1))
+    assert metadata["required_packages_version"]["medpos"] == medpos.__version__
+
+
+def test_inference_equals_predict_without_the_data(pair, first_image, tmp_path, monkeypatch):
+    bundle, run = pair
+    images = tmp_path / "images"
+    images.mkdir()
+    kind = "jsrt" if bundle.name == "chest" else "acdc"
+    path = first_image(kind)
+    shutil.copy(path, images / "plain.nii.gz")
+    image = nibabel.load(path)
+    turned = image.as_reoriented(np.array([[1, 1], [0, -1], [2, 1]]))
+    nibabel.save(nibabel.Nifti1Image(np.asarray(turned.dataobj), turned.affine), images / "turned.nii.gz")
+    grey = np.asarray(image.dataobj)[..., 0]
+    if bundle.name == "chest":
+        Image.fromarray(grey.T.astype(np.uint16)).save(images / "picture.png")
+    wanted = predicted(run, images, tmp_path / "predicted")
+    # Elsewhere, and with no data to be had.
+    moved = shutil.copytree(bundle, tmp_path / "elsewhere")
+    monkeypatch.setattr(medpos.data.DataFolder, "__init__", lambda *_: pytest.fail("asked for the data"))
+    found = segment(moved, images, tmp_path / "found")
+    files = sorted(path.name for path in images.iterdir())
+    assert sorted(path.name for path in found.iterdir()) == files
+    for name in files:
+        assert (found / name).read_bytes() == (wanted / name).read_bytes(), name
+    assert len(np.unique(np.asarray(nibabel.load(found / "plain.nii.gz").dataobj))) > 1
+
+
+def test_dicom_comes_back_as_its_segmentation(chest_bundle, trained, first_image, tmp_path):
+    pydicom = pytest.importorskip("pydicom")
+    sys.path.insert(0, str(ROOT / "tests/predict"))
+    from images import dicom, save
+
+    grey = np.asarray(nibabel.load(first_image("jsrt")).dataobj)[..., 0]
+    save(dicom(grey.T), tmp_path / "in/a.dcm")
+    wanted = predicted(trained, tmp_path / "in", tmp_path / "wanted") / "a.dcm"
+    found = segment(chest_bundle, tmp_path / "in", tmp_path / "found") / "a.dcm"
+    found, wanted = pydicom.dcmread(found), pydicom.dcmread(wanted)
+    assert found.Modality == "SEG"
+    assert np.array_equal(found.pixel_array, wanted.pixel_array)
+
+
+def test_predict_takes_a_bundle_and_mixes_it(chest_bundle, trained, first_image, tmp_path):
+    wanted = predicted(trained, first_image("jsrt"), tmp_path / "run")
+    found = predicted(chest_bundle, first_image("jsrt"), tmp_path / "bundle")
+    name = first_image("jsrt").name
+    assert (found / name).read_bytes() == (wanted / name).read_bytes()
+    both = Ensemble([Model(chest_bundle), Model(trained)])
+    cohort.run(both, inputs.find([str(first_image("jsrt"))], tmp_path / "both"), tmp_path / "both")
+    assert (tmp_path / "both" / name).read_bytes() == (wanted / name).read_bytes()
+
+
+def test_card_has_the_runs_own_table(pair):
+    bundle, run = pair
+    text = (bundle / "docs/README.md").read_text()
+    (condition,) = json.loads((run / "summary.json").read_text())["conditions"]
+    for metrics in condition["organs"].values():
+        assert f"| {metrics['dice']['mean']:.3f}" in text
+    assert text.count("PHANTOM") >= 3
+    metadata = json.loads((bundle / "configs/metadata.json").read_text())
+    assert "PHANTOM" in metadata["description"]
+    assert metadata["eval_metrics"]["mean_dice"] == condition["mean_foreground_dice"]["mean"]
+
+
+def test_exported_weights_are_tested_again_with_the_data(chest_bundle, trained, prepared, tmp_path):
+    folder = run_here(
+        chest_bundle / "configs/train.json",
+        chest_bundle / "configs/evaluate.json",
+        bundle_root=str(chest_bundle),
+        dataset_dir=str(prepared["jsrt"]),
+        runs_dir=str(tmp_path),
+    )
+    assert (folder / "evaluate/metrics.csv").read_text() == (trained / "metrics.csv").read_text()
+
+
+@pytest.mark.parametrize(("name", "options"), [("jsrt_mean_mask", {}), ("jsrt_pe", {"encoding": "learned"})])
+def test_other_networks(name, options, tiny, first_image, tmp_path):
+    run = run_here(name, **tiny, **options)
+    bundle = export(run, tmp_path / "bundle", ROOT)
+    path = first_image("jsrt")
+    found = segment(bundle, path, tmp_path / "found") / path.name
+    assert found.read_bytes() == (predicted(run, path, tmp_path / "wanted") / path.name).read_bytes()
+    with kept_state():
+        network = monai.bundle.load(bundle.name, bundle_dir=tmp_path, workflow_type="inference", device="cpu")
+    state = torch.load(run / "model.pt", weights_only=True)
+    assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def test_refusals_leave_nothing_behind(trained, chest_bundle, tmp_path, monkeypatch):
+    def refused(run, out):
+        result = CliRunner().invoke(app, ["export", str(run), "--out", str(out)])
+        assert isinstance(result.exception, InputError)
+        return str(result.exception)
+
+    weightless = shutil.copytree(trained, tmp_path / "weightless")
+    (weightless / "model.pt").unlink()
+    assert "has no model.pt: it was not trained to its first epoch; train it first" in refused(
+        weightless, tmp_path / "a"
+    )
+    assert "is no run folder" in refused(tmp_path / "nowhere", tmp_path / "a")
+    assert "is an exported bundle already" in refused(chest_bundle, tmp_path / "a")
+    assert "is there already and is not overwritten" in refused(trained, weightless)
+    places = shutil.copytree(trained, tmp_path / "places")
+    config = json.loads((places / "config.json").read_text())
+    config["network_def"]["padding_mode"] = "$'zeros' if @data_folder else 'reflect'"
+    (places / "config.json").write_text(json.dumps(config))
+    assert "its chain reads data_folder, which an export can't hold" in refused(places, tmp_path / "a")
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert "onnx is not installed" in refused(trained, tmp_path / "a")
+    assert "pip install 'medpos[export]'" in refused(trained, tmp_path / "a")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["places", "weightless"]
+
+
+def test_forms_that_differ_are_refused(trained, tmp_path, monkeypatch):
+    from medpos.export import models
+
+    real = models.write_onnx
+
+    def wrong(network, example, path):
+        with torch.no_grad():
+            network.score.bias += 1
+        real(network, example, path)
+        with torch.no_grad():
+            network.score.bias -= 1
+
+    monkeypatch.setattr(models, "write_onnx", wrong)
+    with pytest.raises(InputError, match=r"model.onnx gives other values than the run's network \(apart by 1"):
+        export(trained, tmp_path / "bundle", ROOT)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_damaged_bundle_is_refused(chest_bundle, tmp_path):
+    broken = shutil.copytree(chest_bundle, tmp_path / "broken")
+    config = json.loads((broken / "configs/inference.json").read_text())
+    del config["source"]["labels"]
+    (broken / "configs/inference.json").write_text(json.dumps(config))
+    with pytest.raises(InputError, match="does not say what it was trained on"):
+        Model(broken)
+    (broken / "models/model.pt").unlink()
+    with pytest.raises(InputError, match=r"has no models/model\.pt: export it again"):
+        Model(broken)
+    newer = shutil.copytree(chest_bundle, tmp_path / "newer")
+    metadata = json.loads((newer / "configs/metadata.json").read_text())
+    metadata["required_packages_version"]["medpos"] = "99.0"
+    (newer / "configs/metadata.json").write_text(json.dumps(metadata))
+    with pytest.raises(InputError, match=r"was made by medpos 99\.0"):
+        Model(newer)
