@@ -2,7 +2,6 @@
 
 import copy
 import functools
-import io
 import math
 
 import pytest
@@ -13,7 +12,6 @@ from medpos.networks import CoordConv2d, LearnedPosition, SmallCNN, UNet, fittin
 from medpos.networks.blocks import scaled
 from medpos.networks.position import parameter_count
 from medpos.transforms import ENCODINGS, PositionChannels, channel_count, position_channels
-from medpos.transforms.position import IN_NETWORK
 
 BEYOND = [encoding for encoding in ENCODINGS if encoding != "linear"]
 BOTH = [UNet, SmallCNN]
@@ -102,38 +100,6 @@ def test_takes_what_the_transform_gives(network, encoding):
     assert model(x).shape == (2, 4, 32, 48)
     if network is SmallCNN:
         assert model(inputs(encoding, 1, 9, 31)).shape == (1, 4, 9, 31)
-
-
-@pytest.mark.parametrize(
-    ("network", "encoding"),
-    [*((SmallCNN, encoding) for encoding in BEYOND), *((UNet, encoding) for encoding in IN_NETWORK)],
-)
-def test_every_parameter_gets_a_gradient(network, encoding):
-    model = built(network, encoding, conv_bias=False).train()
-    x = inputs(encoding, 2, 32, 32)
-    (model(x) * (image(2, 4, 32, 32) - 0.5)).sum().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None, name
-        assert parameter.grad.abs().sum() > 0, name
-        assert torch.isfinite(parameter.grad).all(), name
-
-
-@pytest.mark.parametrize("convert", ["script", "trace"])
-@pytest.mark.parametrize(
-    ("network", "encoding"),
-    [*((SmallCNN, encoding) for encoding in BEYOND), *((UNet, encoding) for encoding in IN_NETWORK)],
-)
-@torch.no_grad()
-def test_torchscript_gives_the_same(network, encoding, convert):
-    model = built(network, encoding)
-    one, two = inputs(encoding, 1, 32, 32), inputs(encoding, 2, 32, 48)
-    converted = torch.jit.script(model) if convert == "script" else torch.jit.trace(model, one, check_trace=False)
-    buffer = io.BytesIO()
-    torch.jit.save(converted, buffer)
-    buffer.seek(0)
-    with torch.jit.optimized_execution(False):
-        loaded = torch.jit.load(buffer)
-        torch.testing.assert_close(loaded(two), model(two), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("encoding", ["learned", "coordconv"])

@@ -1,0 +1,238 @@
+"""Every network of the project: one line each, and test_networks.py tests it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from medpos.networks import (
+    AuxiliaryUNet,
+    LearnedPosition,
+    MeanMask,
+    PlainUNet,
+    SegNet,
+    SegNetBasic,
+    SmallCNN,
+    UNet,
+    UNet2015,
+    UNetPlusPlus,
+    USegNet,
+    positioned,
+    with_coordinates,
+)
+
+NARROW = 1 / 8  # of the channels, where a network has to run
+
+
+@dataclass(frozen=True)
+class Network:
+    """What is true of a network.
+
+    Attributes:
+        build: makes it from the width.
+        parameters: their number at width 1.
+        native: C, H, W of the paper's image.
+        stages: shape C, H, W by the name of a module, for the native image; that of ``""`` is the output's.
+        sizes: two small H, W to run on.
+        golden: mean and standard deviation of the logits for :func:`filled` weights, of the first small size.
+        wrong: H, W that is refused, and words of the error.
+        heads: outputs in training where there are several.
+    """
+
+    build: Callable[[float], nn.Module]
+    parameters: int
+    native: tuple[int, int, int]
+    stages: dict[str, tuple[int, int, int]]
+    sizes: tuple[tuple[int, int], tuple[int, int]] = ((32, 32), (32, 48))
+    golden: tuple[float, float] | None = None
+    wrong: tuple[tuple[int, int], list[str]] | None = None
+    heads: int = 0
+
+
+def _mean_mask(_):
+    return MeanMask(3).fit([torch.tensor([[0, 1], [2, 2]]), torch.tensor([[[0, 1], [1, 2]]])])
+
+
+ANY = ((21, 30), (32, 24))
+VALID = ((188, 188), (188, 204))
+BY_16 = ((30, 48), ["30 x 48", "multiples of 16", "nearest valid: 16 x 48 or 32 x 48"])
+REFLECT = ((16, 40), ["UNet", "at least 32 px", "32 x 32 or 32 x 48"])
+
+
+def stages(names, channels, sizes):
+    """Shapes by name; ``sizes`` of the image's side, or (H, W)."""
+    sides = [size if isinstance(size, tuple) else (size, size) for size in sizes]
+    return {name: (c, *side) for name, c, side in zip(names.split(), channels, sides, strict=True)}
+
+
+UNET = stages(
+    "conv1_2 conv2_2 conv3_2 conv4_2 conv5_2 conv6_2 conv7_2 conv8_2 conv9_2 score",
+    (64, 128, 256, 512, 512, 256, 128, 64, 64, 4),
+    (256, 128, 64, 32, 16, 32, 64, 128, 256, 256),
+)
+SMALL = stages("conv1 conv2 conv3 score", (64, 64, 64, 4), (256,) * 4)
+UNET2015 = stages(
+    "conv1 conv2 conv3 conv4 conv5 up6 conv6 up7 conv7 up8 conv8 conv9 score",
+    (64, 128, 256, 512, 1024, 512, 512, 256, 256, 128, 128, 64, 2),
+    (568, 280, 136, 64, 28, 56, 52, 104, 100, 200, 196, 388, 388),
+)
+ENCODER = "nodes.x00 nodes.x10 nodes.x20 nodes.x30 nodes.x40"
+PLAIN = f"{ENCODER} nodes.x31 nodes.x22 nodes.x13 nodes.x04"
+NESTED = f"{PLAIN} nodes.x01 nodes.x02 nodes.x03 nodes.x11 nodes.x12 nodes.x21"
+SIDES = (512, 256, 128, 64, 32, 64, 128, 256, 512)
+NESTED_SHAPES = (
+    (32, 64, 128, 256, 512, 256, 128, 64, 32, 32, 32, 32, 64, 64, 128),
+    (*SIDES, 512, 512, 512, 256, 256, 128),
+)
+CAMVID = [(360, 480), (180, 240), (90, 120), (45, 60), (23, 30)]
+SEGNET = stages(
+    "conv1 conv2 conv3 conv4 conv5 conv5_D conv4_D conv3_D conv2_D conv1_D",
+    (64, 128, 256, 512, 512, 512, 256, 128, 64, 64),
+    (*CAMVID, *CAMVID[::-1]),
+)
+BASIC = stages("conv.1 conv.2 conv.3 conv.4", (64,) * 4, CAMVID[:4])
+DECODED = "conv_decode.4 conv_decode.3 conv_decode.2 conv_decode.1"
+WIDE_DECODER = BASIC | stages(DECODED, (64,) * 4, CAMVID[3::-1])
+CLASS_DECODER = BASIC | stages(DECODED, (11,) * 4, CAMVID[3::-1])
+USEGNET = stages("conv1 conv2 conv3 conv3_D conv2_D conv1_D", (64, 128, 256, 128, 64, 64), (40, 20, 10, 10, 20, 40))
+AUXILIARY = stages(
+    "encoder1 encoder2 encoder3 encoder4 encoder5 upsample4 decoder4 "
+    "upsample3 decoder3 upsample2 decoder2 upsample1 decoder1",
+    (64, 128, 256, 512, 1024, 512, 512, 256, 256, 128, 128, 64, 64),
+    (480, 240, 120, 60, 30, 60, 60, 120, 120, 240, 240, 480, 480),
+)
+AUXILIARY = {f"backbone.{name}": shape for name, shape in AUXILIARY.items()}
+
+
+def basic(decoder, parameters, shapes, golden, **options):
+    def build(width):
+        return SegNetBasic(decoder=decoder, width=width, **options)
+
+    return Network(build, parameters, (3, 360, 480), shapes, ANY, golden)
+
+
+NETWORKS = {
+    "UNet": Network(lambda w: UNet(1, 4, width=w), 13_394_372, (1, 256, 256), UNET, wrong=BY_16),
+    "UNet, no bias": Network(lambda w: UNet(1, conv_bias=False, width=w), 13_390_404, (1, 256, 256), UNET),
+    "UNet, 3 channels": Network(lambda w: UNet(3, width=w), 13_395_524, (3, 256, 256), UNET),
+    "UNet, 3 channels, no bias": Network(lambda w: UNet(3, conv_bias=False, width=w), 13_391_556, (3, 256, 256), UNET),
+    "UNet, reflect": Network(
+        lambda w: UNet(1, padding_mode="reflect", width=w), 13_394_372, (1, 256, 256), UNET, wrong=REFLECT
+    ),
+    "UNet, learned": Network(lambda w: LearnedPosition(UNet(3, width=w), 3.0), 13_396_036, (1, 256, 256), {}),
+    "UNet, coordconv": Network(lambda w: with_coordinates(UNet(1, width=w), 3.0), 13_465_796, (1, 256, 256), UNET),
+    "SmallCNN": Network(lambda w: SmallCNN(1, width=w), 75_140, (1, 256, 256), SMALL, ANY),
+    "SmallCNN, no bias": Network(lambda w: SmallCNN(1, conv_bias=False, width=w), 74_948, (1, 256, 256), SMALL, ANY),
+    "SmallCNN, 3 channels": Network(lambda w: SmallCNN(3, width=w), 76_292, (3, 256, 256), SMALL, ANY),
+    "SmallCNN, 3 channels, no bias": Network(
+        lambda w: SmallCNN(3, conv_bias=False, width=w), 76_100, (3, 256, 256), SMALL, ANY
+    ),
+    "SmallCNN, reflect": Network(
+        lambda w: SmallCNN(1, padding_mode="reflect", width=w),
+        75_140,
+        (1, 256, 256),
+        SMALL,
+        ANY,
+        wrong=((1, 5), ["SmallCNN", "1 x 5", "nearest valid: 2 x 5"]),
+    ),
+    "SmallCNN, learned": Network(lambda _: positioned(SmallCNN, "learned"), 76_804, (1, 256, 256), {}, ANY),
+    "SmallCNN, coordconv": Network(lambda _: positioned(SmallCNN, "coordconv"), 76_234, (1, 256, 256), {}, ANY),
+    "MeanMask": Network(_mean_mask, 0, (1, 2, 2), {"": (3, 2, 2)}, ((2, 2), (2, 2)), wrong=((4, 2), ["4 x 2 px"])),
+    "UNet2015": Network(
+        lambda w: UNet2015(width=w),
+        31_030_658,
+        (1, 572, 572),
+        UNET2015,
+        VALID,
+        wrong=((572, 512), ["UNet2015", "572 x 512", "16 k + 60", "at least 188", "572 x 508 or 572 x 524"]),
+        golden=(-0.036553, 0.53165),
+    ),
+    "UNet2015, released": Network(
+        lambda w: UNet2015(released=True, width=w),
+        31_100_354,
+        (1, 572, 572),
+        UNET2015 | {"up9": (128, 392, 392)},
+        VALID,
+        wrong=((64, 64), ["nearest valid: 188 x 188"]),
+        golden=(-0.33749, 0.44443),
+    ),
+    "UNet++": Network(
+        lambda w: UNetPlusPlus(width=w),
+        9_041_601,
+        (1, 512, 512),
+        stages(NESTED, *NESTED_SHAPES),
+        wrong=BY_16,
+        golden=(0.55735, 0.26808),
+    ),
+    "UNet++, deep supervision": Network(
+        lambda w: UNetPlusPlus(deep_supervision=True, width=w),
+        9_041_700,
+        (1, 512, 512),
+        stages(NESTED, *NESTED_SHAPES),
+        heads=4,
+        golden=(-0.02522, 0.16578),
+    ),
+    "UNet++, L1": Network(
+        lambda w: UNetPlusPlus(deep_supervision=True, width=w).pruned(1),
+        100_961,
+        (1, 512, 512),
+        stages("nodes.x00 nodes.x10 nodes.x01", (32, 64, 32), (512, 256, 512)),
+        wrong=((31, 32), ["UNetPlusPlus", "multiples of 2 ", "30 x 32 or 32 x 32"]),
+    ),
+    "UNet++, L2": Network(
+        lambda w: UNetPlusPlus(deep_supervision=True, width=w).pruned(2), 511_105, (1, 512, 512), {"": (1, 512, 512)}
+    ),
+    "UNet++, L3": Network(
+        lambda w: UNetPlusPlus(deep_supervision=True, width=w).pruned(3), 2_204_961, (1, 512, 512), {"": (1, 512, 512)}
+    ),
+    "UNet++, L4": Network(
+        lambda w: UNetPlusPlus(deep_supervision=True, width=w).pruned(4), 9_041_601, (1, 512, 512), {"": (1, 512, 512)}
+    ),
+    "PlainUNet": Network(
+        lambda w: PlainUNet(width=w),
+        7_759_521,
+        (1, 512, 512),
+        stages(PLAIN, (32, 64, 128, 256, 512, 256, 128, 64, 32), SIDES),
+        wrong=BY_16,
+        golden=(-1.4467, 1.0427),
+    ),
+    "PlainUNet, wide": Network(
+        lambda w: PlainUNet(wide=True, width=w),
+        9_282_246,
+        (1, 512, 512),
+        stages(PLAIN, (35, 70, 140, 280, 560, 280, 140, 70, 35), SIDES),
+        golden=(1.3621, 0.73283),
+    ),
+    "SegNet": Network(
+        lambda w: SegNet(width=w), 29_449_355, (3, 360, 480), SEGNET, ((45, 60), (32, 33)), golden=(0.027994, 0.089667)
+    ),
+    "SegNetBasic": basic("max_unpooling", 1_416_075, WIDE_DECODER, (0.010538, 0.07183)),
+    "SegNetBasic, bias": basic("max_unpooling", 1_416_587, WIDE_DECODER, (-0.017903, 0.071635), conv_bias=True),
+    "SegNetBasic, bilinear": basic("bilinear", 612_747, CLASS_DECODER, (0.049897, 0.39415)),
+    "SegNetBasic, encoder_addition": basic("encoder_addition", 1_416_075, WIDE_DECODER, (0.052597, 0.40032)),
+    "SegNetBasic, single_channel": basic("single_channel", 625_803, WIDE_DECODER, (0.0358, 0.070027)),
+    "SegNetBasic, fcn": basic("fcn", 645_868, CLASS_DECODER, (0.012169, 0.46689)),
+    "SegNetBasic, fcn_no_addition": basic("fcn_no_addition", 643_723, CLASS_DECODER, (-0.00023667, 0.026776)),
+    "SegNetBasic, fcn_no_reduction": basic("fcn_no_reduction", 1_661_323, WIDE_DECODER, (-0.023552, 0.45668)),
+    "SegNetBasic, fcn_no_addition_no_reduction": basic(
+        "fcn_no_addition_no_reduction", 1_661_323, WIDE_DECODER, (0.013209, 0.065604)
+    ),
+    "USegNet": Network(lambda w: USegNet(width=w), 3_483_652, (3, 40, 40), USEGNET, ANY, golden=(0.013297, 0.28958)),
+    "USegNet, no skip": Network(lambda w: USegNet(skips=0, width=w), 3_475_396, (3, 40, 40), USEGNET, ANY),
+    "USegNet, two skips": Network(
+        lambda w: USegNet(skips=2, width=w), 3_516_548, (3, 40, 40), USEGNET, ANY, golden=(-0.11215, 0.36157)
+    ),
+    "USegNet, ReLU first": Network(
+        lambda w: USegNet(relu_first=True, width=w), 3_483_652, (3, 40, 40), USEGNET, ANY, golden=(-0.0028039, 0.27517)
+    ),
+    "AuxiliaryUNet": Network(
+        lambda w: AuxiliaryUNet(width=w),
+        29_060_676,
+        (3, 480, 480),
+        AUXILIARY,
+        wrong=BY_16,
+        heads=2,
+        golden=(0.17484, 0.32364),
+    ),
+}

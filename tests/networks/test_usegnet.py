@@ -1,0 +1,57 @@
+"""What makes U-SegNet: skips in a SegNet of three levels."""
+
+import pytest
+import torch
+from torch import nn
+
+from medpos.errors import InputError
+from medpos.networks import USegNet
+
+
+def narrow(**options):
+    torch.manual_seed(0)
+    return USegNet(width=1 / 8, **options).eval()
+
+
+def test_pools_of_the_patch():
+    sizes = []
+    with torch.device("meta"):
+        model = USegNet()
+        model.pool.register_forward_hook(lambda _, __, output: sizes.append(output[0].shape[2]))
+        model(torch.zeros(1, 3, 40, 40))
+    assert sizes == [20, 10, 5]
+
+
+def test_the_1_x_1_convolution_has_a_bias_and_nothing_behind_it():
+    with torch.device("meta"):
+        model = USegNet()
+    assert sum(parameter.numel() for parameter in model.merge1.parameters()) == 8_256
+    assert model.merge2 is None
+    assert model.conv1_D[0].conv.in_channels == 64
+
+
+@torch.no_grad()
+def test_skips_are_consolidated_before_the_decoder():
+    model, seen = narrow(skips=2), {}
+    for level in (1, 2):
+        for name in (f"conv{level}", f"merge{level}"):
+            getattr(model, name).register_forward_hook(lambda _, x, y, name=name: seen.update({name: (x[0], y)}))
+        getattr(model, f"conv{level}_D").register_forward_pre_hook(lambda _, x, i=level: seen.update({i: x[0]}))
+    model(torch.rand(1, 3, 40, 40))
+    for level, channels in ((1, 8), (2, 16)):
+        entering, merged = seen[f"merge{level}"]
+        assert torch.equal(entering[:, :channels], seen[f"conv{level}"][1])
+        assert (entering[:, channels:] == 0).float().mean() >= 0.75  # unpooled
+        assert torch.equal(seen[level], merged)
+
+
+def test_relu_before_or_after_the_normalisation():
+    plain, first = narrow(), narrow(relu_first=True)
+    assert list(plain.state_dict()) == list(first.state_dict())
+    assert [type(layer) for layer in first.conv1[0]] == [nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
+    assert [type(layer) for layer in plain.conv1[0].children()] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+
+
+def test_another_number_of_skips_is_explained():
+    with pytest.raises(InputError, match="skips is 3, needed is 0, 1 or 2"):
+        USegNet(skips=3)
