@@ -5,7 +5,9 @@ Reference:
     https://arxiv.org/abs/1511.00561. The authors' prototxt files: https://github.com/alexgkendall/SegNet-Tutorial.
 
 Four encoders of a 7 x 7 convolution to 64 channels, batch normalisation, ReLU and max-pooling; four decoders. The
-deepest layer sees 106 x 106 px. The table below is the paper's table 1; its parameters count weights only.
+deepest layer sees 106 x 106 px. The table below is the paper's table 1; its parameters count weights only. There are
+files of SegNet-Basic alone: the variants were rebuilt from the paper's description, and what was checked of them is
+their number of weights.
 
 Resolved where the paper is silent or differs from the files:
     - The input goes through the files' local response normalisation, which the paper calls local contrast
