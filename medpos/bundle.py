@@ -28,9 +28,7 @@ from medpos.memory import keep_freed_memory
 logger = logging.getLogger(__name__)
 
 # Keys that MONAI itself adds to a configuration (metadata; MLflow tracking).
-_FROM_MONAI = frozenset(
-    {"_meta_", "tracking_uri", "experiment_name", "save_execute_config", "output_dir", "is_not_rank0"}
-)
+_FROM_MONAI = tracking.KEYS | {"_meta_"}
 
 _SWITCHES = frozenset({"amp", "resume"})
 _LEAST = {

@@ -2,13 +2,13 @@
 
 from typing import Any
 
+# What MONAI adds to the top level of a configuration.
+KEYS = frozenset({"tracking_uri", "experiment_name", "save_execute_config", "output_dir", "is_not_rank0"})
 _HANDLER = "MLFlowHandler"
 _PLAIN = (str, int, float, bool)
 # Places and names say nothing of what was computed; some of them are the machine's own.
-_LEFT_OUT = frozenset(
-    {"bundle_root", "dataset_dir", "data_folder", "runs_dir", "output_dir", "tracking_uri", "experiment_name"}
-    | {"run_name", "save_execute_config", "is_not_rank0", "checkpoint", "resume", "device", "num_workers"}
-)
+_LEFT_OUT = KEYS | {"bundle_root", "dataset_dir", "data_folder", "runs_dir", "run_name", "checkpoint", "resume"}
+_LEFT_OUT |= {"device", "num_workers"}
 _LONGEST = 500  # characters of a value that MLflow's databases take
 
 
@@ -40,3 +40,22 @@ def parameters(config: dict[str, Any]) -> dict[str, str]:
         and str(value)[:1] not in ("$", "@")
         and key != "max_epochs"
     }
+
+
+def without(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what MONAI added to it for tracking, which names places of the machine that trained."""
+    kept = {key: value for key, value in config.items() if key not in KEYS}
+    cleaned: dict[str, Any] = _without_handlers(kept)
+    return cleaned
+
+
+def _without_handlers(node: Any) -> Any:
+    if isinstance(node, dict):
+        return {key: _without_handlers(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [
+            _without_handlers(part)
+            for part in node
+            if not (isinstance(part, dict) and part.get("_target_") == _HANDLER)
+        ]
+    return node

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from medpos.errors import InputError
+from medpos.tracking import without
 from medpos.training_data import TrainingData
 
 Config = dict[str, Any]
@@ -124,7 +125,7 @@ def train(run: Config, data: TrainingData) -> Config:
         "data_folder": "@dataset_dir",
         "data_sha256": "$@source.sha256",
     }
-    return {key: own.get(key, value) for key, value in run.items()}
+    return {key: own.get(key, value) for key, value in without(run).items()}
 
 
 def evaluate(run: Config) -> Config:
