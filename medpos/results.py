@@ -116,11 +116,13 @@ def _organ_table(condition: dict[str, Any], title: str) -> Table:
         out.add_column(name, justify="right", no_wrap=True)
     for organ, metrics in condition["organs"].items():
         counts = (metrics["dice"]["n"], metrics["dice"]["missing"], metrics["hd95_mm"]["infinite"])
-        cells = [_cell(metrics[m], 1 if m.endswith("_mm") else 3) for m in METRICS]
-        out.add_row(organ_title(organ), cells[0], _interval(metrics["dice"]), *cells[1:], *map(str, counts))
+        cells = [mean_cell(metrics[m], 1 if m.endswith("_mm") else 3) for m in METRICS]
+        out.add_row(organ_title(organ), cells[0], interval_cell(metrics["dice"]), *cells[1:], *map(str, counts))
     mean = condition["mean_foreground_dice"]
     out.add_section()
-    out.add_row(MEAN_OF_ORGANS, _cell(mean, 3), _interval(mean), *[""] * 5, str(mean["n"]), str(mean["missing"]), "")
+    out.add_row(
+        MEAN_OF_ORGANS, mean_cell(mean, 3), interval_cell(mean), *[""] * 5, str(mean["n"]), str(mean["missing"]), ""
+    )
     return out
 
 
@@ -138,8 +140,8 @@ def _condition_table(conditions: Sequence[dict[str, Any]], title: str) -> Table:
             entry["degradation"].replace("_", " ") if entry["severity"] else "none",
             str(entry["severity"]),
             entry["shift"],
-            _cell(entry["mean_foreground_dice"], 3),
-            *(_cell(d, 3) for d in dice),
+            mean_cell(entry["mean_foreground_dice"], 3),
+            *(mean_cell(d, 3) for d in dice),
             str(entry["mean_foreground_dice"]["n"]),
             str(sum(d["missing"] for d in dice)),
             str(infinite),
@@ -147,12 +149,14 @@ def _condition_table(conditions: Sequence[dict[str, Any]], title: str) -> Table:
     return out
 
 
-def _cell(values: dict[str, Any], digits: int) -> str:
+def mean_cell(values: dict[str, Any], digits: int) -> str:
+    """Mean ± sd of a metric of ``summary.json``; a dash where nothing was measured."""
     if values["mean"] is None:
         return "-"
     spread = "" if values["sd"] is None else f" ± {values['sd']:.{digits}f}"
     return f"{values['mean']:.{digits}f}{spread}"
 
 
-def _interval(values: dict[str, Any]) -> str:
+def interval_cell(values: dict[str, Any]) -> str:
+    """Its 95 % interval."""
     return "-" if values["ci95"] is None else "{:.3f} to {:.3f}".format(*values["ci95"])

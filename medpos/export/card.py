@@ -1,12 +1,11 @@
 """The model card, ``docs/README.md``: what it is, how good it was, what it must not be used for, how to run it."""
 
-from typing import Any
 
 from medpos.conditions import CLEAN
 from medpos.export.metadata import INTENDED, PAPER, PHANTOM, Subject, source_of
 from medpos.labels import title
 from medpos.metrics import METRICS
-from medpos.results import MEAN_OF_ORGANS, PHANTOM_NOTE, TITLES
+from medpos.results import MEAN_OF_ORGANS, PHANTOM_NOTE, TITLES, interval_cell, mean_cell
 
 _SETTINGS = ("seed", "image_size", "max_epochs", "batch_size", "lr", "padding_mode", "encoding", "pe_alpha", "pe_range")
 
@@ -51,12 +50,14 @@ def _results(subject: Subject) -> str:
     rows = [header, ["---"] * len(header)]
     for organ, metrics in condition["organs"].items():
         dice = metrics["dice"]
-        others = [_cell(metrics[m], 1 if m.endswith("_mm") else 3) for m in METRICS if m != "dice"]
+        others = [mean_cell(metrics[m], 1 if m.endswith("_mm") else 3) for m in METRICS if m != "dice"]
         counts = [str(dice["n"]), str(dice["missing"]), str(metrics["hd95_mm"]["infinite"])]
-        rows.append([title(organ), _cell(dice, 3), _interval(dice), *others, *counts])
+        rows.append([title(organ), mean_cell(dice, 3), interval_cell(dice), *others, *counts])
     mean = condition["mean_foreground_dice"]
     blank = [""] * (len(METRICS) - 1)
-    rows.append([MEAN_OF_ORGANS, _cell(mean, 3), _interval(mean), *blank, str(mean["n"]), str(mean["missing"]), ""])
+    rows.append(
+        [MEAN_OF_ORGANS, mean_cell(mean, 3), interval_cell(mean), *blank, str(mean["n"]), str(mean["missing"]), ""]
+    )
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     kind = "PHANTOMS" if summary["phantom"] else "images"
     notes = [
@@ -74,24 +75,13 @@ def _changed(subject: Subject) -> str:
     conditions = (subject.summary or {}).get("conditions", [])
     rows = [
         f"| {entry['degradation'].replace('_', ' ')} | {entry['severity']} | {entry['shift']} | "
-        f"{_cell(entry['mean_foreground_dice'], 3)} |"
+        f"{mean_cell(entry['mean_foreground_dice'], 3)} |"
         for entry in conditions
         if entry["severity"] or entry["shift"] != CLEAN.shift
     ]
     if not rows:
         return ""
     return "\n\n| degradation | severity | shift px | mean Dice |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
-
-
-def _cell(values: dict[str, Any], digits: int) -> str:
-    if values["mean"] is None:
-        return "-"
-    spread = "" if values["sd"] is None else f" ± {values['sd']:.{digits}f}"
-    return f"{values['mean']:.{digits}f}{spread}"
-
-
-def _interval(values: dict[str, Any]) -> str:
-    return "-" if values["ci95"] is None else "{:.3f} to {:.3f}".format(*values["ci95"])
 
 
 def _limits(subject: Subject) -> str:
