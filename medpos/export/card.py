@@ -1,6 +1,5 @@
 """The model card, ``docs/README.md``: what it is, how good it was, what it must not be used for, how to run it."""
 
-
 from medpos.conditions import CLEAN
 from medpos.export.metadata import INTENDED, PAPER, PHANTOM, Subject, source_of
 from medpos.labels import title
