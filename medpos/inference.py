@@ -1,12 +1,14 @@
 """The fast path: channels-last memory and bf16 autocast where the device does them well."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import torch
+import torch.distributed
 from monai.inferers import Inferer, SliceInferer, SlidingWindowInferer
 from monai.utils import BlendMode
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from medpos.networks.folding import folded
 
@@ -82,14 +84,21 @@ class FastInferer(Inferer):
         """The network with its batch normalisations folded, where it is one that is done learning."""
         if not isinstance(network, nn.Module) or network.training or torch.is_grad_enabled():
             return network
-        # Its weights may move between two calls: an optimiser's step, or a checkpoint that is loaded.
-        state = [(tensor.data_ptr(), tensor._version) for tensor in (*network.parameters(), *network.buffers())]
+        is_shared = isinstance(network, DistributedDataParallel)
+        own: nn.Module = network.module if is_shared else network
         known, made_from, twin = self._folded
-        if known is not network or made_from != (state, dtype):
-            twin = folded(network, dtype)
-            self._folded = (network, (state, dtype), twin)
-        result: Forward = twin
-        return result
+        if known is not own or made_from != (_versions(own), dtype):
+            if is_shared:  # each process has seen other images; what is saved are the statistics of the first
+                for statistic in own.buffers():
+                    torch.distributed.broadcast(statistic, 0)
+            twin = folded(own, dtype)
+            self._folded = (own, (_versions(own), dtype), twin)
+        return cast(Forward, twin)
+
+
+def _versions(network: nn.Module) -> list[tuple[int, int]]:
+    """Changes with the weights and statistics: by an optimiser's step, or a checkpoint that is loaded."""
+    return [(tensor.data_ptr(), tensor._version) for tensor in (*network.parameters(), *network.buffers())]
 
 
 def _is_one_window(inferer: Any, inputs: torch.Tensor) -> bool:

@@ -81,8 +81,8 @@ def _run(job: Job) -> None:
     torch.set_num_threads(job.threads)
     overrides = {**job.overrides, "conditions": list(job.conditions)}
     if job.train:
-        # A kill before the first epoch leaves a folder; going on with it is the same as beginning.
-        overrides["resume"] = (Path(job.folder) / "config.json").exists()
+        # A kill before the first epoch leaves a folder, maybe empty; going on with it is the same as beginning.
+        overrides["resume"] = Path(job.folder).is_dir()
     try:
         monai.bundle.run(
             run_id="run" if job.train else "evaluate", config_file=job.bundle, logging_file=False, **overrides

@@ -21,7 +21,7 @@ from medpos import __main__ as cli
 from medpos.errors import InputError
 from medpos.study import declaration
 from medpos.study.engines import LocalEngine, RayEngine
-from medpos.study.jobs import Outcome
+from medpos.study.jobs import Job, Outcome, execute
 from medpos.study.models import identity
 from medpos.study.plan import Planner, Settings
 from medpos.study.run import Watcher, run
@@ -198,6 +198,29 @@ def test_a_job_that_leaves_no_results_is_not_tried_for_ever(prepared, tmp_path):
     assert witness.trained == ["jsrt: mean mask, seed 0"]
     [failed] = content["failed"]
     assert "ended without its results" in failed["error"]
+
+
+def test_a_folder_that_a_kill_left_empty_is_taken_up(prepared, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = Job(
+        name="mean mask",
+        bundle=str(BUNDLES / "jsrt_mean_mask.json"),
+        folder=str(tmp_path / "runs/jsrt_mean_mask/left"),
+        overrides={
+            "dataset_dir": str(prepared["jsrt"]),
+            "runs_dir": str(tmp_path / "runs"),
+            "run_name": "left",
+            "image_size": 32,
+            "max_epochs": 1,
+        },
+        conditions=("clean",),
+        train=True,
+        epochs=1,
+        log=str(tmp_path / "log.txt"),
+    )
+    Path(job.folder).mkdir(parents=True)
+    assert execute(job).error == ""
+    assert (Path(job.folder) / "summary.json").is_file()
 
 
 def children(pid):
