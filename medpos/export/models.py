@@ -99,18 +99,15 @@ def _eager(folder: Path) -> Forward:
     """As any program of MONAI loads it."""
     with _quiet():
         network = monai.bundle.load(folder.name, bundle_dir=folder.parent, workflow_type="inference", device="cpu")
-    network.eval()
-
-    def run(image: torch.Tensor) -> torch.Tensor:
-        with torch.inference_mode():
-            result: torch.Tensor = network(image)
-        return result
-
-    return run
+    return _inference(network)
 
 
 def _scripted(models: Path) -> Forward:
-    network = torch.jit.load(str(models / "model.ts"), map_location="cpu").eval()
+    return _inference(torch.jit.load(str(models / "model.ts"), map_location="cpu"))
+
+
+def _inference(network: torch.nn.Module) -> Forward:
+    network.eval()
 
     def run(image: torch.Tensor) -> torch.Tensor:
         with torch.inference_mode():
