@@ -1,6 +1,7 @@
 """Where cases are segmented: in this process, or by Ray on many machines. Both do :func:`attempt` with each case."""
 
 import functools
+import itertools
 import os
 import pickle
 import signal
@@ -16,13 +17,15 @@ from typing import Any, Protocol
 import torch
 
 from medpos.errors import InputError
-from medpos.memory import keep_freed_memory
+from medpos.memory import keep_freed_memory, release_freed_memory
 from medpos.predict.case import Loaded, Work, reason
 from medpos.predict.inputs import Source
 
 _AHEAD = 2  # cases that are loaded while one is computed; the memory's bound
 _WAITING = 2  # tasks that Ray holds for each that can run, so that no machine waits for the next
 ATTEMPTS = 3
+_RELEASE_EVERY = 20  # cases of a process
+_attempted = itertools.count(1)
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,8 @@ class Outcome:
 
 def attempt(work: Work, source: Source, load: Callable[[], Loaded]) -> Outcome:
     """Segment a case and write its results; a case that can't be read or segmented is an outcome as well."""
+    if next(_attempted) % _RELEASE_EVERY == 0:
+        release_freed_memory()
     try:
         loaded = load()
         labels, probabilities = work.segment(loaded)
