@@ -5,22 +5,27 @@ evaluated, and no path in it may leave the folder.
 """
 
 import hashlib
+import itertools
 import json
 import logging
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import nibabel
 import numpy as np
+import numpy.typing as npt
 import torch
+from monai.transforms import Compose, Randomizable
 from torch.utils.data import Dataset
+from torch.utils.data.distributed import DistributedSampler
 
 from medpos.conditions import CLEAN, Condition
 from medpos.errors import InputError
 from medpos.labels import Label
+from medpos.transforms.neighbours import neighbouring
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +35,8 @@ _KEYS = ("schema_version", "name", "phantom", "labels", "intensity", *SPLITS)
 _CASE_KEYS = ("case", "subject", "image", "label", "shape", "spacing_mm")
 _NAME = re.compile(r"\w[\w.+-]*", re.ASCII)  # a case gives files their names
 _COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
+_FILES = ("image", "label", "instances")
+_ARRAYS = (*_FILES, "weight")
 _MEND = "prepare the data again with 'python -m data_prep', or look with 'python -m data_prep verify'"
 
 
@@ -79,7 +86,7 @@ class DataFolder:
         for key in ("shape", "spacing_mm"):
             if not (_are_numbers(case[key]) and len(case[key]) in (2, 3) and min(case[key]) > 0):
                 raise InputError(f"{where}: {key} is {case[key]!r}, needed numbers above 0, one an axis; {_MEND}")
-        for key in ("image", "label"):
+        for key in ("image", "label", *(("instances",) if "instances" in case else ())):
             target = (self.folder / str(case[key])).resolve()
             if not target.is_relative_to(self.folder.resolve()):
                 raise InputError(f"{where}: {key} {case[key]!r} lies outside the data folder; {_MEND}")
@@ -144,6 +151,7 @@ class DataFolder:
                 **c,
                 "image": str(self.folder / c["image"]),
                 "label": str(self.folder / c["label"]),
+                **({"instances": str(self.folder / c["instances"])} if "instances" in c else {}),
                 "classes": len(self.labels),
                 "channels": len(self.channels),
             }
@@ -158,10 +166,18 @@ class CachedDataset(Dataset[dict[str, Any]]):
     Args:
         data: cases as :meth:`DataFolder.cases` gives them.
         decode: transform from file names to ``image`` [C, X, Y] or [C, X, Y, Z], float32 in [0, 1], and ``label``
-            [1, X, Y] or [1, X, Y, Z]; its result is kept in memory and shared by all conditions.
-        transform: applied to a copy of the cached item at every access.
+            [1, X, Y] or [1, X, Y, Z]; its result is kept in memory and shared by all conditions. ``instances``, where
+            the data set numbers its objects, and a ``weight`` that it adds are kept too.
+        transform: applied to a copy of the cached item at every access. What is random in it rests on the seed, the
+            epoch and the item alone, so a resumed training sees the same images.
         slices: serve the slices of each volume, [C, X, Y], one item each.
         conditions: the degradations and shifts under which every case is served; clean alone by default.
+        neighbours: of slices, that many before and after each, as further channels; see
+            :func:`medpos.transforms.with_neighbours`.
+        seed: of the transform.
+
+    Attributes:
+        epoch: of the training, which the sampler tells.
 
     Raises:
         InputError: a file can't be decoded; the message names it.
@@ -174,12 +190,17 @@ class CachedDataset(Dataset[dict[str, Any]]):
         transform: Callable[[dict[str, Any]], dict[str, Any]],
         slices: bool = False,
         conditions: Sequence[Condition] = (CLEAN,),
+        neighbours: int = 0,
+        seed: int = 0,
     ) -> None:
         self.data = list(data)
         self.decode = decode
         self.transform = transform
+        self._is_random = _is_random(transform)
         self.slices = slices
         self.conditions = tuple(conditions)
+        self.neighbours = neighbours
+        self.seed, self.epoch = seed, 0
         self._cache: list[dict[str, Any]] = []
         self._index: list[tuple[int, int | None]] = []
 
@@ -196,11 +217,11 @@ class CachedDataset(Dataset[dict[str, Any]]):
             self._cache = list(pool.map(self._decode, self.data))
         depths = [c["image"].shape[3] if self.slices and c["image"].ndim == 4 else None for c in self._cache]
         self._index = [(i, z) for i, d in enumerate(depths) for z in ([None] if d is None else range(d))]
-        size = sum(c[k].nbytes for c in self._cache for k in ("image", "label"))
+        size = sum(c[k].nbytes for c in self._cache for k in _ARRAYS if k in c)
         logger.info("decoded %d cases into memory (%.0f MB)", len(self._cache), size / 1e6)
 
     def _decode(self, case: dict[str, Any]) -> dict[str, Any]:
-        files = {"image": case["image"], "label": case["label"]}
+        files = {key: case[key] for key in _FILES if key in case}
         try:
             # Resampling to one size would hide that two shapes differ.
             shapes = {key: tuple(nibabel.load(path).shape) for key, path in files.items()}
@@ -231,8 +252,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         dims = len(shape) - 1
         spacing = [s * n / m for s, n, m in zip(case["spacing_mm"], case["shape"], shape[1:], strict=False)]
         return {
-            "image": decoded["image"],
-            "label": decoded["label"],
+            **{k: decoded[k] for k in _ARRAYS if k in decoded},
             **{k: case[k] for k in ("case", "subject", "split")},
             "phase": str(case.get("phase", "")),
             "spacing_mm": torch.tensor(spacing[:dims], dtype=torch.float64),
@@ -248,8 +268,54 @@ class CachedDataset(Dataset[dict[str, Any]]):
         case, z = self._index[place]
         item = {**self._cache[case], **self.conditions[which].to_item()}
         if z is not None:
-            item["image"], item["label"] = item["image"][..., z], item["label"][..., z]
+            item |= {key: item[key][..., z] for key in _ARRAYS if key in item}
+            item["image"] = neighbouring(self._cache[case]["image"], z, self.neighbours)
+        if self._is_random:
+            state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
+            self.transform.set_random_state(seed=int(state[0]))
         return self.transform(item)
+
+    def class_counts(self, classes: int) -> npt.NDArray[np.int64]:
+        """Pixels of each class in each case, [cases, classes], for losses that balance them."""
+        self.fill()
+        labels = [case["label"].numpy().ravel() for case in self._cache]
+        return np.stack([np.bincount(label, minlength=256)[:classes] for label in labels])
+
+
+class EpochSampler(DistributedSampler[Any]):
+    """PyTorch's sampler, which also tells the data set the epoch that its random transforms rest on.
+
+    Args:
+        dataset: a :class:`CachedDataset`, or another that has an ``epoch``.
+        num_replicas: processes of the training.
+        rank: of this process.
+        seed: of the order, with the epoch.
+        samples: items an epoch in each process, drawn without repetition; None takes all.
+    """
+
+    def __init__(
+        self, dataset: Any, num_replicas: int = 1, rank: int = 0, seed: int = 0, samples: int | None = None
+    ) -> None:
+        super().__init__(dataset, num_replicas, rank, seed=seed)
+        self.samples = self.num_samples if samples is None else min(samples, self.num_samples)
+
+    def __iter__(self) -> Iterator[Any]:
+        return itertools.islice(super().__iter__(), self.samples)
+
+    def __len__(self) -> int:
+        return self.samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Set the epoch of order and images; MONAI's trainer calls it."""
+        super().set_epoch(epoch)
+        self.dataset.epoch = epoch  # type: ignore[attr-defined]
+
+
+def _is_random(transform: Any) -> bool:
+    """MONAI's Compose is always Randomizable; what counts is what it holds."""
+    if isinstance(transform, Compose):
+        return any(map(_is_random, transform.transforms))
+    return isinstance(transform, Randomizable)
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -31,29 +31,41 @@ class Checkpoint:
     """After every epoch: ``model.pt`` if the validation was the best so far, then ``resume.pt``.
 
     ``model.pt`` is a plain state dict of the network. In ``resume.pt`` stand network, optimiser, epoch and best metric;
-    with the data order drawn from (seed, epoch), that is the whole state, so a killed training resumes to the same
-    bits.
+    with the data order, the random transforms and, here, dropout drawn from (seed, epoch), that is the whole state, so
+    a killed training resumes to the same bits.
 
     Args:
         run: the run folder.
         network: the bare network, not its DistributedDataParallel shell.
         optimizer: its optimiser.
         evaluator: the validating engine; its key metric chooses the best model.
+        seed: of dropout, with the epoch.
     """
 
     def __init__(
-        self, run: RunFolder, network: torch.nn.Module, optimizer: torch.optim.Optimizer | None, evaluator: Engine
+        self,
+        run: RunFolder,
+        network: torch.nn.Module,
+        optimizer: torch.optim.Optimizer | None,
+        evaluator: Engine,
+        seed: int = 0,
     ) -> None:
         self.run = run
         self.network = network
         self.optimizer = optimizer
         self.evaluator = evaluator
+        self.seed = seed
 
     def attach(self, engine: Engine) -> None:
         """Restore before the first epoch of ``engine``, save after each; goes behind the validation handler."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         if self.run.resume:
             self._restore(engine)
+
+    def _seed(self, engine: Engine) -> None:
+        rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
+        torch.manual_seed(hash((self.seed, engine.state.epoch, rank)))
 
     def _save(self, engine: Engine) -> None:
         if is_main_process():
