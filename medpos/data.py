@@ -175,6 +175,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         neighbours: of slices, that many before and after each, as further channels; see
             :func:`medpos.transforms.with_neighbours`.
         seed: of the transform.
+        repeats: of every item in an epoch, for random tiles or crops of few images.
 
     Attributes:
         epoch: of the training, which the sampler tells.
@@ -192,6 +193,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         conditions: Sequence[Condition] = (CLEAN,),
         neighbours: int = 0,
         seed: int = 0,
+        repeats: int = 1,
     ) -> None:
         self.data = list(data)
         self.decode = decode
@@ -200,7 +202,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         self.slices = slices
         self.conditions = tuple(conditions)
         self.neighbours = neighbours
-        self.seed, self.epoch = seed, 0
+        self.seed, self.epoch, self.repeats = seed, 0, repeats
         self._cache: list[dict[str, Any]] = []
         self._index: list[tuple[int, int | None]] = []
 
@@ -260,11 +262,11 @@ class CachedDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         self.fill()
-        return len(self._index) * len(self.conditions)
+        return len(self._index) * len(self.conditions) * self.repeats
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         self.fill()
-        which, place = divmod(int(index), len(self._index))
+        which, place = divmod(int(index) % (len(self._index) * len(self.conditions)), len(self._index))
         case, z = self._index[place]
         item = {**self._cache[case], **self.conditions[which].to_item()}
         if z is not None:
@@ -274,6 +276,11 @@ class CachedDataset(Dataset[dict[str, Any]]):
             state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
             self.transform.set_random_state(seed=int(state[0]))
         return self.transform(item)
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """Columns and rows of each image or slice as it is decoded."""
+        self.fill()
+        return [tuple(self._cache[case]["image"].shape[1:3]) for case, _ in self._index]
 
     def class_counts(self, classes: int) -> npt.NDArray[np.int64]:
         """Pixels of each class in each case, [cases, classes], for losses that balance them."""
