@@ -1,6 +1,6 @@
 """Bring raw downloads into one uniform folder, make phantoms, and check prepared folders.
 
-Usage: ``python -m data_prep {jsrt,acdc,phantoms,verify} --help``
+Usage: ``python -m data_prep {jsrt,acdc,nuclei,phantoms,verify} --help``
 """
 
 import sys
@@ -86,6 +86,28 @@ def acdc(
     python -m data_prep acdc --source ACDC/database --out data/acdc --workers 4
     """
     from data_prep import acdc as reader
+
+    typer.echo(reader.run(source, out, seed, workers))
+
+
+@app.command()
+def nuclei(
+    source: Annotated[Path, typer.Option(help="stage1_train.zip, which is read as it is, or a folder of the same.")],
+    out: Out,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Nuclei in microscopy: Data Science Bowl 2018, stage 1. Every nucleus keeps a number of its own.
+
+    \b
+    SOURCE/ID/images/ID.png                      grey or colour, several sizes
+    SOURCE/ID/masks/*.png                        one nucleus each
+
+    \b
+    Example:
+    python -m data_prep nuclei --source stage1_train.zip --out data/nuclei --workers 4
+    """
+    from data_prep import nuclei as reader
 
     typer.echo(reader.run(source, out, seed, workers))
 

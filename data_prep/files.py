@@ -14,7 +14,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -37,7 +37,15 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def read_bytes(path: Path) -> bytes:
+class Readable(Protocol):
+    """A ``Path``, or what is read like one."""
+
+    def read_bytes(self) -> bytes:
+        """All bytes of the file."""
+        ...
+
+
+def read_bytes(path: Readable) -> bytes:
     """All bytes of a file.
 
     Raises:

@@ -3,6 +3,7 @@
 ::
 
     OUT/images/CASE.nii.gz  OUT/labels/CASE.nii.gz  OUT/dataset.json  OUT/.cases/CASE.json
+    OUT/instances/CASE.nii.gz                       where single objects are known: their numbers
 
 ``.cases`` keeps what each case was made from, so that a second run skips what is up to date and an interrupted one goes
 on where it stopped. ``dataset.json`` is there only while it is true: the first change removes it, the end of the run
@@ -39,6 +40,8 @@ SCHEMA_VERSION = 1
 RECIPE = 1
 MANIFEST = "dataset.json"
 RECORDS = ".cases"
+# Where the files of a case lie, by the key that names them in its entry; not every case has all.
+FOLDERS = {"image": "images", "label": "labels", "instances": "instances"}
 RECORD_KEYS = ("made_from", "entry", "moments")
 Json = dict[str, Any]
 
@@ -53,6 +56,7 @@ class Volume:
         affine: (4, 4), voxel indices to RAS+ millimetres.
         spacing: voxel size in mm.
         details: further entries of the case in ``dataset.json``.
+        instances: (X, Y, Z) uint16, above 0 just where the label is: one number for each object; None where unknown.
     """
 
     image: Array
@@ -60,6 +64,7 @@ class Volume:
     affine: Array
     spacing: tuple[float, ...]
     details: Json = field(default_factory=dict)
+    instances: Array | None = None
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ class Case:
     Args:
         case: identifier, unique in the data set; names its files.
         subject: the person; all cases of a subject fall into the same part of the split.
-        sources: raw files by their role; the case is made again when one of them changes.
+        sources: raw files by their role, each a ``Path`` or a ``Member`` of an archive; the case is made again when one
+            of them changes.
         read: function of a module that reads the case, run in a worker process.
         options: what else the result rests on; the case is made again when it changes.
         details: further entries of the case in ``dataset.json``, known before it is read.
@@ -78,7 +84,7 @@ class Case:
 
     case: str
     subject: str
-    sources: Mapping[str, Path]
+    sources: Mapping[str, Any]
     read: Callable[["Case"], Volume]
     options: Json = field(default_factory=dict)
     details: Json = field(default_factory=dict)
@@ -157,22 +163,23 @@ def write_case(out: Path, name: str, case: Case) -> Json:
     if record is not None and record["made_from"] == made_from and _is_intact(out, record["entry"]):
         return {**record, "written": False}
     volume = case.read(case)
-    image, label = nifti_bytes(volume.image, volume.affine), nifti_bytes(volume.label, volume.affine)
+    arrays = {"image": volume.image, "label": volume.label, "instances": volume.instances}
+    files = {kind: nifti_bytes(array, volume.affine) for kind, array in arrays.items() if array is not None}
     entry = {
         "case": case.case,
         "subject": case.subject,
-        "image": f"images/{case.case}.nii.gz",
-        "label": f"labels/{case.case}.nii.gz",
-        "image_sha256": sha256(image),
-        "label_sha256": sha256(label),
+        **{kind: f"{FOLDERS[kind]}/{case.case}.nii.gz" for kind in files},
+        **{f"{kind}_sha256": sha256(data) for kind, data in files.items()},
         "shape": list(volume.label.shape),
         "spacing_mm": [round(size, 6) for size in volume.spacing],
         **case.details,
         **volume.details,
     }
     remove(out / MANIFEST)
-    write_bytes(out / entry["image"], image)
-    write_bytes(out / entry["label"], label)
+    for kind, data in files.items():
+        write_bytes(out / entry[kind], data)
+    for kind in FOLDERS.keys() - files.keys():  # an earlier run may have known the objects
+        remove(out / FOLDERS[kind] / f"{case.case}.nii.gz")
     record = {"made_from": made_from, "entry": entry, "moments": moments(volume.image)}
     write_bytes(out / RECORDS / f"{case.case}.json", json.dumps(record, indent=1).encode())
     return {**record, "written": True}
@@ -216,7 +223,8 @@ def read_record(path: Path) -> Json | None:
 
 def _is_intact(out: Path, entry: Json) -> bool:
     try:
-        return all(sha256((out / entry[kind]).read_bytes()) == entry[f"{kind}_sha256"] for kind in ("image", "label"))
+        kinds = [kind for kind in FOLDERS if kind != "instances" or kind in entry]
+        return all(sha256((out / entry[kind]).read_bytes()) == entry[f"{kind}_sha256"] for kind in kinds)
     except (OSError, KeyError, TypeError):
         return False
 
@@ -236,9 +244,10 @@ def _check_names(cases: Sequence[Case]) -> None:
 def _check_folder(out: Path, name: str) -> None:
     """Make the folder, and see that it isn't another data set's: its cases would be removed as stale."""
     try:
-        for folder in (out, out / "images", out / "labels", out / RECORDS):
-            folder.mkdir(parents=True, exist_ok=True)
-            remove_temporaries(folder)
+        for inside in ("", "images", "labels", RECORDS):
+            (out / inside).mkdir(parents=True, exist_ok=True)
+        for inside in ("", *FOLDERS.values(), RECORDS):
+            remove_temporaries(out / inside)
     except OSError as error:
         raise InputError(f"{out}: can't be made or written ({error.strerror}); choose another --out.") from error
     for path in (out / RECORDS).glob("*.json"):
@@ -253,7 +262,7 @@ def _remove_stale(out: Path, current: set[str]) -> int:
     stale = [path for path in (out / RECORDS).glob("*.json") if path.stem not in current]
     for path in stale:
         remove(out / MANIFEST)
-        for folder in ("images", "labels"):
+        for folder in FOLDERS.values():
             remove(out / folder / f"{path.stem}.nii.gz")
         remove(path)
     return len(stale)

@@ -18,7 +18,7 @@ SUFFIXES = (*NIFTI, *PICTURES)
 _LOSSY = (".jpg", ".jpeg")
 _COLOURS = 3
 _GREY_MODES = ("1", "L", "I", "F")
-_NOMINAL = np.diag([-1.0, -1.0, 1.0, 1.0])
+NOMINAL = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def suffix_of(path: Path) -> str:
@@ -113,7 +113,7 @@ def _picture(path: Path, colour_map: bool) -> Nifti:
     data = np.stack(pages, axis=2)
     if data.ndim == 4 and (data == data[..., :1]).all():
         data = data[..., 0]  # grey, stored as three equal colours
-    return Nifti(data.swapaxes(0, 1), _NOMINAL, (1.0, 1.0, 1.0))
+    return Nifti(data.swapaxes(0, 1), NOMINAL, (1.0, 1.0, 1.0))
 
 
 def _page(page: Image.Image, colour_map: bool) -> Array:

@@ -13,7 +13,7 @@ import numpy as np
 
 from data_prep import jsrt
 from data_prep.files import Array, Nifti, map_processes, read_nifti, sha256
-from data_prep.layout import MANIFEST, SCHEMA_VERSION, Json, intensity, moments
+from data_prep.layout import FOLDERS, MANIFEST, SCHEMA_VERSION, Json, intensity, moments
 from data_prep.split import PARTS
 from medpos.errors import InputError
 
@@ -37,6 +37,7 @@ CASE_KEYS: Mapping[str, type] = {
     "shape": list,
     "spacing_mm": list,
 }
+INSTANCE_KEYS: Mapping[str, type] = {"instances": str, "instances_sha256": str}
 JSON_TYPES = {int: "a number", str: "a text", bool: "true or false", list: "a list", dict: "an object"}
 
 
@@ -116,9 +117,11 @@ def check_case_keys(path: Path, folder: Path, case: Any) -> list[str]:
     name = case.get("case") if isinstance(case, dict) else case
     where = f"{path}: case {name}"
     problems = _check_keys(where, case, CASE_KEYS)
+    if isinstance(case, dict) and not INSTANCE_KEYS.keys().isdisjoint(case):
+        problems += _check_keys(where, case, INSTANCE_KEYS)
     if problems:
         return problems
-    for kind in ("image", "label"):
+    for kind in FOLDERS.keys() & case.keys():
         inside = PurePosixPath(case[kind])
         outside = inside.is_absolute() or ".." in inside.parts or "\\" in case[kind] or "\0" in case[kind]
         if outside or not (folder / inside).resolve().is_relative_to(folder.resolve()):
@@ -132,7 +135,7 @@ def check_case_keys(path: Path, folder: Path, case: Any) -> list[str]:
 def check_files(
     folder: Path, dataset: str | None, names: Mapping[str, str], case: Json, channels: Any = None
 ) -> Finding:
-    """Problems of one case's image and label.
+    """Problems of one case's image, label and object numbers.
 
     Args:
         folder: the prepared folder.
@@ -150,6 +153,8 @@ def check_files(
     if label is not None:
         problems += _check_label(label_path, label.data, names, may_lack=channels is not None)
         values = frozenset(np.unique(label.data).tolist())
+    if "instances" in case:
+        problems += _check_instances(folder / case["instances"], case, label)
     if image is None:
         return Finding(problems, None, values)
     if label is not None and not np.allclose(label.affine, image.affine, atol=1e-3):
@@ -195,9 +200,24 @@ def _check_label(path: Path, label: Array, names: Mapping[str, str], may_lack: b
     return problems + [f"{path}: no voxel of {name}" for name in absent]
 
 
+def _check_instances(path: Path, case: Json, label: Nifti | None) -> list[str]:
+    """Object numbers stand just where the label isn't background, in the label's place."""
+    instances, problems = _read(path, "instances", case)
+    if instances is None or label is None or instances.data.shape != label.data.shape:
+        return problems
+    if instances.data.dtype.kind != "u":
+        problems.append(f"{path}: holds {instances.data.dtype}, needed are whole numbers from 0")
+    if not np.allclose(instances.affine, label.affine, atol=1e-3):
+        problems.append(f"{path}: lies elsewhere in space than its label (other affine)")
+    unlike = int(np.count_nonzero((instances.data > 0) != (label.data > 0)))
+    if unlike:
+        problems.append(f"{path}: {unlike} voxels belong to an object but not to a class, or to a class but no object")
+    return problems
+
+
 def _check_extra(folder: Path, cases: Iterable[Json]) -> list[str]:
-    listed = {str(case.get(kind)) for case in cases for kind in ("image", "label")}
-    found = [path for kind in ("images", "labels") for path in sorted((folder / kind).rglob("*")) if not path.is_dir()]
+    listed = {str(case.get(kind)) for case in cases for kind in FOLDERS}
+    found = [path for kind in FOLDERS.values() for path in sorted((folder / kind).rglob("*")) if not path.is_dir()]
     return [f"{path}: not in {MANIFEST}" for path in found if path.relative_to(folder).as_posix() not in listed]
 
 

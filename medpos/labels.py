@@ -61,7 +61,11 @@ ACDC = (
     Label(3, "lv_cavity", "#D55E00"),
 )
 
-_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC)
+# Microscopy: each object has a number of its own beside its class.
+NUCLEI = (BACKGROUND, Label(1, "nucleus", "#0072B2"))
+CELLS = (BACKGROUND, Label(1, "cell", "#E69F00"))
+
+_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC, NUCLEI, CELLS)
 
 
 def labels_of(names: Iterable[str]) -> tuple[Label, ...]:
