@@ -1,1 +1,5 @@
 """Losses that MONAI lacks."""
+
+from medpos.losses.deep_supervision import AuxiliaryLoss, BCEDice, DeepSupervision
+
+__all__ = ["AuxiliaryLoss", "BCEDice", "DeepSupervision"]
