@@ -132,11 +132,14 @@ def _interval(ci95: list[float] | None) -> str:
     return "no interval" if ci95 is None else f"95 % interval {ci95[0]:.3f} to {ci95[1]:.3f}"
 
 
+NETWORK_HELP = "unet, small, unetpp, plain_unet, segnet, segnet_basic, usegnet or auxiliary_unet."
+
+
 @app.command()
 def new_bundle(
     name: Annotated[str, typer.Argument(help="Of the bundle.")],
     data: Annotated[Path, typer.Option(help="Prepared folder; see 'python -m data_prep folder --help'.")],
-    network: Annotated[str, typer.Option(help="unet or small.")] = "unet",
+    network: Annotated[str, typer.Option(help=NETWORK_HELP)] = "unet",
     pe: Annotated[bool, typer.Option("--pe", help="Also NAME_pe, with position channels.")] = False,
     mean_mask: Annotated[bool, typer.Option("--mean-mask", help="Also NAME_mean_mask, the baseline.")] = False,
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = Path("bundles"),

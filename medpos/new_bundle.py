@@ -18,9 +18,21 @@ from medpos.files import write_text
 from medpos.fragments import Config, merge, metadata
 from medpos.transforms import channel_count
 
-NETWORKS = ("unet", "small")
+# Every network of medpos.networks whose logits have the image's size.
+NETWORKS = {
+    "unet": "UNet",
+    "small": "SmallCNN",
+    "unetpp": "UNetPlusPlus",
+    "plain_unet": "PlainUNet",
+    "segnet": "SegNet",
+    "segnet_basic": "SegNetBasic",
+    "usegnet": "USegNet",
+    "auxiliary_unet": "AuxiliaryUNet",
+}
+STUDIED = ("unet", "small")  # have fragments of their own, with the padding that the study compares
 # Beside the plain bundle, by the ending of its name: what the studies hold it against.
 POSITION, MEAN_MASK = "_pe", "_mean_mask"
+POSITIONED = "medpos.networks.positioned"
 STRIDE = 16  # the U-Net takes multiples of it
 USUAL_SIDE = 256  # of the study; its batch of 20 images of this side sets the memory too
 LARGEST_SIDE = 512
@@ -56,7 +68,7 @@ def write(
     Args:
         name: of the bundle.
         data: the prepared folder, as it shall stand in the bundle.
-        network: ``unet`` or ``small``.
+        network: one of ``NETWORKS``.
         endings: of the variants, ``POSITION`` and ``MEAN_MASK``.
         source: folder of the fragments.
         out: folder of the bundles.
@@ -112,23 +124,35 @@ def _check(name: str, data: Path, network: str, source: Path) -> None:
     if name in json.loads((source / "recipes.json").read_text(encoding="utf-8")):
         raise InputError(f"{name} is a bundle of the project; take another name")
     if network not in NETWORKS:
-        raise InputError(f"--network is {network!r}, needed {' or '.join(NETWORKS)}")
+        raise InputError(f"--network is {network!r}, needed is one of {', '.join(NETWORKS)}")
     if set("$@%") & set(str(data)):
         raise InputError(f"--data {data}: a bundle reads '$', '@' and '%' as its own; rename the folder")
 
 
 def _bundle(name: str, network: str, ending: str, choices: Choices, own: Config, source: Path, channels: int) -> Config:
-    fragments = ["base", "learned", *choices.fragments, network]
+    fragments = ["base", "learned", *choices.fragments]
     if ending == MEAN_MASK:
         fragments = ["base", *choices.fragments, "mean_mask"]
     else:
-        own = {**own, "network_def::in_channels": channels}
+        fragments += [network] if network in STUDIED else []
+        own = {**own, **_network(network), "network_def::in_channels": channels}
     if ending == POSITION:
-        fragments += ["pe", f"{network}_pe"]
+        fragments.append("pe")
+        own |= {"network_def::_target_": POSITIONED, "network_def::network": f"$networks.{NETWORKS[network]}"}
         own["network_def::in_channels"] = channels + channel_count("linear")
         own["+preprocessing::transforms::3"] = {"image_channels": channels}
     made = f"Written by 'python -m medpos new-bundle' from {' + '.join(fragments)}; yours to edit."
     return merge(source, fragments, name, [made, *choices.reasons], own)
+
+
+def _network(name: str) -> Config:
+    """What a network needs that has no fragment."""
+    if name in STUDIED:
+        return {}
+    own: Config = {"network_def::_target_": f"medpos.networks.{NETWORKS[name]}", "max_epochs": 100}
+    if name == "auxiliary_unet":
+        own["train::loss"] = {"_target_": "medpos.losses.AuxiliaryLoss"}
+    return own
 
 
 def choose(folder: DataFolder) -> Choices:

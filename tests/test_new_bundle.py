@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import own_raw
 import pytest
+import torch
 from monai.bundle import verify_net_in_out
 from running import BUNDLES, kept_state, parser, run_here
 from typer.testing import CliRunner
@@ -14,7 +15,7 @@ from data_prep import decathlon, folder, nnunet
 from data_prep.own import Options
 from data_prep.verify import check
 from medpos import new_bundle
-from medpos.__main__ import app
+from medpos.__main__ import NETWORK_HELP, app
 from medpos.colours import distinct
 from medpos.data import DataFolder
 from medpos.errors import InputError
@@ -132,6 +133,18 @@ def test_the_image_size_keeps_small_organs(tmp_path, shape, side, size):
     assert content(file)["batch_size"] == 2
 
 
+@pytest.mark.parametrize("network", new_bundle.NETWORKS)
+def test_any_network_of_the_project(cells, tmp_path, network):
+    assert network in NETWORK_HELP
+    for file, channels in zip(write(cells, tmp_path / "bundles", [POSITION], network), (1, 3), strict=True):
+        config = parser(file, runs_dir=str(tmp_path / "runs"))
+        built, loss = config.get_parsed_content("network_def"), config.get_parsed_content("train::loss")
+        image, label = torch.randn(2, channels, 32, 32), torch.randint(2, (2, 32, 32))
+        loss(built.train()(image), label).backward()
+        assert all(parameter.grad is not None for parameter in built.parameters())
+        assert built.eval()(image).shape == (2, 2, 32, 32)
+
+
 def test_monai_finds_what_it_looks_for_beside_it(cells, tmp_path):
     write(cells, tmp_path, [POSITION])
     with kept_state():
@@ -157,7 +170,7 @@ def test_it_is_never_overwritten_unasked(cells, prostates, tmp_path):
     [
         ("a b", "small", "", "can't be called 'a b'"),
         ("jsrt_pe", "small", "", "is a bundle of the project"),
-        ("mine", "vgg", "", "--network is 'vgg', needed unet or small"),
+        ("mine", "vgg", "", "--network is 'vgg', needed is one of unet, small, unetpp"),
         ("mine", "small", "nowhere", "there is no such file"),
         ("mine", "small", "a$b", "a bundle reads"),
     ],

@@ -23,7 +23,7 @@ def volumes(prepared, monkeypatch):
     """Builds a data set of the prepared hearts' cases with decode() in place of their files."""
     cases = DataFolder(prepared["acdc"]).cases("training")
     monkeypatch.setattr(CachedDataset, "_decode", lambda self, case: {**self.decode(case), "case": case["case"]})
-    return lambda transform=Compose([]), **settings: CachedDataset(cases, decode, transform, slices=True, **settings)
+    return lambda transform=dict, **settings: CachedDataset(cases, decode, transform, slices=True, **settings)
 
 
 def test_random_transforms_rest_on_seed_epoch_and_item(volumes):

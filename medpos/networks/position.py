@@ -19,6 +19,7 @@ the linear variant by more than 1 % gets narrower layers throughout, by the one 
 | coordconv | 13,465,796 | 1 | 76,234 | 0.9863 |
 """
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -48,7 +49,7 @@ def positioned(
     """Builds a network for a position encoding, at the parameter budget of the linear one.
 
     Args:
-        network: class of the project that takes ``width`` and what stands behind ``in_channels`` here.
+        network: class of the project that takes ``in_channels``, ``out_channels`` and ``width``.
         encoding: one of ``medpos.transforms.ENCODINGS``; for ``"linear"`` the network comes as it is.
         bands: K of ``"fourier"``.
         alpha: magnitude of what the network itself encodes, > 0, in units of the standardised intensity.
@@ -66,7 +67,7 @@ def positioned(
         InputError: bad encoding, bands, alpha, range or option; too few channels; no width meets the budget.
     """
     check_position(alpha, range, 1, encoding, bands)
-    options = {"out_channels": out_channels, "padding_mode": padding_mode, "conv_bias": conv_bias}
+    options = {"out_channels": out_channels, **_own(network, padding_mode=padding_mode, conv_bias=conv_bias)}
     if encoding == "linear":
         return network(in_channels=in_channels, **options)
     image_channels = in_channels - channel_count("linear")
@@ -85,6 +86,15 @@ def positioned(
         budget = parameter_count(network(in_channels=in_channels, **options))
         width = fitting_width(build, budget)
     return build(width)
+
+
+def _own(network: Callable[..., nn.Module], **options: Any) -> dict[str, Any]:
+    """Those of the options that the network has; what it hasn't must be asked for as it is anyway."""
+    known, usual = inspect.signature(network).parameters, {"padding_mode": "zeros", "conv_bias": True}
+    for name, value in options.items():
+        if name not in known and value != usual[name]:
+            raise InputError(f"{name} is {value!r}, but {getattr(network, '__name__', network)} has no such option")
+    return {name: value for name, value in options.items() if name in known}
 
 
 def parameter_count(network: nn.Module) -> int:
