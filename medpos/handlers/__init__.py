@@ -5,6 +5,7 @@ from medpos.handlers.checkpoint import Checkpoint, LoadModel, better
 from medpos.handlers.metrics import CaseMetrics
 from medpos.handlers.progress import EpochLog, Progress
 from medpos.handlers.results import ResultTable
+from medpos.handlers.schedule import LearningRate
 from medpos.handlers.tensorboard import Overlays, ScalarLog, TensorBoard
 
 __all__ = [
@@ -12,6 +13,7 @@ __all__ = [
     "Cases",
     "Checkpoint",
     "EpochLog",
+    "LearningRate",
     "LoadModel",
     "Overlays",
     "Progress",

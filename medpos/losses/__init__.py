@@ -1,5 +1,23 @@
-"""Losses that MONAI lacks."""
+"""Losses that MONAI lacks, and what they are weighted by.
 
-from medpos.losses.deep_supervision import AuxiliaryLoss, BCEDice, DeepSupervision
+Every loss gives float32, whatever the type of the logits. SegNet needs none of its own:
+``torch.nn.CrossEntropyLoss(weight=median_frequency(counts), ignore_index=255)``.
+"""
 
-__all__ = ["AuxiliaryLoss", "BCEDice", "DeepSupervision"]
+from medpos.losses.balance import inverse_frequency, median_frequency
+from medpos.losses.deep_supervision import AllPixelCrossEntropy, AuxiliaryLoss, BCEDice, DeepSupervision
+from medpos.losses.dense import IGNORED
+from medpos.losses.pixel_weighted import PixelWeightedCrossEntropy
+from medpos.losses.weight_map import border_weight
+
+__all__ = [
+    "IGNORED",
+    "AllPixelCrossEntropy",
+    "AuxiliaryLoss",
+    "BCEDice",
+    "DeepSupervision",
+    "PixelWeightedCrossEntropy",
+    "border_weight",
+    "inverse_frequency",
+    "median_frequency",
+]

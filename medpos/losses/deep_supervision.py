@@ -21,8 +21,8 @@ AUXILIARY_WEIGHT = 0.4
 class BCEDice(nn.Module):
     """Half the binary cross-entropy minus the soft Dice coefficient, for one foreground.
 
-    The authors' code, which is the default, and equation 2 differ: the code takes the whole binary cross-entropy and one
-    Dice over the flattened batch; the equation keeps only Y log Y' and takes one Dice an image, which is
+    The authors' code, which is the default, and equation 2 differ: the code takes the whole binary cross-entropy and
+    one Dice over the flattened batch; the equation keeps only Y log Y' and takes one Dice an image, which is
     ``BCEDice(per_image=True, background=False)``. Of the equation's product the mean over the pixels is taken, as the
     code does; the sum would drown the Dice.
 
