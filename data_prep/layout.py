@@ -162,7 +162,7 @@ def write_case(out: Path, name: str, case: Case) -> Json:
         "sources": {role: [path.name, sha256(read_bytes(path))] for role, path in case.sources.items()},
     }
     record = read_record(out / RECORDS / f"{case.case}.json")
-    if record is not None and record["made_from"] == made_from and _is_intact(out, record["entry"]):
+    if record is not None and record["made_from"] == made_from and _is_intact(out, case, record["entry"]):
         return {**record, "written": False}
     volume = case.read(case)
     arrays = {"image": volume.image, "label": volume.label, "instances": volume.instances}
@@ -223,10 +223,13 @@ def read_record(path: Path) -> Json | None:
     return record if complete else None
 
 
-def _is_intact(out: Path, entry: Json) -> bool:
+def _is_intact(out: Path, case: Case, entry: Json) -> bool:
+    """Whether the files are those of the entry, and the entry is this subject's."""
     try:
         kinds = [kind for kind in FOLDERS if kind != "instances" or kind in entry]
-        return all(sha256((out / entry[kind]).read_bytes()) == entry[f"{kind}_sha256"] for kind in kinds)
+        return entry["subject"] == case.subject and all(
+            sha256((out / entry[kind]).read_bytes()) == entry[f"{kind}_sha256"] for kind in kinds
+        )
     except (OSError, KeyError, TypeError):
         return False
 
