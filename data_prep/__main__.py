@@ -1,6 +1,6 @@
 """Bring raw downloads into one uniform folder, make phantoms, and check prepared folders.
 
-Usage: ``python -m data_prep {jsrt,acdc,nuclei,phantoms,verify} --help``
+Usage: ``python -m data_prep {jsrt,acdc,nuclei,cells,phantoms,verify} --help``
 """
 
 import sys
@@ -16,8 +16,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Bring raw JSRT, ACDC or your own data into one folder of NIfTI files with a dataset.json, make phantoms, "
-    "check folders.\n\n"
+    help="Bring raw JSRT, ACDC, microscopy or your own data into one folder of NIfTI files with a dataset.json, "
+    "make phantoms, check folders.\n\n"
     "Run the same command again at any time: finished cases are kept, changed ones are made anew.",
 )
 Out = Annotated[Path, typer.Option(help="Folder to write; made if it isn't there.")]
@@ -39,6 +39,8 @@ class Kind(str, Enum):
 
     jsrt = "jsrt"
     acdc = "acdc"
+    nuclei = "nuclei"
+    cells = "cells"
 
 
 @app.command()
@@ -110,6 +112,33 @@ def nuclei(
     from data_prep import nuclei as reader
 
     typer.echo(reader.run(source, out, seed, workers))
+
+
+@app.command()
+def cells(
+    source: Annotated[
+        Path, typer.Option(help="One 2-D data set: its folder or the zip archive, which is read as it is.")
+    ],
+    out: Out,
+    silver: Annotated[bool, typer.Option("--silver", help="Take NN_ST, which has all frames, not NN_GT.")] = False,
+    workers: Workers = 1,
+) -> None:
+    """Cells in time-lapse microscopy: a 2-D data set of the Cell Tracking Challenge. Annotated frames only.
+
+    The last sequence is the test set, the end of the others the validation set.
+
+    \b
+    SOURCE/01/t000.tif                           sequences 01 and 02, three or four digits
+    SOURCE/01_GT/SEG/man_seg000.tif              number of each cell, drawn by hand; some frames, often not all cells
+    SOURCE/01_ST/SEG/man_seg000.tif              the same, voted by programs
+
+    \b
+    Example:
+    python -m data_prep cells --source PhC-C2DH-U373.zip --out data/cells
+    """
+    from data_prep import cells as reader
+
+    typer.echo(reader.run(source, out, silver, workers))
 
 
 @app.command()
@@ -196,11 +225,11 @@ def decathlon(
 def phantoms(
     kind: Annotated[Kind, typer.Option(help="Which data set to imitate.")],
     out: Out,
-    cases: Annotated[int, typer.Option(min=1, help="Number of X-rays, or of MRI subjects.")] = 60,
+    cases: Annotated[int, typer.Option(min=1, help="Number of X-rays, MRI subjects, microscope images.")] = 60,
     seed: Annotated[int, typer.Option(help="Another seed makes other people.")] = 0,
     workers: Workers = 1,
 ) -> None:
-    """Synthetic X-rays or hearts in the genuine raw formats, for trying things out without patient data.
+    """Synthetic X-rays, hearts, nuclei or cells in the genuine raw formats, for trying things out without patient data.
 
     \b
     Example:

@@ -1,5 +1,6 @@
-"""Raw files where they lie: in a folder, or in a zip archive that is read without being unpacked."""
+"""Raw files and pictures where they lie: in a folder, or in a zip archive that is read without being unpacked."""
 
+import io
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -7,6 +8,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
+from PIL import Image
+
+from data_prep.files import read_bytes
 from medpos.errors import InputError
 
 
@@ -67,6 +71,24 @@ def files(source: Path) -> list[tuple[tuple[str, ...], Source]]:
     else:
         found = [(PurePosixPath(name).parts, Member(source, name)) for name in _names(source)]
     return sorted((entry for entry in found if not entry[0][-1].startswith(".")), key=lambda entry: entry[0])
+
+
+def picture(path: Source, kind: str) -> Image.Image:
+    """A picture, decoded to its last pixel.
+
+    Args:
+        path: the file.
+        kind: ``PNG``, ``TIFF`` or another format of Pillow; no other is read.
+
+    Raises:
+        InputError: truncated, of another kind, or larger than Pillow decodes safely.
+    """
+    try:
+        image = Image.open(io.BytesIO(read_bytes(path)), formats=[kind])
+        image.load()
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: not a whole {kind} file ({error}); download it again.") from error
+    return image
 
 
 def _names(archive: Path) -> Sequence[str]:

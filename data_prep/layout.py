@@ -80,6 +80,7 @@ class Case:
         options: what else the result rests on; the case is made again when it changes.
         details: further entries of the case in ``dataset.json``, known before it is read.
         group: the split is balanced over the groups.
+        part: of the split, where it is published with the data; empty where the seed decides.
     """
 
     case: str
@@ -89,6 +90,7 @@ class Case:
     options: Json = field(default_factory=dict)
     details: Json = field(default_factory=dict)
     group: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -99,7 +101,7 @@ class Dataset:
         name: ``jsrt``, ``acdc``, or what the user calls it.
         description: one sentence for ``dataset.json``.
         labels: classes of the label maps.
-        weights: proportions of training, validation and test.
+        weights: proportions of training, validation and test, for subjects whose part isn't published.
         grey_range: lowest and highest possible grey value; None takes those seen in training.
         phantom: the images are synthetic.
         channels: names of the image's channels; none where the data set can have one alone.
@@ -160,7 +162,7 @@ def write_case(out: Path, name: str, case: Case) -> Json:
         "sources": {role: [path.name, sha256(read_bytes(path))] for role, path in case.sources.items()},
     }
     record = read_record(out / RECORDS / f"{case.case}.json")
-    if record is not None and record["made_from"] == made_from and _is_intact(out, record["entry"]):
+    if record is not None and record["made_from"] == made_from and _is_intact(out, case, record["entry"]):
         return {**record, "written": False}
     volume = case.read(case)
     arrays = {"image": volume.image, "label": volume.label, "instances": volume.instances}
@@ -221,10 +223,13 @@ def read_record(path: Path) -> Json | None:
     return record if complete else None
 
 
-def _is_intact(out: Path, entry: Json) -> bool:
+def _is_intact(out: Path, case: Case, entry: Json) -> bool:
+    """Whether the files are those of the entry, and the entry is this subject's."""
     try:
         kinds = [kind for kind in FOLDERS if kind != "instances" or kind in entry]
-        return all(sha256((out / entry[kind]).read_bytes()) == entry[f"{kind}_sha256"] for kind in kinds)
+        return entry["subject"] == case.subject and all(
+            sha256((out / entry[kind]).read_bytes()) == entry[f"{kind}_sha256"] for kind in kinds
+        )
     except (OSError, KeyError, TypeError):
         return False
 
@@ -269,7 +274,9 @@ def _remove_stale(out: Path, current: set[str]) -> int:
 
 
 def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], seed: int) -> Json:
-    part_of = split({case.subject: case.group for case in cases}, dataset.weights, seed)
+    published = {case.subject: case.part for case in cases if case.part}
+    free = {case.subject: case.group for case in cases if not case.part}
+    part_of = {**split(free, dataset.weights, seed), **published}
     parts: dict[str, list[Json]] = {part: [] for part in PARTS}
     for result in sorted(results, key=lambda result: str(result["entry"]["case"])):
         parts[part_of[result["entry"]["subject"]]].append(result)
@@ -285,6 +292,7 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
             "seed": seed,
             "unit": "subject",
             "proportions": dict(zip(PARTS, dataset.weights, strict=True)),
+            **({"published": sorted(set(published.values()), key=PARTS.index)} if published else {}),
             "subjects": {part: len({result["entry"]["subject"] for result in parts[part]}) for part in PARTS},
         },
         **{part: [result["entry"] for result in parts[part]] for part in PARTS},

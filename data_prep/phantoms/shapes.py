@@ -1,4 +1,4 @@
-"""What both phantoms are drawn with: random numbers of one case, smooth curves, soft edges, random fields."""
+"""What phantoms are drawn with: random numbers of one case, smooth curves, soft edges, random fields."""
 
 from typing import Any
 
@@ -9,6 +9,9 @@ from scipy.interpolate import PchipInterpolator
 
 Image = NDArray[np.float32]
 Mask = NDArray[np.bool_]
+Numbers = NDArray[np.uint16]
+# Fewest pixels of an object that somebody would outline.
+FEWEST = 20
 
 
 def generator(seed: int, kind: int, index: int) -> np.random.Generator:
@@ -60,6 +63,67 @@ def ellipse(x: Image, y: Image, centre: tuple[float, float], radii: tuple[float,
     v = (c * dy - s * dx) / np.float32(radii[1])
     rho: Image = np.sqrt(u * u + v * v)
     return rho
+
+
+def blob(
+    x: Image, y: Image, centre: tuple[float, float], radii: tuple[float, float], angle: float, lobes: NDArray[Any]
+) -> Image:
+    """Normalised distance from the centre of a dented ellipse: below 1 inside, 1 on the rim.
+
+    Args:
+        x: coordinates to the right, any unit.
+        y: coordinates downwards, same unit.
+        centre: (x, y) of the centre.
+        radii: half axes along the turned x and y.
+        angle: turn of the first axis from x towards y, radians.
+        lobes: (2, n) amplitudes, below 1 in sum, and phases of the rim's 2nd to (n + 1)th harmonic.
+    """
+    way = np.arctan2(y - np.float32(centre[1]), x - np.float32(centre[0]))
+    waves = (a * np.cos(order * way + phase) for order, (a, phase) in enumerate(lobes.T.astype(np.float32), 2))
+    rim: Image = sum(waves, np.ones_like(way))
+    return np.asarray(ellipse(x, y, centre, radii, angle) / rim, np.float32)
+
+
+class Scene:
+    """Blobs in an image: which is the nearest at each pixel, and how far off it is.
+
+    Args:
+        shape: (rows, columns).
+
+    Attributes:
+        number: (rows, columns), of the nearest blob, from 0 in the order of adding.
+        distance: (rows, columns), normalised, from that blob's centre: 1 on its rim, infinite far from all.
+        count: of blobs.
+    """
+
+    def __init__(self, shape: tuple[int, int]) -> None:
+        self.shape = shape
+        self.number = np.zeros(shape, np.uint16)
+        self.distance = np.full(shape, np.inf, np.float32)
+        self.count = 0
+
+    def add(self, at: NDArray[Any], radii: tuple[float, float], angle: float, lobes: NDArray[Any]) -> None:
+        """Add a :func:`blob` whose centre is ``at``, (x, y) in pixels; where two meet, the nearer has the pixel."""
+        reach = 2.5 * max(radii)
+        left, top = np.maximum(at - reach, 0).astype(int).tolist()
+        window = (slice(top, max(int(at[1] + reach), 0)), slice(left, max(int(at[0] + reach), 0)))
+        rows, columns = np.indices(self.distance[window].shape, np.float32)
+        distance = blob(columns + left, rows + top, (at[0], at[1]), radii, angle, lobes)
+        nearer = distance < self.distance[window]
+        self.number[window][nearer] = self.count
+        self.distance[window][nearer] = distance[nearer]
+        self.count += 1
+
+    def instances(self, rim: float = 1.0) -> Numbers:
+        """Objects by number from 1, 0 outside, (rows, columns); those of which too little is seen are left out.
+
+        Args:
+            rim: the distance at which an object ends.
+        """
+        numbers = np.where(self.distance < rim, self.number + 1, 0).astype(np.uint16)
+        few = np.flatnonzero(np.bincount(numbers.ravel()) < FEWEST)
+        numbers[np.isin(numbers, few)] = 0
+        return numbers
 
 
 def smooth_field(rng: np.random.Generator, shape: tuple[int, int], cells: int) -> Image:
