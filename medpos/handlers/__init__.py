@@ -5,6 +5,7 @@ from medpos.handlers.checkpoint import Checkpoint, LoadModel, better
 from medpos.handlers.metrics import CaseMetrics
 from medpos.handlers.progress import EpochLog, Progress
 from medpos.handlers.results import ResultTable
+from medpos.handlers.statistics import ReestimateStatistics
 from medpos.handlers.tensorboard import Overlays, ScalarLog, TensorBoard
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "LoadModel",
     "Overlays",
     "Progress",
+    "ReestimateStatistics",
     "ResultTable",
     "ScalarLog",
     "TensorBoard",
