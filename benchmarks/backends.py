@@ -52,7 +52,8 @@ class Apart:
             return
         keep_freed_memory()  # as predict does
         cls.inferer = FastInferer(cls.inferer)
-        cls.network = compile_network(cls.network.to(memory_format=memory_format("cpu")), backend, cls.image, True)
+        network, shape = cls.network.to(memory_format=memory_format("cpu")), cls.image.shape[1:]
+        cls.network = compile_network(network, backend, shape, True)
 
     @classmethod
     def run(cls, clock: str) -> float:

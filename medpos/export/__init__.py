@@ -50,11 +50,16 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
             f"{run}: takes images of {len(model.data.channels)} channels ({', '.join(model.data.channels)}), and an "
             "exported bundle reads images of one; use 'python -m medpos predict' with the run itself"
         )
+    if model.input_shape is None:
+        raise InputError(
+            f"{run}: gives its network each image as it is, and an exported network takes one size; give the bundle an "
+            "inferer with windows, such as SlidingWindowInferer, or let it resample, and train again"
+        )
     # Beside its place, so that it can be moved there in one step.
     partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        _fill(partial, run, model, project)
+        _fill(partial, run, model, model.input_shape, project)
         partial.rename(out)
     except OSError as error:
         raise InputError(f"{out}: can't be written ({error}); make room or choose another --out") from error
@@ -63,18 +68,18 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
     return out
 
 
-def _fill(folder: Path, run: Path, model: Model, project: Path) -> None:
+def _fill(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], project: Path) -> None:
     bundles = project / "bundles"
     config = _read(run / "config.json")
-    channels, size = model.input_shape[:2]
-    about = {"is_flat": model.is_flat, "is_absolute": model.is_absolute, "size": size}
+    about = {"is_flat": model.is_flat, "is_absolute": model.is_absolute, "size": shape[1]}
     subject = Subject(
         bundle=str(config.get("bundle_name", run.resolve().parent.name)),
         run=run.resolve().name,
         config=config,
         data=model.data,
-        channels=channels,
-        size=size,
+        inputs=shape,
+        outputs=models.output_shape(model.network, shape),
+        slices=model.slices,
         summary=_read(run / "summary.json") if (run / "summary.json").is_file() else None,
         environment=_read(run / "environment.json") if (run / "environment.json").is_file() else {},
     )
@@ -91,7 +96,7 @@ def _fill(folder: Path, run: Path, model: Model, project: Path) -> None:
     write_text(folder / "docs/README.md", card(subject))
     (folder / EXPORTED_WEIGHTS).parent.mkdir()
     shutil.copyfile(run / "model.pt", folder / EXPORTED_WEIGHTS)
-    models.write(folder, model.network, model.input_shape, [label.name for label in model.data.labels])
+    models.write(folder, model.network, shape, subject.classes)
     _check_chain(folder, model)
 
 

@@ -21,12 +21,16 @@ def card(subject: Subject) -> str:
 
 
 def _what(subject: Subject) -> str:
-    positions = " and the position within the image" if subject.channels > 1 else ""
+    positions = " and the position within the image" if _sees_position(subject) else ""
     return (
         f"Segments {', '.join(subject.organs)} in 2-D images or slices. The network sees grey values{positions}, at "
-        f"{subject.size} x {subject.size} px; label maps come back on the image's own grid. Exported by medpos from "
-        f"run `{subject.run}` of bundle `{subject.bundle}`."
+        f"{subject.inputs[1]} x {subject.inputs[2]} px; label maps come back on the image's own grid. Exported by "
+        f"medpos from run `{subject.run}` of bundle `{subject.bundle}`."
     )
+
+
+def _sees_position(subject: Subject) -> bool:
+    return subject.inputs[0] > subject.slices
 
 
 def _classes(subject: Subject) -> str:
@@ -85,12 +89,13 @@ def _changed(subject: Subject) -> str:
 
 def _limits(subject: Subject) -> str:
     lines = ["Not checked on images of other makers, hospitals, protocols or patients than those of its data."]
-    if subject.channels > 1 or subject.config.get("encoding") in ("learned", "coordconv"):
+    if _sees_position(subject) or subject.config.get("encoding") in ("learned", "coordconv"):
         lines.append(
             "It rests on where things lie in the image: a moved, cropped, turned or mirrored image misleads it."
         )
     lines.append("It answers on every image, also on one of something else; look at each result.")
-    lines.append("Slices of a volume are segmented one by one, without knowledge of their neighbours.")
+    if subject.slices == 1:
+        lines.append("Slices of a volume are segmented one by one, without knowledge of their neighbours.")
     return "\n".join(f"- {line}" for line in lines)
 
 
@@ -100,7 +105,7 @@ def _data(subject: Subject) -> str:
 
 
 def _running(subject: Subject) -> str:
-    side, run = subject.size, "python -m monai.bundle run --config_file"
+    run = "python -m monai.bundle run --config_file"
     return f"""It needs medpos (`configs/metadata.json` says which version), not its data. New images, a folder of
 NIfTI, PNG, JPEG, TIFF, JSRT `.IMG` or DICOM (`pip install 'medpos[dicom]'`):
 
@@ -109,7 +114,7 @@ NIfTI, PNG, JPEG, TIFF, JSRT `.IMG` or DICOM (`pip install 'medpos[dicom]'`):
 
 In Python: `monai.bundle.load(NAME_OF_THIS_FOLDER, bundle_dir=FOLDER_ABOVE, workflow_type="inference")`.
 `models/model.ts` (TorchScript) and `models/model.onnx` take the standardised image
-[n, {subject.channels}, {side}, {side}] and give logits [n, {len(subject.data.labels)}, {side}, {side}].
+[n, {", ".join(map(str, subject.inputs))}] and give logits [n, {", ".join(map(str, subject.outputs))}].
 
 Anew, or on a test split, with a prepared folder of {subject.data.name}:
 

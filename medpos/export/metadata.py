@@ -35,8 +35,9 @@ class Subject:
         run: name of the run.
         config: the run's configuration.
         data: what it was trained on.
-        channels: of the network's input.
-        size: side of the network's images, px.
+        inputs: [C, X, Y] of what the network takes.
+        outputs: [C, X, Y] of its logits.
+        slices: of a volume that it sees at a time.
         summary: content of the run's ``summary.json``; None: it was not tested.
         environment: content of its ``environment.json``; empty where it is missing.
     """
@@ -45,10 +46,16 @@ class Subject:
     run: str
     config: Config
     data: TrainingData
-    channels: int
-    size: int
+    inputs: tuple[int, int, int]
+    outputs: tuple[int, int, int]
+    slices: int
     summary: Config | None
     environment: Config
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names of the channels of its logits, which may lack the background."""
+        return tuple(label.name for label in self.data.labels)[-self.outputs[0] :]
 
     @property
     def organs(self) -> tuple[str, ...]:
@@ -76,10 +83,10 @@ def metadata(base: Config, subject: Subject) -> Config:
         subject: what is exported.
     """
     data = subject.data
-    changed = fragments.metadata(base, _inputs(subject), [label.name for label in data.labels])
+    changed = fragments.metadata(base, _inputs(subject), subject.classes)
     formats = changed["network_data_format"]
-    for part in (formats["inputs"]["image"], formats["outputs"]["pred"]):
-        part["spatial_shape"] = [subject.size, subject.size]
+    formats["inputs"]["image"]["spatial_shape"] = list(subject.inputs[1:])
+    formats["outputs"]["pred"]["spatial_shape"] = list(subject.outputs[1:])
     note = f" {PHANTOM}." if data.phantom else ""
     return {
         **changed,
@@ -102,8 +109,11 @@ def metadata(base: Config, subject: Subject) -> Config:
 
 
 def _inputs(subject: Subject) -> Sequence[str]:
-    """Names of the channels: a run that predict can take has one of the image."""
-    count = subject.channels - 1
+    """Names of the channels: a run that can be exported has one of the image, or slices of it."""
+    if subject.slices > 1:
+        near = subject.slices // 2
+        return [f"slice z{place:+d}" if place else "slice z" for place in range(-near, near + 1)]
+    count = subject.inputs[0] - 1
     known = _POSITION.get(str(subject.config.get("encoding", "")), ())
     return ("image", *(known if len(known) == count else [f"position {n}" for n in range(1, count + 1)]))
 

@@ -72,6 +72,13 @@ def write(folder: Path, network: nn.Module, shape: Sequence[int], classes: Seque
             _compare(name, forward(example[:count]), wanted[:count])
 
 
+def output_shape(network: nn.Module, shape: Sequence[int]) -> tuple[int, int, int]:
+    """[C, X, Y] of the logits of an input [C, X, Y]."""
+    with torch.inference_mode():
+        channels, x, y = network(torch.zeros(1, *shape)).shape[1:]
+    return int(channels), int(x), int(y)
+
+
 @contextmanager
 def _quiet() -> Iterator[None]:
     """Without what the exporters say to their developers."""

@@ -6,6 +6,7 @@ from medpos.handlers.metrics import CaseMetrics
 from medpos.handlers.progress import EpochLog, Progress
 from medpos.handlers.results import ResultTable
 from medpos.handlers.schedule import LearningRate
+from medpos.handlers.statistics import ReestimateStatistics
 from medpos.handlers.tensorboard import Overlays, ScalarLog, TensorBoard
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "LoadModel",
     "Overlays",
     "Progress",
+    "ReestimateStatistics",
     "ResultTable",
     "ScalarLog",
     "TensorBoard",

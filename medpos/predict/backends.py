@@ -2,7 +2,7 @@
 
 import functools
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,30 +17,35 @@ BACKENDS = ("torch", "onnxruntime", "openvino")
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 
-def compile_network(network: nn.Module, backend: str, example: torch.Tensor, amp: bool) -> Network:
+def compile_network(network: nn.Module, backend: str, shape: Sequence[int] | None, amp: bool) -> Network:
     """A network as a function in another engine, on the CPU.
 
     Args:
         network: in evaluation mode, on the CPU.
         backend: ``torch``: the network itself, whose results are those of its run to the bit; ``onnxruntime``, float32;
             ``openvino``, bf16 where the CPU does it well and ``amp`` allows it.
-        example: an input [N, C, X, Y]; N may differ later.
+        shape: of an input, [C, X, Y]; None: X and Y differ from image to image, which only ``torch`` can take.
         amp: False keeps float32.
 
     Returns:
         From [N, C, X, Y] to logits [N, classes, X, Y], float32.
 
     Raises:
-        InputError: unknown backend, it isn't installed, or can't take the network.
+        InputError: unknown backend, it isn't installed, or can't take the network or images of any size.
     """
     if backend not in BACKENDS:
         raise InputError(f"--backend is {backend!r}, needed one of {', '.join(BACKENDS)}")
     if backend == "torch":
         own: Network = network
         return own
+    if shape is None:
+        raise InputError(
+            f"--backend {backend}: takes images of one size, and this run gives its network each image as it is; leave "
+            "--backend out"
+        )
     build = _onnxruntime if backend == "onnxruntime" else _openvino
     try:
-        return build(network, example.float().contiguous(), amp)
+        return build(network, torch.zeros(1, *shape), amp)
     except ImportError as error:
         raise InputError(f"--backend {backend}: {error.name} is not installed; pip install 'medpos[fast]'") from None
     except Exception as error:

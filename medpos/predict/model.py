@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from medpos.errors import InputError
 from medpos.handlers.checkpoint import load, load_network
-from medpos.inference import memory_format
+from medpos.inference import memory_format, network_input
 from medpos.labels import Label
 from medpos.predict import trained
 from medpos.predict.backends import compile_network
@@ -26,6 +26,7 @@ from medpos.training_data import TrainingData
 logger = logging.getLogger(__name__)
 
 _SIDES = ("right_", "left_")
+_PROBES = ((8, 8), (12, 10))  # px; of two sizes, to see whether the chain resamples them to one
 
 
 class Model:
@@ -43,10 +44,12 @@ class Model:
         is_flat: it takes single images, no volumes.
         is_absolute: it rests on grey values in the units of the training set, not on each image's own range.
         network: with its weights, in evaluation mode.
-        input_shape: [C, X, Y] of what the network sees.
+        input_shape: [C, X, Y] of what the network sees; None: images as they are, of any size.
+        slices: of a volume that the network sees at a time, 1 unless it sees neighbours.
 
     Raises:
-        InputError: no run, without weights, of a newer version, or its data are not known.
+        InputError: no run, without weights, of a newer version, its data are not known, or the backend can't take its
+            network.
     """
 
     def __init__(self, run: Path, dataset_dir: Path | None = None, device: str = "", backend: str = "torch") -> None:
@@ -72,20 +75,28 @@ class Model:
             raise InputError(f"{run}: its configuration can't be built ({_cause(error)}); train it again") from error
         load_network(network, state, weights)
         network.eval().to(device=self.device, memory_format=memory_format(self.device))
-        channels = self.data.channels
-        probe = self.decode(np.zeros((8, 8, 1, len(channels))[: 3 + (len(channels) > 1)], np.float32))
-        self.is_flat = probe.ndim == 3
-        image = self.prepare(probe)
-        needed = getattr(network, "in_channels", image.shape[0])
-        if image.shape[0] != needed:
-            raise InputError(
-                f"{run}: its network takes {needed} input channels, images of {', '.join(channels)} give "
-                f"{image.shape[0]}; give the data it was trained on by --dataset-dir"
-            )
-        example = image[None] if self.is_flat else image[None, ..., 0]
         self.network = network
-        self.input_shape = tuple(int(size) for size in example.shape[1:])
-        self._network = compile_network(network, backend, example, bool(config.get("amp", True)))
+        self._look()
+        self._network = compile_network(network, backend, self.input_shape, bool(config.get("amp", True)))
+
+    def _look(self) -> None:
+        """Find out what the chain and the inferer make of an image."""
+        names = self.data.channels
+        last = (len(names),) if len(names) > 1 else ()
+        probe, other = (self.decode(np.zeros((*size, 1, *last), np.float32)) for size in _PROBES)
+        image = self.prepare(probe)
+        channels, sides = network_input(self._inferer, image.shape[0])
+        if sides is None and probe.shape == other.shape:  # the chain resamples to one size
+            sides = (int(image.shape[1]), int(image.shape[2]))
+        needed = getattr(self.network, "in_channels", channels)
+        if channels != needed:
+            raise InputError(
+                f"{self.run}: its network takes {needed} input channels, images of {', '.join(names)} give {channels}; "
+                "give the data it was trained on by --dataset-dir"
+            )
+        self.is_flat = probe.ndim == 3
+        self.input_shape = None if sides is None else (channels, *sides)
+        self.slices = channels // image.shape[0]
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Sent as the name of its run, to be built anew where it arrives."""

@@ -3,8 +3,8 @@ import torch
 from monai.inferers import SimpleInferer, SliceInferer, SlidingWindowInferer
 from running import parser
 
-import medpos.inference
 from medpos.inference import FastInferer, has_fast_bf16, memory_format
+from medpos.inference import fast as fast_path
 from medpos.networks import SmallCNN
 from medpos.networks.folding import folded
 
@@ -27,7 +27,7 @@ def test_without_amp_it_is_the_network_itself(network):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_fast_path_is_near_and_float32(fast, network, monkeypatch):
-    monkeypatch.setattr(medpos.inference, "has_fast_bf16", lambda _: fast)
+    monkeypatch.setattr(fast_path, "has_fast_bf16", lambda _: fast)
     seen = []
 
     def spy(x):
@@ -68,7 +68,7 @@ def test_windows_and_slices(network):
 def test_where_bf16_is_fast(monkeypatch):
     assert has_fast_bf16("cpu") in (True, False)
     assert not has_fast_bf16("meta")
-    monkeypatch.setattr(medpos.inference, "_cpu_has_bf16_units", lambda: False)
+    monkeypatch.setattr(fast_path, "_cpu_has_bf16_units", lambda: False)
     assert not has_fast_bf16(torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert not has_fast_bf16("cuda")
@@ -83,7 +83,7 @@ def test_fast_path_gives_the_same_labels_of_a_trained_network(trained, prepared)
     network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
     images = torch.stack([item["image"] for item in config.get_parsed_content("dataset")])
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(medpos.inference, "has_fast_bf16", lambda _: True)
+        patch.setattr(fast_path, "has_fast_bf16", lambda _: True)
         fast, exact = (FastInferer(SimpleInferer(), amp)(images, network).argmax(1) for amp in (True, False))
     assert exact.unique().numel() > 1
     assert (fast == exact).float().mean() > 0.995
@@ -92,7 +92,7 @@ def test_fast_path_gives_the_same_labels_of_a_trained_network(trained, prepared)
 @pytest.mark.parametrize("fast", [True, False])
 def test_one_window_gives_what_the_windows_give(fast, network, monkeypatch):
     """To the bit, in the same batches; anything that isn't one window of weight 1 goes to MONAI."""
-    monkeypatch.setattr(medpos.inference, "has_fast_bf16", lambda _: fast)
+    monkeypatch.setattr(fast_path, "has_fast_bf16", lambda _: fast)
     image, volume = torch.randn(3, 3, 32, 24), torch.randn(2, 3, 32, 24, 5)
     cases = [
         (SlidingWindowInferer((32, 24), sw_batch_size=2), image),
@@ -111,9 +111,9 @@ def test_one_window_gives_what_the_windows_give(fast, network, monkeypatch):
             short = FastInferer(inferer)(inputs, spy)
             direct = list(sizes)
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(medpos.inference, "_is_one_window", lambda *_: False)
+                patch.setattr(fast_path, "_is_one_window", lambda *_: False)
                 windows = FastInferer(inferer)(inputs, spy)
-        assert medpos.inference._is_one_window(inferer, inputs)
+        assert fast_path._is_one_window(inferer, inputs)
         assert sizes == direct * 2
         assert torch.equal(short, windows)
         assert short.dtype == windows.dtype == torch.float32
@@ -131,4 +131,4 @@ def test_several_windows_and_special_ones_are_left_to_monai():
         (SliceInferer(2, (32, 32)), image),
         (SimpleInferer(), image),
     ):
-        assert not medpos.inference._is_one_window(inferer, inputs)
+        assert not fast_path._is_one_window(inferer, inputs)

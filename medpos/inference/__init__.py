@@ -1,0 +1,37 @@
+"""How a network is run over whole images: the fast path, and what the papers do at test time.
+
+| inferer | paper | what it does |
+|---|---|---|
+| ``FastInferer`` | | runs any of the others in bf16, channels last, batch normalisation folded |
+| ``OverlapTileInferer`` | Ronneberger et al. 2015 | tiles with mirrored borders, equal to one large pass |
+| ``RotationMeanInferer`` | Ronneberger et al. 2015 | mean over rotated versions of the image |
+| ``VotingInferer`` | Kumar et al. 2018 | majority vote of overlapping patches of a slice and its neighbours |
+| ``BackgroundInferer`` | Zhou et al. 2018; Badrinarayanan et al. 2017 | adds the background that a network lacks |
+| MONAI's ``SlidingWindowInferer`` | article on MMSegmentation's U-Net | mean logits of overlapping windows |
+
+For the last one, ``roi_size=[64, 64]`` and ``overlap=1 - 42 / 64`` are MMSegmentation's crop of 64 and stride of 42.
+They nest: ``FastInferer(RotationMeanInferer(OverlapTileInferer()))``. ``pruning_levels`` compares the levels to which a
+UNet++ can be pruned.
+"""
+
+from medpos.inference.background import BackgroundInferer
+from medpos.inference.fast import FastInferer, has_fast_bf16, memory_format
+from medpos.inference.pruning import PruningLevel, pruning_levels
+from medpos.inference.rotations import RotationMeanInferer
+from medpos.inference.tiles import OverlapTileInferer
+from medpos.inference.voting import VotingInferer, with_neighbours
+from medpos.inference.windows import network_input
+
+__all__ = [
+    "BackgroundInferer",
+    "FastInferer",
+    "OverlapTileInferer",
+    "PruningLevel",
+    "RotationMeanInferer",
+    "VotingInferer",
+    "has_fast_bf16",
+    "memory_format",
+    "network_input",
+    "pruning_levels",
+    "with_neighbours",
+]
