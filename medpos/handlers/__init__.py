@@ -5,6 +5,7 @@ from medpos.handlers.checkpoint import Checkpoint, LoadModel, better
 from medpos.handlers.metrics import CaseMetrics
 from medpos.handlers.progress import EpochLog, Progress
 from medpos.handlers.results import ResultTable
+from medpos.handlers.scores import Scores
 from medpos.handlers.tensorboard import Overlays, ScalarLog, TensorBoard
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Progress",
     "ResultTable",
     "ScalarLog",
+    "Scores",
     "TensorBoard",
     "better",
 ]
