@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,9 @@ from medpos.metrics import METRICS, summarise
 
 Row = dict[str, Any]
 
-COLUMNS = ("case", "subject", "split", "degradation", "severity", "shift", "organ", *METRICS)
 _CONDITION = ("degradation", "severity", "shift")
+SCORE_COLUMNS = ("case", "subject", "split", *_CONDITION)  # of scores.csv, before the scores
+COLUMNS = (*SCORE_COLUMNS, "organ", *METRICS)
 MEAN_OF_ORGANS = "mean of organs"
 TITLES = {
     "dice": "Dice",
@@ -28,13 +30,52 @@ TITLES = {
     "hd95_mm": "HD95 mm",
     "assd_mm": "ASSD mm",
 }
+SCORE_TITLES = {
+    "seg": "SEG",
+    "seg_all_objects": "SEG, all objects",
+    "adapted_rand_error": "adapted Rand error",
+    "objects_true": "true objects",
+    "objects_predicted": "predicted objects",
+    "mean_iou": "mean IoU",
+    "frequency_weighted_iou": "frequency-weighted IoU",
+    "boundary_f1": "boundary F1",
+    "weighted_dice": "weighted mean Dice",
+}
 PHANTOM_NOTE = "PHANTOM DATA: computed images, no patients; these numbers say nothing about clinical use"
 
 
-def write_csv(rows: Sequence[Row], path: Path) -> None:
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """What the scores of an evaluation are.
+
+    Args:
+        rows: one a case and condition: the ``SCORE_COLUMNS``, then every score of a case by its name.
+        sets: by condition, as :func:`condition_key` gives it, every score of the whole set by its name.
+    """
+
+    rows: list[Row]
+    sets: dict[tuple[Any, ...], dict[str, float]]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The scores of a case."""
+        return tuple(name for name in (self.rows[0] if self.rows else ()) if name not in SCORE_COLUMNS)
+
+    @property
+    def set_names(self) -> tuple[str, ...]:
+        """The scores of the set."""
+        return tuple(dict.fromkeys(name for found in self.sets.values() for name in found))
+
+
+def condition_key(row: Row) -> tuple[Any, ...]:
+    """The condition of a row: degradation, severity, shift."""
+    return tuple(row[k] for k in _CONDITION)
+
+
+def write_csv(rows: Sequence[Row], path: Path, columns: Sequence[str] = COLUMNS) -> None:
     """Write the rows, whole or not at all; a missing value reads ``nan``, an infinite one ``inf``."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     write_text(path, text.getvalue())
@@ -50,7 +91,7 @@ def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """
     conditions: dict[tuple[Any, ...], list[Row]] = {}
     for row in rows:
-        conditions.setdefault(tuple(row[k] for k in _CONDITION), []).append(row)
+        conditions.setdefault(condition_key(row), []).append(row)
     return [
         {
             **dict(zip(_CONDITION, key, strict=True)),
@@ -80,11 +121,27 @@ def _foreground(rows: Sequence[Row]) -> dict[str, Any]:
     return summarise(means, groups=[subjects[case] for case in cases])
 
 
+def with_scores(conditions: Sequence[dict[str, Any]], scored: Scored) -> list[dict[str, Any]]:
+    """Add ``scores`` to every condition of :func:`summary`.
+
+    Each score of a case as :func:`medpos.metrics.summarise` gives it, with the subjects as groups; under ``set`` those
+    of the whole set, plain numbers, None for what couldn't be measured.
+    """
+    return [{**entry, "scores": _scores(scored, condition_key(entry))} for entry in conditions]
+
+
+def _scores(scored: Scored, condition: tuple[Any, ...]) -> dict[str, Any]:
+    rows = [row for row in scored.rows if condition_key(row) == condition]
+    subjects = [row["subject"] for row in rows]
+    of_set = {name: value if np.isfinite(value) else None for name, value in scored.sets.get(condition, {}).items()}
+    return {**{name: summarise([row[name] for row in rows], subjects) for name in scored.names}, "set": of_set}
+
+
 def table(conditions: Sequence[dict[str, Any]], title: str, phantom: bool) -> str:
     """The summary as text: organs by metrics for one condition, conditions by organs for several.
 
     Args:
-        conditions: as :func:`summary` gives them.
+        conditions: as :func:`summary` gives them; scores of :func:`with_scores` follow in a table of their own.
         title: stands above the table.
         phantom: adds the line that says so.
     """
@@ -100,6 +157,9 @@ def table(conditions: Sequence[dict[str, Any]], title: str, phantom: bool) -> st
     console.print(
         f"{note}\nn: cases measured; missing: organ in neither truth nor prediction; inf: organ in only one of the two"
     )
+    if any("scores" in entry for entry in conditions):
+        console.print(_score_table(conditions[0]) if len(conditions) == 1 else _score_condition_table(conditions))
+        console.print("scores: mean ± sd over cases; whole set: one value of all cases together")
     if phantom:
         console.print(PHANTOM_NOTE, style="bold")
     return console.file.getvalue().rstrip()  # type: ignore[attr-defined,no-any-return]
@@ -137,9 +197,7 @@ def _condition_table(conditions: Sequence[dict[str, Any]], title: str) -> Table:
         dice = [entry["organs"][organ]["dice"] for organ in organs]
         infinite = sum(entry["organs"][organ]["hd95_mm"]["infinite"] for organ in organs)
         out.add_row(
-            entry["degradation"].replace("_", " ") if entry["severity"] else "none",
-            str(entry["severity"]),
-            entry["shift"],
+            *_place(entry),
             mean_cell(entry["mean_foreground_dice"], 3),
             *(mean_cell(d, 3) for d in dice),
             str(entry["mean_foreground_dice"]["n"]),
@@ -147,6 +205,56 @@ def _condition_table(conditions: Sequence[dict[str, Any]], title: str) -> Table:
             str(infinite),
         )
     return out
+
+
+def _place(entry: dict[str, Any]) -> tuple[str, str, str]:
+    """Degradation, severity and shift as people read them."""
+    degradation = entry["degradation"].replace("_", " ") if entry["severity"] else "none"
+    return degradation, str(entry["severity"]), entry["shift"]
+
+
+def _score_table(condition: dict[str, Any]) -> Table:
+    out = Table(title="scores", box=SIMPLE_HEAD, title_justify="left")
+    for name in ("score", "over", "value", "95 % interval", "n", "missing"):
+        out.add_column(name, justify="left" if name in ("score", "over") else "right", no_wrap=True)
+    scores = dict(condition["scores"])
+    of_set = scores.pop("set")
+    for name, found in scores.items():
+        digits = score_digits(name)
+        counts = str(found["n"]), str(found["missing"])
+        out.add_row(score_title(name), "cases", mean_cell(found, digits), interval_cell(found, digits), *counts)
+    for name, value in of_set.items():
+        out.add_row(score_title(name), "whole set", _value_cell(value), "", "", "")
+    return out
+
+
+def _score_condition_table(conditions: Sequence[dict[str, Any]]) -> Table:
+    out = Table(title="scores", box=SIMPLE_HEAD, title_justify="left")
+    of_set = list(conditions[0]["scores"]["set"])
+    names = [name for name in conditions[0]["scores"] if name != "set"]
+    for name in ("degradation", "severity", "shift px"):
+        out.add_column(name)
+    for name in (*map(score_title, names), *(f"{score_title(name)}, whole set" for name in of_set)):
+        out.add_column(name, justify="right")
+    for entry in conditions:
+        scores = entry["scores"]
+        cells = [mean_cell(scores[name], score_digits(name)) for name in names]
+        out.add_row(*_place(entry), *cells, *(_value_cell(scores["set"][name]) for name in of_set))
+    return out
+
+
+def score_title(name: str) -> str:
+    """A score as people read it."""
+    return SCORE_TITLES.get(name, name.replace("_", " "))
+
+
+def score_digits(name: str) -> int:
+    """Decimals to show: most scores lie within 0 to 1, numbers of objects don't."""
+    return 1 if name.startswith("objects_") else 3
+
+
+def _value_cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 def mean_cell(values: dict[str, Any], digits: int) -> str:
@@ -157,6 +265,6 @@ def mean_cell(values: dict[str, Any], digits: int) -> str:
     return f"{values['mean']:.{digits}f}{spread}"
 
 
-def interval_cell(values: dict[str, Any]) -> str:
+def interval_cell(values: dict[str, Any], digits: int = 3) -> str:
     """Its 95 % interval."""
-    return "-" if values["ci95"] is None else "{:.3f} to {:.3f}".format(*values["ci95"])
+    return "-" if values["ci95"] is None else " to ".join(f"{end:.{digits}f}" for end in values["ci95"])

@@ -6,6 +6,7 @@ from medpos.handlers.metrics import CaseMetrics
 from medpos.handlers.progress import EpochLog, Progress
 from medpos.handlers.results import ResultTable
 from medpos.handlers.schedule import LearningRate
+from medpos.handlers.scores import Scores
 from medpos.handlers.statistics import ReestimateStatistics
 from medpos.handlers.tensorboard import Overlays, ScalarLog, TensorBoard
 
@@ -21,6 +22,7 @@ __all__ = [
     "ReestimateStatistics",
     "ResultTable",
     "ScalarLog",
+    "Scores",
     "TensorBoard",
     "better",
 ]

@@ -1,6 +1,6 @@
 """Per-case, per-organ metrics of a MONAI evaluator."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from ignite.engine import Engine, Events
 
 from medpos.conditions import Condition
 from medpos.labels import Label
-from medpos.metrics import CaseTruth
+from medpos.metrics import CaseTruth, mean_of_finite
 
 Row = dict[str, Any]
 
@@ -46,13 +46,7 @@ class CaseMetrics:
             self.rows += self._measure(item, output)
 
     def _measure(self, item: Row, output: Row) -> list[Row]:
-        condition = condition_of(item)
-        identity = {
-            **{k: item[k] for k in ("case", "subject", "split")},
-            "degradation": condition.degradation,
-            "severity": condition.severity,
-            "shift": condition.shift,
-        }
+        identity = identity_of(item)
         prediction, truth = (as_labels(output[k]) for k in ("pred", "label"))
         spacing = tuple(float(s) for s in item["spacing_mm"])
         case = self._truths.get(item["case"])
@@ -61,13 +55,14 @@ class CaseMetrics:
         return [{**identity, **row} for row in case.measure(prediction)]
 
     def _finish(self, engine: Engine, name: str) -> None:
-        self.rows = _gathered(self.rows, [label.name for label in self.labels])
+        organs = [label.name for label in self.labels]
+        self.rows = gathered(self.rows, lambda row: organs.index(row["organ"]))
         engine.state.rows = self.rows
         engine.state.metrics[name] = mean_foreground_dice(self.rows)
         for label in self.labels[1:]:
             for metric in ("dice", "hd95_mm"):
                 values = [row[metric] for row in self.rows if row["organ"] == label.name]
-                engine.state.metrics[f"{metric}/{label.name}"] = _mean(values)
+                engine.state.metrics[f"{metric}/{label.name}"] = mean_of_finite(values)
 
 
 def as_labels(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
@@ -81,22 +76,29 @@ def condition_of(item: Row) -> Condition:
     return Condition(item["degradation"], int(item["severity"]), int(item["shift_x"]), int(item["shift_y"]))
 
 
+def identity_of(item: Row) -> Row:
+    """The columns that say which case it is, and under which condition."""
+    condition = condition_of(item)
+    place = {"degradation": condition.degradation, "severity": condition.severity, "shift": condition.shift}
+    return {**{k: item[k] for k in ("case", "subject", "split")}, **place}
+
+
 def mean_foreground_dice(rows: Sequence[Row]) -> float:
     """Mean over organs within a case and condition, then over those; what can't be measured is left out."""
     cases: dict[tuple[Any, ...], list[float]] = {}
     for row in rows:
         key = (row["case"], row["degradation"], row["severity"], row["shift"])
         cases.setdefault(key, []).append(row["dice"])
-    return _mean([_mean(values) for values in cases.values()])
+    return mean_of_finite([mean_of_finite(values) for values in cases.values()])
 
 
-def _mean(values: Sequence[float]) -> float:
-    kept = [v for v in values if np.isfinite(v)]
-    return float(np.mean(kept)) if kept else float("nan")
+def gathered(rows: list[Row], place: Callable[[Row], int] = lambda row: 0) -> list[Row]:
+    """Rows of all processes, in one order on each of them; the sampler's padding may measure a case twice.
 
-
-def _gathered(rows: list[Row], organs: list[str]) -> list[Row]:
-    """Rows of all processes, in one order on each of them; the sampler's padding may measure a case twice."""
+    Args:
+        rows: of this process, with the columns of :func:`identity_of`.
+        place: of a row among those of its case and condition.
+    """
     if not torch.distributed.is_initialized():
         return rows
     parts: list[list[Row]] = [[] for _ in range(torch.distributed.get_world_size())]
@@ -104,11 +106,7 @@ def _gathered(rows: list[Row], organs: list[str]) -> list[Row]:
     rows = [row for part in parts for row in part]
     conditions = list(dict.fromkeys((row["degradation"], row["severity"], row["shift"]) for row in rows))
     unique = {
-        (
-            conditions.index((row["degradation"], row["severity"], row["shift"])),
-            row["case"],
-            organs.index(row["organ"]),
-        ): row
+        (conditions.index((row["degradation"], row["severity"], row["shift"])), row["case"], place(row)): row
         for row in rows
     }
     return [unique[key] for key in sorted(unique)]

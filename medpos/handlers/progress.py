@@ -31,7 +31,7 @@ class Progress(ProgressBar):
 
 
 class EpochLog:
-    """Logs a line after every epoch of a trainer: loss, validation Dice by organ, best so far, seconds.
+    """Logs a line after every epoch of a trainer: loss, validation Dice by organ, scores, best so far, seconds.
 
     Args:
         evaluator: the validating engine.
@@ -65,9 +65,12 @@ class EpochLog:
         metrics = self.evaluator.state.metrics
         organs = [f"{k.removeprefix('dice/')} {_number(v)}" for k, v in metrics.items() if k.startswith("dice/")]
         if organs:
-            key = metrics[self.evaluator.state.key_metric_name]
             state = self.evaluator.state
+            key = metrics[state.key_metric_name]
             parts.append(f"validation Dice {_number(key)} ({', '.join(organs)})")
+            # The metrics per organ have a slash in their names, scores don't.
+            others = {k: v for k, v in metrics.items() if "/" not in k and k != state.key_metric_name}
+            parts += [f"{k} {_number(v)}" for k, v in others.items()]
             parts.append(f"best {_number(state.best_metric)} in epoch {state.best_metric_epoch}")
         parts.append(f"{time.perf_counter() - self._started:.1f} s")
         logger.info("; ".join(parts))

@@ -6,7 +6,7 @@ from ignite.engine import Engine, Events
 
 from medpos.data import DataFolder
 from medpos.files import write_json
-from medpos.results import summary, table, write_csv
+from medpos.results import summary, table, with_scores, write_csv
 from medpos.runs import RunFolder, is_main_process
 
 logger = logging.getLogger(__name__)
@@ -27,7 +27,10 @@ class ResultTable:
         self.bundle = bundle
 
     def attach(self, engine: Engine) -> None:
-        """Write when ``engine`` has gone through the test data; its ``state.rows`` come from CaseMetrics."""
+        """Write when ``engine`` has gone through the test data.
+
+        Its ``state.rows`` come from CaseMetrics, its ``state.scores``, if any, from Scores.
+        """
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
@@ -36,6 +39,8 @@ class ResultTable:
         folder, rows = self.run.results, engine.state.rows
         write_csv(rows, folder / "metrics.csv")
         conditions = summary(rows)
+        if scored := getattr(engine.state, "scores", None):
+            conditions = with_scores(conditions, scored)
         split = rows[0]["split"]
         subjects = len({row["subject"] for row in rows})
         content = {

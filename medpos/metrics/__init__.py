@@ -6,6 +6,17 @@
 | one of them empty | 0 | inf: left out of the mean, counted as infinite |
 
 An organ that is never found so reads Dice 0 with n cases and a distance with n infinite, never a perfect distance of 0.
+
+The scores of ``medpos.metrics.scores`` keep to the same:
+
+| prediction, truth | SEG | adapted Rand error | pixel error | boundary F1 of a class |
+|---|---|---|---|---|
+| both empty | NaN: left out of the mean, counted as missing | NaN: the same | 0 | NaN: the same |
+| truth empty | NaN: the same | NaN: the same | share of pixels | NaN: the same |
+| prediction empty | 0 | as defined: all true objects merged to one | share of pixels | 0 |
+
+Of a set, a class without true pixels is left out of C and of the weighted means, and one that is neither there nor
+predicted out of the mean IoU.
 """
 
 from collections.abc import Sequence
@@ -17,10 +28,22 @@ import numpy.typing as npt
 from medpos.errors import InputError
 from medpos.labels import Label
 from medpos.metrics.overlap import overlap
-from medpos.metrics.summary import summarise
+from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
+from medpos.metrics.summary import mean_of_finite, summarise
 from medpos.metrics.surface import Surface, boundaries, distances_between, surface_distances
 
-__all__ = ["METRICS", "CaseTruth", "case_metrics", "overlap", "summarise", "surface_distances"]
+__all__ = [
+    "METRICS",
+    "CaseTruth",
+    "ClassScores",
+    "InstanceScores",
+    "WeightedDice",
+    "case_metrics",
+    "mean_of_finite",
+    "overlap",
+    "summarise",
+    "surface_distances",
+]
 
 METRICS = ("dice", "iou", "sensitivity", "precision", "hd95_mm", "assd_mm")
 

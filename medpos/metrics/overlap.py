@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medpos.metrics.confusion import pairs
+
 
 def overlap(
     prediction: npt.NDArray[Any], truth: npt.NDArray[Any], labels_count: int
@@ -20,11 +22,7 @@ def overlap(
         ``dice``, ``iou``, ``sensitivity`` and ``precision``, each [C - 1] for the classes 1 to C - 1, in [0, 1]; where
         a mask is empty the policy of ``medpos.metrics`` holds.
     """
-    small = np.dtype(np.uint8 if labels_count <= 16 else np.intp)
-    pairs = truth.ravel().astype(small)
-    pairs *= small.type(labels_count)
-    pairs += prediction.ravel().astype(small)
-    confusion = np.bincount(pairs, minlength=labels_count**2).reshape(labels_count, labels_count)
+    confusion = pairs(prediction, truth, labels_count)
     hit = confusion.diagonal()[1:].astype(np.float64)
     true, predicted = confusion.sum(axis=1)[1:], confusion.sum(axis=0)[1:]
     either = true + predicted - hit

@@ -47,6 +47,21 @@ def summarise(
     }
 
 
+def mean_of_finite(values: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
+    """Mean of what could be measured; NaN, never zero, where nothing could.
+
+    Args:
+        values: any number of them; NaN and infinity are left out.
+        weights: one a value, 0 and more; None: all are equal.
+    """
+    array = np.asarray(values, dtype=np.float64)
+    importance = np.ones_like(array) if weights is None else np.asarray(weights, dtype=np.float64)
+    kept = np.isfinite(array) & (importance > 0)
+    if not kept.any():
+        return float("nan")
+    return float(array[kept].mean() if weights is None else np.average(array[kept], weights=importance[kept]))
+
+
 @lru_cache(maxsize=32)  # the values of one table are as many nearly everywhere
 def draws(count: int, seed: int, resamples: int) -> npt.NDArray[np.int32]:
     """Bootstrap samples [resamples, count]: each row draws ``count`` of the units 0 to count - 1 with replacement."""

@@ -1,8 +1,8 @@
 """The report: one HTML file that needs no network, with its tables as CSV and its figures as SVG and PNG.
 
-Runs and studies are read by ``sources``; ``tables``, ``clinical`` and ``browser`` say what is shown, ``figures`` and
-``pictures`` draw it, ``page`` puts it together from ``templates``. Nothing in a file that is read is evaluated or runs
-in the page: its policy lets one script run, that of ``templates``, and load nothing.
+Runs and studies are read by ``sources``; ``tables``, ``scores``, ``clinical`` and ``browser`` say what is shown,
+``figures`` and ``pictures`` draw it, ``page`` puts it together from ``templates``. Nothing in a file that is read is
+evaluated or runs in the page: its policy lets one script run, that of ``templates``, and load nothing.
 """
 
 from collections.abc import Sequence
@@ -37,6 +37,8 @@ def build(sources: Sequence[Path], out: Path) -> Path:
     for table in page.csv:
         write_text(out / f"csv/{table.name}.csv", table.frame.to_csv(index=False, lineterminator="\n"))
     write_text(out / "csv/cases.csv", page.table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
+    if page.scores:
+        write_text(out / "csv/score_cases.csv", page.score_rows.to_csv(index=False, lineterminator="\n", na_rep="nan"))
     if page.indices:
         cases = clinical_cases(page.indices)
         write_text(out / "csv/clinical_cases.csv", cases.to_csv(index=False, lineterminator="\n"))

@@ -21,6 +21,7 @@ from medpos.report import pictures
 from medpos.report.browser import Browser
 from medpos.report.clinical import Index, clinical_table
 from medpos.report.figures import inline, probe_curves, severity_curves, shift_curves
+from medpos.report.scores import score_rows, scores
 from medpos.report.sources import Evaluation, Run, Sources, Study
 from medpos.report.tables import Cell, Table, comparisons, conditions, count, organs, slug, study_tables, text
 from medpos.results import PHANTOM_NOTE
@@ -116,6 +117,16 @@ class Page:
         return organs(self.table)
 
     @cached_property
+    def score_rows(self) -> pd.DataFrame:
+        """Every value of every score."""
+        return score_rows(self.sources.runs)
+
+    @cached_property
+    def scores(self) -> list[Table]:
+        """The scores beside the metrics per organ; none where no run has any."""
+        return [] if self.score_rows.empty else scores(self.score_rows)
+
+    @cached_property
     def conditions(self) -> list[Table]:
         """Dice under every condition."""
         return conditions(self.table)
@@ -138,7 +149,7 @@ class Page:
     @property
     def csv(self) -> list[Table]:
         """The tables that come as files, each name once."""
-        own = [self.runs, self.organs, *self.conditions, self.comparisons, self.clinical]
+        own = [self.runs, self.organs, *self.scores, *self.conditions, self.comparisons, self.clinical]
         return [t for t in (*own, *(t for ts in self.study_tables.values() for t in ts)) if t.rows]
 
     @cached_property

@@ -131,7 +131,7 @@ class Sources:
             The columns of :data:`medpos.results.COLUMNS` and before them ``data``, ``model``, ``seed`` (-1 where it is
             not recorded), ``run`` (folder name) and ``evaluation``.
         """
-        parts = [_with_run(run, evaluation) for run in self.runs for evaluation in run.evaluations]
+        parts = [with_run(evaluation.table, run, evaluation) for run in self.runs for evaluation in run.evaluations]
         # A study of the images alone has no runs.
         parts = parts or [pd.DataFrame(columns=["data", "model", "seed", "run", "evaluation", *COLUMNS])]
         whole = pd.concat(parts, ignore_index=True).drop_duplicates(_KEY, ignore_index=True)
@@ -168,7 +168,7 @@ def read(sources: Sequence[Path]) -> Sources:
 
 def _study(folder: Path) -> Study:
     path = folder / "study.json"
-    content = _read_json(path)
+    content = read_json(path)
     for key in ("name", "models"):
         if key not in content:
             raise InputError(f"{path}: has no {key!r}, which a report needs; run the study again")
@@ -191,7 +191,7 @@ def _run(folder: Path) -> Run:
     if not evaluations:
         raise InputError(f"{folder}: has no metrics.csv, so nothing was tested; {_FINISH}")
     seed = next((e.environment["seed"] for e in evaluations if "seed" in e.environment), None)
-    bundle = _read_json(evaluations[0].folder / "summary.json").get("bundle", folder.resolve().parent.name)
+    bundle = read_json(evaluations[0].folder / "summary.json").get("bundle", folder.resolve().parent.name)
     return Run(folder, str(bundle), seed if isinstance(seed, int) else None, evaluations)
 
 
@@ -209,7 +209,7 @@ def _told_apart(runs: Sequence[Run]) -> list[Run]:
 def _evaluation(folder: Path, run: Path) -> Evaluation:
     if not (folder / "summary.json").is_file():
         raise InputError(f"{folder}: has metrics.csv but no summary.json, so it is not finished; {_FINISH}")
-    about = _read_json(folder / "summary.json")
+    about = read_json(folder / "summary.json")
     for key in ("data", "phantom"):
         if key not in about:
             raise InputError(f"{folder / 'summary.json'}: has no {key!r}, which a report needs; evaluate again")
@@ -221,31 +221,49 @@ def _evaluation(folder: Path, run: Path) -> Evaluation:
         bool(about["phantom"]),
         str(about.get("split", "test")),
         bool(about.get("nominal_spacing")),
-        _read_json(folder / "environment.json") if (folder / "environment.json").is_file() else {},
+        read_json(folder / "environment.json") if (folder / "environment.json").is_file() else {},
     )
 
 
-def _metrics(path: Path) -> pd.DataFrame:
-    """The rows of ``metrics.csv``; names stay text, even ``NA`` or ``001``."""
+def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
+    """The rows of a file of measurements, all as text; names stay so, even ``NA`` or ``001``.
+
+    Raises:
+        InputError: the file can't be read, lacks a column, or is empty.
+    """
     try:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: can't be read as a table ({error}); evaluate again") from error
-    if missing := [name for name in COLUMNS if name not in table.columns]:
+    if missing := [name for name in columns if name not in table.columns]:
         raise InputError(f"{path}: lacks the columns {', '.join(missing)}; evaluate again")
     if table.empty:
         raise InputError(f"{path}: holds no rows; evaluate again")
-    numbers = ["severity", *METRICS]
+    return table
+
+
+def as_numbers(table: pd.DataFrame, names: Sequence[str], path: Path) -> pd.DataFrame:
+    """These columns of the rows of a file as numbers, and ``severity`` as a whole one.
+
+    Raises:
+        InputError: what stands there is none.
+    """
     try:
         # Python's own reading: pandas would take no text "nan" as a number.
-        table = table.assign(**{name: table[name].map(float) for name in METRICS}, severity=table["severity"].map(int))
+        return table.assign(**{name: table[name].map(float) for name in names}, severity=table["severity"].map(int))
     except ValueError as error:
-        raise InputError(f"{path}: {', '.join(numbers)}: {error}; needed numbers, 'nan' or 'inf'") from error
-    return table[list(COLUMNS)]
+        listed = ", ".join(["severity", *names])
+        raise InputError(f"{path}: {listed}: {error}; needed numbers, 'nan' or 'inf'") from error
 
 
-def _with_run(run: Run, evaluation: Evaluation) -> pd.DataFrame:
-    return evaluation.table.assign(
+def _metrics(path: Path) -> pd.DataFrame:
+    """The rows of ``metrics.csv``."""
+    return as_numbers(read_rows(path, COLUMNS), METRICS, path)[list(COLUMNS)]
+
+
+def with_run(table: pd.DataFrame, run: Run, evaluation: Evaluation) -> pd.DataFrame:
+    """Rows of an evaluation with what tells it from others."""
+    return table.assign(
         data=evaluation.data,
         model=run.model,
         seed=-1 if run.seed is None else run.seed,
@@ -254,7 +272,12 @@ def _with_run(run: Run, evaluation: Evaluation) -> pd.DataFrame:
     )
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path) -> dict[str, Any]:
+    """An object of JSON.
+
+    Raises:
+        InputError: the file holds none.
+    """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -1,0 +1,135 @@
+"""How well single objects, such as cells, are found and kept apart.
+
+An instance map holds 0 for the background and one number for each object. Which numbers doesn't matter.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from medpos.errors import InputError
+from medpos.metrics.confusion import same_shape
+
+InstanceMap = npt.NDArray[Any]
+Counts = npt.NDArray[np.int64]
+
+
+def components(mask: npt.ArrayLike, connectivity: int = 1) -> npt.NDArray[np.int32]:
+    """Numbers the connected parts of a mask.
+
+    Args:
+        mask: [X, Y] or [X, Y, Z], true (not 0) inside.
+        connectivity: steps along different axes that lead to a neighbour: with 1 pixels touch by their sides, with 2
+            by their corners as well, with 3 so in a volume.
+
+    Returns:
+        Instance map of the same shape, numbers 1, 2 and so on.
+
+    Raises:
+        InputError: a connectivity that the mask's axes don't have.
+    """
+    inside = np.asarray(mask) != 0
+    if not 1 <= connectivity <= inside.ndim:
+        raise InputError(f"connectivity is {connectivity}, needed is 1 to {inside.ndim} for shape {inside.shape}")
+    numbers = np.empty(inside.shape, np.int32)
+    ndimage.label(inside, ndimage.generate_binary_structure(inside.ndim, connectivity), output=numbers)
+    return numbers
+
+
+def seg_measure(prediction: InstanceMap, truth: InstanceMap) -> float:
+    """SEG of the Cell Tracking Challenge: mean over the true objects of the Jaccard index with their match.
+
+    A true object's match is the predicted object that covers more than half of it, of which there is one at most; an
+    object without match counts 0. A predicted object that matches none costs nothing.
+
+    Args:
+        prediction: instance map of any shape.
+        truth: the same for the truth, equal shape.
+
+    Returns:
+        0 to 1, 1 is best; NaN without true objects.
+
+    Raises:
+        InputError: different shapes, or what is no instance map.
+
+    Reference:
+        M. Maska et al., "A benchmark for comparison of cell tracking algorithms", Bioinformatics 30(11), 2014.
+    """
+    true, predicted, common = _overlaps(prediction, truth)
+    true_size, predicted_size = (sizes[which] for sizes, which in (_sizes(true, common), _sizes(predicted, common)))
+    matched = (true > 0) & (predicted > 0) & (2 * common > true_size)
+    jaccard = common[matched] / (true_size + predicted_size - common)[matched]
+    objects = np.unique(true[true > 0]).size
+    return float(jaccard.sum() / objects) if objects else float("nan")
+
+
+def pixel_error(prediction: InstanceMap, truth: InstanceMap) -> float:
+    """The share of pixels that are object in one map and background in the other.
+
+    Args:
+        prediction: instance map (or mask) of any shape.
+        truth: the same for the truth, equal shape.
+
+    Returns:
+        0 to 1, 0 is best; NaN without pixels.
+
+    Raises:
+        InputError: different shapes.
+
+    Reference:
+        I. Arganda-Carreras et al., "Crowdsourcing the creation of image segmentation algorithms for connectomics",
+        Front. Neuroanat. 9:142, 2015 (the pixel error of the EM segmentation challenge).
+    """
+    predicted, true = same_shape(prediction, truth)
+    return float(np.mean((predicted != 0) != (true != 0))) if true.size else float("nan")
+
+
+def adapted_rand_error(prediction: InstanceMap, truth: InstanceMap) -> float:
+    """1 - F, the F-score of the pairs of pixels that belong to one object: low where no object is split or merged.
+
+    Pixels of the true background are left out. The predicted background that lies within true objects counts as one
+    more object. So an object that was not found at all is no error, if it is the only one: read it beside SEG.
+
+    Args:
+        prediction: instance map of any shape.
+        truth: the same for the truth, equal shape.
+
+    Returns:
+        0 to 1, 0 is best; NaN where there is no pair, thus without true objects.
+
+    Raises:
+        InputError: different shapes, or what is no instance map.
+
+    Reference:
+        As :func:`pixel_error`. Pairs are of two different pixels, as in ``skimage.metrics.adapted_rand_error``; the
+        CREMI challenge's own script instead takes each pixel of predicted background for an object of its own.
+    """
+    true, predicted, common = _overlaps(prediction, truth)
+    inside = true > 0
+    true, predicted, common = true[inside], predicted[inside], common[inside]
+    either = _pairs(_sizes(true, common)[0]) + _pairs(_sizes(predicted, common)[0])
+    return 1 - 2 * _pairs(common) / either if either else float("nan")
+
+
+def _overlaps(prediction: InstanceMap, truth: InstanceMap) -> tuple[Counts, Counts, Counts]:
+    """True object (0: background), predicted object and common pixels of all pairs that share a pixel."""
+    predicted, true = same_shape(prediction, truth)
+    for name, values in (("prediction", predicted), ("truth", true)):
+        if values.dtype.kind not in "iub" or (values.size and values.min() < 0):
+            raise InputError(f"the {name} is no instance map: needed are integers of 0 and more, 0 the background")
+    width = int(predicted.max(initial=0)) + 1
+    pairs, common = np.unique(true.ravel().astype(np.int64) * width + predicted.ravel(), return_counts=True)
+    return pairs // width, pairs % width, common
+
+
+def _sizes(objects: Counts, common: Counts) -> tuple[Counts, Counts]:
+    """Pixels of each object, and which of them each pair has."""
+    _, which = np.unique(objects, return_inverse=True)
+    return np.bincount(which, common).astype(np.int64), which
+
+
+def _pairs(sizes: Counts) -> float:
+    """Pairs of pixels within groups of these sizes, each in both orders."""
+    return float((sizes * (sizes - 1.0)).sum())

@@ -1,0 +1,120 @@
+"""Scores beside the metrics per organ, where the runs of a report have them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from medpos.errors import InputError
+from medpos.metrics import summarise
+from medpos.report.sources import Evaluation, Run, as_numbers, clean, read_json, read_rows, with_run
+from medpos.report.tables import Cell, Table, condition_title, count, interval, number, text
+from medpos.results import SCORE_COLUMNS, score_digits, score_title
+
+FILE = "scores.csv"
+_CASES, _SET = "cases", "whole set"
+_IDENTITY = ["data", "split", "model", "seed"]
+_CONDITION = ["degradation", "severity", "shift"]
+_COLUMNS = ["data", "model", "seed", "run", "evaluation", *SCORE_COLUMNS, "over", "score", "value"]
+# An evaluation under many conditions measures the clean images once more.
+_KEY = [*_IDENTITY, "case", *_CONDITION, "over", "score"]
+
+
+def score_rows(runs: Sequence[Run]) -> pd.DataFrame:
+    """Every value once, long; those of a whole set have neither case nor subject.
+
+    Returns:
+        Columns ``data``, ``model``, ``seed`` (-1 where it is not recorded), ``run``, ``evaluation``, those of
+        ``scores.csv``, ``over`` (``cases`` or ``whole set``), ``score`` and ``value``.
+
+    Raises:
+        InputError: a file is malformed.
+    """
+    parts = [
+        with_run(part, run, evaluation)
+        for run in runs
+        for evaluation in run.evaluations
+        if (evaluation.folder / FILE).is_file()
+        for part in (_of_cases(evaluation.folder / FILE), _of_sets(evaluation))
+    ]
+    if not parts:
+        return pd.DataFrame(columns=_COLUMNS)
+    return pd.concat(parts, ignore_index=True).drop_duplicates(_KEY, ignore_index=True)[_COLUMNS]
+
+
+def _of_cases(path: Path) -> pd.DataFrame:
+    table = read_rows(path, SCORE_COLUMNS)
+    names = [name for name in table.columns if name not in SCORE_COLUMNS]
+    table = as_numbers(table, names, path)
+    return table.melt(list(SCORE_COLUMNS), names, "score", "value").assign(over=_CASES)
+
+
+def _of_sets(evaluation: Evaluation) -> pd.DataFrame:
+    path = evaluation.folder / "summary.json"
+    rows = []
+    try:
+        for entry in read_json(path)["conditions"]:
+            place = {"case": "", "subject": "", "split": evaluation.split, **{key: entry[key] for key in _CONDITION}}
+            for name, value in entry["scores"]["set"].items():
+                rows.append({**place, "score": name, "value": float("nan" if value is None else value)})
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(f"{path}: holds no scores beside {FILE} ({error!r}); evaluate again") from error
+    return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "score", "value"]).assign(over=_SET)
+
+
+def scores(rows: pd.DataFrame) -> list[Table]:
+    """Every score of every model: on clean images and, where there are others, under every condition.
+
+    Args:
+        rows: as :func:`score_rows` gives them.
+    """
+    clean_rows = clean(rows)
+    tables = [_table("scores", "Scores, clean images", clean_rows, False)]
+    if len(rows) > len(clean_rows):
+        tables.append(_table("score_conditions", "Scores under every condition", rows, True))
+    return tables
+
+
+def _table(name: str, title: str, rows: pd.DataFrame, conditions: bool) -> Table:
+    keys = ["data", "split", "model", *(_CONDITION if conditions else ()), "over", "score"]
+    shown, records = [], []
+    for key, part in rows.groupby(keys, sort=False):
+        place = dict(zip(keys, key, strict=True))
+        found = _summed_up(part)
+        low, high = found["ci95"] or (None, None)
+        counts = {"seeds": part["seed"].nunique(), "subjects": part.loc[part["over"] == _CASES, "subject"].nunique()}
+        shown.append(_row(place, found, {**counts, "subjects": counts["subjects"] or None}))
+        records.append({**place, **{k: v for k, v in found.items() if k != "ci95"}, "low": low, "high": high, **counts})
+    return Table(
+        name,
+        title,
+        "over cases: mean ± sd over cases and seeds, 95 % bootstrap interval of the mean, subjects drawn; over the "
+        "whole set: one value of all cases together, mean ± sd over seeds; n: values measured; missing: nothing to "
+        "measure",
+        (
+            *("score", "over", "data", "model", *(("condition",) if conditions else ())),
+            *("value", "95 % interval", "n", "missing", "seeds", "subjects"),
+        ),
+        tuple(shown),
+        pd.DataFrame(records),
+    )
+
+
+def _summed_up(part: pd.DataFrame) -> dict[str, Any]:
+    """As :func:`medpos.metrics.summarise`; seeds are no sample of subjects, so a set's value has no interval."""
+    found = summarise(part["value"].to_numpy(), groups=part["subject"].tolist())
+    return found if part["over"].iloc[0] == _CASES else {**found, "ci95": None}
+
+
+def _row(place: dict[str, Any], found: dict[str, Any], counts: dict[str, Any]) -> tuple[Cell, ...]:
+    name, digits = score_title(place["score"]), score_digits(place["score"])
+    split = "" if place["split"] == "test" else f", {place['split']}"
+    condition = [condition_title(*(place[key] for key in _CONDITION))] if "severity" in place else []
+    return (
+        Cell(name, name),
+        *map(text, (place["over"], f"{place['data']}{split}", place["model"], *condition)),
+        number(found["mean"], digits, found["sd"]),
+        interval(found["ci95"], digits),
+        *map(count, (found["n"], found["missing"], counts["seeds"], counts["subjects"])),
+    )
