@@ -274,7 +274,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
             item["image"] = neighbouring(self._cache[case]["image"], z, self.neighbours)
         if self._is_random:
             state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
-            self.transform.set_random_state(seed=int(state[0]))
+            self.transform.set_random_state(seed=int(state[0]))  # type: ignore[attr-defined]
         return self.transform(item)
 
     def shapes(self) -> list[tuple[int, int]]:
@@ -304,7 +304,8 @@ class EpochSampler(DistributedSampler[Any]):
         self, dataset: Any, num_replicas: int = 1, rank: int = 0, seed: int = 0, samples: int | None = None
     ) -> None:
         super().__init__(dataset, num_replicas, rank, seed=seed)
-        self.samples = self.num_samples if samples is None else min(samples, self.num_samples)
+        whole = int(self.num_samples)
+        self.samples = whole if samples is None else min(samples, whole)
 
     def __iter__(self) -> Iterator[Any]:
         return itertools.islice(super().__iter__(), self.samples)
@@ -315,7 +316,7 @@ class EpochSampler(DistributedSampler[Any]):
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch of order and images; MONAI's trainer calls it."""
         super().set_epoch(epoch)
-        self.dataset.epoch = epoch  # type: ignore[attr-defined]
+        self.dataset.epoch = epoch
 
 
 def _is_random(transform: Any) -> bool:

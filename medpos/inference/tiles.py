@@ -26,7 +26,8 @@ class OverlapTileInferer(Inferer):
     Args:
         size: of a tile, in px: 16 k + 60, at least 188. A smaller one saves time where images are small.
         border: px that the network takes off on each side.
-        step: from tile to tile, in px: a multiple of 16, ``size - 2 * border`` at most.
+        step: from tile to tile, in px: a multiple of 16, ``size - 2 * border`` at most, which is the default; 384 for
+            the paper's tiles.
         sw_batch_size: tiles that the network gets at a time.
 
     Raises:
@@ -34,18 +35,21 @@ class OverlapTileInferer(Inferer):
             border.
     """
 
-    def __init__(self, size: int = 572, border: int = BORDER, step: int = 384, sw_batch_size: int = 1) -> None:
+    def __init__(self, size: int = 572, border: int = BORDER, step: int | None = None, sw_batch_size: int = 1) -> None:
         super().__init__()
         if size < SMALLEST or (size - OFFSET) % STRIDE:
             near = max((size - OFFSET) // STRIDE * STRIDE + OFFSET, SMALLEST)
             raise InputError(f"size is {size} px, needed is {STRIDE} k + {OFFSET} and at least {SMALLEST}; try {near}")
         self.size, self.border, self.output = size, border, size - 2 * border
-        if not 0 < step <= self.output or step % STRIDE:
+        largest = self.output // STRIDE * STRIDE
+        if largest == 0:
+            raise InputError(f"tiles of {size} px give {self.output}, needed are {STRIDE} at least; try {size + STRIDE}")
+        self.step = largest if step is None else step
+        if not 0 < self.step <= self.output or self.step % STRIDE:
             raise InputError(
                 f"step is {step} px, needed is a multiple of {STRIDE}, {STRIDE} to {self.output} for tiles of {size} "
-                f"px; try {self.output // STRIDE * STRIDE}"
+                f"px; try {largest}"
             )
-        self.step = step
         self.sw_batch_size = sw_batch_size
 
     def __call__(
