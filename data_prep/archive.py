@@ -65,6 +65,7 @@ def files(source: Path) -> list[tuple[tuple[str, ...], Source]]:
     Raises:
         InputError: neither a folder nor a whole zip archive.
     """
+    _opened.cache_clear()  # it may have been written anew since
     found: list[tuple[tuple[str, ...], Source]]
     if source.is_dir():
         found = [(path.relative_to(source).parts, path) for path in source.rglob("*") if path.is_file()]

@@ -5,7 +5,7 @@ gold truth, drawn by hand (``01_GT/SEG``), and in some sets all have a silver on
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +25,7 @@ LAST = (0, 0, 1)
 ALONE = (3, 1, 1)  # of a single sequence
 DESCRIPTION = "Cells in light microscopy ({name}, {truth} truth), each cell with a number of its own."
 LAYOUT = "--source is one 2-D data set, a folder or its zip archive, with 01/t000.tif and 01_GT/SEG/man_seg000.tif"
+FRAME = r"(\d\d)/t(\d{3,4})\.tif"
 Frame = tuple[str, str]  # sequence and time, as in the files' names: ("01", "000")
 
 
@@ -49,37 +50,34 @@ def find(source: Path, silver: bool = False) -> tuple[str, list[Case]]:
         InputError: no frame, several data sets, 3-D ones, no annotation, or an annotation without its frame.
     """
     entries = files(source)
-    frames, truth = _matching(entries, r"(\d\d)/t(\d{3,4})\.tif"), "ST" if silver else "GT"
-    homes = sorted({home for home, _ in frames.values()})
-    if not frames:
+    homes = sorted({parts[:-2] for parts, _ in entries if re.fullmatch(FRAME, "/".join(parts[-2:]))})
+    if not homes:
         raise InputError(f"{source}: no 01/t000.tif in it; {LAYOUT}.")
     if len(homes) > 1:
-        raise InputError(f"{source}: holds {len(homes)} data sets, {' and '.join(homes)[:200]}; give one of them.")
-    if slices := _matching(entries, r"(\d\d)_(?:GT|ST)/SEG/man_seg_?(\d{3,4}_\d{3,4})\.tif"):
-        raise InputError(f"{next(iter(slices.values()))[1]}: one slice of a volume; 3-D sequences can't be prepared.")
-    annotated = _matching(entries, rf"(\d\d)_{truth}/SEG/man_seg(\d{{3,4}})\.tif")
+        names = " and ".join("/".join(home) or "." for home in homes)
+        raise InputError(f"{source}: holds {len(homes)} data sets, {names:.200}; give one of them.")
+    inside = {"/".join(parts[len(homes[0]) :]): path for parts, path in entries if parts[: len(homes[0])] == homes[0]}
+    if slices := _matching(inside, r"(\d\d)_(?:GT|ST)/SEG/man_seg_?(\d{3,4}_\d{3,4})\.tif"):
+        raise InputError(f"{next(iter(slices.values()))}: one slice of a volume; 3-D sequences can't be prepared.")
+    truth = "ST" if silver else "GT"
+    frames, annotated = _matching(inside, FRAME), _matching(inside, rf"(\d\d)_{truth}/SEG/man_seg(\d{{3,4}})\.tif")
     if not annotated:
         other = (
-            f"; try {'without' if silver else 'with'} --silver" if _matching(entries, r"(\d\d_\w\w)/SEG/(.*)") else ""
+            f"; try {'without' if silver else 'with'} --silver" if _matching(inside, r"(\d\d)_\w\w/SEG/(.*)") else ""
         )
         raise InputError(f"{source}: no 01_{truth}/SEG/man_seg000.tif in it{other}; {LAYOUT}.")
     for frame in sorted(annotated.keys() - frames.keys()):
-        raise InputError(f"{annotated[frame][1]}: no frame {frame[0]}/t{frame[1]}.tif; unpack the data set again.")
-    markers = _matching(entries, r"(\d\d)_GT/TRA/man_track(\d{3,4})\.tif")
-    cases = [
-        _case(frame, part, {"image": frames, "instances": annotated, "markers": markers})
-        for frame, part in deal(annotated).items()
-    ]
-    return homes[0] or source.resolve().stem, cases
+        raise InputError(f"{annotated[frame]}: no frame {frame[0]}/t{frame[1]}.tif; unpack the data set again.")
+    markers = _matching(inside, r"(\d\d)_GT/TRA/man_track(\d{3,4})\.tif")
+    found = {"image": frames, "instances": annotated, "markers": markers}
+    cases = [_case(frame, part, found) for frame, part in deal(annotated).items()]
+    return homes[0][-1] if homes[0] else source.resolve().stem, cases
 
 
-def _matching(entries: Iterable[tuple[tuple[str, ...], Source]], pattern: str) -> dict[Frame, tuple[str, Source]]:
-    """Files by sequence and time, with the folder that the pattern starts in."""
-    found = {}
-    for parts, path in entries:
-        if match := re.fullmatch(rf"(?:(.*)/)?{pattern}", "/".join(parts)):
-            found[match[2], match[3]] = (match[1] or "", path)
-    return found
+def _matching(inside: Mapping[str, Source], pattern: str) -> dict[Frame, Source]:
+    """Those of a data set's files that the pattern describes, by sequence and time."""
+    matches = {path: re.fullmatch(pattern, name) for name, path in inside.items()}
+    return {(match[1], match[2]): path for path, match in matches.items() if match}
 
 
 def deal(frames: Iterable[Frame]) -> dict[Frame, str]:
@@ -95,9 +93,9 @@ def deal(frames: Iterable[Frame]) -> dict[Frame, str]:
     return parts
 
 
-def _case(frame: Frame, part: str, found: dict[str, dict[Frame, tuple[str, Source]]]) -> Case:
+def _case(frame: Frame, part: str, found: Mapping[str, Mapping[Frame, Source]]) -> Case:
     sequence, time = frame
-    sources = {role: paths[frame][1] for role, paths in found.items() if frame in paths}
+    sources = {role: paths[frame] for role, paths in found.items() if frame in paths}
     details = {"sequence": sequence, "frame": int(time)}
     # A run of frames counts as a person: it falls into one part.
     return Case(f"{sequence}_t{time}", f"{sequence}_{part}", sources, read, details=details, part=part)

@@ -18,7 +18,7 @@ def run(*arguments):
     return subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
 
 
-@pytest.mark.parametrize("command", ["jsrt", "acdc", "phantoms", "verify"])
+@pytest.mark.parametrize("command", ["jsrt", "acdc", "nuclei", "cells", "phantoms", "verify"])
 def test_help(command):
     result = CliRunner().invoke(app, [command, "--help"])
     assert result.exit_code == 0
