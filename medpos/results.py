@@ -158,7 +158,7 @@ def table(conditions: Sequence[dict[str, Any]], title: str, phantom: bool) -> st
         f"{note}\nn: cases measured; missing: organ in neither truth nor prediction; inf: organ in only one of the two"
     )
     if any("scores" in entry for entry in conditions):
-        console.print(_score_table(conditions[0]) if len(conditions) == 1 else _score_condition_table(conditions))
+        console.print(*_score_tables(conditions))
         console.print("scores: mean ± sd over cases; whole set: one value of all cases together")
     if phantom:
         console.print(PHANTOM_NOTE, style="bold")
@@ -213,6 +213,11 @@ def _place(entry: dict[str, Any]) -> tuple[str, str, str]:
     return degradation, str(entry["severity"]), entry["shift"]
 
 
+def _score_tables(conditions: Sequence[dict[str, Any]]) -> list[Table]:
+    """Scores down for one condition, conditions down for several."""
+    return [_score_table(conditions[0])] if len(conditions) == 1 else _score_condition_tables(conditions)
+
+
 def _score_table(condition: dict[str, Any]) -> Table:
     out = Table(title="scores", box=SIMPLE_HEAD, title_justify="left")
     for name in ("score", "over", "value", "95 % interval", "n", "missing"):
@@ -228,19 +233,22 @@ def _score_table(condition: dict[str, Any]) -> Table:
     return out
 
 
-def _score_condition_table(conditions: Sequence[dict[str, Any]]) -> Table:
-    out = Table(title="scores", box=SIMPLE_HEAD, title_justify="left")
-    of_set = list(conditions[0]["scores"]["set"])
-    names = [name for name in conditions[0]["scores"] if name != "set"]
-    for name in ("degradation", "severity", "shift px"):
-        out.add_column(name)
-    for name in (*map(score_title, names), *(f"{score_title(name)}, whole set" for name in of_set)):
-        out.add_column(name, justify="right")
-    for entry in conditions:
-        scores = entry["scores"]
-        cells = [mean_cell(scores[name], score_digits(name)) for name in names]
-        out.add_row(*_place(entry), *cells, *(_value_cell(scores["set"][name]) for name in of_set))
-    return out
+def _score_condition_tables(conditions: Sequence[dict[str, Any]]) -> list[Table]:
+    """One of the scores of cases, one of those of the whole set: side by side they were too wide."""
+    of_cases = [{k: v for k, v in entry["scores"].items() if k != "set"} for entry in conditions]
+    cases = [[mean_cell(v, score_digits(k)) for k, v in scores.items()] for scores in of_cases]
+    sets = [[_value_cell(value) for value in entry["scores"]["set"].values()] for entry in conditions]
+    tables = []
+    for over, names, cells in (("cases", of_cases[0], cases), ("whole set", conditions[0]["scores"]["set"], sets)):
+        out = Table(title=f"scores, {over}", box=SIMPLE_HEAD, title_justify="left")
+        for head in ("degradation", "severity", "shift px"):
+            out.add_column(head)
+        for name in names:
+            out.add_column(score_title(name), justify="right")
+        for entry, part in zip(conditions, cells, strict=True):
+            out.add_row(*_place(entry), *part)
+        tables += [out] if names else []
+    return tables
 
 
 def score_title(name: str) -> str:

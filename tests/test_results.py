@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from medpos.results import COLUMNS, PHANTOM_NOTE, summary, table, write_csv
+from medpos.metrics import summarise
+from medpos.results import COLUMNS, PHANTOM_NOTE, Scored, summary, table, with_scores, write_csv
 
 NAN, INF = float("nan"), float("inf")
 
@@ -87,3 +88,71 @@ def test_table_of_conditions():
     assert noise.split()[2:7] == ["2", "0", "0.100", "±", "0.000"]
     assert noise.split()[-4:] == ["-", "2", "2", "0"]
     assert PHANTOM_NOTE in text
+
+
+# --- scores ----------------------------------------------------------------------------------------------------------
+
+CLEAN, NOISY = ("none", 0, "0"), ("shot_noise", 2, "0")
+
+
+def score_row(case, seg, objects, condition=CLEAN):
+    place = dict(zip(("degradation", "severity", "shift"), condition, strict=True))
+    return {"case": case, "subject": case[0], "split": "test", **place, "seg": seg, "objects_true": objects}
+
+
+SCORES = Scored(
+    [score_row("a1", 0.5, 10), score_row("a2", 1.0, 30), score_row("b1", 0.0, 5), score_row("c1", NAN, 0)],
+    {CLEAN: {"mean_iou": 0.625, "weighted_dice": NAN}},
+)
+
+
+def test_scores_are_summed_up_per_condition_over_subjects():
+    more = Scored([*SCORES.rows, score_row("a1", 0.25, 10, NOISY)], {**SCORES.sets, NOISY: {"mean_iou": 0.5}})
+    noisy = [row("a1", "heart", 0.1, 9.0, degradation="shot_noise", severity=2)]
+    clean, noise = with_scores(summary(ROWS + noisy), more)
+    assert clean["scores"]["seg"] == summarise([0.5, 1.0, 0.0, NAN], ["a", "a", "b", "c"])
+    assert clean["scores"]["seg"]["ci95"] == [0, 0.75]  # subjects are drawn: a alone at best, b alone at worst
+    assert (clean["scores"]["seg"]["n"], clean["scores"]["seg"]["missing"]) == (3, 1)
+    assert clean["scores"]["set"] == {"mean_iou": 0.625, "weighted_dice": None}
+    assert noise["scores"]["seg"]["mean"] == 0.25
+    assert noise["scores"]["set"] == {"mean_iou": 0.5}
+    assert clean["organs"] == summary(ROWS)[0]["organs"]
+    json.dumps(clean, allow_nan=False)
+
+
+def test_scores_stand_below_the_organs():
+    conditions = summary(ROWS)
+    plain, scored = (table(part, "title", phantom=True) for part in (conditions, with_scores(conditions, SCORES)))
+    # What there was before stays as it was; the last line is the note on phantoms.
+    assert scored.splitlines()[: len(plain.splitlines()) - 1] == plain.splitlines()[:-1]
+    assert scored.splitlines()[-1] == PHANTOM_NOTE
+    lines = {line.split("  ")[1].strip(): line.split() for line in scored.splitlines() if line.startswith("  ")}
+    assert lines["SEG"] == ["SEG", "cases", "0.500", "±", "0.500", "0.000", "to", "0.750", "3", "1"]
+    assert lines["true objects"][2:6] == ["cases", "11.2", "±", "13.1"]
+    assert lines["mean IoU"] == ["mean", "IoU", "whole", "set", "0.625"]
+    assert lines["weighted mean Dice"] == ["weighted", "mean", "Dice", "whole", "set", "-"]
+    assert "nan" not in scored
+
+
+def test_scores_of_several_conditions_stand_in_a_table_for_cases_and_one_for_the_set():
+    noisy = [row("a1", organ, 0.1, 9.0, degradation="shot_noise", severity=2) for organ in ("heart", "lung")]
+    rows = [*SCORES.rows, score_row("a1", 0.25, 10, NOISY)]
+    found = Scored(rows, {CLEAN: {"mean_iou": 0.625}, NOISY: {"mean_iou": NAN}})
+    text = table(with_scores(summary(ROWS + noisy), found), "title", phantom=False)
+    _, cases, of_set = text.split("\nscores, ")
+    cases, of_set = ([line.split() for line in part.splitlines() if line[:2] == "  "] for part in (cases, of_set))
+    cases, of_set = ([line for line in part if line] for part in (cases, of_set))
+    assert cases[0][-3:] == ["SEG", "true", "objects"]
+    assert cases[1] == ["none", "0", "0", "0.500", "±", "0.500", "11.2", "±", "13.1"]
+    assert cases[2] == ["shot", "noise", "2", "0", "0.250", "10.0"]
+    assert of_set[0][-2:] == ["mean", "IoU"]
+    assert of_set[1:] == [["none", "0", "0", "0.625"], ["shot", "noise", "2", "0", "-"]]
+    only = Scored([{k: v for k, v in one.items() if k not in ("seg", "objects_true")} for one in rows], found.sets)
+    assert "scores, cases" not in table(with_scores(summary(ROWS + noisy), only), "title", phantom=False)
+
+
+def test_score_csv(tmp_path):
+    write_csv(SCORES.rows, tmp_path / "scores.csv", tuple(SCORES.rows[0]))
+    lines = (tmp_path / "scores.csv").read_text().splitlines()
+    assert lines[0] == "case,subject,split,degradation,severity,shift,seg,objects_true"
+    assert lines[-1] == "c1,c,test,none,0,0,nan,0"
