@@ -15,6 +15,8 @@ from monai.inferers import Inferer
 from medpos.errors import InputError
 from medpos.networks.unet2015 import BORDER, OFFSET, SMALLEST, STRIDE
 
+SMALLEST_TILE = SMALLEST + STRIDE  # the network's smallest gives 4 px, less than the shortest step
+
 
 class OverlapTileInferer(Inferer):
     """Runs :class:`medpos.networks.UNet2015` over images of any size, with the context beyond their edges mirrored.
@@ -24,7 +26,7 @@ class OverlapTileInferer(Inferer):
     paper's 388 px side by side are no such multiple: its tiles overlap here by 4 px.
 
     Args:
-        size: of a tile, in px: 16 k + 60, at least 188. A smaller one saves time where images are small.
+        size: of a tile, in px: 16 k + 60, at least 204. A smaller one saves time where images are small.
         border: px that the network takes off on each side.
         step: from tile to tile, in px: a multiple of 16, ``size - 2 * border`` at most, which is the default; 384 for
             the paper's tiles.
@@ -37,9 +39,11 @@ class OverlapTileInferer(Inferer):
 
     def __init__(self, size: int = 572, border: int = BORDER, step: int | None = None, sw_batch_size: int = 1) -> None:
         super().__init__()
-        if size < SMALLEST or (size - OFFSET) % STRIDE:
-            near = max((size - OFFSET) // STRIDE * STRIDE + OFFSET, SMALLEST)
-            raise InputError(f"size is {size} px, needed is {STRIDE} k + {OFFSET} and at least {SMALLEST}; try {near}")
+        if size < SMALLEST_TILE or (size - OFFSET) % STRIDE:
+            near = max((size - OFFSET) // STRIDE * STRIDE + OFFSET, SMALLEST_TILE)
+            raise InputError(
+                f"size is {size} px, needed is {STRIDE} k + {OFFSET} and at least {SMALLEST_TILE}; try {near}"
+            )
         self.size, self.border, self.output = size, border, size - 2 * border
         largest = self.output // STRIDE * STRIDE
         if largest == 0:

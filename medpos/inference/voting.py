@@ -20,7 +20,6 @@ from medpos.errors import InputError
 from medpos.inference.tiles import mirrored, plain_images
 
 TIE = 1e-6  # of a share: too little to change it, enough to tell the winner
-LIMIT = 32767  # votes for a class of a pixel, an int16
 
 
 def with_neighbours(volume: torch.Tensor, neighbours: int = 1) -> torch.Tensor:
@@ -58,7 +57,7 @@ class VotingInferer(Inferer):
 
     def __init__(self, size: int = 40, step: int = 10, neighbours: int = 1, batch: int = 64) -> None:
         super().__init__()
-        if not (1 <= step <= size and neighbours >= 0 and batch >= 1 and (size // step + 2) ** 2 <= LIMIT):
+        if not (1 <= step <= size and neighbours >= 0 and batch >= 1):
             raise InputError(
                 f"size is {size}, step {step}, neighbours {neighbours}, batch {batch}, needed are 1 <= step <= size, "
                 f"neighbours >= 0 and batch >= 1; size 40, step 10 and neighbours 1 are the paper's"
@@ -85,7 +84,7 @@ class VotingInferer(Inferer):
     def _votes(
         self, stacks: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Counts [N, classes, X, Y, Z], int16, of stacks [N, C', X, Y, Z]."""
+        """Counts [N, classes, X, Y, Z], int32, of stacks [N, C', X, Y, Z]."""
         n, _, height, width, depth = stacks.shape
         pixels = torch.arange(n * height * width * depth, device=stacks.device).view(n, height, width, depth)
         patches, fields = self._unfolded(stacks), self._unfolded(pixels[:, None])[:, 0]
@@ -115,7 +114,7 @@ class VotingInferer(Inferer):
 def _empty(logits: torch.Tensor, pixels: int) -> torch.Tensor:
     if logits.shape[1] == 1:
         raise InputError("VotingInferer: the network gives one channel, needed is one for each class, background first")
-    return torch.zeros(logits.shape[1] * pixels, dtype=torch.int16, device=logits.device)
+    return torch.zeros(logits.shape[1] * pixels, dtype=torch.int32, device=logits.device)
 
 
 def _log_shares(votes: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,53 @@
+"""Runs with the papers' inferers are handed on as any other."""
+
+import json
+
+import inferer_runs
+import monai.bundle
+import pytest
+from monai.bundle import verify_net_in_out
+from running import ROOT, kept_state
+
+from medpos.errors import InputError
+from medpos.export import export
+from medpos.predict import cohort, inputs
+from medpos.predict.model import Ensemble, Model
+
+WANTED = {
+    "tiles": (["image"], ["background", "right_lung", "left_lung", "heart"], [220, 220], [36, 36]),
+    "binary": (["image"], ["heart"], [48, 48], [48, 48]),
+    "votes": (["slice z-1", "slice z", "slice z+1"], None, [24, 24], [24, 24]),
+}
+
+
+@pytest.mark.parametrize("name", WANTED)
+def test_bundle(name, trained, trained_heart, first_image, tmp_path):
+    kind, source = ("acdc", trained_heart) if name == "votes" else ("jsrt", trained)
+    run = getattr(inferer_runs, name)(source, tmp_path / "run")
+    bundle = export(run, tmp_path / "bundle", ROOT)
+    meta = bundle / "configs/metadata.json"
+    described = json.loads(meta.read_text())["network_data_format"]
+    taken, given = described["inputs"]["image"], described["outputs"]["pred"]
+    inputs_, outputs, size_in, size_out = WANTED[name]
+    assert list(taken["channel_def"].values()) == inputs_
+    assert outputs is None or list(given["channel_def"].values()) == outputs
+    assert (taken["spatial_shape"], given["spatial_shape"]) == (size_in, size_out)
+    with kept_state():
+        verify_net_in_out("network_def", str(meta), str(bundle / "configs/inference.json"), device="cpu")
+        monai.bundle.run(
+            config_file=str(bundle / "configs/inference.json"),
+            logging_file=False,
+            bundle_root=str(bundle),
+            dataset_dir=str(first_image(kind)),
+            output_dir=str(tmp_path / "there"),
+        )
+    sources = inputs.find([str(first_image(kind))], tmp_path)
+    cohort.run(Ensemble([Model(run)]), sources, tmp_path / "here", cohort.Options(overlays=False))
+    [file] = (tmp_path / "there").glob("*.nii.gz")
+    assert file.read_bytes() == (tmp_path / "here" / file.name).read_bytes()
+
+
+def test_whole_images_are_refused(trained, tmp_path):
+    run = inferer_runs.whole(trained, tmp_path / "run")
+    with pytest.raises(InputError, match="gives its network each image as it is"):
+        export(run, tmp_path / "bundle", ROOT)
