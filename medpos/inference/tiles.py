@@ -46,8 +46,6 @@ class OverlapTileInferer(Inferer):
             )
         self.size, self.border, self.output = size, border, size - 2 * border
         largest = self.output // STRIDE * STRIDE
-        if largest == 0:
-            raise InputError(f"tiles of {size} px give {self.output}, needed are {STRIDE} at least; try {size + STRIDE}")
         self.step = largest if step is None else step
         if not 0 < self.step <= self.output or self.step % STRIDE:
             raise InputError(

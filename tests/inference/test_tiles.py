@@ -95,7 +95,7 @@ def test_papers_tiles():
         ({"step": 388}, "step is 388 px.*16 to 388.*try 384"),
         ({"step": 400}, "try 384"),
         ({"step": 0}, "step is 0 px"),
-        ({"size": 444}, "16 to 260.*try 256"),
+        ({"size": 444, "step": 384}, "16 to 260.*try 256"),
     ],
 )
 def test_refused_sizes(arguments, message):
