@@ -74,6 +74,7 @@ class Case:
         options: what else the result rests on; the case is made again when it changes.
         details: further entries of the case in ``dataset.json``, known before it is read.
         group: the split is balanced over the groups.
+        part: of the split, where it is published with the data; empty where the seed decides.
     """
 
     case: str
@@ -83,6 +84,7 @@ class Case:
     options: Json = field(default_factory=dict)
     details: Json = field(default_factory=dict)
     group: str = ""
+    part: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +95,7 @@ class Dataset:
         name: ``jsrt``, ``acdc``, or what the user calls it.
         description: one sentence for ``dataset.json``.
         labels: classes of the label maps.
-        weights: proportions of training, validation and test.
+        weights: proportions of training, validation and test, for subjects whose part isn't published.
         grey_range: lowest and highest possible grey value; None takes those seen in training.
         phantom: the images are synthetic.
         channels: names of the image's channels; none where the data set can have one alone.
@@ -260,7 +262,9 @@ def _remove_stale(out: Path, current: set[str]) -> int:
 
 
 def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], seed: int) -> Json:
-    part_of = split({case.subject: case.group for case in cases}, dataset.weights, seed)
+    published = {case.subject: case.part for case in cases if case.part}
+    free = {case.subject: case.group for case in cases if not case.part}
+    part_of = {**split(free, dataset.weights, seed), **published}
     parts: dict[str, list[Json]] = {part: [] for part in PARTS}
     for result in sorted(results, key=lambda result: str(result["entry"]["case"])):
         parts[part_of[result["entry"]["subject"]]].append(result)
@@ -276,6 +280,7 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
             "seed": seed,
             "unit": "subject",
             "proportions": dict(zip(PARTS, dataset.weights, strict=True)),
+            **({"published": sorted(set(published.values()), key=PARTS.index)} if published else {}),
             "subjects": {part: len({result["entry"]["subject"] for result in parts[part]}) for part in PARTS},
         },
         **{part: [result["entry"] for result in parts[part]] for part in PARTS},

@@ -10,16 +10,17 @@ def allot(total: int, weights: Sequence[int]) -> list[int]:
     """Divide ``total`` in the proportion of ``weights`` by largest remainder, in whole numbers throughout.
 
     Returns:
-        one count per weight; each is at least 1 where ``total`` reaches the number of weights.
+        one count per weight; each whose weight isn't 0 is at least 1 where ``total`` reaches their number.
     """
     counts = [total * weight // sum(weights) for weight in weights]
     remainders = [total * weight % sum(weights) for weight in weights]
     for part in sorted(range(len(weights)), key=lambda part: -remainders[part])[: total - sum(counts)]:
         counts[part] += 1
-    if total >= len(weights):
-        while 0 in counts:
+    wanted = [part for part, weight in enumerate(weights) if weight]
+    if total >= len(wanted):
+        while empty := [part for part in wanted if not counts[part]]:
             counts[counts.index(max(counts))] -= 1
-            counts[counts.index(0)] += 1
+            counts[empty[0]] += 1
     return counts
 
 

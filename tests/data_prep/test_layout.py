@@ -10,7 +10,9 @@ import pytest
 import raw
 
 from data_prep import acdc, files, jsrt
+from data_prep.layout import Dataset, prepare
 from data_prep.split import PARTS, allot, allot_groups, split
+from medpos import labels
 from medpos.errors import InputError
 
 PARTIAL = "*.partial"
@@ -63,6 +65,26 @@ def test_allot_groups_keeps_both_sums(sizes):
     assert table.sum(axis=1).tolist() == sizes
     assert table.sum(axis=0).tolist() == allot(sum(sizes), acdc.WEIGHTS)
     assert table.min() >= 0
+
+
+def test_a_weight_of_0_gives_nothing():
+    assert allot(20, (16, 4, 0)) == [16, 4, 0]
+    assert allot(2, (16, 4, 0)) == [1, 1, 0]
+    assert counts(split({f"{n}": "" for n in range(7)}, (16, 4, 0), 0)) == [6, 1, 0]
+    assert allot(4, (0, 0, 9)) == [0, 0, 4]
+
+
+def test_a_published_part_holds_for_any_seed(source, tmp_path):
+    cases = [replace(case, part="test" if case.subject > "patient004" else "") for case in acdc.find(source)]
+    dataset = Dataset("acdc", "", labels.ACDC, (3, 1, 0), None, phantom=False)
+    for seed in range(4):
+        prepare(dataset, cases, tmp_path / "out", seed)
+        made = manifest(tmp_path / "out")
+        assert {entry["subject"] for entry in made["test"]} == {"patient005", "patient006"}
+        assert made["split"]["subjects"] == {"training": 3, "validation": 1, "test": 2}
+        assert made["split"]["published"] == ["test"]
+    acdc.run(source, tmp_path / "free")
+    assert "published" not in manifest(tmp_path / "free")["split"]
 
 
 def test_nifti_is_deterministic(monkeypatch):
@@ -226,8 +248,6 @@ def test_out_that_is_not_a_folder(source, tmp_path):
 
 
 def test_odd_names_are_refused(source, tmp_path):
-    from data_prep.layout import prepare
-
     case = replace(acdc.find(source)[0], case="../patient")
     with pytest.raises(InputError, match="can't be called"):
         prepare(None, [case], tmp_path / "out")
