@@ -18,7 +18,7 @@ def ready(kind: str, dataset_dir: str, default_dir: str, phantom_dir: str, cases
     """Find the prepared folder, or make phantoms where nobody named one and none is at the default place.
 
     Args:
-        kind: ``jsrt`` or ``acdc``.
+        kind: ``jsrt``, ``acdc``, ``ibsr``, ``drive`` or ``camvid``.
         dataset_dir: prepared folder that the user names; a named folder is never replaced by phantoms.
         default_dir: where real prepared data are looked for otherwise.
         phantom_dir: prepared phantoms, made once.

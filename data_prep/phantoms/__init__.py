@@ -1,4 +1,4 @@
-"""Seeded phantoms in the raw formats of JSRT with SCR, and of ACDC, for trying everything without patients' data.
+"""Seeded phantoms in the raw formats of JSRT with SCR, ACDC, IBSR, DRIVE and CamVid, to try everything without data.
 
 A phantom is a cartoon: organs have the shapes, sizes and neighbours that they have in people, and grey values that
 overlap with those of their surroundings, so that a small window of the image doesn't tell the organ but its place does.
@@ -11,12 +11,19 @@ from functools import partial
 from pathlib import Path
 
 from data_prep.files import map_processes, write_bytes
-from data_prep.phantoms import chest, heart
+from data_prep.phantoms import brain, chest, heart, retina, street
 from medpos.errors import InputError
 
 MARKER = "PHANTOM.json"
-KINDS: dict[str, Callable[[Path, int, int], None]] = {"jsrt": chest.write_case, "acdc": heart.write_case}
-MOST = {"jsrt": 247, "acdc": 999}  # as many as the real JSRT; as the three digits of patientNNN hold
+KINDS: dict[str, Callable[[Path, int, int], None]] = {
+    "jsrt": chest.write_case,
+    "acdc": heart.write_case,
+    "ibsr": brain.write_case,
+    "drive": retina.write_case,
+    "camvid": street.write_case,
+}
+# As many as the real ones; for ACDC as the three digits of patientNNN hold.
+MOST = {"jsrt": 247, "acdc": 999, "ibsr": 18, "drive": 40, "camvid": 701}
 NOTE = "Computer-made phantoms, no patients. Results on them say nothing about results on patients."
 
 
@@ -24,9 +31,10 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
     """Write phantoms as the download of the real data set would lie there.
 
     Args:
-        kind: ``jsrt`` (chest X-rays, ``All247images`` and ``scratch``) or ``acdc`` (hearts, ``patientNNN``).
+        kind: ``jsrt`` (chest X-rays, ``All247images`` and ``scratch``), ``acdc`` (hearts, ``patientNNN``), ``ibsr``
+            (brains, ``IBSR_NN``), ``drive`` (retinas, ``training`` and ``test``) or ``camvid`` (streets, ``train``).
         out: folder to make or to add to; it may hold phantoms of the same kind and seed, nothing else.
-        cases: how many, from 1 to 247 (jsrt) or 999 (acdc). Case n is the same for every number of cases.
+        cases: how many, from 1 to ``MOST`` of the kind. Case n is the same for every number of cases.
         seed: >= 0; equal seeds give equal bytes.
         workers: processes, >= 1; the files don't depend on it.
 
@@ -45,7 +53,7 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
 def _check(kind: str, cases: int, seed: int, workers: int) -> None:
     """Refuse arguments that can't be meant."""
     if kind not in KINDS:
-        raise InputError(f"kind of phantom: {kind!r} was given, {' or '.join(KINDS)} is needed; write one of these.")
+        raise InputError(f"kind of phantom: {kind!r} was given, {', '.join(KINDS)} is needed; write one of these.")
     if not 1 <= cases <= MOST[kind]:
         raise InputError(f"cases: {cases} was given, {kind} phantoms need 1 to {MOST[kind]}; give such a number.")
     if seed < 0:
