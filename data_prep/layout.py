@@ -280,6 +280,8 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
     parts: dict[str, list[Json]] = {part: [] for part in PARTS}
     for result in sorted(results, key=lambda result: str(result["entry"]["case"])):
         parts[part_of[result["entry"]["subject"]]].append(result)
+    if not parts["training"]:
+        raise InputError(f"{dataset.name}: none of the {len(cases)} cases falls to the training part; add more cases.")
     return {
         "schema_version": SCHEMA_VERSION,
         "name": dataset.name,

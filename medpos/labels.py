@@ -36,7 +36,7 @@ class Label:
 
 def title(name: str) -> str:
     """A class name as people read it: ``rv_cavity`` is ``RV cavity``."""
-    return " ".join(word.upper() if word in ("rv", "lv") else word for word in name.split("_"))
+    return " ".join(word.upper() if word in ("rv", "lv", "csf") else word for word in name.split("_"))
 
 
 BACKGROUND = Label(0, "background", "#000000")
@@ -65,7 +65,33 @@ ACDC = (
 NUCLEI = (BACKGROUND, Label(1, "nucleus", "#0072B2"))
 CELLS = (BACKGROUND, Label(1, "cell", "#E69F00"))
 
-_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC, NUCLEI, CELLS)
+# The order of IBSR's own label maps.
+IBSR = (
+    BACKGROUND,
+    Label(1, "csf", "#56B4E9"),
+    Label(2, "grey_matter", "#D55E00"),
+    Label(3, "white_matter", "#F0E442"),
+)
+
+DRIVE = (BACKGROUND, Label(1, "vessel", "#D55E00"))
+
+# SegNet's classes in SegNet's order. CamVid has no background: 0 are the pixels that nobody labelled.
+CAMVID = (
+    Label(0, "void", "#000000"),
+    Label(1, "sky", "#56B4E9"),
+    Label(2, "building", "#802B00"),
+    Label(3, "pole", "#D5FFFF"),
+    Label(4, "road", "#CC79A7"),
+    Label(5, "pavement", "#E69F00"),
+    Label(6, "tree", "#009E73"),
+    Label(7, "sign_symbol", "#F0E442"),
+    Label(8, "fence", "#00FFAA"),
+    Label(9, "car", "#0072B2"),
+    Label(10, "pedestrian", "#D55E00"),
+    Label(11, "bicyclist", "#8000FF"),
+)
+
+_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC, NUCLEI, CELLS, IBSR, DRIVE, CAMVID)
 
 
 def labels_of(names: Iterable[str]) -> tuple[Label, ...]:

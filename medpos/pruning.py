@@ -73,9 +73,7 @@ def prune(
     return levels
 
 
-def mean_iou(
-    network: nn.Module, batches: Iterable[dict[str, Any]], inferer: Inferer, labels: Sequence[Label]
-) -> float:
+def mean_iou(network: nn.Module, batches: Iterable[dict[str, Any]], inferer: Inferer, labels: Sequence[Label]) -> float:
     """Mean over the cases of the mean IoU of their classes, in [0, 1]; cases without any class are left out."""
     device = next(network.parameters()).device
     found = []

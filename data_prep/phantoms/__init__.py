@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from data_prep.files import map_processes, write_bytes
-from data_prep.phantoms import cells, chest, heart, nuclei
+from data_prep.phantoms import brain, cells, chest, heart, nuclei, retina, street
 from medpos.errors import InputError
 
 MARKER = "PHANTOM.json"
@@ -20,10 +20,13 @@ KINDS: dict[str, Callable[[Path, int, int], None]] = {
     "acdc": heart.write_case,
     "nuclei": nuclei.write_case,
     "cells": cells.write_case,
+    "ibsr": brain.write_case,
+    "drive": retina.write_case,
+    "camvid": street.write_case,
 }
-# As many as the real JSRT; as the three digits of patientNNN hold; more than the real nuclei; as the three digits of
-# tNNN.tif hold in two sequences, where every second frame is a case.
-MOST = {"jsrt": 247, "acdc": 999, "nuclei": 999, "cells": 1000}
+# As many as the real ones, or as their numbers have digits for: three in ACDC's patientNNN; three in tNNN.tif of two
+# sequences, where every second frame is a case; nuclei have no number.
+MOST = {"jsrt": 247, "acdc": 999, "nuclei": 999, "cells": 1000, "ibsr": 18, "drive": 40, "camvid": 701}
 NOTE = "Computer-made phantoms, no patients. Results on them say nothing about results on patients."
 
 
@@ -32,9 +35,10 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
 
     Args:
         kind: ``jsrt`` (chest X-rays, ``All247images`` and ``scratch``), ``acdc`` (hearts, ``patientNNN``), ``nuclei``
-            (``ID/images`` and ``ID/masks``) or ``cells`` (frames in ``01`` and ``02``).
+            (``ID/images`` and ``ID/masks``), ``cells`` (frames in ``01`` and ``02``), ``ibsr`` (brains, ``IBSR_NN``),
+            ``drive`` (retinas, ``training`` and ``test``) or ``camvid`` (streets, ``train``).
         out: folder to make or to add to; it may hold phantoms of the same kind and seed, nothing else.
-        cases: how many, from 1 to ``MOST``. Case n is the same for every number of cases.
+        cases: how many, from 1 to ``MOST`` of the kind. Case n is the same for every number of cases.
         seed: >= 0; equal seeds give equal bytes.
         workers: processes, >= 1; the files don't depend on it.
 
@@ -53,7 +57,7 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
 def _check(kind: str, cases: int, seed: int, workers: int) -> None:
     """Refuse arguments that can't be meant."""
     if kind not in KINDS:
-        raise InputError(f"kind of phantom: {kind!r} was given, {' or '.join(KINDS)} is needed; write one of these.")
+        raise InputError(f"kind of phantom: {kind!r} was given, {', '.join(KINDS)} is needed; write one of these.")
     if not 1 <= cases <= MOST[kind]:
         raise InputError(f"cases: {cases} was given, {kind} phantoms need 1 to {MOST[kind]}; give such a number.")
     if seed < 0:

@@ -1,0 +1,281 @@
+"""Street phantoms as the SegNet tutorial's CamVid comes: pictures from a driving car with the class of each pixel.
+
+A street is laid out in metres and seen by a camera: x to the right, y up from the ground, z ahead. Things are painted
+from far to near, so that the near ones hide the far ones. Windows, lane markings and shadows count as what they are on.
+"""
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageDraw, ImageFilter
+
+from data_prep.files import write_bytes
+from data_prep.phantoms.shapes import Image, generator, smooth_field
+
+KIND = 4
+WIDTH, HEIGHT = 480, 360
+FINE = 2  # drawn on a grid so many times finer
+SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST, VOID = range(12)  # SegNet's values
+GRAIN = np.array([0.01, 0.05, 0.03, 0.05, 0.06, 0.22, 0.02, 0.08, 0.03, 0.05, 0.05, 0.04], np.float32)
+NEAR, FAR = 2.5, 110.0
+# Folders of the tutorial with their sequences; seven pictures in a row keep to about the published 367, 101 and 233.
+PARTS = ("train", "test", "train", "val", "train", "test", "train")
+DRIVES = {"train": ("0001TP_{:06d}", "0006R0_f{:05d}", "0016E5_{:05d}"), "val": ("0016E5_{:05d}",),
+          "test": ("0001TP_{:06d}", "Seq05VD_f{:05d}")}  # fmt: skip
+Colour = tuple[float, float, float]
+Point = tuple[float, float, float]
+
+
+class Canvas:
+    """Picture and label map seen by one camera.
+
+    Args:
+        rng: the case's own random numbers.
+    """
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self.rng = rng
+        self.focus, self.eye = 400 * FINE, rng.uniform(1.25, 1.6)
+        self.middle = FINE * (WIDTH / 2 + rng.normal(0, 25)), FINE * rng.uniform(150, 180)
+        self.picture = Pillow.new("RGB", (WIDTH * FINE, HEIGHT * FINE))
+        self.labels = Pillow.new("L", self.picture.size, VOID)
+        self.pens = ImageDraw.Draw(self.picture), ImageDraw.Draw(self.labels)
+
+    def see(self, point: Point) -> tuple[float, float]:
+        """Pixel of a point in metres."""
+        x, y, z = point
+        return self.middle[0] + self.focus * x / z, self.middle[1] + self.focus * (self.eye - y) / z
+
+    def area(self, points: Iterable[Point], label: int, colour: Colour) -> None:
+        """Paint a polygon."""
+        seen = [self.see(point) for point in points]
+        ink = tuple(int(np.clip(round(255 * part), 0, 255)) for part in colour)
+        self.pens[0].polygon(seen, ink)
+        self.pens[1].polygon(seen, label)
+
+    def upright(self, x: float, y: float, z: float, size: tuple[float, float], label: int, colour: Colour) -> None:
+        """Paint a rectangle that faces the camera: its middle x, its lower rim y, width and height."""
+        a, b = x - size[0] / 2, x + size[0] / 2
+        self.area([(a, y, z), (b, y, z), (b, y + size[1], z), (a, y + size[1], z)], label, colour)
+
+    def round(self, x: float, y: float, z: float, radii: tuple[float, float], label: int, colour: Colour) -> None:
+        """Paint an ellipse that faces the camera, around (x, y)."""
+        ways = np.linspace(0, 2 * np.pi, 20, endpoint=False)
+        self.area([(x + radii[0] * np.cos(w), y + radii[1] * np.sin(w), z) for w in ways], label, colour)
+
+    def shade(self, colour: Colour, spread: float = 0.06) -> Colour:
+        """A colour near the given one."""
+        drift = self.rng.normal(0, spread) + self.rng.normal(0, spread / 3, 3)
+        return (colour[0] + drift[0], colour[1] + drift[1], colour[2] + drift[2])
+
+
+def _dim(colour: Colour, by: float) -> Colour:
+    return (colour[0] * by, colour[1] * by, colour[2] * by)
+
+
+def _ground(c: Canvas, road: float) -> None:
+    """Sky, road with its markings, and pavements."""
+    rng, tall = c.rng, 60 * FAR / 40
+    grey = rng.uniform(0.75, 0.98)
+    for k in range(12):  # paler towards the horizon
+        part = (grey - 0.02 * k, grey - 0.012 * k, min(1.0, grey + 0.02))
+        c.area([(-200, k * tall / 12, FAR), (200, k * tall / 12, FAR), (200, tall, FAR), (-200, tall, FAR)], SKY, part)
+    stone, asphalt = c.shade((0.5, 0.48, 0.46)), c.shade((0.33, 0.33, 0.35), 0.04)
+    c.area([(-90, 0, FAR), (90, 0, FAR), (90, 0, 0.8), (-90, 0, 0.8)], PAVEMENT, stone)
+    c.area([(-road, 0, FAR), (road, 0, FAR), (road, 0, 0.8), (-road, 0, 0.8)], ROAD, asphalt)
+    for side in (-1, 1):
+        kerb = [(side * road, 0, FAR), (side * (road + 0.18), 0, FAR), (side * (road + 0.18), 0, 0.8)]
+        c.area([*kerb, (side * road, 0, 0.8)], PAVEMENT, _dim(stone, 1.2))
+    middle = rng.uniform(-0.25, 0.6) * road
+    for z in np.arange(rng.uniform(2, 5), 60, 5.0):
+        c.area([(middle, 0, z), (middle + 0.14, 0, z), (middle + 0.14, 0, z + 2), (middle, 0, z + 2)], ROAD, (0.8,) * 3)
+    for z in rng.uniform(5, 40, 4):  # patches and manholes
+        c.area([(x, 0, z + d) for x, d in ((-1, 0), (1, 0), (1.1, 1.5), (-0.9, 1.5))], ROAD, c.shade(asphalt, 0.05))
+
+
+def _house(c: Canvas, side: int, face: float, z: float, length: float) -> None:
+    """A house along the street, with windows, and its gable towards the camera."""
+    tall = c.rng.uniform(5, 13)
+    wall = c.shade(((0.52, 0.36, 0.28), (0.6, 0.55, 0.47), (0.68, 0.65, 0.6))[c.rng.integers(3)], 0.05)
+    x, deep, end = side * face, side * (face + 9), z + length
+    c.area([(x, 0, z), (deep, 0, z), (deep, tall, z), (x, tall, z)], BUILDING, _dim(wall, 0.8))
+    c.area([(x, 0, z), (x, 0, end), (x, tall, end), (x, tall, z)], BUILDING, wall)
+    glass = c.shade((0.2, 0.22, 0.26), 0.04)
+    for low in np.arange(0.9, tall - 2, 3.0):
+        for first in np.arange(z + 1, end - 1.3, 2.6):
+            pane = [(x, low, first), (x, low, first + 1.2), (x, low + 1.6, first + 1.2), (x, low + 1.6, first)]
+            c.area(pane, BUILDING, glass)
+
+
+def _fence(c: Canvas, side: int, face: float, z: float, length: float) -> None:
+    """A fence or wall in front of the houses; where they stand back it is alone."""
+    x, tall, colour = side * (face - 0.25), c.rng.uniform(0.9, 1.7), c.shade((0.36, 0.31, 0.26), 0.08)
+    c.area([(x, 0, z), (x, 0, z + length), (x, tall, z + length), (x, tall, z)], FENCE, colour)
+    for at in np.arange(z, z + length, 0.7):
+        c.area([(x, 0, at), (x, 0, at + 0.12), (x, tall, at + 0.12), (x, tall, at)], FENCE, _dim(colour, 1.45))
+
+
+def _tree(c: Canvas, x: float, z: float) -> None:
+    tall, leaf = c.rng.uniform(4.5, 9), c.shade((0.2, 0.3, 0.13), 0.05)
+    c.upright(x, 0, z, (0.35, 0.6 * tall), TREE, (0.24, 0.19, 0.15))
+    wide = 0.3 * tall
+    for _ in range(45):
+        way, far = c.rng.uniform(0, 2 * np.pi), wide * np.sqrt(c.rng.random())
+        at = (x + far * np.cos(way), 0.68 * tall + 0.95 * far * np.sin(way))
+        c.round(*at, z, tuple(wide * c.rng.uniform(0.1, 0.3, 2)), TREE, _dim(leaf, c.rng.uniform(0.6, 1.5)))
+
+
+def _pole(c: Canvas, x: float, z: float) -> None:
+    """A street lamp or a post."""
+    tall, colour = c.rng.uniform(4, 8), c.shade((0.32, 0.33, 0.33))
+    c.upright(x, 0, z, (max(0.14, 3 * z / 400), tall), POLE, colour)
+    if c.rng.random() < 0.6:
+        c.upright(x - np.sign(x) * 0.7, tall - 0.1, z, (1.5, 0.18), POLE, colour)
+
+
+def _sign(c: Canvas, x: float, z: float) -> None:
+    """A traffic sign or a traffic light on its post."""
+    c.upright(x, 0, z, (max(0.09, 2.2 * z / 400), 2.3), POLE, (0.42, 0.42, 0.42))
+    if c.rng.random() < 0.4:
+        c.upright(x, 2.1, z, (0.36, 0.95), SIGN, (0.1, 0.1, 0.1))
+        c.round(x, 2.9, z, (0.12, 0.12), SIGN, (0.9, 0.15, 0.1))
+        return
+    rim, face = (
+        ((0.75, 0.1, 0.12), (0.9, 0.9, 0.88)) if c.rng.random() < 0.6 else ((0.1, 0.25, 0.6), (0.15, 0.35, 0.75))
+    )
+    c.round(x, 2.6, z, (0.36, 0.36), SIGN, rim)
+    c.round(x, 2.6, z, (0.26, 0.26), SIGN, face)
+
+
+def _car(c: Canvas, x: float, z: float) -> None:
+    """A car seen from behind, with the side that faces the middle of the street."""
+    paint = c.shade(((0.12, 0.13, 0.15), (0.6, 0.62, 0.64), (0.5, 0.1, 0.1), (0.12, 0.2, 0.4))[c.rng.integers(4)])
+    tall, half, end = c.rng.uniform(1.35, 1.7), 0.87, z + c.rng.uniform(3.4, 4.4)
+    c.area([(x - 1, 0, z), (x + 1, 0, z), (x + 1, 0, end), (x - 1, 0, end)], ROAD, (0.14, 0.14, 0.15))  # shadow
+    near = x - half if x > 0 else x + half
+    c.area([(near, 0.3, z), (near, 0.3, end), (near, 0.9, end), (near, 0.95, z)], CAR, _dim(paint, 0.75))
+    c.area([(near, 0.95, z), (near, 0.9, end - 0.9), (near, tall, end - 1.6), (near, tall, z + 0.3)], CAR, (0.13,) * 3)
+    c.upright(x, 0.28, z, (2 * half, 0.72), CAR, paint)
+    roof = [(x - half, 1, z), (x + half, 1, z), (x + 0.7, tall, z + 0.3), (x - 0.7, tall, z + 0.3)]
+    c.area(roof, CAR, _dim(paint, 0.9))
+    pane = [(x - 0.66, 1.02, z), (x + 0.66, 1.02, z), (x + 0.56, tall - 0.12, z), (x - 0.56, tall - 0.12, z)]
+    c.area(pane, CAR, (0.16, 0.18, 0.2))
+    for side in (-1, 1):
+        c.upright(x + side * 0.7, 0.68, z, (0.26, 0.18), CAR, (0.6, 0.06, 0.06))
+        c.upright(x + side * 0.66, 0, z, (0.24, 0.32), CAR, (0.06,) * 3)
+
+
+def _person(c: Canvas, x: float, z: float, label: int = PEDESTRIAN, up: float = 0.0) -> None:
+    """Legs, trunk and head of someone who stands, or sits on a bicycle."""
+    tall = c.rng.uniform(1.55, 1.85)
+    coat = c.shade(((0.15, 0.15, 0.2), (0.5, 0.15, 0.15), (0.25, 0.3, 0.45), (0.7, 0.68, 0.6))[c.rng.integers(4)], 0.05)
+    for side in (-1, 1):
+        c.upright(x + side * 0.1, up, z, (0.17, 0.48 * tall), label, c.shade((0.14, 0.15, 0.2), 0.03))
+    c.round(x, up + 0.64 * tall, z, (0.25, 0.22 * tall), label, coat)
+    c.round(x, up + 0.92 * tall, z, (0.11, 0.13), label, (0.62, 0.46, 0.38))
+
+
+def _bicyclist(c: Canvas, x: float, z: float) -> None:
+    for shift in (-0.18, 0.22):
+        c.round(x + shift, 0.34, z, (0.3, 0.34), BICYCLIST, (0.1, 0.1, 0.11))
+        c.round(x + shift, 0.34, z, (0.21, 0.25), BICYCLIST, (0.3, 0.3, 0.31))
+    _person(c, x, z, BICYCLIST, up=0.25)
+
+
+def _bin(c: Canvas, x: float, z: float) -> None:
+    """Something that none of the classes fits."""
+    c.upright(x, 0, z, (0.55, 1.0), VOID, c.shade((0.2, 0.28, 0.24)))
+
+
+def _things(c: Canvas, road: float, walk: float) -> list[tuple[float, Callable[[], None]]]:
+    """Everything that stands in the street, each with its distance."""
+    rng, found = c.rng, list[tuple[float, Callable[[], None]]]()
+    for side in (-1, 1):
+        z = rng.uniform(3.0, 7.0)
+        while z < 75:
+            length, face = rng.uniform(7, 18), road + walk + rng.choice((0.0, 0.0, 1.5, 4.0))
+            kind = rng.random()
+            if kind < 0.82:
+                found.append((z + length, partial(_house, c, side, face, z, length)))
+            if kind > 0.55:
+                found.append((z + length / 2, partial(_fence, c, side, road + walk, z, length)))
+            z += length + rng.choice((0.0, 0.0, 3.0, 8.0))
+    rows: tuple[tuple[Callable[..., None], int, tuple[float, float], tuple[float, float]], ...] = (
+        (_tree, int(rng.integers(4, 13)), (road + 0.8 * walk, road + walk + 5), (9, 80)),
+        (_pole, int(rng.integers(3, 7)), (road + 0.3, road + 0.6), (6, 50)),
+        (_sign, int(rng.integers(1, 4)), (road + 0.3, road + 0.8), (7, 26)),
+        (_car, int(rng.integers(3, 8)), (road - 1.3, road - 1.0), (7, 55)),
+        (_person, int(rng.integers(2, 8)), (road + 0.5, road + 0.9 * walk), (6, 30)),
+        (_bicyclist, int(rng.integers(1, 3)), (road - 2.8, road - 2.3), (7, 24)),
+        (_bin, int(rng.integers(0, 3)), (road + 0.4, road + walk), (6, 25)),
+    )
+    for paint, count, across, ahead in rows:
+        for _ in range(count):
+            x, z = rng.choice((-1, 1)) * rng.uniform(*across), rng.uniform(*ahead)
+            found.append((z, partial(paint, c, x, z)))
+    return found
+
+
+def draw(rng: np.random.Generator, dusk: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """One picture.
+
+    Args:
+        rng: the case's own random numbers.
+        dusk: dark and warm, as sequence 0001TP is.
+
+    Returns:
+        Picture (360, 480, 3) and classes (360, 480), 0 to 10 and 11 for void.
+    """
+    c = Canvas(rng)
+    road, walk = rng.uniform(3.3, 4.8), rng.uniform(2.4, 4.6)
+    _ground(c, road)
+    for _, paint in sorted(_things(c, road, walk), key=lambda thing: -thing[0]):
+        paint()
+    labels = np.array(c.labels)[FINE // 2 :: FINE, FINE // 2 :: FINE]
+    picture = np.array(c.picture.resize((WIDTH, HEIGHT), Pillow.Resampling.BOX).filter(ImageFilter.GaussianBlur(0.5)))
+    grain = rng.normal(0, 1, (HEIGHT, WIDTH)) + smooth_field(rng, (HEIGHT, WIDTH), 90)
+    light = 1 + GRAIN[labels] * grain + 0.06 * smooth_field(rng, (HEIGHT, WIDTH), 5)
+    tone: Image = np.array((0.62, 0.52, 0.45) if dusk else (1, 1, 1), np.float32) * np.float32(rng.uniform(0.85, 1.1))
+    scene = picture * light[..., None] * tone + rng.normal(0, 3, (HEIGHT, WIDTH, 1))
+    _hide(rng, scene, labels)
+    return np.asarray(np.rint(np.clip(scene, 0, 255)), np.uint8), labels
+
+
+def _hide(rng: np.random.Generator, scene: NDArray[np.float64], labels: NDArray[np.uint8]) -> None:
+    """What nobody labelled, in place: the picture's rim, and often the car's own bonnet."""
+    rim = int(rng.integers(1, 4))
+    inner = labels[rim:-rim, rim:-rim].copy()
+    labels[:] = VOID
+    labels[rim:-rim, rim:-rim] = inner
+    if rng.random() < 0.5:
+        y, x = np.mgrid[:HEIGHT, :WIDTH]
+        bonnet = ((x - WIDTH / 2) / 330) ** 2 + ((y - HEIGHT - 60) / rng.uniform(75, 90)) ** 2 < 1
+        scene[bonnet] = 0.4 * scene[bonnet] + 25
+        labels[bonnet] = VOID
+
+
+def _png(array: NDArray[np.uint8]) -> bytes:
+    buffer = BytesIO()
+    Pillow.fromarray(array).save(buffer, "PNG", compress_level=3)
+    return buffer.getvalue()
+
+
+def write_case(out: Path, seed: int, index: int) -> None:
+    """Write picture ``index`` (from 0) and its label map, into the folder and with the name of a real drive.
+
+    Args:
+        out: folder that takes the place of the tutorial's ``CamVid``.
+        seed: >= 0.
+        index: from 0 to 700.
+    """
+    part = PARTS[index % len(PARTS)]
+    drives = DRIVES[part]
+    name = drives[index // 2 % len(drives)].format(30 * index)
+    picture, labels = draw(generator(seed, KIND, index), dusk=name.startswith("0001TP"))
+    write_bytes(out / part / f"{name}.png", _png(picture))
+    write_bytes(out / f"{part}annot" / f"{name}.png", _png(labels))
