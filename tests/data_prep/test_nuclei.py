@@ -83,6 +83,14 @@ def test_a_zip_archive_gives_what_its_folder_gives(source, tmp_path):
     assert raw.times(tmp_path / "one") == before
 
 
+def test_an_archive_that_was_replaced_is_read_anew(source, tmp_path):
+    archive = rawm.zipped(source, tmp_path / "x.zip")
+    nuclei.run(archive, tmp_path / "out")
+    rawm.nucleus_image(source, "id10")
+    rawm.zipped(source, archive)
+    assert "1 cases written, 10 up to date" in nuclei.run(archive, tmp_path / "out")
+
+
 @pytest.mark.parametrize("change", [Path.unlink, lambda path: rawm.save(path, rawm.box((slice(0, 1), slice(0, 1))))])
 def test_a_changed_or_missing_mask_is_noticed(source, tmp_path, change):
     nuclei.run(source, tmp_path / "out")
