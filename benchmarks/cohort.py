@@ -29,7 +29,8 @@ from data_prep.jsrt import coronal_affine, read_image
 
 PERSONS = 20
 SIDE = 512
-STOPS = (0.1, 0.5, 1.0)
+STOPS = (0.1, 0.25, 0.5, 0.75, 1.0)
+WINDOW = 0.1  # before a stop, over which the median is taken
 EVERY_S = 0.25
 ALLOWED = 1.05  # times the memory until the first stop
 
@@ -99,7 +100,7 @@ def report(samples: list[tuple[int, float]], count: int) -> None:
     print("| images done | resident memory, MB | highest so far |\n|---|---|---|")
     highest = {}
     for stop in STOPS:
-        near = [mb for done, mb in samples if (stop - STOPS[0]) * count <= done <= stop * count]
+        near = [mb for done, mb in samples if (stop - WINDOW) * count <= done <= stop * count]
         highest[stop] = max(mb for done, mb in samples if done <= stop * count)
         print(f"| {stop * count:.0f} ({100 * stop:.0f} %) | {median(near):.0f} | {highest[stop]:.0f} |")
     growth = highest[STOPS[-1]] / highest[STOPS[0]]
