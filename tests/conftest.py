@@ -1,11 +1,13 @@
 import shutil
 from pathlib import Path
 
+import nibabel
+import numpy as np
 import pytest
 import running
 import torch
 
-from data_prep import acdc, jsrt
+from data_prep import acdc, camvid, cells, drive, ibsr, jsrt, nuclei
 from data_prep.phantoms import write
 
 
@@ -26,6 +28,31 @@ def prepared(tmp_path_factory):
     for kind in ("jsrt", "acdc"):
         shutil.rmtree(root / f"raw-{kind}")
     return {kind: root / kind for kind in ("jsrt", "acdc")}
+
+
+@pytest.fixture(scope="session")
+def secondary(tmp_path_factory):
+    """Prepared phantoms for the secondary bundles, by the first part of their names."""
+    root = tmp_path_factory.mktemp("secondary")
+    readers = {"nuclei": nuclei, "cells": cells, "brain": ibsr, "camvid": camvid, "retina": drive}
+    for name, count in {"nuclei": 6, "cells": 6, "brain": 3, "camvid": 4, "retina": 4}.items():
+        kind = readers[name].__name__.removeprefix("data_prep.")
+        write(kind, root / f"raw-{name}", cases=count)
+        if name == "brain":
+            thin(root / f"raw-{name}")
+        readers[name].run(root / f"raw-{name}", root / name)
+        shutil.rmtree(root / f"raw-{name}")
+    return {name: root / name for name in readers}
+
+
+def thin(folder):
+    """Keep four axial slices of each brain; the published volumes have 256, which take minutes to segment."""
+    for path in [*folder.rglob("*.nii.gz"), *folder.rglob("*.hdr")]:
+        image = nibabel.load(path)
+        part = type(image)(np.asarray(image.dataobj[:, :, 118:122]), image.affine, image.header)
+        for file in (path, path.with_suffix(".img")):
+            file.unlink(missing_ok=True)
+        nibabel.save(part, path)
 
 
 @pytest.fixture

@@ -15,7 +15,9 @@ import monai.bundle
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ROOT / "bundles"
-NAMES = sorted(json.loads((BUNDLES / "src/recipes.json").read_text()))
+ALL = sorted(json.loads((BUNDLES / "src/recipes.json").read_text()))
+NAMES = [name for name in ALL if name.split("_")[0] in ("jsrt", "acdc")]  # the position study's
+SECONDARY = [name for name in ALL if name not in NAMES]
 # One thread: on images this small more cost time, above all where the machine is busy.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 # Of metrics.csv; other programs read it by these names.
@@ -25,8 +27,7 @@ COLUMNS = "case,subject,split,degradation,severity,shift,organ,dice,iou,sensitiv
 def config_file(name, *overlays):
     """A bundle's file, or the list of it and its overlays, as MONAI's command line takes it."""
     files = [
-        str(BUNDLES / f"{part}.json") if part in NAMES or part == "multi_gpu" else str(part)
-        for part in (name, *overlays)
+        str(BUNDLES / f"{part}.json") if part in ALL or part == "multi_gpu" else str(part) for part in (name, *overlays)
     ]
     return files[0] if len(files) == 1 else files
 

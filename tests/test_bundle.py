@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 from monai.bundle import ComponentLocator, ConfigParser
-from running import NAMES, parser
+from running import ALL, parser
 
 from medpos import bundle
 from medpos.errors import InputError
@@ -31,7 +31,7 @@ def test_known_keys_and_those_that_an_overlay_brings_for_itself():
     bundle.check_keys({**CONFIG, "_meta_": {}, "tracking_uri": "x"})
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", ALL)
 def test_nested_keys_of_every_bundle_and_arguments_it_leaves_out(name):
     locator = ComponentLocator()
     config = parser(name)

@@ -11,9 +11,19 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from medpos import labels
 from medpos.fragments import merge, metadata
 
 SOURCE = Path(__file__).parent
+# Input channels, output channels and task of the networks beside the study's; nuclei_unet2015 is of the cells' kind.
+SECONDARY = {
+    "nuclei": (("image",), labels.NUCLEI[1:], "segmentation of nuclei in microscopy, one logit of the foreground"),
+    "cells": (("image",), labels.CELLS, "segmentation of cells in microscopy, tile by tile"),
+    "brain": (("above", "slice", "below"), labels.IBSR, "segmentation of brain tissue in MRI, patch by patch"),
+    "brain_segnet": (("slice",), labels.IBSR, "segmentation of brain tissue in MRI, slice by slice"),
+    "camvid": (("red", "green", "blue"), labels.CAMVID[1:], "segmentation of street scenes"),
+    "retina": (("red", "green", "blue"), labels.DRIVE, "segmentation of vessels in photographs of the retina"),
+}
 
 
 def build(name: str, fragments: list[str]) -> dict[str, Any]:
@@ -22,9 +32,14 @@ def build(name: str, fragments: list[str]) -> dict[str, Any]:
     return merge(SOURCE, fragments, name, description)
 
 
-def metadata_with_position() -> dict[str, Any]:
-    """``metadata.json`` for the bundles whose network also gets the position channels."""
-    return metadata(json.loads((SOURCE.parent / "metadata.json").read_text()), ("image", "x", "y"))
+def metadata_files() -> dict[str, dict[str, Any]]:
+    """``metadata.json`` for networks of other inputs or outputs, and other data."""
+    study = json.loads((SOURCE.parent / "metadata.json").read_text())
+    files = {"metadata_pe": metadata(study, ("image", "x", "y"))}
+    for data, (inputs, classes, task) in SECONDARY.items():
+        content = metadata(study, inputs, [label.name for label in classes])
+        files[f"metadata_{data}"] = {**content, "name": f"medpos {data}", "task": task, "description": task}
+    return files
 
 
 def main() -> int:
@@ -32,7 +47,7 @@ def main() -> int:
     check = "--check" in sys.argv[1:]
     recipes = json.loads((SOURCE / "recipes.json").read_text())
     files = {f"{name}.json": build(name, parts) for name, parts in recipes.items()}
-    files["metadata_pe.json"] = metadata_with_position()
+    files |= {f"{name}.json": content for name, content in metadata_files().items()}
     wanted = {name: json.dumps(content, indent=4) + "\n" for name, content in files.items()}
     stale = []
     for name, text in wanted.items():

@@ -18,6 +18,7 @@ from medpos.transforms.position import ENCODINGS, PositionChannels, channel_coun
 from medpos.transforms.probe import PROBES, ProbedPosition, probe_position
 from medpos.transforms.randomised import RandLifted
 from medpos.transforms.shift import Shifted, shift
+from medpos.transforms.unlabelled import IgnoredVoid, Unlabelled
 
 __all__ = [
     "ENCODINGS",
@@ -29,6 +30,7 @@ __all__ = [
     "UNITS",
     "BorderWeight",
     "Degraded",
+    "IgnoredVoid",
     "Lifted",
     "PhotometricDistortion",
     "PositionChannels",
@@ -40,6 +42,7 @@ __all__ = [
     "ScaleToUnit",
     "Shifted",
     "StandardisePerSlice",
+    "Unlabelled",
     "channel_count",
     "degrade",
     "position_channels",

@@ -1,0 +1,251 @@
+"""The other papers' systems: each trains on its phantoms and leaves a whole run folder, with its whole recipe."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.data import set_track_meta
+from running import SECONDARY, kept_state, parser, run_here
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from medpos.data import DataFolder
+
+# Narrow networks and few patches, so that two epochs and the test take seconds.
+SMALL = {
+    "nuclei": {"image_size": 48, "network_def#width": 0.125, "batch_size": 2},
+    "nuclei_unet2015": {"image_size": 284, "network_def#width": 0.0625},
+    "cells": {"image_size": 284, "network_def#width": 0.0625},
+    "brain": {"network_def#width": 0.125, "patch_step": 30, "patches_per_epoch": 16},
+    "brain_segnet": {"network_def#width": 0.0625, "batch_size": 2},
+    "camvid": {"network_def#width": 0.0625, "batch_size": 1},
+    "retina": {"network_def#width": 0.125, "crops_per_image": 2},
+}
+FILES = {"config.json", "environment.json", "data.json", "log.txt", "model.pt", "resume.pt", "metrics.csv"}
+FILES |= {"summary.json", "cases.npz", "overlays", "tensorboard"}
+SCORES = {
+    "nuclei": ["seg", "pixel_error", "adapted_rand_error", "objects_true", "objects_predicted"],
+    "cells": ["seg", "pixel_error", "adapted_rand_error", "objects_true", "objects_predicted"],
+    "brain": [],
+    "camvid": ["boundary_f1"],
+}
+OF_SET = {
+    "nuclei": {"seg_all_objects"},
+    "cells": {"seg_all_objects"},
+    "brain": {"weighted_dice"},
+    "camvid": {"global_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou"},
+}
+
+
+def settings(name, secondary, tmp_path):
+    small = SMALL.get(name, SMALL[name.split("_")[0]])
+    return {"dataset_dir": str(secondary[name.split("_")[0]]), "runs_dir": str(tmp_path / "runs"), **small}
+
+
+@pytest.mark.parametrize("name", SECONDARY)
+def test_two_epochs_leave_a_whole_run_folder(name, secondary, tmp_path):
+    kind = name.split("_")[0]
+    run = run_here(name, run_name="a", max_epochs=2, **settings(name, secondary, tmp_path))
+    assert {path.name for path in run.iterdir()} == FILES | ({"scores.csv"} if kind in SCORES else set())
+    source = DataFolder(secondary[kind])
+    organs = [label.name for label in source.labels[1:]]
+    cases = [case["case"] for case in source.cases("test")]
+    rows = list(csv.DictReader((run / "metrics.csv").open()))
+    assert [(row["case"], row["organ"]) for row in rows] == [(case, organ) for case in cases for organ in organs]
+    summary = json.loads((run / "summary.json").read_text())
+    assert (summary["bundle"], summary["phantom"], summary["cases"]) == (name, True, len(cases))
+    check_scores(run, kind, summary)
+    weights = torch.load(run / "model.pt", weights_only=True)
+    assert all(torch.isfinite(value).all() for value in weights.values())
+    log = (run / "log.txt").read_text()
+    assert "epoch 2/2" in log
+    assert "PHANTOM DATA" in log
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    assert {"loss", "learning_rate", "mean_dice", f"dice/{organs[0]}"} <= set(events.Tags()["scalars"])
+    assert {f"overlay/{rank}" for rank in ("worst", "median", "best")} <= set(events.Tags()["images"])
+    losses = [event.value for event in events.Scalars("loss")]
+    assert np.isfinite(losses).all()
+
+
+def check_scores(run, kind, summary):
+    [condition] = summary["conditions"]
+    if kind not in SCORES:
+        assert "scores" not in condition
+        return
+    with (run / "scores.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == summary["cases"]
+    assert [name for name in rows[0] if name in condition["scores"]] == SCORES[kind]
+    assert set(condition["scores"]) - {"set"} == set(SCORES[kind])
+    assert set(condition["scores"]["set"]) == OF_SET[kind]
+
+
+# What makes each system work: where it stands in the bundle, and what it must be.
+UNETPP = {
+    "lr": 0.0003,
+    "image_size": 96,
+    "train::optimizer::_target_": "torch.optim.Adam",
+    "train::optimizer::weight_decay": 0.0001,
+    "train::loss::_target_": "medpos.losses.BCEDice",
+    "inferer::_target_": "medpos.inference.BackgroundInferer",
+    "network_def::out_channels": 1,
+}
+UNET2015 = {
+    "batch_size": 1,
+    "rotations": 1,
+    "network_def::_target_": "medpos.networks.UNet2015",
+    "train::optimizer::_target_": "torch.optim.SGD",
+    "train::optimizer::momentum": 0.99,
+    "train::loss::_target_": "medpos.losses.PixelWeightedCrossEntropy",
+    "train::loss::class_weights": "@class_weights",
+    "class_weights": "$losses.inverse_frequency(@train::dataset.class_counts(2))",
+    "decode::transforms::-1::_target_": "medpos.transforms.BorderWeight",
+    "train::preprocessing::transforms::1::_target_": "medpos.transforms.RandElastic",
+    "train::preprocessing::transforms::2::_target_": "RandAffined",
+    "train::preprocessing::transforms::3::_target_": "RandShiftIntensityd",
+    "train::preprocessing::transforms::5::_target_": "medpos.transforms.RandomTile",
+    "inferer::_target_": "medpos.inference.RotationMeanInferer",
+    "inferer::inferer::inferer::_target_": "medpos.inference.OverlapTileInferer",
+}
+BRAIN = {
+    "train::dataset::_target_": "medpos.patches.Patches",
+    "train::slices::neighbours": 1,
+    "patch_step": 10,
+    "batch_size": 64,
+    "momentum": 0.9,
+    "weight_decay": 0.0001,
+    "inferer::inferer::_target_": "medpos.inference.VotingInferer",
+    "inferer::inferer::neighbours": 1,
+    "scores::_target_": "medpos.metrics.WeightedDice",
+}
+CAMVID = {
+    "train::loss::ignore_index": 255,
+    "train::loss::weight": "@class_weights",
+    "train::preprocessing::transforms::1::_target_": "medpos.transforms.IgnoredVoid",
+    "postprocessing::transforms::1::_target_": "medpos.transforms.Unlabelled",
+    "network_def::out_channels": 11,
+    "momentum": 0.9,
+    "weight_decay": 0.0005,
+    "scores::_target_": "medpos.metrics.ClassScores",
+}
+RECIPES = {
+    "nuclei_unetpp": UNETPP,
+    "nuclei_unetpp_ds": {
+        **UNETPP,
+        "train::loss::_target_": "medpos.losses.DeepSupervision",
+        "train::loss::loss::_target_": "medpos.losses.BCEDice",
+        "network_def::deep_supervision": True,
+        "supervision_mode": "accurate",
+    },
+    "nuclei_unet": {**UNETPP, "network_def::_target_": "medpos.networks.PlainUNet"},
+    "nuclei_wide_unet": {**UNETPP, "network_def::wide": True},
+    "nuclei_unet2015": UNET2015,
+    "cells_unet2015": UNET2015,
+    "brain_usegnet": {**BRAIN, "image_size": 40, "skips": 1, "network_def::_target_": "medpos.networks.USegNet"},
+    "brain_unet": {**BRAIN, "image_size": 48},
+    "brain_segnet": {
+        "network_def::_target_": "medpos.networks.SegNet",
+        "network_def::dropout": 0.5,
+        "validate::handlers::-1::_target_": "medpos.handlers.ReestimateStatistics",
+    },
+    "camvid_segnet": {
+        **CAMVID,
+        "lr": 0.001,
+        "batch_size": 5,
+        "class_balancing": False,
+        "network_def::dropout": 0.5,
+        "validate::handlers::-1::_target_": "medpos.handlers.ReestimateStatistics",
+    },
+    "camvid_segnet_basic": {**CAMVID, "lr": 0.1, "batch_size": 12, "class_balancing": True},
+    "retina_unet": {
+        "lr": 0.01,
+        "image_size": 64,
+        "stride": 42,
+        "momentum": 0.9,
+        "weight_decay": 0.0005,
+        "train::loss::_target_": "medpos.losses.AuxiliaryLoss",
+        "train::schedule::_target_": "medpos.schedules.poly",
+        "train::schedule::floor": 0.0001,
+        "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
+        "train::preprocessing::transforms::0::_target_": "RandZoomd",
+        "train::preprocessing::transforms::1::_target_": "medpos.transforms.RandCropWithClassCap",
+        "train::preprocessing::transforms::2::_target_": "RandFlipd",
+        "train::preprocessing::transforms::3::_target_": "medpos.transforms.PhotometricDistortion",
+        "inferer::inferer::_target_": "SlidingWindowInferer",
+        "inferer::inferer::overlap": "$1 - @stride / @image_size",
+    },
+}
+
+
+def at(config, path):
+    for key in path.split("::"):
+        config = config[int(key) if isinstance(config, list) else key]
+    return config
+
+
+@pytest.mark.parametrize("name", SECONDARY)
+def test_the_recipe_is_whole(name):
+    config = parser(name).get()
+    assert {path: at(config, path) for path in RECIPES[name]} == RECIPES[name]
+
+
+def built(name, secondary, tmp_path, key, **overrides):
+    with kept_state():
+        set_track_meta(False)
+        return parser(name, **{**settings(name, secondary, tmp_path), **overrides}).get_parsed_content(key)
+
+
+def test_a_tile_of_unet_2015_brings_classes_and_weights(secondary, tmp_path):
+    dataset = built("nuclei_unet2015", secondary, tmp_path, "train::dataset")
+    item = dataset[0]
+    assert item["image"].shape == (1, 284, 284)
+    assert item["label"].shape == (2, 100, 100)
+    assert set(item["label"][0].unique().tolist()) <= {0.0, 1.0}
+    assert max(float(dataset[n]["label"][1].max()) for n in range(len(dataset))) > 1  # between touching nuclei
+    dataset.epoch = 1
+    assert not torch.equal(dataset[0]["image"], item["image"])
+
+
+def test_balancing_of_camvid_counts_classes_without_void(secondary, tmp_path):
+    weights = built("camvid_segnet_basic", secondary, tmp_path, "class_weights")
+    assert weights.shape == (11,)
+    assert weights[0] < weights[2]  # there is more sky than poles
+    assert built("camvid_segnet", secondary, tmp_path, "class_weights") is None
+    label = built("camvid_segnet", secondary, tmp_path, "train::dataset")[0]["label"]
+    assert int(label.max()) == 255
+    assert int(label[label < 255].max()) <= 10
+
+
+def test_the_schedule_of_the_retina_ends_at_its_floor(secondary, tmp_path):
+    name, key = "retina_unet", "train::schedule"
+    schedule = built(name, secondary, tmp_path, key, max_epochs=3, batch_size=2)
+    loader = built(name, secondary, tmp_path, "train::dataloader", batch_size=2)
+    assert schedule(0.01, 0) == pytest.approx(0.01)
+    assert schedule(0.01, 3 * len(loader)) == pytest.approx(0.0001)
+
+
+def test_pruning_levels_of_a_trained_run(secondary, tmp_path):
+    small = settings("nuclei_unetpp_ds", secondary, tmp_path)
+    run = run_here("nuclei_unetpp_ds", run_name="a", max_epochs=1, **small)
+    run_here("nuclei_unetpp_ds", entry="prune", run_name="a", **small)
+    with (run / "prune/pruning.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["level"] for row in rows] == ["1", "2", "3", "4"]
+    parameters = [int(row["parameters"]) for row in rows]
+    assert parameters == sorted(set(parameters))
+    assert all(0 <= float(row["iou"]) <= 1 for row in rows)
+    assert float(rows[3]["ratio"]) == 1
+    assert json.loads((run / "prune/summary.json").read_text())["phantom"] is True
+    assert "pruning levels" in (run / "log.txt").read_text()
+
+
+def test_a_killed_training_with_dropout_and_deformation_resumes_to_the_same_bits(secondary, tmp_path):
+    small = settings("nuclei_unet2015", secondary, tmp_path)
+    whole = run_here("nuclei_unet2015", run_name="whole", max_epochs=2, **small)
+    part = run_here("nuclei_unet2015", run_name="part", max_epochs=1, **small)
+    (part / "summary.json").unlink()
+    run_here("nuclei_unet2015", run_name="part", max_epochs=2, resume=True, **small)
+    one, other = (torch.load(run / "resume.pt", weights_only=True)["network"] for run in (whole, part))
+    assert all(torch.equal(one[key], other[key]) for key in one)
