@@ -73,6 +73,9 @@ class DeepSupervision(nn.Module):
     MONAI's ``DeepSupervisionLoss`` takes a list of maps of falling size and resizes the target; these heads are all of
     one size, stacked in one tensor, which MONAI's engines and distributed training pass on as any other.
 
+    UNet++ adds its loss "to each" head; the authors' Keras sums them, which is ``weights=(1, 1, 1, 1)``. The mean keeps
+    learning rate and weight decay as they are for one head.
+
     Args:
         loss: called with the logits [N, C, X, Y] of each head and the target.
         weights: the sum with these weights, one for each head; None gives the mean.

@@ -1,19 +1,21 @@
 """What the random transforms share: all numbers of an item are drawn first, then every entry is replaced.
 
 The random state is MONAI's, ``self.R``; ``Compose.set_random_state`` reaches it. What MONAI has for the recipes of the
-papers isn't written again:
+papers isn't written again. These do it (the amounts of U-Net 2015 aren't published):
 
-- shift and rotation (U-Net 2015): ``{"_target_": "RandAffined", "keys": ["image", "label", "weight"], "prob": 1.0,
-  "rotate_range": 3.14159, "translate_range": 20, "mode": ["bilinear", "nearest", "bilinear"],
-  "padding_mode": "reflection"}``.
-- grey values (U-Net 2015), on [0, 1]: ``RandScaleIntensityd(factors=0.25)`` for the contrast,
-  ``RandShiftIntensityd(offsets=0.1)`` for the brightness, ``RandAdjustContrastd(gamma=[0.7, 1.5])`` for the gamma.
-- random size (MMSegmentation, SUNet): ``{"_target_": "RandZoomd", "keys": ["image", "label"], "prob": 1.0,
-  "min_zoom": 0.5, "max_zoom": 2.0, "mode": ["bilinear", "nearest-exact"], "keep_size": false}``; with one number for
-  each end both axes get the same factor.
-- flips: ``RandFlipd``.
+- shift and rotation (U-Net 2015):
+  ``{"_target_": "RandAffined", "keys": ["image", "label", "weight"], "prob": 1.0, "rotate_range": 3.14159,
+  "translate_range": 20, "mode": ["bilinear", "nearest", "bilinear"], "padding_mode": "reflection"}``
+- grey values of an image in [0, 1] (U-Net 2015), as contrast, brightness and gamma:
+  ``{"_target_": "RandScaleIntensityd", "keys": "image", "prob": 0.5, "factors": 0.25}``,
+  ``{"_target_": "RandShiftIntensityd", "keys": "image", "prob": 0.5, "offsets": 0.1}``,
+  ``{"_target_": "RandAdjustContrastd", "keys": "image", "prob": 0.5, "gamma": [0.7, 1.5]}``
+- random size with one factor for both axes (MMSegmentation, SUNet):
+  ``{"_target_": "RandZoomd", "keys": ["image", "label"], "prob": 1.0, "min_zoom": 0.5, "max_zoom": 2.0,
+  "mode": ["bilinear", "nearest-exact"], "keep_size": false}``
+- flips: ``{"_target_": "RandFlipd", "keys": ["image", "label"], "prob": 0.5, "spatial_axis": 0}``, the columns' axis
 
-They return label maps as float32, whose values are still whole numbers.
+``RandAffined`` and ``RandZoomd`` give label maps back as float32, whose values are still whole numbers.
 """
 
 from collections.abc import Hashable, Sequence
