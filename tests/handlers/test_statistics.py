@@ -40,6 +40,7 @@ def first(network, loader):
 @pytest.mark.parametrize("sizes", [[3, 3, 3], [4, 4, 1], [9]])
 def test_they_are_the_populations(network, sizes):
     loader = batches(sizes)
+    network.conv1.conv1_1.norm.running_mean.fill_(float("nan"))  # as a training leaves it that has diverged once
     ReestimateStatistics(network, loader, "cpu", amp=False).estimate()
     norm, parts = network.conv1.conv1_1.norm, first(network, loader)
     everything = torch.cat(parts)
@@ -59,6 +60,7 @@ def test_deeper_ones_see_what_training_shows_them(network):
     watched = layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
     ReestimateStatistics(network, loader, "cpu", amp=False).estimate()
     watched.remove()
+    assert not seen[0].requires_grad
     for dropout in network.modules():
         if isinstance(dropout, nn.Dropout):
             dropout.p = 0.0
