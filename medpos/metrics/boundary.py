@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from scipy.spatial import cKDTree
 
 from medpos.errors import InputError
 from medpos.losses.dense import IGNORED
 from medpos.metrics.confusion import same_shape
-from medpos.metrics.surface import Pixels, Surface, boundaries
+from medpos.metrics.surface import Pixels, boundaries
 
 TOLERANCE = 0.0075
 
@@ -53,7 +54,12 @@ def _from_one(label_map: npt.NDArray[Any], ignored: npt.NDArray[np.bool_]) -> np
 def _f1(predicted: Pixels | None, true: Pixels, reach: float) -> float:
     if predicted is None:
         return 0.0
-    spacing = (1.0, 1.0)
-    precision = float(np.mean(Surface(true, spacing).distances_of(predicted) <= reach))
-    recall = float(np.mean(Surface(predicted, spacing).distances_of(true) <= reach))
+    precision, recall = _share_within(reach, predicted, true), _share_within(reach, true, predicted)
     return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def _share_within(reach: float, pixels: Pixels, others: Pixels) -> float:
+    """The share of pixels with one of the others at most this far away."""
+    # Asked for the near ones alone, a tree is several times as fast as the distances of all pixels.
+    distances = cKDTree(others).query(pixels, distance_upper_bound=np.nextafter(reach, np.inf))[0]
+    return float(np.mean(distances <= reach))

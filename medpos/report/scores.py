@@ -81,7 +81,8 @@ def _table(name: str, title: str, rows: pd.DataFrame, conditions: bool) -> Table
     shown, records = [], []
     for key, part in rows.groupby(keys, sort=False):
         place = dict(zip(keys, key, strict=True))
-        found = _summed_up(part)
+        # A set has no subject, and so no interval: seeds are no sample of patients.
+        found = summarise(part["value"].to_numpy(), groups=part["subject"].tolist())
         low, high = found["ci95"] or (None, None)
         counts = {"seeds": part["seed"].nunique(), "subjects": part.loc[part["over"] == _CASES, "subject"].nunique()}
         shown.append(_row(place, found, {**counts, "subjects": counts["subjects"] or None}))
@@ -99,12 +100,6 @@ def _table(name: str, title: str, rows: pd.DataFrame, conditions: bool) -> Table
         tuple(shown),
         pd.DataFrame(records),
     )
-
-
-def _summed_up(part: pd.DataFrame) -> dict[str, Any]:
-    """As :func:`medpos.metrics.summarise`; seeds are no sample of subjects, so a set's value has no interval."""
-    found = summarise(part["value"].to_numpy(), groups=part["subject"].tolist())
-    return found if part["over"].iloc[0] == _CASES else {**found, "ci95": None}
 
 
 def _row(place: dict[str, Any], found: dict[str, Any], counts: dict[str, Any]) -> tuple[Cell, ...]:

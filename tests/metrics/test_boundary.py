@@ -57,6 +57,14 @@ def test_the_tolerance_is_a_part_of_the_diagonal():
     assert boundary_f1(stripe(104, 203, (300, 400)), truth)[1] < 0.6
 
 
+def test_exactly_as_far_is_met():
+    # 5 px along a diagonal of 3 and 4, on an image of 50 px: a tenth.
+    truth, prediction = np.zeros((2, 30, 40), np.uint8)
+    truth[10, 10], prediction[13, 14] = 1, 1
+    assert boundary_f1(prediction, truth, 0.1)[1] == 1
+    assert boundary_f1(prediction, truth, 0.0999)[1] == 0
+
+
 def test_only_classes_of_the_truth_count():
     truth, prediction = stripe(10, 19), np.zeros((30, 40), np.uint8)
     assert boundary_f1(prediction, truth)[1] == 0

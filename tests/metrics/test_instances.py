@@ -116,6 +116,7 @@ def test_properties(seed):
         assert function(prediction.astype(np.uint16), truth.astype(np.int32)) == value
 
 
+@pytest.mark.filterwarnings("error")
 def test_empty_maps():
     empty = np.zeros_like(TRUTH)
     assert [math.isnan(function(TRUTH, empty)) for function in FUNCTIONS] == [True, False, True]

@@ -58,6 +58,8 @@ def test_connectivity():
 def test_ignored_pixels_are_left_out_of_the_instance_scores():
     found = InstanceScores().of_case(case([[1, 1, 0, 1, 1]], [[1, 1, 0, 255, 255]])).values
     assert (found["seg"], found["pixel_error"], found["objects_predicted"], found["objects_true"]) == (1, 0, 1, 1)
+    # They connect nothing of the truth.
+    assert InstanceScores().of_case(case([[1, 1, 1]], [[1, 255, 1]])).values["objects_true"] == 2
 
 
 def test_seg_of_a_set_counts_every_object_once():
