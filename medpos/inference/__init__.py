@@ -19,7 +19,7 @@ from medpos.inference.fast import FastInferer, has_fast_bf16, memory_format
 from medpos.inference.pruning import PruningLevel, pruning_levels
 from medpos.inference.rotations import RotationMeanInferer
 from medpos.inference.tiles import OverlapTileInferer
-from medpos.inference.voting import VotingInferer, with_neighbours
+from medpos.inference.voting import VotingInferer
 from medpos.inference.windows import network_input
 
 __all__ = [
@@ -33,5 +33,4 @@ __all__ = [
     "memory_format",
     "network_input",
     "pruning_levels",
-    "with_neighbours",
 ]

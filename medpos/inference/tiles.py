@@ -14,6 +14,7 @@ from monai.inferers import Inferer
 
 from medpos.errors import InputError
 from medpos.networks.unet2015 import BORDER, OFFSET, SMALLEST, STRIDE
+from medpos.transforms.crops import mirrored
 
 SMALLEST_TILE = SMALLEST + STRIDE  # the network's smallest gives 4 px, less than the shortest step
 
@@ -61,12 +62,12 @@ class OverlapTileInferer(Inferer):
         images = plain_images(inputs, type(self).__name__)
         starts = [self._starts(length) for length in images.shape[2:]]
         for axis, begins in enumerate(starts, 2):
-            ends = -self.border, begins[-1] + self.size - self.border
-            images = images.index_select(axis, mirrored(images.shape[axis], *ends, images.device))
-        places = list(itertools.product(range(len(images)), *starts))
+            places = mirrored(-self.border, begins[-1] + self.size, images.shape[axis])
+            images = images.index_select(axis, places.to(images.device))
+        tiles_at = list(itertools.product(range(len(images)), *starts))
         result: torch.Tensor | None = None
-        for first in range(0, len(places), self.sw_batch_size):
-            batch = places[first : first + self.sw_batch_size]
+        for first in range(0, len(tiles_at), self.sw_batch_size):
+            batch = tiles_at[first : first + self.sw_batch_size]
             tiles = [images[n, :, x : x + self.size, y : y + self.size] for n, x, y in batch]
             logits = self._checked(network(torch.stack(tiles), *args, **kwargs))
             if result is None:
@@ -90,25 +91,6 @@ class OverlapTileInferer(Inferer):
                 f"{self.output} x {self.output}; give the network's own border, or a UNet2015"
             )
         return logits
-
-
-def mirrored(length: int, start: int, stop: int, device: torch.device) -> torch.Tensor:
-    """Indices into an axis for the places ``start`` to ``stop``, those outside mirrored at its first and last pixel.
-
-    They go to and fro as often as it takes, so the axis may be shorter than what lies outside; as NumPy's ``reflect``.
-
-    Args:
-        length: of the axis, in px, at least 1.
-        start: first place, in px; below 0 it lies before the axis.
-        stop: behind the last place, in px.
-        device: of the result.
-
-    Returns:
-        [stop - start], int64, 0 to ``length - 1``.
-    """
-    period = max(2 * (length - 1), 1)
-    places = torch.arange(start, stop, device=device).remainder(period)
-    return torch.minimum(places, period - places)
 
 
 def plain_images(inputs: torch.Tensor, name: str, dims: tuple[int, ...] = (4,)) -> torch.Tensor:

@@ -17,26 +17,12 @@ import torch
 from monai.inferers import Inferer
 
 from medpos.errors import InputError
-from medpos.inference.tiles import mirrored, plain_images
+from medpos.inference.tiles import plain_images
+from medpos.patches import starts
+from medpos.transforms.crops import mirrored
+from medpos.transforms.neighbours import with_neighbours
 
 TIE = 1e-6  # of a share: too little to change it, enough to tell the winner
-
-
-def with_neighbours(volume: torch.Tensor, neighbours: int = 1) -> torch.Tensor:
-    """Stacks each slice with its neighbours, as training and inference see it.
-
-    Args:
-        volume: [C, X, Y, Z], or [N, C, X, Y, Z].
-        neighbours: slices on each side.
-
-    Returns:
-        [(2 neighbours + 1) C, X, Y, Z]: the slice above, which is the one before it, z - 1; itself; the slice below,
-        z + 1. At the ends the last slice is repeated. Of several channels all C of a slice stand together.
-    """
-    depth = volume.shape[-1]
-    slices = torch.arange(depth, device=volume.device)
-    near = [(slices + step).clamp(0, depth - 1) for step in range(-neighbours, neighbours + 1)]
-    return torch.cat([volume.index_select(-1, places) for places in near], dim=-4)
 
 
 class VotingInferer(Inferer):
@@ -75,7 +61,7 @@ class VotingInferer(Inferer):
         volumes = images if images.ndim == 5 else images[..., None]
         for axis in (2, 3):  # room for one patch at least
             length = volumes.shape[axis]
-            wide = mirrored(length, 0, max(length, self.size), images.device)
+            wide = mirrored(0, max(length, self.size), length).to(images.device)
             volumes = volumes.index_select(axis, wide)
         votes = self._votes(with_neighbours(volumes, self.neighbours), network, *args, **kwargs)
         shares = _log_shares(votes[:, :, : images.shape[2], : images.shape[3]])
@@ -88,7 +74,7 @@ class VotingInferer(Inferer):
         n, _, height, width, depth = stacks.shape
         pixels = torch.arange(n * height * width * depth, device=stacks.device).view(n, height, width, depth)
         patches, fields = self._unfolded(stacks), self._unfolded(pixels[:, None])[:, 0]
-        axes = [range(n), self._starts(height), self._starts(width), range(depth)]
+        axes = [range(n), starts(height, self.size, self.step), starts(width, self.size, self.step), range(depth)]
         # The slices of one place follow each other, as they lie in memory.
         places = torch.cartesian_prod(*(torch.tensor(list(axis), device=stacks.device) for axis in axes))
         votes: torch.Tensor | None = None
@@ -105,10 +91,6 @@ class VotingInferer(Inferer):
     def _unfolded(self, volumes: torch.Tensor) -> torch.Tensor:
         """A view [N, C, X', Y', Z, size, size] of [N, C, X, Y, Z]: the patch that begins at each pixel."""
         return volumes.unfold(2, self.size, 1).unfold(3, self.size, 1)
-
-    def _starts(self, length: int) -> list[int]:
-        """Where patches begin on an axis; the last one ends with it."""
-        return [*range(0, length - self.size, self.step), length - self.size]
 
 
 def _empty(logits: torch.Tensor, pixels: int) -> torch.Tensor:

@@ -5,17 +5,17 @@
 | ``UNet`` | position study, table 1 | 13,394,372 (1 -> 4), 13,395,524 (3 -> 4) | ``<data>``, ``_reflect``, ``_pe`` |
 | ``SmallCNN`` | position study, table 2 | 75,140 (1 -> 4), 76,292 (3 -> 4) | ``<data>_small``, ``_small_pe`` |
 | ``MeanMask`` | position study, section 3.2 | 0 (one buffer) | ``<data>_mean_mask`` |
-| ``UNet2015`` | Ronneberger et al. 2015, figure 1 | 31,030,658 (1 -> 2); released 31,100,354 | ``nuclei_unet2015``, ``cells_unet2015`` |
-| ``UNetPlusPlus`` | Zhou et al. 2018, figure 1 | 9,041,601 (1 -> 1), four heads 9,041,700 | ``nuclei_unetpp``, ``nuclei_unetpp_ds`` |
-| its ``pruned(1)`` to ``pruned(4)`` | section 3.2, L^1 to L^4 | 100,961; 511,105; 2,204,961; 9,041,601 | ``nuclei_unetpp_ds``, entry ``prune`` |
-| ``PlainUNet`` | Zhou et al. 2018, table 3 | 7,759,521 (1 -> 1), wide 9,282,246 | ``nuclei_unet``, ``nuclei_wide_unet``, ``brain_unet`` |
-| ``SegNet`` | Badrinarayanan et al. 2017, figure 2 | 29,449,355 (3 -> 11) | ``camvid_segnet``, ``brain_segnet`` |
+| ``UNet2015`` | Ronneberger et al. 2015, figure 1 | 31,030,658 (1 -> 2); released 31,100,354 | ``*_unet2015`` |
+| ``UNetPlusPlus`` | Zhou et al. 2018, figure 1 | 9,041,601 (1 -> 1), four heads 9,041,700 | ``nuclei_unetpp*`` |
+| its ``pruned(1)`` to ``(4)`` | L^1 to L^4 | 100,961; 511,105; 2,204,961; 9,041,601 | its entry ``prune`` |
+| ``PlainUNet`` | Zhou et al. 2018, table 3 | 7,759,521 (1 -> 1), wide 9,282,246 | ``nuclei_*unet``, ``brain_unet`` |
+| ``SegNet`` | Badrinarayanan et al. 2017, figure 2 | 29,449,355 (3 -> 11) | ``*_segnet`` |
 | ``SegNetBasic`` | the same, table 1 | 1,416,075 (3 -> 11), with biases 1,416,587 | ``camvid_segnet_basic`` |
 | its ``decoder`` ``encoder_addition`` | table 1 | 1,416,075 | its ``--decoder`` |
 | ``single_channel``, ``bilinear`` | table 1 | 625,803; 612,747 | |
 | ``fcn``, ``fcn_no_addition`` | table 1 | 645,868; 643,723 | |
 | ``fcn_no_reduction``, ``fcn_no_addition_no_reduction`` | table 1 | 1,661,323; 1,661,323 | |
-| ``USegNet`` | Kumar et al. 2018, figure 1 | 3,483,652 (3 -> 4), no skip 3,475,396, two 3,516,548 | ``brain_usegnet``, its ``--skips`` |
+| ``USegNet`` | Kumar et al. 2018, figure 1 | 3,483,652 (3 -> 4), no skip 3,475,396, two 3,516,548 | ``brain_usegnet`` |
 | ``AuxiliaryUNet`` | article on MMSegmentation's U-Net | 29,060,676 (3 -> 2) | ``retina_unet`` |
 
 The position study's tables are those of its supplement. ``positioned`` builds a network for a position encoding at the

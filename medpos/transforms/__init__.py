@@ -13,6 +13,7 @@ from medpos.transforms.degradations import KINDS, SEVERITIES, SOURCES, TABLES, U
 from medpos.transforms.elastic import RandElastic
 from medpos.transforms.intensity import ScaleToUnit, StandardisePerSlice
 from medpos.transforms.lift import Lifted
+from medpos.transforms.neighbours import with_neighbours
 from medpos.transforms.photometric import PhotometricDistortion
 from medpos.transforms.position import ENCODINGS, PositionChannels, channel_count, position_channels
 from medpos.transforms.probe import PROBES, ProbedPosition, probe_position
@@ -48,4 +49,5 @@ __all__ = [
     "position_channels",
     "probe_position",
     "shift",
+    "with_neighbours",
 ]

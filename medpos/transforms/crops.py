@@ -16,10 +16,10 @@ from torch.nn import functional as F  # noqa: N812
 
 from medpos.errors import InputError
 from medpos.losses.dense import IGNORED
+from medpos.networks.unet2015 import BORDER
 from medpos.transforms.lift import Item
 from medpos.transforms.randomised import RandLifted, per_key
 
-BORDER = 92
 CLASS_CAP = 0.75
 TRIES = 10
 

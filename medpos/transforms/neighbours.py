@@ -4,21 +4,27 @@ import torch
 from torch import Tensor
 
 
-def neighbouring(volume: Tensor, z: int, count: int) -> Tensor:
-    """A slice with its neighbours.
+def with_neighbours(volume: Tensor, count: int = 1) -> Tensor:
+    """Stacks each slice with its neighbours, as training and inference see it.
 
     Args:
-        volume: [C, X, Y, Z].
-        z: index of the slice.
-        count: neighbours on either side; beyond the first and last slice these are repeated.
+        volume: [C, X, Y, Z], or [N, C, X, Y, Z].
+        count: neighbours on either side; beyond the first and the last slice that one is repeated.
 
     Returns:
-        [C * (2 * count + 1), X, Y], the slices z - count to z + count in this order.
+        [(2 count + 1) C, X, Y, Z]: the slice above, which is the one before it, z - 1; itself; the slice below, z + 1.
+        Of several channels all C of a slice stand together.
 
     Reference:
         P. Kumar et al., "U-SegNet", ICIP 2018: three adjacent slices make the input; the ends are not spoken of.
     """
-    if not count:
-        return volume[..., z]
-    places = [min(max(place, 0), volume.shape[3] - 1) for place in range(z - count, z + count + 1)]
-    return torch.cat([volume[..., place] for place in places])
+    depth = volume.shape[-1]
+    slices = torch.arange(depth, device=volume.device)
+    near = [(slices + step).clamp(0, depth - 1) for step in range(-count, count + 1)]
+    return torch.cat([volume.index_select(-1, places) for places in near], dim=-4)
+
+
+def neighbouring(volume: Tensor, z: int, count: int) -> Tensor:
+    """Slice z of :func:`with_neighbours`, [(2 count + 1) C, X, Y], of a volume [C, X, Y, Z]."""
+    part = volume[..., max(z - count, 0) : z + count + 1]
+    return with_neighbours(part, count)[..., min(z, count)] if count else volume[..., z]

@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from medpos.errors import InputError
 from medpos.inference import OverlapTileInferer
-from medpos.inference.tiles import mirrored
 from medpos.networks import UNet2015
 
 CPU = torch.device("cpu")
@@ -31,12 +30,6 @@ def one_pass(unet, image):
     ends = [(92, large - side - 92) for large, side in zip(whole, image.shape[2:], strict=True)]
     padded = torch.from_numpy(np.pad(image.numpy(), [(0, 0), (0, 0), *ends], mode="reflect"))
     return unet(padded)[:, :, : image.shape[2], : image.shape[3]]
-
-
-@pytest.mark.parametrize(("length", "before", "after"), [(7, 3, 4), (5, 11, 23), (2, 5, 8), (1, 3, 3), (100, 0, 0)])
-def test_mirrored_is_numpys_reflect(length, before, after):
-    wanted = np.pad(np.arange(length), (before, after), mode="reflect")
-    assert mirrored(length, -before, length + after, CPU).tolist() == wanted.tolist()
 
 
 @pytest.mark.parametrize(

@@ -7,8 +7,10 @@ from monai.data import MetaTensor
 from torch import nn
 
 from medpos.errors import InputError
-from medpos.inference import VotingInferer, with_neighbours
+from medpos.inference import VotingInferer
 from medpos.inference.voting import _log_shares
+from medpos.patches import starts
+from medpos.transforms import with_neighbours
 
 
 @pytest.fixture(scope="module")
@@ -55,13 +57,13 @@ def test_equals_loops(network, shape, batch):
     assert torch.allclose(found.softmax(1), found.exp(), atol=1e-5)
 
 
-def test_last_patch_ends_with_the_image():
+@pytest.mark.parametrize(
+    ("length", "wanted"),
+    [(256, [*range(0, 211, 10), 216]), (128, [*range(0, 81, 10), 88]), (120, [*range(0, 81, 10)]), (40, [0])],
+)
+def test_last_patch_ends_with_the_image(length, wanted):
     """The paper's: 22 and 9 patches of 10 px shift, and one more on each axis."""
-    inferer = VotingInferer()
-    assert inferer._starts(256) == [*range(0, 211, 10), 216]
-    assert inferer._starts(128) == [*range(0, 81, 10), 88]
-    assert inferer._starts(120) == [*range(0, 81, 10)]
-    assert inferer._starts(40) == [0]
+    assert starts(length, 40, 10) == wanted
 
 
 def test_majority_not_mean():
