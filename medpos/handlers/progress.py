@@ -66,11 +66,9 @@ class EpochLog:
         organs = [f"{k.removeprefix('dice/')} {_number(v)}" for k, v in metrics.items() if k.startswith("dice/")]
         if organs:
             state = self.evaluator.state
-            key = metrics[state.key_metric_name]
-            parts.append(f"validation Dice {_number(key)} ({', '.join(organs)})")
+            parts.append(f"validation Dice {_number(metrics['mean_dice'])} ({', '.join(organs)})")
             # The metrics per organ have a slash in their names, scores don't.
-            others = {k: v for k, v in metrics.items() if "/" not in k and k != state.key_metric_name}
-            parts += [f"{k} {_number(v)}" for k, v in others.items()]
+            parts += [f"{k} {_number(v)}" for k, v in metrics.items() if "/" not in k and k != "mean_dice"]
             parts.append(f"best {_number(state.best_metric)} in epoch {state.best_metric_epoch}")
         parts.append(f"{time.perf_counter() - self._started:.1f} s")
         logger.info("; ".join(parts))

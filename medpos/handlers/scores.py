@@ -32,8 +32,8 @@ class Scores:
         self.run = run
         self._rows: list[Row] = []
 
-    def attach(self, engine: Engine) -> None:
-        """Follow the evaluator ``engine``."""
+    def attach(self, engine: Engine, name: str = "") -> None:
+        """Follow the evaluator ``engine``, as a handler, or as its key metric ``name``, the name of a score."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
         # Before the run completes: ResultTable wants it then, and a summary.json says that all the rest is there.

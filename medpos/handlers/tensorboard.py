@@ -102,7 +102,9 @@ class ScalarLog:
     def _end(self, engine: Engine) -> None:
         plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in self.hyper_parameters.items()}
         best = float(self.evaluator.state.best_metric)
-        self.board.writer.add_hparams(plain, {"best_mean_dice": best}, run_name="hyper_parameters")
+        self.board.writer.add_hparams(
+            plain, {f"best_{self.evaluator.state.key_metric_name}": best}, run_name="hyper_parameters"
+        )
         self.board.writer.flush()
 
 

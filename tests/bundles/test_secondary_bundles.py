@@ -18,7 +18,7 @@ SMALL = {
     "nuclei_unet2015": {"image_size": 284, "network_def#width": 0.0625},
     "cells": {"image_size": 284, "network_def#width": 0.0625},
     "brain": {"network_def#width": 0.125, "patch_step": 30, "patches_per_epoch": 16},
-    "brain_segnet": {"network_def#width": 0.0625, "batch_size": 2},
+    "brain_segnet": {"network_def#width": 0.0625, "batch_size": 2, "slices_per_epoch": 4},
     "camvid": {"network_def#width": 0.0625, "batch_size": 1},
     "retina": {"network_def#width": 0.125, "crops_per_image": 2},
 }
@@ -112,7 +112,7 @@ UNET2015 = {
 BRAIN = {
     "train::dataset::_target_": "medpos.patches.Patches",
     "train::slices::neighbours": 1,
-    "patch_step": 10,
+    "patch_step": "$40 if @source.phantom else 10",
     "batch_size": 64,
     "momentum": 0.9,
     "weight_decay": 0.0001,
@@ -158,7 +158,13 @@ RECIPES = {
         "network_def::dropout": 0.5,
         "validate::handlers::-1::_target_": "medpos.handlers.ReestimateStatistics",
     },
-    "camvid_segnet_basic": {**CAMVID, "lr": 0.1, "batch_size": 12, "class_balancing": True},
+    "camvid_segnet_basic": {
+        **CAMVID,
+        "lr": 0.1,
+        "batch_size": 12,
+        "class_balancing": True,
+        "validate::key_metric::global_accuracy::_target_": "medpos.handlers.Scores",
+    },
     "retina_unet": {
         "lr": 0.01,
         "image_size": 64,
@@ -216,6 +222,17 @@ def test_balancing_of_camvid_counts_classes_without_void(secondary, tmp_path):
     label = built("camvid_segnet", secondary, tmp_path, "train::dataset")[0]["label"]
     assert int(label.max()) == 255
     assert int(label[label < 255].max()) <= 10
+
+
+def test_segnet_basic_keeps_the_model_of_the_best_global_accuracy(secondary, tmp_path):
+    name = "camvid_segnet_basic"
+    run = run_here(name, run_name="a", max_epochs=3, **settings(name, secondary, tmp_path))
+    events = EventAccumulator(str(run / "tensorboard"))
+    events.Reload()
+    accuracies = [event.value for event in events.Scalars("global_accuracy")]
+    state = torch.load(run / "resume.pt", weights_only=True)
+    assert state["best_metric_epoch"] == 1 + int(np.argmax(accuracies))
+    assert state["best_metric"] == pytest.approx(max(accuracies), abs=1e-6)
 
 
 def test_the_schedule_of_the_retina_ends_at_its_floor(secondary, tmp_path):
