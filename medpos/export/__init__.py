@@ -45,11 +45,6 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
     if not (run / "config.json").is_file() and (run / EXPORTED).is_file():
         raise InputError(f"{run}: is an exported bundle already; copy it, or give the run that it came from")
     model = Model(run, dataset_dir, device="cpu")
-    if len(model.data.channels) > 1:
-        raise InputError(
-            f"{run}: takes images of {len(model.data.channels)} channels ({', '.join(model.data.channels)}), and an "
-            "exported bundle reads images of one; use 'python -m medpos predict' with the run itself"
-        )
     if model.input_shape is None:
         raise InputError(
             f"{run}: gives its network each image as it is, and an exported network takes one size; give the bundle an "

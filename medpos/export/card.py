@@ -30,7 +30,7 @@ def _what(subject: Subject) -> str:
 
 
 def _sees_position(subject: Subject) -> bool:
-    return subject.inputs[0] > subject.slices
+    return subject.inputs[0] > subject.slices * len(subject.data.channels)
 
 
 def _classes(subject: Subject) -> str:

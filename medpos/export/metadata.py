@@ -109,13 +109,14 @@ def metadata(base: Config, subject: Subject) -> Config:
 
 
 def _inputs(subject: Subject) -> Sequence[str]:
-    """Names of the channels: a run that can be exported has one of the image, or slices of it."""
+    """Names of the channels: the image's, or slices of it, and those of its position encoding."""
     if subject.slices > 1:
         near = subject.slices // 2
         return [f"slice z{place:+d}" if place else "slice z" for place in range(-near, near + 1)]
-    count = subject.inputs[0] - 1
+    own = subject.data.channels
+    count = subject.inputs[0] - len(own)
     known = _POSITION.get(str(subject.config.get("encoding", "")), ())
-    return ("image", *(known if len(known) == count else [f"position {n}" for n in range(1, count + 1)]))
+    return (*own, *(known if len(known) == count else [f"position {n}" for n in range(1, count + 1)]))
 
 
 def _scores(condition: Config | None) -> Config:

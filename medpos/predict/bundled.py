@@ -6,7 +6,7 @@ Any program that runs MONAI bundles can use these: reading and writing, orientat
 
 import json
 import logging
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,13 @@ Item = dict[Hashable, Any]
 _FILES, _ORDER, _FLIPS = "medpos_files", "medpos_order", "medpos_flips"
 
 
-def listed(dataset_dir: str, output_dir: str) -> list[dict[str, Any]]:
+def listed(dataset_dir: str, output_dir: str, channels: Sequence[str] = ("image",)) -> list[dict[str, Any]]:
     """The cases of a folder, as a MONAI ``Dataset`` takes them.
 
     Args:
         dataset_dir: folder, file, glob or list of files.
         output_dir: where results go; never read.
+        channels: names of those that the network takes.
 
     Returns:
         An item a case: ``image``, its file names, and ``case``, its name.
@@ -41,14 +42,14 @@ def listed(dataset_dir: str, output_dir: str) -> list[dict[str, Any]]:
     Raises:
         InputError: nothing there that can be read.
     """
-    found = inputs.find([str(dataset_dir)], Path(output_dir))
+    found = inputs.find([str(dataset_dir)], Path(output_dir), channels)
     return [{"image": [str(path) for path in source.files], "case": source.name} for source in found]
 
 
 class LoadUpright:
     """Reads an image of any format of :data:`medpos.predict.inputs.FORMATS` and turns it as in training.
 
-    The file name at ``key``, or the names of a series, are replaced by a ``MetaTensor`` [1, X, Y, Z], float32, in the
+    What ``key`` names, a file, a series or a file a channel, is replaced by a ``MetaTensor`` [C, X, Y, Z], float32, in the
     units of training; its metadata have the file's ``affine`` and ``spatial_shape`` and the way back.
 
     Args:
@@ -77,12 +78,13 @@ class LoadUpright:
         meta = {
             "filename_or_obj": files[0],
             "original_affine": affine,
-            "spatial_shape": np.array(found.scan.values.shape),  # NumPy's, as MONAI's own readers give it
+            "spatial_shape": np.array(found.scan.values.shape[:3]),  # NumPy's, as MONAI's own readers give it
             _FILES: json.dumps(files),
             _ORDER: torch.tensor(found.orientation.order),
             _FLIPS: torch.tensor(found.orientation.flips),
         }
-        values = torch.from_numpy(found.values.copy())[None]
+        first = np.moveaxis(found.values, 3, 0) if found.values.ndim == 4 else found.values[None]
+        values = torch.from_numpy(first.copy())
         return {**item, self.key: MetaTensor(values, affine=affine, meta=meta)}
 
 
@@ -136,7 +138,7 @@ class SavePredictions:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             files = json.loads(_meta(item["image"])[_FILES])
             # Only the file knows how it wants to be answered, and nothing but tensors and text passes MONAI's batches.
-            target = inputs.read(inputs.one(files), force=True).target
+            target = inputs.read(inputs.one(files), force=True, names=self.data.channels).target
             labels = output["pred"].as_tensor().cpu().numpy()[0]
             path = target.write(self.output_dir / item["case"], labels, self.data.labels)
             logger.info("%s", path)

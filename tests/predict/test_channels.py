@@ -1,5 +1,8 @@
 """Images of several channels, in one file or one each, get the labels that the run itself gave them."""
 
+import json
+
+import monai
 import nibabel
 import numpy as np
 import own_raw
@@ -13,6 +16,7 @@ from data_prep.own import Options
 from medpos import new_bundle
 from medpos.cases import load_cases
 from medpos.errors import InputError
+from medpos.export import export
 from medpos.predict import inputs, readers
 from medpos.predict.model import Ensemble, Model
 from medpos.training_data import TrainingData
@@ -152,3 +156,23 @@ def test_a_run_that_does_not_know_its_channels_asks_for_its_data(prostates, tmp_
     with pytest.raises(InputError, match=r"takes 4 input channels, images of image give 3; .* --dataset-dir"):
         Model(copy)
     assert Model(copy, data).data.channels == CHANNELS
+
+
+def test_an_export_of_such_a_run_gives_the_same_files(ensemble, raw, predict, prostates, tmp_path):
+    bundle = export(prostates[1], tmp_path / "exported", running.ROOT)
+    metadata = json.loads((bundle / "configs/metadata.json").read_text())
+    channels = metadata["network_data_format"]["inputs"]["image"]["channel_def"]
+    assert list(channels.values())[:2] == list(CHANNELS)
+    _, wanted = segment(predict, ensemble, raw / "imagesTr")
+    with running.kept_state():
+        monai.bundle.run(
+            config_file=str(bundle / "configs/inference.json"),
+            logging_file=False,
+            bundle_root=str(bundle),
+            dataset_dir=str(raw / "imagesTr"),
+            output_dir=str(tmp_path / "found"),
+        )
+    files = sorted(path.name for path in (tmp_path / "found").iterdir())
+    assert files == sorted(path.name for path in wanted.glob("*.nii.gz"))
+    for name in files:
+        assert (tmp_path / "found" / name).read_bytes() == (wanted / name).read_bytes()
