@@ -49,7 +49,7 @@ def listed(dataset_dir: str, output_dir: str, channels: Sequence[str] = ("image"
 class LoadUpright:
     """Reads an image of any format of :data:`medpos.predict.inputs.FORMATS` and turns it as in training.
 
-    What ``key`` names, a file, a series or a file a channel, is replaced by a ``MetaTensor`` [C, X, Y, Z], float32, in the
+    What ``key`` names, a file, a series or a file a channel, becomes a ``MetaTensor`` [C, X, Y, Z], float32, in the
     units of training; its metadata have the file's ``affine`` and ``spatial_shape`` and the way back.
 
     Args:
