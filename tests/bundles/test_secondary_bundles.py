@@ -266,3 +266,21 @@ def test_a_killed_training_with_dropout_and_deformation_resumes_to_the_same_bits
     run_here("nuclei_unet2015", run_name="part", max_epochs=2, resume=True, **small)
     one, other = (torch.load(run / "resume.pt", weights_only=True)["network"] for run in (whole, part))
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_segnet_begins_with_the_published_vgg16(secondary, tmp_path):
+    """Under torchvision's names; the fully connected layers that come with them are left out."""
+    places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
+    outs = (64, 64, 128, 128, 256, 256, 256, *(512,) * 6)
+    shapes = dict(zip(places, zip(outs, (3, *outs[:-1]), strict=True), strict=True))
+    weights = {f"features.{n}.weight": torch.full((out, into, 3, 3), n / 1000) for n, (out, into) in shapes.items()}
+    weights |= {f"features.{n}.bias": torch.full((out,), n / 10) for n, (out, _) in shapes.items()}
+    torch.save({**weights, "classifier.6.bias": torch.zeros(1000)}, tmp_path / "vgg16.pth")
+    given = settings("camvid_segnet", secondary, tmp_path)
+    del given["network_def#width"]
+    with kept_state():
+        config = parser("camvid_segnet", vgg16_weights=str(tmp_path / "vgg16.pth"), **given)
+        config.get_parsed_content("initialize")
+        encoder = config.get_parsed_content("network_def").conv5
+    assert encoder.conv5_3.conv.weight.mean().item() == pytest.approx(0.028)
+    assert encoder.conv5_3.conv.bias.mean().item() == pytest.approx(2.8)
