@@ -6,7 +6,7 @@ Every loss gives float32, whatever the type of the logits. SegNet needs none of 
 
 from medpos.losses.balance import inverse_frequency, median_frequency
 from medpos.losses.deep_supervision import AllPixelCrossEntropy, AuxiliaryLoss, BCEDice, DeepSupervision
-from medpos.losses.dense import IGNORED
+from medpos.losses.dense import IGNORED, SummedCrossEntropy
 from medpos.losses.pixel_weighted import PixelWeightedCrossEntropy
 from medpos.losses.weight_map import border_weight
 
@@ -17,6 +17,7 @@ __all__ = [
     "BCEDice",
     "DeepSupervision",
     "PixelWeightedCrossEntropy",
+    "SummedCrossEntropy",
     "border_weight",
     "inverse_frequency",
     "median_frequency",

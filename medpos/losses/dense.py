@@ -11,7 +11,7 @@ masked at random and weighted by class: sum M(x) loss(x) and sum w(x) loss(x) of
 from collections.abc import Callable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from medpos.errors import InputError
@@ -50,7 +50,36 @@ def patch_loss(network: Callable[[Tensor], Tensor], image: Tensor, labels: Tenso
     return summed_loss(network(patches), labels.reshape(-1, 1, 1))
 
 
-def random_mask(shape: tuple[int, ...], keep: float, generator: torch.Generator | None = None) -> Tensor:
+class SummedCrossEntropy(nn.Module):
+    """Cross-entropy, summed over the labelled pixels, of which a random part may be left out.
+
+    FCN's loss, for which its learning rates of 1e-10 and less are made.
+
+    Args:
+        keep: probability with which each pixel counts, above 0, up to 1. Below 1, a batch takes 1 / keep times as many
+            images, see :func:`masked_batch_size`.
+
+    Raises:
+        InputError: ``keep`` isn't such a probability.
+    """
+
+    def __init__(self, keep: float = 1.0) -> None:
+        super().__init__()
+        _check_keep(keep)
+        self.keep = keep
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """The loss, float32, of logits [N, C, X, Y] and a target [N, X, Y] of integers, 255 ignored."""
+        mask = None if self.keep == 1 else random_mask(target.shape, self.keep, device=target.device)
+        return summed_loss(logits.float(), target, mask)
+
+
+def random_mask(
+    shape: tuple[int, ...],
+    keep: float,
+    generator: torch.Generator | None = None,
+    device: torch.device | str | None = None,
+) -> Tensor:
     """M of the slides: 1 for each pixel with probability ``keep``, else 0.
 
     So that as many pixels count as before, a batch takes 1 / keep times as many images, see :func:`masked_batch_size`.
@@ -58,13 +87,14 @@ def random_mask(shape: tuple[int, ...], keep: float, generator: torch.Generator 
     Args:
         shape: of the labels, [N, H, W].
         keep: above 0, up to 1.
-        generator: of the random numbers.
+        generator: of the random numbers, on the device.
+        device: of the mask; None for the CPU.
 
     Raises:
         InputError: ``keep`` isn't such a probability.
     """
     _check_keep(keep)
-    return (torch.rand(shape, generator=generator) < keep).float()
+    return (torch.rand(shape, generator=generator, device=device) < keep).float()
 
 
 def masked_batch_size(images: int, keep: float) -> int:

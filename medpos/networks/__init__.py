@@ -16,6 +16,11 @@
 | ``fcn``, ``fcn_no_addition`` | table 1 | 645,868; 643,723 | |
 | ``fcn_no_reduction``, ``fcn_no_addition_no_reduction`` | table 1 | 1,661,323; 1,661,323 | |
 | ``USegNet`` | Kumar et al. 2018, figure 1 | 3,483,652 (3 -> 4), no skip 3,475,396, two 3,516,548 | ``brain_usegnet`` |
+| ``FCN32s`` | Long et al. 2015, figure 3 | 134,346,581 (3 -> 21), frozen upsampling 1,806,336 | ``voc_fcn32s`` |
+| ``FCN16s`` | the same | 134,357,354, frozen 458,640 | ``voc_fcn16s`` |
+| ``FCN8s`` | the same | 134,362,751, frozen 127,008, at-once 127,776 | ``voc_fcn8s``, ``voc_fcn8s_at_once`` |
+| ``FCNAlexNet`` | the same, table 1 | 56,954,261 (3 -> 21), frozen 1,750,329 | ``voc_fcn_alexnet`` |
+| ``FCNGoogLeNet`` | the same, table 1 | 5,995,077 (3 -> 21), frozen 1,750,329 | ``voc_fcn_googlenet`` |
 | ``AuxiliaryUNet`` | article on MMSegmentation's U-Net | 29,060,676 (3 -> 2) | ``retina_unet`` |
 
 The position study's tables are those of its supplement. ``positioned`` builds a network for a position encoding at the
@@ -27,6 +32,9 @@ can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and ``Auxili
 [N, heads, classes, H, W] in training.
 """
 
+from medpos.networks.alexnet import FCNAlexNet
+from medpos.networks.fcn import FCN8s, FCN16s, FCN32s
+from medpos.networks.googlenet import FCNGoogLeNet
 from medpos.networks.mean_mask import MeanMask, count_labels
 from medpos.networks.position import CoordConv2d, LearnedPosition, fitting_width, positioned, with_coordinates
 from medpos.networks.segnet import SegNet
@@ -41,6 +49,11 @@ from medpos.networks.usegnet import USegNet
 __all__ = [
     "AuxiliaryUNet",
     "CoordConv2d",
+    "FCN8s",
+    "FCN16s",
+    "FCN32s",
+    "FCNAlexNet",
+    "FCNGoogLeNet",
     "LearnedPosition",
     "MeanMask",
     "PlainUNet",

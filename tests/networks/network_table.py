@@ -8,6 +8,11 @@ from torch import nn
 
 from medpos.networks import (
     AuxiliaryUNet,
+    FCN8s,
+    FCN16s,
+    FCN32s,
+    FCNAlexNet,
+    FCNGoogLeNet,
     LearnedPosition,
     MeanMask,
     PlainUNet,
@@ -110,6 +115,43 @@ def basic(decoder, parameters, shapes, golden, **options):
         return SegNetBasic(decoder=decoder, width=width, **options)
 
     return Network(build, parameters, (3, 360, 480), shapes, ANY, golden)
+
+
+FCN = stages(
+    "conv1 conv2 conv3 conv4 conv5 fc6 fc7 score_fr",
+    (64, 128, 256, 512, 512, 4096, 4096, 21),
+    (698, 349, 175, 88, 44, 16, 16, 16),
+)
+FCN32S = FCN | stages("upscore", (21,), (544,))
+FCN16S = FCN | stages("upscore2 score_pool4 upscore16", (21,) * 3, (34, 44, 560))
+FCN8S = FCN | stages("upscore2 score_pool4 upscore_pool4 score_pool3 upscore8", (21,) * 5, (34, 44, 70, 88, 568))
+ALEXNET = stages(
+    "conv1 conv2 conv3 conv4 conv5 fc6 fc7 upscore",
+    (96, 256, 384, 384, 256, 4096, 4096, 21),
+    (173, 86, 43, 43, 43, 17, 17, 575),
+)
+GOOGLENET = stages(
+    "conv1 conv3 inception3a inception3b inception4a inception4e inception5a inception5b upscore",
+    (64, 192, 256, 480, 512, 832, 832, 1024, 21),
+    (347, 173, 87, 87, 44, 44, 22, 22, 735),
+)
+
+
+def scored(build):
+    """Score layers, which begin at zero, drawn at random, so that what lies before them shows."""
+
+    def build_scored(width):
+        model = build(width)
+        for name, layer in model.named_children():
+            if name.startswith("score_"):
+                nn.init.normal_(layer.weight)
+        return model
+
+    return build_scored
+
+
+def fcn(build, parameters, shapes, golden):
+    return Network(scored(build), parameters, (3, 500, 500), shapes, ((3, 4), (9, 2)), golden)
 
 
 NETWORKS = {
@@ -235,4 +277,14 @@ NETWORKS = {
         heads=2,
         golden=(0.17484, 0.32364),
     ),
+    "FCN32s": fcn(lambda w: FCN32s(width=w), 134_346_581, FCN32S, None),
+    "FCN16s": fcn(lambda w: FCN16s(width=w), 134_357_354, FCN16S, None),
+    "FCN8s": fcn(lambda w: FCN8s(width=w), 134_362_751, FCN8S, None),
+    "FCN8s, at once": fcn(lambda w: FCN8s(at_once=True, width=w), 134_362_751, FCN8S, None),
+    # the kernels' 21 x 21 x (4 x 4 + 4 x 4 + 16 x 16) values
+    "FCN8s, learned": fcn(lambda w: FCN8s(upsampling="learned", width=w), 134_362_751 + 127_008, FCN8S, None),
+    "FCNAlexNet": fcn(lambda w: FCNAlexNet(width=w), 56_954_261, ALEXNET, None),
+    "FCNGoogLeNet": fcn(lambda w: FCNGoogLeNet(width=w), 5_995_077, GOOGLENET, None),
+    # 5 x 5 become 3 x 3; biases become a factor and an offset
+    "FCNGoogLeNet, torchvision": fcn(lambda w: FCNGoogLeNet(trunk="torchvision", width=w), 5_621_429, {}, None),
 }
