@@ -21,25 +21,29 @@
 | ``FCN8s`` | the same | 134,362,751, frozen 127,008, at-once 127,776 | ``voc_fcn8s``, ``voc_fcn8s_at_once`` |
 | ``FCNAlexNet`` | the same, table 1 | 56,954,261 (3 -> 21), frozen 1,750,329 | ``voc_fcn_alexnet`` |
 | ``FCNGoogLeNet`` | the same, table 1 | 5,995,077 (3 -> 21), frozen 1,750,329 | ``voc_fcn_googlenet`` |
+| ``SUNet``, variants 64, 128, 7-128 | paper 001, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``voc_sunet*`` |
+| ``SUNetClassifier`` | the same | 6,910,248; 24,704,360; 39,113,832 (3 -> 1000) | ``imagenet_sunet*`` |
 | ``AuxiliaryUNet`` | article on MMSegmentation's U-Net | 29,060,676 (3 -> 2) | ``retina_unet`` |
 
 The position study's tables are those of its supplement. ``positioned`` builds a network for a position encoding at the
 parameter budget of the three channels; the ``_pe`` bundles use it, and its counts stand in
 ``medpos.networks.position``.
 
-Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184]; all
-can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and ``AuxiliaryUNet`` have several heads and give
+Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184],
+``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and ``AuxiliaryUNet`` have several heads and give
 [N, heads, classes, H, W] in training.
 """
 
 from medpos.networks.alexnet import FCNAlexNet
 from medpos.networks.fcn import FCN8s, FCN16s, FCN32s
+from medpos.networks.frozen import freeze_statistics
 from medpos.networks.googlenet import FCNGoogLeNet
 from medpos.networks.mean_mask import MeanMask, count_labels
 from medpos.networks.position import CoordConv2d, LearnedPosition, fitting_width, positioned, with_coordinates
 from medpos.networks.segnet import SegNet
 from medpos.networks.segnet_basic import SegNetBasic
 from medpos.networks.small_cnn import SmallCNN
+from medpos.networks.sunet import SUNet, SUNetClassifier
 from medpos.networks.unet import UNet
 from medpos.networks.unet2015 import UNet2015
 from medpos.networks.unet_auxiliary import AuxiliaryUNet
@@ -57,6 +61,8 @@ __all__ = [
     "LearnedPosition",
     "MeanMask",
     "PlainUNet",
+    "SUNet",
+    "SUNetClassifier",
     "SegNet",
     "SegNetBasic",
     "SmallCNN",
@@ -66,6 +72,7 @@ __all__ = [
     "USegNet",
     "count_labels",
     "fitting_width",
+    "freeze_statistics",
     "positioned",
     "with_coordinates",
 ]

@@ -19,6 +19,7 @@ from medpos.networks import (
     SegNet,
     SegNetBasic,
     SmallCNN,
+    SUNet,
     UNet,
     UNet2015,
     UNetPlusPlus,
@@ -43,6 +44,7 @@ class Network:
         golden: mean and standard deviation of the logits for :func:`filled` weights, of the first small size.
         wrong: H, W that is refused, and words of the error.
         heads: outputs in training where there are several.
+        unfolded: batch normalisations that stay in evaluation, because no convolution alone precedes them.
     """
 
     build: Callable[[float], nn.Module]
@@ -53,6 +55,7 @@ class Network:
     golden: tuple[float, float] | None = None
     wrong: tuple[tuple[int, int], list[str]] | None = None
     heads: int = 0
+    unfolded: int = 0
 
 
 def _mean_mask(_):
@@ -108,6 +111,17 @@ AUXILIARY = stages(
     (480, 240, 120, 60, 30, 60, 60, 120, 120, 240, 240, 480, 480),
 )
 AUXILIARY = {f"backbone.{name}": shape for name, shape in AUXILIARY.items()}
+
+
+def sunet(parameters, golden, wrong=None, unfolded=0, **options):
+    def build(width):
+        return SUNet(variant="64", width=width, **options)
+
+    sizes = {16: (128, 128, 64, 32, 32, 32), 8: (128, 128, 64, 64, 64, 64)}[options.get("output_stride", 16)]
+    names = ("residual1", "unet1_1", "unet2_3", "unet3_3", "unet4_0")
+    shapes = stages(" ".join(f"features.{name}" for name in names), (128, 256, 512, 768, 1024), sizes[:5])
+    shapes |= stages("final", (21,), sizes[5:])
+    return Network(build, parameters, (3, 512, 512), shapes, ((57, 64), (70, 49)), golden, wrong, unfolded=unfolded)
 
 
 def basic(decoder, parameters, shapes, golden, **options):
@@ -260,6 +274,9 @@ NETWORKS = {
     "SegNetBasic, fcn_no_addition_no_reduction": basic(
         "fcn_no_addition_no_reduction", 1_661_323, WIDE_DECODER, (0.013209, 0.065604)
     ),
+    "SUNet": sunet(5_906_773, (0.0, 1.0), ((12, 99), ["SUNet", "12 x 99 px", "at least 13 px", "13 x 99"])),
+    "SUNet, degridding": sunet(13_000_000, (0.0, 1.0), output_stride=8, degridding=True),
+    "SUNet, strided": sunet(5_906_773, (0.0, 1.0), output_stride=8, strided=True),
     "USegNet": Network(lambda w: USegNet(width=w), 3_483_652, (3, 40, 40), USEGNET, ANY, golden=(0.013297, 0.28958)),
     "USegNet, no skip": Network(lambda w: USegNet(skips=0, width=w), 3_475_396, (3, 40, 40), USEGNET, ANY),
     "USegNet, two skips": Network(

@@ -1,0 +1,196 @@
+"""The parts of SUNet: the u-net module with its multigrid of dilations, u-net+, and the residual block of the stem.
+
+Reference:
+    Paper 001, "Stacked U-Nets: A No-Frills Approach to Natural Image Segmentation", figures 1 and 2, sections 3.1 and
+    5.2; S. Shah et al., https://arxiv.org/abs/1804.10343. Names of layers, and whatever the paper leaves open, are
+    those of the authors' code, https://github.com/shahsohil/sunets.
+
+Every convolution follows a batch normalisation and a ReLU, and has a bias. The authors have dropout of probability 1e-7
+behind each, which drops one value in ten million; it is left out.
+"""
+
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+LEVELS = 2  # E1 and E2 of a u-net; a u-net+ has E1 alone
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the filters of a level sample: of its encoder, and in reverse of its decoder.
+
+    Args:
+        stride: of the first convolution and of the deconvolution; 1 or 2.
+        first: dilation of the first convolution, and of the last in the decoder.
+        second: dilation of the second convolution, and of the deconvolution.
+    """
+
+    stride: int
+    first: int
+    second: int
+
+
+def grids(dilation: int, strided: bool = False) -> list[Grid]:
+    """The grids of a module's levels.
+
+    Args:
+        dilation: of the block, as many times as its input is finer than it was for the classification; 1, 2, 4.
+        strided: keep the strides and dilate every filter alike, as the strided column of table 4, instead of multigrid.
+
+    Returns:
+        Those of E1 and E2. Multigrid at dilation 2 samples 2, 4 and 4, 8, which is with the decoder the
+        1, 2, 4, 4, 8, 8, 4, 4, 2, 1 of figure 2.
+    """
+    if dilation == 1 or strided:
+        return [Grid(2, dilation, dilation)] * LEVELS
+    return [Grid(1, dilation * 2**level, 2 * dilation * 2**level) for level in range(LEVELS)]
+
+
+def _conv3x3(in_channels: int, out_channels: int, dilation: int, stride: int = 1) -> nn.Conv2d:
+    return nn.Conv2d(in_channels, out_channels, 3, stride=stride, padding=dilation, dilation=dilation)
+
+
+def _activation(number: int, channels: int) -> dict[str, nn.Module]:
+    return {f"bn{number}": nn.BatchNorm2d(channels), f"relu{number}": nn.ReLU(inplace=True)}
+
+
+def encoder(in_channels: int, filters: int, grid: Grid, bottleneck: bool = False, activated: bool = False) -> nn.Module:
+    """E1 or E2: two 3 x 3 convolutions, the first of which has the stride.
+
+    Args:
+        in_channels: channels of the input, ``filters`` without a bottleneck.
+        filters: channels of all layers.
+        grid: of the level.
+        bottleneck: whether a 1 x 1 convolution comes first.
+        activated: whether the input of the bottleneck is activated already.
+    """
+    layers: OrderedDict[str, nn.Module] = OrderedDict()
+    if bottleneck:
+        layers.update({} if activated else _activation(0, in_channels))
+        layers["conv0"] = nn.Conv2d(in_channels, filters, 1)
+    layers.update(_activation(1, filters))
+    layers["conv1"] = _conv3x3(filters, filters, grid.first, grid.stride)
+    layers.update(_activation(2, filters))
+    layers["conv2"] = _conv3x3(filters, filters, grid.second)
+    return nn.Sequential(layers)
+
+
+class Decoder(nn.Sequential):
+    """D1 or D2: a 3 x 3 deconvolution that undoes the stride, and a 3 x 3 convolution.
+
+    Args:
+        in_channels: channels of the input.
+        filters: channels of all layers.
+        grid: of the level.
+        out_channels: of a 1 x 1 convolution at the end; None has none.
+    """
+
+    def __init__(self, in_channels: int, filters: int, grid: Grid, out_channels: int | None = None) -> None:
+        deconv = nn.ConvTranspose2d(
+            in_channels,
+            filters,
+            3,
+            stride=grid.stride,
+            padding=grid.second,
+            output_padding=grid.stride - 1,
+            dilation=grid.second,
+        )
+        layers = OrderedDict({**_activation(0, in_channels), "deconv0": deconv, **_activation(1, filters)})
+        layers["deconv1"] = _conv3x3(filters, filters, grid.first)  # the authors' name; it is a convolution
+        last = {"bn2": nn.Identity(), "relu2": nn.Identity(), "conv2": nn.Identity()}
+        if out_channels is not None:
+            last = {**_activation(2, filters), "conv2": nn.Conv2d(filters, out_channels, 1)}
+        super().__init__(OrderedDict({**layers, **last}))
+
+    def forward(self, features: Tensor, skip: Tensor) -> Tensor:
+        """Maps [N, in_channels, h, w] to [N, filters or out_channels, H, W], the size of ``skip``.
+
+        An odd H or W needs no output padding, an even one needs 1. What the padding adds is cut off here, which gives
+        the same values, and a traced network takes any size.
+        """
+        raised = self.deconv0(self.relu0(self.bn0(features)))[:, :, : skip.shape[2], : skip.shape[3]]
+        raised = self.deconv1(self.relu1(self.bn1(raised)))
+        return self.conv2(self.relu2(self.bn2(raised)))
+
+
+class UNetModule(nn.Module):
+    """A u-net of two levels with a bottleneck before it, an expansion behind it, and a shortcut around it all.
+
+    Where the channels change, the shortcut is a 1 x 1 convolution, and one batch normalisation with ReLU serves both it
+    and the bottleneck.
+
+    Args:
+        in_channels: channels of the input.
+        filters: channels inside, N of figure 1.
+        out_channels: channels of the output.
+        dilation: of the block, 1, 2 or 4.
+        strided: see :func:`grids`.
+    """
+
+    levels = LEVELS
+
+    def __init__(
+        self, in_channels: int, filters: int, out_channels: int, dilation: int = 1, strided: bool = False
+    ) -> None:
+        super().__init__()
+        expands = in_channels != out_channels
+        self.bn: nn.Module = nn.Identity()
+        self.upsample: nn.Module = nn.Identity()
+        if expands:
+            self.bn = nn.Sequential(OrderedDict(_activation(0, in_channels)))
+            self.upsample = nn.Sequential(OrderedDict(conv0=nn.Conv2d(in_channels, out_channels, 1)))
+        self.down, self.up = nn.ModuleList(), nn.ModuleList()
+        for level, grid in enumerate(grids(dilation, strided)[: self.levels]):
+            outer, inner = level == 0, level == self.levels - 1
+            self.down.append(encoder(in_channels if outer else filters, filters, grid, outer, expands))
+            self.up.append(Decoder(filters if inner else 2 * filters, filters, grid, out_channels if outer else None))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps [N, in_channels, H, W] to [N, out_channels, H, W]."""
+        features = self.bn(features)
+        inside = self.inside(self.down[0](features))
+        return self.up[0](inside, features) + self.upsample(features)
+
+    def inside(self, e1: Tensor) -> Tensor:
+        """Concatenates D2 and E1: what D1 takes of E1's output."""
+        return torch.cat([self.up[1](self.down[1](e1), e1), e1], dim=1)
+
+
+class UNetPlus(UNetModule):
+    """The trimmed u-net of block 4, whose maps are too small for E2 and D2."""
+
+    levels = 1
+
+    def inside(self, e1: Tensor) -> Tensor:
+        """E1's output as it is."""
+        return e1
+
+
+class ResidualBlock(nn.Module):
+    """Two 3 x 3 convolutions, the first of stride 2, in place of the usual max-pooling of the stem.
+
+    Args:
+        in_channels: channels of the input.
+        out_channels: channels of the output.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.bn = nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True))
+        # Numbers 1 and 5 are the authors' dropout.
+        layers = {
+            "0": _conv3x3(in_channels, out_channels, 1, stride=2),
+            "2": nn.BatchNorm2d(out_channels),
+            "3": nn.ReLU(inplace=True),
+            "4": _conv3x3(out_channels, out_channels, 1),
+        }
+        self.conv = nn.Sequential(OrderedDict(layers))
+        self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride=2))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Maps [N, in_channels, H, W] to [N, out_channels, H / 2, W / 2], rounded up."""
+        activated = self.bn(features)
+        return self.conv(activated) + self.shortcut(activated)
