@@ -40,6 +40,7 @@ def title(name: str) -> str:
 
 
 BACKGROUND = Label(0, "background", "#000000")
+IGNORED = 255  # in label maps: a pixel that counts neither in training nor in scores
 
 # Right and left are the patient's: the right lung stands on the left of a frontal chest X-ray.
 JSRT = (
