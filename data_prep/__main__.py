@@ -1,6 +1,7 @@
 """Bring raw downloads into one uniform folder, make phantoms, and check prepared folders.
 
-Usage: ``python -m data_prep {jsrt,acdc,nuclei,cells,ibsr,drive,camvid,folder,nnunet,decathlon,phantoms,verify} --help``
+Usage: ``python -m data_prep COMMAND --help``, where COMMAND is jsrt, acdc, nuclei, cells, ibsr, drive, camvid, voc,
+cityscapes, coco, folder, nnunet, decathlon, phantoms or verify.
 """
 
 import sys
@@ -44,6 +45,11 @@ class Kind(str, Enum):
     ibsr = "ibsr"
     drive = "drive"
     camvid = "camvid"
+    voc = "voc"
+    sbd = "sbd"
+    cityscapes = "cityscapes"
+    coco = "coco"
+    imagenet = "imagenet"
 
 
 @app.command()
@@ -216,6 +222,83 @@ def camvid(
     from data_prep import camvid as reader
 
     typer.echo(reader.run(source, out, workers))
+
+
+@app.command()
+def voc(
+    source: Annotated[Path, typer.Option(help="Folder VOC2012, or VOCdevkit above it.")],
+    out: Out,
+    sbd: Annotated[
+        Path | None, typer.Option(help="SBD's folder benchmark_RELEASE: its other images join the training part.")
+    ] = None,
+    test: Annotated[
+        Path | None, typer.Option(help="Another list of test images than val.txt, such as FCN's seg11valid.txt.")
+    ] = None,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Objects in photographs: PASCAL VOC 2012, 20 classes, on request with SBD. The official val is the test part.
+
+    \b
+    SOURCE/ImageSets/Segmentation/train.txt      and val.txt
+    SOURCE/JPEGImages/2007_000032.jpg
+    SOURCE/SegmentationClass/2007_000032.png     palette: the class of each pixel, 255 is void
+    SBD/dataset/cls/2008_000002.mat              and img/2008_000002.jpg, train.txt, val.txt
+
+    \b
+    Example:
+    python -m data_prep voc --source VOCdevkit/VOC2012 --sbd benchmark_RELEASE --out data/voc --workers 4
+    """
+    from data_prep import voc as reader
+
+    typer.echo(reader.run(source, out, sbd, test, seed, workers))
+
+
+@app.command()
+def cityscapes(
+    source: Annotated[Path, typer.Option(help="Folder with leftImg8bit and gtFine.")],
+    out: Out,
+    size: Annotated[int, typer.Option(help="Width of the images at most; 2048 or a part of it.")] = 2048,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Street scenes: Cityscapes with the 19 classes of its benchmark. The official val is the test part.
+
+    \b
+    SOURCE/leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png       colour image, 2048 x 1024
+    SOURCE/gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png        label ids, 0 to 33
+    SOURCE/leftImg8bit/val  SOURCE/gtFine/val
+
+    \b
+    Example:
+    python -m data_prep cityscapes --source cityscapes --out data/cityscapes --size 1024 --workers 4
+    """
+    from data_prep import cityscapes as reader
+
+    typer.echo(reader.run(source, out, size, seed, workers))
+
+
+@app.command()
+def coco(
+    source: Annotated[Path, typer.Option(help="Folder with annotations, train2017 and val2017.")],
+    out: Out,
+    seed: Seed = 0,
+    workers: Workers = 1,
+) -> None:
+    """Objects in photographs: COCO 2017 with the 20 classes of PASCAL VOC, images with 1,000 pixels of them or more.
+
+    \b
+    SOURCE/annotations/instances_train2017.json  and instances_val2017.json
+    SOURCE/train2017/000000000009.jpg
+    SOURCE/val2017/000000000139.jpg
+
+    \b
+    Example:
+    python -m data_prep coco --source coco --out data/coco --workers 4
+    """
+    from data_prep import coco as reader
+
+    typer.echo(reader.run(source, out, seed, workers))
 
 
 @app.command()

@@ -33,7 +33,7 @@ from data_prep.files import (
 )
 from data_prep.split import PARTS, split
 from medpos.errors import InputError
-from medpos.labels import Label
+from medpos.labels import IGNORED, Label
 
 SCHEMA_VERSION = 1
 # To be raised whenever the same sources and options shall give other files: prepared folders are then made anew.
@@ -52,7 +52,7 @@ class Volume:
 
     Args:
         image: (X, Y, Z) grey values, finite; (X, Y, Z, C) where the data set has C > 1 channels.
-        label: (X, Y, Z) uint8 class indices.
+        label: (X, Y, Z) uint8 class indices; 255 where a pixel is to be ignored, if the data set has such.
         affine: (4, 4), voxel indices to RAS+ millimetres.
         spacing: voxel size in mm.
         details: further entries of the case in ``dataset.json``.
@@ -105,6 +105,7 @@ class Dataset:
         grey_range: lowest and highest possible grey value; None takes those seen in training.
         phantom: the images are synthetic.
         channels: names of the image's channels; none where the data set can have one alone.
+        ignored: label maps have 255 where a pixel counts neither in training nor in scores.
     """
 
     name: str
@@ -114,6 +115,7 @@ class Dataset:
     grey_range: tuple[int, int] | None
     phantom: bool
     channels: tuple[str, ...] = ()
+    ignored: bool = False
 
 
 def is_phantom(folder: Path) -> bool:
@@ -289,6 +291,7 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
         "phantom": dataset.phantom,
         **({"channels": list(dataset.channels)} if dataset.channels else {}),
         "labels": [label.to_json() for label in dataset.labels],
+        **({"ignore_index": IGNORED} if dataset.ignored else {}),
         "intensity": intensity([result["moments"] for result in parts["training"]], dataset.grey_range),
         "split": {
             "seed": seed,

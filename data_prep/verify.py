@@ -16,6 +16,7 @@ from data_prep.files import Array, Nifti, map_processes, read_nifti, sha256
 from data_prep.layout import FOLDERS, MANIFEST, SCHEMA_VERSION, Json, intensity, moments
 from data_prep.split import PARTS
 from medpos.errors import InputError
+from medpos.labels import IGNORED
 
 KEYS: Mapping[str, type] = {
     "schema_version": int,
@@ -70,7 +71,8 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
     cases = [case for part in PARTS for case in parts[part] if not check_case_keys(path, folder, case)]
     names = {str(label["index"]): label["name"] for label in _labels(manifest)}
     channels = manifest.get("channels")
-    work = partial(check_files, folder, manifest.get("name"), names, channels=channels)
+    ignored = manifest.get("ignore_index")
+    work = partial(check_files, folder, manifest.get("name"), names, channels=channels, ignored=ignored)
     findings = map_processes(work, cases, workers, "verify")
     problems += [problem for finding in findings for problem in finding.problems]
     if channels is not None:
@@ -93,6 +95,9 @@ def check_manifest(path: Path, manifest: Any) -> list[str]:
     channels = manifest.get("channels", ["image"])
     if not (channels and isinstance(channels, list) and all(isinstance(name, str) and name for name in channels)):
         problems.append(f"{path}: channels is {channels!r:.60}, needed is a list of names")
+    ignored = manifest.get("ignore_index", IGNORED)
+    if ignored != IGNORED:
+        problems.append(f"{path}: ignore_index is {ignored!r:.60}, needed is {IGNORED}, or no such key")
     indices = [label["index"] for label in _labels(manifest)]
     if indices != list(range(len(indices))) or len(indices) < 2 or len(indices) != len(_list(manifest.get("labels"))):
         problems.append(f"{path}: labels must be index (0, 1, 2, ...), name and colour (#rrggbb), background first")
@@ -133,7 +138,7 @@ def check_case_keys(path: Path, folder: Path, case: Any) -> list[str]:
 
 
 def check_files(
-    folder: Path, dataset: str | None, names: Mapping[str, str], case: Json, channels: Any = None
+    folder: Path, dataset: str | None, names: Mapping[str, str], case: Json, channels: Any = None, ignored: Any = None
 ) -> Finding:
     """Problems of one case's image, label and object numbers.
 
@@ -143,6 +148,7 @@ def check_files(
         names: class names by index, as text.
         case: its entry, whose keys are sound.
         channels: names of the image's channels; None in a data set all of whose images have one, and all organs.
+        ignored: value of the pixels that are to be ignored; None in a data set without such.
     """
     image_path, label_path = folder / case["image"], folder / case["label"]
     count = len(_list(channels))
@@ -151,7 +157,7 @@ def check_files(
     problems += more
     values: frozenset[int] = frozenset()
     if label is not None:
-        problems += _check_label(label_path, label.data, names, may_lack=channels is not None)
+        problems += _check_label(label_path, label.data, names, channels is not None, ignored)
         values = frozenset(np.unique(label.data).tolist())
     if "instances" in case:
         problems += _check_instances(folder / case["instances"], case, label)
@@ -190,11 +196,11 @@ def _check_absent(path: Path, findings: Sequence[Finding], names: Mapping[str, s
     return [f"{path}: no case has a pixel of {name}" for index, name in names.items() if int(index) not in seen | {0}]
 
 
-def _check_label(path: Path, label: Array, names: Mapping[str, str], may_lack: bool = False) -> list[str]:
+def _check_label(path: Path, label: Array, names: Mapping[str, str], may_lack: bool, ignored: Any) -> list[str]:
     if not np.isfinite(label).all():
         return [f"{path}: label values are NaN or infinite"]
     values = np.unique(label).tolist()
-    unknown = [value for value in values if str(value) not in names]
+    unknown = [value for value in values if str(value) not in names and value != ignored]
     problems = [f"{path}: label values {unknown} are not in {MANIFEST}"] if unknown else []
     absent = [name for index, name in names.items() if index != "0" and int(index) not in values and not may_lack]
     return problems + [f"{path}: no voxel of {name}" for name in absent]

@@ -24,7 +24,7 @@ from torch.utils.data.distributed import DistributedSampler
 
 from medpos.conditions import CLEAN, Condition
 from medpos.errors import InputError
-from medpos.labels import Label
+from medpos.labels import IGNORED, Label
 from medpos.transforms.neighbours import neighbouring
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,7 @@ class DataFolder:
         phantom: True where the images are computed, not real.
         labels: classes in the order of their indices, background first.
         channels: names of the image's channels.
+        ignore_index: 255 where label maps may have this value, pixels that count nowhere; else None.
 
     Raises:
         InputError: ``dataset.json`` is missing, malformed, lacks a key, or names a file outside the folder.
@@ -70,6 +71,11 @@ class DataFolder:
         self.phantom: bool = bool(content["phantom"])
         self.labels = _read_labels(content["labels"], self.path)
         self.channels = _read_channels(content.get("channels", ["image"]), self.path)
+        self.ignore_index: int | None = content.get("ignore_index")
+        if self.ignore_index not in (None, IGNORED):
+            raise InputError(
+                f"{self.path}: ignore_index is {self.ignore_index!r}, needed is {IGNORED} or none; {_MEND}"
+            )
         if lists := [split for split in SPLITS if not isinstance(content[split], list)]:
             raise InputError(f"{self.path}: {', '.join(lists)}: needed a list of cases; {_MEND}")
         _require(content["intensity"], ("range", "mean", "std"), f"{self.path}: intensity")
@@ -154,6 +160,7 @@ class DataFolder:
                 **({"instances": str(self.folder / c["instances"])} if "instances" in c else {}),
                 "classes": len(self.labels),
                 "channels": len(self.channels),
+                "ignore_index": self.ignore_index,
             }
             for c in cases
             if c["subject"] in kept
@@ -244,12 +251,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         shape = decoded["image"].shape
         if not bool(torch.isfinite(decoded["image"]).all()):
             raise InputError(f"{files['image']}: holds NaN or infinite grey values; {_MEND}")
-        highest = int(decoded["label"].max())
-        if highest >= case["classes"]:
-            raise InputError(
-                f"{files['label']}: holds label {highest}, needed 0 to {case['classes'] - 1} as dataset.json lists; "
-                f"{_MEND}"
-            )
+        _check_classes(decoded["label"], case)
         # Resampling changes the size of a pixel: distances are measured on the network's grid, in mm.
         dims = len(shape) - 1
         spacing = [s * n / m for s, n, m in zip(case["spacing_mm"], case["shape"], shape[1:], strict=False)]
@@ -346,6 +348,15 @@ def _require(content: Any, keys: Sequence[str], where: str) -> None:
 
 def _are_numbers(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) in (int, float) and np.isfinite(v) for v in values)
+
+
+def _check_classes(label: torch.Tensor, case: dict[str, Any]) -> None:
+    values = label if case["ignore_index"] is None else label[label != case["ignore_index"]]
+    highest = int(values.max()) if values.numel() else 0
+    if highest >= case["classes"]:
+        ignored = "" if case["ignore_index"] is None else f", or {case['ignore_index']} for pixels to ignore"
+        needed = f"0 to {case['classes'] - 1} as dataset.json lists{ignored}"
+        raise InputError(f"{case['label']}: holds label {highest}, needed {needed}; {_MEND}")
 
 
 def _without_channels(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:

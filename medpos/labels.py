@@ -1,7 +1,8 @@
 """Class names, indices and colours of the data sets: the one place where they stand.
 
 Colours are from the Okabe-Ito palette, which stays distinct under the common forms of colour blindness; an organ keeps
-its colour in every table, overlay and figure.
+its colour in every table, overlay and figure. PASCAL VOC and Cityscapes, which have too many classes, keep the colours
+of their makers.
 """
 
 from collections.abc import Iterable
@@ -40,6 +41,7 @@ def title(name: str) -> str:
 
 
 BACKGROUND = Label(0, "background", "#000000")
+IGNORED = 255  # in label maps: a pixel that counts neither in training nor in scores
 
 # Right and left are the patient's: the right lung stands on the left of a frontal chest X-ray.
 JSRT = (
@@ -91,7 +93,55 @@ CAMVID = (
     Label(11, "bicyclist", "#8000FF"),
 )
 
-_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC, NUCLEI, CELLS, IBSR, DRIVE, CAMVID)
+# PASCAL VOC's order and colours; what is none of its objects is background.
+VOC = (
+    BACKGROUND,
+    Label(1, "aeroplane", "#800000"),
+    Label(2, "bicycle", "#008000"),
+    Label(3, "bird", "#808000"),
+    Label(4, "boat", "#000080"),
+    Label(5, "bottle", "#800080"),
+    Label(6, "bus", "#008080"),
+    Label(7, "car", "#808080"),
+    Label(8, "cat", "#400000"),
+    Label(9, "chair", "#C00000"),
+    Label(10, "cow", "#408000"),
+    Label(11, "dining_table", "#C08000"),
+    Label(12, "dog", "#400080"),
+    Label(13, "horse", "#C00080"),
+    Label(14, "motorbike", "#408080"),
+    Label(15, "person", "#C08080"),
+    Label(16, "potted_plant", "#004000"),
+    Label(17, "sheep", "#804000"),
+    Label(18, "sofa", "#00C000"),
+    Label(19, "train", "#80C000"),
+    Label(20, "tv_monitor", "#004080"),
+)
+
+# Cityscapes' train ids and colours. There is no background: class 0 is the road, other pixels are ignored.
+CITYSCAPES = (
+    Label(0, "road", "#804080"),
+    Label(1, "sidewalk", "#F423E8"),
+    Label(2, "building", "#464646"),
+    Label(3, "wall", "#66669C"),
+    Label(4, "fence", "#BE9999"),
+    Label(5, "pole", "#999999"),
+    Label(6, "traffic_light", "#FAAA1E"),
+    Label(7, "traffic_sign", "#DCDC00"),
+    Label(8, "vegetation", "#6B8E23"),
+    Label(9, "terrain", "#98FB98"),
+    Label(10, "sky", "#4682B4"),
+    Label(11, "person", "#DC143C"),
+    Label(12, "rider", "#FF0000"),
+    Label(13, "car", "#00008E"),
+    Label(14, "truck", "#000046"),
+    Label(15, "bus", "#003C64"),
+    Label(16, "train", "#005064"),
+    Label(17, "motorcycle", "#0000E6"),
+    Label(18, "bicycle", "#770B20"),
+)
+
+_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC, NUCLEI, CELLS, IBSR, DRIVE, VOC, CITYSCAPES, CAMVID)
 
 
 def labels_of(names: Iterable[str]) -> tuple[Label, ...]:

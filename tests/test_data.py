@@ -223,6 +223,49 @@ def test_error_names_the_file_and_the_deepest_cause(prepared, tmp_path):
     assert "verify" in str(info.value)
 
 
+def ignoring(folder, index=255):
+    """Say in ``dataset.json`` that 255 is to be ignored, and put it into the first test case."""
+    content = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**content, "ignore_index": index}))
+    path = folder / content["test"][0]["label"]
+    label = nibabel.load(path)
+    values = np.asarray(label.dataobj).copy()
+    values[:20] = 255
+    nibabel.save(nibabel.Nifti1Image(values, label.affine, label.header), path)
+    return path
+
+
+def test_ignored_pixels(data):
+    assert DataFolder(data).ignore_index is None
+    path = ignoring(data)
+    assert DataFolder(data).ignore_index == 255
+    dataset = parser("jsrt_small", dataset_dir=str(data), image_size=128).get_parsed_content("dataset")
+    dataset.transform = lambda item: item
+    assert set(dataset[0]["label"][0, :20].unique().tolist()) == {255}
+    assert set(dataset[0]["label"].unique().tolist()) == {0, 1, 2, 3, 255}
+    label = nibabel.load(path)
+    nibabel.save(nibabel.Nifti1Image(np.full(label.shape, 4, np.uint8), label.affine, label.header), path)
+    dataset = parser("jsrt_small", dataset_dir=str(data), image_size=128).get_parsed_content("dataset")
+    with pytest.raises(InputError, match=r"holds label 4, needed 0 to 3 as dataset.json lists, or 255"):
+        dataset[0]
+
+
+@pytest.mark.parametrize("index", [0, 254, -1, "255", True])
+def test_another_value_to_ignore(index, data):
+    ignoring(data, index)
+    with pytest.raises(InputError, match=r"ignore_index is .*needed is 255"):
+        DataFolder(data)
+
+
+def test_255_is_no_class_where_nothing_says_so(data):
+    ignoring(data)
+    content = json.loads((data / "dataset.json").read_text())
+    del content["ignore_index"]
+    (data / "dataset.json").write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"holds label 255, needed 0 to 3 as dataset.json lists; "):
+        parser("jsrt_small", dataset_dir=str(data), image_size=32).get_parsed_content("dataset")[0]
+
+
 def test_one_pixel_size_for_all_subjects_is_nominal(data):
     assert DataFolder(data).nominal_spacing
     content = json.loads((data / "dataset.json").read_text())

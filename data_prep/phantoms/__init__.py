@@ -6,16 +6,17 @@ Nothing measured on phantoms says how good a method is on patients.
 """
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from data_prep.files import map_processes, write_bytes
-from data_prep.phantoms import brain, cells, chest, heart, nuclei, retina, street
+from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, street, voc
 from medpos.errors import InputError
 
 MARKER = "PHANTOM.json"
-KINDS: dict[str, Callable[[Path, int, int], None]] = {
+KINDS: dict[str, Callable[[Path, int, int], Any]] = {
     "jsrt": chest.write_case,
     "acdc": heart.write_case,
     "nuclei": nuclei.write_case,
@@ -23,10 +24,24 @@ KINDS: dict[str, Callable[[Path, int, int], None]] = {
     "ibsr": brain.write_case,
     "drive": retina.write_case,
     "camvid": street.write_case,
+    "voc": voc.write_case,
+    "sbd": voc.write_sbd_case,
+    "cityscapes": cityscapes.write_case,
+    "coco": coco.write_case,
+    "imagenet": imagenet.write_case,
+}
+# What stands in one file for all cases; written at the end, from what writing the cases gave.
+LISTS: dict[str, Callable[[Path, Sequence[Any]], None]] = {
+    "voc": voc.write_lists,
+    "sbd": voc.write_sbd_lists,
+    "coco": coco.write_annotations,
 }
 # As many as the real ones, or as their numbers have digits for: three in ACDC's patientNNN; three in tNNN.tif of two
 # sequences, where every second frame is a case; nuclei have no number.
-MOST = {"jsrt": 247, "acdc": 999, "nuclei": 999, "cells": 1000, "ibsr": 18, "drive": 40, "camvid": 701}
+MOST = {
+    "jsrt": 247, "acdc": 999, "nuclei": 999, "cells": 1000, "ibsr": 18, "drive": 40, "camvid": 701, "voc": 2913,
+    "sbd": 11355, "cityscapes": 3475, "coco": 123287, "imagenet": 99999,
+}  # fmt: skip
 NOTE = "Computer-made phantoms, no patients. Results on them say nothing about results on patients."
 
 
@@ -36,7 +51,9 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
     Args:
         kind: ``jsrt`` (chest X-rays, ``All247images`` and ``scratch``), ``acdc`` (hearts, ``patientNNN``), ``nuclei``
             (``ID/images`` and ``ID/masks``), ``cells`` (frames in ``01`` and ``02``), ``ibsr`` (brains, ``IBSR_NN``),
-            ``drive`` (retinas, ``training`` and ``test``) or ``camvid`` (streets, ``train``).
+            ``drive`` (retinas, ``training`` and ``test``), ``camvid`` (streets, ``train``), ``voc`` (objects,
+            ``JPEGImages``), ``sbd`` (the same, ``dataset/cls``), ``cityscapes`` (streets, ``leftImg8bit``), ``coco``
+            (objects, ``train2017``) or ``imagenet`` (one object each, ``train/nNNNNNNNN``).
         out: folder to make or to add to; it may hold phantoms of the same kind and seed, nothing else.
         cases: how many, from 1 to ``MOST`` of the kind. Case n is the same for every number of cases.
         seed: >= 0; equal seeds give equal bytes.
@@ -51,7 +68,9 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
     # The marker comes first: no interruption may leave phantoms that look like patients.
     marker = {"kind": kind, "cases": cases, "seed": seed, "note": NOTE}
     write_bytes(out / MARKER, (json.dumps(marker, indent=2) + "\n").encode())
-    map_processes(partial(KINDS[kind], out, seed), range(cases), workers, f"{kind} phantoms")
+    written = map_processes(partial(KINDS[kind], out, seed), range(cases), workers, f"{kind} phantoms")
+    if kind in LISTS:
+        LISTS[kind](out, written)
 
 
 def _check(kind: str, cases: int, seed: int, workers: int) -> None:

@@ -21,6 +21,8 @@ KIND = 4
 WIDTH, HEIGHT = 480, 360
 FINE = 2  # drawn on a grid so many times finer
 SKY, BUILDING, POLE, ROAD, PAVEMENT, TREE, SIGN, FENCE, CAR, PEDESTRIAN, BICYCLIST, VOID = range(12)  # SegNet's values
+RIDER, LIGHT, TRUCK, BUS, TRAIN, MOTORCYCLE, WALL, TERRAIN = range(12, 20)  # what Cityscapes tells apart beside these
+COARSE = np.array([*range(12), BICYCLIST, SIGN, CAR, CAR, CAR, BICYCLIST, FENCE, TREE], np.uint8)
 GRAIN = np.array([0.01, 0.05, 0.03, 0.05, 0.06, 0.22, 0.02, 0.08, 0.03, 0.05, 0.05, 0.04], np.float32)
 NEAR, FAR = 2.5, 110.0
 # Folders of the tutorial with their sequences; seven pictures in a row keep to about the published 367, 101 and 233.
@@ -29,6 +31,7 @@ DRIVES = {"train": ("0001TP_{:06d}", "0006R0_f{:05d}", "0016E5_{:05d}"), "val": 
           "test": ("0001TP_{:06d}", "Seq05VD_f{:05d}")}  # fmt: skip
 Colour = tuple[float, float, float]
 Point = tuple[float, float, float]
+Thing = tuple[float, Callable[[], None]]  # its distance in metres, and what paints it
 
 
 class Canvas:
@@ -36,13 +39,16 @@ class Canvas:
 
     Args:
         rng: the case's own random numbers.
+        size: columns and rows of the picture.
     """
 
-    def __init__(self, rng: np.random.Generator) -> None:
-        self.rng = rng
-        self.focus, self.eye = 400 * FINE, rng.uniform(1.25, 1.6)
-        self.middle = FINE * (WIDTH / 2 + rng.normal(0, 25)), FINE * rng.uniform(150, 180)
-        self.picture = Pillow.new("RGB", (WIDTH * FINE, HEIGHT * FINE))
+    def __init__(self, rng: np.random.Generator, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+        self.rng, self.size = rng, size
+        self.unit = size[1] / HEIGHT  # lengths in the picture grow with it
+        fine = FINE * self.unit
+        self.focus, self.eye = 400 * fine, rng.uniform(1.25, 1.6)
+        self.middle = FINE * size[0] / 2 + fine * rng.normal(0, 25), fine * rng.uniform(150, 180)
+        self.picture = Pillow.new("RGB", (size[0] * FINE, size[1] * FINE))
         self.labels = Pillow.new("L", self.picture.size, VOID)
         self.pens = ImageDraw.Draw(self.picture), ImageDraw.Draw(self.labels)
 
@@ -142,8 +148,8 @@ def _sign(c: Canvas, x: float, z: float) -> None:
     """A traffic sign or a traffic light on its post."""
     c.upright(x, 0, z, (max(0.09, 2.2 * z / 400), 2.3), POLE, (0.42, 0.42, 0.42))
     if c.rng.random() < 0.4:
-        c.upright(x, 2.1, z, (0.36, 0.95), SIGN, (0.1, 0.1, 0.1))
-        c.round(x, 2.9, z, (0.12, 0.12), SIGN, (0.9, 0.15, 0.1))
+        c.upright(x, 2.1, z, (0.36, 0.95), LIGHT, (0.1, 0.1, 0.1))
+        c.round(x, 2.9, z, (0.12, 0.12), LIGHT, (0.9, 0.15, 0.1))
         return
     rim, face = (
         ((0.75, 0.1, 0.12), (0.9, 0.9, 0.88)) if c.rng.random() < 0.6 else ((0.1, 0.25, 0.6), (0.15, 0.35, 0.75))
@@ -184,7 +190,7 @@ def _bicyclist(c: Canvas, x: float, z: float) -> None:
     for shift in (-0.18, 0.22):
         c.round(x + shift, 0.34, z, (0.3, 0.34), BICYCLIST, (0.1, 0.1, 0.11))
         c.round(x + shift, 0.34, z, (0.21, 0.25), BICYCLIST, (0.3, 0.3, 0.31))
-    _person(c, x, z, BICYCLIST, up=0.25)
+    _person(c, x, z, RIDER, up=0.25)
 
 
 def _bin(c: Canvas, x: float, z: float) -> None:
@@ -192,9 +198,9 @@ def _bin(c: Canvas, x: float, z: float) -> None:
     c.upright(x, 0, z, (0.55, 1.0), VOID, c.shade((0.2, 0.28, 0.24)))
 
 
-def _things(c: Canvas, road: float, walk: float) -> list[tuple[float, Callable[[], None]]]:
+def _things(c: Canvas, road: float, walk: float) -> list[Thing]:
     """Everything that stands in the street, each with its distance."""
-    rng, found = c.rng, list[tuple[float, Callable[[], None]]]()
+    rng, found = c.rng, list[Thing]()
     for side in (-1, 1):
         z = rng.uniform(3.0, 7.0)
         while z < 75:
@@ -232,34 +238,57 @@ def draw(rng: np.random.Generator, dusk: bool = False) -> tuple[NDArray[np.uint8
         Picture (360, 480, 3) and classes (360, 480), 0 to 10 and 11 for void.
     """
     c = Canvas(rng)
-    road, walk = rng.uniform(3.3, 4.8), rng.uniform(2.4, 4.6)
+    lay_out(c)
+    picture, labels = develop(c, dusk)
+    return picture, COARSE[labels]
+
+
+def lay_out(c: Canvas, more: Callable[[Canvas, float, float], list[Thing]] = lambda c, road, walk: []) -> None:
+    """Paint a street.
+
+    Args:
+        c: an empty canvas.
+        more: gives further things; asked with the canvas, half the road's width and the pavement's width in metres.
+    """
+    road, walk = c.rng.uniform(3.3, 4.8), c.rng.uniform(2.4, 4.6)
     _ground(c, road)
-    for _, paint in sorted(_things(c, road, walk), key=lambda thing: -thing[0]):
+    for _, paint in sorted([*_things(c, road, walk), *more(c, road, walk)], key=lambda thing: -thing[0]):
         paint()
+
+
+def develop(c: Canvas, dusk: bool = False) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Light, grain and noise.
+
+    Returns:
+        Picture (rows, columns, 3) and classes (rows, columns), 0 to 19.
+    """
+    rng, shape = c.rng, c.size[::-1]
     labels = np.array(c.labels)[FINE // 2 :: FINE, FINE // 2 :: FINE]
-    picture = np.array(c.picture.resize((WIDTH, HEIGHT), Pillow.Resampling.BOX).filter(ImageFilter.GaussianBlur(0.5)))
-    grain = rng.normal(0, 1, (HEIGHT, WIDTH)) + smooth_field(rng, (HEIGHT, WIDTH), 90)
-    light = 1 + GRAIN[labels] * grain + 0.06 * smooth_field(rng, (HEIGHT, WIDTH), 5)
+    picture = np.array(c.picture.resize(c.size, Pillow.Resampling.BOX).filter(ImageFilter.GaussianBlur(0.5)))
+    grain = rng.normal(0, 1, shape) + smooth_field(rng, shape, 90)
+    light = 1 + GRAIN[COARSE[labels]] * grain + 0.06 * smooth_field(rng, shape, 5)
     tone: Image = np.array((0.62, 0.52, 0.45) if dusk else (1, 1, 1), np.float32) * np.float32(rng.uniform(0.85, 1.1))
-    scene = picture * light[..., None] * tone + rng.normal(0, 3, (HEIGHT, WIDTH, 1))
-    _hide(rng, scene, labels)
+    scene = picture * light[..., None] * tone + rng.normal(0, 3, (*shape, 1))
+    _hide(rng, scene, labels, c.unit)
     return np.asarray(np.rint(np.clip(scene, 0, 255)), np.uint8), labels
 
 
-def _hide(rng: np.random.Generator, scene: NDArray[np.float64], labels: NDArray[np.uint8]) -> None:
+def _hide(rng: np.random.Generator, scene: NDArray[np.float64], labels: NDArray[np.uint8], unit: float) -> None:
     """What nobody labelled, in place: the picture's rim, and often the car's own bonnet."""
     rim = int(rng.integers(1, 4))
     inner = labels[rim:-rim, rim:-rim].copy()
     labels[:] = VOID
     labels[rim:-rim, rim:-rim] = inner
     if rng.random() < 0.5:
-        y, x = np.mgrid[:HEIGHT, :WIDTH]
-        bonnet = ((x - WIDTH / 2) / 330) ** 2 + ((y - HEIGHT - 60) / rng.uniform(75, 90)) ** 2 < 1
+        height, width = labels.shape
+        y, x = np.mgrid[:height, :width] / unit
+        bonnet = ((x - width / unit / 2) / 330) ** 2 + ((y - HEIGHT - 60) / rng.uniform(75, 90)) ** 2 < 1
         scene[bonnet] = 0.4 * scene[bonnet] + 25
         labels[bonnet] = VOID
 
 
-def _png(array: NDArray[np.uint8]) -> bytes:
+def png(array: NDArray[np.uint8]) -> bytes:
+    """A picture or label map as PNG."""
     buffer = BytesIO()
     Pillow.fromarray(array).save(buffer, "PNG", compress_level=3)
     return buffer.getvalue()
@@ -277,5 +306,5 @@ def write_case(out: Path, seed: int, index: int) -> None:
     drives = DRIVES[part]
     name = drives[index // 2 % len(drives)].format(30 * index)
     picture, labels = draw(generator(seed, KIND, index), dusk=name.startswith("0001TP"))
-    write_bytes(out / part / f"{name}.png", _png(picture))
-    write_bytes(out / f"{part}annot" / f"{name}.png", _png(labels))
+    write_bytes(out / part / f"{name}.png", png(picture))
+    write_bytes(out / f"{part}annot" / f"{name}.png", png(labels))

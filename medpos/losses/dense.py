@@ -15,8 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from medpos.errors import InputError
-
-IGNORED = 255
+from medpos.labels import IGNORED as IGNORED
 
 
 def summed_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -26,7 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medpos.errors import InputError
-from medpos.labels import Label
+from medpos.labels import IGNORED, Label
 from medpos.metrics.overlap import overlap
 from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
 from medpos.metrics.summary import mean_of_finite, summarise
@@ -55,7 +55,7 @@ def case_metrics(
 
     Args:
         prediction: label map [X, Y] or [X, Y, Z].
-        truth: the same for the truth, equal shape.
+        truth: the same for the truth, equal shape; pixels of 255 are background in both.
         labels: the classes; index 0 is the background.
         spacing_mm: size of a pixel along each axis, mm.
 
@@ -72,7 +72,8 @@ class CaseTruth:
     """The truth of a case, which predictions under many conditions are measured against: its part is done once.
 
     Args:
-        truth: label map [X, Y] or [X, Y, Z].
+        truth: label map [X, Y] or [X, Y, Z]; 255 where it is to be ignored: such pixels are background in truth and
+            prediction alike.
         labels: the classes; index 0 is the background.
         spacing_mm: size of a pixel along each axis, mm.
 
@@ -85,13 +86,15 @@ class CaseTruth:
         self.labels, self.spacing_mm = tuple(labels), tuple(spacing_mm)
         if len(self.spacing_mm) != true.ndim or not all(0 < size < np.inf for size in self.spacing_mm):
             raise InputError(f"spacing_mm is {self.spacing_mm}, needed are {true.ndim} positive numbers, one an axis")
+        self._ignored = true == IGNORED
         # A copy, for a truth that is kept.
-        self.label_map = np.array(_label_map("truth", true, labels))
+        self.label_map = _label_map("truth", np.where(self._ignored, 0, true), labels)
         self._surfaces = {n: Surface(pixels, self.spacing_mm) for n, pixels in boundaries(self.label_map).items()}
 
     def is_of(self, truth: npt.NDArray[Any], spacing_mm: Sequence[float]) -> bool:
         """Whether it was made from this truth."""
-        return tuple(spacing_mm) == self.spacing_mm and np.array_equal(truth, self.label_map)
+        kept = np.where(self._ignored, IGNORED, self.label_map)
+        return tuple(spacing_mm) == self.spacing_mm and np.array_equal(truth, kept)
 
     def measure(self, prediction: npt.ArrayLike) -> list[dict[str, Any]]:
         """Measures a prediction of this case; see :func:`case_metrics`.
@@ -102,7 +105,8 @@ class CaseTruth:
         predicted, shape = np.asarray(prediction), self.label_map.shape
         if predicted.shape != shape:
             raise InputError(f"the prediction has shape {predicted.shape}, the truth {shape}; both must be equal")
-        predicted = np.ascontiguousarray(_label_map("prediction", predicted, self.labels))
+        predicted = _label_map("prediction", predicted, self.labels)
+        predicted = np.ascontiguousarray(np.where(self._ignored, 0, predicted))
         overlaps = overlap(predicted, self.label_map, max(label.index for label in self.labels) + 1)
         found = boundaries(predicted)
         rows = []

@@ -15,7 +15,7 @@ from PIL import Image, ImageColor
 from scipy import ndimage
 
 from medpos.cases import CaseView, Pixels
-from medpos.labels import Label
+from medpos.labels import IGNORED, Label
 from medpos.overlay import OPACITY
 
 SLICES = 6
@@ -139,6 +139,7 @@ def _difference(truth: Pixels, prediction: Pixels) -> Image.Image:
     out[(truth == 0) & (prediction > 0)] = 2
     row, column = np.nonzero((truth > 0) & (prediction > 0) & (truth != prediction))
     out[row, column] = 1 + (row // 2 + column // 2) % 2
+    out[truth == IGNORED] = 0
     return _palette(out, [("#000000", 0), (MISSED, 1), (EXTRA, 1)])
 
 

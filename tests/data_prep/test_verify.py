@@ -104,6 +104,16 @@ def test_damaged_manifest(folder, message):
     assert all(str(folder) in problem for problem in problems)
 
 
+def test_pixels_to_ignore(folder):
+    label(folder, 0, 255)
+    rewrite(folder, lambda m: m.update(ignore_index=255))
+    assert [problem.split(": ")[1] for problem in check(folder)[1]] == ["changed since it was prepared (sha256)"]
+    rewrite(folder, lambda m: m.update(ignore_index=254))
+    problems = "\n".join(check(folder)[1])
+    assert "dataset.json: ignore_index is 254, needed is 255" in problems
+    assert "patient001_ED.nii.gz: label values [255] are not in" in problems
+
+
 def test_a_link_out_of_the_folder(folder, tmp_path):
     path = folder / "images/patient001_ED.nii.gz"
     path.rename(tmp_path / "elsewhere.nii.gz")

@@ -194,6 +194,20 @@ class TestCaseMetrics:
         rows = case_metrics(np.zeros((8, 8, 3)), np.zeros((8, 8, 3)), ACDC, (1, 1, 10))
         assert all(math.isnan(row[name]) for row in rows for name in METRICS)
 
+    def test_ignored_pixels_are_background_in_both(self):
+        truth, prediction = np.zeros((2, 12, 12), np.uint8)
+        truth[2:8, 2:8], prediction[2:8, 2:6] = 1, 1
+        truth[4:8, 2:8], prediction[9:11, 9:11] = 255, 2
+        truth[9:12, 9:12] = 255
+        given = CaseTruth(truth, JSRT, (1.0, 1.0))
+        rows = given.measure(prediction)
+        # Of 2 x 6 true pixels 2 x 4 are found, and nothing else; the lung in the ignored corner is in neither.
+        assert [rows[0][name] for name in OVERLAPS] == pytest.approx([0.8, 2 / 3, 2 / 3, 1])
+        assert rows[0]["hd95_mm"] == 2
+        assert np.isnan(rows[1]["dice"])
+        assert given.is_of(truth, (1.0, 1.0))
+        assert not given.is_of(np.where(truth == 255, 0, truth), (1.0, 1.0))
+
     def test_tensors_and_cropping(self):
         rng = np.random.default_rng(0)
         truth, prediction = np.zeros((2, 40, 40, 4), dtype=np.uint8)

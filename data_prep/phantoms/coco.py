@@ -1,0 +1,91 @@
+"""Object phantoms as COCO 2017 comes: ``train2017``, ``val2017`` and the annotations as polygons and run lengths."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from contourpy import contour_generator  # matplotlib brings it along
+
+from data_prep.coco import CATEGORIES
+from data_prep.files import write_bytes
+from data_prep.masks import Mask, run_lengths
+from data_prep.phantoms.objects import KINDS
+from data_prep.phantoms.scene import CASTS, draw
+from data_prep.phantoms.shapes import generator
+from data_prep.phantoms.voc import jpeg
+
+KIND = 9
+SIZES = ((640, 480), (480, 640), (640, 427))
+PARTS = ("train2017", "val2017", "train2017", "train2017", "val2017")
+UMBRELLA = 28  # a category that VOC doesn't have
+
+
+def write_case(out: Path, seed: int, index: int) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
+    """Write picture ``index`` (from 0).
+
+    Args:
+        out: folder that takes the place of the download.
+        seed: >= 0.
+        index: from 0.
+
+    Returns:
+        Its folder, and its entries for the annotations. In every fourth picture, objects of which there are several are
+        a crowd.
+    """
+    rng = generator(seed, KIND, index)
+    folder, name = PARTS[index % len(PARTS)], f"{index + 1:012d}.jpg"
+    scene = draw(rng, SIZES[rng.integers(len(SIZES))], CASTS[index % len(CASTS)], extras=4)
+    write_bytes(out / folder / name, jpeg(scene.picture))
+    rows, columns = scene.numbers.shape
+    image = {"id": index + 1, "file_name": name, "height": rows, "width": columns}
+    several = [kind for kind in np.unique(scene.classes[1:]) if np.count_nonzero(scene.classes == kind) > 1]
+    crowds = set(several) if index % 4 == 3 else set()
+    masks = [(kind, scene.numbers == number) for number, kind in enumerate(scene.classes) if number]
+    parts = [(kind, mask, False) for kind, mask in masks if kind not in crowds]
+    parts += [(kind, np.isin(scene.numbers, np.flatnonzero(scene.classes == kind)), True) for kind in sorted(crowds)]
+    found = [_annotation(kind, mask, crowd) for kind, mask, crowd in parts if mask.any()]
+    entries = [{"id": 100 * (index + 1) + n, "image_id": index + 1, **entry} for n, entry in enumerate(found)]
+    return folder, image, entries
+
+
+def _annotation(kind: int, mask: Mask, crowd: bool) -> dict[str, Any]:
+    rows, columns = np.nonzero(mask)
+    box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
+    segmentation = {"counts": run_lengths(mask), "size": list(mask.shape)} if crowd else polygons(mask)
+    return {
+        "category_id": CATEGORIES[int(kind) - 1],
+        "iscrowd": int(crowd),
+        "area": int(mask.sum()),
+        "bbox": [int(side) for side in box],
+        "segmentation": segmentation,
+    }
+
+
+def polygons(mask: Mask) -> list[list[float]]:
+    """The outlines of a mask, [x0, y0, x1, y1, ...] in pixels; holes are filled, as people fill them."""
+    padded = np.pad(mask, 1).astype(float)
+    # A pixel's middle is 0.5 from its corner, and the rim of zeros shifts by 1.
+    outlines = [line - 0.5 for line in contour_generator(z=padded).lines(0.5)]
+    outer = [line for line in outlines if _area(line) > 0]
+    return [np.round(line[:-1], 2).ravel().tolist() for line in outer if len(line) > 4]
+
+
+def _area(line: np.ndarray[Any, Any]) -> float:
+    """Signed: outlines and holes run in opposite directions."""
+    x, y = line.T
+    return float(0.5 * (x[:-1] * y[1:] - x[1:] * y[:-1]).sum())
+
+
+def write_annotations(out: Path, written: Iterable[tuple[str, dict[str, Any], list[dict[str, Any]]]]) -> None:
+    """Write the annotations of what :func:`write_case` wrote."""
+    found = sorted(written, key=lambda entry: str(entry[1]["file_name"]))
+    categories = [{"id": number, "name": kind.name} for number, kind in zip(CATEGORIES, KINDS, strict=True)]
+    for folder in sorted(set(PARTS)):
+        content = {
+            "images": [image for part, image, _ in found if part == folder],
+            "annotations": [entry for part, _, entries in found if part == folder for entry in entries],
+            "categories": [*categories, {"id": UMBRELLA, "name": "umbrella"}],
+        }
+        write_bytes(out / "annotations" / f"instances_{folder}.json", json.dumps(content).encode())
