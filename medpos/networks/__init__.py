@@ -16,7 +16,7 @@
 | ``fcn``, ``fcn_no_addition`` | table 1 | 645,868; 643,723 | |
 | ``fcn_no_reduction``, ``fcn_no_addition_no_reduction`` | table 1 | 1,661,323; 1,661,323 | |
 | ``USegNet`` | Kumar et al. 2018, figure 1 | 3,483,652 (3 -> 4), no skip 3,475,396, two 3,516,548 | ``brain_usegnet`` |
-| ``SUNet``, variants 64, 128, 7-128 | paper 001, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``voc_sunet*`` |
+| ``SUNet`` 64, 128, 7-128 | paper 001, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``voc_sunet*`` |
 | ``SUNetClassifier`` | the same | 6,910,248; 24,704,360; 39,113,832 (3 -> 1000) | ``imagenet_sunet*`` |
 | ``AuxiliaryUNet`` | article on MMSegmentation's U-Net | 29,060,676 (3 -> 2) | ``retina_unet`` |
 
@@ -25,8 +25,8 @@ parameter budget of the three channels; the ``_pe`` bundles use it, and its coun
 ``medpos.networks.position``.
 
 Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184],
-``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and ``AuxiliaryUNet`` have several heads and give
-[N, heads, classes, H, W] in training.
+``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and
+``AuxiliaryUNet`` have several heads and give [N, heads, classes, H, W] in training.
 """
 
 from medpos.networks.frozen import freeze_statistics
