@@ -21,7 +21,7 @@
 | ``FCN8s`` | the same | 134,362,751, frozen 127,008, at-once 127,776 | ``voc_fcn8s``, ``voc_fcn8s_at_once`` |
 | ``FCNAlexNet`` | the same, table 1 | 56,954,261 (3 -> 21), frozen 1,750,329 | ``voc_fcn_alexnet`` |
 | ``FCNGoogLeNet`` | the same, table 1 | 5,995,077 (3 -> 21), frozen 1,750,329 | ``voc_fcn_googlenet`` |
-| ``SUNet``, variants 64, 128, 7-128 | paper 001, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``voc_sunet*`` |
+| ``SUNet`` 64, 128, 7-128 | paper 001, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``voc_sunet*`` |
 | ``SUNetClassifier`` | the same | 6,910,248; 24,704,360; 39,113,832 (3 -> 1000) | ``imagenet_sunet*`` |
 | ``AuxiliaryUNet`` | article on MMSegmentation's U-Net | 29,060,676 (3 -> 2) | ``retina_unet`` |
 
@@ -30,8 +30,8 @@ parameter budget of the three channels; the ``_pe`` bundles use it, and its coun
 ``medpos.networks.position``.
 
 Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184],
-``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and ``AuxiliaryUNet`` have several heads and give
-[N, heads, classes, H, W] in training.
+``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and
+``AuxiliaryUNet`` have several heads and give [N, heads, classes, H, W] in training.
 """
 
 from medpos.networks.alexnet import FCNAlexNet

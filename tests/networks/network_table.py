@@ -113,7 +113,7 @@ AUXILIARY = stages(
 AUXILIARY = {f"backbone.{name}": shape for name, shape in AUXILIARY.items()}
 
 
-def sunet(parameters, golden, wrong=None, unfolded=0, **options):
+def sunet(parameters, golden, wrong=None, **options):
     def build(width):
         return SUNet(variant="64", width=width, **options)
 
@@ -121,7 +121,8 @@ def sunet(parameters, golden, wrong=None, unfolded=0, **options):
     names = ("residual1", "unet1_1", "unet2_3", "unet3_3", "unet4_0")
     shapes = stages(" ".join(f"features.{name}" for name in names), (128, 256, 512, 768, 1024), sizes[:5])
     shapes |= stages("final", (21,), sizes[5:])
-    return Network(build, parameters, (3, 512, 512), shapes, ((57, 64), (70, 49)), golden, wrong, unfolded=unfolded)
+    # Those of the skips and behind deconvolutions: 6 of each u-net, 3 of the u-net+, 2 of the stem and the end.
+    return Network(build, parameters, (3, 512, 512), shapes, ((57, 64), (70, 49)), golden, wrong, unfolded=65)
 
 
 def basic(decoder, parameters, shapes, golden, **options):
@@ -274,9 +275,8 @@ NETWORKS = {
     "SegNetBasic, fcn_no_addition_no_reduction": basic(
         "fcn_no_addition_no_reduction", 1_661_323, WIDE_DECODER, (0.013209, 0.065604)
     ),
-    "SUNet": sunet(5_906_773, (0.0, 1.0), ((12, 99), ["SUNet", "12 x 99 px", "at least 13 px", "13 x 99"])),
-    "SUNet, degridding": sunet(13_000_000, (0.0, 1.0), output_stride=8, degridding=True),
-    "SUNet, strided": sunet(5_906_773, (0.0, 1.0), output_stride=8, strided=True),
+    "SUNet": sunet(5_906_773, (-0.0077485, 0.055885), ((12, 99), ["SUNet", "12 x 99 px", "at least 13 px", "13 x 99"])),
+    "SUNet, strided": sunet(12_976_981, (0.014893, 0.073043), output_stride=8, strided=True, degridding=True),
     "USegNet": Network(lambda w: USegNet(width=w), 3_483_652, (3, 40, 40), USEGNET, ANY, golden=(0.013297, 0.28958)),
     "USegNet, no skip": Network(lambda w: USegNet(skips=0, width=w), 3_475_396, (3, 40, 40), USEGNET, ANY),
     "USegNet, two skips": Network(
