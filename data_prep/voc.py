@@ -8,7 +8,6 @@ Networks are compared on ``val``, so it is the test part. A tenth of ``train``, 
 the best epoch is chosen, and no test picture has a say in it. It is the same tenth with SBD and without.
 """
 
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -119,9 +118,8 @@ def read_mat(path: Path) -> Array:
     Raises:
         InputError: not such a file.
     """
-    data = read_bytes(path)
     try:
-        classes = np.asarray(loadmat(BytesIO(data), squeeze_me=True, struct_as_record=False)["GTcls"].Segmentation)
+        classes = np.asarray(loadmat(path, squeeze_me=True, struct_as_record=False)["GTcls"].Segmentation)
     except Exception as error:  # scipy has no common base class for what a bad file raises
         raise InputError(f"{path}: holds no GTcls.Segmentation ({error}); unpack SBD again.") from error
     if classes.ndim != 2 or classes.dtype.kind not in "iu":

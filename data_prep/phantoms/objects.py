@@ -86,7 +86,8 @@ class Pen:
     def line(self, points: Iterable[Point], width: float, colour: Colour) -> None:
         """Paint a stroke with round ends."""
         seen, wide = self.see(points), max(2, round(width * self.scale))
-        for pen, paint in zip(self.canvas.pens, (ink(colour), self.number), strict=True):
+        paints: tuple[tuple[int, ...] | int, ...] = (ink(colour), self.number)
+        for pen, paint in zip(self.canvas.pens, paints, strict=True):
             pen.line(seen, paint, wide, joint="curve")
             for x, y in (seen[0], seen[-1]):
                 pen.ellipse((x - wide / 2, y - wide / 2, x + wide / 2, y + wide / 2), paint)

@@ -106,11 +106,11 @@ def _paint_objects(
 def _shadow(canvas: Canvas, at: tuple[float, float], wide: float) -> None:
     """Darkens what is below an object; it belongs to what it falls on."""
     fine = canvas.fine
-    box = tuple(round(fine * side) for side in (at[0] - wide, at[1] - 0.05 * wide, at[0] + wide, at[1] + 0.09 * wide))
-    size = (max(box[2] - box[0], 2), max(box[3] - box[1], 2))
+    size = (max(round(2 * fine * wide), 2), max(round(0.14 * fine * wide), 2))
+    corner = (round(fine * (at[0] - wide)), round(fine * (at[1] - 0.05 * wide)))
     mask = Pillow.new("L", size, 0)
     ImageDraw.Draw(mask).ellipse((0, 0, size[0] - 1, size[1] - 1), 110)
-    canvas.picture.paste((0, 0, 0), box[:2], mask)
+    canvas.picture.paste((0, 0, 0), corner, mask)
 
 
 def _backdrop(canvas: Canvas, rng: np.random.Generator, setting: str, horizon: float) -> None:

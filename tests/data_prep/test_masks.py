@@ -1,0 +1,101 @@
+import numpy as np
+import pytest
+from scipy.ndimage import binary_fill_holes
+from skimage.measure import points_in_poly
+
+from data_prep.masks import MaskError, decode, fill, pack, run_lengths, unpack
+from data_prep.phantoms.coco import polygons
+
+SHAPE = (23, 31)
+
+
+def middles(corners, shape):
+    """Second implementation: skimage asks for the middle of every pixel whether it lies inside."""
+    rows, columns = np.indices(shape)
+    return points_in_poly(np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], 1), corners).reshape(shape)
+
+
+def star(seed, corners=9):
+    """A polygon that crosses itself and the picture's rim."""
+    rng = np.random.default_rng(seed)
+    return rng.uniform((-6, -6), (SHAPE[1] + 6, SHAPE[0] + 6), (corners, 2))
+
+
+def test_rectangle_by_hand():
+    mask = decode([[1, 1, 4, 1, 4, 3, 1, 3]], (5, 6))
+    assert np.argwhere(mask).tolist() == [[1, 1], [1, 2], [1, 3], [2, 1], [2, 2], [2, 3]]
+    # A quarter of a pixel moves the rim over no middle, three quarters do on all sides.
+    assert np.array_equal(decode([[1.25, 1.25, 4.25, 1.25, 4.25, 3.25, 1.25, 3.25]], (5, 6)), mask)
+    assert np.array_equal(decode([[1.75, 1.75, 4.75, 1.75, 4.75, 3.75, 1.75, 3.75]], (5, 6))[1:, 1:], mask[:-1, :-1])
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_polygons_against_a_second_implementation(seed):
+    corners = star(seed)
+    assert np.array_equal(fill(corners, SHAPE), middles(corners, SHAPE))
+
+
+def test_neighbouring_polygons_share_no_pixel():
+    left, right = ([[x, 0, 8.5, 0, 8.5, 23, x, 23]] for x in (0, 31))
+    assert np.array_equal(decode(left, SHAPE), ~decode(right, SHAPE))
+
+
+def test_several_polygons_are_joined():
+    one, other = star(1), star(2)
+    both = decode([one.ravel().tolist(), other.ravel().tolist()], SHAPE)
+    assert np.array_equal(both, fill(one, SHAPE) | fill(other, SHAPE))
+    assert not decode([], SHAPE).any()
+
+
+def test_run_lengths_go_down_the_columns():
+    mask = decode({"counts": [1, 2, 2, 1], "size": [3, 2]}, (3, 2))
+    assert mask.astype(int).tolist() == [[0, 0], [1, 0], [1, 1]]
+    assert run_lengths(mask) == [1, 2, 2, 1]
+    assert run_lengths(~mask) == [0, 1, 2, 2, 1]
+
+
+# What pycocotools 2.0 writes for these run lengths.
+PACKED = {"146M": [1, 4, 6, 1], r"ag;\m2do00ccc0hUMeV_O0lVV2": [12017, 2988, 1012, 2988, 21095, 100, 3900, 100, 75800]}
+
+
+@pytest.mark.parametrize("text", PACKED)
+def test_packed_run_lengths(text):
+    assert unpack(text) == PACKED[text]
+    assert pack(PACKED[text]) == text
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_packing_and_back(seed):
+    mask = fill(star(seed), SHAPE)
+    runs = run_lengths(mask)
+    assert unpack(pack(runs)) == runs
+    for counts in (runs, pack(runs)):
+        assert np.array_equal(decode({"counts": counts, "size": list(SHAPE)}, SHAPE), mask)
+    long = np.random.default_rng(seed).integers(0, 1_000_000, 50).tolist()
+    assert unpack(pack(long)) == long
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_outlines_of_a_mask(seed):
+    mask = fill(star(seed), SHAPE)
+    assert np.array_equal(decode(polygons(mask), SHAPE), binary_fill_holes(mask))
+
+
+@pytest.mark.parametrize(
+    "segmentation",
+    [
+        [[1, 2, 3]],
+        [[1, 2, float("nan"), 4, 5, 6]],
+        [["a", "b"]],
+        {"counts": [3, 3], "size": [3, 3]},
+        {"counts": [-1, 10], "size": [3, 3]},
+        {"counts": "a°", "size": [3, 3]},
+        {"counts": [9], "size": [9, 1]},
+        {"counts": [9]},
+        7,
+        None,
+    ],
+)
+def test_what_is_no_segmentation(segmentation):
+    with pytest.raises(MaskError):
+        decode(segmentation, (3, 3))

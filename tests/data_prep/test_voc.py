@@ -1,0 +1,213 @@
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+import raw
+from PIL import Image
+from scipy.io import savemat
+
+from data_prep import voc
+from data_prep.verify import check
+from medpos import labels
+from medpos.data import DataFolder
+from medpos.errors import InputError
+
+ROWS, COLUMNS = 16, 24
+TRAIN = tuple(f"2007_{n:06d}" for n in range(12))
+VAL = ("2008_000001", "2008_000002")
+OURS = ("2009_000001", "2009_000002", "2009_000003")  # SBD's alone
+
+
+def colours(name):
+    return np.random.default_rng(sum(name.encode())).integers(0, 256, (ROWS, COLUMNS, 3), np.uint8)
+
+
+def classes(name, void=True):
+    """Every value that VOC has, at a place that rests on the name."""
+    values = [*range(21), *([255] if void else [])]
+    return np.random.default_rng(sum(name.encode())).permutation(np.resize(values, ROWS * COLUMNS)).reshape(
+        ROWS, COLUMNS
+    ).astype(np.uint8)  # fmt: skip
+
+
+def save(path, array, **options):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(array, **options).save(path)
+
+
+def palette(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    picture = Image.fromarray(array, "P")
+    picture.putpalette(np.random.default_rng(0).integers(0, 256, 768).tolist())
+    picture.save(path)
+
+
+def lists(folder, **named):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, entries in named.items():
+        (folder / f"{name}.txt").write_text("\n".join(entries) + "\n")
+
+
+@pytest.fixture
+def source(tmp_path):
+    root = tmp_path / "raw/VOCdevkit/VOC2012"
+    lists(root / "ImageSets/Segmentation", train=TRAIN, val=VAL)
+    for name in (*TRAIN, *VAL):
+        save(root / "JPEGImages" / f"{name}.jpg", colours(name))
+        palette(root / "SegmentationClass" / f"{name}.png", classes(name))
+    return root
+
+
+@pytest.fixture
+def sbd(tmp_path):
+    """Three of VOC's train, one of its val, three others."""
+    root = tmp_path / "raw/benchmark_RELEASE/dataset"
+    lists(root, train=(*TRAIN[:3], *OURS[:2]), val=(VAL[0], OURS[2]))
+    for name in (*TRAIN[:3], VAL[0], *OURS):
+        save(root / "img" / f"{name}.jpg", colours(name))
+        mat(root / "cls" / f"{name}.mat", classes(name, void=False))
+    return root
+
+
+def mat(path, array):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    savemat(path, {"GTcls": {"Segmentation": array, "CategoriesPresent": np.unique(array)}})
+
+
+def parts(out):
+    manifest = json.loads((out / "dataset.json").read_text())
+    return {part: {entry["case"] for entry in manifest[part]} for part in ("training", "validation", "test")}
+
+
+def stored(out, kind, name):
+    return np.asarray(nib.load(out / f"{kind}/{name}.nii.gz").dataobj)[:, :, 0].swapaxes(0, 1)
+
+
+def test_prepared_folder(source, tmp_path):
+    out = tmp_path / "out"
+    message = voc.run(source, out)
+    assert "12 train (published: 1464), 2 val (published: 1449), 14 trainval (published: 2913)" in message
+    folder = DataFolder(out)
+    assert (folder.ignore_index, folder.channels) == (255, ("red", "green", "blue"))
+    assert [label.name for label in folder.labels] == [label.name for label in labels.VOC]
+    found = parts(out)
+    assert found["test"] == set(VAL)
+    assert (len(found["training"]), len(found["validation"])) == (11, 1)
+    assert found["training"] | found["validation"] == set(TRAIN)
+    for name in (*TRAIN, *VAL):
+        photograph = np.asarray(Image.open(source / "JPEGImages" / f"{name}.jpg"))
+        assert np.array_equal(stored(out, "images", name), photograph)
+        assert np.array_equal(stored(out, "labels", name), classes(name))
+    assert check(out)[1] == []
+
+
+def test_labels_are_vocs(source):
+    names = [label.name for label in labels.VOC]
+    assert (len(names), names[1], names[15], names[20]) == (21, "aeroplane", "person", "tv_monitor")
+    assert (labels.VOC[1].colour, labels.VOC[15].colour) == ("#800000", "#C08080")
+    assert labels.labels_of(names[1:]) == labels.VOC
+
+
+@pytest.mark.parametrize("place", [".", "..", "../.."])
+def test_source_may_be_a_folder_above(place, source):
+    assert len(voc.find(source / place)) == 14
+
+
+def test_published_counts_are_not_remarked_upon(source, tmp_path, monkeypatch):
+    monkeypatch.setattr(voc, "COUNTS", {"train": 12, "val": 2, "trainval": 14})
+    assert voc.run(source, tmp_path / "out").endswith("(11 training, 1 validation, 2 test)")
+
+
+def test_counts():
+    assert voc.COUNTS == {"train": 1464, "val": 1449, "trainval": 2913}
+    assert voc.TRAINAUG == 10582
+
+
+def test_sbd_joins_training_alone(source, sbd, tmp_path):
+    voc.run(source, tmp_path / "out")
+    plain = parts(tmp_path / "out")
+    message = voc.run(source, tmp_path / "out", sbd.parent)
+    found = parts(tmp_path / "out")
+    assert "15 trainaug (published: 10582)" in message
+    assert "3 cases written, 14 up to date" in message
+    assert found == {**plain, "training": plain["training"] | set(OURS)}
+    # VOC's own labels stay where there are both, with their rims.
+    assert np.array_equal(stored(tmp_path / "out", "labels", TRAIN[0]), classes(TRAIN[0]))
+    assert np.array_equal(stored(tmp_path / "out", "labels", OURS[0]), classes(OURS[0], void=False))
+    assert check(tmp_path / "out")[1] == []
+
+
+def test_another_list_of_test_images(source, sbd, tmp_path):
+    lists(tmp_path, seg11valid=(VAL[1], TRAIN[5]))
+    voc.run(source, tmp_path / "out", sbd, tmp_path / "seg11valid.txt")
+    found = parts(tmp_path / "out")
+    assert found["test"] == {VAL[1], TRAIN[5]}
+    # What the list leaves of val is SBD's to train on.
+    assert found["training"] | found["validation"] == {*TRAIN, *OURS, VAL[0]} - {TRAIN[5]}
+
+
+def test_second_run_changes_nothing(source, sbd, tmp_path):
+    out = tmp_path / "out"
+    voc.run(source, out, sbd)
+    before = raw.times(out)
+    assert voc.run(source, out, sbd).startswith("unchanged: 17 cases")
+    assert raw.times(out) == before
+
+
+NAME = TRAIN[3]
+IMAGE, LABEL, LISTED = f"JPEGImages/{NAME}.jpg", f"SegmentationClass/{NAME}.png", "ImageSets/Segmentation/train.txt"
+
+
+@pytest.mark.parametrize(
+    ("name", "damage", "message"),
+    [
+        (LABEL, lambda p: palette(p, classes(NAME)[1:]), "differs in size from its picture .24 x 15 and 24 x 16"),
+        (
+            LABEL,
+            lambda p: palette(p, np.full((ROWS, COLUMNS), 21, np.uint8)),
+            r"label values \[21\], needed are 0 to 20",
+        ),
+        (LABEL, lambda p: palette(p, np.full((ROWS, COLUMNS), 255, np.uint8)), "no pixel has a class"),
+        (LABEL, lambda p: save(p, colours(NAME)), "colours, needed is a label map"),
+        (LABEL, lambda p: p.unlink(), "is missing, which the lists in"),
+        (IMAGE, lambda p: p.unlink(), "is missing, which the lists in"),
+        (IMAGE, lambda p: p.write_bytes(p.read_bytes()[:300]), "not a whole picture"),
+        (LISTED, lambda p: p.write_text("\n"), "is empty, needed are names"),
+        (LISTED, lambda p: p.write_bytes(b"\xff\xfe"), "not a list of names"),
+        (LISTED, lambda p: p.unlink(), "can't be read"),
+        (LISTED, lambda p: lists(p.parent, train=(*TRAIN, VAL[0])), f"{VAL[0]} is in train.txt and val.txt"),
+    ],
+)
+def test_bad_input(source, tmp_path, name, damage, message):
+    damage(source / name)
+    with pytest.raises(InputError, match=message) as caught:
+        voc.run(source, tmp_path / "out")
+    assert str((source / name).parent) in str(caught.value)
+    assert not (tmp_path / "out/dataset.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda path: path.write_bytes(b"no MATLAB"), "holds no GTcls.Segmentation"),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "holds no GTcls.Segmentation"),
+        (lambda path: savemat(path, {"GTinst": 3}), "holds no GTcls.Segmentation .'GTcls'"),
+        (lambda path: mat(path, np.zeros((2, 3, 4))), r"GTcls.Segmentation is float64 \(2, 3, 4\)"),
+        (lambda path: mat(path, classes(OURS[0])[:, 1:]), "differs in size from its picture"),
+        (lambda path: path.unlink(), "is missing"),
+    ],
+)
+def test_bad_file_of_sbd(source, sbd, tmp_path, damage, message):
+    path = sbd / "cls" / f"{OURS[0]}.mat"
+    damage(path)
+    with pytest.raises(InputError, match=message) as caught:
+        voc.run(source, tmp_path / "out", sbd)
+    assert str(path) in str(caught.value)
+
+
+def test_wrong_folders(source, tmp_path):
+    with pytest.raises(InputError, match=r"no ImageSets.Segmentation in it"):
+        voc.run(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="no cls in it"):
+        voc.run(source, tmp_path / "out", tmp_path)
