@@ -30,7 +30,7 @@ def parameter_groups(
         InputError: an expression is found in no name that an earlier one leaves; factors that aren't two.
     """
     for pattern, pair in factors.items():
-        if isinstance(pair, str) or len(pair) != 2:
+        if len(pair) != 2:
             raise InputError(f"factors of {pattern!r} are {pair!r}, needed are two: of learning rate and weight decay")
     patterns = [*factors, ""]  # the empty one is found in every name
     members: dict[str, list[nn.Parameter]] = {pattern: [] for pattern in patterns}

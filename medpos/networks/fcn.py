@@ -38,7 +38,9 @@ UPSAMPLINGS = ("frozen", "intermediate", "learned")
 SCALE_POOL4, SCALE_POOL3 = 0.01, 0.0001
 
 # Layers of the network, and their names in Caffe's and torchvision's files.
-VGG16 = {f"{layer[:5]}.{layer}": (layer, f"features.{number}") for layer, number in TORCHVISION.items()}
+VGG16: dict[str, tuple[str, ...]] = {
+    f"{layer[:5]}.{layer}": (layer, f"features.{number}") for layer, number in TORCHVISION.items()
+}
 VGG16 |= {"fc6.conv": ("fc6", "classifier.0"), "fc7.conv": ("fc7", "classifier.3")}
 
 
@@ -85,7 +87,7 @@ def score_layer(in_channels: int, classes: int) -> nn.Conv2d:
     return layer
 
 
-def heads(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, tuple[str]]:
+def heads(network: nn.Module, weights: Mapping[str, Tensor]) -> dict[str, tuple[str, ...]]:
     """Layers behind the classifier that the weights of a published FCN hold under the same name."""
     names = [name for name, _ in network.named_children() if name.startswith(("score_", "upscore", "scale_"))]
     return {name: (name,) for name in names if f"{name}.weight" in weights}

@@ -89,8 +89,8 @@ def transplant(network: nn.Module, weights: Mapping[str, Tensor]) -> tuple[list[
 
 def _fits(values: Tensor, target: Tensor) -> bool:
     if values.dim() == 2 and target.dim() == 4:
-        return values.shape[0] == target.shape[0] and values.numel() == target.numel()
-    return values.shape == target.shape
+        return bool(values.shape[0] == target.shape[0] and values.numel() == target.numel())
+    return bool(values.shape == target.shape)
 
 
 def _copy(own: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> None:

@@ -5,7 +5,14 @@ import torch
 from torch import nn
 
 from medpos.errors import InputError
-from medpos.losses.dense import class_weights, masked_batch_size, patch_loss, random_mask, summed_loss
+from medpos.losses.dense import (
+    SummedCrossEntropy,
+    class_weights,
+    masked_batch_size,
+    patch_loss,
+    random_mask,
+    summed_loss,
+)
 
 LOGITS = torch.log(torch.tensor([[[[0.5, 0.2]], [[0.5, 0.8]]]]))  # 1 x 2 px
 
@@ -65,3 +72,31 @@ def test_class_weights():
     labels = torch.tensor([[[1, 255]]])
     expected = nn.functional.cross_entropy(LOGITS, labels, weight=weights, ignore_index=255, reduction="sum")
     torch.testing.assert_close(summed_loss(LOGITS, labels, class_weights(labels, weights)), expected)
+
+
+class TestSummedCrossEntropy:
+    def test_sum_over_the_labelled_pixels_by_hand(self):
+        labels = torch.tensor([[[0, 1]]])
+        assert SummedCrossEntropy()(LOGITS, labels).exp().item() == pytest.approx(1 / (0.5 * 0.8))
+        labels[0, 0, 0] = 255
+        assert SummedCrossEntropy()(LOGITS, labels).exp().item() == pytest.approx(1 / 0.8)
+
+    def test_is_float32_whatever_the_logits_are(self):
+        logits, labels = torch.zeros(1, 2, 300, 300, dtype=torch.bfloat16), torch.zeros(1, 300, 300, dtype=torch.long)
+        loss = SummedCrossEntropy()(logits, labels)
+        assert loss.dtype == torch.float32
+        assert loss.item() == pytest.approx(90_000 * 0.693147, rel=1e-4)
+
+    def test_a_random_part_of_the_pixels_counts_another_each_time(self):
+        torch.manual_seed(0)
+        logits, labels = torch.zeros(1, 2, 100, 100, requires_grad=True), torch.zeros(1, 100, 100, dtype=torch.long)
+        loss, kept = SummedCrossEntropy(keep=0.3), []
+        for _ in range(2):
+            (gradient,) = torch.autograd.grad(loss(logits, labels), logits)
+            kept.append(gradient[0, 0] != 0)
+            assert kept[-1].float().mean().item() == pytest.approx(0.3, abs=0.02)
+        assert not torch.equal(*kept)
+
+    def test_no_probability(self):
+        with pytest.raises(InputError, match=r"keep is 0\.0, needed is a probability"):
+            SummedCrossEntropy(keep=0.0)

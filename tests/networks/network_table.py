@@ -143,12 +143,12 @@ FCN8S = FCN | stages("upscore2 score_pool4 upscore_pool4 score_pool3 upscore8", 
 ALEXNET = stages(
     "conv1 conv2 conv3 conv4 conv5 fc6 fc7 upscore",
     (96, 256, 384, 384, 256, 4096, 4096, 21),
-    (173, 86, 43, 43, 43, 17, 17, 575),
+    (173, 86, 43, 43, 43, 16, 16, 543),
 )
 GOOGLENET = stages(
     "conv1 conv3 inception3a inception3b inception4a inception4e inception5a inception5b upscore",
     (64, 192, 256, 480, 512, 832, 832, 1024, 21),
-    (347, 173, 87, 87, 44, 44, 22, 22, 735),
+    (347, 173, 86, 86, 43, 43, 21, 21, 703),
 )
 
 
@@ -294,14 +294,18 @@ NETWORKS = {
         heads=2,
         golden=(0.17484, 0.32364),
     ),
-    "FCN32s": fcn(lambda w: FCN32s(width=w), 134_346_581, FCN32S, None),
-    "FCN16s": fcn(lambda w: FCN16s(width=w), 134_357_354, FCN16S, None),
-    "FCN8s": fcn(lambda w: FCN8s(width=w), 134_362_751, FCN8S, None),
-    "FCN8s, at once": fcn(lambda w: FCN8s(at_once=True, width=w), 134_362_751, FCN8S, None),
+    "FCN32s": fcn(lambda w: FCN32s(width=w), 134_346_581, FCN32S, (0.032257, 0.18005)),
+    "FCN16s": fcn(lambda w: FCN16s(width=w), 134_357_354, FCN16S, (-0.078388, 0.30349)),
+    "FCN8s": fcn(lambda w: FCN8s(width=w), 134_362_751, FCN8S, (0.050612, 0.43949)),
+    "FCN8s, at once": fcn(lambda w: FCN8s(at_once=True, width=w), 134_362_751, FCN8S, (0.031087, 0.19514)),
     # the kernels' 21 x 21 x (4 x 4 + 4 x 4 + 16 x 16) values
-    "FCN8s, learned": fcn(lambda w: FCN8s(upsampling="learned", width=w), 134_362_751 + 127_008, FCN8S, None),
-    "FCNAlexNet": fcn(lambda w: FCNAlexNet(width=w), 56_954_261, ALEXNET, None),
-    "FCNGoogLeNet": fcn(lambda w: FCNGoogLeNet(width=w), 5_995_077, GOOGLENET, None),
+    "FCN8s, learned": fcn(
+        lambda w: FCN8s(upsampling="learned", width=w), 134_362_751 + 127_008, FCN8S, (-0.0034218, 0.088767)
+    ),
+    "FCNAlexNet": fcn(lambda w: FCNAlexNet(width=w), 56_954_261, ALEXNET, (0.0076885, 0.067827)),
+    "FCNGoogLeNet": fcn(lambda w: FCNGoogLeNet(width=w), 5_995_077, GOOGLENET, (-0.098379, 0.18729)),
     # 5 x 5 become 3 x 3; biases become a factor and an offset
-    "FCNGoogLeNet, torchvision": fcn(lambda w: FCNGoogLeNet(trunk="torchvision", width=w), 5_621_429, {}, None),
+    "FCNGoogLeNet, torchvision": fcn(
+        lambda w: FCNGoogLeNet(trunk="torchvision", width=w), 5_621_429, {}, (-0.04886, 0.17125)
+    ),
 }
