@@ -7,6 +7,7 @@
 | ``RotationMeanInferer`` | Ronneberger et al. 2015 | mean over rotated versions of the image |
 | ``VotingInferer`` | Kumar et al. 2018 | majority vote of overlapping patches of a slice and its neighbours |
 | ``BackgroundInferer`` | Zhou et al. 2018; Badrinarayanan et al. 2017 | adds the background that a network lacks |
+| ``CRFInferer`` | Chen et al. 2015, 2018 | refines the probabilities by a fully connected CRF |
 | MONAI's ``SlidingWindowInferer`` | article on MMSegmentation's U-Net | mean logits of overlapping windows |
 
 For the last one, ``roi_size=[64, 64]`` and ``overlap=1 - 42 / 64`` are MMSegmentation's crop of 64 and stride of 42.
@@ -15,6 +16,8 @@ UNet++ can be pruned.
 """
 
 from medpos.inference.background import BackgroundInferer
+from medpos.inference.crf import CRFInferer, DenseCRF
+from medpos.inference.crf_search import CRFRow, crf_cases, search
 from medpos.inference.fast import FastInferer, has_fast_bf16, memory_format
 from medpos.inference.pruning import PruningLevel, pruning_levels
 from medpos.inference.rotations import RotationMeanInferer
@@ -24,13 +27,18 @@ from medpos.inference.windows import network_input
 
 __all__ = [
     "BackgroundInferer",
+    "CRFInferer",
+    "CRFRow",
+    "DenseCRF",
     "FastInferer",
     "OverlapTileInferer",
     "PruningLevel",
     "RotationMeanInferer",
     "VotingInferer",
+    "crf_cases",
     "has_fast_bf16",
     "memory_format",
     "network_input",
     "pruning_levels",
+    "search",
 ]

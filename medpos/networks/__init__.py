@@ -16,6 +16,10 @@
 | ``fcn``, ``fcn_no_addition`` | table 1 | 645,868; 643,723 | |
 | ``fcn_no_reduction``, ``fcn_no_addition_no_reduction`` | table 1 | 1,661,323; 1,661,323 | |
 | ``USegNet`` | Kumar et al. 2018, figure 1 | 3,483,652 (3 -> 4), no skip 3,475,396, two 3,516,548 | ``brain_usegnet`` |
+| ``DeepLabVGG`` | Chen et al. 2015, table 2, LargeFOV | 20,505,429 (3 -> 21) | ``voc_deeplab_largefov`` |
+| its ``head`` ``7x7``, ``4x4`` | table 2 | 134,346,581; 65,140,565 | its ``--head`` |
+| ``aspp_s``, ``aspp_l`` | Chen et al. 2018, figure 7 | 37,877,652 | ``voc_deeplab_aspp`` |
+| ``DeepLabResNet`` | the same, table 4 | 44,048,532 (3 -> 21), LargeFOV 42,887,253 | ``voc_deeplab_resnet101`` |
 | ``AuxiliaryUNet`` | article on MMSegmentation's U-Net | 29,060,676 (3 -> 2) | ``retina_unet`` |
 
 The position study's tables are those of its supplement. ``positioned`` builds a network for a position encoding at the
@@ -24,9 +28,10 @@ parameter budget of the three channels; the ``_pe`` bundles use it, and its coun
 
 Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184]; all
 can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and ``AuxiliaryUNet`` have several heads and give
-[N, heads, classes, H, W] in training.
+[N, heads, classes, H, W] in training; DeepLab gives the scores of every 8th pixel, with several scales a list of them.
 """
 
+from medpos.networks.deeplab import DeepLabResNet, DeepLabVGG
 from medpos.networks.mean_mask import MeanMask, count_labels
 from medpos.networks.position import CoordConv2d, LearnedPosition, fitting_width, positioned, with_coordinates
 from medpos.networks.segnet import SegNet
@@ -41,6 +46,8 @@ from medpos.networks.usegnet import USegNet
 __all__ = [
     "AuxiliaryUNet",
     "CoordConv2d",
+    "DeepLabResNet",
+    "DeepLabVGG",
     "LearnedPosition",
     "MeanMask",
     "PlainUNet",
