@@ -8,6 +8,7 @@
 | ``VotingInferer`` | Kumar et al. 2018 | majority vote of overlapping patches of a slice and its neighbours |
 | ``BackgroundInferer`` | Zhou et al. 2018; Badrinarayanan et al. 2017 | adds the background that a network lacks |
 | ``MultiScaleInferer`` | paper 001, SUNet | mean over sizes and mirror images, in overlapping crops |
+| ``CRFInferer`` | Chen et al. 2015, 2018 | refines the probabilities by a fully connected CRF |
 | MONAI's ``SlidingWindowInferer`` | article on MMSegmentation's U-Net | mean logits of overlapping windows |
 
 For the last one, ``roi_size=[64, 64]`` and ``overlap=1 - 42 / 64`` are MMSegmentation's crop of 64 and stride of 42.
@@ -16,6 +17,8 @@ UNet++ can be pruned.
 """
 
 from medpos.inference.background import BackgroundInferer
+from medpos.inference.crf import CRFInferer, DenseCRF
+from medpos.inference.crf_search import CRFRow, crf_cases, search
 from medpos.inference.fast import FastInferer, has_fast_bf16, memory_format
 from medpos.inference.multiscale import MultiScaleInferer
 from medpos.inference.pruning import PruningLevel, pruning_levels
@@ -26,14 +29,19 @@ from medpos.inference.windows import network_input
 
 __all__ = [
     "BackgroundInferer",
+    "CRFInferer",
+    "CRFRow",
+    "DenseCRF",
     "FastInferer",
     "MultiScaleInferer",
     "OverlapTileInferer",
     "PruningLevel",
     "RotationMeanInferer",
     "VotingInferer",
+    "crf_cases",
     "has_fast_bf16",
     "memory_format",
     "network_input",
     "pruning_levels",
+    "search",
 ]

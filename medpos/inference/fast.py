@@ -76,6 +76,8 @@ class FastInferer(Inferer):
             if _is_one_window(self.inferer, inputs) and not (args or kwargs):
                 return _without_windows(self.inferer, inputs, forward)
             logits: torch.Tensor = self.inferer(inputs, forward, *args, **kwargs)
+        if isinstance(logits, list):  # in training, outputs of several sizes
+            return [output.float() for output in logits]
         # The classes side by side in memory, whatever the inferer left: an argmax over them is six times as fast so.
         last = torch.channels_last if logits.ndim == 4 else torch.channels_last_3d
         return logits.to(torch.float32, memory_format=last)

@@ -8,6 +8,7 @@ from medpos.losses.balance import inverse_frequency, median_frequency
 from medpos.losses.deep_supervision import AllPixelCrossEntropy, AuxiliaryLoss, BCEDice, DeepSupervision
 from medpos.losses.dense import IGNORED, SummedCrossEntropy
 from medpos.losses.pixel_weighted import PixelWeightedCrossEntropy
+from medpos.losses.score_map import ScoreCrossEntropy
 from medpos.losses.weight_map import border_weight
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "DeepSupervision",
     "PixelWeightedCrossEntropy",
     "SummedCrossEntropy",
+    "ScoreCrossEntropy",
     "border_weight",
     "inverse_frequency",
     "median_frequency",

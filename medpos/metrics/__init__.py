@@ -31,12 +31,14 @@ from medpos.metrics.overlap import overlap
 from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
 from medpos.metrics.summary import mean_of_finite, summarise
 from medpos.metrics.surface import Surface, boundaries, distances_between, surface_distances
+from medpos.metrics.trimap import TrimapScores
 
 __all__ = [
     "METRICS",
     "CaseTruth",
     "ClassScores",
     "InstanceScores",
+    "TrimapScores",
     "WeightedDice",
     "case_metrics",
     "mean_of_finite",

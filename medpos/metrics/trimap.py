@@ -1,0 +1,130 @@
+"""How good a segmentation is near boundaries: within a band around them, the trimap.
+
+References:
+    P. Kohli et al., "Robust Higher Order Potentials for Enforcing Label Consistency", IJCV 2009; P. Kraehenbuehl,
+    V. Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011, figure 4.
+    L.-C. Chen et al., "DeepLab", PAMI 2018, figure 10 (bands of 1 to 40 px around PASCAL VOC's void pixels).
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy import ndimage
+
+from medpos.errors import InputError
+from medpos.labels import Label
+from medpos.losses.dense import IGNORED
+from medpos.metrics.confusion import Confusion, class_scores, confusion_matrix, same_shape
+from medpos.metrics.scores import VOID, CaseMaps, Measured
+
+WIDTHS = tuple(range(1, 41))
+
+
+def boundary_distance(truth: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """How far each pixel is from the nearest pixel of another label, px; 1 for the pixels beside a boundary.
+
+    Pixels to be ignored are a label too, as PASCAL VOC draws them along the contours.
+
+    Args:
+        truth: label map [X, Y].
+
+    Returns:
+        [X, Y], from pixel middle to pixel middle; inf where all pixels have one label.
+
+    Raises:
+        InputError: not an image.
+    """
+    label_map = np.asarray(truth)
+    if label_map.ndim != 2:
+        raise InputError(f"the truth has shape {label_map.shape}; needed is [X, Y], a volume slice by slice")
+    labels = np.unique(label_map)
+    distance = np.full(label_map.shape, np.inf)
+    if len(labels) > 1:
+        for label in labels:
+            inside = label_map == label
+            distance[inside] = ndimage.distance_transform_edt(inside)[inside]
+    return distance
+
+
+def trimap_confusions(
+    prediction: npt.ArrayLike, truth: npt.ArrayLike, classes: int, widths: Sequence[int] = WIDTHS
+) -> npt.NDArray[np.int64]:
+    """Confusion matrices of bands around the boundaries of the truth; those of several images add up.
+
+    Args:
+        prediction: label map [X, Y], values 0 to classes - 1.
+        truth: the same for the truth, equal shape; pixels of 255 are left out, and are boundaries.
+        classes: C, the background among them.
+        widths: how far the bands reach to both sides, px, >= 1.
+
+    Returns:
+        [widths, C, C], true classes down, predicted ones across.
+
+    Raises:
+        InputError: no two images of one shape, a value that is none of the classes, or a width below 1.
+    """
+    predicted, true = same_shape(prediction, truth)
+    if not len(widths) or min(widths) < 1:
+        raise InputError(f"widths are {list(widths)}, needed are numbers of px from 1 upwards")
+    distance = boundary_distance(true)
+    bands = (distance <= width for width in widths)
+    return np.stack([confusion_matrix(predicted[band], true[band], classes) for band in bands])
+
+
+def trimap_scores(confusions: npt.NDArray[np.int64], include_background: bool = True) -> list[dict[str, float]]:
+    """Mean IoU and accuracy of each band.
+
+    Args:
+        confusions: [widths, C, C], of the whole set.
+        include_background: as in :func:`medpos.metrics.confusion.class_scores`.
+
+    Returns:
+        For each width ``mean_iou`` and ``accuracy``, the share of the band's pixels that is right; NaN for an empty
+        band.
+    """
+    found = [class_scores(confusion, include_background) for confusion in confusions]
+    return [{"mean_iou": scores["mean_iou"], "accuracy": scores["global_accuracy"]} for scores in found]
+
+
+class TrimapScores:
+    """A score: ``trimap_iou_Wpx`` and ``trimap_accuracy_Wpx`` of the set, for each width W.
+
+    Args:
+        labels: the classes, background first.
+        widths: of the bands, px, see :func:`trimap_confusions`; ``WIDTHS`` are the papers'.
+        include_background: False leaves class 0 out of the mean IoU.
+        void: pixels of true class 0 are left out, as they are none of the classes. None: where class 0 is so called.
+    """
+
+    def __init__(
+        self,
+        labels: Sequence[Label],
+        widths: Sequence[int] = (1, 5, 10, 20, 40),
+        include_background: bool = True,
+        void: bool | None = None,
+    ) -> None:
+        self.classes, self.widths = len(labels), tuple(widths)
+        self.void = labels[0].name == VOID if void is None else void
+        self.include_background = include_background and not self.void
+
+    def of_case(self, case: CaseMaps) -> Measured:
+        """Measure a case: nothing of its own; of a volume all slices."""
+        truth = np.where(case.truth == 0, IGNORED, case.truth) if self.void else case.truth
+        pairs = zip(_slices(case.prediction), _slices(truth), strict=True)
+        found = [trimap_confusions(prediction, true, self.classes, self.widths) for prediction, true in pairs]
+        return Measured({}, np.sum(found, axis=0))
+
+    def of_set(self, cases: Sequence[Measured]) -> dict[str, float]:
+        """Mean IoU and accuracy of each band."""
+        empty: Confusion = np.zeros((len(self.widths), self.classes, self.classes), np.int64)
+        scores = trimap_scores(np.sum([empty, *(case.kept for case in cases)], axis=0), self.include_background)
+        by_width = dict(zip(self.widths, scores, strict=True))
+        return {f"trimap_iou_{width}px": found["mean_iou"] for width, found in by_width.items()} | {
+            f"trimap_accuracy_{width}px": found["accuracy"] for width, found in by_width.items()
+        }
+
+
+def _slices(label_map: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.moveaxis(label_map.reshape(*label_map.shape[:2], -1), 2, 0)
