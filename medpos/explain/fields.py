@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from medpos.errors import InputError
-from medpos.explain.layers import Layer, deepest, layers_of
+from medpos.explain.layers import Layer, deepest, layers_of, shadow_of
 from medpos.explain.measured import windows
+from medpos.explain.windows import UnknownOperationError
 
 LARGEST = 4096  # px of an image; a field that is larger counts as the whole image
 HEAD = """\
@@ -15,15 +16,16 @@ HEAD = """\
 
 Made by `{command}`; do not edit. A test compares it with the networks.
 
-- **Receptive field**: the side, in px, of the square of the image that one pixel of the features depends on, where no edge cuts
-  it. Behind an upsampling it differs a little from pixel to pixel; the largest is given.
-- **Stride**: by how many px the fields of neighbouring pixels differ. That of the logits is 1 in a network that segments; that of
-  the coarsest features is what is called the network's output stride.
-- **From the graph**: followed through every operation of a run (`medpos.explain.layers_of`). **Measured**: the pixels with a
-  gradient other than 0 (`medpos.explain.measured`), with positive weights, so that nothing cancels. Of a max-pooling only the
-  maximum has a gradient, so the mean stood in its place, and its unpooling gave all pixels of a window its value.
-- The **coarsest features** are those on the coarsest grid; of them the ones that see most, by the name of the layer (`:2` is its second
-  run).
+- **Receptive field**: the side, in px, of the square of the image that one pixel of the features depends on, where no
+  edge cuts it. Behind an upsampling it differs a little from pixel to pixel; the largest is given.
+- **Stride**: by how many px the fields of neighbouring pixels differ. That of the logits is 1 in a network that
+  segments; that of the coarsest features is what is called the network's output stride.
+- **Graph**: followed through every operation of a run (`medpos.explain.layers_of`).
+- **Measured**: the pixels with a gradient other than 0 (`medpos.explain.measured`), with positive weights, so that
+  nothing cancels. Of a max-pooling only the maximum has a gradient, so the mean stood in its place, and its unpooling
+  gave all pixels of a window its value.
+- The **coarsest features** are those on the coarsest grid; of them the ones that see most, by the name of the layer
+  (`:2` is its second run).
 
 """
 COLUMNS = (
@@ -67,33 +69,53 @@ def fields(network: nn.Module, channels: int, columns: int = 32) -> tuple[Field,
     Returns:
         The coarsest features', the logits'.
     """
-    shape, layers = _with_room(network, channels, columns)
+    shape, layers = with_room(shadow_of(network), channels, columns)
     coarsest = deepest(layers)
     found = [_field(network, layer, shape, coarsest.stride or 1) for layer in (coarsest, layers[-1])]
     return found[0], found[1]
 
 
-def _with_room(network: nn.Module, channels: int, columns: int) -> tuple[tuple[int, int, int], list[Layer]]:
-    """Rows that the network takes and that hold two whole steps of its coarsest grid beside the fields."""
-    rows = 2
+def with_room(network: nn.Module, channels: int, columns: int) -> tuple[tuple[int, int, int], list[Layer]]:
+    """Runs a network on an image that is large enough for its fields.
+
+    Args:
+        network: in evaluation mode, from :func:`medpos.explain.layers.shadow_of`.
+        channels: of the image.
+        columns: of the image.
+
+    Returns:
+        Shape C, X, Y of an image with rows for two whole steps of the coarsest grid beside the fields; its layers.
+
+    Raises:
+        InputError: the network takes no such image.
+        UnknownOperationError: it has an operation that can't be followed.
+    """
+    rows = 2  # a mean mask may be as small
     while True:
         shape, layers = _valid(network, channels, rows, columns)
         coarsest, output = deepest(layers), layers[-1]
         enough = output.windows is None or len(output.complete) > 2 * (coarsest.stride or LARGEST)
         if enough or shape[1] >= LARGEST:
             return shape, layers
-        rows = 2 * shape[1] if shape[1] < 128 else shape[1] + 256
+        rows = max(2 * shape[1], 64)
 
 
 def _valid(network: nn.Module, channels: int, rows: int, columns: int) -> tuple[tuple[int, int, int], list[Layer]]:
-    error: InputError | None = None
+    """The next number of rows that the network takes."""
     for size in range(rows, rows + 256):
-        try:
-            return (channels, size, columns), layers_of(network, (channels, size, columns))
-        except InputError as refusal:
-            error = refusal
-    assert error is not None
-    raise error
+        found = _tried(network, (channels, size, columns))
+        if isinstance(found, list):
+            return (channels, size, columns), found
+    raise found
+
+
+def _tried(network: nn.Module, shape: tuple[int, int, int]) -> list[Layer] | InputError:
+    try:
+        return layers_of(network, shape)
+    except UnknownOperationError:
+        raise
+    except InputError as refusal:
+        return refusal
 
 
 def _field(network: nn.Module, layer: Layer, shape: tuple[int, int, int], step: int) -> Field:

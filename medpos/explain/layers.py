@@ -66,6 +66,14 @@ class Layer:
         return round(float(np.polyfit(self.complete, centres, 1)[0]))
 
 
+def shadow_of(network: nn.Module) -> nn.Module:
+    """The network without its values, which :func:`layers_of` doesn't need; itself where it is one already."""
+    tensors = [*network.parameters(), *network.buffers()]
+    if all(tensor.is_meta for tensor in tensors):
+        return network
+    return copy.deepcopy(network, {id(tensor): tensor.to("meta") for tensor in tensors})
+
+
 def layers_of(network: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
     """Runs a network without computing a value.
 
@@ -78,15 +86,15 @@ def layers_of(network: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
 
     Raises:
         InputError: the network doesn't take the size.
-        UnknownOperation: it has an operation that can't be followed.
+        UnknownOperationError: it has an operation that can't be followed.
     """
-    shadow = copy.deepcopy(network, {id(t): t.to("meta") for t in (*network.parameters(), *network.buffers())})
+    shadow = shadow_of(network)
     image = torch.zeros(1, *shape, device="meta")
     found: list[tuple[str, Tensor, Windows | None]] = []
     follower = Follower(image)
-    with _each_output(shadow, lambda name, output: found.append((name, output, follower.of(output)))):
-        with torch.no_grad(), follower:
-            shadow(image)
+    look = _each_output(shadow, lambda name, output: found.append((name, output, follower.of(output))))
+    with look, torch.no_grad(), follower:
+        shadow(image)
     names = _numbered([name for name, _, _ in found])
     sizes = [(int(output.shape[1]), int(output.shape[2]), int(output.shape[3])) for _, output, _ in found]
     return [Layer(n, s, w, shape[1]) for n, s, (_, _, w) in zip(names, sizes, found, strict=True)]

@@ -14,6 +14,8 @@ import numpy.typing as npt
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from medpos.errors import InputError
+
 Places = npt.NDArray[np.int64]
 NOTHING = np.iinfo(np.int64).max  # the first row of what depends on none
 Arguments = dict[str, Any]
@@ -54,7 +56,7 @@ class Windows:
         return Windows(np.minimum(self.first, other.first), np.maximum(self.last, other.last))
 
 
-class UnknownOperation(NotImplementedError):
+class UnknownOperationError(InputError):
     """The network has an operation without a rule here."""
 
 
@@ -116,7 +118,9 @@ def _rule(func: Any) -> Rule:
         return RULES[name]
     if torch.Tag.pointwise in func.tags or name in _ROW_BY_ROW:
         return _row_by_row
-    raise UnknownOperation(f"no rule for {name}; add one to RULES in medpos/explain/windows.py")
+    raise UnknownOperationError(
+        f"the network's operation {name} can't be followed; add its rule to RULES in medpos/explain/windows.py"
+    )
 
 
 def _along(value: Any, otherwise: int = 1) -> int:
@@ -131,11 +135,13 @@ def _row_by_row(values: Arguments, found: list[Windows], result: Any) -> Windows
     dims = values.get("dim")
     axes = [] if dims is None else [dims] if isinstance(dims, int) else dims
     if any(axis % _first(_tensors(values.values())).dim() == _first(result).dim() - 2 for axis in axes):
-        raise UnknownOperation("an operation along the rows has no rule")
+        raise UnknownOperationError(
+            "an operation of the network along the rows can't be followed; add its rule to RULES"
+        )
     joined = found[0]
     for windows in found[1:]:
         joined = joined.joined(windows)
-    return Windows(*(np.broadcast_to(part, rows) for part in (joined.first, joined.last)))
+    return Windows(np.broadcast_to(joined.first, rows), np.broadcast_to(joined.last, rows))
 
 
 def _first(result: Any) -> torch.Tensor:
@@ -194,14 +200,16 @@ def _unpooled(values: Arguments, found: list[Windows], result: Any) -> Windows:
     pooled = max(windows.pooled for windows in found)
     features = [windows for windows in found if windows.taps is None]
     if taps is None or len(features) != 1:
-        raise UnknownOperation("scatter has a rule for the places of a max-pooling alone")
+        raise UnknownOperationError(
+            "the network scatters to other places than those of a max-pooling, which can't be followed"
+        )
     holds = [np.flatnonzero((taps == row).any(axis=1)) for row in range(pooled)]
     most = max(map(len, holds))
     return features[0].through(np.array([[*cells, *[-1] * (most - len(cells))] for cells in holds]))
 
 
 def _padded(values: Arguments, found: list[Windows], result: Any) -> Windows:
-    padding = [*values.get("pad", values.get("padding")), 0, 0, 0, 0]
+    padding = [*(values["pad"] if "pad" in values else values["padding"]), 0, 0, 0, 0]
     rows, before = len(found[0].first), padding[2]
     place = np.arange(rows + padding[2] + padding[3]) - before
     if "pad" in values:  # constant
@@ -222,7 +230,9 @@ def _reshaped(values: Arguments, found: list[Windows], result: Any) -> Windows:
     """Rows and columns may be laid out in one line, and again as they were."""
     rows = len(found[0].first)
     if result.dim() < 3 or (result.shape[-2] != rows and result.shape[-1] % rows):
-        raise UnknownOperation(f"view of {rows} rows as {tuple(result.shape)} has no rule")
+        raise UnknownOperationError(
+            f"the network lays {rows} rows out as {tuple(result.shape)}, which can't be followed"
+        )
     return found[0]
 
 
