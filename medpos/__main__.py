@@ -1,4 +1,4 @@
-"""The command line: ``python -m medpos study``, ``report``, ``new-bundle``, ``predict`` and ``export``."""
+"""The command line: ``python -m medpos study``, ``report``, ``new-bundle``, ``predict``, ``explain``, ``export``."""
 
 import ast
 import os
@@ -183,6 +183,40 @@ def export(
     command = f"python -m monai.bundle run --config_file {config} --bundle_root {shlex.quote(str(folder))}"
     console.print(f"bundle: {folder}", highlight=False, markup=False, soft_wrap=True)
     console.print(f"{command} --dataset_dir IMAGES --output_dir OUT", highlight=False, markup=False, soft_wrap=True)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(help="A run folder, or an exported bundle.")],
+    layer: Annotated[str, typer.Option(help="Such as conv5_2; the deepest by default.")] = "",
+    image: Annotated[str, typer.Option(help="A file, or a case of the data; the first test case by default.")] = "",
+    unit: Annotated[int | None, typer.Option(help="Channel of the layer; by default what answers most.")] = None,
+    goal: Annotated[
+        str, typer.Option(help="Maximise the channel's mean, or its centre pixel: mean or centre.")
+    ] = "mean",
+    steps: Annotated[int, typer.Option(help="Of the gradient ascent.")] = 100,
+    seed: Annotated[int, typer.Option(help="Of its noise and jitter.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Folder of the pictures; explain in the run by default.")] = None,
+    dataset_dir: Annotated[Path | None, typer.Option(help="Prepared data, where the run's have moved.")] = None,
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; CUDA by default where there is one.")] = "",
+) -> None:
+    """Look inside a trained network: first filters, a layer's activations, and the image that a unit looks for."""
+    from medpos import explain as inside
+    from medpos.predict import case
+    from medpos.predict.model import Model
+
+    wish = inside.Wish(layer, unit, goal, inside.Settings(steps=steps, seed=seed))
+    model = Model(run, dataset_dir, device)
+    found = inside.look(model, inside.subject_of(model, image, dataset_dir), wish)
+    folder = inside.write(found, run, out)
+    if model.data.phantom:
+        Console(stderr=True).print(case.PHANTOM, style="bold", highlight=False)
+    start, end = found.rise[0], found.rise[-1]
+    text = f"{folder}: {', '.join(found.figures)}; {found.title}: activation {start:.3g}, after the ascent {end:.3g}"
+    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    if end <= start:
+        silent = "the unit did not rise: nothing near noise wakes it; choose another --unit or --goal"
+        Console(stderr=True).print(silent, highlight=False)
 
 
 @app.command()

@@ -1,0 +1,132 @@
+"""The image that a unit of a network answers to most, by gradient ascent from noise.
+
+References:
+    K. Simonyan, A. Vedaldi, A. Zisserman, "Deep Inside Convolutional Networks", ICLR workshop 2014, section 2: ascent
+    with an L2 penalty on the image.
+    J. Yosinski et al., "Understanding Neural Networks Through Deep Visualization", ICML workshop 2015, section 3.1: L2
+    decay and Gaussian blur between the steps.
+    A. Mordvintsev, C. Olah, M. Tyka, "Inceptionism", 2015: jitter, the image shifted at random before every step.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from scipy import ndimage
+from torch import Tensor, nn
+
+from medpos.explain.layers import features_of
+
+GOALS = {"mean": "mean of the channel", "centre": "its centre pixel"}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How to climb; the values are in units of the network's input, mostly standard deviations of intensity.
+
+    Args:
+        steps: of the ascent.
+        rate: how far a step moves the pixels, root mean square.
+        decay: part of the image that each step takes away.
+        blur: standard deviation of the Gaussian, px; 0 for none.
+        blur_every: steps from one blur to the next.
+        jitter: the image is shifted by up to so many px before each step, and back behind it.
+        noise: standard deviation of what the ascent begins with.
+        seed: of noise and jitter.
+    """
+
+    steps: int = 100
+    rate: float = 0.1
+    decay: float = 0.02
+    blur: float = 0.5
+    blur_every: int = 4
+    jitter: int = 4
+    noise: float = 0.1
+    seed: int = 0
+
+    def unregularised(self) -> "Settings":
+        """The same without decay, blur and jitter."""
+        return Settings(self.steps, self.rate, 0.0, 0.0, self.blur_every, 0, self.noise, self.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class Climbed:
+    """What an ascent found.
+
+    Args:
+        image: [C, X, Y], as the network sees it.
+        rise: the unit's activation before each step, of the image as the jitter shifted it, and at the end, where it
+            lies as it is; the first step has no jitter.
+    """
+
+    image: Tensor
+    rise: list[float]
+
+
+def ascend(
+    network: nn.Module,
+    layer: str,
+    unit: int,
+    start: Tensor,
+    free: Tensor,
+    goal: str = "mean",
+    settings: Settings | None = None,
+) -> Climbed:
+    """Changes an image until a unit answers strongly.
+
+    Args:
+        network: in evaluation mode.
+        layer: a name of :func:`medpos.explain.layers.layers_of`.
+        unit: channel of the layer, from 0.
+        start: [C, X, Y]; gives the channels that aren't free, such as the position.
+        free: [C], bool: the channels that begin as noise and change.
+        goal: what is maximised: ``"mean"`` or ``"centre"``, of the channel.
+        settings: how to climb.
+
+    Raises:
+        InputError: there is no such layer.
+    """
+    settings = settings or Settings()
+    generator = torch.Generator().manual_seed(settings.seed)
+    noise = torch.randn(start[free].shape, generator=generator) * settings.noise
+    image = start.clone()
+    image[free] = noise.to(image)
+    rise = []
+    for step in range(settings.steps):
+        most = settings.jitter if step else 0  # the rise begins with the noise itself
+        shift = torch.randint(-most, most + 1, (2,), generator=generator).tolist()
+        value, gradient = _gradient(network, layer, unit, _shifted(image, free, shift), goal)
+        rise.append(value)
+        back = gradient[free].roll((-shift[0], -shift[1]), (1, 2))
+        moved = image[free] + settings.rate * back / back.square().mean().sqrt().clamp(min=1e-12)
+        moved = moved * (1 - settings.decay)
+        blurs = settings.blur and (step + 1) % settings.blur_every == 0
+        image[free] = _blurred(moved, settings.blur) if blurs else moved
+    with torch.no_grad():
+        end = _of_unit(features_of(network, layer, image[None]), unit, goal)
+    return Climbed(image, [*rise, float(end)])
+
+
+def _gradient(network: nn.Module, layer: str, unit: int, image: Tensor, goal: str) -> tuple[float, Tensor]:
+    given = image[None].clone().requires_grad_()
+    with torch.enable_grad():
+        value = _of_unit(features_of(network, layer, given), unit, goal)
+        (gradient,) = torch.autograd.grad(value, given)
+    return float(value), gradient[0]
+
+
+def _of_unit(features: Tensor, unit: int, goal: str) -> Tensor:
+    channel = features[0, unit]
+    return channel.mean() if goal == "mean" else channel[channel.shape[0] // 2, channel.shape[1] // 2]
+
+
+def _shifted(image: Tensor, free: Tensor, shift: list[int]) -> Tensor:
+    """Only the free channels: the position stays where it is."""
+    moved = image.clone()
+    moved[free] = image[free].roll((shift[0], shift[1]), (1, 2))
+    return moved
+
+
+def _blurred(image: Tensor, sigma: float) -> Tensor:
+    """Of [C, X, Y], the edge pixels repeated outwards."""
+    done = ndimage.gaussian_filter(image.cpu().numpy(), (0, sigma, sigma), mode="nearest")
+    return torch.from_numpy(done).to(image)

@@ -1,0 +1,165 @@
+"""Receptive field and output stride of networks: from their graph, and measured by gradients, in one table."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from torch import nn
+
+from medpos.errors import InputError
+from medpos.explain.layers import Layer, deepest, layers_of, shadow_of
+from medpos.explain.measured import windows
+from medpos.explain.windows import UnknownOperationError
+
+LARGEST = 4096  # px of an image; a field that is larger counts as the whole image
+HEAD = """\
+# What each network sees
+
+Made by `{command}`; do not edit. A test compares it with the networks.
+
+- **Receptive field**: the side, in px, of the square of the image that one pixel of the features depends on, where no
+  edge cuts it. Behind an upsampling it differs a little from pixel to pixel; the largest is given.
+- **Stride**: by how many px the fields of neighbouring pixels differ. That of the logits is 1 in a network that
+  segments; that of the coarsest features is what is called the network's output stride.
+- **Graph**: followed through every operation of a run (`medpos.explain.layers_of`).
+- **Measured**: the pixels with a gradient other than 0 (`medpos.explain.measured`), with positive weights, so that
+  nothing cancels. Of a max-pooling only the maximum has a gradient, so the mean stood in its place, and its unpooling
+  gave all pixels of a window its value.
+- The **coarsest features** are those on the coarsest grid; of them the ones that see most, by the name of the layer
+  (`:2` is its second run).
+
+"""
+COLUMNS = (
+    "network",
+    "coarsest features",
+    "stride: graph",
+    "measured",
+    "field: graph",
+    "measured",
+    "logits, stride: graph",
+    "measured",
+    "field: graph",
+    "measured",
+    "",
+)
+
+
+@dataclass(frozen=True)
+class Field:
+    """What a layer sees.
+
+    Args:
+        layer: its name.
+        computed: stride and receptive field from the graph, px; None where the image is too small for it.
+        measured: the same by gradients.
+    """
+
+    layer: str
+    computed: tuple[int | None, int | None]
+    measured: tuple[int | None, int | None]
+
+
+def fields(network: nn.Module, channels: int, columns: int = 32) -> tuple[Field, Field]:
+    """Finds what the coarsest features and the logits of a network see.
+
+    Args:
+        network: in evaluation mode; narrow ones see as much as wide ones.
+        channels: of its image.
+        columns: of the image, as few as it takes; rows are added until the fields fit.
+
+    Returns:
+        The coarsest features', the logits'.
+    """
+    shape, layers = with_room(shadow_of(network), channels, columns)
+    coarsest = deepest(layers)
+    found = [_field(network, layer, shape, coarsest.stride or 1) for layer in (coarsest, layers[-1])]
+    return found[0], found[1]
+
+
+def with_room(network: nn.Module, channels: int, columns: int) -> tuple[tuple[int, int, int], list[Layer]]:
+    """Runs a network on an image that is large enough for its fields.
+
+    Args:
+        network: in evaluation mode, from :func:`medpos.explain.layers.shadow_of`.
+        channels: of the image.
+        columns: of the image.
+
+    Returns:
+        Shape C, X, Y of an image with rows for two whole steps of the coarsest grid beside the fields; its layers.
+
+    Raises:
+        InputError: the network takes no such image.
+        UnknownOperationError: it has an operation that can't be followed.
+    """
+    rows = 2  # a mean mask may be as small
+    while True:
+        shape, layers = _valid(network, channels, rows, columns)
+        coarsest, output = deepest(layers), layers[-1]
+        enough = output.windows is None or len(output.complete) > 2 * (coarsest.stride or LARGEST)
+        if enough or shape[1] >= LARGEST:
+            return shape, layers
+        rows = max(2 * shape[1], 64)
+
+
+def _valid(network: nn.Module, channels: int, rows: int, columns: int) -> tuple[tuple[int, int, int], list[Layer]]:
+    """The next number of rows that the network takes."""
+    for size in range(rows, rows + 256):
+        found = _tried(network, (channels, size, columns))
+        if isinstance(found, list):
+            return (channels, size, columns), found
+    raise found
+
+
+def _tried(network: nn.Module, shape: tuple[int, int, int]) -> list[Layer] | InputError:
+    try:
+        return layers_of(network, shape)
+    except UnknownOperationError:
+        raise
+    except InputError as refusal:
+        return refusal
+
+
+def _field(network: nn.Module, layer: Layer, shape: tuple[int, int, int], step: int) -> Field:
+    computed = (layer.stride, layer.field)
+    if not layer.complete.size:
+        return Field(layer.name, computed, computed if layer.windows is None else (None, None))
+    widest = int(layer.complete[layer.sizes[layer.complete].argmax()])
+    # As far apart as it goes, by whole steps of the coarsest grid, where the pattern of the fields repeats.
+    last, period = int(layer.complete[-1]), max(step // max(layer.stride or 1, 1), 1)
+    other = widest + (last - widest) // period * period
+    if other == widest:
+        other -= (widest - int(layer.complete[0])) // period * period
+    (first, end), (far, far_end) = windows(network, layer.name, shape, [widest, other])
+    stride = round((far + far_end - first - end) / 2 / (other - widest)) if other != widest else None
+    return Field(layer.name, computed, (stride, end - first + 1))
+
+
+def table(networks: Mapping[str, Callable[[], tuple[Field, Field]]], command: str) -> str:
+    """The page with the table of all networks.
+
+    Args:
+        networks: by name, what gives their fields.
+        command: that makes the page.
+    """
+    lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
+    lines += [_row(name, *find()) for name, find in networks.items()]
+    return HEAD.format(command=command) + "\n".join(lines) + "\n"
+
+
+def _row(name: str, coarsest: Field, logits: Field) -> str:
+    cells = [name, f"`{coarsest.layer}`"]
+    for field in (coarsest, logits):
+        for computed, measured in zip(field.computed, field.measured, strict=True):
+            cells += [_cell(computed), _cell(measured)]
+    return f"| {' | '.join([*cells, _note(coarsest, logits)])} |"
+
+
+def _cell(value: int | None) -> str:
+    return "-" if value is None else str(value)
+
+
+def _note(*found: Field) -> str:
+    if all(field.computed[1] == 0 for field in found):
+        return "doesn't look at the image"
+    if all(field.computed == field.measured for field in found):
+        return "agree"
+    return "**differ**"

@@ -1,0 +1,134 @@
+"""The image that a run is looked at with: found, read and cut as the run's network sees it."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from medpos.data import SPLITS, DataFolder
+from medpos.errors import InputError
+from medpos.predict import inputs, trained
+from medpos.predict.inputs import Source
+from medpos.predict.model import Model
+from medpos.predict.upright import Wanted, bring
+from medpos.transforms.crops import mirrored
+from medpos.transforms.neighbours import neighbouring
+
+NEEDED = "give one by --image FILE, or the data by --dataset-dir"
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What the network sees of a case.
+
+    Args:
+        name: of the case.
+        slice: of a volume, from 1; None for an image.
+        values: [C, X, Y], standardised, with the position channels that the network gets.
+        channels: names of the channels.
+        free: [C], bool: those of the image, not of the position.
+    """
+
+    name: str
+    slice: int | None
+    values: Tensor
+    channels: tuple[str, ...]
+    free: Tensor
+
+    @property
+    def title(self) -> str:
+        """The case, and which slice of it."""
+        return self.name if self.slice is None else f"{self.name}, slice {self.slice}"
+
+    @property
+    def is_colour(self) -> bool:
+        """Whether the channels are red, green and blue."""
+        return self.channels == ("red", "green", "blue")
+
+    def cut(self, sides: Sequence[int]) -> "Subject":
+        """The middle of the image, mirrored beyond its edges where it is smaller."""
+        values = self.values
+        for axis, side in enumerate(sides, 1):
+            places = mirrored((values.shape[axis] - side) // 2, side, values.shape[axis])
+            values = values.index_select(axis, places.to(values.device))
+        return Subject(self.name, self.slice, values, self.channels, self.free)
+
+
+def find(run: Path, given: str, dataset_dir: Path | None, names: Sequence[str]) -> Source:
+    """The file or case that is meant.
+
+    Args:
+        run: the run's folder.
+        given: a file's name, a case's, or nothing for the first test case.
+        dataset_dir: a prepared data set in place of that which the run was trained on.
+        names: of the image's channels.
+
+    Raises:
+        InputError: nothing is given and the data are not there; neither a file nor a case; more than one image.
+    """
+    if given and Path(given).exists():
+        found = inputs.find([given], run / "explain", names)
+        if len(found) > 1:
+            cases = ", ".join(str(source.files[0]) for source in found[:5])
+            raise InputError(f"--image {given}: holds {len(found)} images, needed is one; give one of {cases} ...")
+        return found[0]
+    listed = _cases(run, given, dataset_dir)
+    chosen = listed[0] if not given else next((case for case in listed if case["case"] == given), None)
+    if chosen is None:
+        known = ", ".join(case["case"] for case in listed[:8]) + (" ..." if len(listed) > 8 else "")
+        raise InputError(f"--image {given}: is neither a file nor a case of the data; cases are {known}")
+    return Source(chosen["case"], "nifti", (Path(chosen["image"]),))
+
+
+def _cases(run: Path, given: str, dataset_dir: Path | None) -> list[dict[str, Any]]:
+    """All cases, those of the test split first."""
+    folder = dataset_dir or trained.read(run, dataset_dir).config.get("data_folder")
+    what = f"--image {given}: is no file" if given else f"{run}: no image is given"
+    if not folder:
+        raise InputError(f"{what}, and the run doesn't say where its data are; {NEEDED}")
+    try:
+        source = DataFolder(folder)
+    except InputError as error:
+        raise InputError(f"{what}, and its data can't be read ({error}); {NEEDED}") from error
+    listed: list[dict[str, Any]] = []
+    for split in reversed(SPLITS):
+        with contextlib.suppress(InputError):  # the split is empty
+            listed += source.cases(split)
+    if not listed:
+        raise InputError(f"{what}, and {folder} has no case; {NEEDED}")
+    return listed
+
+
+def look_at(model: Model, source: Source) -> Subject:
+    """Read a case as the run's network sees it; of a volume the middle slice.
+
+    Raises:
+        InputError: it can't be used.
+    """
+    image = bring(source, Wanted(model.data, model.is_flat, model.is_absolute))
+    prepared = model.prepare(model.decode(image.values))
+    own, base = len(model.data.channels), int(prepared.shape[0])
+    place = None if prepared.ndim == 3 else prepared.shape[3] // 2
+    values = prepared if place is None else neighbouring(prepared, place, model.slices // 2)
+    names = [*model.data.channels, *position_names(base - own)]
+    channels = _of_slices(names, model.slices)
+    free = torch.tensor([place % base < own for place in range(len(channels))])
+    number = None if place is None else place + 1
+    subject = Subject(source.name, number, values.to(model.device, torch.float32), channels, free)
+    return subject if model.input_shape is None else subject.cut(model.input_shape[1:])
+
+
+def position_names(count: int) -> list[str]:
+    """Of so many position channels."""
+    return ["position x", "position y"] if count == 2 else [f"position {n}" for n in range(1, count + 1)]
+
+
+def _of_slices(names: list[str], slices: int) -> tuple[str, ...]:
+    if slices == 1:
+        return tuple(names)
+    steps = range(-(slices // 2), slices // 2 + 1)
+    return tuple(f"{name}, slice {step:+d}" if step else name for step in steps for name in names)
