@@ -186,7 +186,8 @@ def develop(canvas: Canvas, rng: np.random.Generator, classes: NDArray[np.uint8]
     drawn = np.array(canvas.numbers)
     few = np.flatnonzero(np.bincount(drawn.ravel(), minlength=classes.size) < FEWEST * fine**2)
     drawn[np.isin(drawn, few)] = 0
-    rim = maximum_filter(drawn, RIM * fine) != minimum_filter(drawn, RIM * fine)
+    reach = RIM * fine + 1  # so many pixels see RIM * fine edges
+    rim = maximum_filter(drawn, reach) != minimum_filter(drawn, reach)
     middle = (slice(fine // 2, None, fine),) * 2
     picture = np.array(
         canvas.picture.resize((columns, rows), Pillow.Resampling.BOX).filter(ImageFilter.GaussianBlur(0.6))

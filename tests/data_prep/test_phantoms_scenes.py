@@ -1,5 +1,6 @@
 import json
 from collections import Counter
+from itertools import groupby
 
 import numpy as np
 import pytest
@@ -100,8 +101,10 @@ def test_rims_are_five_pixels_wide(scenes):
     pen = Pen(canvas, generator(0, 7, 0), (30, 30), 1.0, number=1)
     pen.box(0, 0, 29.5, 20, (0.5, 0.5, 0.5))
     label = develop(canvas, generator(0, 7, 1), np.array([0, 6], np.uint8)).label
-    assert label[20].tolist() == [0] * 13 + [255] * 5 + [6] * 24 + [255] * 5 + [0] * 13
-    assert label[:, 30].tolist() == [0] * 8 + [255] * 5 + [6] * 15 + [255] * 5 + [0] * 7
+    for line in (label[20], label[:, 30]):
+        runs = [(value, len(list(group))) for value, group in groupby(line.tolist())]
+        assert [value for value, _ in runs] == [0, 255, 6, 255, 0]
+        assert (runs[1], runs[3]) == ((255, 5), (255, 5))
 
 
 def test_rims_part_the_objects(scenes):
