@@ -1,7 +1,7 @@
 """Bring raw downloads into one uniform folder, make phantoms, and check prepared folders.
 
 Usage: ``python -m data_prep COMMAND --help``, where COMMAND is jsrt, acdc, nuclei, cells, ibsr, drive, camvid, voc,
-cityscapes, coco, folder, nnunet, decathlon, phantoms or verify.
+cityscapes, coco, imagenet, folder, nnunet, decathlon, phantoms or verify.
 """
 
 import sys
@@ -299,6 +299,23 @@ def coco(
     from data_prep import coco as reader
 
     typer.echo(reader.run(source, out, seed, workers))
+
+
+@app.command()
+def imagenet(source: Annotated[Path, typer.Option(help="Folder with train and val.")]) -> None:
+    """Classified photographs: look through ImageNet's folders, which are read where they lie, and count.
+
+    \b
+    SOURCE/train/n01440764/n01440764_10026.JPEG
+    SOURCE/val/n01440764/ILSVRC2012_val_00000293.JPEG      or flat, with the development kit anywhere in SOURCE
+
+    \b
+    Example:
+    python -m data_prep imagenet --source ILSVRC2012
+    """
+    from data_prep import imagenet as reader
+
+    typer.echo(reader.run(source))
 
 
 @app.command()

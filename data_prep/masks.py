@@ -1,8 +1,8 @@
 """Masks as COCO stores them: polygons, and run lengths of columns, plain or packed into a text.
 
 COCO's own tool fills a polygon on a grid of a fifth of a pixel; here a pixel belongs to it if its middle lies inside
-(even-odd rule). They differ where a rim passes close by a middle: in 0.4 % of the pixels of outlines of 20 to 60 corners
-and 60 to 180 pixels across. Pillow's polygons also have the pixels that the rim touches, and differ in 3 %.
+(even-odd rule). They differ where a rim passes close by a middle: in 0.4 % of the pixels of outlines of 20 to 60
+corners and 60 to 180 pixels across. Pillow's polygons also have the pixels that the rim touches, and differ in 3 %.
 """
 
 from collections.abc import Sequence

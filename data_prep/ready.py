@@ -13,6 +13,8 @@ from medpos.errors import InputError
 
 logger = logging.getLogger(__name__)
 
+AS_THEY_ARE = ("imagenet",)  # read where they lie
+
 
 def ready(kind: str, dataset_dir: str, default_dir: str, phantom_dir: str, cases: int, seed: int = 0) -> str:
     """Find the prepared folder, or make phantoms where nobody named one and none is at the default place.
@@ -26,7 +28,7 @@ def ready(kind: str, dataset_dir: str, default_dir: str, phantom_dir: str, cases
         seed: of the phantoms.
 
     Returns:
-        The folder that holds ``dataset.json``.
+        The folder that holds ``dataset.json``; for ``imagenet`` the one that holds ``train`` and ``val``.
     """
     # Compared as text: a user who types the default's path means real data. A folder that is there without dataset.json
     # is a preparation that was interrupted; the reader says so.
@@ -45,14 +47,18 @@ def ready(kind: str, dataset_dir: str, default_dir: str, phantom_dir: str, cases
     target.parent.mkdir(parents=True, exist_ok=True)
     # Several processes of one training may come here at once.
     with FileLock(target.with_name(f".{target.name}.lock")):
-        if not (target / "dataset.json").exists():
+        if not (target if kind in AS_THEY_ARE else target / "dataset.json").exists():
             _make(kind, target, cases, seed)
     return phantom_dir
 
 
 def _make(kind: str, target: Path, cases: int, seed: int) -> None:
-    with tempfile.TemporaryDirectory(prefix=f"{target.name}-raw-", dir=target.parent) as raw:
+    with tempfile.TemporaryDirectory(prefix=f"{target.name}-raw-", dir=target.parent) as folder:
+        raw = f"{folder}/raw"
         _data_prep("phantoms", "--kind", kind, "--out", raw, "--cases", str(cases), "--seed", str(seed))
+        if kind in AS_THEY_ARE:
+            Path(raw).rename(target)
+            return
         if kind == "jsrt":
             # Phantoms have no detail that a quarter of the resolution would lose.
             source = ["--images", f"{raw}/All247images", "--masks", f"{raw}/scratch", "--size", "256"]

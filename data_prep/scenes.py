@@ -16,10 +16,11 @@ CHANNELS = ("red", "green", "blue")
 
 
 def dataset(
-    name: str, description: str, classes: tuple[Label, ...], weights: tuple[int, int, int], source: Path
+    name: str, description: str, classes: tuple[Label, ...], weights: tuple[int, int, int], *sources: Path
 ) -> Dataset:
-    """A data set of colour pictures whose label maps have 255 where a pixel counts nowhere."""
-    return Dataset(name, description, classes, weights, (0, 255), is_phantom(source), CHANNELS, ignored=True)
+    """A data set of colour pictures with 255 where a pixel counts nowhere; phantoms, if one of its sources is."""
+    phantom = any(map(is_phantom, sources))
+    return Dataset(name, description, classes, weights, (0, 255), phantom, CHANNELS, ignored=True)
 
 
 def picture(path: Path) -> Nifti:

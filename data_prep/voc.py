@@ -35,7 +35,8 @@ def run(
     named = {name: names(_root(source) / LISTS / f"{name}.txt") for name in ("train", "val")}
     cases = find(source, sbd, test)
     described = DESCRIPTION.format("" if sbd is None else ", and SBD's further training images")
-    done = prepare(dataset("voc", described, labels.VOC, WEIGHTS, source), cases, out, seed, workers)
+    sources = (source,) if sbd is None else (source, sbd)
+    done = prepare(dataset("voc", described, labels.VOC, WEIGHTS, *sources), cases, out, seed, workers)
     found = {**{name: len(listed) for name, listed in named.items()}, "trainval": len({*named["train"], *named["val"]})}
     whole = dict(COUNTS)
     if sbd is not None and test is None:

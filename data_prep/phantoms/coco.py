@@ -31,8 +31,8 @@ def write_case(out: Path, seed: int, index: int) -> tuple[str, dict[str, Any], l
         index: from 0.
 
     Returns:
-        Its folder, and its entries for the annotations. In every fourth picture, objects of which there are several are
-        a crowd.
+        Its folder, and its entries for the annotations. In every fourth picture, the second object of a class and
+        those after it are crowds.
     """
     rng = generator(seed, KIND, index)
     folder, name = PARTS[index % len(PARTS)], f"{index + 1:012d}.jpg"
@@ -40,12 +40,10 @@ def write_case(out: Path, seed: int, index: int) -> tuple[str, dict[str, Any], l
     write_bytes(out / folder / name, jpeg(scene.picture))
     rows, columns = scene.numbers.shape
     image = {"id": index + 1, "file_name": name, "height": rows, "width": columns}
-    several = [kind for kind in np.unique(scene.classes[1:]) if np.count_nonzero(scene.classes == kind) > 1]
-    crowds = set(several) if index % 4 == 3 else set()
-    masks = [(kind, scene.numbers == number) for number, kind in enumerate(scene.classes) if number]
-    parts = [(kind, mask, False) for kind, mask in masks if kind not in crowds]
-    parts += [(kind, np.isin(scene.numbers, np.flatnonzero(scene.classes == kind)), True) for kind in sorted(crowds)]
-    found = [_annotation(kind, mask, crowd) for kind, mask, crowd in parts if mask.any()]
+    kinds: list[int] = scene.classes.tolist()
+    seen = [number for number in range(1, len(kinds)) if (scene.numbers == number).any()]
+    crowds = {number for number in seen if index % 4 == 3 and kinds[number] in kinds[:number]}
+    found = [_annotation(kinds[number], scene.numbers == number, number in crowds) for number in seen]
     entries = [{"id": 100 * (index + 1) + n, "image_id": index + 1, **entry} for n, entry in enumerate(found)]
     return folder, image, entries
 
@@ -55,7 +53,7 @@ def _annotation(kind: int, mask: Mask, crowd: bool) -> dict[str, Any]:
     box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
     segmentation = {"counts": run_lengths(mask), "size": list(mask.shape)} if crowd else polygons(mask)
     return {
-        "category_id": CATEGORIES[int(kind) - 1],
+        "category_id": CATEGORIES[kind - 1],
         "iscrowd": int(crowd),
         "area": int(mask.sum()),
         "bbox": [int(side) for side in box],
@@ -67,7 +65,8 @@ def polygons(mask: Mask) -> list[list[float]]:
     """The outlines of a mask, [x0, y0, x1, y1, ...] in pixels; holes are filled, as people fill them."""
     padded = np.pad(mask, 1).astype(float)
     # A pixel's middle is 0.5 from its corner, and the rim of zeros shifts by 1.
-    outlines = [line - 0.5 for line in contour_generator(z=padded).lines(0.5)]
+    lines: Any = contour_generator(z=padded).lines(0.5)
+    outlines = [line - 0.5 for line in lines]
     outer = [line for line in outlines if _area(line) > 0]
     return [np.round(line[:-1], 2).ravel().tolist() for line in outer if len(line) > 4]
 

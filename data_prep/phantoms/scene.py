@@ -71,7 +71,7 @@ def draw(rng: np.random.Generator, size: tuple[int, int], cast: tuple[str, ...],
     _backdrop(canvas, rng, setting, horizon)
     names += rng.choice(SETTINGS[setting], rng.integers(0, extras + 1)).tolist()
     kinds = _paint_objects(canvas, rng, setting, horizon, names)
-    return _developed(canvas, rng, np.array([0, *kinds], np.uint8))
+    return develop(canvas, rng, np.array([0, *kinds], np.uint8))
 
 
 def _paint_objects(
@@ -174,13 +174,20 @@ def _frame(pen: Pen, x: float, y: float, tall: float) -> None:
     pen.box(x, y + 0.08 * tall, 0.88 * wide, 0.84 * tall, pen.shade(COATS[pen.rng.integers(len(COATS))]))
 
 
-def _developed(canvas: Canvas, rng: np.random.Generator, classes: NDArray[np.uint8]) -> Scene:
-    """Light, grain and noise, on the final grid; objects of which hardly anything is seen become background."""
+def develop(canvas: Canvas, rng: np.random.Generator, classes: NDArray[np.uint8]) -> Scene:
+    """Light, grain and noise, on the final grid; objects of which hardly anything is seen become background.
+
+    Args:
+        canvas: with all objects.
+        rng: the case's own random numbers.
+        classes: of the objects by number; 0 at place 0.
+    """
     (columns, rows), fine = canvas.size, canvas.fine
     drawn = np.array(canvas.numbers)
     few = np.flatnonzero(np.bincount(drawn.ravel(), minlength=classes.size) < FEWEST * fine**2)
     drawn[np.isin(drawn, few)] = 0
-    rim = maximum_filter(drawn, RIM * fine) != minimum_filter(drawn, RIM * fine)
+    reach = RIM * fine + 1  # so many pixels see RIM * fine edges
+    rim = maximum_filter(drawn, reach) != minimum_filter(drawn, reach)
     middle = (slice(fine // 2, None, fine),) * 2
     picture = np.array(
         canvas.picture.resize((columns, rows), Pillow.Resampling.BOX).filter(ImageFilter.GaussianBlur(0.6))

@@ -62,7 +62,8 @@ def write_sbd_case(out: Path, seed: int, index: int) -> tuple[str, str]:
     classes = scene.classes[scene.numbers]
     present = np.unique(classes[classes > 0])
     buffer = BytesIO()
-    savemat(buffer, {"GTcls": {"Segmentation": classes, "CategoriesPresent": present}}, do_compression=True)
+    content = {"GTcls": {"Segmentation": classes, "CategoriesPresent": present}}
+    savemat(buffer, content, do_compression=True)  # type: ignore[arg-type]  # it takes files, which its stubs don't say
     write_bytes(out / "dataset/cls" / f"{name}.mat", HEADER.ljust(116) + buffer.getvalue()[116:])
     write_bytes(out / "dataset/img" / f"{name}.jpg", jpeg(scene.picture))
     return SBD_PARTS[index % len(SBD_PARTS)], name

@@ -78,7 +78,10 @@ def test_packing_and_back(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_outlines_of_a_mask(seed):
     mask = fill(star(seed), SHAPE)
-    assert np.array_equal(decode(polygons(mask), SHAPE), binary_fill_holes(mask))
+    found = decode(polygons(mask), SHAPE)
+    # A hole that is open at a corner alone may count as one or not.
+    assert found[binary_fill_holes(mask, np.ones((3, 3)))].all()
+    assert not found[~binary_fill_holes(mask)].any()
 
 
 @pytest.mark.parametrize(

@@ -138,6 +138,13 @@ def test_sbd_joins_training_alone(source, sbd, tmp_path):
     assert check(tmp_path / "out")[1] == []
 
 
+def test_phantoms_among_the_sources(source, sbd, tmp_path):
+    (sbd.parent / "PHANTOM.json").write_text("{}")
+    for given, phantom in ((None, False), (sbd, True)):
+        voc.run(source, tmp_path / "out", given)
+        assert DataFolder(tmp_path / "out").phantom is phantom
+
+
 def test_another_list_of_test_images(source, sbd, tmp_path):
     lists(tmp_path, seg11valid=(VAL[1], TRAIN[5]))
     voc.run(source, tmp_path / "out", sbd, tmp_path / "seg11valid.txt")
