@@ -35,19 +35,15 @@ parameter budget of the three channels; the ``_pe`` bundles use it, and its coun
 
 Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184],
 ``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and
-``AuxiliaryUNet`` have several heads and give [N, heads, classes, H, W] in training.
+``AuxiliaryUNet`` have several heads and give [N, heads, classes, H, W] in training; DeepLab gives the scores of every
+8th pixel then, with several scales a list of them.
 """
 
 from medpos.networks.alexnet import FCNAlexNet
+from medpos.networks.deeplab import DeepLabResNet, DeepLabVGG
 from medpos.networks.fcn import FCN8s, FCN16s, FCN32s
 from medpos.networks.frozen import freeze_statistics
 from medpos.networks.googlenet import FCNGoogLeNet
-Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184]; all
-can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and ``AuxiliaryUNet`` have several heads and give
-[N, heads, classes, H, W] in training; DeepLab gives the scores of every 8th pixel, with several scales a list of them.
-"""
-
-from medpos.networks.deeplab import DeepLabResNet, DeepLabVGG
 from medpos.networks.mean_mask import MeanMask, count_labels
 from medpos.networks.position import CoordConv2d, LearnedPosition, fitting_width, positioned, with_coordinates
 from medpos.networks.segnet import SegNet
@@ -63,13 +59,13 @@ from medpos.networks.usegnet import USegNet
 __all__ = [
     "AuxiliaryUNet",
     "CoordConv2d",
+    "DeepLabResNet",
+    "DeepLabVGG",
     "FCN8s",
     "FCN16s",
     "FCN32s",
     "FCNAlexNet",
     "FCNGoogLeNet",
-    "DeepLabResNet",
-    "DeepLabVGG",
     "LearnedPosition",
     "MeanMask",
     "PlainUNet",
