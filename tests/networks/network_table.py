@@ -13,6 +13,8 @@ from medpos.networks import (
     FCN32s,
     FCNAlexNet,
     FCNGoogLeNet,
+    DeepLabResNet,
+    DeepLabVGG,
     LearnedPosition,
     MeanMask,
     PlainUNet,
@@ -123,6 +125,22 @@ def sunet(parameters, golden, wrong=None, **options):
     shapes |= stages("final", (21,), sizes[5:])
     # Those of the skips and behind deconvolutions: 6 of each u-net, 3 of the u-net+, 2 of the stem and the end.
     return Network(build, parameters, (3, 512, 512), shapes, ((57, 64), (70, 49)), golden, wrong, unfolded=65)
+BY_8 = ((33, 40), ["DeepLabVGG", "33 x 40", "8 k + 1", "nearest valid: 33 x 33 or 33 x 41"])
+DEEPLAB = stages(
+    "conv1_2 pool1 conv2_2 pool2 conv3_3 pool3 conv4_3 pool4 conv5_3 pool5",
+    (64, 64, 128, 128, 256, 256, 512, 512, 512, 512),
+    (321, 161, 161, 81, 81, 41, 41, 41, 41, 41),
+)
+DEEPLAB = {f"trunk.{name}": shape for name, shape in DEEPLAB.items()}
+LARGE_FOV = stages("fc6 fc7 fc8", (1024, 1024, 21), (41,) * 3)
+LARGE_FOV = DEEPLAB | {f"heads.0.{name}": shape for name, shape in LARGE_FOV.items()} | {"": (21, 321, 321)}
+RESNET = stages(
+    "conv1 maxpool layer1 layer2 layer3 layer4",
+    (64, 64, 256, 512, 1024, 2048),
+    (161, 81, 81, 41, 41, 41),
+)
+RESNET = {f"trunk.{name}": shape for name, shape in RESNET.items()} | {"heads.3": (21, 41, 41), "": (21, 321, 321)}
+CORNERS = ((33, 33), (33, 41))
 
 
 def basic(decoder, parameters, shapes, golden, **options):
@@ -307,5 +325,18 @@ NETWORKS = {
     # 5 x 5 become 3 x 3; biases become a factor and an offset
     "FCNGoogLeNet, torchvision": fcn(
         lambda w: FCNGoogLeNet(trunk="torchvision", width=w), 5_621_429, {}, (-0.04886, 0.17125)
+    "DeepLabVGG": Network(
+        lambda w: DeepLabVGG(width=w), 20_505_429, (3, 321, 321), LARGE_FOV, CORNERS, (0.054561, 0.33992), wrong=BY_8
+    ),
+    "DeepLabVGG, ASPP-L": Network(
+        lambda w: DeepLabVGG(head="aspp_l", width=w), 37_877_652, (3, 321, 321), DEEPLAB, CORNERS, (-0.091682, 0.72972)
+    ),
+    "DeepLabResNet": Network(
+        lambda w: DeepLabResNet(frozen_norms=False, width=w),
+        44_048_532,
+        (3, 321, 321),
+        RESNET,
+        CORNERS,
+        (-0.052632, 0.12018),
     ),
 }
