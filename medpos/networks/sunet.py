@@ -155,7 +155,6 @@ class SUNet(nn.Module):
         logits = self.final(F.relu(self.features(image)))
         return F.interpolate(logits, size=image.shape[2:], mode="bilinear", align_corners=False)
 
-    @torch.jit.ignore
     def levels(self, image: Tensor) -> list[Tensor]:
         """What figure 5 shows of an image: the features at the end of each level.
 
@@ -173,7 +172,6 @@ class SUNet(nn.Module):
                 ends[name.partition("_")[0]] = features  # the last module of a block stays
         return [*ends.values(), self.final(F.relu(features))]
 
-    @torch.jit.ignore
     def load_published(self, weights: dict[str, Tensor]) -> list[str]:
         """Sets the weights to those of a network trained for classification or segmentation, of any output stride.
 
@@ -240,7 +238,6 @@ class SUNetClassifier(nn.Module):
             check_size(image, 1, self.smallest, "SUNetClassifier")
         return self.linear(F.relu(self.features(image)).mean((2, 3)))
 
-    @torch.jit.ignore
     def load_published(self, weights: dict[str, Tensor]) -> list[str]:
         """As :meth:`SUNet.load_published`; ``linear`` is needed too."""
         return _load_published(self, weights)
