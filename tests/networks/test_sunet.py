@@ -203,6 +203,23 @@ class TestOneStateDict:
                 n: s for n, s in shapes.items() if n.startswith("features")
             }
 
+    @pytest.mark.parametrize(
+        ("output_stride", "strided", "expected"),
+        [
+            (32, False, [(1, 2), (1, 2), (1, 2), (1, 2)]),
+            (16, False, [(1, 2), (1, 2), (1, 2), (2, 1)]),
+            (8, False, [(1, 2), (1, 2), (2, 1), (4, 1)]),
+            (8, True, [(1, 2), (1, 2), (2, 2), (4, 2)]),
+        ],
+    )
+    def test_dilation_and_stride_of_each_block(self, output_stride, strided, expected):
+        model = on_paper(SUNet, output_stride=output_stride, strided=strided)
+        found = [set(), set(), set(), set()]
+        for name, layer in model.features.named_modules():
+            if name.endswith("down.0.conv1"):
+                found[int(name[4]) - 1].add((layer.dilation[0], layer.stride[0]))
+        assert found == [{pair} for pair in expected]
+
     @torch.no_grad()
     def test_output_strides_compute_with_the_same_weights(self):
         classifier, image = small(SUNetClassifier), features(1, 3, 64, 64)

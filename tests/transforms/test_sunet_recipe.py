@@ -1,0 +1,94 @@
+"""SUNet's augmentation out of MONAI's transforms: scale, crop, flip, rotate, in this order, as a bundle writes it."""
+
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from scipy import ndimage
+
+BOTH = ["image", "label"]
+SIDE = 64
+# Label 255 beyond the image: the authors' own way is to count from 255 while zeros are filled in. The label must be
+# float32, as RandZoomd gives it: of uint8 there is nothing below 0.
+ROTATION = [
+    {"_target_": "ShiftIntensityd", "keys": "label", "offset": -255},
+    {"_target_": "RandRotated", "keys": BOTH, "prob": 1.0, "range_x": "$3.141592653589793 / 18",
+     "mode": ["bicubic", "nearest"], "padding_mode": "zeros"},
+    {"_target_": "ShiftIntensityd", "keys": "label", "offset": 255},
+    {"_target_": "ThresholdIntensityd", "keys": "image", "threshold": 0.0, "above": True, "cval": 0.0},
+    {"_target_": "ThresholdIntensityd", "keys": "image", "threshold": 1.0, "above": False, "cval": 1.0},
+]  # fmt: skip
+RECIPE = [
+    {"_target_": "RandZoomd", "keys": BOTH, "prob": 1.0, "min_zoom": 0.5, "max_zoom": 2.0,
+     "mode": ["bilinear", "nearest-exact"], "keep_size": False},
+    {"_target_": "SpatialPadd", "keys": "image", "spatial_size": [SIDE, SIDE], "value": 0},
+    {"_target_": "SpatialPadd", "keys": "label", "spatial_size": [SIDE, SIDE], "value": 255},
+    {"_target_": "RandSpatialCropd", "keys": BOTH, "roi_size": [SIDE, SIDE], "random_size": False},
+    {"_target_": "RandFlipd", "keys": BOTH, "prob": 0.5, "spatial_axis": 0},
+    *ROTATION,
+]  # fmt: skip
+
+
+def built(steps):
+    parser = ConfigParser({"chain": {"_target_": "Compose", "transforms": steps}})
+    return parser.get_parsed_content("chain")
+
+
+def item(x=40, y=30):
+    """Class 1 all over, no pixel black; the right end of the columns is brightest."""
+    image = torch.linspace(0.3, 1, x)[None, :, None].expand(3, x, y).contiguous()
+    return {"image": image, "label": torch.ones(1, x, y, dtype=torch.uint8)}
+
+
+def draws(steps, given, count=30):
+    chain = built(steps)
+    return [chain.set_random_state(seed)({**given}) for seed in range(count)]
+
+
+def test_of_one_size_in_range_and_ignored_where_there_is_no_image():
+    shares = []
+    for found in draws(RECIPE, item()):
+        image, label = torch.as_tensor(found["image"]), torch.as_tensor(found["label"])
+        assert image.shape == (3, SIDE, SIDE)
+        assert set(label.unique().tolist()) <= {1.0, 255.0}
+        assert 0 <= image.min() <= image.max() <= 1
+        outside = image.amax(0) == 0
+        assert ((label[0] == 255) & outside).sum() / max(outside.sum(), 1) > 0.98
+        # Only at the edge does the bicubic image reach a pixel further than the nearest label.
+        assert ((label[0] == 255) != outside).float().mean() < 0.05
+        shares.append(outside.float().mean().item())
+    assert min(shares) < 0.2  # twice the size fills the crop but for its corners
+    assert max(shares) > 0.7  # half of it leaves 1 - 20 * 15 / 64^2 free
+
+
+def test_small_images_stand_in_the_middle():
+    for found in draws(RECIPE[1:4], item(), 3):
+        inside = torch.as_tensor(found["label"])[0] == 1
+        assert (inside.any(1).nonzero()[[0, -1], 0].tolist(), inside.any(0).nonzero()[[0, -1], 0].tolist()) == (
+            [12, 51],
+            [17, 46],
+        )
+
+
+def test_flips_along_the_columns_half_the_time():
+    flipped = [torch.as_tensor(f["image"])[0, 0, 0] > 0.9 for f in draws(RECIPE[4:5], item(), 200)]
+    assert np.mean(flipped) == pytest.approx(0.5, abs=0.1)
+    assert torch.as_tensor(draws(RECIPE[4:5], item(), 1)[0]["image"]).std(2).max() < 1e-6
+
+
+def test_rotation_is_scipys():
+    generator = torch.Generator().manual_seed(0)
+    label = (torch.rand(1, 9, 9, generator=generator) * 20).round().repeat_interleave(8, 1).repeat_interleave(8, 2)
+    angles = []
+    for found in draws(ROTATION, {"image": label / 20, "label": label}, 25):
+        errors = {}
+        for degrees in np.arange(-10, 10.01, 0.1):
+            turned = ndimage.rotate(label[0].numpy(), degrees, reshape=False, order=0, mode="constant", cval=255)
+            errors[degrees] = (turned != torch.as_tensor(found["label"])[0].numpy()).mean()
+        best = min(errors, key=errors.get)
+        assert errors[best] < 0.02
+        turned = ndimage.rotate(label[0].numpy() / 20, best, reshape=False, order=3, mode="constant").clip(0, 1)
+        assert np.abs(turned - torch.as_tensor(found["image"])[0].numpy()).mean() < 0.03
+        angles.append(best)
+    assert min(angles) < -8
+    assert max(angles) > 8
