@@ -265,7 +265,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
         return len(self._index) * len(self.conditions) * self.repeats
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        self.fill()
+        if not 0 <= index < len(self):  # which ends a loop over the data set
+            raise IndexError(f"item {index} of {len(self)}")
         which, place = divmod(int(index) % (len(self._index) * len(self.conditions)), len(self._index))
         case, z = self._index[place]
         item = {**self._cache[case], **self.conditions[which].to_item()}
