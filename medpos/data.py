@@ -254,7 +254,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
         dims = len(shape) - 1
         spacing = [s * n / m for s, n, m in zip(case["spacing_mm"], case["shape"], shape[1:], strict=False)]
         return {
-            **{k: decoded[k] for k in _ARRAYS if k in decoded},
+            # A chain that doesn't load the instances leaves the name of their file.
+            **{k: decoded[k] for k in _ARRAYS if isinstance(decoded.get(k), torch.Tensor)},
             **{k: case[k] for k in ("case", "subject", "split")},
             "phase": str(case.get("phase", "")),
             "spacing_mm": torch.tensor(spacing[:dims], dtype=torch.float64),
