@@ -256,7 +256,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
         dims = len(shape) - 1
         spacing = [s * n / m for s, n, m in zip(case["spacing_mm"], case["shape"], shape[1:], strict=False)]
         return {
-            **{k: decoded[k] for k in _ARRAYS if k in decoded},
+            # A chain that doesn't load the instances leaves the name of their file.
+            **{k: decoded[k] for k in _ARRAYS if isinstance(decoded.get(k), torch.Tensor)},
             **{k: case[k] for k in ("case", "subject", "split")},
             "phase": str(case.get("phase", "")),
             "spacing_mm": torch.tensor(spacing[:dims], dtype=torch.float64),
@@ -267,7 +268,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
         return len(self._index) * len(self.conditions) * self.repeats
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        self.fill()
+        if not 0 <= index < len(self):  # which ends a loop over the data set
+            raise IndexError(f"item {index} of {len(self)}")
         which, place = divmod(int(index) % (len(self._index) * len(self.conditions)), len(self._index))
         case, z = self._index[place]
         item = {**self._cache[case], **self.conditions[which].to_item()}

@@ -45,6 +45,7 @@ def test_random_transforms_rest_on_seed_epoch_and_item(volumes):
 def test_repeats_are_other_draws_of_the_same_items(volumes):
     dataset = volumes(Compose([RandGaussianNoised("image", prob=1.0)]), repeats=3)
     once = len(dataset) // 3
+    assert len(list(dataset)) == 3 * once  # a loop over it ends
     assert dataset[0]["case"] == dataset[once]["case"] == dataset[2 * once]["case"]
     assert not torch.equal(dataset[0]["image"], dataset[once]["image"])
 

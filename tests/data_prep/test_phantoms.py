@@ -239,7 +239,7 @@ def test_heart_grey_values_do_not_tell_the_organ(hearts):
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        ({"kind": "mammogram", "cases": 1}, "mammogram.*jsrt, acdc, ibsr"),
+        ({"kind": "mammogram", "cases": 1}, "mammogram.*jsrt, acdc, nuclei, cells, ibsr"),
         ({"kind": "jsrt", "cases": 0}, "cases: 0.*1 to 247"),
         ({"kind": "jsrt", "cases": 248}, "cases: 248.*1 to 247"),
         ({"kind": "acdc", "cases": 1000}, "1 to 999"),
