@@ -125,6 +125,8 @@ def sunet(parameters, golden, wrong=None, **options):
     shapes |= stages("final", (21,), sizes[5:])
     # Those of the skips and behind deconvolutions: 6 of each u-net, 3 of the u-net+, 2 of the stem and the end.
     return Network(build, parameters, (3, 512, 512), shapes, ((57, 64), (70, 49)), golden, wrong, unfolded=65)
+
+
 BY_8 = ((33, 40), ["DeepLabVGG", "33 x 40", "8 k + 1", "nearest valid: 33 x 33 or 33 x 41"])
 DEEPLAB = stages(
     "conv1_2 pool1 conv2_2 pool2 conv3_3 pool3 conv4_3 pool4 conv5_3 pool5",
@@ -325,6 +327,7 @@ NETWORKS = {
     # 5 x 5 become 3 x 3; biases become a factor and an offset
     "FCNGoogLeNet, torchvision": fcn(
         lambda w: FCNGoogLeNet(trunk="torchvision", width=w), 5_621_429, {}, (-0.04886, 0.17125)
+    ),
     "DeepLabVGG": Network(
         lambda w: DeepLabVGG(width=w), 20_505_429, (3, 321, 321), LARGE_FOV, CORNERS, (0.054561, 0.33992), wrong=BY_8
     ),
