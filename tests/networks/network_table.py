@@ -8,13 +8,13 @@ from torch import nn
 
 from medpos.networks import (
     AuxiliaryUNet,
+    DeepLabResNet,
+    DeepLabVGG,
     FCN8s,
     FCN16s,
     FCN32s,
     FCNAlexNet,
     FCNGoogLeNet,
-    DeepLabResNet,
-    DeepLabVGG,
     LearnedPosition,
     MeanMask,
     PlainUNet,
