@@ -111,6 +111,14 @@ def test_axes_are_not_mixed_up_and_classes_not_either():
     torch.testing.assert_close(crf(probabilities[[2, 0, 3, 1]], image), found[[2, 0, 3, 1]], rtol=0, atol=1e-5)
 
 
+def test_the_papers_widths_are_those_of_colours_up_to_255():
+    image = torch.tensor([[[0.0, 0.2]]])
+    for channels in (1, 3):
+        place, both = small().features(image.expand(channels, -1, -1))
+        squares = [((features[:, 0] - features[:, 1]) ** 2).sum() for features in (place, both)]
+        assert squares == pytest.approx([1, 1 / 4**2 + 3 * (51 / 20) ** 2])
+
+
 def test_the_papers_parameters():
     crf = DenseCRF.of_paper("v1_large_fov")
     assert (crf.w_bi, crf.s_xy, crf.s_rgb, crf.w_pos, crf.s_pos, crf.iterations) == (4, 49, 5, 3, 3, 10)
@@ -120,6 +128,13 @@ def test_the_papers_parameters():
     assert (crf.w_bi, crf.s_xy, crf.s_rgb, crf.w_pos, crf.s_pos) == (4, 67, 3, 3, 1)
     with pytest.raises(InputError, match="CRF 'v3' is in no paper, needed is one of v1_large_fov, v2_vgg, v2_resnet"):
         DenseCRF.of_paper("v3")
+
+
+def test_impossible_classes_are_but_very_unlikely():
+    foreground = torch.full((9, 9), 0.9)
+    foreground[4, 4] = 0
+    crf = DenseCRF(0, 1, 300, 4, 20)
+    assert crf(torch.stack([1 - foreground, foreground]), torch.zeros(1, 9, 9))[1, 4, 4] > 0.5
 
 
 def test_impossible_classes_stay_finite():

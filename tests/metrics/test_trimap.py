@@ -77,6 +77,8 @@ def test_a_class_called_void_is_left_out():
     labels = (Label(0, "void", "#000000"), *LABELS[1:])
     found = TrimapScores(labels, widths=(1,)).of_case(case([[1, 1, 2, 2]], [[1, 0, 0, 2]])).kept
     assert found[0].tolist() == [[0, 0, 0], [0, 1, 0], [0, 0, 1]]
+    score = TrimapScores(labels, widths=(9,))
+    assert score.of_set([score.of_case(case([[0, 1, 2, 2]], [[1, 1, 2, 2]]))])["trimap_iou_9px"] == (1 / 2 + 1) / 2
     found = TrimapScores(labels, widths=(1,), void=False).of_case(case([[1, 1, 2, 2]], [[1, 0, 0, 2]])).kept
     assert found.sum() == 4
 
