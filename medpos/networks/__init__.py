@@ -24,7 +24,7 @@ parameter budget of the three channels; the ``_pe`` bundles use it, and its coun
 
 Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184]; all
 can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and ``AuxiliaryUNet`` have several heads and give
-[N, heads, classes, H, W] in training.
+[N, heads, classes, H, W] in training. How much of the image each sees stands in ``docs/networks.md``.
 """
 
 from medpos.networks.mean_mask import MeanMask, count_labels
