@@ -87,10 +87,8 @@ def ascend(
     """
     settings = settings or Settings()
     generator = torch.Generator().manual_seed(settings.seed)
-    noise = torch.randn(start[free].shape, generator=generator) * settings.noise
-    image = start.clone()
-    image[free] = noise.to(image)
-    rise = []
+    image, rise = start.clone(), []
+    image[free] = settings.noise * torch.randn(start[free].shape, generator=generator).to(image)
     for step in range(settings.steps):
         most = settings.jitter if step else 0  # the rise begins with the noise itself
         shift = torch.randint(-most, most + 1, (2,), generator=generator).tolist()
@@ -111,7 +109,7 @@ def _gradient(network: nn.Module, layer: str, unit: int, image: Tensor, goal: st
     with torch.enable_grad():
         value = _of_unit(features_of(network, layer, given), unit, goal)
         (gradient,) = torch.autograd.grad(value, given)
-    return float(value), gradient[0]
+    return float(value.detach()), gradient[0]
 
 
 def _of_unit(features: Tensor, unit: int, goal: str) -> Tensor:

@@ -74,8 +74,8 @@ def figure_of(
     across = min(len(pages), 4)
     down = -(-len(pages) // across)
     with mpl.rc_context(_TEXT):
-        figure = Figure(figsize=(3 * across + 4, 3 * down + 4), layout="constrained")
-        places = figure.subplots(down, across, squeeze=False).flatten()
+        figure = Figure(figsize=(3 * across + 4, (5.5 if across == 1 else 3.2) * down + 1.5), layout="constrained")
+        places = figure.subplots(down, across, squeeze=False, gridspec_kw={"wspace": 0.08}).flatten()
         for axes in places:
             axes.set_axis_off()
         for axes, (title, page) in zip(places, pages.items(), strict=False):
@@ -109,8 +109,8 @@ def ascent_figure(pictures: dict[str, Values], rise: Sequence[float], lines: Seq
 
 def _show(axes: Axes, page: Values, cmap: str, ends: tuple[float, float] | None) -> None:
     low, high = ends or (None, None)
-    axes.imshow(page if page.ndim == 2 else np.nan_to_num(page, nan=1.0), cmap=cmap, vmin=low, vmax=high)
-    axes.images[0].cmap.set_bad("#4060a0")
+    colours = mpl.colormaps[cmap].with_extremes(bad="0.6")  # the gaps
+    axes.imshow(page if page.ndim == 2 else np.nan_to_num(page, nan=1.0), cmap=colours, vmin=low, vmax=high)
     axes.set_axis_off()
 
 

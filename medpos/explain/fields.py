@@ -106,15 +106,16 @@ def _valid(network: nn.Module, channels: int, rows: int, columns: int) -> tuple[
         found = _tried(network, (channels, size, columns))
         if isinstance(found, list):
             return (channels, size, columns), found
+    assert isinstance(found, Exception)
     raise found
 
 
-def _tried(network: nn.Module, shape: tuple[int, int, int]) -> list[Layer] | InputError:
+def _tried(network: nn.Module, shape: tuple[int, int, int]) -> list[Layer] | Exception:
     try:
         return layers_of(network, shape)
     except UnknownOperationError:
         raise
-    except InputError as refusal:
+    except (InputError, RuntimeError) as refusal:  # PyTorch's own, for an image smaller than a kernel
         return refusal
 
 

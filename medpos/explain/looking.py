@@ -80,7 +80,7 @@ def look(model: Model, seen: Subject, wish: Wish) -> Look:
     Raises:
         InputError: the network has no filters, or not this layer or unit.
     """
-    network, run = model.network, model.run.resolve()
+    network = model.network
     name, weight = first_filters(network, seen.values)
     _, layers = with_room(shadow_of(network), len(seen.values), int(seen.values.shape[2]))
     layer = choose(layers, wish.layer)
@@ -89,9 +89,7 @@ def look(model: Model, seen: Subject, wish: Wish) -> Look:
     unit = _unit(features, wish.unit, layer.name)
     start = seen.cut(_sides(network, seen.values))
     found = ascend(network, layer.name, unit, start.values, seen.free, wish.goal, wish.settings)
-
-    heads = [f"{run.parent.name}/{run.name}", *([PHANTOM_NOTE.partition(":")[0]] if model.data.phantom else [])]
-    sees = f"stride {layer.stride} px, sees {layer.field} px" if layer.field else "sees nothing of the image"
+    heads, sees = _heads(model), _sees(layer)
     climb = f"activation {found.rise[0]:.3g} in noise, {found.rise[-1]:.3g} after {wish.settings.steps} steps"
     aim = f"{layer.name}, unit {unit}: {GOALS[wish.goal]} maximised by regularised gradient ascent"
     figures = {
@@ -111,6 +109,17 @@ def look(model: Model, seen: Subject, wish: Wish) -> Look:
         "layers": [layer.name for layer in layers],
     }
     return Look(figures, record, found.rise, f"{layer.name}/unit {unit}")
+
+
+def _heads(model: Model) -> list[str]:
+    run = model.run.resolve()
+    return [f"{run.parent.name}/{run.name}", *([PHANTOM_NOTE.partition(":")[0]] if model.data.phantom else [])]
+
+
+def _sees(layer: Layer) -> str:
+    if layer.field is None:
+        return "sees the whole image"
+    return f"stride {layer.stride} px, sees {layer.field} px" if layer.field else "sees nothing of the image"
 
 
 def _activations_record(layer: Layer, features: Tensor) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def windows(network: nn.Module, layer: str, shape: tuple[int, int, int], rows: S
         return [(0, -1)] * len(rows)
     found = []
     for row in rows:
-        pixel = features[0, 0, row, features.shape[3] // 2]
+        pixel = features[0, :, row, features.shape[3] // 2].sum()
         (gradient,) = torch.autograd.grad(pixel, image, retain_graph=True, allow_unused=True)
         seen = [] if gradient is None else gradient.abs().sum((0, 1, 3)).nonzero().flatten().tolist()
         found.append((seen[0], seen[-1]) if seen else (0, -1))

@@ -37,6 +37,9 @@ Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015
 ``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and
 ``AuxiliaryUNet`` have several heads and give [N, heads, classes, H, W] in training; DeepLab gives the scores of every
 8th pixel then, with several scales a list of them.
+Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184]; all
+can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and ``AuxiliaryUNet`` have several heads and give
+[N, heads, classes, H, W] in training. How much of the image each sees stands in ``docs/networks.md``.
 """
 
 from medpos.networks.alexnet import FCNAlexNet
