@@ -1,28 +1,44 @@
 """Where a bundle's training begins: with published weights, or with those of an earlier stage."""
 
 import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from torch import nn
 
 from medpos.errors import InputError
 from medpos.handlers.checkpoint import load
+from medpos.networks.published import see_columns_first
 from medpos.networks.published import transplant as transplanted
+
+# Mean and standard deviation of red, green and blue in [0, 1] that a publisher's networks want subtracted, and be
+# divided by. Caffe's want blue, green and red after that.
+# K. Simonyan's VGG-16 and the FCN and DeepLab made of it; https://pytorch.org/vision/stable/models.html.
+COLOURS = {
+    "caffe": ([122.67892 / 255, 116.66877 / 255, 104.00699 / 255], [1 / 255] * 3),
+    "torchvision": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),
+}
+VGG16 = {"caffe": "conv1_1.weight", "torchvision": "features.0.weight"}  # names of the first filters
 
 logger = logging.getLogger(__name__)
 
 
-def begin(network: nn.Module, weights: str = "", transplant: str = "") -> None:
+def begin(network: nn.Module, weights: str = "", transplant: str = "", publisher: str = "") -> None:
     """Loads the weights from which a training begins, and logs what stays as it was and what is left over.
+
+    Published networks see rows before columns, the images of medpos' bundles are [N, C, X, Y]: their kernels are
+    transposed. A ``model.pt`` of medpos has them so already.
 
     Args:
         network: is changed in place; for ``weights`` it needs a method ``load_published``, which maps a state dict to
             the names that have no place.
         weights: file of published weights, as of torchvision's VGG-16; "" for none.
         transplant: ``model.pt`` of an earlier stage, as of FCN-32s for an FCN-16s; "" for none.
+        publisher: whose ``COLOURS`` the bundle makes; "" where that is all one.
 
     Raises:
-        InputError: both are given; a file can't be read; it doesn't fit the network.
+        InputError: both are given; a file can't be read; it doesn't fit the network, or wants other colours.
     """
     if weights and transplant:
         raise InputError(f"both weights ({weights}) and transplant ({transplant}) are given; needed is one of them")
@@ -31,13 +47,27 @@ def begin(network: nn.Module, weights: str = "", transplant: str = "") -> None:
         if weights:
             if not hasattr(network, "load_published"):
                 raise InputError(f"{type(network).__name__} has no published weights; leave out --weights")
-            unused = network.load_published(load(path))
+            given = load(path)
+            _check_colours(given, publisher)
+            unused = network.load_published(given)
+            see_columns_first(network)
             logger.info("%s: %s", path, _listed("loaded; left over", unused))
         elif transplant:
             new, unused = transplanted(network, load(path))
             logger.info("%s: %s; %s", path, _listed("transplanted; new", new), _listed("left over", unused))
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+
+
+def _check_colours(weights: Mapping[str, Any], publisher: str) -> None:
+    """VGG-16's names tell whose weights they are; ResNet-101 bears the same everywhere."""
+    if publisher and publisher not in COLOURS:
+        raise InputError(f"publisher is {publisher!r}, needed is one of {', '.join(COLOURS)}")
+    for name, layer in VGG16.items():
+        if publisher and publisher != name and layer in weights:
+            raise InputError(
+                f"these are {name}'s weights, and the images get the colours of {publisher}'s; add --publisher {name}"
+            )
 
 
 def _listed(what: str, names: list[str]) -> str:

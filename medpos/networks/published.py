@@ -87,6 +87,21 @@ def transplant(network: nn.Module, weights: Mapping[str, Tensor]) -> tuple[list[
     return [name for name in own if name not in shared], [name for name in weights if name not in shared]
 
 
+def see_columns_first(network: nn.Module) -> None:
+    """Transposes all kernels, in place, for images [N, C, X, Y] in place of the publishers' [N, C, rows, columns].
+
+    The transposed network makes of a transposed image the transposed output, as strides, paddings and dilations are the
+    same along both axes. Kernels that are drawn, or symmetric, are as good one way as the other.
+
+    Args:
+        network: with published weights.
+    """
+    with torch.no_grad():
+        for values in network.state_dict(keep_vars=True).values():
+            if values.dim() == 4:
+                values.copy_(values.transpose(2, 3).clone())
+
+
 def _fits(values: Tensor, target: Tensor) -> bool:
     if values.dim() == 2 and target.dim() == 4:
         return bool(values.shape[0] == target.shape[0] and values.numel() == target.numel())

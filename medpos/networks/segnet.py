@@ -15,15 +15,16 @@ Resolved where the paper is silent:
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 
-from medpos.errors import InputError
 from medpos.networks.blocks import ConvBlock, check_size, initialise_he, times
+from medpos.networks.published import place
 from medpos.networks.upsampling import max_unpool
 from medpos.networks.vgg import STAGES as ENCODER
-from medpos.networks.vgg import vgg16_convolutions
+from medpos.networks.vgg import TORCHVISION
 
 # conv5_3_D, conv5_2_D, conv5_1_D, ... to conv1_2_D; before each stage unpooling; conv1_1_D gives the classes.
 DECODER = {
@@ -56,10 +57,10 @@ class SegNet(nn.Module):
         last = in_channels
         for stage, paper_channels in (ENCODER | DECODER).items():
             layers: OrderedDict[str, nn.Module] = OrderedDict()
-            for place, channels in enumerate(times(wide, width) for wide in paper_channels):
-                name = f"{stage}_{place + 1}"
+            for index, channels in enumerate(times(wide, width) for wide in paper_channels):
+                name = f"{stage}_{index + 1}"
                 if stage in DECODER:
-                    name = f"{stage[:5]}_{len(ENCODER[stage[:5]]) - place}_D"
+                    name = f"{stage[:5]}_{len(ENCODER[stage[:5]]) - index}_D"
                 layers[name] = ConvBlock(last, channels)
                 last = channels
             if dropout and stage[:5] in DEEP:
@@ -72,23 +73,22 @@ class SegNet(nn.Module):
             if isinstance(layer, nn.BatchNorm2d):
                 nn.init.constant_(layer.bias, BN_SHIFT)
 
-    def load_vgg16(self, weights: dict[str, Tensor]) -> None:
+    def load_published(self, weights: Mapping[str, Tensor]) -> list[str]:
         """Sets the encoder's convolutions to those of VGG-16.
 
         Args:
-            weights: see :func:`medpos.networks.vgg.vgg16_convolutions`.
+            weights: state dict with the names of the authors' Caffe model, ``conv1_1.weight``, which wants channels in
+                the order BGR, 0 to 255, less their means; or of torchvision, ``features.0.weight``, RGB, 0 to 1,
+                standardised. The batch normalisations make up for the scale.
+
+        Returns:
+            Names of the weights that have no place, as of the dense layers.
 
         Raises:
             InputError: a layer is missing, or has another shape, as with other ``in_channels`` than 3.
         """
-        for name, values in vgg16_convolutions(weights).items():
-            layer, kind = name.split(".")
-            target = self.get_parameter(f"{layer[:5]}.{layer}.conv.{kind}")
-            if target.shape != values.shape:
-                given, needed = list(values.shape), list(target.shape)
-                raise InputError(f"VGG-16: {name} is {given}, needed is {needed}; in_channels must be 3 and width 1")
-            with torch.no_grad():
-                target.copy_(values)
+        names = {f"{layer[:5]}.{layer}.conv": (layer, f"features.{n}") for layer, n in TORCHVISION.items()}
+        return place(self, weights, names)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""

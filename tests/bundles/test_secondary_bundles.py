@@ -279,7 +279,7 @@ def test_segnet_begins_with_the_published_vgg16(secondary, tmp_path):
     given = settings("camvid_segnet", secondary, tmp_path)
     del given["network_def#width"]
     with kept_state():
-        config = parser("camvid_segnet", vgg16_weights=str(tmp_path / "vgg16.pth"), **given)
+        config = parser("camvid_segnet", weights=str(tmp_path / "vgg16.pth"), **given)
         config.get_parsed_content("initialize")
         encoder = config.get_parsed_content("network_def").conv5
     assert encoder.conv5_3.conv.weight.mean().item() == pytest.approx(0.028)

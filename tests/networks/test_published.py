@@ -4,11 +4,12 @@ import logging
 
 import pytest
 import torch
+from network_table import NETWORKS
 from torch import nn
 
 from medpos.errors import InputError
-from medpos.networks.published import place, transplant
-from medpos.pretrained import begin
+from medpos.networks.published import place, see_columns_first, transplant
+from medpos.pretrained import COLOURS, begin
 
 NAMES = {"first": ("conv1", "features.0"), "norm": ("bn1", "features.1"), "dense": ("fc", "classifier.0")}
 
@@ -82,6 +83,25 @@ def test_transplant_of_another_network_is_refused():
         transplant(network(), network().state_dict() | {"own.bias": torch.ones(21)})
 
 
+def rows_first(name, size):
+    torch.manual_seed(0)
+    model = NETWORKS[name].build(1 / 32).eval()
+    image = torch.rand(1, 3, *size)
+    with torch.no_grad():
+        return model, image, model(image)
+
+
+@pytest.mark.parametrize(
+    "name", ["FCN8s", "FCNAlexNet", "FCNGoogLeNet", "DeepLabVGG", "DeepLabResNet", "SUNet", "SegNet"]
+)
+def test_a_transposed_network_sees_a_transposed_image(name):
+    model, image, logits = rows_first(name, (33, 41))
+    with torch.no_grad():
+        assert not torch.allclose(model(image.mT), logits.mT, rtol=1e-3)
+        see_columns_first(model)
+        torch.testing.assert_close(model(image.mT), logits.mT, rtol=1e-3, atol=1e-4)
+
+
 class Loadable(nn.Module):
     def __init__(self):
         super().__init__()
@@ -98,6 +118,7 @@ class TestBegin:
         with caplog.at_level(logging.INFO):
             begin(model, weights=str(tmp_path / "published.pth"))
         assert model.layers["first"].bias.tolist() == [0, 1, 2, 3]
+        assert model.layers["first"].weight[0, 0].tolist() == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]  # columns before rows
         assert caplog.messages == [f"{tmp_path / 'published.pth'}: loaded; left over: aux"]
 
     def test_an_earlier_stage_is_transplanted(self, tmp_path, caplog):
@@ -134,6 +155,17 @@ class TestBegin:
             begin(Loadable(), str(tmp_path / "nowhere.pth"))
         with pytest.raises(InputError, match=r"bad\.pth: ModuleDict has no published weights"):
             begin(network(), str(path))
+
+    @pytest.mark.parametrize("given", sorted(COLOURS))
+    def test_weights_that_want_other_colours_are_refused(self, given, tmp_path):
+        [other] = COLOURS.keys() - {given}
+        path = tmp_path / "vgg.pth"
+        first = {"caffe": "conv1_1.weight", "torchvision": "features.0.weight"}[given]
+        torch.save({first: torch.ones(1)}, path)
+        with pytest.raises(InputError, match=f"vgg.pth: these are {given}'s weights.* add --publisher {given}"):
+            begin(Loadable(), str(path), publisher=other)
+        with pytest.raises(InputError, match="publisher is 'keras'"):
+            begin(Loadable(), str(path), publisher="keras")
 
     def test_code_in_a_file_is_not_run(self, tmp_path):
         torch.save(network(), tmp_path / "pickled.pth")

@@ -70,7 +70,7 @@ class TestVGG16:
     def test_published_names_are_loaded(self, rename):
         model = SegNet()
         before = model.conv5_D[0].conv.weight.clone()
-        model.load_vgg16(self.weights(rename))
+        assert model.load_published(self.weights(rename)) == ["classifier.0.weight", "fc6.weight"]
         for number, layer in enumerate(LAYERS):
             conv = model.get_submodule(f"{layer[:5]}.{layer}.conv")
             assert (conv.weight == number).all()
@@ -88,11 +88,11 @@ class TestVGG16:
 
     def test_refusals(self):
         weights = self.weights(str)
-        with pytest.raises(InputError, match=r"conv1_1.weight is \[64, 3, 3, 3\], needed is \[64, 1, 3, 3\]"):
-            SegNet(in_channels=1).load_vgg16(weights)
+        with pytest.raises(InputError, match=r"first conv1_1.weight \[64, 3, 3, 3\] instead of \[64, 1, 3, 3\]"):
+            SegNet(in_channels=1).load_published(weights)
         del weights["conv4_2.bias"]
-        with pytest.raises(InputError, match=r"neither conv4_2.bias nor features.19.bias"):
-            SegNet().load_vgg16(weights)
+        with pytest.raises(InputError, match=r"1 tensors missing \(first conv4_2.bias or features.19.bias"):
+            SegNet().load_published(weights)
 
     def test_encoder_counts(self):
         with torch.device("meta"):
