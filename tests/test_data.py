@@ -175,6 +175,28 @@ def test_training_chain_of_a_bundle(name, prepared):
     assert torch.allclose(position[1, 0, :], torch.linspace(-alpha, alpha, 32))
 
 
+@pytest.mark.parametrize("slices", [False, True])
+def test_what_the_memory_cannot_hold_is_decoded_at_every_access(slices, volumes, monkeypatch, caplog):
+    cases, decode, transform, seen = volumes
+    monkeypatch.setattr("medpos.data._BATCH", 1)
+    whole = CachedDataset(cases, decode, transform, slices=slices)
+    wanted = [whole[n] for n in range(len(whole))]
+    seen.clear()
+    with caplog.at_level(logging.INFO):
+        dataset = CachedDataset(cases, decode, transform, slices=slices, memory_gb=1e-9)
+        assert len(dataset) == len(wanted)
+    assert len(seen) == 1
+    assert f"the other {len(cases) - 1} are decoded at every access" in caplog.text
+    for n, item in enumerate(wanted):
+        assert dataset[n]["case"] == item["case"]
+        assert torch.equal(dataset[n]["image"], item["image"])
+    assert len(seen) == 1 + 2 * sum(item["case"] != wanted[0]["case"] for item in wanted)
+    assert dataset.shapes() == whole.shapes()
+    assert (dataset.class_counts(4) == whole.class_counts(4)).all()
+    with pytest.raises(InputError, match="memory_gb is 0, needed is a number above 0"):
+        CachedDataset(cases, decode, transform, memory_gb=0)
+
+
 def test_slices(prepared):
     config = parser("acdc_small", dataset_dir=str(prepared["acdc"]), image_size=32)
     cases = DataFolder(prepared["acdc"]).cases("test")
