@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.transforms import NormalizeIntensityd
 from running import parser
 
 from medpos import conditions
@@ -158,6 +159,17 @@ def test_transforms_do_not_change_what_is_kept(volumes):
     for one, other in zip(kept, dataset._cache, strict=True):
         assert torch.equal(one["image"], other["image"])
     assert not torch.equal(first[0]["image"], first[2]["image"])
+
+
+@pytest.mark.parametrize("slices", [False, True])
+def test_transforms_in_place_do_not_either(slices, volumes):
+    """MONAI's NormalizeIntensityd by channel is such a one: every epoch would standardise the image once more."""
+    cases, decode, _, _ = volumes
+    standardise = NormalizeIntensityd(["image", "label"], subtrahend=[0.5], divisor=[0.25], channel_wise=True)
+    dataset = CachedDataset(cases, decode, standardise, slices=slices)
+    first = dataset[0]
+    assert torch.equal(dataset[0]["image"], first["image"])
+    assert torch.equal(dataset[0]["label"], first["label"])
 
 
 @pytest.mark.parametrize("name", ["jsrt_small_pe", "acdc_small_pe"])

@@ -41,8 +41,8 @@ OF_SET = {
     "brain": {"weighted_dice"},
     "camvid": {"global_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou"},
 }
-SCORES |= {kind: SCORES["camvid"] for kind in ("voc", "cityscapes")}
-OF_SET |= {kind: OF_SET["camvid"] for kind in ("voc", "cityscapes")}
+SCORES |= dict.fromkeys(("voc", "cityscapes"), SCORES["camvid"])
+OF_SET |= dict.fromkeys(("voc", "cityscapes"), OF_SET["camvid"])
 
 
 def settings(name, secondary, tmp_path):
@@ -147,8 +147,7 @@ FCN = {
     "publisher": "caffe",
     "upsampling": "frozen",
     "network_def::upsampling": "@upsampling",
-    "keep": 1.0,
-    "train::loss": {"_target_": "medpos.losses.SummedCrossEntropy", "keep": "@keep"},
+    "train::loss": {"_target_": "medpos.losses.SummedCrossEntropy", "keep": 1.0},
     "train::optimizer::params::factors": {"bias$": [2, 0]},
     "train::optimizer::params::_target_": "medpos.parameter_groups.parameter_groups",
     "scores::_target_": "medpos.metrics.ClassScores",
