@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from monai.transforms import Randomizable
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from data_prep import imagenet, layout
@@ -133,7 +135,7 @@ class ClassifiedImages(Dataset[dict[str, Any]]):
 
     Args:
         data: as :meth:`ImageClasses.cases` gives them.
-        decode: transform from the file name to ``image`` [3, X, Y], float32 in [0, 1].
+        decode: transform of ``image``, [3, X, Y], to values in [0, 1].
         transform: applied behind it. What is random in it rests on the seed, the epoch and the item alone, so a resumed
             training sees the same images.
         seed: of the transform.
@@ -142,7 +144,7 @@ class ClassifiedImages(Dataset[dict[str, Any]]):
         epoch: of the training, which :class:`medpos.data.EpochSampler` tells.
 
     Raises:
-        InputError: on access, a file that can't be decoded; the message names it.
+        InputError: on access, a file that is no image; the message names it.
     """
 
     def __init__(
@@ -168,17 +170,25 @@ class ClassifiedImages(Dataset[dict[str, Any]]):
             raise IndexError(f"item {index} of {len(self)}")
         which, place = divmod(int(index), len(self.data))
         case = self.data[place]
-        try:
-            image = self.decode({"image": case["image"]})["image"]
-        except Exception as error:
-            cause: BaseException = error
-            while cause.__cause__ is not None:
-                cause = cause.__cause__
-            raise InputError(f"{case['image']}: can't be read as an image ({cause}); unpack it again") from error
+        image = self.decode({"image": read_rgb(Path(case["image"]))})["image"]
         if isinstance(self.transform, Randomizable):
             state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
             self.transform.set_random_state(seed=int(state[0]))
         return self.transform({**case, "image": image, **self.conditions[which].to_item()})
+
+
+def read_rgb(path: Path) -> Tensor:
+    """Any image as red, green and blue, 0 to 255, float32 [3, X, Y].
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path}: can't be read as an image ({error}); unpack it again") from error
+    return torch.from_numpy(pixels.transpose(2, 1, 0).copy())
 
 
 class TopK:

@@ -62,8 +62,10 @@ class FastInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Network output for ``inputs`` [N, C, X, Y] or [N, C, X, Y, Z]; float32, same spatial shape or [N, classes]."""
+        """Network output for ``inputs`` [N, C, X, Y] or [N, C, X, Y, Z]; float32, of the same spatial shape.
 
+        That of a classifier is [N, classes].
+        """
         layout, amp = memory_format(inputs.device), self.amp and has_fast_bf16(inputs.device)
         network = self._without_norms(network, torch.bfloat16 if amp else None)
 
