@@ -50,7 +50,7 @@ def classifies(config: Mapping[str, Any]) -> bool:
 def refusal(what: str | Path) -> InputError:
     """What to say where a run or bundle that segments is needed, and ``what`` classifies."""
     return InputError(
-        f"{what}: is a classification of whole images, needed is a segmentation, such as voc_sunet, begun with "
+        f"{what}: is a classification of whole images, needed is a segmentation, such as voc_sunet64, begun with "
         "'--transplant RUN/model.pt'; results of a classification stand in its summary.json and predictions.csv"
     )
 

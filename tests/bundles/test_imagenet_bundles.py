@@ -223,7 +223,7 @@ def test_segmentation_begins_with_the_classifier(trained, weights, tmp_path):
     """A run's file as it is; a published one has rows before columns, and is turned."""
     given = {"weights" if weights else "transplant": str(trained / "model.pt")}
     with kept_state():
-        config = parser("voc_sunet", variant="64", network_def__width=1 / 32, image_size=32, device="cpu", **given)
+        config = parser("voc_sunet64", network_def__width=1 / 32, image_size=32, device="cpu", **given)
         network = config.get_parsed_content("network_def")
         before = network.final.conv1.weight.clone()
         config.get_parsed_content("initialize")
@@ -240,7 +240,7 @@ def test_segmentation_begins_with_the_classifier(trained, weights, tmp_path):
 
 def test_transplanting_another_variant_is_refused(trained):
     with kept_state():
-        network = parser("voc_sunet", variant="128", network_def__width=1 / 32).get_parsed_content("network_def")
+        network = parser("voc_sunet128", network_def__width=1 / 32).get_parsed_content("network_def")
         with pytest.raises(InputError, match=r"model.pt: SUNet: these weights can't be transplanted: .* another shape"):
             begin(network, transplant=str(trained / "model.pt"))
 
@@ -273,7 +273,7 @@ def test_what_wants_a_segmentation_refuses_it(trained, photographs, tmp_path):
     for call in calls:
         error = CliRunner().invoke(app, [str(part) for part in call]).exception
         assert isinstance(error, InputError)
-        assert "is a classification of whole images, needed is a segmentation, such as voc_sunet" in str(error)
+        assert "is a classification of whole images, needed is a segmentation, such as voc_sunet64" in str(error)
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="is a classification of whole images"):
         models.configuration(BUNDLES / "imagenet_sunet64.json", {})
