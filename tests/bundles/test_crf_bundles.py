@@ -28,13 +28,13 @@ from medpos.predict.model import Model, label_map
 pytest.importorskip("pydensecrf", reason="pip install 'medpos[crf]'")
 
 NAME = "voc_deeplab_largefov"
-SMALL = {"network_def#width": 0.0625, "image_size": 33, "batch_size": 2, "window": 113}
+SMALL = {"network_def#width": 0.0625, "image_size": 33, "batch_size": 2, "window": 113, "amp": False}
 GRID = {"crf_search#w_bi": [3, 40], "crf_search#s_xy": [8], "crf_search#s_rgb": [5, 20]}
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Prepared phantoms of PASCAL VOC of a fifth of the size; two to validate with."""
+    """Prepared phantoms of PASCAL VOC of a fifth of the size; one to validate with."""
     root = tmp_path_factory.mktemp("scenes")
     write("voc", root / "raw", cases=12)
     for path in [*root.rglob("*.jpg"), *root.rglob("SegmentationClass/*.png")]:
@@ -75,7 +75,7 @@ def made(scenes, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         passes = counted(patch, DeepLabVGG, "forward")
         run_here(NAME, entry="crf", crf_iterations=4, **GRID, **given)
-    return SimpleNamespace(run=run, given=given, refined=len(refined), passes=len(passes))
+    return SimpleNamespace(run=run, given=given, refined=len(refined), passes=sum(image.device.type == "cpu" for image, in passes))
 
 
 def label_maps(run):
@@ -176,7 +176,7 @@ def test_bands_of_the_test_images_before_and_after(made):
     assert len({round(value, 3) for value in wanted.values()}) == 3
     assert Image.open(made.run / "crf/trimap.png").size[0] > 500
     log = (made.run / "log.txt").read_text()
-    assert "CRF search: image 2 of 2" in log
+    assert "CRF search: image 1 of 1" in log
     assert "CRF test: image 5 of 5" in log
 
 
@@ -192,13 +192,10 @@ def test_the_network_sees_each_image_once(made, scenes):
 
 
 @pytest.mark.parametrize("part", ["", "evaluate", "evaluate-2"])
-def test_predictions_are_those_of_the_evaluation(part, made, scenes):
+def test_predictions_are_those_of_the_evaluation(part, made):
     model = Model(made.run / part)
-    for case, wanted in zip(DataFolder(scenes).cases("test"), label_maps(made.run / part), strict=True):
-        values = np.asarray(nibabel.load(case["image"]).dataobj)
-        values = values.view(np.uint8).reshape(*values.shape[:3], 3) if values.ndim == 3 else values
-        found = label_map(model.probabilities(model.decode(values)), wanted.shape + (1,))
-        np.testing.assert_array_equal(found[..., 0], wanted)
+    for wanted, predicted in zip(label_maps(made.run / part), predicted_by(model, made.given), strict=True):
+        np.testing.assert_array_equal(predicted, wanted)
 
 
 @pytest.mark.parametrize(("publisher", "order"), [("caffe", -1), ("torchvision", 1)])
@@ -229,7 +226,7 @@ def test_the_papers_parameters(name, parameters):
     assert (grid["w_pos"], grid["s_pos"], grid["iterations"]) == (3, 3, 10)
 
 
-def test_refusals(made, monkeypatch, tmp_path):
+def test_refusals(made, prepared, monkeypatch, tmp_path):
     assert "crf_iterations is 0" in refusal(NAME, entry="crf", crf_iterations=0, **made.given)
     assert "needed are lists of numbers" in refusal(NAME, entry="crf", **{"crf_search#w_bi": 4}, **made.given)
     assert "did you mean --crf_search#s_xy?" in refusal(NAME, entry="crf", **{"crf_search#s_xz": [4]}, **made.given)
@@ -237,8 +234,9 @@ def test_refusals(made, monkeypatch, tmp_path):
     assert "CRF 'v3' is in no paper" in refusal(NAME, entry="crf", crf_name="v3", **made.given)
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     given = {**made.given, "runs_dir": str(tmp_path / "runs")}
-    for name, *overlays in ((NAME,), ("jsrt_small", "crf")):
-        message = refusal(name, *overlays, **(given if name == NAME else {"runs_dir": given["runs_dir"]}))
+    chest = {"runs_dir": given["runs_dir"], "dataset_dir": str(prepared["jsrt"])}
+    for bundle, own in (((NAME,), given), (("jsrt_small", "crf"), chest)):
+        message = refusal(*bundle, **own)
         assert "needs pydensecrf; install it with pip install 'medpos[crf]', or do without it (iterations 0)" in message
     assert not (tmp_path / "runs").exists()  # nothing is trained to find out at its end
     assert (run_here(NAME, max_epochs=1, crf_iterations=0, **given) / "summary.json").is_file()
@@ -279,7 +277,7 @@ def overlaid(request, prepared, tmp_path):
     return make
 
 
-def test_the_overlay_refines_x_rays(overlaid, prepared):
+def test_the_overlay_refines_x_rays(overlaid):
     run, given = overlaid("jsrt")
     crf, changed = DenseCRF.of_paper("v2_vgg", s_xy=6, s_rgb=20), 0.0
     found = label_maps(run / "evaluate")
@@ -287,10 +285,8 @@ def test_the_overlay_refines_x_rays(overlaid, prepared):
         np.testing.assert_array_equal(labels, crf(probabilities, own_range(image)).argmax(0).numpy())
         changed += (labels != probabilities.argmax(0).numpy()).mean()
     assert changed > 0.005
-    model = Model(run / "evaluate")
-    for case, labels in zip(DataFolder(prepared["jsrt"]).cases("test"), found, strict=True):
-        decoded = model.decode(np.asarray(nibabel.load(case["image"]).dataobj, np.float32))
-        np.testing.assert_array_equal(label_map(model.probabilities(decoded), (32, 32, 1))[..., 0], labels)
+    for labels, predicted in zip(found, predicted_by(Model(run / "evaluate"), given), strict=True):
+        np.testing.assert_array_equal(labels, predicted)
 
 
 def test_the_overlay_refines_volumes_slice_by_slice(overlaid):
@@ -303,7 +299,7 @@ def test_the_overlay_refines_volumes_slice_by_slice(overlaid):
         wanted = torch.stack([crf(one, own_range(plane)).argmax(0) for one, plane in slices], dim=2)
         np.testing.assert_array_equal(labels, wanted.numpy())
         changed += (labels != volume.argmax(0).numpy()).mean()
-    assert changed > 0.005
+    assert changed > 0.002
 
 
 def test_a_training_with_the_overlay_is_tested_with_it_and_searched(tiny):
@@ -320,7 +316,7 @@ def test_a_training_with_the_overlay_is_tested_with_it_and_searched(tiny):
 def predicted_by(model, given):
     for case in DataFolder(given["dataset_dir"]).cases("test"):
         decoded = model.decode(np.asarray(nibabel.load(case["image"]).dataobj, np.float32))
-        yield label_map(model.probabilities(decoded), (32, 32, 1))[..., 0]
+        yield label_map(model.probabilities(decoded), (*decoded.shape[1:3], 1))[..., 0]
 
 
 def test_the_overlay_goes_around_a_background():
