@@ -37,6 +37,9 @@ _NAME = re.compile(r"\w[\w.+-]*", re.ASCII)  # a case gives files their names
 _COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
 _FILES = ("image", "label", "instances")
 _ARRAYS = (*_FILES, "weight")
+MEMORY_GB = 8.0  # 10,000 photographs of 500 x 375 px take 22
+THREADS = 4
+_BATCH = 2 * THREADS  # cases decoded before their size is asked about
 _MEND = "prepare the data again with 'python -m data_prep', or look with 'python -m data_prep verify'"
 
 
@@ -170,6 +173,8 @@ class DataFolder:
 class CachedDataset(Dataset[dict[str, Any]]):
     """Decodes every case once, then serves it whole or by slice, under one condition or many.
 
+    A data set too large for the memory it may take keeps its first cases there; the others are decoded at every access.
+
     Args:
         data: cases as :meth:`DataFolder.cases` gives them.
         decode: transform from file names to ``image`` [C, X, Y] or [C, X, Y, Z], float32 in [0, 1], and ``label``
@@ -183,12 +188,13 @@ class CachedDataset(Dataset[dict[str, Any]]):
             :func:`medpos.transforms.with_neighbours`.
         seed: of the transform.
         repeats: of every item in an epoch, for random tiles or crops of few images.
+        memory_gb: that decoded cases may take, in 10^9 bytes.
 
     Attributes:
         epoch: of the training, which the sampler tells.
 
     Raises:
-        InputError: a file can't be decoded; the message names it.
+        InputError: a file can't be decoded; the message names it; memory_gb that isn't above 0.
     """
 
     def __init__(
@@ -201,6 +207,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         neighbours: int = 0,
         seed: int = 0,
         repeats: int = 1,
+        memory_gb: float = MEMORY_GB,
     ) -> None:
         self.data = list(data)
         self.decode = decode
@@ -210,6 +217,9 @@ class CachedDataset(Dataset[dict[str, Any]]):
         self.conditions = tuple(conditions)
         self.neighbours = neighbours
         self.seed, self.epoch, self.repeats = seed, 0, repeats
+        if memory_gb <= 0:
+            raise InputError(f"memory_gb is {memory_gb}, needed is a number above 0, such as {MEMORY_GB:g}")
+        self.memory_gb = memory_gb
         self._cache: list[dict[str, Any]] = []
         self._index: list[tuple[int, int | None]] = []
 
@@ -219,15 +229,30 @@ class CachedDataset(Dataset[dict[str, Any]]):
         return self
 
     def fill(self) -> None:
-        """Decode everything that is not in memory yet; a no-op afterwards."""
+        """Decode what is not in memory yet, as far as it may fill it; a no-op afterwards."""
         if self._cache:
             return
-        with ThreadPoolExecutor(4) as pool:
-            self._cache = list(pool.map(self._decode, self.data))
-        depths = [c["image"].shape[3] if self.slices and c["image"].ndim == 4 else None for c in self._cache]
-        self._index = [(i, z) for i, d in enumerate(depths) for z in ([None] if d is None else range(d))]
-        size = sum(c[k].nbytes for c in self._cache for k in _ARRAYS if k in c)
+        size = 0
+        with ThreadPoolExecutor(THREADS) as pool:
+            for first in range(0, len(self.data), _BATCH):
+                if size < self.memory_gb * 1e9:
+                    decoded = list(pool.map(self._decode, self.data[first : first + _BATCH]))
+                    size += sum(case[key].nbytes for case in decoded for key in _ARRAYS if key in case)
+                    self._cache += decoded
+        volumes = self.slices and self._cache[0]["image"].ndim == 4
+        places = [range(self._depth(number)) if volumes else [None] for number in range(len(self.data))]
+        self._index = [(number, z) for number, zs in enumerate(places) for z in zs]
         logger.info("decoded %d cases into memory (%.0f MB)", len(self._cache), size / 1e6)
+        if rest := len(self.data) - len(self._cache):
+            logger.warning("the other %d are decoded at every access; --num_workers or --memory_gb make it faster", rest)
+
+    def _depth(self, number: int) -> int:
+        """Slices of a volume; decoding never changes their number."""
+        known = self._cache[number]["image"] if number < len(self._cache) else None
+        return int(self.data[number]["shape"][2] if known is None else known.shape[3])
+
+    def _case(self, number: int) -> dict[str, Any]:
+        return self._cache[number] if number < len(self._cache) else self._decode(self.data[number])
 
     def _decode(self, case: dict[str, Any]) -> dict[str, Any]:
         files = {key: case[key] for key in _FILES if key in case}
@@ -272,24 +297,27 @@ class CachedDataset(Dataset[dict[str, Any]]):
             raise IndexError(f"item {index} of {len(self)}")
         which, place = divmod(int(index) % (len(self._index) * len(self.conditions)), len(self._index))
         case, z = self._index[place]
-        item = {**self._cache[case], **self.conditions[which].to_item()}
+        decoded = self._case(case)
+        item = {**decoded, **self.conditions[which].to_item()}
         if z is not None:
             item |= {key: item[key][..., z] for key in _ARRAYS if key in item}
-            item["image"] = neighbouring(self._cache[case]["image"], z, self.neighbours)
+            item["image"] = neighbouring(decoded["image"], z, self.neighbours)
         if self._is_random:
             state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
             self.transform.set_random_state(seed=int(state[0]))  # type: ignore[attr-defined]
-        return self.transform(item)
+        # MONAI's channel-wise NormalizeIntensity, for one, writes into what it is given.
+        return self.transform(item | {key: item[key].clone() for key in _ARRAYS if key in item})
 
     def shapes(self) -> list[tuple[int, int]]:
         """Columns and rows of each image or slice as it is decoded."""
         self.fill()
-        return [tuple(self._cache[case]["image"].shape[1:3]) for case, _ in self._index]
+        sizes = [tuple(self._case(number)["image"].shape[1:3]) for number in range(len(self.data))]
+        return [sizes[number] for number, _ in self._index]
 
     def class_counts(self, classes: int) -> npt.NDArray[np.int64]:
         """Pixels of each class in each case, [cases, classes], for losses that balance them."""
         self.fill()
-        labels = [case["label"].numpy().ravel() for case in self._cache]
+        labels = (self._case(number)["label"].long().numpy().ravel() for number in range(len(self.data)))
         return np.stack([np.bincount(label, minlength=256)[:classes] for label in labels])
 
 

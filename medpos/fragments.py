@@ -44,17 +44,20 @@ def merge(
     return {**ordered, "known_keys": [*ordered, "known_keys"]}
 
 
-def metadata(content: Config, inputs: Sequence[str], classes: Sequence[str] = ()) -> Config:
+def metadata(content: Config, inputs: Sequence[str], classes: Sequence[str] = (), size: str = "") -> Config:
     """A bundle's ``metadata.json`` for other channels.
 
     Args:
         content: to start from; is not changed.
         inputs: names of the network's input channels.
         classes: names of its output channels, background first; those of ``content`` by default.
+        size: which sides of an image the network takes, as ``"16*n"``; those of ``content`` by default.
     """
     changed = copy.deepcopy(content)
     formats = changed["network_data_format"]
     for part, names in ((formats["inputs"]["image"], inputs), (formats["outputs"]["pred"], classes)):
+        if size:
+            part["spatial_shape"] = [size, size]
         if names:
             part |= {"num_channels": len(names), "channel_def": {str(n): name for n, name in enumerate(names)}}
     return changed

@@ -69,6 +69,24 @@ def cosine(base: float, iteration: int, max_iterations: int) -> float:
     return base * 0.5 * (1 + math.cos(math.pi * _progress(iteration, max_iterations)))
 
 
+def epochs(iterations: int, images: int, batch_size: int) -> int:
+    """How many epochs a paper's training takes, which counts in iterations; the last one is whole.
+
+    Args:
+        iterations: batches of the training.
+        images: of an epoch.
+        batch_size: images of a batch; the last batch of an epoch may have fewer.
+
+    Raises:
+        InputError: a number below 1.
+    """
+    if min(iterations, images, batch_size) < 1:
+        raise InputError(
+            f"iterations is {iterations}, of {images} images in batches of {batch_size}; needed are numbers from 1 on"
+        )
+    return math.ceil(iterations / math.ceil(images / batch_size))
+
+
 def _progress(iteration: int, max_iterations: int) -> float:
     if max_iterations < 1:
         raise InputError(f"max_iterations is {max_iterations}, needed is the training's length, at least 1")

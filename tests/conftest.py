@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import running
 import torch
+from PIL import Image
 
-from data_prep import acdc, camvid, cells, drive, ibsr, jsrt, nuclei
+from data_prep import acdc, camvid, cells, cityscapes, drive, ibsr, jsrt, nuclei, voc
 from data_prep.phantoms import write
 
 
@@ -34,13 +35,16 @@ def prepared(tmp_path_factory):
 def secondary(tmp_path_factory):
     """Prepared phantoms for the secondary bundles, by the first part of their names."""
     root = tmp_path_factory.mktemp("secondary")
-    readers = {"nuclei": nuclei, "cells": cells, "brain": ibsr, "camvid": camvid, "retina": drive}
-    for name, count in {"nuclei": 6, "cells": 6, "brain": 3, "camvid": 4, "retina": 4}.items():
+    readers = {"nuclei": nuclei, "cells": cells, "brain": ibsr, "camvid": camvid, "retina": drive, "voc": voc}
+    readers["cityscapes"] = cityscapes
+    for name, count in zip(readers, (6, 6, 3, 4, 4, 5, 5), strict=True):
         kind = readers[name].__name__.removeprefix("data_prep.")
         write(kind, root / f"raw-{name}", cases=count)
         if name == "brain":
             thin(root / f"raw-{name}")
-        readers[name].run(root / f"raw-{name}", root / name)
+        if name == "voc":
+            shrink(root / f"raw-{name}")
+        readers[name].run(root / f"raw-{name}", root / name, **({"size": 128} if name == "cityscapes" else {}))
         shutil.rmtree(root / f"raw-{name}")
     return {name: root / name for name in readers}
 
@@ -53,6 +57,13 @@ def thin(folder):
         for file in (path, path.with_suffix(".img")):
             file.unlink(missing_ok=True)
         nibabel.save(part, path)
+
+
+def shrink(folder):
+    """Keep every fourth pixel of each picture along both axes."""
+    for path in [*folder.rglob("*.jpg"), *folder.rglob("*.png")]:
+        with Image.open(path) as picture:
+            picture.resize([side // 4 for side in picture.size], Image.Resampling.NEAREST).save(path)
 
 
 @pytest.fixture

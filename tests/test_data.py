@@ -8,6 +8,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
+from monai.transforms import NormalizeIntensityd
 from running import parser
 
 from medpos import conditions
@@ -160,6 +161,15 @@ def test_transforms_do_not_change_what_is_kept(volumes):
     assert not torch.equal(first[0]["image"], first[2]["image"])
 
 
+@pytest.mark.parametrize("slices", [False, True])
+def test_transforms_that_write_into_their_input_change_nothing_that_is_kept(slices, volumes):
+    cases, decode, _, _ = volumes
+    by_channel = NormalizeIntensityd("image", subtrahend=[0.5], divisor=[2.0], channel_wise=True)
+    dataset = CachedDataset(cases, decode, by_channel, slices=slices)
+    first = dataset[0]["image"].clone()
+    assert torch.equal(dataset[0]["image"], first)
+
+
 @pytest.mark.parametrize("name", ["jsrt_small_pe", "acdc_small_pe"])
 def test_training_chain_of_a_bundle(name, prepared):
     config = parser(name, dataset_dir=str(prepared[name[:4]]), image_size=32)
@@ -173,6 +183,28 @@ def test_training_chain_of_a_bundle(name, prepared):
     alpha = config.get_parsed_content("pe_alpha")
     assert torch.allclose(position[0, :, 0], torch.linspace(-alpha, alpha, 32))  # x along the columns
     assert torch.allclose(position[1, 0, :], torch.linspace(-alpha, alpha, 32))
+
+
+@pytest.mark.parametrize("slices", [False, True])
+def test_what_the_memory_cannot_hold_is_decoded_at_every_access(slices, volumes, monkeypatch, caplog):
+    cases, decode, transform, seen = volumes
+    monkeypatch.setattr("medpos.data._BATCH", 1)
+    whole = CachedDataset(cases, decode, transform, slices=slices)
+    wanted = [whole[n] for n in range(len(whole))]
+    seen.clear()
+    with caplog.at_level(logging.INFO):
+        dataset = CachedDataset(cases, decode, transform, slices=slices, memory_gb=1e-9)
+        assert len(dataset) == len(wanted)
+    assert len(seen) == 1
+    assert f"the other {len(cases) - 1} are decoded at every access" in caplog.text
+    for n, item in enumerate(wanted):
+        assert dataset[n]["case"] == item["case"]
+        assert torch.equal(dataset[n]["image"], item["image"])
+    assert len(seen) == 1 + 2 * sum(item["case"] != wanted[0]["case"] for item in wanted)
+    assert dataset.shapes() == whole.shapes()
+    assert (dataset.class_counts(4) == whole.class_counts(4)).all()
+    with pytest.raises(InputError, match="memory_gb is 0, needed is a number above 0"):
+        CachedDataset(cases, decode, transform, memory_gb=0)
 
 
 def test_slices(prepared):

@@ -15,14 +15,18 @@ from medpos import labels
 from medpos.fragments import merge, metadata
 
 SOURCE = Path(__file__).parent
+RGB = ("red", "green", "blue")
+CORNERS = "32*n + 1"  # DeepLab's, corners on corners; FCN and SUNet take any
 # Input channels, output channels and task of the networks beside the study's; nuclei_unet2015 is of the cells' kind.
 SECONDARY = {
     "nuclei": (("image",), labels.NUCLEI[1:], "segmentation of nuclei in microscopy, one logit of the foreground"),
     "cells": (("image",), labels.CELLS, "segmentation of cells in microscopy, tile by tile"),
     "brain": (("above", "slice", "below"), labels.IBSR, "segmentation of brain tissue in MRI, patch by patch"),
     "brain_segnet": (("slice",), labels.IBSR, "segmentation of brain tissue in MRI, slice by slice"),
-    "camvid": (("red", "green", "blue"), labels.CAMVID[1:], "segmentation of street scenes"),
-    "retina": (("red", "green", "blue"), labels.DRIVE, "segmentation of vessels in photographs of the retina"),
+    "camvid": (RGB, labels.CAMVID[1:], "segmentation of street scenes"),
+    "retina": (RGB, labels.DRIVE, "segmentation of vessels in photographs of the retina"),
+    "voc": (RGB, labels.VOC, "segmentation of objects in photographs"),
+    "cityscapes": (RGB, labels.CITYSCAPES, "segmentation of street scenes, nothing of which is background"),
 }
 
 
@@ -37,7 +41,8 @@ def metadata_files() -> dict[str, dict[str, Any]]:
     study = json.loads((SOURCE.parent / "metadata.json").read_text())
     files = {"metadata_pe": metadata(study, ("image", "x", "y"))}
     for data, (inputs, classes, task) in SECONDARY.items():
-        content = metadata(study, inputs, [label.name for label in classes])
+        size = CORNERS if data in ("voc", "cityscapes") else ""
+        content = metadata(study, inputs, [label.name for label in classes], size)
         files[f"metadata_{data}"] = {**content, "name": f"medpos {data}", "task": task, "description": task}
     return files
 

@@ -21,6 +21,11 @@ SMALL = {
     "brain_segnet": {"network_def#width": 0.0625, "batch_size": 2, "slices_per_epoch": 4},
     "camvid": {"network_def#width": 0.0625, "batch_size": 1},
     "retina": {"network_def#width": 0.125, "crops_per_image": 2},
+    "voc": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 65},
+    "voc_fcn": {"network_def#width": 0.0625, "image_size": 65},
+    "voc_sunet": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 64},
+    "cityscapes": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 65},
+    "cityscapes_sunet": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 32},
 }
 FILES = {"config.json", "environment.json", "data.json", "log.txt", "model.pt", "resume.pt", "metrics.csv"}
 FILES |= {"summary.json", "cases.npz", "overlays", "tensorboard"}
@@ -36,10 +41,13 @@ OF_SET = {
     "brain": {"weighted_dice"},
     "camvid": {"global_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou"},
 }
+SCORES |= {kind: SCORES["camvid"] for kind in ("voc", "cityscapes")}
+OF_SET |= {kind: OF_SET["camvid"] for kind in ("voc", "cityscapes")}
+TRIMAP = {f"trimap_{score}_{width}px" for score in ("iou", "accuracy") for width in (1, 5, 10, 20, 40)}
 
 
 def settings(name, secondary, tmp_path):
-    small = SMALL.get(name, SMALL[name.split("_")[0]])
+    small = SMALL[max((part for part in SMALL if name.startswith(part)), key=len)]
     return {"dataset_dir": str(secondary[name.split("_")[0]]), "runs_dir": str(tmp_path / "runs"), **small}
 
 
@@ -63,7 +71,9 @@ def test_two_epochs_leave_a_whole_run_folder(name, secondary, tmp_path):
     assert "PHANTOM DATA" in log
     events = EventAccumulator(str(run / "tensorboard"))
     events.Reload()
-    assert {"loss", "learning_rate", "mean_dice", f"dice/{organs[0]}"} <= set(events.Tags()["scalars"])
+    scalars = set(events.Tags()["scalars"])
+    assert {"loss", "learning_rate", "mean_dice"} <= scalars
+    assert {f"dice/{organ}" for organ in organs} & scalars  # few photographs of phantoms hold every class
     assert {f"overlay/{rank}" for rank in ("worst", "median", "best")} <= set(events.Tags()["images"])
     losses = [event.value for event in events.Scalars("loss")]
     assert np.isfinite(losses).all()
@@ -79,7 +89,7 @@ def check_scores(run, kind, summary):
     assert len(rows) == summary["cases"]
     assert [name for name in rows[0] if name in condition["scores"]] == SCORES[kind]
     assert set(condition["scores"]) - {"set"} == set(SCORES[kind])
-    assert set(condition["scores"]["set"]) == OF_SET[kind]
+    assert set(condition["scores"]["set"]) == OF_SET[kind] | (TRIMAP if "deeplab" in summary["bundle"] else set())
 
 
 # What makes each system work: where it stands in the bundle, and what it must be.
@@ -129,6 +139,83 @@ CAMVID = {
     "momentum": 0.9,
     "weight_decay": 0.0005,
     "scores::_target_": "medpos.metrics.ClassScores",
+}
+FCN = {
+    "iterations": 100_000,
+    "batch_size": 1,
+    "momentum": 0.99,
+    "weight_decay": 0.0005,
+    "publisher": "caffe",
+    "upsampling": "frozen",
+    "network_def::upsampling": "@upsampling",
+    "train::loss::_target_": "medpos.losses.SummedCrossEntropy",
+    "train::optimizer::params::factors": {"bias$": [2, 0]},
+    "train::optimizer::params::_target_": "medpos.parameter_groups.parameter_groups",
+    "scores::_target_": "medpos.metrics.ClassScores",
+    "initialize::-1": "$pretrained.begin(@network_def, @weights, @transplant, @publisher)",
+}
+DEEPLAB = {
+    "iterations": 20_000,
+    "batch_size": "$2 if @source.phantom else 10",
+    "momentum": 0.9,
+    "weight_decay": 0.0005,
+    "image_size": 321,
+    "window": 513,
+    "train::loss::_target_": "medpos.losses.ScoreCrossEntropy",
+    "train::preprocessing::transforms::0::_target_": "RandZoomd",
+    "train::preprocessing::transforms::0::min_zoom": 0.5,
+    "train::preprocessing::transforms::0::max_zoom": 1.5,
+    "train::preprocessing::transforms::2::_target_": "medpos.transforms.RandCropWithClassCap",
+    "train::preprocessing::transforms::3::_target_": "RandFlipd",
+    "train::schedule::_target_": "medpos.schedules.poly",
+    "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
+    "factors": {"fc8.*bias$": [20, 0], "fc8": [10, 1], "bias$": [2, 0]},
+    "train::optimizer::params::factors": "@factors",
+}
+ASPP = {**DEEPLAB, "head": "aspp_l", "lr": 0.001, "scales": [1.0], "publisher": "caffe"}
+LARGE_FOV = {
+    **DEEPLAB,
+    "head": "large_fov",
+    "lr": 0.001,
+    "iterations": 6000,
+    "batch_size": "$2 if @source.phantom else 20",
+    "train::schedule::_target_": "medpos.schedules.step",
+    "train::schedule::at": 2000,
+}
+RESNET = {
+    **DEEPLAB,
+    "head": "aspp_l",
+    "lr": 0.00025,
+    "scales": [0.5, 0.75, 1.0],
+    "publisher": "torchvision",
+    "network_def::_target_": "medpos.networks.DeepLabResNet",
+    "network_def::frozen_norms": "$bool(@weights or @transplant)",
+    "factors": {"heads.*bias$": [20, 0], "heads": [10, 1]},
+}
+SUNET = {
+    "lr": 0.0002,
+    "iterations": 45_000,
+    "batch_size": "$2 if @source.phantom else 22",
+    "momentum": 0.95,
+    "weight_decay": 0.0001,
+    "image_size": 512,
+    "output_stride": 16,
+    "publisher": "torchvision",
+    "network_def::freeze_bn": "@freeze_bn",
+    "network_def::degridding": "@degridding",
+    "network_def::strided": "@strided",
+    "train::loss::_target_": "torch.nn.CrossEntropyLoss",
+    "train::loss::ignore_index": 255,
+    "train::schedule::_target_": "medpos.schedules.cosine",
+    "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
+    "train::preprocessing::transforms::0::max_zoom": 2.0,
+    "train::preprocessing::transforms::3::_target_": "RandSpatialCropd",
+    "train::preprocessing::transforms::4::_target_": "RandFlipd",
+    "train::preprocessing::transforms::6::_target_": "RandRotated",
+    "train::optimizer::params::factors": {"^final.conv.*bias$": [20, 1], "^final": [10, 1]},
+    "inferer::inferer::_target_": "medpos.inference.MultiScaleInferer",
+    "scales": [0.5, 0.75, 1.0, 1.25],
+    "flip": True,
 }
 RECIPES = {
     "nuclei_unetpp": UNETPP,
@@ -181,6 +268,37 @@ RECIPES = {
         "train::preprocessing::transforms::3::_target_": "medpos.transforms.PhotometricDistortion",
         "inferer::inferer::_target_": "SlidingWindowInferer",
         "inferer::inferer::overlap": "$1 - @stride / @image_size",
+    },
+    "voc_fcn32s": {**FCN, "lr": 1e-10, "network_def::_target_": "medpos.networks.FCN32s"},
+    "voc_fcn16s": {**FCN, "lr": 1e-12, "network_def::_target_": "medpos.networks.FCN16s"},
+    "voc_fcn8s": {**FCN, "lr": 1e-14, "network_def::_target_": "medpos.networks.FCN8s"},
+    "voc_fcn8s_at_once": {**FCN, "lr": 1e-10, "iterations": 300_000, "network_def::at_once": True},
+    "voc_fcn_googlenet": {**FCN, "lr": 1e-10, "network_def::_target_": "medpos.networks.FCNGoogLeNet"},
+    "voc_fcn_alexnet": {
+        **FCN,
+        "lr": 0.0001,
+        "momentum": 0.9,
+        "iterations": 2_000_000,
+        "network_def::_target_": "medpos.networks.FCNAlexNet",
+        "train::loss::_target_": "torch.nn.CrossEntropyLoss",
+        "train::trainer::accumulation_steps": 20,
+        "train::optimizer::params::factors": {"^score_fr.bias": [2, 0]},
+    },
+    "voc_deeplab_largefov": LARGE_FOV,
+    "voc_deeplab_aspp": ASPP,
+    "voc_deeplab_resnet101": RESNET,
+    "cityscapes_deeplab_largefov": {**LARGE_FOV, "classes": 19},
+    "cityscapes_deeplab_aspp": {**ASPP, "classes": 19},
+    "cityscapes_deeplab_resnet101": {**RESNET, "classes": 19},
+    "voc_sunet64": {**SUNET, "variant": "64"},
+    "voc_sunet128": {**SUNET, "variant": "128"},
+    "voc_sunet7_128": {**SUNET, "variant": "7-128"},
+    "cityscapes_sunet": {
+        **SUNET,
+        "variant": "7-128",
+        "classes": 19,
+        "iterations": 90_000,
+        "scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5],
     },
 }
 
