@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass, fields
 from io import StringIO
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.console import Console

@@ -93,9 +93,8 @@ class DenseCRF:
         if name not in PAPERS:
             raise InputError(f"CRF {name!r} is in no paper, needed is one of {', '.join(PAPERS)}")
         given = {"w_pos": w_pos, "s_pos": s_pos, "w_bi": w_bi, "s_xy": s_xy, "s_rgb": s_rgb}
-        return cls(
-            **{key: PAPERS[name][key] if value is None else value for key, value in given.items()}, iterations=iterations
-        )
+        changed = {key: value for key, value in given.items() if value is not None}
+        return cls(**{**PAPERS[name], **changed}, iterations=iterations)
 
     def __call__(self, probabilities: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Refines the probabilities of one image.
