@@ -136,7 +136,7 @@ def name_of(crf: DenseCRF) -> str:
 
 def image_count(loader: DataLoader[Any]) -> int:
     """Images, or slices of volumes, that a loader of a :class:`medpos.data.CachedDataset` gives."""
-    return sum(int(case["shape"][2]) for case in loader.dataset.data)  # type: ignore[attr-defined]
+    return sum(int(case["shape"][2]) for case in loader.dataset.data)
 
 
 def told(cases: Iterable[Case], what: str, total: int) -> Iterator[Case]:

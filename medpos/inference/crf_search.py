@@ -80,7 +80,7 @@ def search(
 ) -> list[CRFRow]:
     """Tries all combinations.
 
-    An image at a time is in memory. The papers' grid has 128 combinations, each two thirds of a second for an image of
+    An image at a time is in memory. The papers' grid has 128 combinations, each about a second for an image of
     500 x 375 px and 21 classes.
 
     Args:
