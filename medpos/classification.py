@@ -5,87 +5,180 @@ data folder. Everything but these parts, a loss and a network with logits [N, cl
 
 References:
     O. Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015; paper 001, section 6.1 and
-    appendix A. Crops: C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6, which the schemes of
-    ResNet and DenseNet in PyTorch follow. SUNet's authors vary brightness, contrast, saturation and lighting too, which
-    the paper doesn't mention; it is left out.
+    appendix A. SUNet's authors vary brightness, contrast, saturation and lighting too, which the paper doesn't mention;
+    it is left out.
 """
 
-import math
-from collections.abc import Callable, Hashable, Sequence
+import hashlib
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.distributed
 from ignite.engine import Engine, Events
 from monai.transforms import Randomizable
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812
 from torch.utils.data import Dataset
 
+from data_prep import imagenet, layout
+from medpos.conditions import CLEAN, Condition
+from medpos.data import SPLITS
 from medpos.errors import InputError
 from medpos.files import write_json
-from medpos.results import write_csv
+from medpos.handlers.metrics import condition_of, gathered
+from medpos.labels import Label
+from medpos.pretrained import COLOURS
+from medpos.results import PHANTOM_NOTE, condition_key, write_csv
 from medpos.runs import RunFolder, is_main_process
-from medpos.transforms.lift import Item, Lifted
-from medpos.transforms.randomised import RandLifted
+from medpos.training_data import TrainingData
 
-SUFFIXES = {".jpeg", ".jpg", ".png"}
-CROP_AREA, CROP_ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
-TRIES = 10
-# Of ILSVRC 2012: training, validation, classes.
-IMAGENET_COUNTS = (1_281_167, 50_000, 1000)
+logger = logging.getLogger(__name__)
+
+KEY_METRIC = "top1"
+ROW = ("case", "degradation", "severity", "shift", "class", "predicted", "rank")
 
 
-class ImageFolders(Dataset[dict[str, Any]]):
-    """Images in one folder a class, as ``train/n01440764/*.JPEG`` of ImageNet; the sorted folders are the classes.
+def classifies(config: Mapping[str, Any]) -> bool:
+    """Whether the configuration of a bundle or a run is of one that classifies whole images."""
+    return KEY_METRIC in (config.get("key_metric") or {})
+
+
+def refusal(what: str | Path) -> InputError:
+    """What to say where a run or bundle that segments is needed, and ``what`` classifies."""
+    return InputError(
+        f"{what}: is a classification of whole images, needed is a segmentation, such as voc_sunet, begun with "
+        "'--transplant RUN/model.pt'; results of a classification stand in its summary.json and predictions.csv"
+    )
+
+
+class ImageClasses:
+    """Photographs in one folder a class, as ImageNet's; what :class:`medpos.data.DataFolder` is to segmentation.
+
+    ImageNet's test images have no published classes, so the validation images, on which papers report, are ``test``
+    too.
 
     Args:
-        folder: ``train`` or ``val`` of the data set; the published validation images are to be sorted into classes.
-        transform: applied at every access. What is random in it rests on seed, epoch and item.
+        folder: holds ``train`` and ``val``; see :func:`data_prep.imagenet.find`.
+
+    Attributes:
+        name: of the data set.
+        phantom: True where the images are computed, not real.
+        labels: the classes, in the order of their WordNet numbers.
+        channels: names of the image's channels.
+        intensity: of the pixels: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1], ImageNet's.
+
+    Raises:
+        InputError: the folders aren't there, or aren't as they should be.
+    """
+
+    name = "imagenet"
+    channels = ("red", "green", "blue")
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise InputError(f"{folder}: there is no such folder; give one with train and val as dataset_dir")
+        found = imagenet.find(self.folder)
+        self._images = dict(zip(SPLITS, (found.train, found.val, found.val), strict=True))
+        self.phantom = layout.is_phantom(self.folder)
+        self.labels = tuple(Label(n, name, "#000000") for n, name in enumerate(found.classes))
+        mean, std = (float(np.mean(values)) for values in COLOURS["torchvision"])
+        self.intensity = {"low": 0.0, "high": 255.0, "mean": mean, "std": std}
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the names and classes of all images, and of what marks phantoms; reading a million files takes hours."""
+        marker = self.folder / "PHANTOM.json"
+        digest = hashlib.sha256(marker.read_bytes() if marker.is_file() else b"")
+        for split in SPLITS[:2]:
+            for path, label in self._images[split]:
+                digest.update(f"{self._case(path)} {label}\n".encode())
+        return digest.hexdigest()
+
+    def _case(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def cases(self, split: str, images: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+        """The images of one split: each with its file, ``image``, the index of its class, ``label``, and ``case``.
+
+        Args:
+            split: ``training``, ``validation`` or ``test``.
+            images: keep this many, drawn with ``seed``; None keeps all.
+            seed: of the draw.
+
+        Raises:
+            InputError: the split has fewer.
+        """
+        found = self._images[split]
+        chosen: Sequence[int] = range(len(found))
+        if images is not None:
+            if not (isinstance(images, int) and 1 <= images <= len(found)):
+                raise InputError(
+                    f"train_cases is {images!r}, needed 1 to {len(found)} ({split} images of {self.folder})"
+                )
+            chosen = sorted(np.random.default_rng(seed).permutation(len(found))[:images])
+        listed = (found[place] for place in chosen)
+        return [{"image": str(path), "label": label, "case": self._case(path)} for path, label in listed]
+
+    @property
+    def training_data(self) -> TrainingData:
+        """What ``data.json`` says of them; pictures lie as on a screen."""
+        return TrainingData(self.name, self.phantom, self.labels, self.intensity, "RAS", True, self.channels)
+
+
+class ClassifiedImages(Dataset[dict[str, Any]]):
+    """Reads each image when it is asked for, under one condition or many; ImageNet doesn't fit into memory.
+
+    Args:
+        data: as :meth:`ImageClasses.cases` gives them.
+        decode: transform of ``image``, [3, X, Y], to values in [0, 1].
+        transform: applied behind it. What is random in it rests on the seed, the epoch and the item alone, so a resumed
+            training sees the same images.
         seed: of the transform.
 
     Attributes:
-        classes: names of the folders.
         epoch: of the training, which :class:`medpos.data.EpochSampler` tells.
 
     Raises:
-        InputError: no such folder, no class, or a class without images; on access, a file that is no image.
+        InputError: on access, a file that is no image; the message names it.
     """
 
     def __init__(
-        self, folder: str | Path, transform: Callable[[dict[str, Any]], dict[str, Any]], seed: int = 0
+        self,
+        data: Sequence[dict[str, Any]],
+        decode: Callable[[dict[str, Any]], dict[str, Any]],
+        transform: Callable[[dict[str, Any]], dict[str, Any]],
+        seed: int = 0,
     ) -> None:
-        self.folder, self.transform, self.seed, self.epoch = Path(folder), transform, seed, 0
-        if not self.folder.is_dir():
-            raise InputError(f"{folder}: there is no such folder; needed is one with a folder of images for each class")
-        places = sorted(place for place in self.folder.iterdir() if place.is_dir())
-        self.classes = [place.name for place in places]
-        self.files: list[tuple[Path, int]] = []
-        for label, place in enumerate(places):
-            found = sorted(path for path in place.iterdir() if path.suffix.lower() in SUFFIXES)
-            if not found:
-                raise InputError(f"{place}: holds no image; needed are {', '.join(sorted(SUFFIXES))}")
-            self.files += [(path, label) for path in found]
-        if not self.classes:
-            raise InputError(f"{folder}: holds no folder; needed is one for each class, such as n01440764")
+        self.data, self.decode, self.transform, self.seed, self.epoch = list(data), decode, transform, seed, 0
+        self.conditions: tuple[Condition, ...] = (CLEAN,)
+
+    def under(self, conditions: Sequence[Condition]) -> "ClassifiedImages":
+        """Serve every image under these conditions from now on."""
+        self.conditions = tuple(conditions)
+        return self
 
     def __len__(self) -> int:
-        return len(self.files)
+        return len(self.data) * len(self.conditions)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        path, label = self.files[index]
+        if not 0 <= index < len(self):  # which ends a loop over the data set
+            raise IndexError(f"item {index} of {len(self)}")
+        which, place = divmod(int(index), len(self.data))
+        case = self.data[place]
+        image = self.decode({"image": read_rgb(Path(case["image"]))})["image"]
         if isinstance(self.transform, Randomizable):
             state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
             self.transform.set_random_state(seed=int(state[0]))
-        item = {"image": read_rgb(path), "label": label, "case": path.relative_to(self.folder).as_posix()}
-        return self.transform(item)
+        return self.transform({**case, "image": image, **self.conditions[which].to_item()})
 
 
 def read_rgb(path: Path) -> Tensor:
-    """Any image as red, green and blue in [0, 1], [3, X, Y].
+    """Any image as red, green and blue, 0 to 255, float32 [3, X, Y].
 
     Raises:
         InputError: the file can't be read.
@@ -94,90 +187,22 @@ def read_rgb(path: Path) -> Tensor:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
     except (OSError, UnidentifiedImageError) as error:
-        raise InputError(f"{path}: can't be read as an image ({error}); copy it again, or take it out") from error
-    return torch.from_numpy(pixels.transpose(2, 1, 0) / 255)
-
-
-def resized(image: Tensor, size: Sequence[int]) -> Tensor:
-    """[C, X', Y'] of [C, X, Y], bilinear, low-passed where it shrinks, as Pillow does it."""
-    return F.interpolate(image[None], tuple(size), mode="bilinear", antialias=True)[0]
-
-
-class ResizeShortSide(Lifted):
-    """Resizes images so that the shorter side has ``size`` px.
-
-    Args:
-        size: in px, 256 before a central crop of 224.
-        keys: entries to resize, [C, X, Y].
-    """
-
-    def __init__(self, size: int = 256, keys: str | Sequence[str] = "image") -> None:
-        super().__init__(keys)
-        self.size = size
-
-    def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Resizes one entry; the longer side is rounded down."""
-        short = min(image.shape[1:])
-        return resized(image, [self.size * side // short for side in image.shape[1:]])
-
-
-class RandResizedCrop(RandLifted):
-    """Cuts out a part of random area, shape and place, and resizes it.
-
-    Args:
-        size: side of the result in px.
-        area: least and largest share of the image, drawn uniformly.
-        aspect: least and largest quotient of its sides, drawn uniformly in the logarithm.
-        keys: entries to cut, [C, X, Y].
-    """
-
-    def __init__(
-        self,
-        size: int = 224,
-        area: Sequence[float] = CROP_AREA,
-        aspect: Sequence[float] = CROP_ASPECT,
-        keys: str | Sequence[str] = "image",
-    ) -> None:
-        super().__init__(keys)
-        self.size, self.area, self.aspect = size, tuple(area), tuple(aspect)
-        self._field = (0, 0, 0, 0)
-
-    def randomize(self, data: Item) -> None:
-        """Draws the part; after ten that don't fit, the largest central one of a valid shape."""
-        super().randomize(data)
-        whole = self.plane(data)
-        for _ in range(TRIES):
-            share = self.R.uniform(*self.area) * whole[0] * whole[1]
-            aspect = math.exp(self.R.uniform(*map(math.log, self.aspect)))
-            x, y = round(math.sqrt(share * aspect)), round(math.sqrt(share / aspect))
-            if 0 < x <= whole[0] and 0 < y <= whole[1]:
-                self._field = (self.R.randint(whole[0] - x + 1), self.R.randint(whole[1] - y + 1), x, y)
-                return
-        x, y = min(whole[0], round(whole[1] * self.aspect[1])), min(whole[1], round(whole[0] / self.aspect[0]))
-        self._field = ((whole[0] - x) // 2, (whole[1] - y) // 2, x, y)
-
-    def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Cuts and resizes one entry."""
-        x, y, width, height = self._field
-        return resized(image[:, x : x + width, y : y + height], (self.size, self.size))
+        raise InputError(f"{path}: can't be read as an image ({error}); unpack it again") from error
+    return torch.from_numpy(pixels.transpose(2, 1, 0).copy())
 
 
 class TopK:
     """Shares of images whose class is the first, and among the first five; ``key_val_metric`` of a MONAI evaluator.
 
-    ``engine.state.metrics`` holds ``top1`` under the name of the key metric, and ``top5``.
+    ``engine.state.metrics`` holds ``top1`` under the name of the key metric, and ``top5``; ``engine.state.rows`` an
+    entry an image and condition with the rank of its class, 1 the first.
 
     Args:
-        run: whose folder gets ``predictions.csv``, a row an image with the rank of its class, 1 the first, and
-            ``summary.json``, which marks the run as finished; None writes nothing.
-        classes: names, for the table.
-        bundle: name for the summary.
+        labels: the classes, for their names.
     """
 
-    columns = ("case", "class", "predicted", "rank")
-
-    def __init__(self, run: RunFolder | None = None, classes: Sequence[str] = (), bundle: str = "") -> None:
-        self.run, self.classes, self.bundle = run, list(classes), bundle
+    def __init__(self, labels: Sequence[Label]) -> None:
+        self.labels = tuple(labels)
         self.rows: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine, name: str) -> None:
@@ -194,22 +219,56 @@ class TopK:
             scores, label = torch.as_tensor(output["pred"]).flatten(), int(output["label"])
             # A class as probable as the true one counts as before it, so that equal scores are no success.
             rank = int((scores >= scores[label]).sum()) if bool(scores.isfinite().all()) else len(scores)
-            best = int(scores.argmax())
-            row = {"case": item["case"], "class": self._name(label), "predicted": self._name(best), "rank": rank}
-            self.rows.append(row)
-
-    def _name(self, label: int) -> str:
-        return self.classes[label] if self.classes else str(label)
+            names = (self.labels[n].name for n in (label, int(scores.argmax())))
+            condition = condition_of(item)
+            place = (condition.degradation, condition.severity, condition.shift)
+            self.rows.append(dict(zip(ROW, (item["case"], *place, *names, rank), strict=True)))
 
     def _finish(self, engine: Engine, name: str) -> None:
-        if torch.distributed.is_initialized():
-            parts: list[list[dict[str, Any]]] = [[] for _ in range(torch.distributed.get_world_size())]
-            torch.distributed.all_gather_object(parts, self.rows)
-            unique = {row["case"]: row for part in parts for row in part}  # the sampler's padding may repeat some
-            self.rows = [unique[case] for case in sorted(unique)]
-        shares = {f"top{k}": sum(row["rank"] <= k for row in self.rows) / len(self.rows) for k in (1, 5)}
-        engine.state.metrics |= {name: shares["top1"], "top5": shares["top5"]}
-        if self.run is not None and is_main_process():
-            write_csv(self.rows, self.run.results / "predictions.csv", self.columns)
-            content = {"bundle": self.bundle, "images": len(self.rows), **shares}
-            write_json(self.run.results / "summary.json", content)
+        self.rows = engine.state.rows = gathered(self.rows)
+        found = shares(self.rows)
+        engine.state.metrics |= {name: found["top1"], "top5": found["top5"]}
+
+
+def shares(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """``top1`` and ``top5``: the share of images whose class is the first, and among the first five."""
+    return {f"top{k}": sum(row["rank"] <= k for row in rows) / len(rows) for k in (1, 5)}
+
+
+class ClassTable:
+    """Writes ``predictions.csv``, then ``summary.json``, which marks the run as finished, and logs the shares.
+
+    Args:
+        run: where they go.
+        source: the data set; phantom data are called so everywhere.
+        bundle: name for the title.
+    """
+
+    def __init__(self, run: RunFolder, source: ImageClasses, bundle: str) -> None:
+        self.run, self.source, self.bundle = run, source, bundle
+
+    def attach(self, engine: Engine) -> None:
+        """Write when ``engine``, whose key metric is :class:`TopK`, has gone through the images."""
+        engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _write(self, engine: Engine) -> None:
+        if not is_main_process():
+            return
+        conditions: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for row in engine.state.rows:
+            conditions.setdefault(condition_key(row), []).append(row)
+        entries = [
+            {**dict(zip(ROW[1:4], key, strict=True)), "images": len(part), **shares(part)}
+            for key, part in conditions.items()
+        ]
+        write_csv(engine.state.rows, self.run.results / "predictions.csv", ROW)
+        about = {"bundle": self.bundle, "data": self.source.name, "phantom": self.source.phantom, "split": SPLITS[1]}
+        write_json(self.run.results / "summary.json", {**about, "conditions": entries})
+        lines = [f"{self.bundle}: {SPLITS[1]} images of {self.source.name}", *map(_line, entries)]
+        note = [PHANTOM_NOTE] if self.source.phantom else []
+        logger.info("results\n%s\nresults are in %s", "\n".join([*lines, *note]), self.run.results)
+
+
+def _line(entry: dict[str, Any]) -> str:
+    place = f"{entry['degradation']} {entry['severity']}, shift {entry['shift']} px"
+    return f"{place}: top-1 {entry['top1']:.3f}, top-5 {entry['top5']:.3f} of {entry['images']} images"

@@ -244,7 +244,9 @@ class CachedDataset(Dataset[dict[str, Any]]):
         self._index = [(number, z) for number, zs in enumerate(places) for z in zs]
         logger.info("decoded %d cases into memory (%.0f MB)", len(self._cache), size / 1e6)
         if rest := len(self.data) - len(self._cache):
-            logger.warning("the other %d are decoded at every access; --num_workers or --memory_gb make it faster", rest)
+            logger.warning(
+                "the other %d are decoded at every access; --num_workers or --memory_gb make it faster", rest
+            )
 
     def _depth(self, number: int) -> int:
         """Slices of a volume; decoding never changes their number."""
@@ -302,11 +304,12 @@ class CachedDataset(Dataset[dict[str, Any]]):
         if z is not None:
             item |= {key: item[key][..., z] for key in _ARRAYS if key in item}
             item["image"] = neighbouring(decoded["image"], z, self.neighbours)
+        # What is kept must stay as it is, and MONAI's NormalizeIntensityd by channel works in place.
+        item |= {key: item[key].clone() for key in _ARRAYS if key in item}
         if self._is_random:
             state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
             self.transform.set_random_state(seed=int(state[0]))  # type: ignore[attr-defined]
-        # MONAI's channel-wise NormalizeIntensity, for one, writes into what it is given.
-        return self.transform(item | {key: item[key].clone() for key in _ARRAYS if key in item})
+        return self.transform(item)
 
     def shapes(self) -> list[tuple[int, int]]:
         """Columns and rows of each image or slice as it is decoded."""

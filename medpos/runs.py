@@ -167,7 +167,9 @@ class RunFolder:
         _log_to(self.folder / "log.txt")
         logger.info("run folder: %s", self.folder)
 
-    def record(self, config: dict[str, Any], device: torch.device | str, seed: int) -> None:
+    def record(
+        self, config: dict[str, Any], device: torch.device | str, seed: int, data: TrainingData | None = None
+    ) -> None:
         """Make the folder, begin its log, write ``config.json`` and ``environment.json`` (evaluations: in ``part``).
 
         What a prediction must know of the training data goes to ``data.json``.
@@ -176,6 +178,7 @@ class RunFolder:
             config: the resolved configuration.
             device: on which the run computes.
             seed: of the run.
+            data: the training data, where they aren't those of a prepared folder.
 
         Raises:
             InputError: a resumed run was begun with other values, so the result would be neither the one nor the other;
@@ -189,7 +192,7 @@ class RunFolder:
             write_json(self.results / "environment.json", environment(device, seed))
             # An evaluation may use other data than the training.
             if "data_folder" in config and not self._part:
-                TrainingData.of(DataFolder(config["data_folder"])).write(self.folder)
+                (data or TrainingData.of(DataFolder(config["data_folder"]))).write(self.folder)
 
 
 def _check_unchanged(path: Path, config: dict[str, Any]) -> None:

@@ -17,7 +17,8 @@ ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ROOT / "bundles"
 ALL = sorted(json.loads((BUNDLES / "src/recipes.json").read_text()))
 NAMES = [name for name in ALL if name.split("_")[0] in ("jsrt", "acdc")]  # the position study's
-SECONDARY = [name for name in ALL if name not in NAMES]
+CLASSIFIERS = [name for name in ALL if name.startswith("imagenet")]  # of whole images
+SECONDARY = [name for name in ALL if name not in [*NAMES, *CLASSIFIERS]]
 # One thread: on images this small more cost time, above all where the machine is busy.
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
 # Of metrics.csv; other programs read it by these names.

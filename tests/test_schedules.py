@@ -9,7 +9,7 @@ import torch
 from monai.bundle import ConfigParser
 
 from medpos.errors import InputError
-from medpos.schedules import constant, cosine, poly, step
+from medpos.schedules import constant, cosine, epochs, poly, step
 
 
 def of_pytorch(kind, iterations, base=0.2, **options):
@@ -84,3 +84,16 @@ def test_from_a_bundle():
     config = {"_target_": "medpos.schedules.poly", "_mode_": "callable", "max_iterations": 40, "floor": 1e-4}
     schedule = ConfigParser({"schedule": config}).get_parsed_content("schedule")
     assert schedule(0.01, 10) == poly(0.01, 10, max_iterations=40, floor=1e-4)
+
+
+class TestEpochs:
+    @pytest.mark.parametrize(
+        ("iterations", "images", "batch_size", "wanted"),
+        [(100_000, 1000, 1, 100), (20_000, 9524, 10, 21), (20_000, 9530, 10, 21), (10, 95, 10, 1), (11, 95, 10, 2)],
+    )
+    def test_the_last_epoch_is_whole(self, iterations, images, batch_size, wanted):
+        assert epochs(iterations, images, batch_size) == wanted
+
+    def test_nothing_to_train_is_refused(self):
+        with pytest.raises(InputError, match="iterations is 0, of 5 images in batches of 2"):
+            epochs(0, 5, 2)

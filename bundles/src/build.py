@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from data_prep import imagenet
 from medpos import labels
 from medpos.fragments import merge, metadata
 
@@ -44,6 +45,13 @@ def metadata_files() -> dict[str, dict[str, Any]]:
         size = CORNERS if data in ("voc", "cityscapes") else ""
         content = metadata(study, inputs, [label.name for label in classes], size)
         files[f"metadata_{data}"] = {**content, "name": f"medpos {data}", "task": task, "description": task}
+    # A vector of logits, whose classes are ImageNet's folders.
+    content = metadata(study, ("red", "green", "blue"), [])
+    logits = content["network_data_format"]["outputs"]["pred"]
+    logits |= {"type": "probabilities", "format": "classes", "num_channels": imagenet.COUNTS["classes"]}
+    logits |= {"spatial_shape": [], "channel_def": {"0": "first class", "999": "last class"}}
+    task = "classification of photographs, one logit a class"
+    files["metadata_imagenet"] = {**content, "name": "medpos imagenet", "task": task, "description": task}
     return files
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from contourpy import contour_generator  # matplotlib brings it along
+from contourpy import contour_generator
 
 from data_prep.coco import CATEGORIES
 from data_prep.files import write_bytes

@@ -228,4 +228,9 @@ def subject_of(model: Model, image: str, dataset_dir: Path | None) -> Subject:
     """
     if not any(isinstance(module, nn.Conv2d) for module in model.network.modules()):
         first_filters(model.network, torch.empty(0))
+    if model.classifies and not Path(image).is_file():
+        raise InputError(
+            f"--image is {image!r}, needed is a file: of a classification's images none is prepared; give one, such as "
+            "val/n01440764/ILSVRC2012_val_00000293.JPEG of ImageNet"
+        )
     return subject.look_at(model, subject.find(model.run, image, dataset_dir, model.data.channels))

@@ -244,6 +244,11 @@ def _of_all(values: Arguments, found: list[Windows], result: Any) -> Windows:
     return Windows(found[0].first.min(keepdims=True), found[0].last.max(keepdims=True))
 
 
+def _dense(values: Arguments, found: list[Windows], result: Any) -> Windows:
+    """Each class sees all that the features see."""
+    return Windows(found[0].first.min(keepdims=True), found[0].last.max(keepdims=True))
+
+
 def _adapted(values: Arguments, found: list[Windows], result: Any) -> Windows:
     rows, wanted = len(found[0].first), result.shape[-2]
     starts = [(row * rows // wanted, math.ceil((row + 1) * rows / wanted)) for row in range(wanted)]
@@ -271,6 +276,7 @@ RULES: dict[str, Rule] = {
     "slice": _cut,
     "mean": _of_all,
     "sum": _of_all,
+    "addmm": _dense,
     "_adaptive_avg_pool2d": _adapted,
     **dict.fromkeys(_LAYOUT, _reshaped),
 }

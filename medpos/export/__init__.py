@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medpos.classification import refusal
 from medpos.errors import InputError
 from medpos.export import configs, models
 from medpos.export.card import card
@@ -45,6 +46,8 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
     if not (run / "config.json").is_file() and (run / EXPORTED).is_file():
         raise InputError(f"{run}: is an exported bundle already; copy it, or give the run that it came from")
     model = Model(run, dataset_dir, device="cpu")
+    if model.classifies:
+        raise refusal(run)
     if model.input_shape is None:
         raise InputError(
             f"{run}: gives its network each image as it is, and an exported network takes one size; give the bundle an "

@@ -31,7 +31,8 @@ class Progress(ProgressBar):
 
 
 class EpochLog:
-    """Logs a line after every epoch of a trainer: loss, validation Dice by organ, scores, best so far, seconds.
+    """Logs a line after every epoch of a trainer: loss, validation Dice by organ, scores or shares, best so far,
+    seconds.
 
     Args:
         evaluator: the validating engine.
@@ -65,8 +66,9 @@ class EpochLog:
         metrics = self.evaluator.state.metrics
         organs = [f"{k.removeprefix('dice/')} {_number(v)}" for k, v in metrics.items() if k.startswith("dice/")]
         if organs:
-            state = self.evaluator.state
             parts.append(f"validation Dice {_number(metrics['mean_dice'])} ({', '.join(organs)})")
+        if metrics:
+            state = self.evaluator.state
             # The metrics per organ have a slash in their names, scores don't.
             parts += [f"{k} {_number(v)}" for k, v in metrics.items() if "/" not in k and k != "mean_dice"]
             parts.append(f"best {_number(state.best_metric)} in epoch {state.best_metric_epoch}")

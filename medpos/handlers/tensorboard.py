@@ -46,8 +46,9 @@ class TensorBoard:
 class ScalarLog:
     """Loss at every iteration, learning rate and the validation's metrics at every epoch, hyper-parameters at the end.
 
-    Tags: ``loss``, ``learning_rate``, ``mean_dice``, ``dice/<organ>``, ``hd95_mm/<organ>``. The epoch's mean loss,
-    ``train_loss``, and ``learning_rate`` also go to the trainer's ``state.metrics``, where MLflow's handler looks.
+    Tags: ``loss``, ``learning_rate``, ``mean_dice``, ``dice/<organ>``, ``hd95_mm/<organ>``; of a classification
+    ``top1``, ``top5``. The epoch's mean loss, ``train_loss``, and ``learning_rate`` also go to the trainer's
+    ``state.metrics``, where MLflow's handler looks.
 
     Args:
         board: the writer.

@@ -62,8 +62,10 @@ class FastInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Network output for ``inputs`` [N, C, X, Y] or [N, C, X, Y, Z]; float32, same spatial shape."""
+        """Network output for ``inputs`` [N, C, X, Y] or [N, C, X, Y, Z]; float32, of the same spatial shape.
 
+        That of a classifier is [N, classes].
+        """
         layout, amp = memory_format(inputs.device), self.amp and has_fast_bf16(inputs.device)
         network = self._without_norms(network, torch.bfloat16 if amp else None)
 
@@ -78,6 +80,8 @@ class FastInferer(Inferer):
             logits: torch.Tensor = self.inferer(inputs, forward, *args, **kwargs)
         if isinstance(logits, list):  # in training, outputs of several sizes
             return [output.float() for output in logits]
+        if logits.ndim == 2:  # of a whole image
+            return logits.float()
         # The classes side by side in memory, whatever the inferer left: an argmax over them is six times as fast so.
         last = torch.channels_last if logits.ndim == 4 else torch.channels_last_3d
         return logits.to(torch.float32, memory_format=last)

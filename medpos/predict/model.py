@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch.nn import functional
 
+from medpos.classification import classifies, refusal
 from medpos.errors import InputError
 from medpos.handlers.checkpoint import load, load_network
 from medpos.inference import memory_format, network_input
@@ -41,6 +42,7 @@ class Model:
     Attributes:
         data: what it was trained on.
         identity: SHA-256 of the weights.
+        classifies: it gives the class of a whole image, no label map.
         is_flat: it takes single images, no volumes.
         is_absolute: it rests on grey values in the units of the training set, not on each image's own range.
         network: with its weights, in evaluation mode.
@@ -62,6 +64,7 @@ class Model:
         state = load(weights)
         self.identity = hashlib.sha256(weights.read_bytes()).hexdigest()
         chain = json.dumps([config["decode"], config["standardise"]])
+        self.classifies = classifies(config)
         self.is_absolute = "@source.intensity" in chain or "@window::" in chain
         parser = _parser(config, self.data, str(self.device))
         try:
@@ -172,7 +175,8 @@ class Ensemble:
         flip: average with the mirrored image's, mirrored back, right for left.
 
     Raises:
-        InputError: classes, orientation or kind of image differ, or the classes can't be mirrored.
+        InputError: one classifies whole images; classes, orientation or kind of image differ, or the classes can't be
+            mirrored.
     """
 
     models: Sequence[Model]
@@ -180,6 +184,9 @@ class Ensemble:
 
     def __post_init__(self) -> None:
         first = self.models[0]
+        for model in self.models:
+            if model.classifies:
+                raise refusal(model.run)
         for other in self.models[1:]:
             for name in ("labels", "channels", "orientation", "nominal"):
                 mine, theirs = getattr(first.data, name), getattr(other.data, name)

@@ -11,6 +11,7 @@ import pandas as pd
 
 from medpos.cases import FILE as CASES
 from medpos.cases import CaseView, load_cases
+from medpos.classification import refusal
 from medpos.errors import InputError
 from medpos.labels import Label, labels_of
 from medpos.metrics import METRICS
@@ -188,6 +189,8 @@ def _run(folder: Path) -> Run:
         raise InputError(f"{folder}: there is no such folder; give the folder of a finished run")
     parts = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
     evaluations = tuple(_evaluation(part, folder) for part in parts if (part / "metrics.csv").is_file())
+    if not evaluations and (folder / "predictions.csv").is_file():
+        raise refusal(folder)
     if not evaluations:
         raise InputError(f"{folder}: has no metrics.csv, so nothing was tested; {_FINISH}")
     seed = next((e.environment["seed"] for e in evaluations if "seed" in e.environment), None)

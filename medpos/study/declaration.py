@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from medpos.classification import classifies, refusal
 from medpos.conditions import GROUPS
 from medpos.errors import InputError
 
@@ -166,16 +167,19 @@ def _for_bundle(content: dict[str, Any], bundle: Path) -> dict[str, Any]:
     """A study's content for a user's bundle, which is data set and network in one.
 
     Raises:
-        InputError: the bundle, or a variant of it that the study needs, isn't there.
+        InputError: the bundle, or a variant of it that the study needs, isn't there, or it classifies whole images.
     """
+    plain = _content(bundle)
+    if classifies(plain):
+        raise refusal(bundle)
     models = [{key: value for key, value in model.items() if key != "data"} for model in content["models"]]
     files = [bundle, *(bundle.parent / f"{_filled(model['bundle'], _user_words(bundle))}.json" for model in models)]
     if missing := [file for file in files if not file.is_file()]:
         made = f"python -m medpos new-bundle {bundle.stem} --pe --mean-mask --data FOLDER --out {bundle.parent}"
         raise InputError(f"{missing[0]}: not there, and the study needs it; write it with '{made}'")
     try:
-        network = str(json.loads(bundle.read_text(encoding="utf-8"))["network_def"]["_target_"]).rpartition(".")[2]
-    except (ValueError, KeyError, TypeError):
+        network = str(plain["network_def"]["_target_"]).rpartition(".")[2]
+    except (KeyError, TypeError):
         raise InputError(f"{bundle}: not a bundle with a network_def; needed is the plain one, without _pe") from None
     found = {
         **content,
@@ -187,6 +191,15 @@ def _for_bundle(content: dict[str, Any], bundle: Path) -> dict[str, Any]:
     }
     words = {**_user_words(bundle), "network_name": _NETWORK_NAMES.get(network, network)}
     return {**found, "models": _filled(models, words), "criteria": _filled(found["criteria"], words)}
+
+
+def _content(bundle: Path) -> dict[str, Any]:
+    """Of a bundle's file; nothing where there is none, or it holds something else."""
+    try:
+        content = json.loads(bundle.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}
 
 
 def _user_words(bundle: Path) -> dict[str, str]:

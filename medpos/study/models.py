@@ -15,6 +15,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from medpos.bundle import check_keys, check_values, resolve
+from medpos.classification import classifies, refusal
 from medpos.conditions import Condition, named
 from medpos.data import DataFolder
 from medpos.errors import InputError
@@ -152,6 +153,8 @@ def configuration(bundle: Path, overrides: dict[str, Any]) -> Config:
         raise InputError(f"{bundle}: there is no such bundle; there are {', '.join(_bundles(bundle.parent))}")
     parser = ConfigParser()
     parser.read_config(bundle)
+    if classifies(parser.get()):
+        raise refusal(bundle)
     for key, value in overrides.items():
         parser[key] = value
     check_keys(parser.get())

@@ -18,6 +18,7 @@ from medpos.transforms.photometric import PhotometricDistortion
 from medpos.transforms.position import ENCODINGS, PositionChannels, channel_count, position_channels
 from medpos.transforms.probe import PROBES, ProbedPosition, probe_position
 from medpos.transforms.randomised import RandLifted
+from medpos.transforms.resized import RandResizedCrop, ResizeShortSide
 from medpos.transforms.shift import Shifted, shift
 from medpos.transforms.unlabelled import IgnoredVoid, Unlabelled
 
@@ -39,7 +40,9 @@ __all__ = [
     "RandCropWithClassCap",
     "RandElastic",
     "RandLifted",
+    "RandResizedCrop",
     "RandomTile",
+    "ResizeShortSide",
     "ScaleToUnit",
     "Shifted",
     "StandardisePerSlice",

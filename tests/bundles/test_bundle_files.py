@@ -7,6 +7,7 @@ import shutil
 import sys
 from pathlib import Path
 
+import monai.bundle
 import pytest
 import torch
 from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
@@ -116,6 +117,16 @@ def test_the_ids_of_monais_tools_are_there(name):
     assert evaluator["key_val_metric"] == "@validate::key_metric"
     metadata = {"_meta_": json.loads((BUNDLES / "metadata.json").read_text())}
     assert [path for path in ids(MetaProperties) if not has(metadata, path)] == []
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_several_gpus_begin_as_one_does(name):
+    """With published weights, above all."""
+    config = monai.bundle.ConfigParser()
+    config.read_config(config_file(name, "multi_gpu"))
+    begins = config.get()["initialize"]
+    assert begins[: len(content(name)["initialize"])] == content(name)["initialize"]
+    assert sum("init_process_group" in step for step in begins) == 1
 
 
 @pytest.mark.parametrize("kind", ["train", "infer"])

@@ -41,8 +41,8 @@ OF_SET = {
     "brain": {"weighted_dice"},
     "camvid": {"global_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou"},
 }
-SCORES |= {kind: SCORES["camvid"] for kind in ("voc", "cityscapes")}
-OF_SET |= {kind: OF_SET["camvid"] for kind in ("voc", "cityscapes")}
+SCORES |= dict.fromkeys(("voc", "cityscapes"), SCORES["camvid"])
+OF_SET |= dict.fromkeys(("voc", "cityscapes"), OF_SET["camvid"])
 TRIMAP = {f"trimap_{score}_{width}px" for score in ("iou", "accuracy") for width in (1, 5, 10, 20, 40)}
 
 
@@ -148,7 +148,7 @@ FCN = {
     "publisher": "caffe",
     "upsampling": "frozen",
     "network_def::upsampling": "@upsampling",
-    "train::loss::_target_": "medpos.losses.SummedCrossEntropy",
+    "train::loss": {"_target_": "medpos.losses.SummedCrossEntropy", "keep": 1.0},
     "train::optimizer::params::factors": {"bias$": [2, 0]},
     "train::optimizer::params::_target_": "medpos.parameter_groups.parameter_groups",
     "scores::_target_": "medpos.metrics.ClassScores",
@@ -280,7 +280,7 @@ RECIPES = {
         "momentum": 0.9,
         "iterations": 2_000_000,
         "network_def::_target_": "medpos.networks.FCNAlexNet",
-        "train::loss::_target_": "torch.nn.CrossEntropyLoss",
+        "train::loss": {"_target_": "torch.nn.CrossEntropyLoss", "ignore_index": 255},
         "train::trainer::accumulation_steps": 20,
         "train::optimizer::params::factors": {"^score_fr.bias": [2, 0]},
     },

@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from metadata_schema import SCHEMA
 from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
 from PIL import Image
 from running import ROOT, kept_state, run_here
@@ -33,28 +34,6 @@ FILES = {
     "models/model.onnx",
     "models/model.pt",
     "models/model.ts",
-}
-# What MONAI's meta_schema_20240725.json asks for; the schema itself is on the network.
-TEXTS = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors")
-TENSOR = {
-    "type": "object",
-    "required": ["type", "format", "num_channels", "spatial_shape", "dtype", "value_range"],
-    "properties": {"num_channels": {"type": "integer"}, "value_range": {"type": "array", "items": {"type": "number"}}},
-}
-SCHEMA = {
-    "$schema": "https://json-schema.org/draft/2019-09/schema",
-    "type": "object",
-    "required": [*TEXTS, "copyright", "required_packages_version", "network_data_format"],
-    "properties": {
-        **{key: {"type": "string"} for key in (*TEXTS, "copyright", "data_source", "intended_use", "pred_classes")},
-        **{key: {"type": "object"} for key in ("changelog", "required_packages_version", "eval_metrics")},
-        "references": {"type": "array", "items": {"type": "string"}},
-        "network_data_format": {
-            "type": "object",
-            "required": ["inputs", "outputs"],
-            "properties": {key: {"additionalProperties": TENSOR} for key in ("inputs", "outputs")},
-        },
-    },
 }
 
 
