@@ -40,6 +40,8 @@ _LEAST = {
     "seed": 0,
     "phantom_cases": 3,
     "encoding_bands": 1,
+    "crf_iterations": 0,
+    "crf_images": 1,
 }
 
 

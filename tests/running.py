@@ -28,7 +28,7 @@ COLUMNS = "case,subject,split,degradation,severity,shift,organ,dice,iou,sensitiv
 def config_file(name, *overlays):
     """A bundle's file, or the list of it and its overlays, as MONAI's command line takes it."""
     files = [
-        str(BUNDLES / f"{part}.json") if part in ALL or part == "multi_gpu" else str(part) for part in (name, *overlays)
+        str(BUNDLES / f"{part}.json") if part in (*ALL, "multi_gpu", "crf") else str(part) for part in (name, *overlays)
     ]
     return files[0] if len(files) == 1 else files
 

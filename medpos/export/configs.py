@@ -33,7 +33,11 @@ def inference(template: Config, run: Config, data: TrainingData, about: Config) 
     own = {key: run[key] for key in _CHAIN}
     own["decode"], own["standardise"] = image_only(run["decode"]), image_only(run["standardise"])
     own["network_def"] = _of_known_size(run["network_def"], about["size"])
-    own |= {key: run[key] for key in sorted(_referred(own.values(), run)) if key not in template and key not in own}
+    # An overlay may have put another inferer around the chain's.
+    tested = run.get("evaluator", {}).get("inferer", "@inferer")
+    used = _referred([*own.values(), tested], run)
+    own |= {key: run[key] for key in sorted(used) if key not in template and key not in own}
+    own["evaluator"] = {**template["evaluator"], "inferer": tested}
     if places := sorted(_PLACES & (own.keys() | _names(own.values()))):
         raise InputError(
             f"bundle {run['bundle_name']}: its chain reads {', '.join(places)}, which an export can't hold; write the "

@@ -75,15 +75,26 @@ class DenseCRF:
             library()
 
     @classmethod
-    def of_paper(cls, name: str, iterations: int = 10) -> "DenseCRF":
-        """With the parameters of one of ``PAPERS``.
+    def of_paper(
+        cls,
+        name: str,
+        iterations: int = 10,
+        w_pos: float | None = None,
+        s_pos: float | None = None,
+        w_bi: float | None = None,
+        s_xy: float | None = None,
+        s_rgb: float | None = None,
+    ) -> "DenseCRF":
+        """With the parameters of one of ``PAPERS``; those that are given take their place.
 
         Raises:
-            InputError: unknown name.
+            InputError: unknown name, or a number out of range.
         """
         if name not in PAPERS:
             raise InputError(f"CRF {name!r} is in no paper, needed is one of {', '.join(PAPERS)}")
-        return cls(**PAPERS[name], iterations=iterations)
+        given = {"w_pos": w_pos, "s_pos": s_pos, "w_bi": w_bi, "s_xy": s_xy, "s_rgb": s_rgb}
+        changed = {key: value for key, value in given.items() if value is not None}
+        return cls(**{**PAPERS[name], **changed}, iterations=iterations)
 
     def __call__(self, probabilities: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """Refines the probabilities of one image.
@@ -135,7 +146,8 @@ class CRFInferer(Inferer):
     """Refines what another inferer gives by a fully connected CRF, image by image, volumes slice by slice.
 
     It goes outermost, around :class:`medpos.inference.BackgroundInferer` where the network has one channel, so that
-    evaluation and prediction run it. Training validates faster with the inferer inside: ``$@inferer.inferer``.
+    evaluation and prediction run it. Training validates faster with the inferer inside: ``$@inferer.inferer``. The
+    overlay ``bundles/crf.json`` puts it around any bundle's.
 
     Args:
         inferer: gives logits of the classes, at the size of the input.

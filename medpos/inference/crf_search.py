@@ -23,6 +23,7 @@ from medpos.metrics.confusion import class_scores, confusion_matrix
 from medpos.metrics.scores import VOID
 
 Case = tuple[torch.Tensor, torch.Tensor, npt.NDArray[Any]]  # probabilities, image, truth
+NO_CRF = DenseCRF(1, 1, 1, 1, 1, iterations=0)
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,28 @@ class CRFRow:
     gain: float
 
 
+class ClassIoU:
+    """The mean IoU of all images that were added; a class called void is left out.
+
+    Args:
+        labels: the classes, background first.
+    """
+
+    def __init__(self, labels: Sequence[Label]) -> None:
+        self.void = labels[0].name == VOID
+        self.confusion = np.zeros((len(labels), len(labels)), np.int64)
+
+    def add(self, prediction: npt.NDArray[Any], truth: npt.NDArray[Any]) -> None:
+        """Count the pixels of an image, label maps [X, Y], 255 ignored."""
+        true = np.where(truth == 0, IGNORED, truth) if self.void else truth
+        self.confusion += confusion_matrix(prediction, true, len(self.confusion))
+
+    @property
+    def mean(self) -> float:
+        """In [0, 1]; NaN of no pixel."""
+        return class_scores(self.confusion, not self.void)["mean_iou"]
+
+
 def search(
     cases: Iterable[Case],
     labels: Sequence[Label],
@@ -57,8 +80,8 @@ def search(
 ) -> list[CRFRow]:
     """Tries all combinations.
 
-    An image at a time is in memory. The papers' grid has 128 combinations, each a second or two for an image of 500 x
-    500 px and 21 classes.
+    An image at a time is in memory. The papers' grid has 128 combinations, each about a second for an image of
+    500 x 375 px and 21 classes.
 
     Args:
         cases: probabilities [classes, X, Y], image [1 or 3, X, Y] in [0, 1] and truth [X, Y], 255 ignored, of each
@@ -75,26 +98,25 @@ def search(
         A row a combination, the best first; of equally good ones the first tried.
 
     Raises:
-        InputError: no image; parameters that :class:`DenseCRF` refuses.
+        InputError: no image; no parameters, or such that :class:`DenseCRF` refuses.
     """
-    tried = [DenseCRF(w_pos, s_pos, *widths, iterations=iterations) for widths in itertools.product(w_bi, s_xy, s_rgb)]
-    crfs = [DenseCRF(1, 1, 1, 1, 1, iterations=0), *tried]
-    void = labels[0].name == VOID
-    confusions = np.zeros((len(crfs), len(labels), len(labels)), np.int64)
+    grid = (w_bi, s_xy, s_rgb)
+    if not all(isinstance(values, list | tuple) and values for values in grid):
+        raise InputError(f"w_bi is {w_bi}, s_xy {s_xy}, s_rgb {s_rgb}; needed are lists of numbers, such as [3, 4]")
+    tried = [DenseCRF(w_pos, s_pos, *widths, iterations=iterations) for widths in itertools.product(*grid)]
+    scores = [ClassIoU(labels) for _ in range(1 + len(tried))]
     for probabilities, image, truth in cases:
-        true = np.where(truth == 0, IGNORED, truth) if void else truth
-        for number, crf in enumerate(crfs):
-            prediction = crf(probabilities, image).argmax(dim=0).numpy()
-            confusions[number] += confusion_matrix(prediction, true, len(labels))
-    if not confusions[0].any():
+        for crf, score in zip((NO_CRF, *tried), scores, strict=True):
+            score.add(crf(probabilities, image).argmax(dim=0).numpy(), truth)
+    if not scores[0].confusion.any():
         raise InputError("there is no labelled pixel to choose parameters by; give images with labels")
-    plain, *found = (class_scores(confusion, not void)["mean_iou"] for confusion in confusions)
+    plain, *found = (score.mean for score in scores)
     rows = [CRFRow(**asdict(crf), mean_iou=iou, gain=iou - plain) for crf, iou in zip(tried, found, strict=True)]
     return sorted(rows, key=lambda row: -row.mean_iou)
 
 
 def crf_cases(
-    network: nn.Module, batches: Iterable[dict[str, Any]], inferer: CRFInferer, images: int = 100
+    network: nn.Module, batches: Iterable[dict[str, Any]], inferer: CRFInferer, images: int | None = 100
 ) -> Iterator[Case]:
     """What :func:`search` looks at, from the network and its data, an image after the other.
 
@@ -102,7 +124,7 @@ def crf_cases(
         network: trained; is set to evaluation mode.
         batches: of the validation set, ``image`` [N, C, X, Y(, Z)] and ``label`` [N, 1, X, Y(, Z)].
         inferer: what is inside it gives the logits; its mean, std and channels the image.
-        images: how many to take at most, of a volume each slice.
+        images: how many to take at most, of a volume each slice; None takes all.
     """
     device = next(network.eval().parameters()).device
     items = (item for batch in batches for item in _items(network, batch, inferer, device))

@@ -118,12 +118,18 @@ class TrimapScores:
 
     def of_set(self, cases: Sequence[Measured]) -> dict[str, float]:
         """Mean IoU and accuracy of each band."""
-        empty: Confusion = np.zeros((len(self.widths), self.classes, self.classes), np.int64)
-        scores = trimap_scores(np.sum([empty, *(case.kept for case in cases)], axis=0), self.include_background)
-        by_width = dict(zip(self.widths, scores, strict=True))
+        by_width = self.bands(sum((case.kept for case in cases), self.empty()))
         return {f"trimap_iou_{width}px": found["mean_iou"] for width, found in by_width.items()} | {
             f"trimap_accuracy_{width}px": found["accuracy"] for width, found in by_width.items()
         }
+
+    def empty(self) -> Confusion:
+        """The confusion matrices of no case, [widths, C, C]; what :meth:`of_case` keeps adds up to it."""
+        return np.zeros((len(self.widths), self.classes, self.classes), np.int64)
+
+    def bands(self, confusions: Confusion) -> dict[int, dict[str, float]]:
+        """By width what :func:`trimap_scores` finds in the confusion matrices [widths, C, C] of a set."""
+        return dict(zip(self.widths, trimap_scores(confusions, self.include_background), strict=True))
 
 
 def _slices(label_map: npt.NDArray[Any]) -> npt.NDArray[Any]:

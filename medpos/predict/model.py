@@ -69,7 +69,7 @@ class Model:
         parser = _parser(config, self.data, str(self.device))
         try:
             network, self._standardise, self._inferer = (
-                parser.get_parsed_content(key) for key in ("network_def", "standardise", "inferer")
+                parser.get_parsed_content(key) for key in ("network_def", "standardise", trained.inferer_key(config))
             )
             self._decode = parser.get_parsed_content("decode")
         except InputError:

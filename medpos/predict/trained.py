@@ -36,7 +36,7 @@ def read(run: Path, dataset_dir: Path | None = None) -> Trained:
     """Find and check the files.
 
     Args:
-        run: a run's folder or an exported bundle's.
+        run: a run's folder or an exported bundle's; or that of a later evaluation in a run, to predict as that did.
         dataset_dir: the training data, for a run without ``data.json`` whose data have moved.
 
     Raises:
@@ -44,20 +44,33 @@ def read(run: Path, dataset_dir: Path | None = None) -> Trained:
     """
     exported = not (run / "config.json").is_file() and (run / EXPORTED).is_file()
     path = run / (EXPORTED if exported else "config.json")
-    weights = run / (EXPORTED_WEIGHTS if exported else "model.pt")
+    home = _home(run)
+    weights = run / EXPORTED_WEIGHTS if exported else home / "model.pt"
     if not path.is_file():
         raise InputError(
             f"{run}: is no run folder (no config.json) and no exported bundle (no {EXPORTED}); give the folder that a "
             "training or an export made"
         )
     if not weights.is_file():
-        name = weights.relative_to(run)
+        name = weights.relative_to(run)  # only an evaluation's stand elsewhere, and those are there
         mend = "export it again" if exported else "it was not trained to its first epoch; train it first"
         raise InputError(f"{run}: has no {name}: {mend}")
     config = _read_config(path)
     _check_version(run, exported)
-    data = _exported_data(path, config) if exported else _training_data(run, config, dataset_dir)
+    data = _exported_data(path, config) if exported else _training_data(home, config, dataset_dir)
     return Trained(config, data, weights)
+
+
+def _home(run: Path) -> Path:
+    """Where weights and data of a run stand: beside its configuration, or of an evaluation one folder up."""
+    up = run.resolve().parent
+    return up if not (run / "model.pt").is_file() and (up / "model.pt").is_file() else run
+
+
+def inferer_key(config: dict[str, Any]) -> str:
+    """Where the inferer stands with which the run was tested; an overlay may have put another one there."""
+    evaluator = config.get("evaluator")
+    return "evaluator::inferer" if isinstance(evaluator, dict) and "inferer" in evaluator else "inferer"
 
 
 def _read_config(path: Path) -> dict[str, Any]:

@@ -163,7 +163,8 @@ def configuration(bundle: Path, overrides: dict[str, Any]) -> Config:
 
 
 def _bundles(folder: Path) -> list[str]:
-    return sorted(p.stem for p in folder.glob("*.json") if not p.stem.startswith(("metadata", "multi_gpu")))
+    others = ("metadata", "multi_gpu", "crf")
+    return sorted(p.stem for p in folder.glob("*.json") if not p.stem.startswith(others))
 
 
 def validation_dice(run: Path) -> float:

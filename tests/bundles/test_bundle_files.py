@@ -60,7 +60,7 @@ def test_the_bundles_are_there_and_nothing_else():
         for n in ("", "_pe", "_reflect", "_reflect_pe", "_small", "_small_pe", "_mean_mask")
     }
     assert wanted == set(NAMES)
-    others = {"multi_gpu", *(Path(metadata_file(name)).stem for name in ALL)}
+    others = {"multi_gpu", "crf", *(Path(metadata_file(name)).stem for name in ALL)}
     assert {path.stem for path in BUNDLES.glob("*.json")} == {*ALL, *others}
 
 

@@ -43,6 +43,7 @@ OF_SET = {
 }
 SCORES |= dict.fromkeys(("voc", "cityscapes"), SCORES["camvid"])
 OF_SET |= dict.fromkeys(("voc", "cityscapes"), OF_SET["camvid"])
+TRIMAP = {f"trimap_{score}_{width}px" for score in ("iou", "accuracy") for width in (1, 5, 10, 20, 40)}
 
 
 def settings(name, secondary, tmp_path):
@@ -88,7 +89,7 @@ def check_scores(run, kind, summary):
     assert len(rows) == summary["cases"]
     assert [name for name in rows[0] if name in condition["scores"]] == SCORES[kind]
     assert set(condition["scores"]) - {"set"} == set(SCORES[kind])
-    assert set(condition["scores"]["set"]) == OF_SET[kind]
+    assert set(condition["scores"]["set"]) == OF_SET[kind] | (TRIMAP if "deeplab" in summary["bundle"] else set())
 
 
 # What makes each system work: where it stands in the bundle, and what it must be.
