@@ -25,6 +25,8 @@ bundles: .venv/installed
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
 	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@# Its sources are compiled; everything else comes ready.
+	$(BIN)/python -m pip install --quiet --editable '.[crf]' || echo "no C++ compiler: the tests of the CRF are skipped"
 	touch $@
 
 clean:

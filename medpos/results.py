@@ -253,7 +253,7 @@ def _score_condition_tables(conditions: Sequence[dict[str, Any]]) -> list[Table]
 
 def score_title(name: str) -> str:
     """A score as people read it."""
-    return SCORE_TITLES.get(name, name.replace("_", " "))
+    return SCORE_TITLES.get(name, name.replace("_", " ").replace("trimap iou", "trimap IoU"))
 
 
 def score_digits(name: str) -> int:

@@ -102,7 +102,8 @@ def _check_chain(folder: Path, model: Model) -> None:
     """The chain without labels must prepare images as the run's own does."""
     exported = Model(folder, device="cpu")
     rng = np.random.default_rng(0)
-    values = rng.random((40, 48, 1 if model.is_flat else 2), np.float32) * 4095
+    channels = len(model.data.channels)
+    values = rng.random((40, 48, 1 if model.is_flat else 2, *([channels] if channels > 1 else [])), np.float32) * 4095
     mine, theirs = model.decode(values), exported.decode(values)
     if not (torch.equal(mine, theirs) and torch.equal(model.prepare(mine), exported.prepare(theirs))):
         raise InputError(

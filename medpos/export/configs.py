@@ -1,7 +1,7 @@
 """The configurations of an exported bundle, from the one that its run left."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from medpos.errors import InputError
@@ -53,7 +53,15 @@ def inference(template: Config, run: Config, data: TrainingData, about: Config) 
     load = {**first, "is_flat": about["is_flat"], "is_absolute": about["is_absolute"]}
     config["preprocessing"] = {**template["preprocessing"], "transforms": [load, *rest]}
     config |= own
+    config["imports"] = [*template["imports"], *_imports(run["imports"], own, template["imports"])]
     return {**config, "known_keys": [*config, "known_keys"]}
+
+
+def _imports(lines: Iterable[str], own: Config, known: Iterable[str]) -> list[str]:
+    """Those of a run's imports that expressions of its chain need, and the template lacks."""
+    texts = " ".join(_texts(own.values()))
+    names = {line: line.rpartition(" ")[2] for line in lines if line not in set(known)}
+    return [line for line, name in names.items() if re.search(rf"\b{re.escape(name)}\.", texts)]
 
 
 def image_only(chain: Config) -> Config:
@@ -93,15 +101,18 @@ def _of_known_size(network: Config, size: int) -> Config:
 
 def _names(values: Iterable[Any]) -> set[str]:
     """Top-level keys that are referred to anywhere inside."""
-    found: set[str] = set()
+    return {name for text in _texts(values) for name in _REFERENCE.findall(text)}
+
+
+def _texts(values: Iterable[Any]) -> Iterator[str]:
+    """All texts anywhere inside."""
     stack = list(values)
     while stack:
         node = stack.pop()
         if isinstance(node, str):
-            found |= set(_REFERENCE.findall(node))
+            yield node
         elif isinstance(node, dict | list):
             stack.extend(node.values() if isinstance(node, dict) else node)
-    return found
 
 
 def _referred(values: Iterable[Any], run: Config) -> set[str]:

@@ -121,7 +121,8 @@ class Model:
 
     def prepare(self, decoded: torch.Tensor) -> torch.Tensor:
         """The network's input [C, x, y] or [C, x, y, z]: standardised, with position channels where it has them."""
-        image: torch.Tensor = self._standardise(_item(decoded))["image"]
+        # A copy: MONAI's NormalizeIntensityd by channel works in place.
+        image: torch.Tensor = self._standardise(_item(decoded.clone()))["image"]
         return image
 
     def probabilities(self, decoded: torch.Tensor) -> torch.Tensor:

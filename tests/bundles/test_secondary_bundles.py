@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import set_track_meta
-from running import SECONDARY, kept_state, parser, run_here
+from running import CRF, SECONDARY, kept_state, parser, run_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medpos.data import DataFolder
@@ -48,7 +48,8 @@ TRIMAP = {f"trimap_{score}_{width}px" for score in ("iou", "accuracy") for width
 
 def settings(name, secondary, tmp_path):
     small = SMALL[max((part for part in SMALL if name.startswith(part)), key=len)]
-    return {"dataset_dir": str(secondary[name.split("_")[0]]), "runs_dir": str(tmp_path / "runs"), **small}
+    folders = {"dataset_dir": str(secondary[name.split("_")[0]]), "runs_dir": str(tmp_path / "runs")}
+    return {**folders, **small, **(CRF if "deeplab" in name else {})}
 
 
 @pytest.mark.parametrize("name", SECONDARY)

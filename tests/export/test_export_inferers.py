@@ -4,10 +4,13 @@ import json
 
 import inferer_runs
 import monai.bundle
+import numpy as np
 import pytest
+import torch
 from monai.bundle import verify_net_in_out
-from running import ROOT, kept_state
+from running import CRF, ROOT, kept_state, run_here
 
+from medpos.data import DataFolder
 from medpos.errors import InputError
 from medpos.export import export
 from medpos.predict import cohort, inputs
@@ -45,6 +48,34 @@ def test_bundle(name, trained, trained_heart, first_image, tmp_path):
     cohort.run(Ensemble([Model(run)]), sources, tmp_path / "here", cohort.Options(overlays=False))
     [file] = (tmp_path / "there").glob("*.nii.gz")
     assert file.read_bytes() == (tmp_path / "here" / file.name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("name", "sizes"),
+    [("voc_deeplab_largefov", {"image_size": 65, "window": 65}), ("voc_sunet64", {"image_size": 64, "short_side": 64})],
+)
+def test_photographs_in_published_colours(name, sizes, secondary, tmp_path):
+    """With the means and deviations of their publisher; the first through its CRF, the second in several sizes."""
+    options = {"dataset_dir": str(secondary["voc"]), "runs_dir": str(tmp_path / "runs"), "batch_size": 2, **sizes}
+    options |= CRF if "deeplab" in name else {}
+    run = run_here(name, max_epochs=1, network_def__width=1 / 16, **options)
+    bundle = export(run, tmp_path / "bundle", ROOT)
+    [image, *_] = [case["image"] for case in DataFolder(secondary["voc"]).cases("test")]
+    with kept_state():
+        monai.bundle.run(
+            config_file=str(bundle / "configs/inference.json"),
+            logging_file=False,
+            bundle_root=str(bundle),
+            dataset_dir=image,
+            output_dir=str(tmp_path / "there"),
+        )
+    model = Model(run)
+    cohort.run(Ensemble([model]), inputs.find([image], tmp_path), tmp_path / "here", cohort.Options(overlays=False))
+    [file] = (tmp_path / "there").glob("*.nii.gz")
+    assert file.read_bytes() == (tmp_path / "here" / file.name).read_bytes()
+    decoded = model.decode(np.full((65, 65, 1, 3), 100, np.float32))
+    assert model.prepare(decoded).ne(decoded).all()
+    assert torch.equal(decoded, torch.full_like(decoded, 100 / 255))
 
 
 def test_whole_images_are_refused(trained, tmp_path):
