@@ -146,10 +146,11 @@ def _arguments(node: dict[str, Any], locator: ComponentLocator) -> Collection[st
 
 
 def _section(path: str, own: Sequence[str], config: dict[str, Any]) -> Collection[str] | None:
-    """The keys of a top-level section that something refers to; None for a dictionary that is used as a whole."""
+    """The keys of a top-level section that something refers to; None for a dictionary that is used as a whole, and for
+    one that an override left without use."""
     if "#" in path or path == "_meta_" or _is_referred_to(path, config, r"(?!\w|::|#)"):
         return None
-    return [key for key in own if _is_referred_to(f"{path}::{key}", config)]
+    return [key for key in own if _is_referred_to(f"{path}::{key}", config)] or None
 
 
 def check_values(config: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 from monai.bundle import ComponentLocator, ConfigParser
-from running import ALL, CLASSIFIERS, parser
+from running import ALL, BUNDLES, CLASSIFIERS, parser
 
 from medpos import bundle
 from medpos.errors import InputError
@@ -52,6 +52,13 @@ def test_nested_keys_of_every_bundle_and_arguments_it_leaves_out(name):
         bundle.check_nested_keys({**config.get(), "train": {**config["train"], "min": 1}}, locator)
     with pytest.raises(InputError, match=r"--train#zzz: this section has no such key\. It has: "):
         bundle.check_nested_keys({**config.get(), "train": {**config["train"], "zzz": 1}}, locator)
+
+
+def test_a_section_that_an_override_left_without_use_is_no_mistake():
+    config = ConfigParser()
+    config.read_config(str(BUNDLES / "voc_deeplab_largefov.json"))
+    config.update({"train#optimizer": {"_target_": "torch.optim.Adam", "params": "$@network.parameters()"}})
+    bundle.check_nested_keys(config.get(), ComponentLocator())  # its factors were the former optimiser's
 
 
 def test_image_size():
