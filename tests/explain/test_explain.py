@@ -265,7 +265,7 @@ def test_colour_filters_are_in_colour(model, seen):
     assert page.shape == (11, 11, 3)
     tile = weight[0].permute(2, 1, 0).detach().numpy()
     np.testing.assert_allclose(page[:3, :3], (tile - tile.min()) / np.ptp(tile), atol=1e-6)
-    assert list(looking._pictures(colour.values, colour)) == ["red, green, blue, scaled to their ends"]
+    assert list(looking._pictures(colour.values, colour)) == ["red, green, blue"]
 
 
 def test_images_by_file_and_by_case(run, model, prepared, tmp_path):
