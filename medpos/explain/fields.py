@@ -10,7 +10,8 @@ from medpos.explain.layers import Layer, deepest, layers_of, scores, shadow_of
 from medpos.explain.measured import windows
 from medpos.explain.windows import UnknownOperationError
 
-LARGEST = 4096  # px of an image; a field that is larger counts as the whole image
+# Of an image, in px; a larger field than the last counts as the whole image. A run takes as long on any of them.
+ROWS = (64, 1024, 4096)
 HEAD = """\
 # What each network sees
 
@@ -96,19 +97,17 @@ def with_room(network: nn.Module, channels: int, columns: int) -> tuple[tuple[in
         InputError: the network takes no such image.
         UnknownOperationError: it has an operation that can't be followed.
     """
-    rows = 2  # a mean mask may be as small
-    while True:
+    for rows in ROWS:
         shape, layers = _valid(network, channels, rows, columns)
         coarsest, output = deepest(layers), layers[-1]
-        enough = output.windows is None or len(output.complete) > 2 * (coarsest.stride or LARGEST)
-        if enough or shape[1] >= LARGEST:
-            return shape, layers
-        rows = max(2 * shape[1], 64)
+        if output.windows is None or len(output.complete) > 2 * (coarsest.stride or ROWS[-1]):
+            break
+    return shape, layers
 
 
 def _valid(network: nn.Module, channels: int, rows: int, columns: int) -> tuple[tuple[int, int, int], list[Layer]]:
-    """The next number of rows that the network takes."""
-    for size in range(rows, rows + 256):
+    """The next number of rows that the network takes, or else the smallest, as of a mean mask."""
+    for size in [*range(rows, rows + 256), *range(2, rows)]:
         found = _tried(network, (channels, size, columns))
         if isinstance(found, list):
             return (channels, size, columns), found

@@ -37,7 +37,7 @@ class Layer:
         """The rows whose window the image's edge doesn't cut."""
         if self.windows is None:
             return np.empty(0, np.int64)
-        return np.flatnonzero((self.windows.last >= 0) & ~np.asarray(self.windows.cut))
+        return np.flatnonzero((self.windows.last >= 0) & ~self.windows.cut)
 
     @property
     def sizes(self) -> np.ndarray[Any, np.dtype[np.int64]]:

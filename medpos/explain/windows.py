@@ -6,7 +6,7 @@ row of the image that it may depend on. A place that a pooling chose counts for 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from medpos.errors import InputError
 
 Places = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 NOTHING = np.iinfo(np.int64).max  # the first row of what depends on none
 NONE, BEYOND = -1, -2  # among the rows that a new one depends on: no row, and one beyond the image's edge
 Arguments = dict[str, Any]
@@ -36,7 +37,7 @@ class Windows:
 
     first: Places
     last: Places
-    cut: npt.NDArray[np.bool_] | bool = False
+    cut: Flags = field(default_factory=lambda: np.zeros(1, np.bool_))
     taps: Places | None = None
     pooled: int = 0
 
@@ -57,17 +58,19 @@ class Windows:
         # Numbers below 0 find what is appended.
         first, last = np.append(self.first, [NOTHING] * 2), np.append(self.last, [-1] * 2)
         cut = np.append(self.cut, [True, False])
-        return Windows(first[taps].min(axis=1), last[taps].max(axis=1), cut[taps].any(axis=1))
+        return Windows(first[taps].min(axis=1), last[taps].max(axis=1), cut[taps].max(axis=1))
 
     def joined(self, other: "Windows") -> "Windows":
         """Rows that depend on both; one row alone is for all."""
-        return Windows(
-            np.minimum(self.first, other.first), np.maximum(self.last, other.last), np.logical_or(self.cut, other.cut)
-        )
+        return Windows(np.minimum(self.first, other.first), np.maximum(self.last, other.last), self.cut | other.cut)
+
+    def moved(self, move: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> "Windows":
+        """The rows elsewhere, as ``move`` puts them."""
+        return Windows(move(self.first), move(self.last), move(self.cut))
 
     def whole(self) -> "Windows":
         """What depends on all rows, which the edge always cuts: [1]."""
-        return Windows(self.first.min(keepdims=True), self.last.max(keepdims=True), cut=True)
+        return Windows(self.first.min(keepdims=True), self.last.max(keepdims=True), np.ones(1, np.bool_))
 
 
 class UnknownOperationError(InputError):
@@ -155,7 +158,7 @@ def _row_by_row(values: Arguments, found: list[Windows], result: Any) -> Windows
     joined = found[0]
     for windows in found[1:]:
         joined = joined.joined(windows)
-    return Windows(*(np.broadcast_to(part, rows) for part in (joined.first, joined.last, joined.cut)))
+    return joined.moved(lambda part: np.broadcast_to(part, rows))
 
 
 def _first(result: Any) -> torch.Tensor:
@@ -241,7 +244,7 @@ def _cut(values: Arguments, found: list[Windows], result: Any) -> Windows:
     if values["dim"] % whole.dim() != whole.dim() - 2:
         return found[0]
     chosen = slice(values["start"], values["end"], values["step"])
-    return Windows(*(part[chosen] for part in (found[0].first, found[0].last, np.asarray(found[0].cut))))
+    return found[0].moved(lambda part: part[chosen])
 
 
 def _reshaped(values: Arguments, found: list[Windows], result: Any) -> Windows:
@@ -266,7 +269,9 @@ def _adapted(values: Arguments, found: list[Windows], result: Any) -> Windows:
     rows, wanted = len(found[0].first), result.shape[-2]
     starts = [(row * rows // wanted, math.ceil((row + 1) * rows / wanted)) for row in range(wanted)]
     ends = [Windows(found[0].first[a:b], found[0].last[a:b]) for a, b in starts]
-    return Windows(np.array([end.first.min() for end in ends]), np.array([end.last.max() for end in ends]), cut=True)
+    return Windows(
+        np.array([end.first.min() for end in ends]), np.array([end.last.max() for end in ends]), np.ones(1, np.bool_)
+    )
 
 
 _CONSTANTS = {f"{kind}_like" for kind in ("ones", "zeros", "empty", "full")}

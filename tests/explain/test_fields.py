@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from medpos.errors import InputError
-from medpos.explain.fields import Field, Seen, fields, table, with_room
+from medpos.explain.fields import Field, Seen, fields, table
 from medpos.explain.layers import OUTPUT, deepest, layers_of
 from medpos.explain.measured import windows
 from medpos.networks import (
@@ -183,8 +183,7 @@ def averaged(**options):
 def test_layers_of_natural_image_networks(network, layer, stride, field):
     with torch.device("meta"):
         model = network(width=1 / 64).eval()
-    _, layers = with_room(model, 3, 33)
-    found = next(each for each in layers if each.name == layer)
+    found = next(each for each in layers_of(model, (3, 4097, 33)) if each.name == layer)
     assert found.stride == stride
     assert found.field == field or field is None
 
