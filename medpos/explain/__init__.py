@@ -1,7 +1,7 @@
 """Looking inside a trained network, and what each network sees of the image."""
 
 from medpos.explain.ascent import Climbed, Settings, ascend
-from medpos.explain.fields import Field, fields
+from medpos.explain.fields import Field, Seen, fields
 from medpos.explain.layers import Layer, layers_of
 from medpos.explain.looking import Look, Wish, look, subject_of
 from medpos.explain.writing import write
@@ -11,6 +11,7 @@ __all__ = [
     "Field",
     "Layer",
     "Look",
+    "Seen",
     "Settings",
     "Wish",
     "ascend",

@@ -21,16 +21,16 @@ GOALS = {"mean": "mean of the channel", "centre": "its centre pixel"}
 
 @dataclass(frozen=True)
 class Settings:
-    """How to climb; the values are in units of the network's input, mostly standard deviations of intensity.
+    """How to climb.
 
     Args:
         steps: of the ascent.
-        rate: how far a step moves the pixels, root mean square.
+        rate: how far a step moves the pixels, root mean square, in standard deviations of an image.
         decay: part of the image that each step takes away.
         blur: standard deviation of the Gaussian, px; 0 for none.
         blur_every: steps from one blur to the next.
         jitter: the image is shifted by up to so many px before each step, and back behind it.
-        noise: standard deviation of what the ascent begins with.
+        noise: standard deviation of what the ascent begins with, in those of an image.
         seed: of noise and jitter.
     """
 
@@ -70,6 +70,7 @@ def ascend(
     free: Tensor,
     goal: str = "mean",
     settings: Settings | None = None,
+    scale: float = 1.0,
 ) -> Climbed:
     """Changes an image until a unit answers strongly.
 
@@ -81,6 +82,7 @@ def ascend(
         free: [C], bool: the channels that begin as noise and change.
         goal: what is maximised: ``"mean"`` or ``"centre"``, of the channel.
         settings: how to climb.
+        scale: standard deviation of an image as the network gets it; 1 where it is standardised.
 
     Raises:
         InputError: there is no such layer.
@@ -88,14 +90,14 @@ def ascend(
     settings = settings or Settings()
     generator = torch.Generator().manual_seed(settings.seed)
     image, rise = start.clone(), []
-    image[free] = settings.noise * torch.randn(start[free].shape, generator=generator).to(image)
+    image[free] = settings.noise * scale * torch.randn(start[free].shape, generator=generator).to(image)
     for step in range(settings.steps):
         most = settings.jitter if step else 0  # the rise begins with the noise itself
         shift = torch.randint(-most, most + 1, (2,), generator=generator).tolist()
         value, gradient = _gradient(network, layer, unit, _shifted(image, free, shift), goal)
         rise.append(value)
         back = gradient[free].roll((-shift[0], -shift[1]), (1, 2))
-        moved = image[free] + settings.rate * back / back.square().mean().sqrt().clamp(min=1e-12)
+        moved = image[free] + settings.rate * scale * back / back.square().mean().sqrt().clamp(min=1e-12)
         moved = moved * (1 - settings.decay)
         blurs = settings.blur and (step + 1) % settings.blur_every == 0
         image[free] = _blurred(moved, settings.blur) if blurs else moved

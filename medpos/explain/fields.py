@@ -6,41 +6,33 @@ from dataclasses import dataclass
 from torch import nn
 
 from medpos.errors import InputError
-from medpos.explain.layers import Layer, deepest, layers_of, shadow_of
+from medpos.explain.layers import Layer, deepest, layers_of, scores, shadow_of
 from medpos.explain.measured import windows
 from medpos.explain.windows import UnknownOperationError
 
-LARGEST = 4096  # px of an image; a field that is larger counts as the whole image
+# Of an image, in px; a larger field than the last counts as the whole image. A run takes as long on any of them.
+ROWS = (64, 1024, 4096)
 HEAD = """\
 # What each network sees
 
 Made by `{command}`; do not edit. A test compares it with the networks.
 
-- **Receptive field**: the side, in px, of the square of the image that one pixel of the features depends on, where no
-  edge cuts it. Behind an upsampling it differs a little from pixel to pixel; the largest is given.
-- **Stride**: by how many px the fields of neighbouring pixels differ. That of the logits is 1 in a network that
-  segments; that of the coarsest features is what is called the network's output stride.
-- **Graph**: followed through every operation of a run (`medpos.explain.layers_of`).
-- **Measured**: the pixels with a gradient other than 0 (`medpos.explain.measured`), with positive weights, so that
-  nothing cancels. Of a max-pooling only the maximum has a gradient, so the mean stood in its place, and its unpooling
-  gave all pixels of a window its value.
-- The **coarsest features** are those on the coarsest grid; of them the ones that see most, by the name of the layer
-  (`:2` is its second run).
+- **Scores**: the convolution whose channels are the classes, by its name; where scores of several strides are added,
+  the one on the coarsest grid. Its **stride** is the network's output stride, in px: by how much the fields of
+  neighbouring scores differ. Where it isn't 1, the scores are enlarged to the image's size.
+- **Field**: the receptive field, the side in px of the square of the image that one pixel of the features depends on,
+  where no edge cuts it. Behind an upsampling it differs a little from pixel to pixel; the largest is given.
+- **Coarsest features**: those on the coarsest grid; of them the ones that see most, by the name of the layer (`:2` is
+  its second run). In a U-Net they lie at its bottom, in a SUNet inside a module.
+- **Logits**: the output, one for each pixel of the image.
+
+Each number was found twice: followed through every operation of a run (`medpos.explain.layers_of`), and measured, as
+the pixels with a gradient other than 0 (`medpos.explain.measured`). Where they differ, both stand. For the measurement
+weights were positive, so that nothing cancels; a mean stood in place of each max-pooling, of which only the maximum has
+a gradient, and its unpooling gave all pixels of a window its value.
 
 """
-COLUMNS = (
-    "network",
-    "coarsest features",
-    "stride: graph",
-    "measured",
-    "field: graph",
-    "measured",
-    "logits, stride: graph",
-    "measured",
-    "field: graph",
-    "measured",
-    "",
-)
+COLUMNS = ("network", "scores", "stride", "field", "coarsest features", "stride", "field", "logits: field")
 
 
 @dataclass(frozen=True)
@@ -58,21 +50,36 @@ class Field:
     measured: tuple[int | None, int | None]
 
 
-def fields(network: nn.Module, channels: int, columns: int = 32) -> tuple[Field, Field]:
-    """Finds what the coarsest features and the logits of a network see.
+@dataclass(frozen=True)
+class Seen:
+    """What a network sees.
 
     Args:
-        network: in evaluation mode; narrow ones see as much as wide ones.
+        scores: see ``HEAD``.
+        coarsest: likewise.
+        logits: likewise.
+    """
+
+    scores: Field
+    coarsest: Field
+    logits: Field
+
+
+def fields(network: nn.Module, channels: int, columns: int = 32, narrow: nn.Module | None = None) -> Seen:
+    """Finds what the scores, the coarsest features and the logits of a network see.
+
+    Args:
+        network: in evaluation mode; without values (on ``meta``) it does too, where ``narrow`` is given.
         channels: of its image.
         columns: of the image, as few as it takes; rows are added until the fields fit.
-
-    Returns:
-        The coarsest features', the logits'.
+        narrow: the same with fewer channels and with values, which is measured instead: it sees as much.
     """
-    shape, layers = with_room(shadow_of(network), channels, columns)
+    shadow = shadow_of(network)
+    shape, layers = with_room(shadow, channels, columns)
     coarsest = deepest(layers)
-    found = [_field(network, layer, shape, coarsest.stride or 1) for layer in (coarsest, layers[-1])]
-    return found[0], found[1]
+    step = coarsest.stride or 1
+    chosen = (scores(shadow, layers), coarsest, layers[-1])
+    return Seen(*(_field(narrow or network, layer, shape, step) for layer in chosen))
 
 
 def with_room(network: nn.Module, channels: int, columns: int) -> tuple[tuple[int, int, int], list[Layer]]:
@@ -90,19 +97,17 @@ def with_room(network: nn.Module, channels: int, columns: int) -> tuple[tuple[in
         InputError: the network takes no such image.
         UnknownOperationError: it has an operation that can't be followed.
     """
-    rows = 2  # a mean mask may be as small
-    while True:
+    for rows in ROWS:
         shape, layers = _valid(network, channels, rows, columns)
         coarsest, output = deepest(layers), layers[-1]
-        enough = output.windows is None or len(output.complete) > 2 * (coarsest.stride or LARGEST)
-        if enough or shape[1] >= LARGEST:
-            return shape, layers
-        rows = max(2 * shape[1], 64)
+        if output.windows is None or len(output.complete) > 2 * (coarsest.stride or ROWS[-1]):
+            break
+    return shape, layers
 
 
 def _valid(network: nn.Module, channels: int, rows: int, columns: int) -> tuple[tuple[int, int, int], list[Layer]]:
-    """The next number of rows that the network takes."""
-    for size in range(rows, rows + 256):
+    """The next number of rows that the network takes, or else the smallest, as of a mean mask."""
+    for size in [*range(rows, rows + 256), *range(2, rows)]:
         found = _tried(network, (channels, size, columns))
         if isinstance(found, list):
             return (channels, size, columns), found
@@ -134,7 +139,7 @@ def _field(network: nn.Module, layer: Layer, shape: tuple[int, int, int], step: 
     return Field(layer.name, computed, (stride, end - first + 1))
 
 
-def table(networks: Mapping[str, Callable[[], tuple[Field, Field]]], command: str) -> str:
+def table(networks: Mapping[str, Callable[[], Seen]], command: str) -> str:
     """The page with the table of all networks.
 
     Args:
@@ -142,25 +147,17 @@ def table(networks: Mapping[str, Callable[[], tuple[Field, Field]]], command: st
         command: that makes the page.
     """
     lines = [f"| {' | '.join(COLUMNS)} |", f"|{'---|' * len(COLUMNS)}"]
-    lines += [_row(name, *find()) for name, find in networks.items()]
+    lines += [_row(name, find()) for name, find in networks.items()]
     return HEAD.format(command=command) + "\n".join(lines) + "\n"
 
 
-def _row(name: str, coarsest: Field, logits: Field) -> str:
-    cells = [name, f"`{coarsest.layer}`"]
-    for field in (coarsest, logits):
-        for computed, measured in zip(field.computed, field.measured, strict=True):
-            cells += [_cell(computed), _cell(measured)]
-    return f"| {' | '.join([*cells, _note(coarsest, logits)])} |"
+def _row(name: str, seen: Seen) -> str:
+    cells = [name]
+    for field in (seen.scores, seen.coarsest):
+        cells += [f"`{field.layer}`", *map(_cell, field.computed, field.measured)]
+    return f"| {' | '.join([*cells, _cell(seen.logits.computed[1], seen.logits.measured[1])])} |"
 
 
-def _cell(value: int | None) -> str:
-    return "-" if value is None else str(value)
-
-
-def _note(*found: Field) -> str:
-    if all(field.computed[1] == 0 for field in found):
-        return "doesn't look at the image"
-    if all(field.computed == field.measured for field in found):
-        return "agree"
-    return "**differ**"
+def _cell(computed: int | None, measured: int | None) -> str:
+    both = ["-" if value is None else str(value) for value in (computed, measured)]
+    return both[0] if computed == measured else f"{both[0]}, **measured {both[1]}**"

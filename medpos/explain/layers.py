@@ -26,20 +26,18 @@ class Layer:
             ``output``.
         shape: C, X, Y of its output.
         windows: what its rows see; None: nothing of the image.
-        rows: of the image.
     """
 
     name: str
     shape: tuple[int, int, int]
     windows: Windows | None
-    rows: int
 
     @property
     def complete(self) -> np.ndarray[Any, np.dtype[np.int64]]:
         """The rows whose window the image's edge doesn't cut."""
         if self.windows is None:
             return np.empty(0, np.int64)
-        return np.flatnonzero((self.windows.first > 0) & (self.windows.last < self.rows - 1))
+        return np.flatnonzero((self.windows.last >= 0) & ~self.windows.cut)
 
     @property
     def sizes(self) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -97,16 +95,32 @@ def layers_of(network: nn.Module, shape: tuple[int, int, int]) -> list[Layer]:
         shadow(image)
     names = _numbered([name for name, _, _ in found])
     sizes = [(int(output.shape[1]), int(output.shape[2]), int(output.shape[3])) for _, output, _ in found]
-    return [Layer(n, s, w, shape[1]) for n, s, (_, _, w) in zip(names, sizes, found, strict=True)]
+    return [Layer(n, s, w) for n, s, (_, _, w) in zip(names, sizes, found, strict=True)]
 
 
 def deepest(layers: list[Layer]) -> Layer:
     """The features on the coarsest grid, of them those that see most; of these the outermost module that is first."""
     # The layer that gives the output may stand in modules of its own.
     inner = [layer for layer in layers if layer.windows is not layers[-1].windows] or layers
-    most = [(layer.stride or 0, layer.field or 0) for layer in inner]
-    best = [layer for layer, what in zip(inner, most, strict=True) if what == max(most)]
-    return min(best, key=lambda layer: layer.name.count("."))
+    return min(_coarsest(inner), key=lambda layer: layer.name.count("."))
+
+
+def _coarsest(layers: list[Layer]) -> list[Layer]:
+    """Those on the coarsest grid that see most."""
+    most = [(layer.stride or 0, layer.field or 0) for layer in layers]
+    return [layer for layer, what in zip(layers, most, strict=True) if what == max(most)]
+
+
+def convolutions(network: nn.Module, layers: list[Layer]) -> list[Layer]:
+    """Those of the layers that are a convolution."""
+    names = {name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
+    return [layer for layer in layers if layer.name.partition(":")[0] in names]
+
+
+def scores(network: nn.Module, layers: list[Layer]) -> Layer:
+    """The convolution that gives the classes; of several the first of those that ``deepest`` would take."""
+    inner = [layer for layer in convolutions(network, layers) if layer.shape[0] == layers[-1].shape[0]]
+    return _coarsest(inner or layers[-1:])[0]
 
 
 class _Reached(Exception):  # noqa: N818 (no error: it ends a run early)

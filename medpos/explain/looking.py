@@ -18,12 +18,15 @@ from medpos.errors import InputError
 from medpos.explain import drawing, subject
 from medpos.explain.ascent import GOALS, Climbed, Settings, ascend
 from medpos.explain.fields import with_room
-from medpos.explain.layers import Layer, choose, features_of, layers_of, shadow_of
+from medpos.explain.layers import Layer, choose, convolutions, features_of, layers_of, shadow_of
 from medpos.explain.subject import Subject, position_names
+from medpos.networks.sunet import SUNet, strongest
 from medpos.predict.model import Model
 from medpos.results import PHANTOM_NOTE
 
 LARGEST = 256  # px of the ascent's image, a side
+SHOWN = 99.5  # percentile of a colour picture's values that is white; its counterpart is black
+LEVELS = ("stem", "block 1", "block 2", "block 3", "block 4", "prediction")  # of SUNet.levels
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,8 @@ def look(model: Model, seen: Subject, wish: Wish) -> Look:
         features = features_of(network, layer.name, seen.values[None])[0]
     unit = _unit(features, wish.unit, layer.name)
     start = seen.cut(_sides(network, seen.values))
-    found = ascend(network, layer.name, unit, start.values, seen.free, wish.goal, wish.settings)
+    scale = float(seen.values[seen.free].std()) or 1.0  # that of an image of one value is 0
+    found = ascend(network, layer.name, unit, start.values, seen.free, wish.goal, wish.settings, scale)
     heads, sees = _heads(model), _sees(layer)
     climb = f"activation {found.rise[0]:.3g} in noise, {found.rise[-1]:.3g} after {wish.settings.steps} steps"
     aim = f"{layer.name}, unit {unit}: {GOALS[wish.goal]} maximised by regularised gradient ascent"
@@ -97,6 +101,8 @@ def look(model: Model, seen: Subject, wish: Wish) -> Look:
         **_activation_figures(features, [*heads, f"{layer.name} of {seen.title}; {sees}"]),
         "ascent": drawing.ascent_figure(_pictures(found.image, start), found.rise, [*heads, f"{aim}; {sees}", climb]),
     }
+    if isinstance(network, SUNet):
+        figures["levels"] = _levels_figure(network, seen, heads)
     record = {
         "run": heads[0],
         "weights_sha256": model.identity,
@@ -105,7 +111,7 @@ def look(model: Model, seen: Subject, wish: Wish) -> Look:
         "channels": list(seen.channels),
         "filters": {"layer": name, "shape": list(weight.shape)},
         "activations": _activations_record(layer, features),
-        "ascent": _ascent_record(unit, wish, start, found),
+        "ascent": {**_ascent_record(unit, wish, start, found), "scale": scale},
         "layers": [layer.name for layer in layers],
     }
     return Look(figures, record, found.rise, f"{layer.name}/unit {unit}")
@@ -144,14 +150,12 @@ def first_filters(network: nn.Module, image: Tensor) -> tuple[str, Tensor]:
     Raises:
         InputError: there is none.
     """
-    convolutions = {name for name, module in network.named_modules() if isinstance(module, nn.Conv2d)}
-    if not convolutions:
+    if not any(isinstance(module, nn.Conv2d) for module in network.modules()):
         raise InputError(
             f"{type(network).__name__}: has no filters and no layer that sees the image, so there is nothing to show; "
             "give a run of another network"
         )
-    layers = layers_of(network, _shape(image))
-    first = next(layer.name.partition(":")[0] for layer in layers if layer.name.partition(":")[0] in convolutions)
+    first = convolutions(network, layers_of(network, _shape(image)))[0].name.partition(":")[0]
     return first, network.get_submodule(first).weight.detach()
 
 
@@ -189,8 +193,8 @@ def _filters_figure(layer: str, weight: Tensor, seen: Subject, heads: Sequence[s
     tiles = weight.float().cpu().numpy()
     count, channels, *size = tiles.shape
     title = f"{layer}: {count} filters of {size[0]} x {size[1]} px"
-    if seen.is_colour and channels == 3:
-        colours = drawing.own_scales(tiles.transpose(0, 2, 3, 1))
+    if seen.colours and channels == 3:
+        colours = drawing.own_scales(tiles[:, seen.colours].transpose(0, 2, 3, 1))
         pages = {"red, green, blue": drawing.grid(colours)}
         return drawing.figure_of(pages, [*heads, f"{title}; each on its own scale"])
     # A network that holds the position encoding has channels of its own.
@@ -211,11 +215,24 @@ def _activation_figures(features: Tensor, lines: Sequence[str]) -> dict[str, Fig
     }
 
 
+def _levels_figure(network: SUNet, seen: Subject, heads: Sequence[str]) -> Figure:
+    """As figure 5 of paper 001."""
+    with torch.no_grad():
+        levels = [strongest(features)[0].float().cpu().numpy() for features in network.levels(seen.values[None])]
+    pages = {title: drawing.grid(picture[None]) for title, picture in _pictures(seen.values, seen).items()}
+    for name, values in zip(LEVELS, levels, strict=True):
+        pages[f"{name}, {values.shape[0]} x {values.shape[1]} px"] = drawing.grid(values[None])
+    title = f"{seen.title} at the end of each level: the map of the largest sum of magnitudes, each on its own scale"
+    return drawing.figure_of(pages, [*heads, title], "viridis")
+
+
 def _pictures(image: Tensor, seen: Subject) -> dict[str, drawing.Values]:
     """The channels that the ascent changed, by title."""
     values = image.float().cpu().numpy()
-    if seen.is_colour:
-        return {"red, green, blue, scaled to their ends": drawing.own_scales(values.transpose(1, 2, 0)[None])[0]}
+    if seen.colours:
+        colours = values[seen.colours].transpose(1, 2, 0)
+        ends = np.percentile(colours, (100 - SHOWN, SHOWN))  # a few px reach far beyond the others
+        return {"red, green, blue": drawing.own_scales(np.clip(colours, *ends)[None])[0]}
     names = [(place, name) for place, name in enumerate(seen.channels) if seen.free[place]]
     return {f"{n}, {values[p].min():.2g} to {values[p].max():.2g}": values[p] for p, n in names}
 

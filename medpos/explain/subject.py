@@ -18,6 +18,7 @@ from medpos.predict.upright import Wanted, bring
 from medpos.transforms.crops import mirrored
 from medpos.transforms.neighbours import neighbouring
 
+COLOURS = ("red", "green", "blue")
 NEEDED = "give one by --image FILE, or the data by --dataset-dir"
 
 
@@ -29,7 +30,7 @@ class Subject:
         name: of the case.
         slice: of a volume, from 1; None for an image.
         values: [C, X, Y], standardised, with the position channels that the network gets.
-        channels: names of the channels.
+        channels: names of the channels, in the order in which the network gets them.
         free: [C], bool: those of the image, not of the position.
     """
 
@@ -45,9 +46,9 @@ class Subject:
         return self.name if self.slice is None else f"{self.name}, slice {self.slice}"
 
     @property
-    def is_colour(self) -> bool:
-        """Whether the channels are red, green and blue."""
-        return self.channels == ("red", "green", "blue")
+    def colours(self) -> list[int]:
+        """Where red, green and blue stand among the channels; none for other images."""
+        return [self.channels.index(c) for c in COLOURS] if sorted(self.channels) == sorted(COLOURS) else []
 
     def cut(self, sides: Sequence[int]) -> "Subject":
         """The middle of the image, mirrored beyond its edges where it is smaller."""
@@ -110,16 +111,29 @@ def look_at(model: Model, source: Source) -> Subject:
         InputError: it can't be used.
     """
     image = bring(source, Wanted(model.data, model.is_flat, model.is_absolute))
-    prepared = model.prepare(model.decode(image.values))
+    decoded = model.decode(image.values)
+    prepared = model.prepare(decoded)
     own, base = len(model.data.channels), int(prepared.shape[0])
     place = None if prepared.ndim == 3 else prepared.shape[3] // 2
     values = prepared if place is None else neighbouring(prepared, place, model.slices // 2)
-    names = [*model.data.channels, *position_names(base - own)]
+    names = [*_ordered(model, decoded), *position_names(base - own)]
     channels = _of_slices(names, model.slices)
     free = torch.tensor([place % base < own for place in range(len(channels))])
     number = None if place is None else place + 1
     subject = Subject(source.name, number, values.to(model.device, torch.float32), channels, free)
     return subject if model.input_shape is None else subject.cut(model.input_shape[1:])
+
+
+def _ordered(model: Model, decoded: Tensor) -> list[str]:
+    """The image's channels in the order in which the network gets them: Caffe's weights want blue first."""
+    names = list(model.data.channels)
+    ramp = torch.linspace(0, 1, decoded.shape[1]).reshape(-1, *[1] * (decoded.ndim - 2))
+    places = []
+    for place in range(len(names)):
+        probe = torch.zeros_like(decoded)
+        probe[place] = ramp
+        places.append(int(model.prepare(probe)[: len(names)].flatten(1).std(dim=1).argmax()))
+    return [names[places.index(place)] for place in range(len(names))]
 
 
 def position_names(count: int) -> list[str]:

@@ -6,7 +6,7 @@ row of the image that it may depend on. A place that a pooling chose counts for 
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from medpos.errors import InputError
 
 Places = npt.NDArray[np.int64]
+Flags = npt.NDArray[np.bool_]
 NOTHING = np.iinfo(np.int64).max  # the first row of what depends on none
+NONE, BEYOND = -1, -2  # among the rows that a new one depends on: no row, and one beyond the image's edge
 Arguments = dict[str, Any]
 
 
@@ -28,14 +30,19 @@ class Windows:
     Args:
         first: first row, ``NOTHING`` where it sees none.
         last: last row, -1 where it sees none.
-        taps: of the places that a pooling chose: the rows that each may stand for, -1 for none.
+        cut: whether it would see more, had the image no edge; one value may stand for all rows.
+        taps: of the places that a pooling chose: the rows that each may stand for, below 0 for none.
         pooled: rows of what was pooled.
     """
 
     first: Places
     last: Places
+    cut: Flags = field(default_factory=lambda: np.zeros(1, np.bool_))
     taps: Places | None = None
     pooled: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cut", np.broadcast_to(self.cut, self.first.shape))
 
     @classmethod
     def of_image(cls, rows: int) -> "Windows":
@@ -46,14 +53,24 @@ class Windows:
         """Rows that depend on these ones.
 
         Args:
-            taps: [rows, taps], of each new row those that it depends on, -1 for none.
+            taps: [rows, taps], of each new row those that it depends on, ``NONE`` or ``BEYOND``.
         """
-        first, last = np.append(self.first, NOTHING), np.append(self.last, -1)  # -1 finds the appended
-        return Windows(first[taps].min(axis=1), last[taps].max(axis=1))
+        # Numbers below 0 find what is appended.
+        first, last = np.append(self.first, [NOTHING] * 2), np.append(self.last, [-1] * 2)
+        cut = np.append(self.cut, [True, False])
+        return Windows(first[taps].min(axis=1), last[taps].max(axis=1), cut[taps].max(axis=1))
 
     def joined(self, other: "Windows") -> "Windows":
         """Rows that depend on both; one row alone is for all."""
-        return Windows(np.minimum(self.first, other.first), np.maximum(self.last, other.last))
+        return Windows(np.minimum(self.first, other.first), np.maximum(self.last, other.last), self.cut | other.cut)
+
+    def moved(self, move: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> "Windows":
+        """The rows elsewhere, as ``move`` puts them."""
+        return Windows(move(self.first), move(self.last), move(self.cut))
+
+    def whole(self) -> "Windows":
+        """What depends on all rows, which the edge always cuts: [1]."""
+        return Windows(self.first.min(keepdims=True), self.last.max(keepdims=True), np.ones(1, np.bool_))
 
 
 class UnknownOperationError(InputError):
@@ -141,7 +158,7 @@ def _row_by_row(values: Arguments, found: list[Windows], result: Any) -> Windows
     joined = found[0]
     for windows in found[1:]:
         joined = joined.joined(windows)
-    return Windows(np.broadcast_to(joined.first, rows), np.broadcast_to(joined.last, rows))
+    return joined.moved(lambda part: np.broadcast_to(part, rows))
 
 
 def _first(result: Any) -> torch.Tensor:
@@ -164,14 +181,17 @@ def _pooled(values: Arguments, found: list[Windows], result: Any) -> Windows:
 
 def _sliding(rows: int, wanted: int, kernel: int, stride: int, padding: int, dilation: int) -> Places:
     taps = np.arange(wanted)[:, None] * stride - padding + dilation * np.arange(kernel)
-    return np.where((taps >= 0) & (taps < rows), taps, -1)
+    return _within(taps, rows)
+
+
+def _within(taps: Places, rows: int) -> Places:
+    return np.where((taps >= 0) & (taps < rows), taps, BEYOND)
 
 
 def _spread(rows: int, wanted: int, kernel: int, stride: int, padding: int, dilation: int) -> Places:
     """Of a transposed convolution: the rows whose kernels reach each new row."""
     places = np.arange(wanted)[:, None] + padding - dilation * np.arange(kernel)
-    taps = places // stride
-    return np.where((places % stride == 0) & (taps >= 0) & (taps < rows), taps, -1)
+    return np.where(places % stride == 0, _within(places // stride, rows), NONE)
 
 
 def _interpolated(values: Arguments, found: list[Windows], result: Any) -> Windows:
@@ -182,11 +202,11 @@ def _interpolated(values: Arguments, found: list[Windows], result: Any) -> Windo
         before, rest = np.divmod(place * (rows - 1), max(wanted - 1, 1))
     else:
         factor = values.get("scales_h") or (values.get("scale_factors") or [wanted / rows])[0]
-        exact = np.clip((place + 0.5) / factor - 0.5, 0, None)
+        exact = (place + 0.5) / factor - 0.5
         before = np.floor(exact).astype(np.int64)
         rest = exact - before
-    behind = np.where(rest > 0, np.minimum(before + 1, rows - 1), before)
-    return found[0].through(np.stack([before, behind], axis=1))
+    behind = np.where(rest > 0, before + 1, before)
+    return found[0].through(_within(np.stack([before, behind], axis=1), rows))
 
 
 def _nearest(values: Arguments, found: list[Windows], result: Any) -> Windows:
@@ -205,17 +225,18 @@ def _unpooled(values: Arguments, found: list[Windows], result: Any) -> Windows:
         )
     holds = [np.flatnonzero((taps == row).any(axis=1)) for row in range(pooled)]
     most = max(map(len, holds))
-    return features[0].through(np.array([[*cells, *[-1] * (most - len(cells))] for cells in holds]))
+    return features[0].through(np.array([[*cells, *[NONE] * (most - len(cells))] for cells in holds]))
 
 
 def _padded(values: Arguments, found: list[Windows], result: Any) -> Windows:
     padding = [*(values["pad"] if "pad" in values else values["padding"]), 0, 0, 0, 0]
     rows, before = len(found[0].first), padding[2]
     place = np.arange(rows + padding[2] + padding[3]) - before
-    if "pad" in values:  # constant
-        return found[0].through(np.where((place >= 0) & (place < rows), place, -1)[:, None])
-    mirrored = np.abs(place)
-    return found[0].through(np.minimum(mirrored, 2 * (rows - 1) - mirrored)[:, None])
+    taps = [_within(place, rows)]
+    if "pad" not in values:  # not constant, but mirrored
+        mirrored = np.abs(place)
+        taps.append(np.minimum(mirrored, 2 * (rows - 1) - mirrored))
+    return found[0].through(np.stack(taps, axis=1))
 
 
 def _cut(values: Arguments, found: list[Windows], result: Any) -> Windows:
@@ -223,7 +244,7 @@ def _cut(values: Arguments, found: list[Windows], result: Any) -> Windows:
     if values["dim"] % whole.dim() != whole.dim() - 2:
         return found[0]
     chosen = slice(values["start"], values["end"], values["step"])
-    return Windows(found[0].first[chosen], found[0].last[chosen])
+    return found[0].moved(lambda part: part[chosen])
 
 
 def _reshaped(values: Arguments, found: list[Windows], result: Any) -> Windows:
@@ -241,7 +262,7 @@ def _of_all(values: Arguments, found: list[Windows], result: Any) -> Windows:
     dims = [dim % values["self"].dim() for dim in values.get("dim") or range(values["self"].dim())]
     if values["self"].dim() - 2 not in dims:
         return found[0]
-    return Windows(found[0].first.min(keepdims=True), found[0].last.max(keepdims=True))
+    return found[0].whole()
 
 
 def _dense(values: Arguments, found: list[Windows], result: Any) -> Windows:
@@ -253,7 +274,9 @@ def _adapted(values: Arguments, found: list[Windows], result: Any) -> Windows:
     rows, wanted = len(found[0].first), result.shape[-2]
     starts = [(row * rows // wanted, math.ceil((row + 1) * rows / wanted)) for row in range(wanted)]
     ends = [Windows(found[0].first[a:b], found[0].last[a:b]) for a, b in starts]
-    return Windows(np.array([end.first.min() for end in ends]), np.array([end.last.max() for end in ends]))
+    return Windows(
+        np.array([end.first.min() for end in ends]), np.array([end.last.max() for end in ends]), np.ones(1, np.bool_)
+    )
 
 
 _CONSTANTS = {f"{kind}_like" for kind in ("ones", "zeros", "empty", "full")}

@@ -55,7 +55,7 @@ def _show(look: Look, files: dict[str, Path], board: Path) -> None:
     try:
         with SummaryWriter(str(board), filename_suffix=".explain") as writer:
             for name, path in files.items():
-                tag = "filters" if name == "filters" else f"{name}/{look.title}"
+                tag = name if name in ("filters", "levels") else f"{name}/{look.title}"
                 writer.add_image(f"explain/{tag}", drawing.pixels(path), dataformats="HWC")
             for step, value in enumerate(look.rise):
                 writer.add_scalar(f"explain/activation/{look.title}", value, step)

@@ -25,8 +25,11 @@ def fields_of(name):
     network = NETWORKS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = network.build(NARROWEST).eval()
-    return fields(model, network.native[0], columns=min(network.sizes[0]))
+        narrow = network.build(NARROWEST).eval()
+        # All channels, or some layer might have as many as there are classes; a mean mask needs its labels.
+        with torch.device("meta" if network.parameters else "cpu"):
+            whole = network.build(1).eval()
+    return fields(whole, network.native[0], min(network.sizes[0]), narrow)
 
 
 def page():

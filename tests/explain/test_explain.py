@@ -98,14 +98,15 @@ def test_command_leaves_pictures_record_and_events(run):
     assert rise == pytest.approx(record["ascent"]["activation"], rel=1e-5)
 
 
-def test_nothing_is_overwritten(run, tmp_path):
-    for name in ("explain", "explain-2"):
-        assert call(run, "--layer", "conv2").exit_code == 0
-        assert (run / name / "explain.json").is_file()
+def test_nothing_is_overwritten(run, tmp_path, model, seen):
+    assert call(run, "--unit", 3, "--layer", "conv2").exit_code == 0
     before = (run / "explain/explain.json").read_bytes()
+    assert json.loads(before)["ascent"]["unit"] == 3
+    other = explain.look(model, seen, explain.Wish(settings=FEW))
+    assert explain.write(other, run) == run / "explain-2"
     for name in ("out", "out-2"):
-        assert call(run, "--unit", 3, "--out", tmp_path / "out").exit_code == 0
-        assert json.loads((tmp_path / name / "explain.json").read_text())["ascent"]["unit"] == 3
+        assert explain.write(other, run, tmp_path / "out") == tmp_path / name
+        assert (tmp_path / name / "explain.json").is_file()
     assert (run / "explain/explain.json").read_bytes() == before
 
 
@@ -265,7 +266,7 @@ def test_colour_filters_are_in_colour(model, seen):
     assert page.shape == (11, 11, 3)
     tile = weight[0].permute(2, 1, 0).detach().numpy()
     np.testing.assert_allclose(page[:3, :3], (tile - tile.min()) / np.ptp(tile), atol=1e-6)
-    assert list(looking._pictures(colour.values, colour)) == ["red, green, blue, scaled to their ends"]
+    assert list(looking._pictures(colour.values, colour)) == ["red, green, blue"]
 
 
 def test_images_by_file_and_by_case(run, model, prepared, tmp_path):

@@ -1,5 +1,7 @@
 """What a network sees, from its graph, is what its gradients show."""
 
+from functools import partial
+
 import network_fields
 import pytest
 import torch
@@ -7,10 +9,23 @@ from torch import nn
 from torch.nn import functional
 
 from medpos.errors import InputError
-from medpos.explain.fields import Field, fields
+from medpos.explain.fields import Field, Seen, fields, table
 from medpos.explain.layers import OUTPUT, deepest, layers_of
 from medpos.explain.measured import windows
-from medpos.networks import SegNetBasic, SmallCNN, UNet, UNet2015, USegNet
+from medpos.networks import (
+    DeepLabResNet,
+    DeepLabVGG,
+    FCN8s,
+    FCN32s,
+    FCNAlexNet,
+    FCNGoogLeNet,
+    SegNetBasic,
+    SmallCNN,
+    SUNet,
+    UNet,
+    UNet2015,
+    USegNet,
+)
 from medpos.networks.upsampling import max_unpool
 
 NETWORKS = network_fields.NETWORKS
@@ -71,11 +86,34 @@ def test_every_row_sees_what_its_gradient_shows(name):
     shape = (1, 41, 12)
     output = layers_of(network, shape)[-1]
     rows = range(output.shape[1])
-    computed = list(zip(output.windows.first.tolist(), output.windows.last.tolist(), strict=True))
-    found = windows(network, OUTPUT, shape, rows)
-    # What a padding alone gives depends on nothing.
-    assert [(0, -1) if last == -1 else (first, last) for first, last in computed] == found
-    assert len(computed) == output.shape[1]
+    assert seen_by(output, rows) == windows(network, OUTPUT, shape, rows)
+    assert len(output.windows.first) == len(output.windows.last) == output.shape[1]
+
+
+def seen_by(layer, rows):
+    """First and last row of the image; what a padding alone gives depends on none."""
+    ends = [(int(layer.windows.first[row]), int(layer.windows.last[row])) for row in rows]
+    return [(0, -1) if last == -1 else (first, last) for first, last in ends]
+
+
+@pytest.mark.parametrize(
+    ("name", "field", "rows"),
+    [
+        ("convolution", 5, 37),  # of 41, two at each end
+        ("dilated", 9, 33),  # rows 1 to 3 see no edge row, but less than the others
+        ("without padding", 7, 35),
+        ("reflected", 5, 37),
+        ("padded", 3, 39),  # some more see the padding alone
+        ("padded pooling", 3, 19),
+        ("ceil pooling", 3, 20),
+        ("bilinear", 8, 36),  # of 40, two at each end have one neighbour alone
+        ("adaptive pooling", None, 0),
+    ],
+)
+def test_what_the_edge_cuts_does_not_count(name, field, rows):
+    output = layers_of(OPERATIONS[name].eval(), (1, 41, 12))[-1]
+    assert (output.field, len(output.complete)) == (field, rows)
+    assert set(output.sizes[output.complete]) <= {field}
 
 
 @pytest.mark.parametrize(
@@ -87,19 +125,81 @@ def test_every_row_sees_what_its_gradient_shows(name):
         ("SegNetBasic", "pool:4", 16, 106),  # 7 x 7 convolutions at strides 1 to 8
         ("SegNet", "pool:5", 32, 212),  # VGG-16's fifth pooling
         ("USegNet", "pool:3", 8, 44),
+        ("FCN32s", "fc6", 32, 404),  # 212 and six steps of 32
+        ("FCNAlexNet", "fc6", 32, 355),
+        ("FCNGoogLeNet", "inception5b", 32, 715),
+        ("DeepLabVGG", "heads.0", 8, 435),
     ],
 )
 def test_published_fields(name, layer, stride, field):
-    coarsest, logits = network_fields.fields_of(name)
-    assert coarsest == Field(layer, (stride, field), (stride, field))
-    assert logits.computed[0] == logits.measured[0] == 1
+    seen = network_fields.fields_of(name)
+    assert seen.coarsest == Field(layer, (stride, field), (stride, field))
+    assert seen.logits.computed[0] == seen.logits.measured[0] == 1
+
+
+@pytest.mark.parametrize(
+    ("name", "layer", "stride", "field"),
+    [
+        ("UNet", "score", 1, 236),
+        ("FCN32s", "score_fr", 32, 404),
+        ("FCN8s", "score_fr", 32, 404),  # not those of pool4 and pool3
+        ("FCNAlexNet", "score_fr", 32, 355),
+        ("FCNGoogLeNet", "score_fr", 32, 715),
+        ("DeepLabVGG", "heads.0.fc8", 8, 435),
+        ("DeepLabVGG, ASPP-L", "heads.3.fc8", 8, 435 - 16 + 2 * 12 * 8),  # a rate of 24, not 12; no average
+        ("DeepLabResNet", "heads.3", 8, 1027 + 2 * 24 * 8),
+    ],
+)
+def test_scores_are_what_the_classes_are_read_from(name, layer, stride, field):
+    assert network_fields.fields_of(name).scores == Field(layer, (stride, field), (stride, field))
+
+
+@pytest.mark.parametrize(("name", "stride"), [("SUNet", 16), ("SUNet, strided", 8)])
+def test_output_stride_of_sunet_is_that_of_its_trunk(name, stride):
+    seen = network_fields.fields_of(name)
+    assert seen.scores.computed[0] == seen.scores.measured[0] == stride
+    assert seen.coarsest.computed[0] == 4 * stride  # a u-net halves the size twice
+
+
+def averaged(**options):
+    """GoogLeNet with the classifier's 7 x 7 average pooling, which the FCN leaves out."""
+    network = FCNGoogLeNet(**options)
+    network.dropout = nn.AvgPool2d(7, 1)
+    return network
+
+
+@pytest.mark.parametrize(
+    ("network", "layer", "stride", "field"),
+    [
+        (FCN32s, "fc7", 32, 404),
+        (FCNAlexNet, "fc7", 32, 355),
+        (averaged, "dropout", 32, 907),
+        (DeepLabVGG, "heads.0.fc6", 8, 435),
+        (DeepLabResNet, "trunk.layer4", 8, 1027),  # 99 behind layer2, 23 blocks of 32 px, 3 of 64 px
+        (partial(SUNet, variant="64", output_stride=32), "features", 32, None),
+        (partial(SUNet, variant="64", output_stride=8), "features", 8, None),
+    ],
+)
+def test_layers_of_natural_image_networks(network, layer, stride, field):
+    with torch.device("meta"):
+        model = network(width=1 / 64).eval()
+    found = next(each for each in layers_of(model, (3, 4097, 33)) if each.name == layer)
+    assert found.stride == stride
+    assert found.field == field or field is None
 
 
 @pytest.mark.parametrize("name", NETWORKS)
 def test_both_agree(name):
-    for field in network_fields.fields_of(name):
+    seen = network_fields.fields_of(name)
+    for field in (seen.scores, seen.coarsest, seen.logits):
         assert field.computed == field.measured
         assert None not in field.computed or field.computed == (None, 0)
+
+
+def test_numbers_that_differ_both_stand():
+    field = Field("a", (8, 20), (8, 19))
+    page = table({"one": lambda: Seen(field, field, Field("b", (1, 21), (1, 21)))}, "command")
+    assert page.splitlines()[-1] == "| one | `a` | 8 | 20, **measured 19** | `a` | 8 | 20, **measured 19** | 21 |"
 
 
 def test_page_is_fresh():
@@ -108,15 +208,23 @@ def test_page_is_fresh():
 
 @pytest.mark.parametrize(
     ("network", "shape"),
-    [(UNet, (1, 256, 32)), (USegNet, (3, 90, 12)), (SegNetBasic, (3, 240, 16)), (UNet2015, (1, 284, 188))],
+    [
+        (UNet, (1, 256, 32)),
+        (USegNet, (3, 90, 12)),
+        (SegNetBasic, (3, 240, 16)),
+        (UNet2015, (1, 284, 188)),
+        (FCN8s, (3, 301, 9)),
+        (FCNGoogLeNet, (3, 150, 9)),
+        (partial(DeepLabVGG, head="aspp_s"), (3, 257, 17)),
+        (partial(SUNet, variant="64"), (3, 130, 17)),
+    ],
 )
 def test_every_row_of_whole_networks(network, shape):
     """The pattern of the fields behind the upsampling, cut or not, not the largest alone."""
     model = network(width=1 / 64).eval()
     for layer in (deepest(layers := layers_of(model, shape)), layers[-1]):
         rows = range(0, layer.shape[1], max(layer.shape[1] // 24, 1))
-        computed = [(int(layer.windows.first[row]), int(layer.windows.last[row])) for row in rows]
-        assert windows(model, layer.name, shape, rows) == computed
+        assert windows(model, layer.name, shape, rows) == seen_by(layer, rows)
 
 
 def test_layers_are_named_in_order():
@@ -129,9 +237,9 @@ def test_layers_are_named_in_order():
 
 
 def test_a_network_that_is_too_deep_for_any_image_has_no_field():
-    coarsest, logits = fields(nn.Sequential(nn.Conv2d(1, 1, 3), OPERATIONS["global pooling"]).eval(), 1, 8)
-    assert logits.computed == logits.measured == (None, None)
-    assert coarsest.computed == coarsest.measured == (1, 3)
+    seen = fields(nn.Sequential(nn.Conv2d(1, 1, 3), OPERATIONS["global pooling"]).eval(), 1, 8)
+    assert seen.logits.computed == seen.logits.measured == (None, None)
+    assert seen.coarsest.computed == seen.coarsest.measured == (1, 3)
 
 
 def test_unknown_operations_are_refused():
