@@ -21,12 +21,12 @@
 | ``FCN8s`` | the same | 134,362,751, frozen 127,008, at-once 127,776 | ``voc_fcn8s``, ``voc_fcn8s_at_once`` |
 | ``FCNAlexNet`` | the same, table 1 | 56,954,261 (3 -> 21), frozen 1,750,329 | ``voc_fcn_alexnet`` |
 | ``FCNGoogLeNet`` | the same, table 1 | 5,995,077 (3 -> 21), frozen 1,750,329 | ``voc_fcn_googlenet`` |
-| ``SUNet`` 64, 128, 7-128 | paper 001, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``voc_sunet*`` |
+| ``SUNet`` 64, 128, 7-128 | paper 001, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``*_sunet*`` |
 | ``SUNetClassifier`` | the same | 6,910,248; 24,704,360; 39,113,832 (3 -> 1000) | ``imagenet_sunet*`` |
-| ``DeepLabVGG`` | Chen et al. 2015, table 2, LargeFOV | 20,505,429 (3 -> 21) | ``voc_deeplab_largefov`` |
+| ``DeepLabVGG`` | Chen et al. 2015, table 2, LargeFOV | 20,505,429 (3 -> 21) | ``*_deeplab_largefov`` |
 | its ``head`` ``7x7``, ``4x4`` | table 2 | 134,346,581; 65,140,565 | its ``--head`` |
-| ``aspp_s``, ``aspp_l`` | Chen et al. 2018, figure 7 | 37,877,652 | ``voc_deeplab_aspp`` |
-| ``DeepLabResNet`` | the same, table 4 | 44,048,532 (3 -> 21), LargeFOV 42,887,253 | ``voc_deeplab_resnet101`` |
+| ``aspp_s``, ``aspp_l`` | Chen et al. 2018, figure 7 | 37,877,652 | ``*_deeplab_aspp`` |
+| ``DeepLabResNet`` | the same, table 4 | 44,048,532 (3 -> 21), LargeFOV 42,887,253 | ``*_deeplab_resnet101`` |
 | ``AuxiliaryUNet`` | article on MMSegmentation's U-Net | 29,060,676 (3 -> 2) | ``retina_unet`` |
 
 The position study's tables are those of its supplement. ``positioned`` builds a network for a position encoding at the
@@ -36,10 +36,8 @@ parameter budget of the three channels; the ``_pe`` bundles use it, and its coun
 Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184],
 ``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and
 ``AuxiliaryUNet`` have several heads and give [N, heads, classes, H, W] in training; DeepLab gives the scores of every
-8th pixel then, with several scales a list of them.
-Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184]; all
-can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and ``AuxiliaryUNet`` have several heads and give
-[N, heads, classes, H, W] in training. How much of the image each sees stands in ``docs/networks.md``.
+8th pixel then, with several scales a list of them. How much of the image each sees
+stands in ``docs/networks.md``.
 """
 
 from medpos.networks.alexnet import FCNAlexNet
