@@ -8,14 +8,20 @@ References:
     A. Mordvintsev, C. Olah, M. Tyka, "Inceptionism", 2015: jitter, the image shifted at random before every step.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from scipy import ndimage
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
+from torch.overrides import TorchFunctionMode
 
 from medpos.explain.layers import features_of
 
+SLOPE = 0.1  # of the rectifications' gradient below 0, while a unit is silent
+RECTIFICATIONS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
 GOALS = {"mean": "mean of the channel", "centre": "its centre pixel"}
 
 
@@ -74,6 +80,8 @@ def ascend(
 ) -> Climbed:
     """Changes an image until a unit answers strongly.
 
+    A unit that is silent has no gradient; until it wakes, the rectifications let a tenth of what is below 0 pass.
+
     Args:
         network: in evaluation mode.
         layer: a name of :func:`medpos.explain.layers.layers_of`.
@@ -111,7 +119,21 @@ def _gradient(network: nn.Module, layer: str, unit: int, image: Tensor, goal: st
     with torch.enable_grad():
         value = _of_unit(features_of(network, layer, given), unit, goal)
         (gradient,) = torch.autograd.grad(value, given)
+        if not gradient.any():
+            with _Leaky():
+                (gradient,) = torch.autograd.grad(_of_unit(features_of(network, layer, given), unit, goal), given)
     return float(value.detach()), gradient[0]
+
+
+class _Leaky(TorchFunctionMode):
+    """Lets a part of what is below 0 pass every rectification inside."""
+
+    def __torch_function__(
+        self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func in RECTIFICATIONS:
+            return F.leaky_relu(args[0], SLOPE)
+        return func(*args, **(kwargs or {}))
 
 
 def _of_unit(features: Tensor, unit: int, goal: str) -> Tensor:

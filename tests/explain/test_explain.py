@@ -204,6 +204,17 @@ def test_blur_is_scipys():
     np.testing.assert_allclose(_blurred(image, 0.8).numpy(), wanted, atol=1e-6)
 
 
+def test_silent_unit_wakes():
+    """Its bias lets noise alone pass nothing, so that no gradient would ever move it."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3), nn.ReLU()).eval()
+    nn.init.constant_(network[0].bias, -0.5)
+    nn.init.constant_(network[2].bias, -0.2)
+    found = explain.ascend(network, "3", 1, torch.zeros(1, 16, 16), torch.tensor([True]))
+    assert found.rise[0] == 0
+    assert found.rise[-1] > 0.1
+
+
 def test_silent_unit_is_said(run):
     weights = torch.load(run / "model.pt", weights_only=True)
     weights["conv3.norm.weight"][5], weights["conv3.norm.bias"][5] = 0.0, -1.0
