@@ -210,7 +210,7 @@ def test_silent_unit_wakes():
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3), nn.ReLU()).eval()
     nn.init.constant_(network[0].bias, -0.5)
     nn.init.constant_(network[2].bias, -0.2)
-    found = explain.ascend(network, "3", 1, torch.zeros(1, 16, 16), torch.tensor([True]))
+    found = explain.ascend(network, "3", 0, torch.zeros(1, 16, 16), torch.tensor([True]))
     assert found.rise[0] == 0
     assert found.rise[-1] > 0.1
 
