@@ -47,7 +47,7 @@ def begin(network: nn.Module, weights: str = "", transplant: str = "", publisher
         if weights:
             if not hasattr(network, "load_published"):
                 raise InputError(f"{type(network).__name__} has no published weights; leave out --weights")
-            given = load(path)
+            given = _published(path)
             _check_colours(given, publisher)
             unused = network.load_published(given)
             see_columns_first(network)
@@ -57,6 +57,13 @@ def begin(network: nn.Module, weights: str = "", transplant: str = "", publisher
             logger.info("%s: %s; %s", path, _listed("transplanted; new", new), _listed("left over", unused))
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+
+
+def _published(path: Path) -> Mapping[str, Any]:
+    """A state dict, or that of a checkpoint of PyTorch's ImageNet example, as SUNet's authors publish it."""
+    state = load(path)
+    inner = state.get("state_dict")
+    return inner if isinstance(inner, Mapping) else state
 
 
 def _check_colours(weights: Mapping[str, Any], publisher: str) -> None:

@@ -121,6 +121,12 @@ class TestBegin:
         assert model.layers["first"].weight[0, 0].tolist() == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]  # columns before rows
         assert caplog.messages == [f"{tmp_path / 'published.pth'}: loaded; left over: aux"]
 
+    def test_a_checkpoint_holds_its_weights_with_other_things(self, tmp_path):
+        torch.save({"epoch": 100, "arch": "sunet", "state_dict": weights()}, tmp_path / "published.pth.tar")
+        model = Loadable()
+        begin(model, weights=str(tmp_path / "published.pth.tar"))
+        assert model.layers["first"].bias.tolist() == [0, 1, 2, 3]
+
     def test_an_earlier_stage_is_transplanted(self, tmp_path, caplog):
         earlier = Loadable()
         nn.init.ones_(earlier.layers["own"].weight)
