@@ -9,9 +9,7 @@ demo: .venv/installed
 
 test: lint
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m coverage run -m pytest
-	$(BIN)/python -m coverage combine -q
-	$(BIN)/python -m coverage report
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .

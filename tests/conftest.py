@@ -111,7 +111,7 @@ def trained_heart(prepared, tmp_path_factory):
         run_name="a",
         image_size=32,
         batch_size=4,
-        max_epochs=6,
+        max_epochs=12,
         lr=0.01,
     )
 
