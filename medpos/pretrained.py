@@ -1,5 +1,6 @@
 """Where a bundle's training begins: with published weights, or with those of an earlier stage."""
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -53,10 +54,22 @@ def begin(network: nn.Module, weights: str = "", transplant: str = "", publisher
             see_columns_first(network)
             logger.info("%s: %s", path, _listed("loaded; left over", unused))
         elif transplant:
+            _check_stage(path, publisher)
             new, unused = transplanted(network, load(path))
             logger.info("%s: %s; %s", path, _listed("transplanted; new", new), _listed("left over", unused))
     except InputError as error:
         raise error if str(path) in str(error) else InputError(f"{path}: {error}") from error
+
+
+def _check_stage(path: Path, publisher: str) -> None:
+    """The run's configuration, where it lies beside its model, says which colours the earlier stage got."""
+    config = path.with_name("config.json")
+    earlier = json.loads(config.read_text(encoding="utf-8")).get("publisher") if config.is_file() else None
+    if publisher and earlier and earlier != publisher:
+        raise InputError(
+            f"that stage was trained with the colours of {earlier}, this one would get those of {publisher}; add "
+            f"--publisher {earlier}"
+        )
 
 
 def _published(path: Path) -> Mapping[str, Any]:

@@ -146,7 +146,7 @@ FCN = {
     "batch_size": 1,
     "momentum": 0.99,
     "weight_decay": 0.0005,
-    "publisher": "caffe",
+    "publisher": "$'caffe' if @weights or @transplant else 'torchvision'",
     "upsampling": "frozen",
     "network_def::upsampling": "@upsampling",
     "train::loss": {"_target_": "medpos.losses.SummedCrossEntropy", "keep": 1.0},
@@ -173,7 +173,13 @@ DEEPLAB = {
     "factors": {"fc8.*bias$": [20, 0], "fc8": [10, 1], "bias$": [2, 0]},
     "train::optimizer::params::factors": "@factors",
 }
-ASPP = {**DEEPLAB, "head": "aspp_l", "lr": 0.001, "scales": [1.0], "publisher": "caffe"}
+ASPP = {
+    **DEEPLAB,
+    "head": "aspp_l",
+    "lr": 0.001,
+    "scales": [1.0],
+    "publisher": "$'caffe' if @weights or @transplant else 'torchvision'",
+}
 LARGE_FOV = {
     **DEEPLAB,
     "head": "large_fov",

@@ -141,6 +141,15 @@ class TestBegin:
             f"{tmp_path / 'model.pt'}: transplanted; new: layers.own.bias; left over: nothing",
         ]
 
+    def test_a_stage_of_other_colours_is_refused(self, tmp_path):
+        torch.save(Loadable().state_dict(), tmp_path / "model.pt")
+        (tmp_path / "config.json").write_text('{"publisher": "torchvision"}')
+        begin(Loadable(), transplant=str(tmp_path / "model.pt"), publisher="torchvision")
+        with pytest.raises(
+            InputError, match=r"model.pt: that stage .* colours of torchvision.* --publisher torchvision"
+        ):
+            begin(Loadable(), transplant=str(tmp_path / "model.pt"), publisher="caffe")
+
     def test_nothing_given_changes_nothing(self, caplog):
         model = Loadable()
         before = {name: values.clone() for name, values in model.state_dict().items()}
