@@ -136,7 +136,7 @@ def test_levels_of_sunet(secondary, tmp_path):
 
 def test_command_on_a_trained_fcn(secondary, tmp_path):
     overrides = {"dataset_dir": str(secondary["voc"]), "runs_dir": str(tmp_path / "runs"), "network_def__width": 1 / 16}
-    run = run_here("voc_fcn32s", run_name="a", max_epochs=1, image_size=65, **overrides)
+    run = run_here("voc_fcn32s", run_name="a", max_epochs=1, image_size=65, publisher="caffe", **overrides)
     result = CliRunner().invoke(app, ["explain", str(run), "--layer", "fc7", "--steps", "2"], catch_exceptions=False)
     assert result.exit_code == 0
     folder = run / "explain"
