@@ -15,6 +15,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 bundles: .venv/installed
 	$(BIN)/python bundles/src/build.py

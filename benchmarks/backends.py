@@ -20,9 +20,10 @@ import torch
 from monai.inferers import SimpleInferer
 
 from benchmarks.timing import begin, by_turns, options, row, timed
-from medpos.data import DataFolder
-from medpos.inference import FastInferer, memory_format
-from medpos.memory import keep_freed_memory
+from medpos.core.device import memory_format
+from medpos.core.memory import keep_freed_memory
+from medpos.data.folder import DataFolder
+from medpos.inferers import FastInferer
 from medpos.metrics.overlap import overlap
 from medpos.networks import UNet
 from medpos.predict.backends import BACKENDS, compile_network

@@ -4,8 +4,9 @@ import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
 from monai.inferers import Inferer, SimpleInferer, SliceInferer, SlidingWindowInferer
 
-from medpos.inference import FastInferer, has_fast_bf16, memory_format
-from medpos.memory import keep_freed_memory
+from medpos.core.device import has_fast_bf16, memory_format
+from medpos.core.memory import keep_freed_memory
+from medpos.inferers import FastInferer
 from medpos.networks import SmallCNN, UNet
 
 NETWORKS = {"U-Net": UNet, "small CNN": SmallCNN}

@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 
 from benchmarks.bundles import bundle, prepared
 from benchmarks.timing import begin, by_turns, options, row, timed
-from medpos.inference import has_fast_bf16, memory_format
+from medpos.core.device import has_fast_bf16, memory_format
 
 
 def bare_loop(parser: ConfigParser) -> None:

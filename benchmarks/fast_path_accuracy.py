@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from benchmarks.bundles import bundle, prepared
-from medpos.inference import has_fast_bf16
+from medpos.core.device import has_fast_bf16
 
 ALLOWED = 0.01
 

@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.engines import NETWORKS, evaluator, images, trainer
 from benchmarks.timing import begin, by_turns, options, row, timed
-from medpos.inference import has_fast_bf16
+from medpos.core.device import has_fast_bf16
 
 TASKS = {
     "training step, 4 images": (trainer, (4,), 2.4),

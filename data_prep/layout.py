@@ -21,24 +21,17 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.files import (
-    Array,
-    map_processes,
-    nifti_bytes,
-    read_bytes,
-    remove,
-    remove_temporaries,
-    sha256,
-    write_bytes,
-)
-from data_prep.split import PARTS, split
-from medpos.errors import InputError
-from medpos.labels import IGNORED, Label
+from data_prep.files import Array, map_processes, nifti_bytes, remove, remove_temporaries, sha256, write_bytes
+from data_prep.split import split
+from medpos.core.errors import InputError
+from medpos.core.files import read_bytes
+from medpos.core.labels import IGNORED, Label
+from medpos.data.schema import MANIFEST
+from medpos.data.schema import SPLITS as PARTS
 
 SCHEMA_VERSION = 1
 # To be raised whenever the same sources and options shall give other files: prepared folders are then made anew.
 RECIPE = 1
-MANIFEST = "dataset.json"
 RECORDS = ".cases"
 # Where the files of a case lie, by the key that names them in its entry; not every case has all.
 FOLDERS = {"image": "images", "label": "labels", "instances": "instances"}
@@ -116,12 +109,6 @@ class Dataset:
     phantom: bool
     channels: tuple[str, ...] = ()
     ignored: bool = False
-
-
-def is_phantom(folder: Path) -> bool:
-    """Whether ``PHANTOM.json`` marks ``folder``, or one of the two folders above it, as synthetic."""
-    folder = folder.resolve()
-    return any((place / "PHANTOM.json").is_file() for place in (folder, *folder.parents[:2]))
 
 
 def prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int = 0, workers: int = 1) -> str:

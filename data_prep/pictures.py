@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image, ImageSequence
 
 from data_prep.files import Array, Nifti, read_nifti
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 NIFTI = (".nii.gz", ".nii")
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")

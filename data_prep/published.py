@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 
 def by_name(source: Path, pattern: str) -> dict[str, Path]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 logger = logging.getLogger(__name__)
 

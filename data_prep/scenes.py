@@ -1,16 +1,16 @@
 """What the readers of natural images share: a colour picture and the class of each pixel, 255 where it is ignored."""
 
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data_prep.files import Array, Nifti
-from data_prep.layout import Dataset, Volume, is_phantom
+from data_prep.layout import Dataset, Volume
 from data_prep.pictures import read_image
-from medpos.errors import InputError
-from medpos.labels import IGNORED, Label
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED, Label
+from medpos.data.schema import is_phantom
 
 CHANNELS = ("red", "green", "blue")
 
@@ -69,15 +69,3 @@ def existing(path: Path, why: str) -> Path:
     if not path.is_file():
         raise InputError(f"{path}: is missing, {why}; unpack the download again.")
     return path
-
-
-def root_of(source: Path, places: Iterable[str], inside: str) -> Path:
-    """The folder that holds ``inside``: ``source`` or one of ``places`` in it.
-
-    Raises:
-        InputError: there is none.
-    """
-    for root in (source, *(source / place for place in places)):
-        if (root / inside).exists():
-            return root
-    raise InputError(f"{source}: no {inside} in it; give the folder of the download that holds it.")

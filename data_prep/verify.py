@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from data_prep import jsrt
 from data_prep.files import Array, Nifti, map_processes, read_nifti, sha256
-from data_prep.layout import FOLDERS, MANIFEST, SCHEMA_VERSION, Json, intensity, moments
-from data_prep.split import PARTS
-from medpos.errors import InputError
-from medpos.labels import IGNORED
+from data_prep.layout import FOLDERS, Json, intensity, moments
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED
+from medpos.data.schema import MANIFEST, SCHEMA_VERSION
+from medpos.data.schema import SPLITS as PARTS
+from medpos.io.jsrt import HIGHEST
 
 KEYS: Mapping[str, type] = {
     "schema_version": int,
@@ -168,8 +169,8 @@ def check_files(
     bad = int(image.data.size - np.isfinite(image.data).sum())
     if bad:
         return Finding([*problems, f"{image_path}: {bad} voxels are NaN or infinite"], None, values)
-    if dataset == "jsrt" and (image.data.min() < 0 or image.data.max() > jsrt.HIGHEST):
-        problems.append(f"{image_path}: grey values outside 0 to {jsrt.HIGHEST}")
+    if dataset == "jsrt" and (image.data.min() < 0 or image.data.max() > HIGHEST):
+        problems.append(f"{image_path}: grey values outside 0 to {HIGHEST}")
     return Finding(problems, moments(image.data), values)
 
 

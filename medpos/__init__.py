@@ -6,4 +6,8 @@ MONAI trainer and evaluator -> ``medpos.metrics`` -> one CSV row per case, organ
 a plain call.
 """
 
+from medpos.core.moved import find_moved
+
 __version__ = "0.1.0"
+
+find_moved()

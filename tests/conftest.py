@@ -8,7 +8,7 @@ import running
 import torch
 from PIL import Image
 
-from data_prep import acdc, camvid, cells, cityscapes, drive, ibsr, jsrt, nuclei, voc
+from data_prep.datasets import acdc, camvid, cells, cityscapes, drive, ibsr, jsrt, nuclei, voc
 from data_prep.phantoms import write
 
 
@@ -38,7 +38,7 @@ def secondary(tmp_path_factory):
     readers = {"nuclei": nuclei, "cells": cells, "brain": ibsr, "camvid": camvid, "retina": drive, "voc": voc}
     readers["cityscapes"] = cityscapes
     for name, count in zip(readers, (6, 6, 3, 4, 4, 5, 5), strict=True):
-        kind = readers[name].__name__.removeprefix("data_prep.")
+        kind = readers[name].__name__.rpartition(".")[2]
         write(kind, root / f"raw-{name}", cases=count)
         if name == "brain":
             thin(root / f"raw-{name}")

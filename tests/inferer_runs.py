@@ -42,7 +42,7 @@ def made_from(run, folder, network, inferer, resized=False, labels=None):
 def tiles(run, folder):
     """UNet2015 of chest X-rays by overlap-tile."""
     network = {"_target_": "medpos.networks.UNet2015", "out_channels": 4, "width": 1 / 16}
-    inferer = {"_target_": "medpos.inference.OverlapTileInferer", "size": 220, "step": 32, "sw_batch_size": 4}
+    inferer = {"_target_": "medpos.inferers.OverlapTileInferer", "size": 220, "step": 32, "sw_batch_size": 4}
     return made_from(run, folder, network, inferer)
 
 
@@ -50,14 +50,14 @@ def binary(run, folder):
     """A sigmoid of chest X-rays by windows."""
     network = {"_target_": "medpos.networks.PlainUNet", "width": 1 / 16}
     windows = {"_target_": "SlidingWindowInferer", "roi_size": [48, 48], "sw_batch_size": 4}
-    inferer = {"_target_": "medpos.inference.BackgroundInferer", "inferer": windows}
+    inferer = {"_target_": "medpos.inferers.BackgroundInferer", "inferer": windows}
     return made_from(run, folder, network, inferer, labels=BINARY)
 
 
 def votes(run, folder):
     """U-SegNet of short-axis stacks by vote."""
     network = {"_target_": "medpos.networks.USegNet", "width": 1 / 16}
-    return made_from(run, folder, network, {"_target_": "medpos.inference.VotingInferer", "size": 24, "step": 12})
+    return made_from(run, folder, network, {"_target_": "medpos.inferers.VotingInferer", "size": 24, "step": 12})
 
 
 def whole(run, folder):

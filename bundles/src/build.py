@@ -2,8 +2,8 @@
 
 usage: python bundles/src/build.py [--check]
 
-``recipes.json`` says which fragments make which bundle; :mod:`medpos.fragments` merges them. With ``--check`` nothing
-is written, and the exit code is 1 if a committed bundle is stale.
+``recipes.json`` says which fragments make which bundle; :mod:`medpos.bundle.fragments` merges them. With ``--check``
+nothing is written, and the exit code is 1 if a committed bundle is stale.
 """
 
 import json
@@ -11,9 +11,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data_prep import imagenet
-from medpos import labels
-from medpos.fragments import merge, metadata
+from medpos.bundle.fragments import merge, metadata
+from medpos.core import labels
+from medpos.data import imagenet
 
 SOURCE = Path(__file__).parent
 RGB = ("red", "green", "blue")

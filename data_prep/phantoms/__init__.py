@@ -13,7 +13,7 @@ from typing import Any
 
 from data_prep.files import map_processes, write_bytes
 from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, street, voc
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 MARKER = "PHANTOM.json"
 KINDS: dict[str, Callable[[Path, int, int], Any]] = {

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from contourpy import contour_generator
 
-from data_prep.coco import CATEGORIES
+from data_prep.datasets.coco import CATEGORIES
 from data_prep.files import write_bytes
 from data_prep.masks import Mask, run_lengths
 from data_prep.phantoms.objects import KINDS

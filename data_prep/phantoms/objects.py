@@ -328,7 +328,7 @@ class Kind(NamedTuple):
     """A kind of object.
 
     Args:
-        name: as :data:`medpos.labels.VOC` has it.
+        name: as :data:`medpos.core.labels.VOC` has it.
         paint: draws it.
         size: its larger side in metres.
     """

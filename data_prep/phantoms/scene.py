@@ -10,7 +10,7 @@ from scipy.ndimage import maximum_filter, minimum_filter
 
 from data_prep.phantoms.objects import COATS, KINDS, Canvas, Colour, Pen, dim
 from data_prep.phantoms.shapes import FEWEST, smooth_field
-from medpos.labels import IGNORED
+from medpos.core.labels import IGNORED
 
 RIM = 5  # of VOC's objects, px
 SETTINGS = {

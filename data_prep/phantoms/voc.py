@@ -13,7 +13,7 @@ from scipy.io import savemat
 from data_prep.files import write_bytes
 from data_prep.phantoms.scene import CASTS, Scene, draw
 from data_prep.phantoms.shapes import generator
-from medpos.labels import VOC
+from medpos.core.labels import VOC
 
 KIND = 7
 SIZES = ((500, 375), (375, 500), (500, 333), (334, 500))

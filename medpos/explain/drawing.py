@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medpos.files import write_atomically
+from medpos.core.files import write_atomically
 
 Values = npt.NDArray[np.float32]
 _GAP = 1  # px between tiles

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.explain.layers import Layer, deepest, layers_of, scores, shadow_of
 from medpos.explain.measured import windows
 from medpos.explain.windows import UnknownOperationError

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.explain.windows import Follower, Windows
 
 OUTPUT = "output"

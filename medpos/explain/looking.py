@@ -14,15 +14,15 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.explain import drawing, subject
 from medpos.explain.ascent import GOALS, Climbed, Settings, ascend
 from medpos.explain.fields import with_room
 from medpos.explain.layers import Layer, choose, convolutions, features_of, layers_of, shadow_of
 from medpos.explain.subject import Subject, position_names
-from medpos.networks.sunet import SUNet, strongest
+from medpos.networks.sunet.network import SUNet, strongest
 from medpos.predict.model import Model
-from medpos.results import PHANTOM_NOTE
+from medpos.runs.tables import PHANTOM_NOTE
 
 LARGEST = 256  # px of the ascent's image, a side
 SHOWN = 99.5  # percentile of a colour picture's values that is white; its counterpart is black

@@ -9,14 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from medpos.data import SPLITS, DataFolder
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.data.folder import DataFolder
+from medpos.data.schema import SPLITS
 from medpos.predict import inputs, trained
 from medpos.predict.inputs import Source
 from medpos.predict.model import Model
 from medpos.predict.upright import Wanted, bring
-from medpos.transforms.crops import mirrored
-from medpos.transforms.neighbours import neighbouring
+from medpos.transforms.spatial.crops import mirrored
+from medpos.transforms.spatial.neighbors import neighbouring
 
 COLOURS = ("red", "green", "blue")
 NEEDED = "give one by --image FILE, or the data by --dataset-dir"

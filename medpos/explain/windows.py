@@ -14,7 +14,7 @@ import numpy.typing as npt
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 Places = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.core.files import write_json
 from medpos.explain import drawing
 from medpos.explain.looking import Look
-from medpos.files import write_json
 
 FILE = "explain.json"
 _BOARD = "tensorboard"

@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from medpos.classification import refusal
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.core.files import write_json, write_text
 from medpos.export import configs, models
 from medpos.export.card import card
 from medpos.export.metadata import Subject, metadata
-from medpos.files import write_json, write_text
 from medpos.predict.model import Model
 from medpos.predict.trained import EXPORTED, EXPORTED_WEIGHTS
+from medpos.runs.task import refusal
 
 __all__ = ["export"]
 

@@ -1,10 +1,10 @@
 """The model card, ``docs/README.md``: what it is, how good it was, what it must not be used for, how to run it."""
 
-from medpos.conditions import CLEAN
+from medpos.core.labels import MEAN_OF_ORGANS, title
+from medpos.data.conditions import CLEAN
 from medpos.export.metadata import INTENDED, PAPER, PHANTOM, Subject, source_of
-from medpos.labels import title
 from medpos.metrics import METRICS
-from medpos.results import MEAN_OF_ORGANS, PHANTOM_NOTE, TITLES, interval_cell, mean_cell
+from medpos.runs.tables import PHANTOM_NOTE, TITLES, interval_cell, mean_cell
 
 _SETTINGS = ("seed", "image_size", "max_epochs", "batch_size", "lr", "padding_mode", "encoding", "pe_alpha", "pe_range")
 

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from medpos.errors import InputError
-from medpos.tracking import without
-from medpos.training_data import TrainingData
+from medpos.bundle.tracking import without
+from medpos.core.errors import InputError
+from medpos.data.training_data import TrainingData
 
 Config = dict[str, Any]
 

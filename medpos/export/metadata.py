@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from medpos import __version__, fragments
-from medpos.conditions import CLEAN
-from medpos.training_data import TrainingData
+from medpos import __version__
+from medpos.bundle import fragments
+from medpos.data.conditions import CLEAN
+from medpos.data.training_data import TrainingData
 
 Config = dict[str, Any]
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.predict.backends import write_onnx
 
 TOLERANCE = 1e-4

@@ -2,6 +2,7 @@
 
 from medpos.handlers.cases import Cases
 from medpos.handlers.checkpoint import Checkpoint, LoadModel, better
+from medpos.handlers.classification import ClassTable, TopK
 from medpos.handlers.metrics import CaseMetrics
 from medpos.handlers.progress import EpochLog, Progress
 from medpos.handlers.results import ResultTable
@@ -14,6 +15,7 @@ __all__ = [
     "CaseMetrics",
     "Cases",
     "Checkpoint",
+    "ClassTable",
     "EpochLog",
     "LearningRate",
     "LoadModel",
@@ -24,5 +26,6 @@ __all__ = [
     "ScalarLog",
     "Scores",
     "TensorBoard",
+    "TopK",
     "better",
 ]

@@ -8,16 +8,16 @@ import numpy.typing as npt
 import torch.distributed
 from ignite.engine import Engine, Events
 
-from medpos.cases import FILE, CaseView, save_cases, to_grey
-from medpos.conditions import CLEAN
-from medpos.files import write_atomically
-from medpos.handlers.metrics import as_labels, condition_of
-from medpos.runs import RunFolder, is_main_process
-from medpos.transforms.probe import PROBES
+from medpos.core.device import is_main_process
+from medpos.core.files import write_atomically
+from medpos.core.labels import as_labels
+from medpos.data.conditions import CLEAN
+from medpos.handlers.metrics import condition_of
+from medpos.runs.cases import CHANGES, FILE, CaseView, save_cases, to_grey
+from medpos.runs.folder import RunFolder
+from medpos.transforms.position.probe import PROBES
 
 logger = logging.getLogger(__name__)
-
-CHANGES = "changes.npz"
 
 
 class Cases:

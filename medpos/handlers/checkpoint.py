@@ -2,21 +2,17 @@
 
 import logging
 import math
-import pickle
-from pathlib import Path
-from typing import Any
 
 import torch
 import torch.distributed
 from ignite.engine import Engine, Events
 
-from medpos.errors import InputError
-from medpos.files import write_atomically
-from medpos.runs import RunFolder, is_main_process
+from medpos.core.device import is_main_process
+from medpos.core.errors import InputError
+from medpos.runs.checkpoints import load, load_network, save
+from medpos.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
-
-State = dict[str, Any]
 
 
 def better(current: float, best: float) -> bool:
@@ -135,64 +131,3 @@ def train(engine: Engine) -> None:
     """Run a trainer, unless what it resumed from was its last epoch (ignite would begin anew)."""
     if engine.state.epoch < engine.state.max_epochs:
         engine.run()
-
-
-def save(state: State, path: Path) -> None:
-    """Write a state of plain tensors and numbers, whole or not at all."""
-    write_atomically(path, lambda partial: torch.save(state, partial))
-
-
-def load(path: Path) -> State:
-    """Read a state of plain tensors and numbers; no code in the file is run.
-
-    Raises:
-        InputError: the file is missing, truncated, or holds anything else.
-    """
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError:
-        raise InputError(f"{path}: is not there; train first, or give another --checkpoint") from None
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"{path}: holds Python objects besides tensors, which could run code and are never loaded; "
-            "give the model.pt of a run"
-        ) from error
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
-        raise InputError(f"{path}: is truncated or no checkpoint ({reason}); give the model.pt of a run") from error
-    if not isinstance(state, dict):
-        raise InputError(
-            f"{path}: holds a {type(state).__name__}, needed a state dict of tensors; give the model.pt of a run"
-        )
-    return state
-
-
-def load_network(network: torch.nn.Module, state: State, path: Path) -> None:
-    """Put weights into the network they were made for.
-
-    Raises:
-        InputError: names what is missing, unknown or of another shape.
-    """
-    own = network.state_dict()
-    missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
-    shapes = [
-        f"{k} {tuple(getattr(state[k], 'shape', ()))} instead of {tuple(own[k].shape)}"
-        for k in own.keys() & state.keys()
-        if not _fits(state[k], own[k])
-    ]
-    if missing or unknown or shapes:
-        found = [f"{len(missing)} tensors missing (first {missing[0]})"] if missing else []
-        found += [f"{len(unknown)} unknown (first {unknown[0]})"] if unknown else []
-        found += [f"{len(shapes)} of another shape (first {min(shapes)})"] if shapes else []
-        raise InputError(
-            f"{path}: holds the weights of another network than this {type(network).__name__}: {'; '.join(found)}; "
-            "evaluate it with the bundle and the --encoding that it was trained with"
-        )
-    network.load_state_dict(state)
-
-
-def _fits(found: Any, own: torch.Tensor) -> bool:
-    if not isinstance(found, torch.Tensor) or found.dim() != own.dim():
-        return False
-    # A mean mask takes its image size from the file, but not its number of classes.
-    return bool(found.shape[:1] == own.shape[:1] if own.numel() == 0 else found.shape == own.shape)

@@ -3,13 +3,12 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
 import torch
 import torch.distributed
 from ignite.engine import Engine, Events
 
-from medpos.conditions import Condition
-from medpos.labels import Label
+from medpos.core.labels import Label, as_labels
+from medpos.data.conditions import Condition
 from medpos.metrics import CaseTruth, mean_of_finite
 
 Row = dict[str, Any]
@@ -63,12 +62,6 @@ class CaseMetrics:
             for metric in ("dice", "hd95_mm"):
                 values = [row[metric] for row in self.rows if row["organ"] == label.name]
                 engine.state.metrics[f"{metric}/{label.name}"] = mean_of_finite(values)
-
-
-def as_labels(tensor: torch.Tensor) -> np.ndarray[Any, Any]:
-    """A label map [1, X, Y(, Z)] as integers [X, Y(, Z)]."""
-    labels: np.ndarray[Any, Any] = tensor[0].to(torch.uint8).cpu().numpy()
-    return labels
 
 
 def condition_of(item: Row) -> Condition:

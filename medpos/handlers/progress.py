@@ -9,7 +9,7 @@ import torch
 from ignite.engine import Engine, Events
 from ignite.handlers import ProgressBar
 
-from medpos.runs import is_main_process
+from medpos.core.device import is_main_process
 
 logger = logging.getLogger(__name__)
 

@@ -4,10 +4,11 @@ import logging
 
 from ignite.engine import Engine, Events
 
-from medpos.data import DataFolder
-from medpos.files import write_json
-from medpos.results import summary, table, with_scores, write_csv
-from medpos.runs import RunFolder, is_main_process
+from medpos.core.device import is_main_process
+from medpos.core.files import write_json
+from medpos.data.folder import DataFolder
+from medpos.runs.folder import RunFolder
+from medpos.runs.tables import summary, table, with_scores, write_csv
 
 logger = logging.getLogger(__name__)
 

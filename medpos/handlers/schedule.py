@@ -15,7 +15,7 @@ class LearningRate:
 
     Args:
         optimizer: its groups may have base rates of their own, as a head that learns ten times as fast.
-        schedule: maps base rate and number of iterations done to the rate, see :mod:`medpos.schedules`.
+        schedule: maps base rate and number of iterations done to the rate, see :mod:`medpos.optim.schedules`.
     """
 
     def __init__(self, optimizer: torch.optim.Optimizer, schedule: Callable[[float, int], float]) -> None:

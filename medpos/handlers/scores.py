@@ -7,19 +7,21 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 
-from medpos.errors import InputError
-from medpos.handlers.metrics import as_labels, gathered, identity_of
+from medpos.core.device import is_main_process
+from medpos.core.errors import InputError
+from medpos.core.labels import as_labels
+from medpos.handlers.metrics import gathered, identity_of
 from medpos.metrics import mean_of_finite
 from medpos.metrics.scores import CaseMaps, Score
-from medpos.results import SCORE_COLUMNS, Row, Scored, condition_key, write_csv
-from medpos.runs import RunFolder, is_main_process
+from medpos.runs.folder import RunFolder
+from medpos.runs.tables import SCORE_COLUMNS, Row, Scored, condition_key, write_csv
 
 
 class Scores:
     """Asks scores about every case and every condition; beside CaseMetrics, in the same evaluator.
 
-    ``engine.state.scores`` holds the result when the epoch ends, a :class:`medpos.results.Scored`, which ResultTable
-    takes up. ``engine.state.metrics`` holds each score by its name: the mean over cases and conditions, and for a score
+    ``engine.state.scores`` holds the result when the epoch ends, a :class:`medpos.runs.tables.Scored`, which
+    ResultTable takes up. ``engine.state.metrics`` holds each score by its name: the mean over cases and conditions, and for a score
     of the set the mean over the conditions.
 
     Args:

@@ -16,7 +16,7 @@ from ignite.engine import Engine, Events
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from medpos.inference import has_fast_bf16, memory_format
+from medpos.core.device import has_fast_bf16, memory_format
 
 
 class ReestimateStatistics:

@@ -11,12 +11,14 @@ import torch
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
 
-from medpos.conditions import CLEAN
-from medpos.data import DataFolder
-from medpos.files import write_atomically
-from medpos.handlers.metrics import as_labels, condition_of
-from medpos.overlay import panels, picture
-from medpos.runs import RunFolder, is_main_process
+from medpos.core.device import is_main_process
+from medpos.core.files import write_atomically
+from medpos.core.labels import as_labels
+from medpos.data.conditions import CLEAN
+from medpos.data.folder import DataFolder
+from medpos.handlers.metrics import condition_of
+from medpos.plotting.overlay import panels, picture
+from medpos.runs.folder import RunFolder
 
 View = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], np.ndarray[Any, Any]]
 _MOST_ROWS = 6  # slices of a volume on one picture

@@ -6,13 +6,11 @@ Every loss gives float32, whatever the type of the logits. SegNet needs none of 
 
 from medpos.losses.balance import inverse_frequency, median_frequency
 from medpos.losses.deep_supervision import AllPixelCrossEntropy, AuxiliaryLoss, BCEDice, DeepSupervision
-from medpos.losses.dense import IGNORED, SummedCrossEntropy
+from medpos.losses.dense import SummedCrossEntropy
 from medpos.losses.pixel_weighted import PixelWeightedCrossEntropy
 from medpos.losses.score_map import ScoreCrossEntropy
-from medpos.losses.weight_map import border_weight
 
 __all__ = [
-    "IGNORED",
     "AllPixelCrossEntropy",
     "AuxiliaryLoss",
     "BCEDice",
@@ -20,7 +18,6 @@ __all__ = [
     "PixelWeightedCrossEntropy",
     "ScoreCrossEntropy",
     "SummedCrossEntropy",
-    "border_weight",
     "inverse_frequency",
     "median_frequency",
 ]

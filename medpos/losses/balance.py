@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 
 def inverse_frequency(counts: Any) -> Tensor:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.errors import InputError
-from medpos.losses.dense import IGNORED, summed_loss
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED
+from medpos.losses.dense import summed_loss
 
 AUXILIARY_WEIGHT = 0.4
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.errors import InputError
-from medpos.labels import IGNORED as IGNORED
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED as IGNORED
 
 
 def summed_loss(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.errors import InputError
-from medpos.losses.dense import IGNORED, class_weights
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED
+from medpos.losses.dense import class_weights
 
 
 class PixelWeightedCrossEntropy(nn.Module):
@@ -37,8 +38,8 @@ class PixelWeightedCrossEntropy(nn.Module):
         Args:
             logits: [N, classes, X, Y], any float type.
             target: [N, 2, X', Y'], float: the class (255 is ignored) and the border weight of
-                :func:`medpos.losses.weight_map.border_weight`. Where it is larger than the logits, as for a network
-                without padding, its middle counts.
+                :func:`medpos.transforms.border_weight`. Where it is larger than the logits, as for a network without
+                padding, its middle counts.
 
         Returns:
             A scalar, float32.

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from medpos.errors import InputError
-from medpos.losses.dense import IGNORED, summed_loss
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED
+from medpos.losses.dense import summed_loss
 
 
 class ScoreCrossEntropy(nn.Module):

@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medpos.errors import InputError
-from medpos.labels import IGNORED, Label
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED, Label
 from medpos.metrics.overlap import overlap
 from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
 from medpos.metrics.summary import mean_of_finite, summarise

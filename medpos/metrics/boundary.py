@@ -6,8 +6,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-from medpos.errors import InputError
-from medpos.losses.dense import IGNORED
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED
 from medpos.metrics.confusion import same_shape
 from medpos.metrics.surface import Pixels, boundaries
 

@@ -8,17 +8,45 @@ organs is NaN: left out and counted as missing.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from medpos.cases import CaseView
-from medpos.errors import InputError
-from medpos.labels import Label
+from medpos.core.errors import InputError
+from medpos.core.labels import Label
 
 LabelMap = npt.NDArray[Any]
 Phase = tuple[LabelMap, Sequence[float]]
+
+
+class SegmentedCase(Protocol):
+    """A case with its true and its predicted label map, such as :class:`medpos.runs.cases.CaseView`."""
+
+    @property
+    def case(self) -> str:
+        """Name of the case."""
+
+    @property
+    def subject(self) -> str:
+        """Name of the subject."""
+
+    @property
+    def phase(self) -> str:
+        """``ED``, ``ES``, or empty where the phase is unknown."""
+
+    @property
+    def spacing_mm(self) -> Sequence[float]:
+        """Voxel size in mm along each axis."""
+
+    @property
+    def truth(self) -> LabelMap:
+        """True label map [X, Y] or [X, Y, Z]."""
+
+    @property
+    def prediction(self) -> LabelMap:
+        """Predicted label map of the same shape."""
+
 
 CTR = "cardiothoracic ratio"
 VENTRICULAR_UNITS = {
@@ -151,7 +179,7 @@ def _volumes(phase: Phase | None, classes: Mapping[str, int]) -> dict[str, float
     }
 
 
-def indices(cases: Sequence[CaseView], labels: Sequence[Label]) -> list[dict[str, Any]]:
+def indices(cases: Sequence[SegmentedCase], labels: Sequence[Label]) -> list[dict[str, Any]]:
     """The clinical indices that the classes allow.
 
     Heart and both lungs give the cardiothoracic ratio of each flat case; a heart cavity or the myocardium give the
@@ -173,7 +201,7 @@ def indices(cases: Sequence[CaseView], labels: Sequence[Label]) -> list[dict[str
     if set(CHEST_CLASSES) <= classes.keys():
         return [_chest(case, classes) for case in cases if case.truth.ndim == 2 or case.truth.shape[2] == 1]
     if set(VENTRICULAR_CLASSES) & classes.keys():
-        subjects: dict[str, dict[str, CaseView]] = {}
+        subjects: dict[str, dict[str, SegmentedCase]] = {}
         for case in (case for case in cases if case.phase):
             phases = subjects.setdefault(case.subject, {})
             if case.phase in phases:
@@ -186,7 +214,7 @@ def indices(cases: Sequence[CaseView], labels: Sequence[Label]) -> list[dict[str
     return []
 
 
-def _chest(case: CaseView, classes: Mapping[str, int]) -> dict[str, Any]:
+def _chest(case: SegmentedCase, classes: Mapping[str, int]) -> dict[str, Any]:
     heart, lungs = classes["heart"], (classes[_LUNGS[0]], classes[_LUNGS[1]])
     true, predicted = (cardiothoracic_ratio(part, heart, lungs) for part in (case.truth, case.prediction))
     return {
@@ -199,7 +227,7 @@ def _chest(case: CaseView, classes: Mapping[str, int]) -> dict[str, Any]:
     }
 
 
-def _ventricles(phases: Mapping[str, CaseView], classes: Mapping[str, int]) -> list[dict[str, Any]]:
+def _ventricles(phases: Mapping[str, SegmentedCase], classes: Mapping[str, int]) -> list[dict[str, Any]]:
     ed, es = phases.get("ED"), phases.get("ES")
     shown = ed or es
     if shown is None:
@@ -219,7 +247,7 @@ def _ventricles(phases: Mapping[str, CaseView], classes: Mapping[str, int]) -> l
     ]
 
 
-def _phase(case: CaseView | None, part: str) -> Phase | None:
+def _phase(case: SegmentedCase | None, part: str) -> Phase | None:
     return None if case is None else (getattr(case, part), case.spacing_mm)
 
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medpos.errors import InputError
-from medpos.losses.dense import IGNORED
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED
 from medpos.metrics.summary import mean_of_finite
 
 Confusion = npt.NDArray[np.int64]

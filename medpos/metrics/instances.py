@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.metrics.confusion import same_shape
 
 InstanceMap = npt.NDArray[Any]

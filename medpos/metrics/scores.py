@@ -11,9 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from medpos.errors import InputError
-from medpos.labels import Label
-from medpos.losses.dense import IGNORED
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED, Label
 from medpos.metrics.boundary import TOLERANCE, boundary_f1
 from medpos.metrics.confusion import Confusion, class_scores, confusion_matrix, weighted_dice
 from medpos.metrics.instances import adapted_rand_error, components, pixel_error, seg_measure

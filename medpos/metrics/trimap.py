@@ -13,9 +13,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from medpos.errors import InputError
-from medpos.labels import Label
-from medpos.losses.dense import IGNORED
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED, Label
 from medpos.metrics.confusion import Confusion, class_scores, confusion_matrix, same_shape
 from medpos.metrics.scores import VOID, CaseMaps, Measured
 

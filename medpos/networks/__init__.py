@@ -31,7 +31,7 @@
 
 The position study's tables are those of its supplement. ``positioned`` builds a network for a position encoding at the
 parameter budget of the three channels; the ``_pe`` bundles use it, and its counts stand in
-``medpos.networks.position``.
+``medpos.networks.position_study.position``.
 
 Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184],
 ``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and
@@ -40,22 +40,28 @@ Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015
 stands in ``docs/networks.md``.
 """
 
-from medpos.networks.alexnet import FCNAlexNet
-from medpos.networks.deeplab import DeepLabResNet, DeepLabVGG
-from medpos.networks.fcn import FCN8s, FCN16s, FCN32s
-from medpos.networks.frozen import freeze_statistics
-from medpos.networks.googlenet import FCNGoogLeNet
-from medpos.networks.mean_mask import MeanMask, count_labels
-from medpos.networks.position import CoordConv2d, LearnedPosition, fitting_width, positioned, with_coordinates
-from medpos.networks.segnet import SegNet
-from medpos.networks.segnet_basic import SegNetBasic
-from medpos.networks.small_cnn import SmallCNN
-from medpos.networks.sunet import SUNet, SUNetClassifier
-from medpos.networks.unet import UNet
-from medpos.networks.unet2015 import UNet2015
-from medpos.networks.unet_auxiliary import AuxiliaryUNet
-from medpos.networks.unetpp import PlainUNet, UNetPlusPlus
-from medpos.networks.usegnet import USegNet
+from medpos.networks.encoder_decoder.segnet import SegNet
+from medpos.networks.encoder_decoder.segnet_basic import SegNetBasic
+from medpos.networks.encoder_decoder.unet2015 import UNet2015
+from medpos.networks.encoder_decoder.unet_auxiliary import AuxiliaryUNet
+from medpos.networks.encoder_decoder.unetpp import PlainUNet, UNetPlusPlus
+from medpos.networks.encoder_decoder.usegnet import USegNet
+from medpos.networks.fully_convolutional.alexnet import FCNAlexNet
+from medpos.networks.fully_convolutional.deeplab import DeepLabResNet, DeepLabVGG
+from medpos.networks.fully_convolutional.fcn import FCN8s, FCN16s, FCN32s
+from medpos.networks.fully_convolutional.googlenet import FCNGoogLeNet
+from medpos.networks.layers.frozen import freeze_statistics
+from medpos.networks.position_study.mean_mask import MeanMask, count_labels
+from medpos.networks.position_study.position import (
+    CoordConv2d,
+    LearnedPosition,
+    fitting_width,
+    positioned,
+    with_coordinates,
+)
+from medpos.networks.position_study.small_cnn import SmallCNN
+from medpos.networks.position_study.unet import UNet
+from medpos.networks.sunet.network import SUNet, SUNetClassifier
 
 __all__ = [
     "AuxiliaryUNet",

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from medpos.errors import InputError
-from medpos.inference import has_fast_bf16
+from medpos.core.device import has_fast_bf16
+from medpos.core.errors import InputError
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
 Network = Callable[[torch.Tensor], torch.Tensor]

@@ -15,12 +15,12 @@ import torch
 from ignite.engine import Engine, Events
 from monai.data import MetaTensor
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.data.training_data import TrainingData
 from medpos.predict import inputs
 from medpos.predict.model import label_map
 from medpos.predict.orientation import Orientation
 from medpos.predict.upright import Wanted, bring
-from medpos.training_data import TrainingData
 
 logger = logging.getLogger(__name__)
 

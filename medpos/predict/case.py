@@ -7,13 +7,13 @@ from typing import Any
 
 import torch
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.io.scan import Pixels
 from medpos.predict import measurements, records
 from medpos.predict.inputs import Source
 from medpos.predict.model import Ensemble, label_map, probability_map
-from medpos.predict.outputs import write_overlay
+from medpos.predict.overlays import write_overlay
 from medpos.predict.records import Options
-from medpos.predict.scan import Pixels
 from medpos.predict.upright import Upright, Wanted, bring
 
 logger = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.predict import records
 from medpos.predict.case import Work
 from medpos.predict.engines import Engine, LocalEngine

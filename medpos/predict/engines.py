@@ -16,8 +16,8 @@ from typing import Any, Protocol
 
 import torch
 
-from medpos.errors import InputError
-from medpos.memory import keep_freed_memory, release_freed_memory
+from medpos.core.errors import InputError
+from medpos.core.memory import keep_freed_memory, release_freed_memory
 from medpos.predict.case import Loaded, Work, reason
 from medpos.predict.inputs import Source
 

@@ -7,9 +7,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from medpos.errors import InputError
-from medpos.predict import channels, dicom, readers
-from medpos.predict.scan import Scan, check_values
+from medpos.core.errors import InputError
+from medpos.io import channels, dicom, readers
+from medpos.io.scan import Scan, check_values
 
 FORMATS = {
     "nifti": (".nii", ".nii.gz"),

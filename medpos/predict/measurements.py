@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from medpos.files import write_text
-from medpos.labels import Label
+from medpos.core.files import write_text
+from medpos.core.labels import Label
+from medpos.data.training_data import TrainingData
+from medpos.io.scan import Array, Pixels
 from medpos.metrics.clinical import (
     CHEST_CLASSES,
     CTR,
@@ -20,8 +22,6 @@ from medpos.metrics.clinical import (
     cardiothoracic_ratio,
     ventricular_function,
 )
-from medpos.predict.scan import Array, Pixels
-from medpos.training_data import TrainingData
 
 COLUMNS = ("case", "subject", "phase", "structure", "measure", "value", "unit")
 Row = dict[str, Any]

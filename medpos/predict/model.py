@@ -14,15 +14,16 @@ import torch
 from monai.bundle import ConfigParser
 from torch.nn import functional
 
-from medpos.classification import classifies, refusal
-from medpos.errors import InputError
-from medpos.handlers.checkpoint import load, load_network
-from medpos.inference import memory_format, network_input
-from medpos.labels import Label
+from medpos.core.device import memory_format
+from medpos.core.errors import InputError
+from medpos.core.labels import Label
+from medpos.data.training_data import TrainingData
+from medpos.inferers import network_input
+from medpos.io.scan import Array, Pixels
 from medpos.predict import trained
 from medpos.predict.backends import compile_network
-from medpos.predict.scan import Array, Pixels
-from medpos.training_data import TrainingData
+from medpos.runs.checkpoints import load, load_network
+from medpos.runs.task import classifies, refusal
 
 logger = logging.getLogger(__name__)
 

@@ -11,23 +11,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medpos.training_data import TrainingData
+from medpos.data.training_data import TrainingData
+from medpos.io.scan import _AXES, directions_of
 
 Array = npt.NDArray[Any]
-
-# Unit vectors of RAS+ space, as NIfTI has it.
-_AXES = {"R": (1, 0, 0), "L": (-1, 0, 0), "A": (0, 1, 0), "P": (0, -1, 0), "S": (0, 0, 1), "I": (0, 0, -1)}
 _THICK = 1.5  # an axis whose spacing is so many times that of the others counts the slices
 _ALIGNED = 0.96  # cosine; an axis within 15 degrees of the patient's
-
 # How pictures are hung: the patient's left on the right, front and head on top.
 _SCREEN_X = np.array(_AXES["L"], float)
 _SCREEN_Y = np.array([0, -1, -1]) / np.sqrt(2)
-
-
-def directions_of(letters: Sequence[str]) -> Array:
-    """Unit vectors [3, n] of axes that lead where the letters say, such as ``LIP``."""
-    return np.array([_AXES[letter] for letter in letters], float).T
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from medpos import __version__
-from medpos.errors import InputError
-from medpos.files import write_json, write_text
+from medpos.core.errors import InputError
+from medpos.core.files import write_json, write_text
 from medpos.predict import measurements
 from medpos.predict.inputs import Source
 from medpos.predict.model import Ensemble

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from medpos import __version__
-from medpos.data import DataFolder
-from medpos.errors import InputError
-from medpos.training_data import FILE, TrainingData
+from medpos.core.errors import InputError
+from medpos.data.folder import DataFolder
+from medpos.data.training_data import FILE, TrainingData
 
 EXPORTED = Path("configs/inference.json")
 EXPORTED_WEIGHTS = Path("models/model.pt")

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-from medpos.errors import InputError
-from medpos.predict import dicom, inputs, measurements
+from medpos.core.errors import InputError
+from medpos.data.training_data import TrainingData
+from medpos.io import dicom
+from medpos.io.scan import Array, Scan
+from medpos.predict import inputs, measurements
 from medpos.predict.inputs import Source
 from medpos.predict.orientation import Orientation, find, is_other_plane
-from medpos.predict.scan import Array, Scan
-from medpos.training_data import TrainingData
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,10 @@ evaluated or runs in the page: its policy lets one script run, that of ``templat
 from collections.abc import Sequence
 from pathlib import Path
 
-from medpos.files import write_text
+from medpos.core.files import write_text
+from medpos.plotting.style import save
 from medpos.report.browser import browser
 from medpos.report.clinical import clinical, clinical_cases
-from medpos.report.figures import save
 from medpos.report.page import Page, render
 from medpos.report.sources import read
 

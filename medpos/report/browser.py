@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medpos.cases import CaseView
-from medpos.labels import labels_of
-from medpos.labels import title as organ_title
+from medpos.core.labels import MEAN_OF_ORGANS, labels_of
+from medpos.core.labels import title as organ_title
 from medpos.metrics import METRICS
 from medpos.report.pictures import Pictures, pictures
 from medpos.report.sources import Evaluation, Run, clean
 from medpos.report.tables import Cell, number, organ
-from medpos.results import MEAN_OF_ORGANS, TITLES
+from medpos.runs.cases import CaseView
+from medpos.runs.tables import TITLES
 
 BUDGET = 160  # cases on one page, so that it stays below about 15 MB
 

@@ -3,54 +3,22 @@
 Every figure comes as SVG and PNG for a paper, and as SVG to stand in the page, whose ink takes the page's text colour.
 """
 
-import re
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from io import StringIO
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from markupsafe import Markup, escape
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from medpos.files import write_atomically
-from medpos.labels import Label, labels_of
+from medpos.core.labels import Label, labels_of
 from medpos.metrics import summarise
-from medpos.transforms.probe import DISTANCES, PROBES
+from medpos.plotting.style import INK, LINES, MARKERS, styled
+from medpos.transforms.position.probe import DISTANCES, PROBES
 
-INK = "#1a1a1b"  # in the page: currentColor
-_STYLE = {
-    "text.color": INK,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.grid": True,
-    "grid.color": "#8888884d",
-    "legend.frameon": False,
-    "font.size": 10,
-    "axes.titlesize": 10,
-    "text.parse_math": False,  # a name from a file is text, whatever it holds
-    "svg.hashsalt": "medpos",
-}
-LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 _AXES = {"x": "shift to the right, px", "y": "shift down, px"}
 Panels = list[tuple[str, str, pd.DataFrame]]  # title, axis label, rows with a column `at`
-
-
-@contextmanager
-def styled(**more: Any) -> Iterator[None]:
-    """Draw in the style of all figures."""
-    with mpl.rc_context({**_STYLE, **more}):
-        yield
 
 
 def severity_curves(table: pd.DataFrame) -> Figure | None:
@@ -226,45 +194,3 @@ def bland_altman(
         axes.set_xlabel(f"mean of predicted and true{suffix}")
         axes.set_ylabel(f"predicted - true{suffix}")
     return figure
-
-
-def save(figure: Figure, folder: Path, name: str) -> None:
-    """Write ``<name>.svg`` (text as outlines) and ``<name>.png`` (200 dpi) on white, each whole or not at all.
-
-    Raises:
-        InputError: the folder can't be written to.
-    """
-    for kind in ("svg", "png"):
-        meta = {"Date": None} if kind == "svg" else {}
-        options: dict[str, Any] = {"format": kind, "dpi": 200, "facecolor": "white", "metadata": meta}
-
-        def write(partial: Path, options: dict[str, Any] = options) -> None:
-            figure.savefig(partial, **options)
-
-        with styled(**{"svg.fonttype": "path"}):
-            write_atomically(folder / f"{name}.{kind}", write)
-
-
-def inline(figure: Figure, name: str, alt: str) -> Markup:
-    """The figure as an ``<svg>`` to stand in a page.
-
-    Args:
-        figure: any figure of this module.
-        name: makes its ids differ from those of the page's other figures.
-        alt: what it shows, for those who don't see it.
-    """
-    stream = StringIO()
-    with styled(**{"svg.fonttype": "none"}):
-        figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
-    svg = stream.getvalue()
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
-    svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{re.sub(r'[^a-z0-9]', '-', name.lower())}-", svg)
-    svg = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{_plain(alt)}">', svg
-    )
-    return Markup(svg.replace(INK, "currentColor"))
-
-
-def _plain(text: str) -> str:
-    """For an attribute, and for the replacement of a regular expression."""
-    return str(escape(text)).replace("\\", r"\\")

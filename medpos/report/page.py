@@ -15,17 +15,18 @@ import pandas as pd
 from markupsafe import Markup
 from matplotlib.figure import Figure
 
-from medpos.errors import InputError
-from medpos.labels import Label, labels_of
+from medpos.core.errors import InputError
+from medpos.core.labels import Label, labels_of
+from medpos.plotting.style import inline
 from medpos.report import pictures
 from medpos.report.browser import Browser
 from medpos.report.clinical import Index, clinical_table
-from medpos.report.figures import inline, probe_curves, severity_curves, shift_curves
+from medpos.report.figures import probe_curves, severity_curves, shift_curves
 from medpos.report.scores import score_rows, scores
 from medpos.report.sources import Evaluation, Run, Sources, Study
 from medpos.report.tables import Cell, Table, comparisons, conditions, count, organs, slug, study_tables, text
-from medpos.results import PHANTOM_NOTE
-from medpos.transforms.probe import PROBES
+from medpos.runs.tables import PHANTOM_NOTE
+from medpos.transforms.position.probe import PROBES
 
 _TEMPLATES = Path(__file__).parent / "templates"
 _CURVES = {"severity": severity_curves, "shift": shift_curves, "position alone": probe_curves}

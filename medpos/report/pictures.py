@@ -14,9 +14,9 @@ import numpy.typing as npt
 from PIL import Image, ImageColor
 from scipy import ndimage
 
-from medpos.cases import CaseView, Pixels
-from medpos.labels import IGNORED, Label
-from medpos.overlay import OPACITY
+from medpos.core.labels import IGNORED, Label
+from medpos.plotting.overlay import OPACITY
+from medpos.runs.cases import CaseView, Pixels
 
 SLICES = 6
 _COLUMNS = 3

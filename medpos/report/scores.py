@@ -6,11 +6,11 @@ from typing import Any
 
 import pandas as pd
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.metrics import summarise
 from medpos.report.sources import Evaluation, Run, as_numbers, clean, read_json, read_rows, with_run
 from medpos.report.tables import Cell, Table, condition_title, count, interval, number, text
-from medpos.results import SCORE_COLUMNS, score_digits, score_title
+from medpos.runs.tables import SCORE_COLUMNS, score_digits, score_title
 
 FILE = "scores.csv"
 _CASES, _SET = "cases", "whole set"

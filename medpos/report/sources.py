@@ -9,13 +9,13 @@ from typing import Any
 
 import pandas as pd
 
-from medpos.cases import FILE as CASES
-from medpos.cases import CaseView, load_cases
-from medpos.classification import refusal
-from medpos.errors import InputError
-from medpos.labels import Label, labels_of
+from medpos.core.errors import InputError
+from medpos.core.labels import Label, labels_of
 from medpos.metrics import METRICS
-from medpos.results import COLUMNS
+from medpos.runs.cases import FILE as CASES
+from medpos.runs.cases import CaseView, load_cases
+from medpos.runs.tables import COLUMNS
+from medpos.runs.task import refusal
 
 _FINISH = "let the run finish, or resume it, then report again"
 # One measurement; an evaluation under many conditions measures the clean images once more.
@@ -29,7 +29,7 @@ class Evaluation:
     Args:
         name: ``test`` for the one that ends a training, else the name of the sub-folder.
         folder: where it lies.
-        table: a row per case, organ and condition, columns as in :data:`medpos.results.COLUMNS`.
+        table: a row per case, organ and condition, columns as in :data:`medpos.runs.tables.COLUMNS`.
         data: name of the data set.
         phantom: True where the images are computed.
         split: the split that was segmented.
@@ -129,8 +129,8 @@ class Sources:
         """Every measurement once, long.
 
         Returns:
-            The columns of :data:`medpos.results.COLUMNS` and before them ``data``, ``model``, ``seed`` (-1 where it is
-            not recorded), ``run`` (folder name) and ``evaluation``.
+            The columns of :data:`medpos.runs.tables.COLUMNS` and before them ``data``, ``model``, ``seed`` (-1 where it
+            is not recorded), ``run`` (folder name) and ``evaluation``.
         """
         parts = [with_run(evaluation.table, run, evaluation) for run in self.runs for evaluation in run.evaluations]
         # A study of the images alone has no runs.

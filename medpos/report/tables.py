@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medpos.conditions import Condition
-from medpos.labels import Label, labels_of
-from medpos.labels import title as organ_title
+from medpos.core.labels import MEAN_OF_ORGANS, Label, labels_of
+from medpos.core.labels import title as organ_title
+from medpos.data.conditions import Condition
 from medpos.metrics import METRICS, summarise
 from medpos.report.sources import Sources, Study, clean
-from medpos.results import MEAN_OF_ORGANS, TITLES, summary
-from medpos.study.statistics import compare
+from medpos.runs.tables import TITLES, summary
+from medpos.statistics.effects import compare
 
 _SPREAD = "mean ± sd over cases; 95 % bootstrap interval of the mean, subjects drawn"
 _COUNTS = (

@@ -12,9 +12,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from medpos.classification import classifies, refusal
-from medpos.conditions import GROUPS
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.data.conditions import GROUPS
+from medpos.runs.task import classifies, refusal
 
 NETWORKS = {"unet": ("", "U-Net"), "small": ("_small", "small CNN")}
 # As a bundle's network_def has them.
@@ -58,9 +58,9 @@ class Study:
         data: data sets.
         variants: the models.
         seeds: of each model.
-        conditions: groups of :data:`medpos.conditions.GROUPS` under which each model is tested.
+        conditions: groups of :data:`medpos.data.conditions.GROUPS` under which each model is tested.
         figures: kinds of figure.
-        criteria: what confirms the claim; see :mod:`medpos.study.verdict`.
+        criteria: what confirms the claim; see :mod:`medpos.statistics.verdict`.
         published: values of the paper beside ours.
     """
 

@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any, Protocol
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.study.jobs import Job, Outcome, die_with_parent, execute
 
 ATTEMPTS = 3

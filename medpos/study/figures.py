@@ -15,12 +15,11 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medpos.conditions import Condition
-from medpos.labels import labels_of, title
-from medpos.report.figures import INK, LINES, MARKERS, styled
-from medpos.results import MEAN_OF_ORGANS
+from medpos.core.labels import MEAN_OF_ORGANS, labels_of, title
+from medpos.data.conditions import Condition
+from medpos.plotting.style import INK, LINES, MARKERS, styled
 from medpos.study.intensities import Intensities
-from medpos.transforms.probe import PROBES
+from medpos.transforms.position.probe import PROBES
 
 Maps = dict[str, npt.NDArray[np.float32]]
 
@@ -40,7 +39,7 @@ def draw(kinds: Sequence[str], spread: pd.DataFrame) -> list[Drawing]:
 
     Args:
         kinds: of :data:`KINDS`; others are left to :func:`histogram` and :func:`change_maps`.
-        spread: as :func:`medpos.study.statistics.over_seeds` gives it.
+        spread: as :func:`medpos.statistics.effects.over_seeds` gives it.
     """
     drawings = []
     for data in dict.fromkeys(spread["data"]):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from monai.bundle import ConfigParser
 
-from medpos.study.verdict import Finding, bounds, decide
+from medpos.statistics.verdict import Finding, bounds, decide
 
 BINS = 200
 

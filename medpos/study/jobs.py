@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 
 @dataclass(frozen=True)

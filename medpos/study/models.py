@@ -14,12 +14,12 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from medpos.bundle import check_keys, check_values, resolve
-from medpos.classification import classifies, refusal
-from medpos.conditions import Condition, named
-from medpos.data import DataFolder
-from medpos.errors import InputError
-from medpos.handlers.checkpoint import load
+from medpos.bundle.startup import check_keys, check_values, resolve
+from medpos.core.errors import InputError
+from medpos.data.conditions import Condition, named
+from medpos.data.folder import DataFolder
+from medpos.runs.checkpoints import load
+from medpos.runs.task import classifies, refusal
 
 # Keys that say where, how long ago or under which conditions, not what is learnt. Everything else counts, so that a
 # bundle's own keys do too.

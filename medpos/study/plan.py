@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medpos.conditions import Condition
+from medpos.data.conditions import Condition
 from medpos.study.declaration import Study, Variant
 from medpos.study.jobs import Job
 from medpos.study.models import (

@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medpos.cases import FILE, CaseView, load_cases
-from medpos.files import write_json, write_text
-from medpos.handlers.cases import CHANGES
+from medpos.core.files import write_json, write_text
 from medpos.metrics import METRICS
-from medpos.report.figures import save
-from medpos.runs import commit
-from medpos.study import board, figures, intensities, models, statistics, tables, verdict
+from medpos.plotting.style import save
+from medpos.runs.cases import CHANGES, FILE, CaseView, load_cases
+from medpos.runs.environment import commit
+from medpos.statistics import effects as statistics
+from medpos.statistics import verdict
+from medpos.study import board, figures, intensities, models, tables
 from medpos.study.declaration import Study
 from medpos.study.figures import Drawing, Maps
 from medpos.study.intensities import Intensities

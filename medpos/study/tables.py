@@ -6,10 +6,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medpos.cases import CaseView
-from medpos.labels import Label, title
+from medpos.core.labels import MEAN_OF_ORGANS, Label, title
 from medpos.metrics import overlap
-from medpos.results import MEAN_OF_ORGANS
+from medpos.runs.cases import CaseView
 
 Content = dict[str, Any]
 

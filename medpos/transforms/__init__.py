@@ -7,20 +7,21 @@ changed in place.
 The order of the chain: scale to [0, 1], shift, degrade, standardise, append the position channels.
 """
 
-from medpos.transforms.border import BorderWeight
-from medpos.transforms.crops import RandCropWithClassCap, RandomTile
-from medpos.transforms.degradations import KINDS, SEVERITIES, SOURCES, TABLES, UNITS, Degraded, degrade
-from medpos.transforms.elastic import RandElastic
-from medpos.transforms.intensity import ScaleToUnit, StandardisePerSlice
-from medpos.transforms.lift import Lifted
-from medpos.transforms.neighbours import with_neighbours
-from medpos.transforms.photometric import PhotometricDistortion
-from medpos.transforms.position import ENCODINGS, PositionChannels, channel_count, position_channels
-from medpos.transforms.probe import PROBES, ProbedPosition, probe_position
-from medpos.transforms.randomised import RandLifted
-from medpos.transforms.resized import RandResizedCrop, ResizeShortSide
-from medpos.transforms.shift import Shifted, shift
-from medpos.transforms.unlabelled import IgnoredVoid, Unlabelled
+from medpos.transforms.base.lift import Lifted
+from medpos.transforms.base.randomized import RandLifted
+from medpos.transforms.intensity.degradations import KINDS, SEVERITIES, SOURCES, TABLES, UNITS, Degraded, degrade
+from medpos.transforms.intensity.photometric import PhotometricDistortion
+from medpos.transforms.intensity.standardize import ScaleToUnit, StandardisePerSlice
+from medpos.transforms.labels.border import BorderWeight
+from medpos.transforms.labels.unlabelled import IgnoredVoid, Unlabelled
+from medpos.transforms.labels.weight_map import border_weight
+from medpos.transforms.position.channels import ENCODINGS, PositionChannels, channel_count, position_channels
+from medpos.transforms.position.probe import PROBES, ProbedPosition, probe_position
+from medpos.transforms.spatial.crops import RandCropWithClassCap, RandomTile
+from medpos.transforms.spatial.elastic import RandElastic
+from medpos.transforms.spatial.neighbors import with_neighbours
+from medpos.transforms.spatial.resized import RandResizedCrop, ResizeShortSide
+from medpos.transforms.spatial.shift import Shifted, shift
 
 __all__ = [
     "ENCODINGS",
@@ -47,6 +48,7 @@ __all__ = [
     "Shifted",
     "StandardisePerSlice",
     "Unlabelled",
+    "border_weight",
     "channel_count",
     "degrade",
     "position_channels",

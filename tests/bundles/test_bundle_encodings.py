@@ -7,7 +7,7 @@ import torch
 from monai.bundle import ckpt_export
 from running import BUNDLES, config_file, kept_state, parser, refusal, run_here
 
-from medpos.networks.position import parameter_count
+from medpos.networks.position_study.position import parameter_count
 from medpos.transforms import ENCODINGS, channel_count
 
 BEYOND = [encoding for encoding in ENCODINGS if encoding != "linear"]

@@ -15,7 +15,7 @@ import pytest
 import torch
 from running import refusal, run_here, start
 
-import medpos.files
+import medpos.core.files
 
 EPOCHS = 6
 
@@ -160,7 +160,7 @@ def kill_at(count, monkeypatch, after):
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", replace)
-        patch.setattr(medpos.files.contextlib, "suppress", lambda *_: stop())
+        patch.setattr(medpos.core.files.contextlib, "suppress", lambda *_: stop())
         yield seen
 
 

@@ -17,13 +17,13 @@ from PIL import Image
 from running import config_file, kept_state, parser, refusal, run_here
 from scipy.ndimage import binary_dilation
 
-from data_prep import voc
+from data_prep.datasets import voc
 from data_prep.phantoms import write
-from medpos.data import DataFolder
-from medpos.handlers.checkpoint import load, load_network
-from medpos.inference import BackgroundInferer, CRFInferer, DenseCRF, FastInferer
+from medpos.data.folder import DataFolder
+from medpos.inferers import BackgroundInferer, CRFInferer, DenseCRF, FastInferer
 from medpos.networks import DeepLabVGG
 from medpos.predict.model import Model, label_map
+from medpos.runs.checkpoints import load, load_network
 
 pytest.importorskip("pydensecrf", reason="pip install 'medpos[crf]'")
 

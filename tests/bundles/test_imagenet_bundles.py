@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 
 from data_prep.phantoms import write
 from medpos.__main__ import app
-from medpos.errors import InputError
+from medpos.bundle.pretrained import begin
+from medpos.core.colors import PUBLISHED as PUBLISHED
+from medpos.core.errors import InputError
 from medpos.explain import Settings, Wish, look, subject_of
 from medpos.predict.model import Model
-from medpos.pretrained import COLOURS, begin
 from medpos.study import declaration, models
 
 # From 64 px on; where a strided convolution gets 1 x 1 px, PyTorch 2.13's bf16 leaves its gradient uninitialised.
@@ -40,7 +41,7 @@ RECIPE = {
     "train::optimizer::nesterov": True,
     "train::optimizer::momentum": "@momentum",
     "train::optimizer::weight_decay": "@weight_decay",
-    "train::schedule::_target_": "medpos.schedules.step",
+    "train::schedule::_target_": "medpos.optim.schedules.step",
     "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
     "train::preprocessing::transforms::0::_target_": "medpos.transforms.RandResizedCrop",
     "train::preprocessing::transforms::0::size": "@image_size",
@@ -49,8 +50,8 @@ RECIPE = {
     "train::preprocessing::transforms::2": "@standardise",
     "decode::transforms::3::_target_": "medpos.transforms.ResizeShortSide",
     "decode::transforms::4::_target_": "CenterSpatialCropd",
-    "validate::key_metric::top1::_target_": "medpos.classification.TopK",
-    "key_metric::top1::_target_": "medpos.classification.TopK",
+    "validate::key_metric::top1::_target_": "medpos.handlers.TopK",
+    "key_metric::top1::_target_": "medpos.handlers.TopK",
 }
 RECIPES = {
     "imagenet_sunet64": {**RECIPE, "variant": "64", "batch_size": "$8 if @source.phantom else 256"},
@@ -163,7 +164,7 @@ def test_validation_resizes_the_short_side_and_cuts_the_middle(options):
         sides = [128 * side // min(image.size) for side in image.size]
         pixels = np.asarray(image.convert("RGB").resize(sides, Image.Resampling.BILINEAR), np.float32) / 255
     x, y = ((side - 112) // 2 for side in sides)
-    mean, std = (np.array(values) for values in COLOURS["torchvision"])
+    mean, std = (np.array(values) for values in PUBLISHED["torchvision"])
     wanted = ((pixels[y : y + 112, x : x + 112] - mean) / std).transpose(2, 1, 0)
     assert item["image"].shape == (3, 112, 112)
     np.testing.assert_allclose(item["image"].numpy(), wanted, atol=0.02)  # Pillow rounds to 8 bits

@@ -10,7 +10,7 @@ from monai.data import set_track_meta
 from running import CRF, SECONDARY, kept_state, parser, run_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from medpos.data import DataFolder
+from medpos.data.folder import DataFolder
 
 # Narrow networks and few patches, so that two epochs and the test take seconds.
 SMALL = {
@@ -100,7 +100,7 @@ UNETPP = {
     "train::optimizer::_target_": "torch.optim.Adam",
     "train::optimizer::weight_decay": 0.0001,
     "train::loss::_target_": "medpos.losses.BCEDice",
-    "inferer::_target_": "medpos.inference.BackgroundInferer",
+    "inferer::_target_": "medpos.inferers.BackgroundInferer",
     "network_def::out_channels": 1,
 }
 UNET2015 = {
@@ -117,17 +117,17 @@ UNET2015 = {
     "train::preprocessing::transforms::2::_target_": "RandAffined",
     "train::preprocessing::transforms::3::_target_": "RandShiftIntensityd",
     "train::preprocessing::transforms::5::_target_": "medpos.transforms.RandomTile",
-    "inferer::_target_": "medpos.inference.RotationMeanInferer",
-    "inferer::inferer::inferer::_target_": "medpos.inference.OverlapTileInferer",
+    "inferer::_target_": "medpos.inferers.RotationMeanInferer",
+    "inferer::inferer::inferer::_target_": "medpos.inferers.OverlapTileInferer",
 }
 BRAIN = {
-    "train::dataset::_target_": "medpos.patches.Patches",
+    "train::dataset::_target_": "medpos.data.Patches",
     "train::slices::neighbours": 1,
     "patch_step": "$40 if @source.phantom else 10",
     "batch_size": 64,
     "momentum": 0.9,
     "weight_decay": 0.0001,
-    "inferer::inferer::_target_": "medpos.inference.VotingInferer",
+    "inferer::inferer::_target_": "medpos.inferers.VotingInferer",
     "inferer::inferer::neighbours": 1,
     "scores::_target_": "medpos.metrics.WeightedDice",
 }
@@ -151,7 +151,7 @@ FCN = {
     "network_def::upsampling": "@upsampling",
     "train::loss": {"_target_": "medpos.losses.SummedCrossEntropy", "keep": 1.0},
     "train::optimizer::params::factors": {"bias$": [2, 0]},
-    "train::optimizer::params::_target_": "medpos.parameter_groups.parameter_groups",
+    "train::optimizer::params::_target_": "medpos.optim.parameter_groups",
     "scores::_target_": "medpos.metrics.ClassScores",
     "initialize::-1": "$pretrained.begin(@network_def, @weights, @transplant, @publisher)",
 }
@@ -168,7 +168,7 @@ DEEPLAB = {
     "train::preprocessing::transforms::0::max_zoom": 1.5,
     "train::preprocessing::transforms::2::_target_": "medpos.transforms.RandCropWithClassCap",
     "train::preprocessing::transforms::3::_target_": "RandFlipd",
-    "train::schedule::_target_": "medpos.schedules.poly",
+    "train::schedule::_target_": "medpos.optim.schedules.poly",
     "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
     "factors": {"fc8.*bias$": [20, 0], "fc8": [10, 1], "bias$": [2, 0]},
     "train::optimizer::params::factors": "@factors",
@@ -186,7 +186,7 @@ LARGE_FOV = {
     "lr": 0.001,
     "iterations": 6000,
     "batch_size": "$2 if @source.phantom else 20",
-    "train::schedule::_target_": "medpos.schedules.step",
+    "train::schedule::_target_": "medpos.optim.schedules.step",
     "train::schedule::at": 2000,
 }
 RESNET = {
@@ -213,14 +213,14 @@ SUNET = {
     "network_def::strided": "@strided",
     "train::loss::_target_": "torch.nn.CrossEntropyLoss",
     "train::loss::ignore_index": 255,
-    "train::schedule::_target_": "medpos.schedules.cosine",
+    "train::schedule::_target_": "medpos.optim.schedules.cosine",
     "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
     "train::preprocessing::transforms::0::max_zoom": 2.0,
     "train::preprocessing::transforms::3::_target_": "RandSpatialCropd",
     "train::preprocessing::transforms::4::_target_": "RandFlipd",
     "train::preprocessing::transforms::6::_target_": "RandRotated",
     "train::optimizer::params::factors": {"^final.conv.*bias$": [20, 1], "^final": [10, 1]},
-    "inferer::inferer::_target_": "medpos.inference.MultiScaleInferer",
+    "inferer::inferer::_target_": "medpos.inferers.MultiScaleInferer",
     "scales": [0.5, 0.75, 1.0, 1.25],
     "flip": True,
 }
@@ -266,7 +266,7 @@ RECIPES = {
         "momentum": 0.9,
         "weight_decay": 0.0005,
         "train::loss::_target_": "medpos.losses.AuxiliaryLoss",
-        "train::schedule::_target_": "medpos.schedules.poly",
+        "train::schedule::_target_": "medpos.optim.schedules.poly",
         "train::schedule::floor": 0.0001,
         "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
         "train::preprocessing::transforms::0::_target_": "RandZoomd",

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import raw
 
-from data_prep import acdc
+from data_prep.datasets import acdc
 from data_prep.verify import check
-from medpos import labels
-from medpos.errors import InputError
+from medpos.core import labels
+from medpos.core.errors import InputError
 
 
 def test_prepared_folder(tmp_path):

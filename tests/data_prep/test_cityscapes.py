@@ -6,11 +6,11 @@ import pytest
 import raw
 from PIL import Image
 
-from data_prep import cityscapes
+from data_prep.datasets import cityscapes
 from data_prep.verify import check
-from medpos import labels
-from medpos.data import DataFolder
-from medpos.errors import InputError
+from medpos.core import labels
+from medpos.core.errors import InputError
+from medpos.data.folder import DataFolder
 
 ROWS, COLUMNS = 16, 32
 # The table of Cityscapes' own scripts (labels.py): label ids of the 19 classes, in the order of the train ids.

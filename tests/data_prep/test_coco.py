@@ -6,12 +6,12 @@ import pytest
 import raw
 from PIL import Image
 
-from data_prep import coco
+from data_prep.datasets import coco
 from data_prep.masks import pack, run_lengths
 from data_prep.verify import check
-from medpos import labels
-from medpos.data import DataFolder
-from medpos.errors import InputError
+from medpos.core import labels
+from medpos.core.errors import InputError
+from medpos.data.folder import DataFolder
 
 ROWS, COLUMNS = 40, 60
 # COCO's names of VOC's classes with its category ids (annotations of 2017), in VOC's order.

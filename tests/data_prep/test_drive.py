@@ -6,10 +6,10 @@ import pytest
 import raw
 from PIL import Image
 
-from data_prep import drive
+from data_prep.datasets import drive
 from data_prep.verify import check
-from medpos import labels
-from medpos.errors import InputError
+from medpos.core import labels
+from medpos.core.errors import InputError
 
 ROWS, COLUMNS = 14, 9
 

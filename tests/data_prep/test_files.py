@@ -6,7 +6,7 @@ import pytest
 import raw
 
 from data_prep import files
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 
 def test_pixdim_holds_where_the_affine_disagrees(tmp_path):

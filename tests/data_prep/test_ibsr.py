@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 import raw
 
-from data_prep import ibsr
+from data_prep.datasets import ibsr
 from data_prep.files import nifti_bytes
 from data_prep.verify import check
-from medpos import labels
-from medpos.errors import InputError
+from medpos.core import labels
+from medpos.core.errors import InputError
 
 SHAPE, SPACING = (8, 6, 10), (0.9375, 1.5, 0.9375)
 AFFINE = np.array([[-0.9375, 0, 0, 3], [0, 1.5, 0, -4], [0, 0, 0.9375, 5], [0, 0, 0, 1]])

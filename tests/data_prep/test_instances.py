@@ -8,10 +8,12 @@ import pytest
 import raw
 import raw_microscopy as rawm
 
-from data_prep import acdc, files, layout, nuclei, own
-from data_prep.folder import prepare as prepare_folder
+from data_prep import files, layout
+from data_prep.custom import common as own
+from data_prep.custom.folder import prepare as prepare_folder
+from data_prep.datasets import acdc, nuclei
 from data_prep.verify import check
-from medpos import labels
+from medpos.core import labels
 
 NAME = "instances/id00.nii.gz"
 

@@ -6,8 +6,8 @@ import pytest
 import raw
 from PIL import Image
 
-from data_prep import jsrt
-from medpos.errors import InputError
+from data_prep.datasets import jsrt
+from medpos.core.errors import InputError
 
 
 @pytest.fixture(scope="module")

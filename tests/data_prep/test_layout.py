@@ -9,11 +9,13 @@ import numpy as np
 import pytest
 import raw
 
-from data_prep import acdc, files, jsrt
+from data_prep import files
+from data_prep.datasets import acdc, jsrt
 from data_prep.layout import Dataset, prepare
-from data_prep.split import PARTS, allot, allot_groups, split
-from medpos import labels
-from medpos.errors import InputError
+from data_prep.split import allot, allot_groups, split
+from medpos.core import labels
+from medpos.core.errors import InputError
+from medpos.data.schema import SPLITS as PARTS
 
 PARTIAL = "*.partial"
 
@@ -195,7 +197,8 @@ def test_stops_at_a_bad_case_and_goes_on_when_it_is_mended(source, tmp_path, wor
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from data_prep import acdc, files
+from data_prep import files
+from data_prep.datasets import acdc
 write, calls = files.write_atomically, []
 def die(path, put):
     calls.append(path)

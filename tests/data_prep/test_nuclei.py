@@ -9,10 +9,10 @@ import raw
 import raw_microscopy as rawm
 from PIL import Image
 
-from data_prep import nuclei
-from data_prep.split import PARTS
+from data_prep.datasets import nuclei
 from data_prep.verify import check
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.data.schema import SPLITS as PARTS
 
 
 @pytest.fixture

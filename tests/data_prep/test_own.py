@@ -10,13 +10,13 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from data_prep import decathlon, folder, nnunet
 from data_prep.__main__ import app
-from data_prep.own import Options
+from data_prep.custom import decathlon, folder, nnunet
+from data_prep.custom.common import Options
 from data_prep.verify import check
-from medpos.data import DataFolder
-from medpos.errors import InputError
-from medpos.overlay import panels
+from medpos.core.errors import InputError
+from medpos.data.folder import DataFolder
+from medpos.plotting.overlay import panels
 
 CLASSES = ["255=Cell nucleus"]
 

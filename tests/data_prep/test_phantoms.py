@@ -13,7 +13,7 @@ from data_prep.phantoms.chest import draw as draw_chest
 from data_prep.phantoms.heart import GROUPS
 from data_prep.phantoms.heart import draw as draw_heart
 from data_prep.phantoms.shapes import generator
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 ORGANS = ("heart", "left lung", "right lung", "left clavicle", "right clavicle")
 

@@ -7,13 +7,13 @@ import raw
 from PIL import Image
 from scipy.ndimage import binary_dilation, label
 
-from data_prep import cells, nuclei
+from data_prep.datasets import cells, nuclei
 from data_prep.phantoms import write
 from data_prep.phantoms.cells import arrange
 from data_prep.phantoms.nuclei import LOOKS, draw, fluorescence, stained
 from data_prep.phantoms.shapes import FEWEST, Scene, generator
 from data_prep.verify import check
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 
 READERS = {"nuclei": nuclei, "cells": cells}
 

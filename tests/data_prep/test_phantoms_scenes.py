@@ -10,16 +10,16 @@ from scipy.ndimage import distance_transform_edt
 from typer.testing import CliRunner
 
 from data_prep.__main__ import app
-from data_prep.cityscapes import IDS
-from data_prep.coco import CATEGORIES
+from data_prep.datasets.cityscapes import IDS
+from data_prep.datasets.coco import CATEGORIES
+from data_prep.datasets.voc import read_mat
 from data_prep.masks import decode
 from data_prep.phantoms import write
 from data_prep.phantoms.imagenet import CLASSES
 from data_prep.phantoms.objects import KINDS, Canvas, Pen
 from data_prep.phantoms.scene import CASTS, SETTINGS, develop, draw
 from data_prep.phantoms.shapes import generator
-from data_prep.voc import read_mat
-from medpos.labels import VOC
+from medpos.core.labels import VOC
 
 CASES = {"voc": 9, "sbd": 4, "cityscapes": 6, "coco": 9, "imagenet": 50}
 

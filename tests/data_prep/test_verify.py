@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import raw
 
-from data_prep import acdc, files, jsrt
+from data_prep import files
+from data_prep.datasets import acdc, jsrt
 from data_prep.verify import check
 
 

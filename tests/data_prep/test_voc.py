@@ -7,11 +7,11 @@ import raw
 from PIL import Image
 from scipy.io import savemat
 
-from data_prep import voc
+from data_prep.datasets import voc
 from data_prep.verify import check
-from medpos import labels
-from medpos.data import DataFolder
-from medpos.errors import InputError
+from medpos.core import labels
+from medpos.core.errors import InputError
+from medpos.data.folder import DataFolder
 
 ROWS, COLUMNS = 16, 24
 TRAIN = tuple(f"2007_{n:06d}" for n in range(12))

@@ -11,8 +11,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/networks")]
 
 from network_table import NETWORKS  # noqa: E402
 
+from medpos.core.files import write_text  # noqa: E402
 from medpos.explain.fields import fields, table  # noqa: E402
-from medpos.files import write_text  # noqa: E402
 
 COMMAND = "python tests/explain/network_fields.py"
 PAGE = ROOT / "docs/networks.md"

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 from medpos import explain
 from medpos.__main__ import app, main
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.explain import drawing, looking
 from medpos.explain.ascent import _blurred
 from medpos.explain.layers import features_of
@@ -29,8 +29,8 @@ NAMES = ["image", "position x", "position y"]
 PICTURES = ["filters", "activations", "activations_own_scale", "ascent"]
 FEW = explain.Settings(steps=4)
 WINDOWS = {"_target_": "SlidingWindowInferer", "roi_size": [32, 32], "sw_batch_size": 4}
-VOTES = {"_target_": "medpos.inference.VotingInferer", "size": 24, "step": 12}
-TILES = {"_target_": "medpos.inference.OverlapTileInferer", "size": 284}
+VOTES = {"_target_": "medpos.inferers.VotingInferer", "size": 24, "step": 12}
+TILES = {"_target_": "medpos.inferers.OverlapTileInferer", "size": 284}
 # Network, its options, its inferer, the deepest layer, its stride and field, size of its image and of the ascent's.
 RUNS = {
     "UNet": ({}, WINDOWS, ("conv5_2", 16, 140), 32, 32),

@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.explain.fields import Field, Seen, fields, table
 from medpos.explain.layers import OUTPUT, deepest, layers_of
 from medpos.explain.measured import windows
@@ -26,7 +26,7 @@ from medpos.networks import (
     UNet2015,
     USegNet,
 )
-from medpos.networks.upsampling import max_unpool
+from medpos.networks.layers.upsampling import max_unpool
 
 NETWORKS = network_fields.NETWORKS
 

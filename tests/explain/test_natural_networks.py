@@ -12,12 +12,12 @@ from typer.testing import CliRunner
 
 from medpos import explain
 from medpos.__main__ import app
-from medpos.data import DataFolder
+from medpos.data.folder import DataFolder
+from medpos.data.training_data import TrainingData
 from medpos.explain.layers import features_of
 from medpos.explain.looking import LEVELS
-from medpos.networks.sunet import strongest
+from medpos.networks.sunet.network import strongest
 from medpos.predict.model import Model
-from medpos.training_data import TrainingData
 
 PICTURES = ["filters", "activations", "activations_own_scale", "ascent"]
 WHOLE = (83, 125)  # px of the first test image, for networks that take images as they are

@@ -16,9 +16,10 @@ from PIL import Image
 from running import ROOT, kept_state, run_here
 from typer.testing import CliRunner
 
-import medpos.data
+import medpos
 from medpos.__main__ import app
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.data import DataFolder
 from medpos.export import export
 from medpos.predict import cohort, inputs
 from medpos.predict.model import Ensemble, Model
@@ -132,7 +133,7 @@ def test_inference_equals_predict_without_the_data(pair, first_image, tmp_path, 
     wanted = predicted(run, images, tmp_path / "predicted")
     # Elsewhere, and with no data to be had.
     moved = shutil.copytree(bundle, tmp_path / "elsewhere")
-    monkeypatch.setattr(medpos.data.DataFolder, "__init__", lambda *_: pytest.fail("asked for the data"))
+    monkeypatch.setattr(DataFolder, "__init__", lambda *_: pytest.fail("asked for the data"))
     found = segment(moved, images, tmp_path / "found")
     files = sorted(path.name for path in images.iterdir())
     assert sorted(path.name for path in found.iterdir()) == files

@@ -10,8 +10,8 @@ import torch
 from monai.bundle import verify_net_in_out
 from running import CRF, ROOT, kept_state, run_here
 
-from medpos.data import DataFolder
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.data.folder import DataFolder
 from medpos.export import export
 from medpos.predict import cohort, inputs
 from medpos.predict.model import Ensemble, Model

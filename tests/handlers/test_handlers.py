@@ -14,7 +14,8 @@ from ignite.engine import Engine, Events
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.core.labels import ACDC
 from medpos.handlers import (
     CaseMetrics,
     Checkpoint,
@@ -29,9 +30,8 @@ from medpos.handlers import (
 )
 from medpos.handlers import checkpoint as checkpoints
 from medpos.handlers.metrics import mean_foreground_dice
-from medpos.labels import ACDC
 from medpos.networks import MeanMask, SmallCNN
-from medpos.runs import RunFolder
+from medpos.runs.folder import RunFolder
 
 NAN = float("nan")
 
@@ -204,7 +204,7 @@ def test_a_disk_that_is_full_is_an_input_error(run, source, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("medpos.files.os.fsync", full)
+    monkeypatch.setattr("medpos.core.files.os.fsync", full)
     with pytest.raises(InputError, match=r"metrics\.csv: can't be written .*No space left.*make room"):
         engine_of(PAIRS, CaseMetrics(ACDC), ResultTable(run, source, "b")).run([0, 1])
     assert list(run.folder.iterdir()) == []

@@ -7,7 +7,7 @@ from monai.inferers import SimpleInferer
 from torch import nn
 
 from medpos.handlers import ReestimateStatistics
-from medpos.inference import FastInferer
+from medpos.inferers import FastInferer
 from medpos.networks import SegNet
 
 

@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from medpos.handlers import Checkpoint, LearningRate
 from medpos.handlers.checkpoint import train
-from medpos.runs import RunFolder
-from medpos.schedules import poly
+from medpos.optim.schedules import poly
+from medpos.runs.folder import RunFolder
 
 EPOCHS, ITERATIONS = 4, 3
 SCHEDULE = partial(poly, max_iterations=EPOCHS * ITERATIONS, floor=1e-3)

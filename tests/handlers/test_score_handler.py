@@ -20,13 +20,14 @@ from monai.handlers import ValidationHandler
 from monai.transforms import AsDiscreted, Compose, EnsureTyped, LoadImaged, SqueezeDimd
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from medpos.conditions import CLEAN, Condition
-from medpos.data import CachedDataset, DataFolder
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.core.labels import BACKGROUND, Label
+from medpos.data.cached import CachedDataset
+from medpos.data.conditions import CLEAN, Condition
+from medpos.data.folder import DataFolder
 from medpos.handlers import CaseMetrics, EpochLog, ResultTable, ScalarLog, Scores, TensorBoard
-from medpos.labels import BACKGROUND, Label
 from medpos.metrics import ClassScores, InstanceScores, WeightedDice, summarise
-from medpos.runs import RunFolder
+from medpos.runs.folder import RunFolder
 from medpos.transforms import Shifted
 
 LABELS = (BACKGROUND, Label(1, "nucleus", "#0072B2"))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.losses import inverse_frequency, median_frequency
 
 COUNTS = [[6, 2, 0], [4, 0, 4]]

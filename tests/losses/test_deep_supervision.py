@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.losses import AllPixelCrossEntropy, AuxiliaryLoss, BCEDice, DeepSupervision
 from medpos.networks import AuxiliaryUNet, UNetPlusPlus
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from monai.transforms import ConcatItemsd
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.losses import PixelWeightedCrossEntropy, inverse_frequency
 from medpos.networks import UNet2015
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.losses import ScoreCrossEntropy
 from medpos.losses.score_map import subsampled
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.metrics.boundary import TOLERANCE, boundary_f1
 
 

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medpos import labels
-from medpos.cases import CaseView
-from medpos.errors import InputError
+from medpos.core import labels
+from medpos.core.errors import InputError
 from medpos.metrics.clinical import (
     CTR,
     agreement,
@@ -19,6 +18,7 @@ from medpos.metrics.clinical import (
     volume_ml,
     worst,
 )
+from medpos.runs.cases import CaseView
 
 CLASSES = {"rv_cavity": 1, "myocardium": 2, "lv_cavity": 3}
 SPACING = (2.0, 2.0, 10.0)  # 0.04 ml a voxel

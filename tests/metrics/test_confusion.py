@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.metrics import MeanIoU
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.metrics import overlap
 from medpos.metrics.confusion import class_scores, confusion_matrix, weighted_dice
 

@@ -8,7 +8,7 @@ from scipy import ndimage
 from skimage.measure import label
 from skimage.metrics import adapted_rand_error as skimage_rand
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.metrics.instances import adapted_rand_error, components, pixel_error, seg_measure
 
 FUNCTIONS = (seg_measure, pixel_error, adapted_rand_error)

@@ -9,8 +9,8 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance, compute_iou
 from scipy import ndimage
 
-from medpos.errors import InputError
-from medpos.labels import ACDC, CLAVICLES, JSRT
+from medpos.core.errors import InputError
+from medpos.core.labels import ACDC, CLAVICLES, JSRT
 from medpos.metrics import METRICS, CaseTruth, case_metrics, overlap, summarise, surface, surface_distances
 
 OVERLAPS = ("dice", "iou", "sensitivity", "precision")

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from medpos.errors import InputError
-from medpos.labels import JSRT, Label
+from medpos.core.errors import InputError
+from medpos.core.labels import JSRT, Label
 from medpos.metrics import ClassScores, InstanceScores, WeightedDice
 from medpos.metrics.boundary import boundary_f1
 from medpos.metrics.scores import CaseMaps

@@ -5,8 +5,8 @@ import math
 import numpy as np
 import pytest
 
-from medpos.errors import InputError
-from medpos.labels import JSRT, Label
+from medpos.core.errors import InputError
+from medpos.core.labels import JSRT, Label
 from medpos.metrics import TrimapScores
 from medpos.metrics.scores import CaseMaps
 from medpos.metrics.trimap import WIDTHS, boundary_distance, trimap_confusions, trimap_scores

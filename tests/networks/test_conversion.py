@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from medpos.errors import InputError
-from medpos.networks.conversion import convolutional, rarefied, shift_and_stitch
+from medpos.core.errors import InputError
+from medpos.networks.lecture.conversion import convolutional, rarefied, shift_and_stitch
 
 
 def classifier(padding=0):

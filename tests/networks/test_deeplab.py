@@ -7,13 +7,13 @@ from monai.inferers import SimpleInferer
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.errors import InputError
-from medpos.inference import FastInferer
+from medpos.core.errors import InputError
+from medpos.inferers import FastInferer
 from medpos.losses import ScoreCrossEntropy
 from medpos.networks import DeepLabResNet, DeepLabVGG
-from medpos.networks.deeplab import MULTI_SCALE
-from medpos.networks.vgg import LAYERS, STAGES, TORCHVISION
-from medpos.parameter_groups import parameter_groups
+from medpos.networks.fully_convolutional.deeplab import MULTI_SCALE
+from medpos.networks.fully_convolutional.vgg import LAYERS, STAGES, TORCHVISION
+from medpos.optim.groups import parameter_groups
 
 # v1, table 2, and v2; the heads in the table of all networks are left out.
 COUNTS = {

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.networks import FCN8s, FCN16s, FCN32s, FCNAlexNet, FCNGoogLeNet
-from medpos.networks.published import transplant
+from medpos.networks.layers.published import transplant
 
 BUILD = {
     "32s": FCN32s,

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.networks import FCN8s, FCN16s, FCN32s, FCNAlexNet, FCNGoogLeNet
 
 VGG = [64, 64, "M", 128, 128, "M", 256, 256, 256, "M", 512, 512, 512, "M", 512, 512, 512, "M"]

@@ -5,9 +5,9 @@ import torch
 from monai.inferers import SimpleInferer
 from torch import nn
 
-from medpos.inference import FastInferer
+from medpos.inferers import FastInferer
 from medpos.networks import MeanMask, SmallCNN, UNet, positioned
-from medpos.networks.folding import folded
+from medpos.networks.layers.folding import folded
 
 NETWORKS = {
     "UNet": lambda: UNet(3),

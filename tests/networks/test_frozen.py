@@ -8,7 +8,7 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 
 from medpos.networks import freeze_statistics
-from medpos.networks.folding import folded
+from medpos.networks.layers.folding import folded
 
 
 def network():

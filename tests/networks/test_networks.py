@@ -10,8 +10,8 @@ import torch
 from network_table import NARROW, NETWORKS
 from torch import nn
 
-from medpos.errors import InputError
-from medpos.networks.folding import folded
+from medpos.core.errors import InputError
+from medpos.networks.layers.folding import folded
 
 TRAINED = [name for name, network in NETWORKS.items() if network.parameters]
 

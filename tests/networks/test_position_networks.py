@@ -7,10 +7,10 @@ import math
 import pytest
 import torch
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.networks import CoordConv2d, LearnedPosition, SmallCNN, UNet, fitting_width, positioned, with_coordinates
-from medpos.networks.blocks import scaled
-from medpos.networks.position import parameter_count
+from medpos.networks.layers.blocks import scaled
+from medpos.networks.position_study.position import parameter_count
 from medpos.transforms import ENCODINGS, PositionChannels, channel_count, position_channels
 
 BEYOND = [encoding for encoding in ENCODINGS if encoding != "linear"]

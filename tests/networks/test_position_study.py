@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.networks import MeanMask, SmallCNN, UNet
 
 

@@ -7,9 +7,10 @@ import torch
 from network_table import NETWORKS
 from torch import nn
 
-from medpos.errors import InputError
-from medpos.networks.published import place, see_columns_first, transplant
-from medpos.pretrained import COLOURS, begin
+from medpos.bundle.pretrained import begin
+from medpos.core.colors import PUBLISHED as PUBLISHED
+from medpos.core.errors import InputError
+from medpos.networks.layers.published import place, see_columns_first, transplant
 
 NAMES = {"first": ("conv1", "features.0"), "norm": ("bn1", "features.1"), "dense": ("fc", "classifier.0")}
 
@@ -171,9 +172,9 @@ class TestBegin:
         with pytest.raises(InputError, match=r"bad\.pth: ModuleDict has no published weights"):
             begin(network(), str(path))
 
-    @pytest.mark.parametrize("given", sorted(COLOURS))
+    @pytest.mark.parametrize("given", sorted(PUBLISHED))
     def test_weights_that_want_other_colours_are_refused(self, given, tmp_path):
-        [other] = COLOURS.keys() - {given}
+        [other] = PUBLISHED.keys() - {given}
         path = tmp_path / "vgg.pth"
         first = {"caffe": "conv1_1.weight", "torchvision": "features.0.weight"}[given]
         torch.save({first: torch.ones(1)}, path)

@@ -4,11 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.networks import SegNet, SegNetBasic
-from medpos.networks.segnet_basic import DECODERS
-from medpos.networks.upsampling import max_unpool
-from medpos.networks.vgg import LAYERS, STAGES, TORCHVISION
+from medpos.networks.encoder_decoder.segnet_basic import DECODERS
+from medpos.networks.fully_convolutional.vgg import LAYERS, STAGES, TORCHVISION
+from medpos.networks.layers.upsampling import max_unpool
 
 SHAPES = dict(zip(LAYERS, (channels for stage in STAGES.values() for channels in stage), strict=True))
 # Weights only; the published ones, in millions, are rounded to 0.025, and two of them aren't met (see the module).

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.errors import InputError
-from medpos.losses import IGNORED
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED
 from medpos.losses.dense import summed_loss
 from medpos.networks import SUNet, SUNetClassifier
-from medpos.networks.sunet import SMALLEST, VARIANTS, strongest
-from medpos.networks.sunet_module import Decoder, Grid, ResidualBlock, UNetModule, UNetPlus, encoder, grids
+from medpos.networks.sunet.module import Decoder, Grid, ResidualBlock, UNetModule, UNetPlus, encoder, grids
+from medpos.networks.sunet.network import SMALLEST, VARIANTS, strongest
 
 
 @functools.cache

@@ -4,9 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.networks import UNet2015
-from medpos.networks.unet2015 import BORDER
+from medpos.networks.encoder_decoder.unet2015 import BORDER
 
 
 def narrow(**options):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.networks.upsampling import (
+from medpos.networks.layers.upsampling import (
     bed_of_nails,
     bilinear_kernel,
     initialise_bilinear,

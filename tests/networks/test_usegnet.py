@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.networks import USegNet
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.predict.model import Model, label_map
 
 

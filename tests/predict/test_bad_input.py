@@ -14,9 +14,10 @@ from images import dicom, save
 from PIL import Image
 from running import ENVIRONMENT
 
-from medpos.errors import InputError
-from medpos.labels import ACDC, JSRT
-from medpos.predict import inputs, readers
+from medpos.core.errors import InputError
+from medpos.core.labels import ACDC, JSRT
+from medpos.io import readers
+from medpos.predict import inputs
 from medpos.predict.model import Ensemble, Model, mirrored
 
 GREY = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.int16)

@@ -11,15 +11,16 @@ import running
 from images import labels_of
 from PIL import Image
 
-from data_prep import folder, nnunet
-from data_prep.own import Options
-from medpos import new_bundle
-from medpos.cases import load_cases
-from medpos.errors import InputError
+from data_prep.custom import folder, nnunet
+from data_prep.custom.common import Options
+from medpos.bundle import new_bundle
+from medpos.core.errors import InputError
+from medpos.data.training_data import TrainingData
 from medpos.export import export
-from medpos.predict import inputs, readers
+from medpos.io import readers
+from medpos.predict import inputs
 from medpos.predict.model import Ensemble, Model
-from medpos.training_data import TrainingData
+from medpos.runs.cases import load_cases
 
 CHANNELS = ("T2", "ADC")
 

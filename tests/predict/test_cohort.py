@@ -14,7 +14,7 @@ from images import labels_of, pictures
 from PIL import Image
 from running import ENVIRONMENT
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.predict import cohort, inputs
 from medpos.predict.case import Work
 from medpos.predict.measurements import warnings

@@ -59,7 +59,7 @@ def test_phases_are_cases_and_the_seg_refers_to_their_frames_alone(heart, stack,
 
 
 def test_each_frame_has_its_own_rescaling(stack, tmp_path):
-    from medpos.predict import dicom as reader
+    from medpos.io import dicom as reader
 
     content, _ = enhanced(stack[1], slopes=(1, 2))
     scan = reader.read((save(content, tmp_path / "a.dcm"),))

@@ -11,8 +11,8 @@ import torch
 from images import dicom, labels_of, save, series
 from PIL import Image
 
-from medpos.cases import load_cases
 from medpos.predict.orientation import Orientation
+from medpos.runs.cases import load_cases
 
 
 def test_equals_the_runs_own_predictions(chest, heart, chest_run, heart_run, prepared):

@@ -7,7 +7,7 @@ import pytest
 import torch
 from images import labels_of
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.predict import inputs
 from medpos.predict.model import Ensemble, Model
 from medpos.predict.upright import Wanted, bring
@@ -94,7 +94,7 @@ def test_other_backends_refuse_whole_images(run_of):
 
 def test_channels_that_do_not_fit(trained_heart, tmp_path):
     network = {"_target_": "medpos.networks.USegNet", "width": 1 / 16, "in_channels": 5}
-    inferer = {"_target_": "medpos.inference.VotingInferer", "size": 24, "step": 12}
+    inferer = {"_target_": "medpos.inferers.VotingInferer", "size": 24, "step": 12}
     made = inferer_runs.made_from(trained_heart, tmp_path / "run", network, inferer)
     with pytest.raises(InputError, match="takes 5 input channels, images of image give 3"):
         Model(made)

@@ -5,10 +5,11 @@ import math
 import numpy as np
 import pytest
 
-from medpos.labels import ACDC, JSRT
+from medpos.core.labels import ACDC, JSRT
+from medpos.data.training_data import TrainingData
+from medpos.io.scan import directions_of
 from medpos.predict.measurements import intensity_warnings, measure, phases, warnings, write_table
-from medpos.predict.orientation import directions_of, find
-from medpos.training_data import TrainingData
+from medpos.predict.orientation import find
 
 CHEST = TrainingData("jsrt", True, JSRT, {"low": 0.0, "high": 100.0, "mean": 0.5, "std": 0.2}, "LIP", False)
 HEART = TrainingData("acdc", True, ACDC, {"low": 0.0, "high": 100.0, "mean": 0.5, "std": 0.2}, "RAS", True)

@@ -4,10 +4,10 @@ import json
 
 import numpy as np
 
-from medpos.cases import CaseView, save_cases
-from medpos.labels import ACDC, JSRT
+from medpos.core.labels import ACDC, JSRT
 from medpos.metrics import case_metrics
-from medpos.results import summary, write_csv
+from medpos.runs.cases import CaseView, save_cases
+from medpos.runs.tables import summary, write_csv
 
 HOSTILE = '</script><script>console.error("ran")</script><img src=x onerror=alert(1)>'
 CLEAN = ("none", 0, "0")

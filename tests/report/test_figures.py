@@ -2,9 +2,10 @@ import pandas as pd
 import pytest
 from making import ROBUST, SHIFTED, rows, views
 
-from medpos.labels import ACDC
-from medpos.report.figures import bland_altman, inline, probe_curves, severity_curves, shift_curves
-from medpos.transforms.probe import DISTANCES
+from medpos.core.labels import ACDC
+from medpos.plotting.style import inline
+from medpos.report.figures import bland_altman, probe_curves, severity_curves, shift_curves
+from medpos.transforms.position.probe import DISTANCES
 
 
 def table(conditions, model="a", seed=0):

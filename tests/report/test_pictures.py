@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medpos.cases import CaseView
-from medpos.labels import ACDC, JSRT
+from medpos.core.labels import ACDC, JSRT
 from medpos.report.pictures import EXTRA, MISSED, pictures
+from medpos.runs.cases import CaseView
 
 
 def view(truth, prediction, spacing=(1.0, 1.0, 10.0)):

@@ -11,12 +11,12 @@ import pytest
 from making import HOSTILE, make_run, make_study
 from PIL import Image
 
-from medpos.errors import InputError
-from medpos.labels import ACDC, CLAVICLES, JSRT, labels_of
+from medpos.core.errors import InputError
+from medpos.core.labels import ACDC, CLAVICLES, JSRT, labels_of
 from medpos.report import build
 from medpos.report.sources import read
 from medpos.report.tables import condition_title
-from medpos.results import PHANTOM_NOTE
+from medpos.runs.tables import PHANTOM_NOTE
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,10 @@ import pytest
 from making import CLEAN, make_run
 from test_report import text
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.metrics import summarise
 from medpos.report import build
-from medpos.results import PHANTOM_NOTE, SCORE_COLUMNS, Scored, with_scores, write_csv
+from medpos.runs.tables import PHANTOM_NOTE, SCORE_COLUMNS, Scored, with_scores, write_csv
 
 NAN = float("nan")
 NOISY = ("gaussian_noise", 2, "0")

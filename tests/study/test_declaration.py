@@ -5,8 +5,9 @@ import json
 import pytest
 from running import BUNDLES
 
-from medpos.errors import InputError
-from medpos.study import declaration, verdict
+from medpos.core.errors import InputError
+from medpos.statistics import verdict
+from medpos.study import declaration
 
 STUDIES = BUNDLES / "studies"
 NAMES = declaration.names(STUDIES)

@@ -18,7 +18,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from typer.testing import CliRunner
 
 from medpos import __main__ as cli
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.study import declaration
 from medpos.study.engines import LocalEngine, RayEngine
 from medpos.study.jobs import Job, Outcome, execute
@@ -331,7 +331,7 @@ def test_the_command_line_lists_and_refuses():
     assert "figure3" in invoke("study", "list").output
     for arguments, words in (
         (["study", "figure3", "--engine", "slurm"], "needed local or ray"),
-        (["study", "figure3", "--set", "lr"], "needed KEY=VALUE"),
+        (["study", "figure3", "--set", "lr"], "expected KEY=VALUE"),
         (["study", "figure3", "--seeds", "a"], "is no seed"),
         (["report", "nowhere"], "nowhere"),
     ):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from medpos.cases import CaseView
-from medpos.labels import ACDC
+from medpos.core.labels import ACDC
+from medpos.runs.cases import CaseView
 from medpos.study.tables import choices, slices
 
 

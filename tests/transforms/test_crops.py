@@ -4,10 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from medpos.errors import InputError
-from medpos.networks import UNet2015, unet2015
+from medpos.core.errors import InputError
+from medpos.networks import UNet2015
+from medpos.networks.encoder_decoder import unet2015
+from medpos.networks.encoder_decoder.unet2015 import BORDER
 from medpos.transforms import RandCropWithClassCap, RandomTile
-from medpos.transforms.crops import BORDER, mirrored
+from medpos.transforms.spatial.crops import mirrored
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 40])
@@ -20,6 +22,10 @@ def ramp(x, y):
     """Image, label and weight of which every pixel tells where it was."""
     numbers = torch.arange(x * y, dtype=torch.float32).reshape(1, x, y)
     return {"image": numbers.repeat(2, 1, 1), "label": numbers.int(), "weight": -numbers}
+
+
+def test_the_default_border_is_that_of_unet2015():
+    assert RandomTile(188).border == BORDER
 
 
 class TestRandomTile:

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import ndimage
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.transforms import RandElastic
-from medpos.transforms.elastic import elastic_field, warp
+from medpos.transforms.spatial.elastic import elastic_field, warp
 
 
 def cubic_convolution(values, points):

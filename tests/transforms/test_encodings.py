@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.data import MetaTensor
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.transforms import ENCODINGS, PositionChannels, Shifted, channel_count, position_channels
 
 IN_IMAGE = ["linear", "radial", "fourier"]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.transforms import PhotometricDistortion
-from medpos.transforms.photometric import distort, hsv_to_rgb, rgb_to_hsv
+from medpos.transforms.intensity.photometric import distort, hsv_to_rgb, rgb_to_hsv
 
 LEVELS = (0, 0.1, 0.5, 0.7, 1)
 # Greys and ties among them, and a red whose hue is a hair below a whole turn.

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from medpos.conditions import CLEAN, Condition, named, probes
-from medpos.errors import InputError
+from medpos.core.errors import InputError
+from medpos.data.conditions import CLEAN, Condition, named, probes
 from medpos.transforms import PROBES, Degraded, PositionChannels, ProbedPosition, position_channels, probe_position
 
 SHAPES = [(9, 9), (8, 8, 3)]

@@ -11,15 +11,9 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.transforms import Compose
 
-from medpos.errors import InputError
-from medpos.transforms import (
-    BorderWeight,
-    PhotometricDistortion,
-    RandCropWithClassCap,
-    RandElastic,
-    RandomTile,
-    randomised,
-)
+from medpos.core.errors import InputError
+from medpos.transforms import BorderWeight, PhotometricDistortion, RandCropWithClassCap, RandElastic, RandomTile
+from medpos.transforms.base import randomized as randomised
 
 TRANSFORMS = [
     RandElastic(),

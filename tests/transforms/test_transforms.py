@@ -12,7 +12,7 @@ from monai.data import MetaTensor
 from monai.transforms import NormalizeIntensityd, ScaleIntensityRanged
 from scipy import ndimage
 
-from medpos.errors import InputError
+from medpos.core.errors import InputError
 from medpos.transforms import (
     KINDS,
     SEVERITIES,
@@ -28,7 +28,7 @@ from medpos.transforms import (
     position_channels,
     shift,
 )
-from medpos.transforms.degradations import gaussian_blur, gaussian_noise, shot_noise
+from medpos.transforms.intensity.degradations import gaussian_blur, gaussian_noise, shot_noise
 
 STUDY = TABLES["study"]
 RUNNING = [
@@ -242,7 +242,7 @@ class TestDegradations:
         for condition in reversed(conditions):
             assert torch.equal(degrade(image, *condition), forward[condition])
         code = (
-            "import numpy as np; from medpos.transforms.degradations import degrade;"
+            "import numpy as np; from medpos.transforms.intensity.degradations import degrade;"
             "print(repr(degrade(np.full((1, 4, 4), .5, np.float32), 'gaussian_noise', 2, 'é 1').tolist()))"
         )
         # A new process hashes strings differently.

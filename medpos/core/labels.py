@@ -1,0 +1,171 @@
+"""Class names, indices and colours of the data sets: the one place where they stand.
+
+Colours are from the Okabe-Ito palette, which stays distinct under the common forms of colour blindness; an organ keeps
+its colour in every table, overlay and figure. PASCAL VOC and Cityscapes, which have too many classes, keep the colours
+of their makers.
+"""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from medpos.core.colors import distinct
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True)
+class Label:
+    """One class of a label map.
+
+    Args:
+        index: value of the class in the label map, 0 is the background.
+        name: lower-case name with underscores, used in CSV files and TensorBoard tags.
+        colour: ``#rrggbb``.
+    """
+
+    index: int
+    name: str
+    colour: str
+
+    @property
+    def title(self) -> str:
+        """The name as people read it."""
+        return title(self.name)
+
+    def to_json(self) -> dict[str, int | str]:
+        """The entry that ``dataset.json`` holds for this class."""
+        return asdict(self)
+
+
+def title(name: str) -> str:
+    """A class name as people read it: ``rv_cavity`` is ``RV cavity``."""
+    return " ".join(word.upper() if word in ("rv", "lv", "csf") else word for word in name.split("_"))
+
+
+BACKGROUND = Label(0, "background", "#000000")
+IGNORED = 255  # in label maps: a pixel that counts neither in training nor in scores
+# Right and left are the patient's: the right lung stands on the left of a frontal chest X-ray.
+JSRT = (
+    BACKGROUND,
+    Label(1, "right_lung", "#0072B2"),
+    Label(2, "left_lung", "#56B4E9"),
+    Label(3, "heart", "#D55E00"),
+)
+CLAVICLES = (
+    Label(4, "right_clavicle", "#009E73"),
+    Label(5, "left_clavicle", "#F0E442"),
+)
+# The indices of the challenge's own label maps (Bernard et al., IEEE TMI 37(11), 2018).
+ACDC = (
+    BACKGROUND,
+    Label(1, "rv_cavity", "#0072B2"),
+    Label(2, "myocardium", "#E69F00"),
+    Label(3, "lv_cavity", "#D55E00"),
+)
+# Microscopy: each object has a number of its own beside its class.
+NUCLEI = (BACKGROUND, Label(1, "nucleus", "#0072B2"))
+CELLS = (BACKGROUND, Label(1, "cell", "#E69F00"))
+# The order of IBSR's own label maps.
+IBSR = (
+    BACKGROUND,
+    Label(1, "csf", "#56B4E9"),
+    Label(2, "grey_matter", "#D55E00"),
+    Label(3, "white_matter", "#F0E442"),
+)
+DRIVE = (BACKGROUND, Label(1, "vessel", "#D55E00"))
+# SegNet's classes in SegNet's order. CamVid has no background: 0 are the pixels that nobody labelled.
+CAMVID = (
+    Label(0, "void", "#000000"),
+    Label(1, "sky", "#56B4E9"),
+    Label(2, "building", "#802B00"),
+    Label(3, "pole", "#D5FFFF"),
+    Label(4, "road", "#CC79A7"),
+    Label(5, "pavement", "#E69F00"),
+    Label(6, "tree", "#009E73"),
+    Label(7, "sign_symbol", "#F0E442"),
+    Label(8, "fence", "#00FFAA"),
+    Label(9, "car", "#0072B2"),
+    Label(10, "pedestrian", "#D55E00"),
+    Label(11, "bicyclist", "#8000FF"),
+)
+# PASCAL VOC's order and colours; what is none of its objects is background.
+VOC = (
+    BACKGROUND,
+    Label(1, "aeroplane", "#800000"),
+    Label(2, "bicycle", "#008000"),
+    Label(3, "bird", "#808000"),
+    Label(4, "boat", "#000080"),
+    Label(5, "bottle", "#800080"),
+    Label(6, "bus", "#008080"),
+    Label(7, "car", "#808080"),
+    Label(8, "cat", "#400000"),
+    Label(9, "chair", "#C00000"),
+    Label(10, "cow", "#408000"),
+    Label(11, "dining_table", "#C08000"),
+    Label(12, "dog", "#400080"),
+    Label(13, "horse", "#C00080"),
+    Label(14, "motorbike", "#408080"),
+    Label(15, "person", "#C08080"),
+    Label(16, "potted_plant", "#004000"),
+    Label(17, "sheep", "#804000"),
+    Label(18, "sofa", "#00C000"),
+    Label(19, "train", "#80C000"),
+    Label(20, "tv_monitor", "#004080"),
+)
+# Cityscapes' train ids and colours. There is no background: class 0 is the road, other pixels are ignored.
+CITYSCAPES = (
+    Label(0, "road", "#804080"),
+    Label(1, "sidewalk", "#F423E8"),
+    Label(2, "building", "#464646"),
+    Label(3, "wall", "#66669C"),
+    Label(4, "fence", "#BE9999"),
+    Label(5, "pole", "#999999"),
+    Label(6, "traffic_light", "#FAAA1E"),
+    Label(7, "traffic_sign", "#DCDC00"),
+    Label(8, "vegetation", "#6B8E23"),
+    Label(9, "terrain", "#98FB98"),
+    Label(10, "sky", "#4682B4"),
+    Label(11, "person", "#DC143C"),
+    Label(12, "rider", "#FF0000"),
+    Label(13, "car", "#00008E"),
+    Label(14, "truck", "#000046"),
+    Label(15, "bus", "#003C64"),
+    Label(16, "train", "#005064"),
+    Label(17, "motorcycle", "#0000E6"),
+    Label(18, "bicycle", "#770B20"),
+)
+_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC, NUCLEI, CELLS, IBSR, DRIVE, VOC, CITYSCAPES, CAMVID)
+
+
+def labels_of(names: Iterable[str]) -> tuple[Label, ...]:
+    """The classes of any data set, background first.
+
+    Args:
+        names: the foreground organs in the order of their indices, as ``metrics.csv`` lists them; repeats are dropped.
+
+    Returns:
+        The labels of a known data set where the names are just those; else indices 1, 2 and so on, with the known
+        colours for known names and the first free ones of :mod:`medpos.core.colors` for the others.
+    """
+    organs = tuple(dict.fromkeys(names))
+    for labels in _KNOWN:
+        if organs == tuple(label.name for label in labels[1:]):
+            return labels
+    known = {label.name: label.colour for labels in _KNOWN for label in labels}
+    taken = {known[name] for name in organs if name in known}
+    free = iter([colour for colour in distinct(len(organs) + len(taken)) if colour not in taken])
+    return (BACKGROUND, *(Label(n, name, known.get(name) or next(free)) for n, name in enumerate(organs, 1)))
+
+
+MEAN_OF_ORGANS = "mean of organs"
+
+
+def as_labels(tensor: "torch.Tensor") -> npt.NDArray[np.uint8]:
+    """Convert a label tensor [1, X, Y(, Z)] on any device to an array of class indices [X, Y(, Z)]."""
+    labels: npt.NDArray[np.uint8] = tensor[0].byte().cpu().numpy()
+    return labels

@@ -1,0 +1,71 @@
+"""Find modules and names where they were before the rooms of this package.
+
+Bundles, run folders, exports and notebooks that users already have name Python objects by their dotted names. An import
+of an old module is answered from the table below, so that these files go on working as they are.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+# Old dotted name -> new dotted name. A name that has no line of its own is looked for in its module's successor.
+MOVED = {
+    "medpos.cases": "medpos.runs.cases",
+    "medpos.classification": "medpos.data.classification",
+    "medpos.classification.ClassTable": "medpos.handlers.ClassTable",
+    "medpos.classification.TopK": "medpos.handlers.TopK",
+    "medpos.colours": "medpos.core.colors",
+    "medpos.conditions": "medpos.data.conditions",
+    "medpos.crf_evaluation": "medpos.bundle.crf",
+    "medpos.errors": "medpos.core.errors",
+    "medpos.files": "medpos.core.files",
+    "medpos.fragments": "medpos.bundle.fragments",
+    "medpos.inference": "medpos.inferers",
+    "medpos.labels": "medpos.core.labels",
+    "medpos.memory": "medpos.core.memory",
+    "medpos.new_bundle": "medpos.bundle.new_bundle",
+    "medpos.overlay": "medpos.plotting.overlay",
+    "medpos.parameter_groups": "medpos.optim.groups",
+    "medpos.patches": "medpos.data.patches",
+    "medpos.pretrained": "medpos.bundle.pretrained",
+    "medpos.pretrained.COLOURS": "medpos.core.colors.PUBLISHED",
+    "medpos.pruning": "medpos.bundle.pruning",
+    "medpos.results": "medpos.runs.tables",
+    "medpos.schedules": "medpos.optim.schedules",
+    "medpos.tracking": "medpos.bundle.tracking",
+    "medpos.training_data": "medpos.data.training_data",
+}
+
+
+class _Moved(ModuleType):
+    """Stand in for a module that has moved."""
+
+    def __getattr__(self, name: str) -> Any:
+        old = f"{self.__name__}.{name}"
+        if old in MOVED:
+            module, _, attribute = MOVED[old].rpartition(".")
+            return getattr(import_module(module), attribute)
+        return getattr(import_module(MOVED[self.__name__]), name)
+
+
+class _Finder(MetaPathFinder, Loader):
+    """Answer an import of an old module; asked only after every other finder has failed."""
+
+    def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:
+        return ModuleSpec(name, self) if name in MOVED else None
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _Moved(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is run: names are looked up when they are asked for."""
+
+
+def find_moved() -> None:
+    """Answer imports of modules under their old names from now on; a second call changes nothing."""
+    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
+        sys.meta_path.append(_Finder())

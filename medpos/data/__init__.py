@@ -1,0 +1,42 @@
+"""Prepared data: the folder and its schema, the cached data set, the order of an epoch, patches and conditions.
+
+The names below are imported when they are first used, so that ``data_prep``, which needs the schema alone, starts
+without PyTorch.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medpos.data.cached import CachedDataset
+    from medpos.data.classification import ClassifiedImages, ImageClasses
+    from medpos.data.folder import DataFolder
+    from medpos.data.patches import Patches
+    from medpos.data.sampler import EpochSampler
+    from medpos.data.training_data import TrainingData
+
+__all__ = [
+    "CachedDataset",
+    "ClassifiedImages",
+    "DataFolder",
+    "EpochSampler",
+    "ImageClasses",
+    "Patches",
+    "TrainingData",
+]
+
+_MODULES = {
+    "CachedDataset": "cached",
+    "ClassifiedImages": "classification",
+    "DataFolder": "folder",
+    "EpochSampler": "sampler",
+    "ImageClasses": "classification",
+    "Patches": "patches",
+    "TrainingData": "training_data",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

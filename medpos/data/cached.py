@@ -1,0 +1,200 @@
+"""Decode every case once and serve it whole or by slice, under one condition or many."""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import nibabel
+import numpy as np
+import numpy.typing as npt
+import torch
+from monai.transforms import Compose, Randomizable
+from torch.utils.data import Dataset
+
+from medpos.core.errors import InputError
+from medpos.data.conditions import CLEAN, Condition
+from medpos.data.folder import _MEND, logger
+from medpos.transforms.spatial.neighbors import neighbouring
+
+_FILES = ("image", "label", "instances")
+_ARRAYS = (*_FILES, "weight")
+MEMORY_GB = 8.0  # 10,000 photographs of 500 x 375 px take 22
+THREADS = 4
+_BATCH = 2 * THREADS  # cases decoded before their size is asked about
+
+
+class CachedDataset(Dataset[dict[str, Any]]):
+    """Decodes every case once, then serves it whole or by slice, under one condition or many.
+
+    A data set too large for the memory it may take keeps its first cases there; the others are decoded at every access.
+
+    Args:
+        data: cases as :meth:`DataFolder.cases` gives them.
+        decode: transform from file names to ``image`` [C, X, Y] or [C, X, Y, Z], float32 in [0, 1], and ``label``
+            [1, X, Y] or [1, X, Y, Z]; its result is kept in memory and shared by all conditions. ``instances``, where
+            the data set numbers its objects, and a ``weight`` that it adds are kept too.
+        transform: applied to a copy of the cached item at every access. What is random in it rests on the seed, the
+            epoch and the item alone, so a resumed training sees the same images.
+        slices: serve the slices of each volume, [C, X, Y], one item each.
+        conditions: the degradations and shifts under which every case is served; clean alone by default.
+        neighbours: of slices, that many before and after each, as further channels; see
+            :func:`medpos.transforms.with_neighbours`.
+        seed: of the transform.
+        repeats: of every item in an epoch, for random tiles or crops of few images.
+        memory_gb: that decoded cases may take, in 10^9 bytes.
+
+    Attributes:
+        epoch: of the training, which the sampler tells.
+
+    Raises:
+        InputError: a file can't be decoded; the message names it; memory_gb that isn't above 0.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        decode: Callable[[dict[str, Any]], dict[str, Any]],
+        transform: Callable[[dict[str, Any]], dict[str, Any]],
+        slices: bool = False,
+        conditions: Sequence[Condition] = (CLEAN,),
+        neighbours: int = 0,
+        seed: int = 0,
+        repeats: int = 1,
+        memory_gb: float = MEMORY_GB,
+    ) -> None:
+        self.data = list(data)
+        self.decode = decode
+        self.transform = transform
+        self._is_random = _is_random(transform)
+        self.slices = slices
+        self.conditions = tuple(conditions)
+        self.neighbours = neighbours
+        self.seed, self.epoch, self.repeats = seed, 0, repeats
+        if memory_gb <= 0:
+            raise InputError(f"memory_gb is {memory_gb}, needed is a number above 0, such as {MEMORY_GB:g}")
+        self.memory_gb = memory_gb
+        self._cache: list[dict[str, Any]] = []
+        self._index: list[tuple[int, int | None]] = []
+
+    def under(self, conditions: Sequence[Condition]) -> "CachedDataset":
+        """Serve every case under these conditions from now on; nothing is decoded again."""
+        self.conditions = tuple(conditions)
+        return self
+
+    def fill(self) -> None:
+        """Decode what is not in memory yet, as far as it may fill it; a no-op afterwards."""
+        if self._cache:
+            return
+        size = 0
+        with ThreadPoolExecutor(THREADS) as pool:
+            for first in range(0, len(self.data), _BATCH):
+                if size < self.memory_gb * 1e9:
+                    decoded = list(pool.map(self._decode, self.data[first : first + _BATCH]))
+                    size += sum(case[key].nbytes for case in decoded for key in _ARRAYS if key in case)
+                    self._cache += decoded
+        volumes = self.slices and self._cache[0]["image"].ndim == 4
+        places = [range(self._depth(number)) if volumes else [None] for number in range(len(self.data))]
+        self._index = [(number, z) for number, zs in enumerate(places) for z in zs]
+        logger.info("decoded %d cases into memory (%.0f MB)", len(self._cache), size / 1e6)
+        if rest := len(self.data) - len(self._cache):
+            logger.warning(
+                "the other %d are decoded at every access; --num_workers or --memory_gb make it faster", rest
+            )
+
+    def _depth(self, number: int) -> int:
+        """Slices of a volume; decoding never changes their number."""
+        known = self._cache[number]["image"] if number < len(self._cache) else None
+        return int(self.data[number]["shape"][2] if known is None else known.shape[3])
+
+    def _case(self, number: int) -> dict[str, Any]:
+        return self._cache[number] if number < len(self._cache) else self._decode(self.data[number])
+
+    def _decode(self, case: dict[str, Any]) -> dict[str, Any]:
+        files = {key: case[key] for key in _FILES if key in case}
+        try:
+            # Resampling to one size would hide that two shapes differ.
+            shapes = {key: tuple(nibabel.load(path).shape) for key, path in files.items()}
+            if case["channels"] > 1:
+                shapes["image"] = _without_channels(shapes["image"], case["channels"])
+            decoded = self.decode(dict(files))
+        except Exception as error:
+            cause = error
+            while cause.__cause__ is not None:
+                cause = cause.__cause__  # type: ignore[assignment]
+            raise InputError(
+                f"{files['image']} (label {files['label']}): can't be decoded ({cause}); {_MEND}"
+            ) from error
+        shapes["dataset.json"] = tuple(case["shape"])
+        if len(set(shapes.values())) > 1:
+            found = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
+            raise InputError(f"{files['image']}: image and label differ in shape ({found}); {_MEND}")
+        shape = decoded["image"].shape
+        if not bool(torch.isfinite(decoded["image"]).all()):
+            raise InputError(f"{files['image']}: holds NaN or infinite grey values; {_MEND}")
+        _check_classes(decoded["label"], case)
+        # Resampling changes the size of a pixel: distances are measured on the network's grid, in mm.
+        dims = len(shape) - 1
+        spacing = [s * n / m for s, n, m in zip(case["spacing_mm"], case["shape"], shape[1:], strict=False)]
+        return {
+            # A chain that doesn't load the instances leaves the name of their file.
+            **{k: decoded[k] for k in _ARRAYS if isinstance(decoded.get(k), torch.Tensor)},
+            **{k: case[k] for k in ("case", "subject", "split")},
+            "phase": str(case.get("phase", "")),
+            "spacing_mm": torch.tensor(spacing[:dims], dtype=torch.float64),
+        }
+
+    def __len__(self) -> int:
+        self.fill()
+        return len(self._index) * len(self.conditions) * self.repeats
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):  # which ends a loop over the data set
+            raise IndexError(f"item {index} of {len(self)}")
+        which, place = divmod(int(index) % (len(self._index) * len(self.conditions)), len(self._index))
+        case, z = self._index[place]
+        decoded = self._case(case)
+        item = {**decoded, **self.conditions[which].to_item()}
+        if z is not None:
+            item |= {key: item[key][..., z] for key in _ARRAYS if key in item}
+            item["image"] = neighbouring(decoded["image"], z, self.neighbours)
+        # What is kept must stay as it is, and MONAI's NormalizeIntensityd by channel works in place.
+        item |= {key: item[key].clone() for key in _ARRAYS if key in item}
+        if self._is_random:
+            state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
+            self.transform.set_random_state(seed=int(state[0]))  # type: ignore[attr-defined]
+        return self.transform(item)
+
+    def shapes(self) -> list[tuple[int, int]]:
+        """Columns and rows of each image or slice as it is decoded."""
+        self.fill()
+        sizes = [tuple(self._case(number)["image"].shape[1:3]) for number in range(len(self.data))]
+        return [sizes[number] for number, _ in self._index]
+
+    def class_counts(self, classes: int) -> npt.NDArray[np.int64]:
+        """Pixels of each class in each case, [cases, classes], for losses that balance them."""
+        self.fill()
+        labels = (self._case(number)["label"].long().numpy().ravel() for number in range(len(self.data)))
+        return np.stack([np.bincount(label, minlength=256)[:classes] for label in labels])
+
+
+def _is_random(transform: Any) -> bool:
+    """MONAI's Compose is always Randomizable; what counts is what it holds."""
+    if isinstance(transform, Compose):
+        return any(map(_is_random, transform.transforms))
+    return isinstance(transform, Randomizable)
+
+
+def _check_classes(label: torch.Tensor, case: dict[str, Any]) -> None:
+    values = label if case["ignore_index"] is None else label[label != case["ignore_index"]]
+    highest = int(values.max()) if values.numel() else 0
+    if highest >= case["classes"]:
+        ignored = "" if case["ignore_index"] is None else f", or {case['ignore_index']} for pixels to ignore"
+        needed = f"0 to {case['classes'] - 1} as dataset.json lists{ignored}"
+        raise InputError(f"{case['label']}: holds label {highest}, needed {needed}; {_MEND}")
+
+
+def _without_channels(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
+    """The grid of an image of several channels, which are on its last axis."""
+    if shape[-1] != channels:
+        raise InputError(f"the image of shape {shape} has {shape[-1]} channels, dataset.json names {channels}")
+    return shape[:-1]

@@ -1,0 +1,170 @@
+"""Classification of whole images, for the pretraining of SUNet on ImageNet.
+
+An item is a dictionary with ``image`` [3, X, Y], ``label``, the index of its class, and ``case``, its file below the
+data folder. Everything but these parts, a loss and a network with logits [N, classes] is as for segmentation.
+
+References:
+    O. Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015; paper 001, section 6.1 and
+    appendix A. SUNet's authors vary brightness, contrast, saturation and lighting too, which the paper doesn't mention;
+    it is left out.
+"""
+
+import hashlib
+import logging
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Randomizable
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from medpos.core.colors import PUBLISHED
+from medpos.core.errors import InputError
+from medpos.core.labels import Label
+from medpos.data import imagenet, schema
+from medpos.data.conditions import CLEAN, Condition
+from medpos.data.schema import SPLITS
+from medpos.data.training_data import TrainingData
+
+logger = logging.getLogger(__name__)
+
+
+class ImageClasses:
+    """Photographs in one folder a class, as ImageNet's; what :class:`medpos.data.DataFolder` is to segmentation.
+
+    ImageNet's test images have no published classes, so the validation images, on which papers report, are ``test``
+    too.
+
+    Args:
+        folder: holds ``train`` and ``val``; see :func:`medpos.data.imagenet.find`.
+
+    Attributes:
+        name: of the data set.
+        phantom: True where the images are computed, not real.
+        labels: the classes, in the order of their WordNet numbers.
+        channels: names of the image's channels.
+        intensity: of the pixels: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1], ImageNet's.
+
+    Raises:
+        InputError: the folders aren't there, or aren't as they should be.
+    """
+
+    name = "imagenet"
+    channels = ("red", "green", "blue")
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        if not self.folder.is_dir():
+            raise InputError(f"{folder}: there is no such folder; give one with train and val as dataset_dir")
+        found = imagenet.find(self.folder)
+        self._images = dict(zip(SPLITS, (found.train, found.val, found.val), strict=True))
+        self.phantom = schema.is_phantom(self.folder)
+        self.labels = tuple(Label(n, name, "#000000") for n, name in enumerate(found.classes))
+        mean, std = (float(np.mean(values)) for values in PUBLISHED["torchvision"])
+        self.intensity = {"low": 0.0, "high": 255.0, "mean": mean, "std": std}
+
+    @cached_property
+    def sha256(self) -> str:
+        """Of the names and classes of all images, and of what marks phantoms; reading a million files takes hours."""
+        marker = self.folder / "PHANTOM.json"
+        digest = hashlib.sha256(marker.read_bytes() if marker.is_file() else b"")
+        for split in SPLITS[:2]:
+            for path, label in self._images[split]:
+                digest.update(f"{self._case(path)} {label}\n".encode())
+        return digest.hexdigest()
+
+    def _case(self, path: Path) -> str:
+        return path.relative_to(self.folder).as_posix()
+
+    def cases(self, split: str, images: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
+        """The images of one split: each with its file, ``image``, the index of its class, ``label``, and ``case``.
+
+        Args:
+            split: ``training``, ``validation`` or ``test``.
+            images: keep this many, drawn with ``seed``; None keeps all.
+            seed: of the draw.
+
+        Raises:
+            InputError: the split has fewer.
+        """
+        found = self._images[split]
+        chosen: Sequence[int] = range(len(found))
+        if images is not None:
+            if not (isinstance(images, int) and 1 <= images <= len(found)):
+                raise InputError(
+                    f"train_cases is {images!r}, needed 1 to {len(found)} ({split} images of {self.folder})"
+                )
+            chosen = sorted(np.random.default_rng(seed).permutation(len(found))[:images])
+        listed = (found[place] for place in chosen)
+        return [{"image": str(path), "label": label, "case": self._case(path)} for path, label in listed]
+
+    @property
+    def training_data(self) -> TrainingData:
+        """What ``data.json`` says of them; pictures lie as on a screen."""
+        return TrainingData(self.name, self.phantom, self.labels, self.intensity, "RAS", True, self.channels)
+
+
+class ClassifiedImages(Dataset[dict[str, Any]]):
+    """Reads each image when it is asked for, under one condition or many; ImageNet doesn't fit into memory.
+
+    Args:
+        data: as :meth:`ImageClasses.cases` gives them.
+        decode: transform of ``image``, [3, X, Y], to values in [0, 1].
+        transform: applied behind it. What is random in it rests on the seed, the epoch and the item alone, so a resumed
+            training sees the same images.
+        seed: of the transform.
+
+    Attributes:
+        epoch: of the training, which :class:`medpos.data.EpochSampler` tells.
+
+    Raises:
+        InputError: on access, a file that is no image; the message names it.
+    """
+
+    def __init__(
+        self,
+        data: Sequence[dict[str, Any]],
+        decode: Callable[[dict[str, Any]], dict[str, Any]],
+        transform: Callable[[dict[str, Any]], dict[str, Any]],
+        seed: int = 0,
+    ) -> None:
+        self.data, self.decode, self.transform, self.seed, self.epoch = list(data), decode, transform, seed, 0
+        self.conditions: tuple[Condition, ...] = (CLEAN,)
+
+    def under(self, conditions: Sequence[Condition]) -> "ClassifiedImages":
+        """Serve every image under these conditions from now on."""
+        self.conditions = tuple(conditions)
+        return self
+
+    def __len__(self) -> int:
+        return len(self.data) * len(self.conditions)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        if not 0 <= index < len(self):  # which ends a loop over the data set
+            raise IndexError(f"item {index} of {len(self)}")
+        which, place = divmod(int(index), len(self.data))
+        case = self.data[place]
+        image = self.decode({"image": read_rgb(Path(case["image"]))})["image"]
+        if isinstance(self.transform, Randomizable):
+            state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
+            self.transform.set_random_state(seed=int(state[0]))
+        return self.transform({**case, "image": image, **self.conditions[which].to_item()})
+
+
+def read_rgb(path: Path) -> Tensor:
+    """Any image as red, green and blue, 0 to 255, float32 [3, X, Y].
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    try:
+        with Image.open(path) as image:
+            pixels = np.asarray(image.convert("RGB"), dtype=np.float32)
+    except (OSError, UnidentifiedImageError) as error:
+        raise InputError(f"{path}: can't be read as an image ({error}); unpack it again") from error
+    return torch.from_numpy(pixels.transpose(2, 1, 0).copy())

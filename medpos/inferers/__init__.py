@@ -1,0 +1,48 @@
+"""How a network is run over whole images: the fast path, and what the papers do at test time.
+
+| inferer | paper | what it does |
+|---|---|---|
+| ``FastInferer`` | | runs any of the others in bf16, channels last, batch normalisation folded |
+| ``OverlapTileInferer`` | Ronneberger et al. 2015 | tiles with mirrored borders, equal to one large pass |
+| ``RotationMeanInferer`` | Ronneberger et al. 2015 | mean over rotated versions of the image |
+| ``VotingInferer`` | Kumar et al. 2018 | majority vote of overlapping patches of a slice and its neighbours |
+| ``BackgroundInferer`` | Zhou et al. 2018; Badrinarayanan et al. 2017 | adds the background that a network lacks |
+| ``MultiScaleInferer`` | paper 001, SUNet | mean over sizes and mirror images, in overlapping crops |
+| ``CRFInferer`` | Chen et al. 2015, 2018 | refines the probabilities by a fully connected CRF |
+| MONAI's ``SlidingWindowInferer`` | article on MMSegmentation's U-Net | mean logits of overlapping windows |
+
+For the last one, ``roi_size=[64, 64]`` and ``overlap=1 - 42 / 64`` are MMSegmentation's crop of 64 and stride of 42.
+They nest: ``FastInferer(RotationMeanInferer(OverlapTileInferer()))``. ``pruning_levels`` compares the levels to which a
+UNet++ can be pruned.
+"""
+
+from medpos.core.device import has_fast_bf16, memory_format
+from medpos.inferers.background import BackgroundInferer
+from medpos.inferers.crf import CRFInferer, DenseCRF
+from medpos.inferers.crf_search import CRFRow, crf_cases, search
+from medpos.inferers.fast import FastInferer
+from medpos.inferers.multiscale import MultiScaleInferer
+from medpos.inferers.pruning import PruningLevel, pruning_levels
+from medpos.inferers.rotations import RotationMeanInferer
+from medpos.inferers.tiles import OverlapTileInferer
+from medpos.inferers.voting import VotingInferer
+from medpos.inferers.windows import network_input
+
+__all__ = [
+    "BackgroundInferer",
+    "CRFInferer",
+    "CRFRow",
+    "DenseCRF",
+    "FastInferer",
+    "MultiScaleInferer",
+    "OverlapTileInferer",
+    "PruningLevel",
+    "RotationMeanInferer",
+    "VotingInferer",
+    "crf_cases",
+    "has_fast_bf16",
+    "memory_format",
+    "network_input",
+    "pruning_levels",
+    "search",
+]

@@ -1,0 +1,1 @@
+"""Read images of every format, and write label maps on their grids."""

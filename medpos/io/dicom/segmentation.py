@@ -1,0 +1,141 @@
+"""A DICOM SEG that refers to the images it was made of."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medpos import __version__
+from medpos.core.files import write_atomically
+from medpos.core.labels import Label
+from medpos.io.dicom import frames, library
+from medpos.io.scan import Array, Pixels
+from medpos.io.targets import NiftiTarget
+
+TO_RAS = np.array([-1.0, -1.0, 1.0])  # DICOM's axes lead to L, P, S
+# SNOMED CT codes of the segments; other classes are called by their own name.
+_CODES = {
+    "right_lung": ("3341006", "Right lung"),
+    "left_lung": ("44029006", "Left lung"),
+    "heart": ("80891009", "Heart"),
+    "rv_cavity": ("53085002", "Right ventricle"),
+    "myocardium": ("74281007", "Myocardium"),
+    "lv_cavity": ("87878005", "Left ventricle"),
+}
+_STRUCTURE = ("91723000", "Anatomical structure")
+
+
+@dataclass(frozen=True)
+class SegTarget:
+    """Writes a label map as a DICOM SEG, and probabilities as NIfTI.
+
+    Args:
+        headers: of the source images in the order of the slices, without pixels; of a multi-frame image its one.
+        numbers: of a multi-frame image's frames, from 1, in the order of the slices; empty: a file for each slice.
+        spacing: of rows and columns, mm; None: unknown.
+        affine: from columns, rows and slices to RAS+ space, mm.
+    """
+
+    headers: Sequence[Any]
+    numbers: tuple[int, ...]
+    spacing: tuple[float, float] | None
+    affine: Array
+
+    def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
+        """Write the labels as binary segments to ``stem.dcm``."""
+        content = self._segmentation(np.ascontiguousarray(values.transpose(2, 1, 0)), labels)
+        path = stem.with_name(stem.name + ".dcm")
+        write_atomically(path, _saver(content))
+        return path
+
+    def write_probabilities(self, stem: Path, values: Array) -> Path:
+        """Write NIfTI with the source's geometry."""
+        return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)
+
+    def _segmentation(self, maps: Pixels, labels: Sequence[Label]) -> Any:
+        """The SEG of label maps [slices, rows, columns]."""
+        highdicom, first = library.highdicom(), self.headers[0]
+        with library.silent():
+            content = highdicom.seg.Segmentation(
+                source_images=list(self.headers),
+                pixel_array=maps,
+                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=_segments(labels),
+                series_instance_uid=highdicom.UID(),
+                series_number=int(first.get("SeriesNumber") or 0) + 1000,
+                sop_instance_uid=highdicom.UID(),
+                instance_number=1,
+                manufacturer="medpos",
+                manufacturer_model_name="medpos predict",
+                software_versions=__version__,
+                device_serial_number="0",
+                series_description="medpos segmentation",
+                **(self._of_frames() if self.numbers else self._of_files()),
+            )
+        if self.numbers:
+            _keep_references(content, self.numbers)
+        return content
+
+    def _of_files(self) -> dict[str, Any]:
+        """Geometry where it stands in the files themselves."""
+        if self.spacing is None:
+            return {}
+        # An X-ray has no thickness, but highdicom reads no pixel spacing without one.
+        thickness = float(self.headers[0].get("SliceThickness") or 1.0)
+        return {"pixel_measures": library.highdicom().PixelMeasuresSequence(self.spacing, thickness)}
+
+    def _of_frames(self) -> dict[str, Any]:
+        """Geometry of the frames: those of a volume may be some of the file's, and in another order."""
+        header, highdicom = self.headers[0], library.highdicom()
+        frames.share(header, self.numbers)
+        places = [frames.flat(header, number).ImagePositionPatient for number in self.numbers]
+        return {"plane_positions": [highdicom.PlanePositionSequence("PATIENT", place) for place in places]}
+
+
+def _keep_references(content: Any, numbers: Sequence[int]) -> None:
+    """highdicom finds the source frames by their place, where the other phases of a cine lie too: leave those out."""
+    for group in content.PerFrameFunctionalGroupsSequence:
+        for derivation in group.get("DerivationImageSequence") or ():
+            derivation.SourceImageSequence = [
+                item for item in derivation.SourceImageSequence if _frame_of(item) in numbers
+            ]
+
+
+def _frame_of(item: Any) -> int:
+    found = item.ReferencedFrameNumber
+    return int(found[0] if isinstance(found, Sequence) else found)
+
+
+def _saver(content: Any) -> Callable[[Path], None]:
+    def save(path: Path) -> None:
+        with library.silent():
+            content.save_as(path)
+
+    return save
+
+
+def _segments(labels: Sequence[Label]) -> list[Any]:
+    """All classes but the background: an empty segment says that the organ was looked for."""
+    import highdicom
+    from pydicom.sr.codedict import codes
+    from pydicom.sr.coding import Code
+
+    algorithm = highdicom.AlgorithmIdentificationSequence("medpos", codes.DCM.ArtificialIntelligence, __version__)
+    return [
+        highdicom.seg.SegmentDescription(
+            segment_number=label.index,
+            segment_label=label.title,
+            segmented_property_category=Code("123037004", "SCT", "Anatomical Structure"),
+            segmented_property_type=Code(*_code(label)),
+            algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+        )
+        for label in labels[1:]
+    ]
+
+
+def _code(label: Label) -> tuple[str, str, str]:
+    value, meaning = _CODES.get(label.name, _STRUCTURE)
+    return value, "SCT", meaning

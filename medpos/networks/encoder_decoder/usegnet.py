@@ -1,0 +1,94 @@
+"""U-SegNet: a SegNet of three levels with a skip connection at the top, for brain tissue.
+
+Reference:
+    P. Kumar, P. Nagar, C. Arora, A. Gupta, "U-SegNet: Fully Convolutional Neural Network based Automated Brain tissue
+    segmentation Tool", ICIP 2018, figure 1 and table 1; https://arxiv.org/abs/1806.04429.
+
+Resolved where the paper is silent:
+    - Convolution, batch normalisation, ReLU; the figure's legend has the ReLU before the normalisation, which
+      ``relu_first`` builds.
+    - The 1 x 1 convolution that consolidates the skip has a bias, and neither normalisation nor ReLU: the published
+      counts of SegNet and U-SegNet differ by its 8,256 parameters.
+    - Concatenation [skip, unpooled]. The second skip stands at the second level in the same way.
+"""
+
+from collections import OrderedDict
+
+import torch
+from torch import Tensor, nn
+
+from medpos.core.errors import InputError
+from medpos.networks.layers.blocks import ConvBlock, check_size, initialise_he, times
+from medpos.networks.layers.upsampling import max_unpool
+
+# 3 x 3 convolutions of each stage; max-pooling after those of the encoder, unpooling before those of the decoder.
+ENCODER = {"conv1": (64, 64), "conv2": (128, 128), "conv3": (256, 256, 256)}
+DECODER = {"conv3_D": (256, 256, 128), "conv2_D": (128, 64), "conv1_D": (64,)}
+
+
+def _layer(in_channels: int, out_channels: int, relu_first: bool) -> nn.Module:
+    if not relu_first:
+        return ConvBlock(in_channels, out_channels)
+    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+    layers = {"conv": conv, "relu": nn.ReLU(inplace=True), "norm": nn.BatchNorm2d(out_channels)}
+    return nn.Sequential(OrderedDict(layers))
+
+
+class USegNet(nn.Module):
+    """U-SegNet with one skip connection, or two (U-SegNet-2), or none (the paper's SegNet).
+
+    Args:
+        in_channels: 3 for a slice and its neighbours.
+        out_channels: classes, the background among them.
+        skips: 0, 1 or 2, from the top.
+        relu_first: whether the ReLU stands before the batch normalisation.
+        width: factor of the channels inside, 1 for the paper's.
+
+    Raises:
+        InputError: other number of skips; width that isn't above 0; in ``forward``, an input that isn't [N, C, H, W].
+    """
+
+    def __init__(
+        self,
+        in_channels: int = 3,
+        out_channels: int = 4,
+        skips: int = 1,
+        relu_first: bool = False,
+        width: float = 1.0,
+    ) -> None:
+        super().__init__()
+        if skips not in (0, 1, 2):
+            raise InputError(f"skips is {skips}, needed is 0, 1 or 2")
+        self.in_channels = in_channels
+        last = in_channels
+        for stage, paper_channels in (ENCODER | DECODER).items():
+            layers = []
+            for channels in (times(wide, width) for wide in paper_channels):
+                layers.append(_layer(last, channels, relu_first))
+                last = channels
+            self.add_module(stage, nn.Sequential(*layers))
+        top, second = (times(ENCODER[stage][-1], width) for stage in ("conv1", "conv2"))
+        self.merge1 = nn.Conv2d(2 * top, top, 1) if skips > 0 else None
+        self.merge2 = nn.Conv2d(2 * second, second, 1) if skips > 1 else None
+        self.score = nn.Conv2d(last, out_channels, 3, padding=1)
+        self.pool = nn.MaxPool2d(2, ceil_mode=True, return_indices=True)
+        initialise_he(self)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Maps an image [N, in_channels, H, W] of any size, 40 px in the paper, to logits [N, out_channels, H, W]."""
+        if not torch.jit.is_scripting() and not torch.jit.is_tracing():
+            check_size(image, 1, 1, "USegNet")
+        conv1 = self.conv1(image)
+        pool1, indices1 = self.pool(conv1)
+        conv2 = self.conv2(pool1)
+        pool2, indices2 = self.pool(conv2)
+        conv3 = self.conv3(pool2)
+        pool3, indices3 = self.pool(conv3)
+        conv3_d = self.conv3_D(max_unpool(pool3, indices3, conv3.shape[2:]))
+        up2 = max_unpool(conv3_d, indices2, conv2.shape[2:])
+        if self.merge2 is not None:
+            up2 = self.merge2(torch.cat([conv2, up2], dim=1))
+        up1 = max_unpool(self.conv2_D(up2), indices1, conv1.shape[2:])
+        if self.merge1 is not None:
+            up1 = self.merge1(torch.cat([conv1, up1], dim=1))
+        return self.score(self.conv1_D(up1))

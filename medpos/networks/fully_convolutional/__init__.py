@@ -1,0 +1,1 @@
+"""Segment with the classifiers of ImageNet made fully convolutional: FCN and DeepLab."""

@@ -1,0 +1,1 @@
+"""Build networks from shared blocks, and fill them with published weights."""

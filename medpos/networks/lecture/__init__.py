@@ -1,0 +1,1 @@
+"""Turn a classifier of patches into a network for whole images, as the lecture shows."""

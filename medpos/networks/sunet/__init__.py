@@ -1,0 +1,1 @@
+"""Segment and classify with stacked U-Nets (SUNet)."""

@@ -1,0 +1,1 @@
+"""Draw overlays and figures in one style."""

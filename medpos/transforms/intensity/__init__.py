@@ -1,0 +1,1 @@
+"""Change grey values: degrade, standardize and distort."""

@@ -1,0 +1,186 @@
+"""Image degradations of graded severity, the same for every model.
+
+Each kind is a pure function of an image in [0, 1]; the severities stand in ``TABLES``; the random numbers come from a
+generator that is seeded by case, kind, severity and seed, so neither the order nor the number of workers matters.
+
+Reference:
+    "How Can CNNs Use Image Position for Segmentation?", section 2.3, whose list of severities is garbled; the tables
+    are those of D. Hendrycks and T. Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
+    Perturbations", ICLR 2019.
+"""
+
+import difflib
+import hashlib
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import ndimage
+from torch import Tensor
+
+from medpos.core.errors import InputError
+from medpos.transforms.base.lift import Item, Lifted
+from medpos.transforms.position.probe import PROBES
+
+Image = npt.NDArray[np.float32]
+
+SEVERITIES = (1, 2, 3, 4, 5)
+
+UNITS = {
+    "gaussian_noise": "standard deviation, intensity in [0, 1]",
+    "gaussian_blur": "standard deviation, px",
+    "shot_noise": "photons at intensity 1",
+}
+
+SOURCES = {
+    "study": "position study, section 2.3; equal to Tiny-ImageNet-C (hendrycks/robustness, make_tinyimagenet_c.py)",
+    "imagenet_c": "ImageNet-C (hendrycks/robustness, make_imagenet_c.py)",
+    "cifar_c": "CIFAR-10-C (hendrycks/robustness, make_cifar_c.py)",
+}
+
+# Severity 1 to 5, mild to strong; fewer photons are stronger noise.
+TABLES: dict[str, dict[str, tuple[float, ...]]] = {
+    "study": {
+        "gaussian_noise": (0.04, 0.08, 0.12, 0.15, 0.18),
+        "gaussian_blur": (0.5, 0.75, 1.0, 1.25, 1.5),
+        "shot_noise": (250, 100, 50, 30, 15),
+    },
+    "imagenet_c": {
+        "gaussian_noise": (0.08, 0.12, 0.18, 0.26, 0.38),
+        "gaussian_blur": (1, 2, 3, 4, 6),
+        "shot_noise": (60, 25, 12, 5, 3),
+    },
+    "cifar_c": {
+        "gaussian_noise": (0.04, 0.06, 0.08, 0.09, 0.10),
+        "gaussian_blur": (0.4, 0.6, 0.7, 0.8, 1.0),
+        "shot_noise": (500, 250, 100, 75, 50),
+    },
+}
+
+
+def gaussian_noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
+    """Adds normal noise of standard deviation sigma to an image in [0, 1], of any shape, and clips."""
+    noisy = rng.standard_normal(image.shape, dtype=np.float32)
+    noisy *= np.float32(sigma)
+    noisy += image
+    return np.clip(noisy, 0, 1, out=noisy)
+
+
+def gaussian_blur(image: Image, sigma: float, rng: np.random.Generator) -> Image:
+    """Blurs every slice of [C, X, Y(, Z)] by sigma px; radius 4 sigma, nearest border (``rng`` isn't needed)."""
+    blurred = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=4.0, axes=(1, 2))
+    return np.clip(blurred, 0, 1, out=blurred)
+
+
+def shot_noise(image: Image, photons: float, rng: np.random.Generator) -> Image:
+    """Draws the photons of an image in [0, 1], of any shape, where intensity 1 means this many; clips."""
+    counts = rng.poisson(image * photons)
+    noisy = counts.astype(np.float32)
+    noisy /= np.float32(photons)
+    return np.minimum(noisy, 1, out=noisy)
+
+
+KINDS: dict[str, Callable[[Image, float, np.random.Generator], Image]] = {
+    "gaussian_noise": gaussian_noise,
+    "gaussian_blur": gaussian_blur,
+    "shot_noise": shot_noise,
+}
+
+
+def degrade(
+    image: Any, kind: str, severity: int, case: str, seed: int = 0, table: str = "study", quantise: bool = False
+) -> Any:
+    """Degrades an image reproducibly.
+
+    Args:
+        image: [C, X, Y] or [C, X, Y, Z], tensor or array, intensities in [0, 1].
+        kind: a key of ``KINDS``, or ``"none"``.
+        severity: 1 (mild) to 5 (strong), or 0 for the image as it is.
+        case: name of the case; with kind, severity and seed it fixes the random numbers.
+        seed: chooses another set of random numbers.
+        table: a key of ``TABLES``.
+        quantise: cut to 8 bits afterwards, as the original data sets do.
+
+    Returns:
+        The degraded image in [0, 1], float32, tensor or array as given; ``image`` itself if nothing is to be done.
+
+    Raises:
+        InputError: unknown kind, severity or table, or an image that isn't in [0, 1].
+    """
+    strength = _strength(kind, severity, table)
+    if strength is None:
+        return image
+    pixels = np.ascontiguousarray(image.numpy(force=True) if isinstance(image, Tensor) else image, dtype=np.float32)
+    low, high = float(pixels.min()), float(pixels.max())
+    if not (low >= 0 and high <= 1):
+        raise InputError(
+            f"case {case}: {kind} needs intensities in [0, 1], found {low:g} to {high:g}; "
+            "scale before, standardise afterwards"
+        )
+    degraded = KINDS[kind](pixels, strength, generator(case, kind, severity, seed))
+    if quantise:
+        # The originals truncate. The small term keeps n / 255 at n, which float32 may put just below.
+        degraded = np.floor(degraded * np.float32(255) + np.float32(1e-3)) / np.float32(255)
+    return torch.from_numpy(degraded).to(image.device) if isinstance(image, Tensor) else degraded
+
+
+def generator(case: str, kind: str, severity: int, seed: int) -> np.random.Generator:
+    """Gives the random numbers of one degraded image, equal in every process (``hash`` of a string is not)."""
+    digest = hashlib.sha256(f"{case}\n{kind}\n{int(severity)}\n{int(seed)}".encode()).digest()
+    return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "big")))
+
+
+def _strength(kind: str, severity: int, table: str) -> float | None:
+    """Looks the severity up; None means: leave the image as it is."""
+    _known("degradation table", table, TABLES)
+    _known("degradation", kind, ("none", *KINDS))
+    if severity not in (0, *SEVERITIES):
+        raise InputError(f"severity is {severity}, needed is 0 (none) or 1 (mild) to {SEVERITIES[-1]} (strong)")
+    return None if kind == "none" or severity == 0 else TABLES[table][kind][int(severity) - 1]
+
+
+def _known(what: str, name: str, names: Iterable[str]) -> None:
+    names = list(names)
+    if name not in names:
+        nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)[0]
+        raise InputError(f"{what} {name!r} is unknown; did you mean {nearest!r}? There are: {', '.join(names)}")
+
+
+class Degraded(Lifted):
+    """Degrades the image by the item's ``degradation`` and ``severity``; an item without them stays as it is.
+
+    It comes after the scaling to [0, 1] and before the standardisation.
+
+    Args:
+        seed: chooses the random numbers, together with the item's ``case``.
+        table: ``"study"``, ``"imagenet_c"`` or ``"cifar_c"``.
+        keys: entries to degrade, [C, X, Y] or [C, X, Y, Z] in [0, 1].
+        quantise: cut to 8 bits afterwards, as the original data sets do.
+        allow_missing_keys: leave out keys that the item lacks.
+
+    Raises:
+        InputError: unknown table; when called, unknown kind or severity, or an image that isn't in [0, 1].
+    """
+
+    def __init__(
+        self,
+        seed: int = 0,
+        table: str = "study",
+        keys: str | Sequence[str] = "image",
+        quantise: bool = False,
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, allow_missing_keys)
+        _known("degradation table", table, TABLES)
+        self.seed, self.table, self.quantise = seed, table, quantise
+
+    def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
+        """Degrades one entry."""
+        kind, severity = item.get("degradation", "none"), item.get("severity", 0)
+        if kind in PROBES:
+            return image  # they change the position channels alone
+        if kind != "none" and "case" not in item:
+            raise InputError("the item has no 'case', whose name seeds its degradation; give every item one")
+        return degrade(image, kind, severity, str(item.get("case")), self.seed, self.table, self.quantise)

@@ -1,0 +1,50 @@
+"""Intensity scaling of every slice by itself.
+
+MONAI does the rest: ``NormalizeIntensityd(subtrahend=mean, divisor=std)`` standardises with the statistics of a data
+set, ``ScaleIntensityRanged(a_min=low, a_max=high, b_min=0, b_max=1, clip=True)`` scales from a known range. Its
+per-image forms take the statistics of a whole volume, not of each slice.
+
+Reference:
+    "How Can CNNs Use Image Position for Segmentation?", section 2.2: each slice of ACDC has mean 0 and variance 1.
+"""
+
+from collections.abc import Hashable
+
+import torch
+from torch import Tensor
+
+from medpos.transforms.base.lift import Item, Lifted
+
+_PLANE = (1, 2)
+
+
+class StandardisePerSlice(Lifted):
+    """Gives every slice mean 0 and (population) standard deviation 1; a constant slice becomes 0.
+
+    Args:
+        keys: entries to scale, [C, X, Y] or [C, X, Y, Z].
+        allow_missing_keys: leave out keys that the item lacks.
+    """
+
+    def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
+        """Maps [C, X, Y(, Z)] to float32 of the same shape."""
+        values = image.float()
+        varies = values.amax(_PLANE, True) > values.amin(_PLANE, True)  # of a constant slice rounding leaves a std > 0
+        centred = values - values.mean(_PLANE, True)
+        std = centred.square().mean(_PLANE, True).sqrt()
+        return torch.where(varies, centred / std, 0.0)
+
+
+class ScaleToUnit(Lifted):
+    """Scales every slice from its minimum and maximum to [0, 1]; a constant slice becomes 0.
+
+    Args:
+        keys: entries to scale, [C, X, Y] or [C, X, Y, Z].
+        allow_missing_keys: leave out keys that the item lacks.
+    """
+
+    def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
+        """Maps [C, X, Y(, Z)] to float32 of the same shape."""
+        values = image.float()
+        low, high = values.amin(_PLANE, True), values.amax(_PLANE, True)
+        return torch.where(high > low, (values - low) / (high - low), 0.0)

@@ -1,0 +1,1 @@
+"""Change label maps and weigh their pixels."""

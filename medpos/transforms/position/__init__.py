@@ -1,0 +1,1 @@
+"""Append position channels, and probe what a network makes of them."""

@@ -1,0 +1,1 @@
+"""Change the grid: crop, resize, shift, deform, and stack neighboring slices."""

@@ -1,0 +1,156 @@
+"""Random tiles and crops.
+
+References:
+    O. Ronneberger, P. Fischer, T. Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,
+    section 2 and figure 2: tiles whose missing context is the image mirrored.
+    https://github.com/open-mmlab/mmsegmentation, ``RandomCrop`` and ``Pad``.
+"""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import torch
+from monai.utils import ensure_tuple_rep
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED
+from medpos.transforms.base.lift import Item
+from medpos.transforms.base.randomized import RandLifted, per_key
+
+CLASS_CAP = 0.75
+TRIES = 10
+
+
+def mirrored(start: int, length: int, size: int) -> Tensor:
+    """Indices into an axis that goes on mirrored beyond both ends, as often as needed; the end pixel comes once.
+
+    Args:
+        start: first position, may be negative.
+        length: number of positions.
+        size: of the axis.
+
+    Returns:
+        [length], integers 0 to size - 1.
+    """
+    period = max(2 * (size - 1), 1)
+    steps = torch.arange(start, start + length) % period
+    return torch.where(steps < size, steps, period - steps)
+
+
+class RandomTile(RandLifted):
+    """Cuts a tile for a network without padding at a random position: the image's is larger than the label's.
+
+    The label's tile lies within the image, and the image's is ``border`` px larger on every side. What reaches beyond
+    the image is mirrored; where the image is smaller than the label's tile, it lies somewhere within it and both are
+    mirrored around.
+
+    Args:
+        size: X and Y of the image's tile, px; the network sets the rule, 16 k + 60 from k = 8 on for ``UNet2015``.
+        border: px that the network takes off every side, 92 for ``UNet2015``.
+        keys: entries to cut, [C, X, Y].
+        whole: those of them that get the whole tile; the others get its middle, ``size - 2 border``.
+        allow_missing_keys: leave out keys that the item lacks.
+
+    Raises:
+        InputError: nothing is left in the middle; when called, entries of several sizes.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int] = 572,
+        border: int = 92,
+        keys: str | Sequence[str] = ("image", "label", "weight"),
+        whole: str | Sequence[str] = "image",
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, 1.0, allow_missing_keys)
+        self.size: tuple[int, ...] = ensure_tuple_rep(size, 2)
+        if border < 0 or min(self.size) <= 2 * border:
+            raise InputError(f"RandomTile: size is {size} and border {border}, needed is a size above {2 * border}")
+        self.border = border
+        self.whole = (whole,) if isinstance(whole, str) else tuple(whole)
+        self._start = (0, 0)
+
+    def randomize(self, data: Item) -> None:
+        """Draws where the label's tile begins."""
+        super().randomize(data)
+        spaces = [extent - (size - 2 * self.border) for extent, size in zip(self.plane(data), self.size, strict=True)]
+        x, y = (int(self.R.randint(min(space, 0), max(space, 0) + 1)) for space in spaces)
+        self._start = (x, y)
+
+    def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
+        """Cuts the tile out of one entry."""
+        before, less = (self.border, 0) if key in self.whole else (0, 2 * self.border)
+        for axis, (start, size) in enumerate(zip(self._start, self.size, strict=True), start=1):
+            index = mirrored(start - before, size - less, image.shape[axis])
+            image = image.index_select(axis, index.to(image.device))
+        return image
+
+
+class RandCropWithClassCap(RandLifted):
+    """Cuts a random crop that no single class fills.
+
+    Up to ten positions are drawn until no class has ``cap`` or more of the crop's labelled pixels; the eleventh is
+    taken as it is. Where the image is smaller than the crop, it is padded at the right and below. MMSegmentation pads
+    after the standardisation, with its mean; to do so too, standardise before.
+
+    Args:
+        size: X and Y of the crop, px.
+        cap: share of the labelled pixels, above 0; 1 takes the first position.
+        keys: entries to cut, [C, X, Y].
+        label_key: entry whose classes are counted, [1, X, Y], 255 ignored.
+        fill: value of the padding, one for all keys or one for each.
+        allow_missing_keys: leave out keys that the item lacks.
+
+    Raises:
+        InputError: a size below 1 or a cap not above 0, not as many fill values as keys; when called, entries of
+            several sizes.
+    """
+
+    def __init__(
+        self,
+        size: int | Sequence[int],
+        cap: float = CLASS_CAP,
+        keys: str | Sequence[str] = ("image", "label"),
+        label_key: str = "label",
+        fill: float | Sequence[float] = (0.0, IGNORED),
+        allow_missing_keys: bool = False,
+    ) -> None:
+        super().__init__(keys, 1.0, allow_missing_keys)
+        self.size: tuple[int, ...] = ensure_tuple_rep(size, 2)
+        if min(self.size) < 1 or not cap > 0:
+            raise InputError(f"RandCropWithClassCap: size is {size} and cap {cap}, needed are px and a share above 0")
+        self.cap, self.label_key = cap, label_key
+        self.fill = per_key("fill", fill, self.keys)
+        self._start = (0, 0)
+
+    def randomize(self, data: Item) -> None:
+        """Draws positions until one is fit."""
+        super().randomize(data)
+        plane = self.plane(data)
+        self._start = self._draw(plane)
+        for _ in range(TRIES if self.cap < 1 else 0):
+            if self._is_mixed(data[self.label_key]):
+                break
+            self._start = self._draw(plane)
+
+    def _draw(self, plane: Sequence[int]) -> tuple[int, int]:
+        x, y = (int(self.R.randint(max(extent - size, 0) + 1)) for extent, size in zip(plane, self.size, strict=True))
+        return x, y
+
+    def _cut(self, image: Any) -> Any:
+        (x, y), (width, height) = self._start, self.size
+        return image[:, x : x + width, y : y + height]
+
+    def _is_mixed(self, label: Any) -> bool:
+        counts = torch.bincount(torch.as_tensor(self._cut(label)).flatten().long(), minlength=IGNORED + 1)
+        counts[IGNORED] = 0
+        return bool(counts.max() < self.cap * counts.sum())
+
+    def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
+        """Cuts the crop out of one entry."""
+        crop = self._cut(image)
+        missing = [size - extent for size, extent in zip(self.size, crop.shape[1:], strict=True)]
+        return F.pad(crop, (0, missing[1], 0, missing[0]), value=self.fill[key]) if any(missing) else crop

@@ -1,0 +1,236 @@
+"""A bundle of the user's own: what is chosen from the data, and that everything works on it."""
+
+import json
+import shutil
+
+import numpy as np
+import own_raw
+import pytest
+import torch
+from monai.bundle import verify_net_in_out
+from running import BUNDLES, kept_state, parser, run_here
+from typer.testing import CliRunner
+
+from data_prep.custom import decathlon, folder, nnunet
+from data_prep.custom.common import Options
+from data_prep.verify import check
+from medpos.__main__ import app
+from medpos.bundle import new_bundle
+from medpos.bundle.new_bundle import MEAN_MASK, POSITION
+from medpos.cli.new_bundle import NETWORK_HELP
+from medpos.core.colors import distinct
+from medpos.core.errors import InputError
+from medpos.data.folder import DataFolder
+from medpos.study import declaration
+
+SOURCE = BUNDLES / "src"
+
+
+@pytest.fixture(scope="module")
+def cells(tmp_path_factory):
+    root = own_raw.pictures(tmp_path_factory.mktemp("own"), 8)
+    folder.prepare(root / "images", root / "labels", ["255=cell"], [], root / "cells", Options())
+    return root / "cells"
+
+
+@pytest.fixture(scope="module")
+def prostates(tmp_path_factory):
+    root = tmp_path_factory.mktemp("own")
+    decathlon.prepare(own_raw.decathlon(root / "raw", 8), root / "prostates", Options())
+    return root / "prostates"
+
+
+def write(data, out, endings=(), network="small", **options):
+    return new_bundle.write("mine", data, network, endings, SOURCE, out, **options)
+
+
+def content(path):
+    return json.loads(path.read_text())
+
+
+def test_it_has_the_keys_of_the_projects_bundles(cells, tmp_path):
+    for file, model in zip(
+        write(cells, tmp_path, [POSITION, MEAN_MASK]), ("jsrt_small", "jsrt_small_pe", "jsrt_mean_mask"), strict=True
+    ):
+        own = content(file)
+        assert own["bundle_name"] == file.stem
+        assert set(own["known_keys"]) == set(content(BUNDLES / f"{model}.json")["known_keys"])
+        assert own["network_def"]["out_channels"] == 2
+        assert [line.split()[0] for line in own["_desc_"][1:]] == ["image_size", "spacing:", "batch_size", "intensity:"]
+
+
+def test_a_run_of_pictures_every_entry_point_and_the_study(cells, tmp_path):
+    files = write(cells, tmp_path / "bundles", [POSITION, MEAN_MASK])
+    options = {"runs_dir": str(tmp_path / "runs"), "image_size": 16, "max_epochs": 1, "shift_pixels": [4]}
+    run = run_here(files[1], **options)
+    for entry in ("evaluate", "robustness", "shift"):
+        run_here(files[1], entry=entry, **options)
+        assert (run / entry / "summary.json").exists()
+    assert "cell" in (run / "metrics.csv").read_text()
+    study = declaration.load(BUNDLES / "studies", "table1", bundle=files[0])
+    assert study.data == ("mine",)
+    assert [v.name for v in study.variants] == ["mean mask", "small CNN", "small CNN + position"]
+    assert [v.bundle.replace("{data}", "mine") for v in study.variants] == ["mine_mean_mask", "mine", "mine_pe"]
+    assert all("data" not in criterion for criterion in study.criteria)
+    assert "small CNN + position less small CNN" in study.criteria[0]["text"]
+
+
+def test_channels_and_volumes(prostates, tmp_path):
+    plain, position = write(prostates, tmp_path / "bundles", [POSITION])
+    options = {"runs_dir": str(tmp_path / "runs"), "max_epochs": 1, "conditions": ["position"], "image_size": 32}
+    run = run_here(position, **options)
+    rows = (run / "metrics.csv").read_text()
+    assert "position_zeroed" in rows
+    assert "pz" in rows
+    item = parser(plain).get_parsed_content("train::dataset")[0]
+    assert item["image"].shape == (2, 32, 32)
+    assert np.allclose(item["image"].mean((1, 2)), 0, atol=1e-4)
+    item = parser(position).get_parsed_content("validate::dataset")[0]
+    assert item["image"].shape == (4, 32, 32, 2)
+
+
+def test_a_probe_leaves_all_channels_of_the_image(prostates, tmp_path):
+    position = write(prostates, tmp_path, [POSITION])[1]
+    clean = parser(position).get_parsed_content("dataset")[0]
+    probe = parser(position).get_parsed_content("preprocessing").transforms[-1]
+    zeroed = probe({**clean, "degradation": "position_zeroed", "severity": 1})["image"]
+    assert zeroed[2:].abs().max() == 0
+    assert (zeroed[:2] == clean["image"][:2]).all()
+
+
+def test_hounsfield_units_get_one_window(tmp_path):
+    root = own_raw.nnunet(tmp_path / "Dataset001_X", 6)
+    nnunet.prepare(root, tmp_path / "data", Options())
+    [file] = write(tmp_path / "data", tmp_path / "bundles")
+    window = content(file)["window"]
+    case = DataFolder(tmp_path / "data").cases("training")[0]
+    image, label = (new_bundle._read(case[kind]).astype(float) for kind in ("image", "label"))
+    assert abs(window["low"][0] - np.percentile(image[label > 0], 0.5)) < 8
+    read = parser(file)
+    decoded = read.get_parsed_content("decode")({k: case[k] for k in ("image", "label")})["image"]
+    assert 0 <= decoded.min() < 0.1 < 0.9 < decoded.max() <= 1
+    items = read.get_parsed_content("train::dataset")
+    pixels = np.concatenate([items[n]["image"].numpy().ravel() for n in range(len(items))])
+    assert abs(pixels.mean()) < 0.1
+    assert abs(pixels.std() - 1) < 0.35  # the images are resized after the statistics were taken
+    assert "one window" in content(file)["_desc_"][-1]
+    assert content(tmp_path / "bundles/metadata.json")["network_data_format"]["outputs"]["pred"]["num_channels"] == 3
+
+
+@pytest.mark.parametrize(
+    ("shape", "side", "size"),
+    [((100, 120), 60, 128), ((500, 400), 200, 256), ((500, 400), 12, 304), ((900, 900), 5, 512)],
+)
+def test_the_image_size_keeps_small_organs(tmp_path, shape, side, size):
+    for n in range(3):
+        label = np.zeros(shape, np.uint8)
+        label[:side, :side] = 1
+        own_raw.picture(tmp_path / f"images/c{n}.png", own_raw.noise(n, shape))
+        own_raw.picture(tmp_path / f"labels/c{n}.png", label)
+    folder.prepare(tmp_path / "images", tmp_path / "labels", ["1=spot"], [], tmp_path / "data", Options())
+    [file] = write(tmp_path / "data", tmp_path / "bundles")
+    assert content(file)["image_size"] == size
+    assert ("but spot measures" in content(file)["_desc_"][1]) == (size > 256)
+    assert content(file)["batch_size"] == 2
+
+
+@pytest.mark.parametrize("network", new_bundle.NETWORKS)
+def test_any_network_of_the_project(cells, tmp_path, network):
+    assert network in NETWORK_HELP
+    for file, channels in zip(write(cells, tmp_path / "bundles", [POSITION], network), (1, 3), strict=True):
+        config = parser(file, runs_dir=str(tmp_path / "runs"))
+        built, loss = config.get_parsed_content("network_def"), config.get_parsed_content("train::loss")
+        image, label = torch.randn(2, channels, 32, 32), torch.randint(2, (2, 32, 32))
+        loss(built.train()(image), label).backward()
+        assert all(parameter.grad is not None for parameter in built.parameters())
+        assert built.eval()(image).shape == (2, 2, 32, 32)
+
+
+def test_monai_finds_what_it_looks_for_beside_it(cells, tmp_path):
+    write(cells, tmp_path, [POSITION])
+    with kept_state():
+        for name, metadata in (("mine", "metadata"), ("mine_pe", "metadata_pe")):
+            meta_file, config = str(tmp_path / f"{metadata}.json"), str(tmp_path / f"{name}.json")
+            verify_net_in_out("network_def", config_file=config, meta_file=meta_file, any=16, device="cpu")
+    assert (tmp_path / "logging.conf").read_text() == (BUNDLES / "logging.conf").read_text()
+
+
+def test_it_is_never_overwritten_unasked(cells, prostates, tmp_path):
+    [file] = write(cells, tmp_path)
+    before = file.read_bytes()
+    assert write(cells, tmp_path) == [file]
+    with pytest.raises(InputError, match="is there and says something else; take another name"):
+        write(prostates, tmp_path)
+    assert file.read_bytes() == before
+    write(prostates, tmp_path, replace=True)
+    assert file.read_bytes() != before
+
+
+@pytest.mark.parametrize(
+    ("name", "network", "data", "message"),
+    [
+        ("a b", "small", "", "can't be called 'a b'"),
+        ("jsrt_pe", "small", "", "is a bundle of the project"),
+        ("mine", "vgg", "", "--network is 'vgg', needed is one of unet, small, unetpp"),
+        ("mine", "small", "nowhere", "there is no such file"),
+        ("mine", "small", "a$b", "a bundle reads"),
+    ],
+)
+def test_bad_requests(cells, tmp_path, name, network, data, message):
+    with pytest.raises(InputError, match=message):
+        new_bundle.write(name, tmp_path / data if data else cells, network, [], SOURCE, tmp_path / "bundles")
+    assert not (tmp_path / "bundles").exists()
+
+
+def test_the_command_line(cells, tmp_path):
+    arguments = ["new-bundle", "mine", "--data", str(cells), "--pe", "--out", str(tmp_path)]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    assert "  image_size 32: the median training image has 24 x 20 px" in result.output
+    assert f"run --config_file {tmp_path / 'mine_pe.json'}" in result.output
+
+
+def first_test_case(bundle, data):
+    try:
+        return parser(bundle, dataset_dir=str(data)).get_parsed_content("dataset")[0]
+    except RuntimeError as error:  # MONAI wraps what a configuration raises
+        raise error.__cause__ from None
+
+
+@pytest.mark.parametrize(
+    ("channels", "message"), [(["T2", "ADC", "DCE"], "has 2 channels, dataset.json names 3"), ("T2", "list of names")]
+)
+def test_channels_that_the_files_do_not_have(prostates, tmp_path, channels, message):
+    data = shutil.copytree(prostates, tmp_path / "data")
+    (data / "dataset.json").write_text(json.dumps({**content(data / "dataset.json"), "channels": channels}))
+    [file] = write(prostates, tmp_path / "bundles")
+    with pytest.raises(InputError, match=message):
+        first_test_case(file, data)
+    assert any("channels" in problem or "shape" in problem for problem in check(data)[1])
+
+
+def test_a_study_says_which_variant_it_lacks(cells, tmp_path):
+    [file] = write(cells, tmp_path)
+    with pytest.raises(InputError, match=r"mine_mean_mask.json: not there, .*new-bundle mine --pe --mean-mask"):
+        declaration.load(BUNDLES / "studies", "table1", bundle=file)
+    with pytest.raises(InputError, match="leave one of them out"):
+        declaration.load(BUNDLES / "studies", "table1", "unet", bundle=file)
+
+
+def test_a_study_plans_the_users_bundles(cells, tmp_path):
+    [file, *_] = write(cells, tmp_path, [POSITION, MEAN_MASK])
+    arguments = ["study", "figure3", "--bundle", str(file), "--runs-dir", str(tmp_path / "runs"), "--seeds", "0"]
+    result = CliRunner().invoke(
+        app,
+        [*arguments, "--out", str(tmp_path / "out"), "--set", "image_size=16", "--dry-run"],
+        env={"COLUMNS": "200"},
+    )
+    assert result.exit_code == 0, result.output
+    for model in ("small CNN", "small CNN + position, pe_alpha 10.0", "mean mask"):
+        assert f"mine: {model}, seed 0" in result.output
+    assert not (tmp_path / "runs").exists()
+
+
+def test_colours_are_distinct():
+    assert len(set(distinct(200))) == 200
+    assert distinct(9)[:5] == distinct(5)
