@@ -10,12 +10,10 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from io import StringIO
 from typing import Any
 
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 from torch.utils.data import DataLoader
@@ -24,6 +22,7 @@ from medpos.core.colors import OKABE_ITO
 from medpos.core.errors import InputError
 from medpos.core.files import write_json
 from medpos.core.labels import Label
+from medpos.core.text import as_text
 from medpos.inferers import CRFInferer, CRFRow, DenseCRF, crf_cases
 from medpos.inferers.crf import PAPERS
 from medpos.inferers.crf_search import NO_CRF, Case, ClassIoU
@@ -31,6 +30,7 @@ from medpos.metrics import TrimapScores
 from medpos.metrics.scores import CaseMaps
 from medpos.metrics.trimap import WIDTHS
 from medpos.plotting.style import INK, LINES, save, styled
+from medpos.runs import files
 from medpos.runs.folder import RunFolder
 from medpos.runs.tables import PHANTOM_NOTE, write_csv
 
@@ -167,7 +167,7 @@ def _write(tested: Sequence[Refined], rows: Sequence[CRFRow], run: RunFolder, ph
             for each in tested
         ],
     }
-    write_json(run.results / "summary.json", summary)
+    write_json(run.results / files.SUMMARY, summary)
 
 
 def _finite(value: float) -> float | None:
@@ -198,7 +198,7 @@ def _search_table(rows: Sequence[CRFRow]) -> str:
     for row in rows[:SHOWN]:
         numbers = (row.w_bi, row.s_xy, row.s_rgb, row.w_pos, row.s_pos)
         table.add_row(*(f"{number:g}" for number in numbers), f"{row.mean_iou:.4f}", f"{row.gain:+.4f}")
-    return _text(table)
+    return as_text(table)
 
 
 def _test_table(tested: Sequence[Refined], phantom: bool) -> str:
@@ -210,11 +210,4 @@ def _test_table(tested: Sequence[Refined], phantom: bool) -> str:
     for each in tested:
         near = (each.bands[at]["mean_iou"] for at in widths)
         table.add_row(each.name, *(f"{value:.4f}" for value in (each.mean_iou, *near)))
-    return _text(table, *([PHANTOM_NOTE] if phantom else []))
-
-
-def _text(*parts: Any) -> str:
-    console = Console(file=StringIO(), width=100, color_system=None)
-    for part in parts:
-        console.print(part)
-    return console.file.getvalue().rstrip()  # type: ignore[attr-defined,no-any-return]
+    return as_text(table, *([PHANTOM_NOTE] if phantom else []))

@@ -4,8 +4,6 @@ Reference:
     Z. Zhou et al., "UNet++", DLMIA 2018, figure 3.
 """
 
-import csv
-import io
 import logging
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
@@ -14,15 +12,16 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from medpos.core.files import write_json, write_text
+from medpos.core.files import write_csv, write_json
 from medpos.core.labels import Label, as_labels
+from medpos.core.text import as_text
 from medpos.inferers import PruningLevel, pruning_levels
 from medpos.metrics import case_metrics, mean_of_finite
 from medpos.networks import UNetPlusPlus
+from medpos.runs import files
 from medpos.runs.folder import RunFolder
 from medpos.runs.tables import PHANTOM_NOTE
 
@@ -62,12 +61,8 @@ def prune(
         lambda pruned: mean_iou(pruned, tested, inferer, labels),
     )
     rows = [asdict(level) for level in levels]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(run.results / "pruning.csv", text.getvalue())
-    write_json(run.results / "summary.json", {"phantom": phantom, "pruning": rows})
+    write_csv(run.results / "pruning.csv", list(rows[0]), rows)
+    write_json(run.results / files.SUMMARY, {"phantom": phantom, "pruning": rows})
     logger.info("pruning levels\n%s\nresults are in %s", _table(levels, phantom), run.results)
     return levels
 
@@ -92,8 +87,4 @@ def _table(levels: Sequence[PruningLevel], phantom: bool) -> str:
     for row in levels:
         time_ms = f"{1000 * row.seconds:.2f}"
         table.add_row(f"L{row.level}", f"{row.parameters:,}", time_ms, f"{row.ratio:.2f}", f"{row.iou:.4f}")
-    console = Console(file=io.StringIO(), width=100, color_system=None)
-    console.print(table)
-    if phantom:
-        console.print(PHANTOM_NOTE)
-    return console.file.getvalue().rstrip()  # type: ignore[attr-defined,no-any-return]
+    return as_text(table, *([PHANTOM_NOTE] if phantom else []))

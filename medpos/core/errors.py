@@ -1,9 +1,19 @@
-"""The one exception that means: the input, not the program, is at fault."""
+"""Report that the input, not the program, is at fault, and shorten the errors of other libraries."""
 
 
 class InputError(ValueError):
-    """Something that the user gave can't be used.
+    """Report input that can't be used.
 
-    The message names the file or key, says what was found, what is needed and how to mend it, so it is shown without a
-    traceback wherever a person started the program.
+    The message names the file or key and says what was expected, what was found and what to do, so it is shown without
+    a traceback wherever a person started the program.
     """
+
+
+def first_line(error: BaseException, length: int = 200) -> str:
+    """Return the first line of an exception's message, or its type's name where it has no message.
+
+    Args:
+        error: the exception.
+        length: greatest number of characters.
+    """
+    return (str(error).splitlines() or [type(error).__name__])[0][:length]

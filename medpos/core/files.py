@@ -1,9 +1,11 @@
 """Writing files that are either whole or not there."""
 
 import contextlib
+import csv
+import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -47,8 +49,42 @@ def write_json(path: Path, content: Any) -> None:
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write rows as CSV, whole or not at all; a missing value reads ``nan``, an infinite one ``inf``.
+
+    Args:
+        path: the file.
+        columns: names in their order; every row has just these keys.
+        rows: one mapping for each line.
+    """
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_text(path, stream.getvalue())
+
+
 def _put(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, advice: str) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Args:
+        path: the file.
+        advice: what to do about a file that can't be read, for the message.
+
+    Raises:
+        InputError: the file is missing, is not JSON, or holds something other than an object.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: can't be read as JSON ({error}); {advice}") from error
+    if not isinstance(content, dict):
+        raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}; {advice}")
+    return content
 
 
 class Readable(Protocol):

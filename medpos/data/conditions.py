@@ -49,6 +49,18 @@ class Condition:
 CLEAN = Condition()
 
 
+def is_clean(rows: Any) -> Any:
+    """Tell for each row of a metrics table whether it was measured on the images as they are.
+
+    Args:
+        rows: table (pandas) with the columns ``severity`` and ``shift``.
+
+    Returns:
+        A boolean column.
+    """
+    return (rows["severity"] == CLEAN.severity) & (rows["shift"] == CLEAN.shift)
+
+
 def degradations(table: str = "study") -> list[Condition]:
     """Clean, then every kind at every severity of one table: 16 conditions.
 

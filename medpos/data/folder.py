@@ -5,7 +5,6 @@ evaluated, and no path in it may leave the folder.
 """
 
 import hashlib
-import json
 import logging
 import re
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from medpos.core.errors import InputError
+from medpos.core.files import read_json
 from medpos.core.labels import IGNORED, Label
 from medpos.data.schema import SCHEMA_VERSION, SPLITS
 
@@ -154,15 +154,9 @@ class DataFolder:
 
 
 def _read_json(path: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: there is no such file; give a prepared folder as dataset_dir, or {_MEND}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: can't be read as JSON ({error}); {_MEND}") from None
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, needed an object; {_MEND}")
-    return content
+    if not path.is_file():
+        raise InputError(f"{path}: there is no such file; give a prepared folder as dataset_dir, or {_MEND}")
+    return read_json(path, _MEND)
 
 
 def _require(content: Any, keys: Sequence[str], where: str) -> None:

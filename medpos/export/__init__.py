@@ -4,11 +4,9 @@
 PyTorch, TorchScript and ONNX, which must agree).
 """
 
-import json
 import os
 import shutil
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -20,6 +18,7 @@ from medpos.export.card import card
 from medpos.export.metadata import Subject, metadata
 from medpos.predict.model import Model
 from medpos.predict.trained import EXPORTED, EXPORTED_WEIGHTS
+from medpos.runs import files
 from medpos.runs.task import refusal
 
 __all__ = ["export"]
@@ -43,7 +42,7 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
     models.check_installed()
     if out.exists() or out.is_symlink():
         raise InputError(f"{out}: is there already and is not overwritten; choose another --out")
-    if not (run / "config.json").is_file() and (run / EXPORTED).is_file():
+    if not files.Run(run).is_recorded and (run / EXPORTED).is_file():
         raise InputError(f"{run}: is an exported bundle already; copy it, or give the run that it came from")
     model = Model(run, dataset_dir, device="cpu")
     if model.classifies:
@@ -67,8 +66,8 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
 
 
 def _fill(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], project: Path) -> None:
-    bundles = project / "bundles"
-    config = _read(run / "config.json")
+    bundles, finished = project / "bundles", files.Run(run)
+    config = finished.config
     about = {"is_flat": model.is_flat, "is_absolute": model.is_absolute, "size": shape[1]}
     subject = Subject(
         bundle=str(config.get("bundle_name", run.resolve().parent.name)),
@@ -78,14 +77,14 @@ def _fill(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], pr
         inputs=shape,
         outputs=models.output_shape(model.network, shape),
         slices=model.slices,
-        summary=_read(run / "summary.json") if (run / "summary.json").is_file() else None,
-        environment=_read(run / "environment.json") if (run / "environment.json").is_file() else {},
+        summary=finished.summary,
+        environment=finished.environment,
     )
     contents = {
-        "inference": configs.inference(_read(bundles / "src/inference.json"), config, model.data, about),
+        "inference": configs.inference(files.read_json(bundles / "src/inference.json"), config, model.data, about),
         "train": configs.train(config, model.data),
         "evaluate": configs.evaluate(config),
-        "metadata": metadata(_read(bundles / "metadata.json"), subject),
+        "metadata": metadata(files.read_json(bundles / "metadata.json"), subject),
     }
     for name, content in contents.items():
         write_json(folder / f"configs/{name}.json", content)
@@ -93,7 +92,7 @@ def _fill(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], pr
     shutil.copyfile(project / "LICENSE", folder / "LICENSE")
     write_text(folder / "docs/README.md", card(subject))
     (folder / EXPORTED_WEIGHTS).parent.mkdir()
-    shutil.copyfile(run / "model.pt", folder / EXPORTED_WEIGHTS)
+    shutil.copyfile(run / files.MODEL, folder / EXPORTED_WEIGHTS)
     models.write(folder, model.network, shape, subject.classes)
     _check_chain(folder, model)
 
@@ -110,11 +109,3 @@ def _check_chain(folder: Path, model: Model) -> None:
             f"{model.run}: its chain needs the label to prepare an image, which a new image hasn't; take such steps "
             "out of decode and standardise, and train again"
         )
-
-
-def _read(path: Path) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: can't be read as JSON ({error}); copy the run again") from error
-    return content

@@ -13,7 +13,8 @@ from medpos.core.files import write_atomically
 from medpos.core.labels import as_labels
 from medpos.data.conditions import CLEAN
 from medpos.handlers.metrics import condition_of
-from medpos.runs.cases import CHANGES, FILE, CaseView, save_cases, to_grey
+from medpos.runs import files
+from medpos.runs.cases import CaseView, save_cases, to_grey
 from medpos.runs.folder import RunFolder
 from medpos.transforms.position.probe import PROBES
 
@@ -63,10 +64,10 @@ class Cases:
         if not is_main_process():
             return
         if self._cases:
-            save_cases(list(self._cases.values()), self.run.results / FILE)
+            save_cases(list(self._cases.values()), self.run.results / files.CASES)
         if self._changes:
             maps = {name: (total / count).astype(np.float32) for name, (total, count) in self._changes.items()}
-            write_atomically(self.run.results / CHANGES, lambda partial: _save(partial, maps))
+            write_atomically(self.run.results / files.CHANGES, lambda partial: _save(partial, maps))
 
     def _gather(self) -> None:
         """Bring the cases of all processes together on each."""
@@ -76,7 +77,7 @@ class Cases:
         torch.distributed.all_gather_object(parts, self._cases)
         self._cases = {name: case for part in parts for name, case in sorted(part.items())}
         if self._changes:
-            logger.warning("%s is left out: it needs all conditions of a case in one process", CHANGES)
+            logger.warning("%s is left out: it needs all conditions of a case in one process", files.CHANGES)
             self._changes = {}
 
 

@@ -9,6 +9,7 @@ from ignite.engine import Engine, Events
 
 from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
+from medpos.runs import files
 from medpos.runs.checkpoints import load, load_network, save
 from medpos.runs.folder import RunFolder
 
@@ -72,7 +73,7 @@ class Checkpoint:
     def _write(self, engine: Engine) -> None:
         # The best model first: killed between the two files, the epoch is run again and writes the same model.
         if self.evaluator.state.best_metric_epoch in (engine.state.epoch, -1):
-            save(self.network.state_dict(), self.run.folder / "model.pt")
+            save(self.network.state_dict(), self.run.folder / files.MODEL)
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict() if self.optimizer else {},
@@ -80,10 +81,10 @@ class Checkpoint:
             "best_metric": float(self.evaluator.state.best_metric),
             "best_metric_epoch": int(self.evaluator.state.best_metric_epoch),
         }
-        save(state, self.run.folder / "resume.pt")
+        save(state, self.run.folder / files.RESUME)
 
     def _restore(self, engine: Engine) -> None:
-        path = self.run.folder / "resume.pt"
+        path = self.run.folder / files.RESUME
         if not path.exists():
             logger.info("%s holds no finished epoch: beginning at the first", self.run.folder)
             return

@@ -12,6 +12,7 @@ from medpos.core.labels import Label
 from medpos.data.classification import ImageClasses, logger
 from medpos.data.schema import SPLITS
 from medpos.handlers.metrics import condition_of, gathered
+from medpos.runs import files
 from medpos.runs.folder import RunFolder
 from medpos.runs.tables import PHANTOM_NOTE, condition_key, write_csv
 
@@ -88,9 +89,9 @@ class ClassTable:
             {**dict(zip(ROW[1:4], key, strict=True)), "images": len(part), **shares(part)}
             for key, part in conditions.items()
         ]
-        write_csv(engine.state.rows, self.run.results / "predictions.csv", ROW)
+        write_csv(engine.state.rows, self.run.results / files.PREDICTIONS, ROW)
         about = {"bundle": self.bundle, "data": self.source.name, "phantom": self.source.phantom, "split": SPLITS[1]}
-        write_json(self.run.results / "summary.json", {**about, "conditions": entries})
+        write_json(self.run.results / files.SUMMARY, {**about, "conditions": entries})
         lines = [f"{self.bundle}: {SPLITS[1]} images of {self.source.name}", *map(_line, entries)]
         note = [PHANTOM_NOTE] if self.source.phantom else []
         logger.info("results\n%s\nresults are in %s", "\n".join([*lines, *note]), self.run.results)

@@ -7,6 +7,7 @@ from ignite.engine import Engine, Events
 from medpos.core.device import is_main_process
 from medpos.core.files import write_json
 from medpos.data.folder import DataFolder
+from medpos.runs import files
 from medpos.runs.folder import RunFolder
 from medpos.runs.tables import summary, table, with_scores, write_csv
 
@@ -38,7 +39,7 @@ class ResultTable:
         if not is_main_process():
             return
         folder, rows = self.run.results, engine.state.rows
-        write_csv(rows, folder / "metrics.csv")
+        write_csv(rows, folder / files.METRICS)
         conditions = summary(rows)
         if scored := getattr(engine.state, "scores", None):
             conditions = with_scores(conditions, scored)
@@ -55,7 +56,7 @@ class ResultTable:
             "interval": "95 % percentile bootstrap of the mean, 2000 draws of subjects, seed 0",
             "conditions": conditions,
         }
-        write_json(folder / "summary.json", content)
+        write_json(folder / files.SUMMARY, content)
         data = f"{self.source.name}{' PHANTOMS' if self.source.phantom else ''}"
         title = f"{self.bundle}: {split} split of {data}, {content['cases']} cases of {subjects} subjects"
         logger.info("results\n%s\nresults are in %s", table(conditions, title, self.source.phantom), folder)

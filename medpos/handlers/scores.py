@@ -13,6 +13,7 @@ from medpos.core.labels import as_labels
 from medpos.handlers.metrics import gathered, identity_of
 from medpos.metrics import mean_of_finite
 from medpos.metrics.scores import CaseMaps, Score
+from medpos.runs import files
 from medpos.runs.folder import RunFolder
 from medpos.runs.tables import SCORE_COLUMNS, Row, Scored, condition_key, write_csv
 
@@ -21,8 +22,8 @@ class Scores:
     """Asks scores about every case and every condition; beside CaseMetrics, in the same evaluator.
 
     ``engine.state.scores`` holds the result when the epoch ends, a :class:`medpos.runs.tables.Scored`, which
-    ResultTable takes up. ``engine.state.metrics`` holds each score by its name: the mean over cases and conditions, and for a score
-    of the set the mean over the conditions.
+    ResultTable takes up. ``engine.state.metrics`` holds each score by its name: the mean over cases and conditions, and
+    for a score of the set the mean over the conditions.
 
     Args:
         scores: what to ask, such as :class:`medpos.metrics.InstanceScores`.
@@ -56,7 +57,7 @@ class Scores:
         values |= {name: [found[name] for found in scored.sets.values()] for name in scored.set_names}
         engine.state.metrics |= {name: mean_of_finite(found) for name, found in values.items()}
         if self.run is not None and is_main_process():
-            write_csv(scored.rows, self.run.results / "scores.csv", (*SCORE_COLUMNS, *scored.names))
+            write_csv(scored.rows, self.run.results / files.SCORES, (*SCORE_COLUMNS, *scored.names))
 
     def _scored(self, rows: Sequence[Row]) -> Scored:
         conditions: dict[tuple[Any, ...], list[Row]] = {}

@@ -9,7 +9,7 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
-from medpos.core.errors import InputError
+from medpos.core.errors import InputError, first_line
 from medpos.io import jsrt
 from medpos.io.scan import Array, Scan, check_size
 from medpos.io.targets import NiftiTarget, PictureTarget
@@ -176,4 +176,4 @@ def read_img(path: Path) -> Scan:
 
 def _reason(error: BaseException) -> str:
     """The first line of an exception, without the file's name, which every message has already."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:120]
+    return first_line(error, 120)

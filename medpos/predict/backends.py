@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from medpos.core.device import has_fast_bf16
-from medpos.core.errors import InputError
+from medpos.core.errors import InputError, first_line
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
 Network = Callable[[torch.Tensor], torch.Tensor]
@@ -49,7 +49,7 @@ def compile_network(network: nn.Module, backend: str, shape: Sequence[int] | Non
     except ImportError as error:
         raise InputError(f"--backend {backend}: {error.name} is not installed; pip install 'medpos[fast]'") from None
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:150]
+        reason = first_line(error, 150)
         raise InputError(f"--backend {backend}: can't take this network ({reason}); leave --backend out") from error
 
 

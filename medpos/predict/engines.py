@@ -16,7 +16,7 @@ from typing import Any, Protocol
 
 import torch
 
-from medpos.core.errors import InputError
+from medpos.core.errors import InputError, first_line
 from medpos.core.memory import keep_freed_memory, release_freed_memory
 from medpos.predict.case import Loaded, Work, reason
 from medpos.predict.inputs import Source
@@ -138,8 +138,9 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         try:
             self.ray.init(address=self.address or "local", log_to_driver=False, logging_level="ERROR", **own)
         except (ConnectionError, ValueError) as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            raise InputError(f"--address {self.address}: no Ray cluster can be joined ({first}); start one") from error
+            raise InputError(
+                f"--address {self.address}: no Ray cluster can be joined ({first_line(error)}); start one"
+            ) from error
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -164,8 +165,9 @@ class RayEngine(AbstractContextManager["RayEngine"]):
             try:
                 yield self.ray.get(done)
             except self.ray.exceptions.RayError as error:
-                first = (str(error).splitlines() or [type(error).__name__])[0]
-                yield Outcome(source, f"{source.files[0]}: Ray gave it up ({first}); look at it, or leave it out")
+                yield Outcome(
+                    source, f"{source.files[0]}: Ray gave it up ({first_line(error)}); look at it, or leave it out"
+                )
 
     def _slots(self) -> int:
         """Tasks that the cluster can run at a time."""

@@ -1,7 +1,5 @@
 """What is measured on a predicted label map, and what a reader must be warned of."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -10,7 +8,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from medpos.core.files import write_text
+from medpos.core.files import write_csv
 from medpos.core.labels import Label
 from medpos.data.training_data import TrainingData
 from medpos.io.scan import Array, Pixels
@@ -159,12 +157,7 @@ def intensity_warnings(values: Array, data: TrainingData) -> list[str]:
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a CSV file; what is NaN or not there is left empty."""
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    for row in rows:
-        writer.writerow({key: _cell(value) for key, value in row.items()})
-    write_text(path, stream.getvalue())
+    write_csv(path, columns, ({key: _cell(value) for key, value in row.items()} for row in rows))
 
 
 def _cell(value: Any) -> Any:

@@ -15,7 +15,7 @@ from monai.bundle import ConfigParser
 from torch.nn import functional
 
 from medpos.core.device import memory_format
-from medpos.core.errors import InputError
+from medpos.core.errors import InputError, first_line
 from medpos.core.labels import Label
 from medpos.data.training_data import TrainingData
 from medpos.inferers import network_input
@@ -165,7 +165,7 @@ def _parser(config: dict[str, Any], data: TrainingData, device: str) -> ConfigPa
 def _cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+    return first_line(error)
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,10 @@ from typing import Any
 
 from medpos import __version__
 from medpos.core.errors import InputError
+from medpos.core.files import read_json
 from medpos.data.folder import DataFolder
-from medpos.data.training_data import FILE, TrainingData
+from medpos.data.training_data import TrainingData
+from medpos.runs import files
 
 EXPORTED = Path("configs/inference.json")
 EXPORTED_WEIGHTS = Path("models/model.pt")
@@ -42,10 +44,10 @@ def read(run: Path, dataset_dir: Path | None = None) -> Trained:
     Raises:
         InputError: neither the one nor the other, without weights, of a newer version, or its data are not known.
     """
-    exported = not (run / "config.json").is_file() and (run / EXPORTED).is_file()
-    path = run / (EXPORTED if exported else "config.json")
+    exported = not files.Run(run).is_recorded and (run / EXPORTED).is_file()
+    path = run / (EXPORTED if exported else files.CONFIG)
     home = _home(run)
-    weights = run / EXPORTED_WEIGHTS if exported else home / "model.pt"
+    weights = run / EXPORTED_WEIGHTS if exported else home / files.MODEL
     if not path.is_file():
         raise InputError(
             f"{run}: is no run folder (no config.json) and no exported bundle (no {EXPORTED}); give the folder that a "
@@ -64,7 +66,7 @@ def read(run: Path, dataset_dir: Path | None = None) -> Trained:
 def _home(run: Path) -> Path:
     """Where weights and data of a run stand: beside its configuration, or of an evaluation one folder up."""
     up = run.resolve().parent
-    return up if not (run / "model.pt").is_file() and (up / "model.pt").is_file() else run
+    return up if not files.Run(run).has_model and files.Run(up).has_model else run
 
 
 def inferer_key(config: dict[str, Any]) -> str:
@@ -74,17 +76,14 @@ def inferer_key(config: dict[str, Any]) -> str:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    try:
-        config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: can't be read as JSON ({error}); copy the run again") from error
-    if missing := [key for key in _NEEDED if not isinstance(config, dict) or key not in config]:
+    config = read_json(path, "copy the run again")
+    if missing := [key for key in _NEEDED if key not in config]:
         raise InputError(f"{path}: lacks {', '.join(missing)}; give a run of a medpos bundle")
     return config
 
 
 def _check_version(run: Path, exported: bool) -> None:
-    name, key = (_METADATA, "required_packages_version") if exported else (Path("environment.json"), "packages")
+    name, key = (_METADATA, "required_packages_version") if exported else (Path(files.ENVIRONMENT), "packages")
     try:
         made_by = json.loads((run / name).read_text(encoding="utf-8"))[key]["medpos"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -108,14 +107,14 @@ def _exported_data(path: Path, config: dict[str, Any]) -> TrainingData:
 
 
 def _training_data(run: Path, config: dict[str, Any], dataset_dir: Path | None) -> TrainingData:
-    if dataset_dir is None and (run / FILE).is_file():
-        return TrainingData.read(run / FILE)
+    if dataset_dir is None and (run / files.DATA).is_file():
+        return TrainingData.read(run / files.DATA)
     folder = Path(dataset_dir or str(config.get("data_folder", "")))
     try:
         source = DataFolder(folder)
     except InputError as error:
         raise InputError(
-            f"{run}: has no {FILE} and its training data can't be read ({error}); give them by --dataset-dir"
+            f"{run}: has no {files.DATA} and its training data can't be read ({error}); give them by --dataset-dir"
         ) from error
     if config.get("data_sha256") not in (None, source.sha256):
         raise InputError(f"{folder}: is not what {run} was trained on (other dataset.json); give that by --dataset-dir")

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 
 from medpos.core.errors import InputError
 from medpos.core.labels import Label, labels_of
+from medpos.data.conditions import is_clean
 from medpos.plotting.style import inline
 from medpos.report import pictures
 from medpos.report.browser import Browser
@@ -226,7 +227,7 @@ def _in_words(table: pd.DataFrame, kind: str) -> str:
     parts = []
     for model, rows in table[moved].groupby("model", sort=False):
         own = table[table["model"] == model]
-        clean = own[(own["severity"] == 0) & (own["shift"] == "0")]["dice"].mean()
+        clean = own[is_clean(own)]["dice"].mean()
         worst = rows.groupby(["degradation", "severity", "shift"])["dice"].mean().min()
         parts.append(f"{model}: mean Dice {clean:.3f} clean, {worst:.3f} under the worst condition")
     return f"{'; '.join(parts)}. The table below holds all numbers."

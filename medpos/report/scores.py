@@ -8,11 +8,11 @@ import pandas as pd
 
 from medpos.core.errors import InputError
 from medpos.metrics import summarise
-from medpos.report.sources import Evaluation, Run, as_numbers, clean, read_json, read_rows, with_run
+from medpos.report.sources import Evaluation, Run, as_numbers, clean, read_rows, with_run
 from medpos.report.tables import Cell, Table, condition_title, count, interval, number, text
+from medpos.runs import files
 from medpos.runs.tables import SCORE_COLUMNS, score_digits, score_title
 
-FILE = "scores.csv"
 _CASES, _SET = "cases", "whole set"
 _IDENTITY = ["data", "split", "model", "seed"]
 _CONDITION = ["degradation", "severity", "shift"]
@@ -35,8 +35,8 @@ def score_rows(runs: Sequence[Run]) -> pd.DataFrame:
         with_run(part, run, evaluation)
         for run in runs
         for evaluation in run.evaluations
-        if (evaluation.folder / FILE).is_file()
-        for part in (_of_cases(evaluation.folder / FILE), _of_sets(evaluation))
+        if (evaluation.folder / files.SCORES).is_file()
+        for part in (_of_cases(evaluation.folder / files.SCORES), _of_sets(evaluation))
     ]
     if not parts:
         return pd.DataFrame(columns=_COLUMNS)
@@ -51,15 +51,15 @@ def _of_cases(path: Path) -> pd.DataFrame:
 
 
 def _of_sets(evaluation: Evaluation) -> pd.DataFrame:
-    path = evaluation.folder / "summary.json"
+    path = evaluation.folder / files.SUMMARY
     rows = []
     try:
-        for entry in read_json(path)["conditions"]:
+        for entry in files.read_json(path)["conditions"]:
             place = {"case": "", "subject": "", "split": evaluation.split, **{key: entry[key] for key in _CONDITION}}
             for name, value in entry["scores"]["set"].items():
                 rows.append({**place, "score": name, "value": float("nan" if value is None else value)})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: holds no scores beside {FILE} ({error!r}); evaluate again") from error
+        raise InputError(f"{path}: holds no scores beside {files.SCORES} ({error!r}); evaluate again") from error
     return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "score", "value"]).assign(over=_SET)
 
 

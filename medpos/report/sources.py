@@ -1,6 +1,5 @@
 """What a report is made of: run folders and study folders, read and checked."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,8 +10,9 @@ import pandas as pd
 
 from medpos.core.errors import InputError
 from medpos.core.labels import Label, labels_of
+from medpos.data.conditions import is_clean
 from medpos.metrics import METRICS
-from medpos.runs.cases import FILE as CASES
+from medpos.runs import files
 from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.tables import COLUMNS
 from medpos.runs.task import refusal
@@ -49,7 +49,7 @@ class Evaluation:
     @property
     def has_cases(self) -> bool:
         """Whether the segmented cases were kept."""
-        return (self.folder / CASES).is_file()
+        return (self.folder / files.CASES).is_file()
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -62,7 +62,7 @@ class Evaluation:
         Raises:
             InputError: the file is damaged.
         """
-        return load_cases(self.folder / CASES) if self.has_cases else []
+        return load_cases(self.folder / files.CASES) if self.has_cases else []
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,7 +141,8 @@ class Sources:
 
 def clean(table: pd.DataFrame) -> pd.DataFrame:
     """The rows that were measured on images as they are."""
-    return table[(table["severity"] == 0) & (table["shift"] == "0")]
+    rows: pd.DataFrame = table[is_clean(table)]
+    return rows
 
 
 def read(sources: Sequence[Path]) -> Sources:
@@ -157,7 +158,7 @@ def read(sources: Sequence[Path]) -> Sources:
     for folder in map(Path, dict.fromkeys(sources)):
         if (folder / "study.json").is_file():
             studies.append(_study(folder))
-        elif (folder / "config.json").is_file():
+        elif files.Run(folder).is_recorded:
             runs.append(_run(folder))
         else:
             raise InputError(
@@ -169,7 +170,7 @@ def read(sources: Sequence[Path]) -> Sources:
 
 def _study(folder: Path) -> Study:
     path = folder / "study.json"
-    content = read_json(path)
+    content = files.read_json(path)
     for key in ("name", "models"):
         if key not in content:
             raise InputError(f"{path}: has no {key!r}, which a report needs; run the study again")
@@ -187,14 +188,13 @@ def _study(folder: Path) -> Study:
 def _run(folder: Path) -> Run:
     if not folder.is_dir():
         raise InputError(f"{folder}: there is no such folder; give the folder of a finished run")
-    parts = [folder, *sorted(path for path in folder.iterdir() if path.is_dir())]
-    evaluations = tuple(_evaluation(part, folder) for part in parts if (part / "metrics.csv").is_file())
-    if not evaluations and (folder / "predictions.csv").is_file():
+    evaluations = tuple(_evaluation(part, folder) for part in files.Run(folder).evaluations())
+    if not evaluations and (folder / files.PREDICTIONS).is_file():
         raise refusal(folder)
     if not evaluations:
         raise InputError(f"{folder}: has no metrics.csv, so nothing was tested; {_FINISH}")
     seed = next((e.environment["seed"] for e in evaluations if "seed" in e.environment), None)
-    bundle = read_json(evaluations[0].folder / "summary.json").get("bundle", folder.resolve().parent.name)
+    bundle = files.read_json(evaluations[0].folder / files.SUMMARY).get("bundle", folder.resolve().parent.name)
     return Run(folder, str(bundle), seed if isinstance(seed, int) else None, evaluations)
 
 
@@ -209,22 +209,22 @@ def _told_apart(runs: Sequence[Run]) -> list[Run]:
     ]
 
 
-def _evaluation(folder: Path, run: Path) -> Evaluation:
-    if not (folder / "summary.json").is_file():
+def _evaluation(part: files.Run, run: Path) -> Evaluation:
+    folder, about = part.folder, part.summary
+    if about is None:
         raise InputError(f"{folder}: has metrics.csv but no summary.json, so it is not finished; {_FINISH}")
-    about = read_json(folder / "summary.json")
     for key in ("data", "phantom"):
         if key not in about:
             raise InputError(f"{folder / 'summary.json'}: has no {key!r}, which a report needs; evaluate again")
     return Evaluation(
         "test" if folder == run else folder.name,
         folder,
-        _metrics(folder / "metrics.csv"),
+        _metrics(folder / files.METRICS),
         str(about["data"]),
         bool(about["phantom"]),
         str(about.get("split", "test")),
         bool(about.get("nominal_spacing")),
-        read_json(folder / "environment.json") if (folder / "environment.json").is_file() else {},
+        part.environment,
     )
 
 
@@ -273,18 +273,3 @@ def with_run(table: pd.DataFrame, run: Run, evaluation: Evaluation) -> pd.DataFr
         run=run.folder.name,
         evaluation=evaluation.name,
     )
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """An object of JSON.
-
-    Raises:
-        InputError: the file holds none.
-    """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: can't be read as JSON ({error}); {_FINISH}") from error
-    if not isinstance(content, dict):
-        raise InputError(f"{path}: holds a {type(content).__name__}, needed an object; {_FINISH}")
-    return content

@@ -17,8 +17,6 @@ import numpy.typing as npt
 from medpos.core.errors import InputError
 from medpos.core.files import write_atomically
 
-FILE = "cases.npz"
-CHANGES = "changes.npz"
 Pixels = npt.NDArray[np.uint8]
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.distributed
 
-from medpos.core.errors import InputError
+from medpos.core.errors import InputError, first_line
 from medpos.core.files import write_atomically
 
 State = dict[str, Any]
@@ -34,7 +34,7 @@ def load(path: Path) -> State:
             "give the model.pt of a run"
         ) from error
     except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0][:120]
+        reason = first_line(error, 120)
         raise InputError(f"{path}: is truncated or no checkpoint ({reason}); give the model.pt of a run") from error
     if not isinstance(state, dict):
         raise InputError(

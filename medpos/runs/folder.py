@@ -22,6 +22,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import write_json
 from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
+from medpos.runs import files
 from medpos.runs.environment import environment
 
 logger = logging.getLogger(__name__)
@@ -71,7 +72,7 @@ class RunFolder:
     @property
     def model(self) -> Path:
         """The weights that are evaluated."""
-        return Path(self.checkpoint) if self.checkpoint else self.folder / "model.pt"
+        return Path(self.checkpoint) if self.checkpoint else self.folder / files.MODEL
 
     def create(self) -> "RunFolder":
         """Begin a new run, or go on with an unfinished one.
@@ -83,8 +84,8 @@ class RunFolder:
         if self.checkpoint:
             raise InputError("checkpoint is for evaluations, a training begins anew; leave --checkpoint out")
         if self.resume:
-            self._folder = self._existing("resume", lambda run: not (run / "summary.json").exists())
-            if (self._folder / "summary.json").exists():
+            self._folder = self._existing("resume", lambda run: not files.Run(run).is_finished)
+            if files.Run(self._folder).is_finished:
                 raise InputError(
                     f"{self._folder} is finished, so there is nothing to resume; begin a new run without --resume"
                 )
@@ -104,7 +105,7 @@ class RunFolder:
                 raise InputError(f"checkpoint {self.checkpoint!r} is not there; give the model.pt of a run")
             self._folder = self._new()
         else:
-            self._folder = self._existing(part, lambda run: (run / "model.pt").exists())
+            self._folder = self._existing(part, lambda run: files.Run(run).has_model)
             if not self.model.exists():
                 raise InputError(
                     f"{self._folder} has no model.pt: it was not trained to its first epoch; train it first"
@@ -116,12 +117,12 @@ class RunFolder:
     def _free(self, part: str) -> str:
         """``part``, or ``part-2`` and so on where a finished evaluation stands already."""
         names = [part, *(f"{part}-{n}" for n in range(2, 1000))]
-        return next(name for name in names if not (self.folder / name / "summary.json").exists())
+        return next(name for name in names if not files.Run(self.folder / name).is_finished)
 
     def _new(self) -> Path:
         folder = self.folder
         if folder.exists() and is_main_process():
-            if (folder / "summary.json").exists():
+            if files.Run(folder).is_finished:
                 raise InputError(f"{folder} exists and is finished; choose another --run_name, it is not overwritten")
             raise InputError(f"{folder} exists; go on with it by --resume True, or choose another --run_name")
         return folder
@@ -134,12 +135,12 @@ class RunFolder:
                 names = sorted(p.name for p in self.parent.glob("*/")) or ["none"]
                 raise InputError(f"{purpose}: {folder} is not there; runs of this bundle: {', '.join(names)}")
             return folder
-        runs = [run for run in self.parent.glob("*/") if (run / "config.json").exists() and wanted(run)]
+        runs = [run for run in self.parent.glob("*/") if files.Run(run).is_recorded and wanted(run)]
         if not runs:
             raise InputError(
                 f"{purpose}: no fitting run under {self.parent}; train first, or give --run_name or --runs_dir"
             )
-        return max(runs, key=lambda run: (run / "config.json").stat().st_mtime)
+        return max(runs, key=lambda run: (run / files.CONFIG).stat().st_mtime)
 
     def _agree(self) -> None:
         if torch.distributed.is_initialized():
@@ -154,7 +155,7 @@ class RunFolder:
             self.results.mkdir(exist_ok=True)
         except OSError as error:
             raise InputError(f"{self.results} can't be made ({error}); give another --runs_dir") from error
-        _log_to(self.folder / "log.txt")
+        _log_to(self.folder / files.LOG)
         logger.info("run folder: %s", self.folder)
 
     def record(
@@ -176,10 +177,10 @@ class RunFolder:
         """
         if is_main_process():
             if self.resume:
-                _check_unchanged(self.results / "config.json", config)
+                _check_unchanged(self.results / files.CONFIG, config)
             self._begin()
-            write_json(self.results / "config.json", {**config, "resume": False})
-            write_json(self.results / "environment.json", environment(device, seed))
+            write_json(self.results / files.CONFIG, {**config, "resume": False})
+            write_json(self.results / files.ENVIRONMENT, environment(device, seed))
             # An evaluation may use other data than the training.
             if "data_folder" in config and not self._part:
                 (data or TrainingData.of(DataFolder(config["data_folder"]))).write(self.folder)

@@ -1,7 +1,5 @@
 """The table of a run: one CSV row per case, organ and condition, their summary, and the text that people read."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,12 +7,12 @@ from typing import Any
 
 import numpy as np
 from rich.box import SIMPLE_HEAD
-from rich.console import Console
 from rich.table import Table
 
-from medpos.core.files import write_text
+from medpos.core import files
 from medpos.core.labels import MEAN_OF_ORGANS
 from medpos.core.labels import title as organ_title
+from medpos.core.text import as_text
 from medpos.metrics import METRICS, summarise
 
 Row = dict[str, Any]
@@ -73,11 +71,7 @@ def condition_key(row: Row) -> tuple[Any, ...]:
 
 def write_csv(rows: Sequence[Row], path: Path, columns: Sequence[str] = COLUMNS) -> None:
     """Write the rows, whole or not at all; a missing value reads ``nan``, an infinite one ``inf``."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, text.getvalue())
+    files.write_csv(path, columns, rows)
 
 
 def summary(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -151,17 +145,12 @@ def table(conditions: Sequence[dict[str, Any]], title: str, phantom: bool) -> st
         )
     else:
         body, note = _condition_table(conditions, title), "mean Dice ± sd over cases"
-    console = Console(file=io.StringIO(), width=150, color_system=None)
-    console.print(body)
-    console.print(
-        f"{note}\nn: cases measured; missing: organ in neither truth nor prediction; inf: organ in only one of the two"
-    )
+    counts = "n: cases measured; missing: organ in neither truth nor prediction; inf: organ in only one of the two"
+    below: list[Any] = [f"{note}\n{counts}"]
     if any("scores" in entry for entry in conditions):
-        console.print(*_score_tables(conditions))
-        console.print("scores: mean ± sd over cases; whole set: one value of all cases together")
-    if phantom:
-        console.print(PHANTOM_NOTE, style="bold")
-    return console.file.getvalue().rstrip()  # type: ignore[attr-defined,no-any-return]
+        about = "scores: mean ± sd over cases; whole set: one value of all cases together"
+        below += [*_score_tables(conditions), about]
+    return as_text(body, *below, *([PHANTOM_NOTE] if phantom else []), width=150)
 
 
 def _organ_table(condition: dict[str, Any], title: str) -> Table:

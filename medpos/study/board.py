@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 
+from medpos.data.conditions import is_clean
 from medpos.study.models import Model
 
 
@@ -19,7 +20,7 @@ def write(trained: Sequence[Model], table: pd.DataFrame, folder: Path) -> None:
         folder: for ``tensorboard --logdir``; what stands there is replaced.
     """
     shutil.rmtree(folder, ignore_errors=True)
-    clean = table[(table["severity"] == 0) & (table["shift"] == "0")]
+    clean = table[is_clean(table)]
     settings = sorted({key for model in trained for key in _settings(model)})
     for model in trained:
         rows = clean[(clean["data"] == model.data) & (clean["model"] == model.variant) & (clean["seed"] == model.seed)]

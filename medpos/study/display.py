@@ -15,8 +15,8 @@ from rich.progress import (
 )
 from rich.table import Column, Table
 
+from medpos.runs import files
 from medpos.study.jobs import Job, Outcome
-from medpos.study.models import is_trained
 from medpos.study.plan import Plan, epochs_done, seconds_left
 from medpos.study.run import Watcher
 
@@ -117,7 +117,7 @@ def show_plan(plan: Plan, console: Console) -> None:
 def show_status(plan: Plan, name: str, console: Console) -> None:
     """Print how far a study is, from what lies on the disk."""
     models = {str(model.folder()): model for model in plan.models}
-    trained = sum(is_trained(model.folder()) for model in models.values())
+    trained = sum(files.Run(model.folder()).is_trained for model in models.values())
     left = len({job.folder for job in plan.jobs})
     console.print(f"{name}: {trained} of {len(models)} models trained, {len(models) - left} complete", highlight=False)
     for job in plan.jobs:

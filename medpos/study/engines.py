@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Any, Protocol
 
-from medpos.core.errors import InputError
+from medpos.core.errors import InputError, first_line
 from medpos.study.jobs import Job, Outcome, die_with_parent, execute
 
 ATTEMPTS = 3
@@ -123,7 +123,6 @@ class RayEngine:
                 try:
                     yield self.ray.get(done)
                 except self.ray.exceptions.RayError as error:
-                    first = (str(error).splitlines() or [type(error).__name__])[0]
-                    yield Outcome(job.name, f"Ray gave it up after {ATTEMPTS} attempts: {first}")
+                    yield Outcome(job.name, f"Ray gave it up after {ATTEMPTS} attempts: {first_line(error)}")
         finally:
             self.ray.shutdown()

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from medpos.core.labels import MEAN_OF_ORGANS, labels_of, title
-from medpos.data.conditions import Condition
+from medpos.data.conditions import Condition, is_clean
 from medpos.plotting.style import INK, LINES, MARKERS, styled
 from medpos.study.intensities import Intensities
 from medpos.transforms.position.probe import PROBES
@@ -103,7 +103,7 @@ def _look(n: int, models: int) -> dict[str, Any]:
 
 def _bars(rows: pd.DataFrame) -> Figure | None:
     """Clean Dice of each model, organ by organ."""
-    clean = rows[(rows["severity"] == 0) & (rows["shift"] == "0")]
+    clean = rows[is_clean(rows)]
     return _dots(clean, list(dict.fromkeys(clean["model"])), "model", "Dice on clean test images")
 
 
@@ -151,7 +151,7 @@ _WORDS = {
 
 
 def _in_words(rows: pd.DataFrame) -> str:
-    clean = rows[(rows["organ"] == MEAN_OF_ORGANS) & (rows["severity"] == 0) & (rows["shift"] == "0")]
+    clean = rows[(rows["organ"] == MEAN_OF_ORGANS) & is_clean(rows)]
     other = rows[(rows["organ"] == MEAN_OF_ORGANS) & ((rows["severity"] > 0) | (rows["shift"] != "0"))]
     parts = []
     for model, value in zip(clean["model"], clean["mean"], strict=True):

@@ -18,6 +18,7 @@ from medpos.bundle.startup import check_keys, check_values, resolve
 from medpos.core.errors import InputError
 from medpos.data.conditions import Condition, named
 from medpos.data.folder import DataFolder
+from medpos.runs import files
 from medpos.runs.checkpoints import load
 from medpos.runs.task import classifies, refusal
 
@@ -109,15 +110,10 @@ class Model:
 
     def folder(self) -> Path:
         """Its run folder: a finished one if there is one, else one that was begun, else the one to be."""
-        configs = sorted(self.parent.glob("*/config.json"))
+        configs = sorted(self.parent.glob(f"*/{files.CONFIG}"))
         same = [path.parent for path in configs if _recorded(path, path.stat().st_mtime_ns)[0] == self.identity]
-        finished = [run for run in same if is_trained(run)]
+        finished = [run for run in same if files.Run(run).is_trained]
         return next(iter(finished or same), self.parent / self.run_name)
-
-
-def is_trained(run: Path) -> bool:
-    """Has the run's training ended? Its test is the last thing it does."""
-    return (run / "summary.json").exists() and (run / "model.pt").exists()
 
 
 def identity(config: Config) -> str:
@@ -169,7 +165,7 @@ def _bundles(folder: Path) -> list[str]:
 
 def validation_dice(run: Path) -> float:
     """Mean foreground Dice of the best epoch on the validation split."""
-    return float(load(run / "resume.pt")["best_metric"])
+    return float(load(run / files.RESUME)["best_metric"])
 
 
 def conditions_of(config: Config, groups: tuple[str, ...]) -> list[Condition]:
@@ -181,10 +177,10 @@ def tables(run: Path, config: Config) -> list[Path]:
     """The finished evaluations of a model: every ``metrics.csv`` of its run folder that was made with its settings."""
     wanted = identity(config), config["degradation_table"]
     found = []
-    for table in sorted([run / "metrics.csv", *run.glob("*/metrics.csv")]):
-        part = table.parent
-        if (part / "summary.json").exists() and (part / "config.json").exists():
-            path = part / "config.json"
+    for table in sorted([run / files.METRICS, *run.glob(f"*/{files.METRICS}")]):
+        part = files.Run(table.parent)
+        if part.is_finished and part.is_recorded:
+            path = part.folder / files.CONFIG
             if _recorded(path, path.stat().st_mtime_ns) == wanted:
                 found.append(table)
     return found

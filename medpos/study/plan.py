@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from medpos.data.conditions import Condition
+from medpos.runs import files
 from medpos.study.declaration import Study, Variant
 from medpos.study.jobs import Job
 from medpos.study.models import (
@@ -17,7 +18,6 @@ from medpos.study.models import (
     Model,
     conditions_of,
     configuration,
-    is_trained,
     lacking,
     validation_dice,
 )
@@ -111,7 +111,7 @@ class Planner:
                 chosen, candidates = self._choose(data, variant, ())
                 for model in candidates:
                     [(key, value)] = model.chosen.items()
-                    if is_trained(model.folder()):
+                    if files.Run(model.folder()).is_trained:
                         dice = validation_dice(model.folder())
                         rows.append((data, variant.name, key, value, dice, model.chosen == chosen))
         return rows
@@ -133,7 +133,7 @@ class Planner:
         candidates = [self._model(data, variant, self._seeds(variant)[0], {key: value}) for value in values]
         folders = {value: model.folder() for value, model in zip(values, candidates, strict=True)}
         left = {value: run for value, run in folders.items() if str(run.resolve()) not in given_up}
-        if not left or not all(is_trained(run) for run in left.values()):
+        if not left or not all(files.Run(run).is_trained for run in left.values()):
             return None, candidates
         dice = {value: validation_dice(run) for value, run in left.items()}
         return {key: max(dice, key=lambda value: dice[value])}, candidates
@@ -164,7 +164,7 @@ class Planner:
 
     def _job(self, model: Model) -> Job | None:
         folder = model.folder()
-        trained = is_trained(folder)
+        trained = files.Run(folder).is_trained
         groups = self._groups(model)
         missing = lacking(folder, model.config, self.conditions(model)) if trained else []
         has_cases = any(folder.glob("**/cases.npz"))

@@ -11,7 +11,8 @@ import pandas as pd
 from medpos.core.files import write_json, write_text
 from medpos.metrics import METRICS
 from medpos.plotting.style import save
-from medpos.runs.cases import CHANGES, FILE, CaseView, load_cases
+from medpos.runs import files
+from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.environment import commit
 from medpos.statistics import effects as statistics
 from medpos.statistics import verdict
@@ -37,7 +38,7 @@ def collect(planner: Planner, found: Sequence[Model]) -> pd.DataFrame:
     parts: list[dict[str, Any]] = []
     for model in found:
         run = model.folder()
-        if models.is_trained(run):
+        if files.Run(run).is_trained:
             about = {"data": model.data, "model": model.variant, "seed": model.seed}
             parts += [{**about, **row} for row in models.rows(run, model.config, planner.conditions(model))]
     table = pd.DataFrame(parts, columns=_COLUMNS)
@@ -63,7 +64,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     comparisons = _comparisons(table, study)
     write_text(out / "summary.csv", spread.to_csv(index=False))
     write_text(out / "comparisons.csv", comparisons.to_csv(index=False))
-    trained = [model for model in found if models.is_trained(model.folder())]
+    trained = [model for model in found if files.Run(model.folder()).is_trained]
     content = {
         "name": study.name,
         "title": study.title,
@@ -115,7 +116,7 @@ def _changes(trained: Sequence[Model]) -> list[tuple[str, str, Maps]]:
     found = []
     for data, variant in first.items():
         seeds = [m for m in trained if (m.data, m.variant) == (data, variant)]
-        files = [newest(m.folder(), CHANGES) for m in seeds]
+        files = [newest(m.folder(), files.CHANGES) for m in seeds]
         maps = [dict(np.load(file, allow_pickle=False)) for file in files if file is not None]
         if maps:
             found.append((data, variant, {name: np.mean([m[name] for m in maps], axis=0) for name in maps[0]}))
@@ -135,7 +136,7 @@ def _slices(trained: Sequence[Model]) -> list[dict[str, Any]]:
         labels = models.data_folder(own[0].config).labels
         cases: dict[str, list[Sequence[CaseView]]] = {}
         for model in own:
-            if file := newest(model.folder(), FILE):
+            if file := newest(model.folder(), files.CASES):
                 cases.setdefault(model.variant, []).append(load_cases(file))
         found.append(tables.slices(data, labels, dict(cases)))
     return [table for table in found if table is not None]

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from medpos.core.labels import MEAN_OF_ORGANS, Label, title
+from medpos.data.conditions import is_clean
 from medpos.metrics import overlap
 from medpos.runs.cases import CaseView
 
@@ -18,9 +19,9 @@ def tables(spread: pd.DataFrame) -> list[Content]:
     found: list[Content] = []
     for data in dict.fromkeys(spread["data"]) if len(spread) else []:
         rows = spread[spread["data"] == data]
-        clean = rows[(rows["severity"] == 0) & (rows["shift"] == "0")]
+        clean = rows[is_clean(rows)]
         found.append(_organs(data, clean))
-        others = rows[(rows["organ"] == MEAN_OF_ORGANS) & ~((rows["severity"] == 0) & (rows["shift"] == "0"))]
+        others = rows[(rows["organ"] == MEAN_OF_ORGANS) & ~is_clean(rows)]
         if len(others):
             found.append(_conditions(data, rows[rows["organ"] == MEAN_OF_ORGANS]))
     return found

@@ -80,7 +80,7 @@ def test_folder_of_the_larger_download(source, tmp_path):
 
 def test_published_counts_are_not_remarked_upon(source, monkeypatch):
     assert imagenet.COUNTS == {"classes": 1000, "train": 1281167, "val": 50000}
-    monkeypatch.setattr(imagenet, "COUNTS", {"classes": 3, "train": 6, "val": 3})
+    monkeypatch.setattr(prepared_imagenet, "COUNTS", {"classes": 3, "train": 6, "val": 3})
     assert prepared_imagenet.run(source) == f"{source}: 3 classes, 6 train, 3 val"
 
 

@@ -3,6 +3,7 @@ import torch
 from monai.inferers import SimpleInferer, SliceInferer, SlidingWindowInferer
 from running import parser
 
+from medpos.core import device
 from medpos.core.device import has_fast_bf16, memory_format
 from medpos.inferers import FastInferer
 from medpos.inferers import fast as fast_path
@@ -28,7 +29,8 @@ def test_without_amp_it_is_the_network_itself(network):
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_fast_path_is_near_and_float32(fast, network, monkeypatch):
-    monkeypatch.setattr(fast_path, "has_fast_bf16", lambda _: fast)
+    for module in (device, fast_path):
+        monkeypatch.setattr(module, "has_fast_bf16", lambda _: fast)
     seen = []
 
     def spy(x):
@@ -69,7 +71,7 @@ def test_windows_and_slices(network):
 def test_where_bf16_is_fast(monkeypatch):
     assert has_fast_bf16("cpu") in (True, False)
     assert not has_fast_bf16("meta")
-    monkeypatch.setattr(fast_path, "_cpu_has_bf16_units", lambda: False)
+    monkeypatch.setattr(device, "_cpu_has_bf16_units", lambda: False)
     assert not has_fast_bf16(torch.device("cpu"))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (7, 5))
     assert not has_fast_bf16("cuda")
@@ -84,7 +86,8 @@ def test_fast_path_gives_the_same_labels_of_a_trained_network(trained, prepared)
     network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
     images = torch.stack([item["image"] for item in config.get_parsed_content("dataset")])
     with torch.no_grad(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fast_path, "has_fast_bf16", lambda _: True)
+        for module in (device, fast_path):
+            patch.setattr(module, "has_fast_bf16", lambda _: True)
         fast, exact = (FastInferer(SimpleInferer(), amp)(images, network).argmax(1) for amp in (True, False))
     assert exact.unique().numel() > 1
     assert (fast == exact).float().mean() > 0.995
@@ -93,7 +96,8 @@ def test_fast_path_gives_the_same_labels_of_a_trained_network(trained, prepared)
 @pytest.mark.parametrize("fast", [True, False])
 def test_one_window_gives_what_the_windows_give(fast, network, monkeypatch):
     """To the bit, in the same batches; anything that isn't one window of weight 1 goes to MONAI."""
-    monkeypatch.setattr(fast_path, "has_fast_bf16", lambda _: fast)
+    for module in (device, fast_path):
+        monkeypatch.setattr(module, "has_fast_bf16", lambda _: fast)
     image, volume = torch.randn(3, 3, 32, 24), torch.randn(2, 3, 32, 24, 5)
     cases = [
         (SlidingWindowInferer((32, 24), sw_batch_size=2), image),

@@ -137,7 +137,7 @@ def test_condition_title():
         (lambda r: [p.unlink() for p in r.rglob("metrics.csv")], r"has no metrics\.csv.*resume it"),
         (lambda r: (r / "summary.json").unlink(), r"no summary\.json, so it is not finished"),
         (lambda r: (r / "summary.json").write_text("{"), r"summary\.json: can't be read as JSON"),
-        (lambda r: (r / "summary.json").write_text("[]"), r"summary\.json: holds a list, needed an object"),
+        (lambda r: (r / "summary.json").write_text("[]"), r"summary\.json: expected a JSON object, got list"),
         (lambda r: (r / "summary.json").write_text("{}"), r"summary\.json: has no 'data'"),
         (lambda r: (r / "metrics.csv").write_text(""), r"metrics\.csv: can't be read as a table"),
         (lambda r: (r / "metrics.csv").write_text("case\na\n"), r"metrics\.csv: lacks the columns subject"),

@@ -20,8 +20,8 @@ Resolved where paper and code disagree or are silent:
 Published training on ImageNet: stochastic gradient descent, Nesterov momentum 0.9 without damping, rate 0.01, divided
 by 10 every 30 of 100 epochs, weight decay 5e-4, batches of 256 (212 for the 7-128), 224 px. For segmentation: momentum
 0.95, weight decay 1e-4, rate 2e-4 with :func:`medpos.optim.schedules.cosine` over 45,000 iterations (90,000 for
-Cityscapes), batches of 22, 512 px. The layers of ``final`` learn ten times as fast, the biases of its convolutions twenty times. Of
-the loss, cross-entropy over the pixels that aren't 255, PyTorch's mean is the authors' quotient.
+Cityscapes), batches of 22, 512 px. The layers of ``final`` learn ten times as fast, the biases of its convolutions
+twenty times. Of the loss, cross-entropy over the pixels that aren't 255, PyTorch's mean is the authors' quotient.
 """
 
 from collections import OrderedDict

@@ -1,0 +1,20 @@
+"""Render rich tables as plain text for logs."""
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+
+def as_text(*parts: Any, width: int = 100) -> str:
+    """Render tables and lines without color or markup.
+
+    Args:
+        parts: rich tables or texts, one below the other; ``[...]`` in a text stays as it is.
+        width: greatest number of characters in a line.
+    """
+    stream = io.StringIO()
+    console = Console(file=stream, width=width, color_system=None)
+    for part in parts:
+        console.print(part, markup=False)
+    return stream.getvalue().rstrip()

@@ -1,0 +1,83 @@
+"""Name the files of a run folder, and read what it holds."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from medpos.core import files
+from medpos.data.training_data import FILE as DATA
+
+__all__ = ["DATA", "Run", "read_json"]
+
+CONFIG = "config.json"  # resolved configuration; runs again as it is
+ENVIRONMENT = "environment.json"  # versions, commit, seed, device
+MODEL = "model.pt"  # weights of the best epoch
+RESUME = "resume.pt"  # state after the last epoch
+METRICS = "metrics.csv"  # a row per case, organ and condition
+SCORES = "scores.csv"  # a row per case and condition
+PREDICTIONS = "predictions.csv"  # of a classification
+SUMMARY = "summary.json"  # written last: marks a run or an evaluation as finished
+CASES = "cases.npz"  # segmented test cases
+CHANGES = "changes.npz"  # where changed position channels changed the prediction
+LOG = "log.txt"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Read a run folder, or the folder of one evaluation in it.
+
+    Args:
+        folder: the folder; it need not exist.
+    """
+
+    folder: Path
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the run has begun and written its configuration."""
+        return (self.folder / CONFIG).is_file()
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether the run's last step, its table, was written."""
+        return (self.folder / SUMMARY).is_file()
+
+    @property
+    def has_model(self) -> bool:
+        """Whether an epoch was completed, so that there are weights."""
+        return (self.folder / MODEL).is_file()
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether the training has ended; its test is the last thing it does."""
+        return self.is_finished and self.has_model
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Resolved configuration."""
+        return read_json(self.folder / CONFIG)
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """Results by condition, None before the run is finished."""
+        return read_json(self.folder / SUMMARY) if self.is_finished else None
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Versions, commit, seed and device; empty where they were not recorded."""
+        path = self.folder / ENVIRONMENT
+        return read_json(path) if path.is_file() else {}
+
+    def evaluations(self) -> list["Run"]:
+        """List the folders that hold ``metrics.csv``: the run's own first, then its sub-folders by name."""
+        parts = [self.folder, *sorted(path for path in self.folder.iterdir() if path.is_dir())]
+        return [Run(part) for part in parts if (part / METRICS).is_file()]
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object of a run.
+
+    Raises:
+        InputError: the file can't be read, or holds something else.
+    """
+    return files.read_json(path, "let the run finish, resume it, or copy it again")
