@@ -84,9 +84,9 @@ def options(photographs, tmp_path):
 
 @pytest.fixture
 def two_colours(tmp_path):
-    """Two classes that differ in brightness: dark and bright noise, eight images of training each, four to validate."""
+    """Two classes that differ in brightness: dark and bright noise, 80 training images each, four to validate."""
     rng = np.random.default_rng(0)
-    for part, count in (("train", 8), ("val", 4)):
+    for part, count in (("train", 80), ("val", 4)):
         for name, low in (("n1", 0), ("n2", 128)):
             (tmp_path / "two" / part / name).mkdir(parents=True)
             for number in range(count):
@@ -193,14 +193,19 @@ def test_a_killed_training_resumes_to_the_same_bits(trained, options):
 
 
 def test_it_learns_and_keeps_the_model_of_the_best_top1(two_colours, options):
-    given = {"dataset_dir": two_colours, "batch_size": 4, "lr": 0.03, "max_epochs": 8}
+    # Wide margins, so that no rounding of a processor matters: at width 1/32 gradients explode, and the running
+    # statistics of batch normalization take about 50 steps to follow.
+    given = {"dataset_dir": two_colours, "network_def#width": 1 / 8, "lr": 0.003, "max_epochs": 3}
     run = run_here("imagenet_sunet64", **{**options, **given})
-    epoch_losses = np.array(scalars(run, "loss")).reshape(8, 4).mean(axis=1)
+    epoch_losses = np.array(scalars(run, "loss")).reshape(3, 20).mean(axis=1)
     assert epoch_losses[-1] < 0.5 * epoch_losses[0]
     top1 = scalars(run, "top1")
-    assert min(top1) < max(top1) == 1
+    assert max(top1) == 1
+    best_epoch = 1 + int(np.argmax(top1))
     state = torch.load(run / "resume.pt", weights_only=True)
-    assert (state["best_metric_epoch"], state["best_metric"]) == (1 + int(np.argmax(top1)), 1)
+    assert (state["best_metric_epoch"], state["best_metric"]) == (best_epoch, 1)
+    kept, last = torch.load(run / "model.pt", weights_only=True), state["network"]
+    assert all(torch.equal(kept[name], last[name]) for name in kept) == (best_epoch == 3)
     # The test is of the best model, on the same images.
     assert json.loads((run / "summary.json").read_text())["conditions"][0]["top1"] == 1
 
