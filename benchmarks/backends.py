@@ -27,7 +27,7 @@ from medpos.inferers import FastInferer
 from medpos.metrics.overlap import overlap
 from medpos.networks import UNet
 from medpos.predict.backends import BACKENDS, compile_network
-from medpos.predict.model import Model, label_map
+from medpos.predict.model import Model, compute_label_map
 
 SIZE = 256
 BATCHES = {"1 X-ray": 1, "8 slices": 8}
@@ -78,7 +78,7 @@ def plain_model(run: Path, folder: Path) -> Model:
 
 def predictions(model: Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Label maps on the images' own grids."""
-    return [label_map(model.probabilities(model.decode(image)), image.shape[:3]) for image in images]
+    return [compute_label_map(model.probabilities(model.decode(image)), image.shape[:3]) for image in images]
 
 
 def mean_dice(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], classes: int) -> np.ndarray:

@@ -47,8 +47,7 @@ def predict(options: Predict) -> None:
     from tqdm import tqdm
 
     from medpos.core.memory import keep_freed_memory
-    from medpos.predict import case, cohort
-    from medpos.predict import inputs as given
+    from medpos.predict import case, cohort, inputs
     from medpos.predict.model import Ensemble, Model
 
     if options.tta not in ("", "flip"):
@@ -61,9 +60,9 @@ def predict(options: Predict) -> None:
     folders = [options.run, *options.member]
     models = [Model(folder, options.dataset_dir, options.device, options.backend) for folder in folders]
     ensemble = Ensemble(models, options.tta == "flip")
-    sources = given.find(options.inputs, options.out, models[0].data.channels)
+    sources = inputs.find_cases(options.inputs, options.out, models[0].data.channels)
     with tqdm(total=len(sources), desc="predict", unit="case") as bar:
-        summary = cohort.run(ensemble, sources, options.out, wanted, lambda source: bar.update(), engine)
+        summary = cohort.predict_cases(ensemble, sources, options.out, wanted, lambda source: bar.update(), engine)
     if ensemble.phantom:
         Console(stderr=True).print(case.PHANTOM, style="bold", highlight=False)
     _summarize(summary, options.out)

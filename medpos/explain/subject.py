@@ -12,10 +12,11 @@ from torch import Tensor
 from medpos.core.errors import InputError
 from medpos.data.folder import DataFolder
 from medpos.data.schema import SPLITS
-from medpos.predict import inputs, trained
-from medpos.predict.inputs import Source
+from medpos.predict import inputs
+from medpos.predict.inputs import CaseFiles
+from medpos.predict.loading import load_image
 from medpos.predict.model import Model
-from medpos.predict.upright import Wanted, bring
+from medpos.predict.run_files import read_run_files
 from medpos.transforms.spatial.crops import mirrored
 from medpos.transforms.spatial.neighbors import neighbouring
 
@@ -60,7 +61,7 @@ class Subject:
         return Subject(self.name, self.slice, values, self.channels, self.free)
 
 
-def find(run: Path, given: str, dataset_dir: Path | None, names: Sequence[str]) -> Source:
+def find(run: Path, given: str, dataset_dir: Path | None, names: Sequence[str]) -> CaseFiles:
     """The file or case that is meant.
 
     Args:
@@ -73,7 +74,7 @@ def find(run: Path, given: str, dataset_dir: Path | None, names: Sequence[str]) 
         InputError: nothing is given and the data are not there; neither a file nor a case; more than one image.
     """
     if given and Path(given).exists():
-        found = inputs.find([given], run / "explain", names)
+        found = inputs.find_cases([given], run / "explain", names)
         if len(found) > 1:
             cases = ", ".join(str(source.files[0]) for source in found[:5])
             raise InputError(f"--image {given}: holds {len(found)} images, needed is one; give one of {cases} ...")
@@ -83,12 +84,12 @@ def find(run: Path, given: str, dataset_dir: Path | None, names: Sequence[str]) 
     if chosen is None:
         known = ", ".join(case["case"] for case in listed[:8]) + (" ..." if len(listed) > 8 else "")
         raise InputError(f"--image {given}: is neither a file nor a case of the data; cases are {known}")
-    return Source(chosen["case"], "nifti", (Path(chosen["image"]),))
+    return CaseFiles(chosen["case"], "nifti", (Path(chosen["image"]),))
 
 
 def _cases(run: Path, given: str, dataset_dir: Path | None) -> list[dict[str, Any]]:
     """All cases, those of the test split first."""
-    folder = dataset_dir or trained.read(run, dataset_dir).config.get("data_folder")
+    folder = dataset_dir or read_run_files(run, dataset_dir).config.get("data_folder")
     what = f"--image {given}: is no file" if given else f"{run}: no image is given"
     if not folder:
         raise InputError(f"{what}, and the run doesn't say where its data are; {NEEDED}")
@@ -105,13 +106,13 @@ def _cases(run: Path, given: str, dataset_dir: Path | None) -> list[dict[str, An
     return listed
 
 
-def look_at(model: Model, source: Source) -> Subject:
+def look_at(model: Model, source: CaseFiles) -> Subject:
     """Read a case as the run's network sees it; of a volume the middle slice.
 
     Raises:
         InputError: it can't be used.
     """
-    image = bring(source, Wanted(model.data, model.is_flat, model.is_absolute))
+    image = load_image(source, model.requirements)
     decoded = model.decode(image.values)
     prepared = model.prepare(decoded)
     own, base = len(model.data.channels), int(prepared.shape[0])

@@ -17,7 +17,7 @@ from medpos.export import configs, models
 from medpos.export.card import card
 from medpos.export.metadata import Subject, metadata
 from medpos.predict.model import Model
-from medpos.predict.trained import EXPORTED, EXPORTED_WEIGHTS
+from medpos.predict.run_files import EXPORTED, EXPORTED_WEIGHTS
 from medpos.runs import files
 from medpos.runs.task import refusal
 

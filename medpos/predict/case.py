@@ -10,11 +10,11 @@ import torch
 from medpos.core.errors import InputError
 from medpos.io.scan import Pixels
 from medpos.predict import measurements, records
-from medpos.predict.inputs import Source
-from medpos.predict.model import Ensemble, label_map, probability_map
+from medpos.predict.inputs import CaseFiles
+from medpos.predict.loading import LoadedImage, load_image
+from medpos.predict.model import Ensemble, compute_label_map, compute_probability_map
 from medpos.predict.overlays import write_overlay
 from medpos.predict.records import Options
-from medpos.predict.upright import Upright, Wanted, bring
 
 logger = logging.getLogger(__name__)
 
@@ -22,7 +22,7 @@ PHANTOM = "network trained on PHANTOMS: not fit for patients"
 
 
 @dataclass(eq=False)
-class Loaded:
+class PreparedCase:
     """A case that is ready for the network.
 
     Args:
@@ -30,12 +30,12 @@ class Loaded:
         decoded: on the grid of each member of the ensemble.
     """
 
-    image: Upright
+    image: LoadedImage
     decoded: list[torch.Tensor]
 
 
 @dataclass(frozen=True)
-class Work:
+class Pipeline:
     """What is to be done with every case; it can be sent to another machine that sees the same folders.
 
     Args:
@@ -48,18 +48,17 @@ class Work:
     out: Path
     options: Options
 
-    def load(self, source: Source) -> Loaded:
+    def load(self, source: CaseFiles) -> PreparedCase:
         """Read a case and bring it to the network's grid.
 
         Raises:
             InputError: it can't be used.
         """
-        first, options = self.ensemble.models[0], self.options
-        wanted = Wanted(first.data, first.is_flat, first.is_absolute)
-        image = bring(source, wanted, options.force, options.window, options.spacing_mm)
-        return Loaded(image, self.ensemble.decode(image.values))
+        requirements, options = self.ensemble.models[0].requirements, self.options
+        image = load_image(source, requirements, options.force, options.window, options.spacing_mm)
+        return PreparedCase(image, self.ensemble.decode(image.values))
 
-    def segment(self, loaded: Loaded) -> tuple[Pixels, torch.Tensor]:
+    def segment(self, loaded: PreparedCase) -> tuple[Pixels, torch.Tensor]:
         """Label map [X, Y, Z] of the upright image, and the probabilities on the network's grid.
 
         Raises:
@@ -69,9 +68,9 @@ class Work:
         probabilities = self.ensemble.probabilities(loaded.decoded)
         if probabilities.ndim == 4 and probabilities.shape[3] != shape[2]:
             raise InputError("the run's chain changes the number of slices, so they can't be brought back")
-        return label_map(probabilities, shape), probabilities
+        return compute_label_map(probabilities, shape), probabilities
 
-    def write(self, source: Source, loaded: Loaded, values: Pixels, probabilities: torch.Tensor) -> None:
+    def write(self, source: CaseFiles, loaded: PreparedCase, values: Pixels, probabilities: torch.Tensor) -> None:
         """Write the results of a case: label map, probabilities, overlay, and the record that makes it complete.
 
         Raises:
@@ -81,19 +80,19 @@ class Work:
         labels, target, back = ensemble.labels, image.scan.target, image.orientation.undo
         files = [target.write(out / source.name, back(values), labels)]
         if self.options.probabilities:
-            whole = back(probability_map(probabilities, values.shape))
+            whole = back(compute_probability_map(probabilities, values.shape))
             files.append(target.write_probabilities(out / f"{source.name}_probabilities", whole))
         if self.options.overlays:
             files.append(out / "overlays" / f"{source.name}.png")
             lines = [source.name, PHANTOM] if ensemble.phantom else [source.name]
             grey = image.values if image.values.ndim == 3 else image.values[..., 0]
             write_overlay(files[-1], grey, values, labels, lines)
-        measured: list[dict[str, Any]] = measurements.measure(values, image.spacing_mm, labels)
-        found = image.notes + measurements.warnings(values, image.spacing_mm, labels)
+        measured: list[dict[str, Any]] = measurements.measure_organs(values, image.spacing_mm, labels)
+        found = image.notes + measurements.find_label_warnings(values, image.spacing_mm, labels)
         records.write(out, source, files, measured, found)
 
 
-def reason(source: Source, error: Exception) -> str:
+def describe_failure(source: CaseFiles, error: Exception) -> str:
     """Why a case could not be segmented, in a line that names its file and quotes nothing of a header."""
     if isinstance(error, InputError):
         text = str(error)

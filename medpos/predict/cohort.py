@@ -10,13 +10,13 @@ from types import FrameType
 
 from medpos.core.errors import InputError
 from medpos.predict import records
-from medpos.predict.case import Work
+from medpos.predict.case import Pipeline
 from medpos.predict.engines import Engine, LocalEngine
-from medpos.predict.inputs import Source
+from medpos.predict.inputs import CaseFiles
 from medpos.predict.model import Ensemble
 from medpos.predict.records import Options
 
-__all__ = ["Options", "Summary", "run"]
+__all__ = ["Options", "Summary", "predict_cases"]
 
 
 @dataclass
@@ -38,12 +38,12 @@ class Summary:
     signal: int = 0
 
 
-def run(
+def predict_cases(
     ensemble: Ensemble,
-    sources: Sequence[Source],
+    sources: Sequence[CaseFiles],
     out: Path,
     options: Options | None = None,
-    watch: Callable[[Source], object] = lambda source: None,
+    watch: Callable[[CaseFiles], object] = lambda source: None,
     engine: Engine | None = None,
 ) -> Summary:
     """Segment every case that has no result yet; memory holds a few cases, however many there are.
@@ -62,13 +62,13 @@ def run(
     Raises:
         InputError: ``out`` can't be written to, or holds results of another network or other options.
     """
-    work = Work(ensemble, out, options or Options())
-    records.begin(out, ensemble, work.options)
+    pipeline = Pipeline(ensemble, out, options or Options())
+    records.begin(out, ensemble, pipeline.options)
     summary = Summary()
     # The engine first: Ray has a handler of its own for signals, which is to be replaced.
-    with engine or LocalEngine() as entered, _stoppable(summary):
-        left = _left(sources, out, summary, watch)
-        for outcome in entered.run(work, left, lambda: bool(summary.signal)):
+    with engine or LocalEngine() as entered, _stop_after_case(summary):
+        left = _remaining(sources, out, summary, watch)
+        for outcome in entered.run(pipeline, left, lambda: bool(summary.signal)):
             if outcome.is_last:
                 raise InputError(outcome.failure)
             if outcome.failure:
@@ -80,9 +80,9 @@ def run(
     return summary
 
 
-def _left(
-    sources: Sequence[Source], out: Path, summary: Summary, watch: Callable[[Source], object]
-) -> Iterator[Source]:
+def _remaining(
+    sources: Sequence[CaseFiles], out: Path, summary: Summary, watch: Callable[[CaseFiles], object]
+) -> Iterator[CaseFiles]:
     for source in sources:
         if summary.signal:
             return
@@ -94,7 +94,7 @@ def _left(
 
 
 @contextmanager
-def _stoppable(summary: Summary) -> Iterator[None]:
+def _stop_after_case(summary: Summary) -> Iterator[None]:
     """Let SIGTERM and Ctrl-C end the call after the present case; the second one ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield

@@ -1,4 +1,4 @@
-"""Where cases are segmented: in this process, or by Ray on many machines. Both do :func:`attempt` with each case."""
+"""Segment cases in this process or on a Ray cluster; both call :func:`segment_case` for each case."""
 
 import functools
 import itertools
@@ -18,8 +18,8 @@ import torch
 
 from medpos.core.errors import InputError, first_line
 from medpos.core.memory import keep_freed_memory, release_freed_memory
-from medpos.predict.case import Loaded, Work, reason
-from medpos.predict.inputs import Source
+from medpos.predict.case import Pipeline, PreparedCase, describe_failure
+from medpos.predict.inputs import CaseFiles
 
 _AHEAD = 2  # cases that are loaded while one is computed; the memory's bound
 _WAITING = 2  # tasks that Ray holds for each that can run, so that no machine waits for the next
@@ -38,37 +38,37 @@ class Outcome:
         is_last: the same would happen with every other case, so the call is to end.
     """
 
-    source: Source
+    source: CaseFiles
     failure: str = ""
     is_last: bool = False
 
 
-def attempt(work: Work, source: Source, load: Callable[[], Loaded]) -> Outcome:
+def segment_case(pipeline: Pipeline, source: CaseFiles, load: Callable[[], PreparedCase]) -> Outcome:
     """Segment a case and write its results; a case that can't be read or segmented is an outcome as well."""
     if next(_attempted) % _RELEASE_EVERY == 0:
         release_freed_memory()
     try:
         loaded = load()
-        labels, probabilities = work.segment(loaded)
+        labels, probabilities = pipeline.segment(loaded)
     except Exception as error:
-        return Outcome(source, reason(source, error))
+        return Outcome(source, describe_failure(source, error))
     try:
-        work.write(source, loaded, labels, probabilities)
+        pipeline.write(source, loaded, labels, probabilities)
     except InputError as error:  # a full disk is full for all that follow
         return Outcome(source, str(error), is_last=True)
     except Exception as error:
-        return Outcome(source, reason(source, error))
+        return Outcome(source, describe_failure(source, error))
     return Outcome(source)
 
 
 class Engine(AbstractContextManager["Engine"], Protocol):
     """Segments cases; to be entered before it is used."""
 
-    def run(self, work: Work, sources: Iterator[Source], stopped: Callable[[], bool]) -> Iterator[Outcome]:
+    def run(self, pipeline: Pipeline, sources: Iterator[CaseFiles], stopped: Callable[[], bool]) -> Iterator[Outcome]:
         """Gives the outcome of each case as it ends; takes few cases ahead of those that ended.
 
         Args:
-            work: what to do.
+            pipeline: what to do.
             sources: the cases; ends where the call is stopped.
             stopped: whether it was.
         """
@@ -81,20 +81,20 @@ class LocalEngine(AbstractContextManager["LocalEngine"]):
     def __exit__(self, *error: object) -> None:
         """Nothing is left behind."""
 
-    def run(self, work: Work, sources: Iterator[Source], stopped: Callable[[], bool]) -> Iterator[Outcome]:
+    def run(self, pipeline: Pipeline, sources: Iterator[CaseFiles], stopped: Callable[[], bool]) -> Iterator[Outcome]:
         """In the order of the cases; none is begun after a stop."""
-        for source, future in _ahead(work.load, sources):
+        for source, future in _ahead(pipeline.load, sources):
             if stopped():
                 return
-            yield attempt(work, source, future.result)
+            yield segment_case(pipeline, source, future.result)
 
 
 def _ahead(
-    function: Callable[[Source], Loaded], sources: Iterator[Source]
-) -> Iterator[tuple[Source, "Future[Loaded]"]]:
+    function: Callable[[CaseFiles], PreparedCase], sources: Iterator[CaseFiles]
+) -> Iterator[tuple[CaseFiles, "Future[PreparedCase]"]]:
     """Call the function in a thread of its own, a few cases before they are needed."""
     with ThreadPoolExecutor(1) as pool:
-        waiting: deque[tuple[Source, Future[Loaded]]] = deque()
+        waiting: deque[tuple[CaseFiles, Future[PreparedCase]]] = deque()
         try:
             for source in sources:
                 waiting.append((source, pool.submit(function, source)))
@@ -149,11 +149,11 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, self._handler)
 
-    def run(self, work: Work, sources: Iterator[Source], stopped: Callable[[], bool]) -> Iterator[Outcome]:
+    def run(self, pipeline: Pipeline, sources: Iterator[CaseFiles], stopped: Callable[[], bool]) -> Iterator[Outcome]:
         """In the order in which they end; after a stop those that Ray has are brought to their end."""
-        task = self.ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=ATTEMPTS - 1)(execute)
-        sent = pickle.dumps(work)
-        pending: dict[Any, Source] = {}
+        task = self.ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=ATTEMPTS - 1)(segment_on_worker)
+        sent = pickle.dumps(pipeline)
+        pending: dict[Any, CaseFiles] = {}
         most = _WAITING * self._slots()
         while True:
             while len(pending) < most and (source := next(sources, None)) is not None:
@@ -181,27 +181,27 @@ class RayEngine(AbstractContextManager["RayEngine"]):
         return int(min(counts))
 
 
-def execute(sent: bytes, folder: str, threads: int, source: Source) -> Outcome:
+def segment_on_worker(sent: bytes, folder: str, threads: int, source: CaseFiles) -> Outcome:
     """Segment a case in a worker process of Ray.
 
     Args:
-        sent: the pickled :class:`Work`.
+        sent: the pickled :class:`Pipeline`.
         folder: in which relative paths begin.
         threads: of the computation.
         source: the case.
     """
     try:
-        work = _received(sent, folder, threads)
+        pipeline = _received(sent, folder, threads)
     except (InputError, OSError) as error:  # this machine lacks the run, or sees other folders
         return Outcome(source, f"{os.uname().nodename}: {error}", is_last=True)
-    return attempt(work, source, lambda: work.load(source))
+    return segment_case(pipeline, source, lambda: pipeline.load(source))
 
 
 @functools.lru_cache(maxsize=1)
-def _received(sent: bytes, folder: str, threads: int) -> Work:
+def _received(sent: bytes, folder: str, threads: int) -> Pipeline:
     """Build the network once a worker process, not once a case."""
     os.chdir(folder)
     torch.set_num_threads(threads)
     keep_freed_memory()
-    work: Work = pickle.loads(sent)
-    return work
+    pipeline: Pipeline = pickle.loads(sent)
+    return pipeline

@@ -23,7 +23,7 @@ _PHASE = re.compile(r"(.+?)[_-]((?:ED|ES)|(?:frame|phase)\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Source:
+class CaseFiles:
     """One case that is to be read.
 
     Args:
@@ -45,7 +45,7 @@ class Source:
         return (found[1], found[2].upper() if found[2][0] in "eE" else found[2].lower()) if found else (self.name, "")
 
 
-def find(inputs: Sequence[str], out: Path, names: Sequence[str] = ("image",)) -> list[Source]:
+def find_cases(inputs: Sequence[str], out: Path, names: Sequence[str] = ("image",)) -> list[CaseFiles]:
     """The cases of files, folders, globs and lists of files.
 
     Args:
@@ -66,14 +66,14 @@ def find(inputs: Sequence[str], out: Path, names: Sequence[str] = ("image",)) ->
         files.update(dict.fromkeys(found))
     kinds = {path: _kind(path) for path in files}
     scans = dicom.group([path for path, kind in kinds.items() if kind == "dicom"]) if "dicom" in kinds.values() else []
-    plain = [Source(_stem(path), kind, (path,)) for path, kind in kinds.items() if kind and kind != "dicom"]
+    plain = [CaseFiles(_stem(path), kind, (path,)) for path, kind in kinds.items() if kind and kind != "dicom"]
     if len(names) > 1:
-        plain = [Source(*case) for case in channels.group((s.name, s.kind, s.files[0]) for s in plain)]
-    return list(_named([*plain, *(Source(scan.name, "dicom", scan.files, scan.frames) for scan in scans)]))
+        plain = [CaseFiles(*case) for case in channels.group((s.name, s.kind, s.files[0]) for s in plain)]
+    return list(_named([*plain, *(CaseFiles(scan.name, "dicom", scan.files, scan.frames) for scan in scans)]))
 
 
-def one(files: Sequence[str | Path]) -> Source:
-    """The case that these files are together, as :func:`find` would give it.
+def identify_case(files: Sequence[str | Path]) -> CaseFiles:
+    """The case that these files are together, as :func:`find_cases` would give it.
 
     Raises:
         InputError: an unknown format, or more than one image.
@@ -89,12 +89,12 @@ def one(files: Sequence[str | Path]) -> Source:
                 f"{paths[0]}: holds {len(scans)} images, phases or series; needed is one, so give it to "
                 "'python -m medpos predict', which takes them apart"
             )
-        return Source(_clean(scans[0].name), kind, scans[0].files, scans[0].frames)
-    return Source(_clean(_stem(paths[0])), kind, paths)
+        return CaseFiles(_clean(scans[0].name), kind, scans[0].files, scans[0].frames)
+    return CaseFiles(_clean(_stem(paths[0])), kind, paths)
 
 
-def read(
-    source: Source, modalities: Sequence[str] = (), force: bool = False, names: Sequence[str] = ("image",)
+def read_case(
+    source: CaseFiles, modalities: Sequence[str] = (), force: bool = False, names: Sequence[str] = ("image",)
 ) -> Scan:
     """Read a case.
 
@@ -181,7 +181,7 @@ def _stem(path: Path) -> str:
     return name[: -len(suffix)]
 
 
-def _named(cases: Sequence[Source]) -> Iterator[Source]:
+def _named(cases: Sequence[CaseFiles]) -> Iterator[CaseFiles]:
     """Give every case a name of its own: the folder's before it, then a number, where the file's isn't."""
     clean = [_clean(case.name) for case in cases]
     counts = Counter(clean)

@@ -30,7 +30,7 @@ _OUTSIDE = 0.05  # share of pixels outside the range of training
 _SPECK = 0.001  # share of an organ; smaller pieces are not counted
 
 
-def measure(values: Pixels, spacing_mm: Sequence[float] | None, labels: Sequence[Label]) -> list[Row]:
+def measure_organs(values: Pixels, spacing_mm: Sequence[float] | None, labels: Sequence[Label]) -> list[Row]:
     """Area or volume of every organ, and the cardiothoracic ratio where there are heart and lungs.
 
     Args:
@@ -61,14 +61,14 @@ def measure(values: Pixels, spacing_mm: Sequence[float] | None, labels: Sequence
     return rows
 
 
-def phases(cases: Iterable[tuple[str, str, Sequence[Row]]]) -> list[Row]:
+def measure_ventricles(cases: Iterable[tuple[str, str, Sequence[Row]]]) -> list[Row]:
     """Indices of the ventricles of every subject of whom both phases are given.
 
     ED and ES are the phases of this name; of numbered phases those in which the left cavity (the right one where there
     is no left) is largest and smallest.
 
     Args:
-        cases: subject, phase and rows of :func:`measure`.
+        cases: subject, phase and rows of :func:`measure_organs`.
 
     Returns:
         Rows with ``subject``, ``structure`` (the side), ``measure``, ``value`` and ``unit``.
@@ -103,7 +103,7 @@ def _pair(volumes: Mapping[str, dict[str, float]]) -> tuple[dict[str, float], di
     return ordered[-1], ordered[0]
 
 
-def warnings(values: Pixels, spacing_mm: Sequence[float] | None, labels: Sequence[Label]) -> list[str]:
+def find_label_warnings(values: Pixels, spacing_mm: Sequence[float] | None, labels: Sequence[Label]) -> list[str]:
     """What is odd about a label map, a line each.
 
     An organ that is missing, lies in several pieces (specks of less than 0.1 % of it aside) or touches the border of
@@ -134,7 +134,7 @@ def _boxes(values: Pixels, classes: int) -> list[tuple[slice, ...] | None]:
     return (boxes + [None] * classes)[: classes - 1]
 
 
-def intensity_warnings(values: Array, data: TrainingData) -> list[str]:
+def find_intensity_warnings(values: Array, data: TrainingData) -> list[str]:
     """Whether grey values lie far from those of training, a line each.
 
     Args:

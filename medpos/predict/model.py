@@ -20,8 +20,9 @@ from medpos.core.labels import Label
 from medpos.data.training_data import TrainingData
 from medpos.inferers import network_input
 from medpos.io.scan import Array, Pixels
-from medpos.predict import trained
 from medpos.predict.backends import compile_network
+from medpos.predict.loading import ImageRequirements
+from medpos.predict.run_files import inferer_key, read_run_files
 from medpos.runs.checkpoints import load, load_network
 from medpos.runs.task import classifies, refusal
 
@@ -58,7 +59,7 @@ class Model:
     def __init__(self, run: Path, dataset_dir: Path | None = None, device: str = "", backend: str = "torch") -> None:
         self.run = run
         self._made_with = (run, dataset_dir, device, backend)
-        found = trained.read(run, dataset_dir)
+        found = read_run_files(run, dataset_dir)
         config, weights, self.data = found.config, found.weights, found.data
         self.backend = backend
         self.device = _device(device, backend)
@@ -70,7 +71,7 @@ class Model:
         parser = _parser(config, self.data, str(self.device))
         try:
             network, self._standardise, self._inferer = (
-                parser.get_parsed_content(key) for key in ("network_def", "standardise", trained.inferer_key(config))
+                parser.get_parsed_content(key) for key in ("network_def", "standardise", inferer_key(config))
             )
             self._decode = parser.get_parsed_content("decode")
         except InputError:
@@ -105,6 +106,11 @@ class Model:
     def __reduce__(self) -> tuple[Any, ...]:
         """Sent as the name of its run, to be built anew where it arrives."""
         return Model, self._made_with
+
+    @property
+    def requirements(self) -> ImageRequirements:
+        """What the network takes."""
+        return ImageRequirements(self.data, self.is_flat, self.is_absolute)
 
     def decode(self, values: Array) -> torch.Tensor:
         """The run's chain up to grey values in [0, 1] on the network's grid.
@@ -197,7 +203,7 @@ class Ensemble:
             if first.is_flat != other.is_flat or first.is_absolute != other.is_absolute:
                 raise InputError(f"--member {other.run}: takes other images than {first.run}; leave it out")
         if self.flip:
-            mirrored(self.labels)
+            mirror_classes(self.labels)
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -220,13 +226,13 @@ class Ensemble:
             parts.append(model.probabilities(image))
             if self.flip:
                 turned = model.probabilities(image.flip(1)).flip(1)
-                parts.append(turned[list(mirrored(self.labels))])
+                parts.append(turned[list(mirror_classes(self.labels))])
         plane = parts[0].shape[1:3]
         same = [part if part.shape[1:3] == plane else _resampled(part, plane) for part in parts]
         return same[0] if len(same) == 1 else torch.stack(same).mean(dim=0)
 
 
-def mirrored(labels: Sequence[Label]) -> tuple[int, ...]:
+def mirror_classes(labels: Sequence[Label]) -> tuple[int, ...]:
     """The index of each class's mirror image: right for left; others are their own.
 
     Raises:
@@ -251,7 +257,7 @@ def _resampled(volume: torch.Tensor, plane: Sequence[int]) -> torch.Tensor:
     return done[..., 0] if volume.ndim == 3 else done
 
 
-def label_map(probabilities: torch.Tensor, shape: Sequence[int]) -> Pixels:
+def compute_label_map(probabilities: torch.Tensor, shape: Sequence[int]) -> Pixels:
     """The most probable class of each pixel of the image, from probabilities on the network's grid.
 
     Args:
@@ -266,7 +272,7 @@ def label_map(probabilities: torch.Tensor, shape: Sequence[int]) -> Pixels:
         best: torch.Tensor | None = None
         # Class by class: of a large image all classes at once would fill the memory.
         for index in range(len(probabilities)):
-            values = plane_of(probabilities, index, z, shape[:2])
+            values = resample_plane(probabilities, index, z, shape[:2])
             if best is None:
                 best, chosen = values, torch.zeros(values.shape, dtype=torch.uint8)
             else:
@@ -276,16 +282,16 @@ def label_map(probabilities: torch.Tensor, shape: Sequence[int]) -> Pixels:
     return result
 
 
-def plane_of(probabilities: torch.Tensor, index: int, z: int, plane: Sequence[int]) -> torch.Tensor:
+def resample_plane(probabilities: torch.Tensor, index: int, z: int, plane: Sequence[int]) -> torch.Tensor:
     """One class in one slice, on the image's grid [X, Y]."""
     values = probabilities[index] if probabilities.ndim == 3 else probabilities[index, ..., z]
     return values if values.shape == tuple(plane) else _resampled(values[None], plane)[0]
 
 
-def probability_map(probabilities: torch.Tensor, shape: Sequence[int]) -> Array:
+def compute_probability_map(probabilities: torch.Tensor, shape: Sequence[int]) -> Array:
     """All probabilities on the image's grid: float32 [X, Y, Z, classes]."""
     result = np.empty((*shape, len(probabilities)), np.float32)
     for z in range(shape[2]):
         for index in range(len(probabilities)):
-            result[:, :, z, index] = plane_of(probabilities, index, z, shape[:2]).numpy()
+            result[:, :, z, index] = resample_plane(probabilities, index, z, shape[:2]).numpy()
     return result

@@ -53,7 +53,7 @@ class Orientation:
         return np.flip(values, axes) if axes else values
 
 
-def find(
+def find_orientation(
     directions: Array | None, shape: Sequence[int], spacing_mm: Sequence[float], data: TrainingData, is_true: bool
 ) -> Orientation:
     """How the axes of a file have to be ordered.

@@ -10,7 +10,7 @@ from medpos import __version__
 from medpos.core.errors import InputError
 from medpos.core.files import write_json, write_text
 from medpos.predict import measurements
-from medpos.predict.inputs import Source
+from medpos.predict.inputs import CaseFiles
 from medpos.predict.model import Ensemble
 
 FOLDER = ".cases"
@@ -75,7 +75,7 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
 
 
 def write(
-    out: Path, source: Source, files: Sequence[Path], measured: Sequence[dict[str, Any]], warnings: Sequence[str]
+    out: Path, source: CaseFiles, files: Sequence[Path], measured: Sequence[dict[str, Any]], warnings: Sequence[str]
 ) -> None:
     """Record a case as complete; to be called when all of its files are written.
 
@@ -83,7 +83,7 @@ def write(
         out: folder of the results.
         source: the case.
         files: its results.
-        measured: rows of :func:`measurements.measure`.
+        measured: rows of :func:`measurements.measure_organs`.
         warnings: a line each.
 
     Raises:
@@ -99,7 +99,7 @@ def write(
     write_json(_path(out, source), record)
 
 
-def read(out: Path, source: Source) -> dict[str, Any] | None:
+def read(out: Path, source: CaseFiles) -> dict[str, Any] | None:
     """What an earlier call left of this case, if that is complete and of the same files."""
     try:
         record: dict[str, Any] = json.loads(_path(out, source).read_text(encoding="utf-8"))
@@ -109,17 +109,17 @@ def read(out: Path, source: Source) -> dict[str, Any] | None:
     return record if same else None
 
 
-def _path(out: Path, source: Source) -> Path:
+def _path(out: Path, source: CaseFiles) -> Path:
     return out / FOLDER / f"{source.name}.json"
 
 
-def _stamp(source: Source) -> list[list[Any]]:
+def _stamp(source: CaseFiles) -> list[list[Any]]:
     """Equal as long as the files are the same."""
     stats = [(path, path.stat()) for path in source.files]
     return [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
-def finish(out: Path, sources: Sequence[Source], failed: Sequence[str]) -> int:
+def finish(out: Path, sources: Sequence[CaseFiles], failed: Sequence[str]) -> int:
     """Write tables over all cases that are complete, those of earlier calls too.
 
     Args:
@@ -145,7 +145,7 @@ def finish(out: Path, sources: Sequence[Source], failed: Sequence[str]) -> int:
         rows += [{"case": source.name, "subject": subject, "phase": phase, **row} for row in measured]
         found += [{"case": source.name, "warning": text} for text in record["warnings"]]
         indexed.append((subject, phase, measured))
-    measurements.write_table(out / MEASUREMENTS, measurements.COLUMNS, rows + measurements.phases(indexed))
+    measurements.write_table(out / MEASUREMENTS, measurements.COLUMNS, rows + measurements.measure_ventricles(indexed))
     measurements.write_table(out / WARNINGS, ("case", "warning"), found)
     write_text(out / FAILED, "".join(f"{line}\n" for line in failed))
     return len({row["case"] for row in found})

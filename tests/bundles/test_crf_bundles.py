@@ -22,7 +22,7 @@ from data_prep.phantoms import write
 from medpos.data.folder import DataFolder
 from medpos.inferers import BackgroundInferer, CRFInferer, DenseCRF, FastInferer
 from medpos.networks import DeepLabVGG
-from medpos.predict.model import Model, label_map
+from medpos.predict.model import Model, compute_label_map
 from medpos.runs.checkpoints import load, load_network
 
 pytest.importorskip("pydensecrf", reason="pip install 'medpos[crf]'")
@@ -320,7 +320,7 @@ def test_a_training_with_the_overlay_is_tested_with_it_and_searched(tiny):
 def predicted_by(model, given):
     for case in DataFolder(given["dataset_dir"]).cases("test"):
         decoded = model.decode(np.asarray(nibabel.load(case["image"]).dataobj, np.float32))
-        yield label_map(model.probabilities(decoded), (*decoded.shape[1:3], 1))[..., 0]
+        yield compute_label_map(model.probabilities(decoded), (*decoded.shape[1:3], 1))[..., 0]
 
 
 def test_the_overlay_goes_around_a_background():

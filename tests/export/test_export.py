@@ -59,7 +59,9 @@ def segment(bundle, given, out):
 
 
 def predicted(run, given, out):
-    summary = cohort.run(Ensemble([Model(run)]), inputs.find([str(given)], out), out, cohort.Options(overlays=False))
+    summary = cohort.predict_cases(
+        Ensemble([Model(run)]), inputs.find_cases([str(given)], out), out, cohort.Options(overlays=False)
+    )
     assert not summary.failed
     return out
 
@@ -162,7 +164,7 @@ def test_predict_takes_a_bundle_and_mixes_it(chest_bundle, trained, first_image,
     name = first_image("jsrt").name
     assert (found / name).read_bytes() == (wanted / name).read_bytes()
     both = Ensemble([Model(chest_bundle), Model(trained)])
-    cohort.run(both, inputs.find([str(first_image("jsrt"))], tmp_path / "both"), tmp_path / "both")
+    cohort.predict_cases(both, inputs.find_cases([str(first_image("jsrt"))], tmp_path / "both"), tmp_path / "both")
     assert (tmp_path / "both" / name).read_bytes() == (wanted / name).read_bytes()
 
 

@@ -44,8 +44,8 @@ def test_bundle(name, trained, trained_heart, first_image, tmp_path):
             dataset_dir=str(first_image(kind)),
             output_dir=str(tmp_path / "there"),
         )
-    sources = inputs.find([str(first_image(kind))], tmp_path)
-    cohort.run(Ensemble([Model(run)]), sources, tmp_path / "here", cohort.Options(overlays=False))
+    sources = inputs.find_cases([str(first_image(kind))], tmp_path)
+    cohort.predict_cases(Ensemble([Model(run)]), sources, tmp_path / "here", cohort.Options(overlays=False))
     [file] = (tmp_path / "there").glob("*.nii.gz")
     assert file.read_bytes() == (tmp_path / "here" / file.name).read_bytes()
 
@@ -70,7 +70,9 @@ def test_photographs_in_published_colours(name, sizes, secondary, tmp_path):
             output_dir=str(tmp_path / "there"),
         )
     model = Model(run)
-    cohort.run(Ensemble([model]), inputs.find([image], tmp_path), tmp_path / "here", cohort.Options(overlays=False))
+    cohort.predict_cases(
+        Ensemble([model]), inputs.find_cases([image], tmp_path), tmp_path / "here", cohort.Options(overlays=False)
+    )
     [file] = (tmp_path / "there").glob("*.nii.gz")
     assert file.read_bytes() == (tmp_path / "here" / file.name).read_bytes()
     decoded = model.decode(np.full((65, 65, 1, 3), 100, np.float32))

@@ -96,7 +96,7 @@ def test_answer_equals_predict(server, trained, trained_heart, first_image, tmp_
         path = tmp_path / f"{model}.nii.gz"
         nibabel.save(nibabel.Nifti1Image(np.asarray(turned.dataobj), turned.affine), path)
         out = tmp_path / f"predicted-{model}"
-        cohort.run(Ensemble([Model(run, device="cpu")]), inputs.find([str(path)], out), out)
+        cohort.predict_cases(Ensemble([Model(run, device="cpu")]), inputs.find_cases([str(path)], out), out)
         wanted = nibabel.load(out / path.name)
         found = post(server, model, path, tmp_path / f"answer-{model}.nii.gz")
         assert np.array_equal(np.asarray(found.dataobj), np.asarray(wanted.dataobj))

@@ -54,7 +54,7 @@ def predict(tmp_path):
 
     def call(ensemble, *given, out=None, engine=None, names=("image",), **options):
         out = out or tmp_path / "out"
-        sources = inputs.find([str(path) for path in given], out, names)
-        return cohort.run(ensemble, sources, out, cohort.Options(**options), engine=engine), out
+        sources = inputs.find_cases([str(path) for path in given], out, names)
+        return cohort.predict_cases(ensemble, sources, out, cohort.Options(**options), engine=engine), out
 
     return call

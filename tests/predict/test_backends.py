@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from medpos.core.errors import InputError
-from medpos.predict.model import Model, label_map
+from medpos.predict.model import Model, compute_label_map
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
@@ -13,8 +13,8 @@ def test_labels_are_those_of_torch(chest, heart, chest_run, heart_run, xray, sta
     images = (xray[1][..., None], np.asarray(stack[1].dataobj))
     for ensemble, run, image in zip((chest, heart), (chest_run, heart_run), images, strict=True):
         model = Model(run, backend=backend)
-        expected = label_map(ensemble.probabilities(ensemble.decode(image)), image.shape)
-        found = label_map(model.probabilities(model.decode(image)), image.shape)
+        expected = compute_label_map(ensemble.probabilities(ensemble.decode(image)), image.shape)
+        found = compute_label_map(model.probabilities(model.decode(image)), image.shape)
         # Networks of a few epochs have near ties, which bf16 decides otherwise.
         assert (found == expected).mean() > 0.99
 

@@ -18,7 +18,7 @@ from medpos.core.errors import InputError
 from medpos.core.labels import ACDC, JSRT
 from medpos.io import readers
 from medpos.predict import inputs
-from medpos.predict.model import Ensemble, Model, mirrored
+from medpos.predict.model import Ensemble, Model, mirror_classes
 
 GREY = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.int16)
 
@@ -112,7 +112,7 @@ def test_inputs_that_are_not_there(tmp_path):
         ("a.doc", "has an unknown format; needed is NIfTI"),
     ):
         with pytest.raises(InputError) as error:
-            inputs.find([str(tmp_path / given)], tmp_path / "out")
+            inputs.find_cases([str(tmp_path / given)], tmp_path / "out")
         assert f"{tmp_path / given}: {message}" in str(error.value)
 
 
@@ -122,26 +122,26 @@ def test_a_list_stays_in_its_folder(tmp_path):
     nifti(tmp_path / "set/sub/a.nii")
     (tmp_path / "set/link.nii").symlink_to(tmp_path / "secret.nii")
     cases = text(tmp_path / "set/cases.txt", "# mine\nsub/a.nii\n")
-    assert [source.name for source in inputs.find([str(cases)], tmp_path / "out")] == ["a"]
+    assert [source.name for source in inputs.find_cases([str(cases)], tmp_path / "out")] == ["a"]
     for line in ("../secret.nii", str(tmp_path / "secret.nii"), "link.nii"):
         with pytest.raises(InputError, match=r"line 1: .* leaves the list's folder"):
-            inputs.find([str(text(cases, line))], tmp_path / "out")
+            inputs.find_cases([str(text(cases, line))], tmp_path / "out")
     with pytest.raises(InputError, match="is no image file"):
-        inputs.find([str(text(cases, "b.nii"))], tmp_path / "out")
+        inputs.find_cases([str(text(cases, "b.nii"))], tmp_path / "out")
 
 
 def test_names_are_unique_and_results_are_not_read(tmp_path):
     for name in ("a/x.nii", "b/x.nii", "b/x.png", "b/y z.nii", "out/r.nii", ".hidden/h.nii"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         text(tmp_path / name)
-    found = inputs.find([str(tmp_path), str(tmp_path / "a/*.nii")], tmp_path / "out")
+    found = inputs.find_cases([str(tmp_path), str(tmp_path / "a/*.nii")], tmp_path / "out")
     assert [source.name for source in found] == ["a-x", "b-x", "b-x-2", "y-z"]
 
 
 def test_phases_are_known_by_their_name(tmp_path):
     for name in ("p1_ED", "p1_frame01", "p1_phase02", "STUDIED", "p_1"):
         text(tmp_path / f"{name}.nii")
-    found = {source.name: source.subject_and_phase for source in inputs.find([str(tmp_path)], tmp_path / "out")}
+    found = {source.name: source.subject_and_phase for source in inputs.find_cases([str(tmp_path)], tmp_path / "out")}
     assert found["p1_ED"] == ("p1", "ED")
     assert found["p1_frame01"] == ("p1", "frame01")
     assert found["STUDIED"] == ("STUDIED", "")
@@ -240,10 +240,10 @@ def test_a_run_without_its_description_reads_its_data(chest, chest_run, prepared
 
 
 def test_ensembles_and_mirrors(chest, heart):
-    assert mirrored(JSRT) == (0, 2, 1, 3)
-    assert mirrored(ACDC) == (0, 1, 2, 3)
+    assert mirror_classes(JSRT) == (0, 2, 1, 3)
+    assert mirror_classes(ACDC) == (0, 1, 2, 3)
     with pytest.raises(InputError, match="right_lung has no left_lung"):
-        mirrored(JSRT[:2])
+        mirror_classes(JSRT[:2])
     with pytest.raises(InputError, match="labels differ"):
         Ensemble([chest.models[0], heart.models[0]])
     image = chest.decode(np.array(GREY[..., None], np.float32))

@@ -141,7 +141,7 @@ def test_a_network_of_one_channel_takes_no_more(chest, predict, tmp_path):
     summary, _ = predict(chest, tmp_path / "in")
     assert "a.nii.gz: has 4 axes (20 x 24 x 1 x 2), needed is an image or a volume;" in summary.failed[0]
     assert readers.read_nifti(tmp_path / "in/a.nii.gz", several=True).values.shape == (20, 24, 1, 2)
-    assert len(inputs.find([str(tmp_path / "in")], tmp_path / "out", CHANNELS)) == 1
+    assert len(inputs.find_cases([str(tmp_path / "in")], tmp_path / "out", CHANNELS)) == 1
 
 
 def test_a_run_that_does_not_know_its_channels_asks_for_its_data(prostates, tmp_path):

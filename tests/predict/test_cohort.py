@@ -16,8 +16,8 @@ from running import ENVIRONMENT
 
 from medpos.core.errors import InputError
 from medpos.predict import cohort, inputs
-from medpos.predict.case import Work
-from medpos.predict.measurements import warnings
+from medpos.predict.case import Pipeline
+from medpos.predict.measurements import find_label_warnings
 from medpos.predict.model import Model
 
 
@@ -43,27 +43,27 @@ def test_second_call_does_what_is_left(chest, predict, tmp_path):
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_call_cleanly_and_the_next_goes_on(chest, predict, tmp_path, number):
-    sources = inputs.find([str(pictures(tmp_path / "in", 6))], tmp_path / "out")
+    sources = inputs.find_cases([str(pictures(tmp_path / "in", 6))], tmp_path / "out")
     before = signal.getsignal(number)
 
     def kill(source):
         if source.name == "case01":
             os.kill(os.getpid(), number)
 
-    summary = cohort.run(chest, sources, tmp_path / "out", watch=kill)
+    summary = cohort.predict_cases(chest, sources, tmp_path / "out", watch=kill)
     assert (summary.signal, summary.done) == (number, 2)
     assert signal.getsignal(number) is before
     assert {row["case"] for row in table(tmp_path / "out/measurements.csv")} == {"case00", "case01"}
     assert not list((tmp_path / "out").rglob("*.partial"))
-    summary = cohort.run(chest, sources, tmp_path / "out")
+    summary = cohort.predict_cases(chest, sources, tmp_path / "out")
     assert (summary.signal, summary.done, summary.kept) == (0, 4, 2)
     assert len({row["case"] for row in table(tmp_path / "out/measurements.csv")}) == 6
 
 
 def test_few_cases_are_held_at_a_time(chest, tmp_path, monkeypatch):
-    sources = inputs.find([str(pictures(tmp_path / "in", 12))], tmp_path / "out")
+    sources = inputs.find_cases([str(pictures(tmp_path / "in", 12))], tmp_path / "out")
     loaded, lock, most = [], threading.Lock(), []
-    load = Work.load
+    load = Pipeline.load
 
     def counted(self, source):
         with lock:
@@ -75,8 +75,8 @@ def test_few_cases_are_held_at_a_time(chest, tmp_path, monkeypatch):
         with lock:
             loaded.remove(source)
 
-    monkeypatch.setattr(Work, "load", counted)
-    assert cohort.run(chest, sources, tmp_path / "out", watch=done).done == 12
+    monkeypatch.setattr(Pipeline, "load", counted)
+    assert cohort.predict_cases(chest, sources, tmp_path / "out", watch=done).done == 12
     assert max(most) <= 4
 
 
@@ -132,7 +132,7 @@ def test_warnings_of_each_case_are_in_the_table(chest, predict, tmp_path):
         assert "spacing unknown: pixels are counted, give --spacing for mm" in found[case]
         with Image.open(out / f"{case}.png") as image:
             values = np.asarray(image).T[..., None]
-        expected = warnings(values, None, chest.labels)
+        expected = find_label_warnings(values, None, chest.labels)
         assert [text for text in found[case] if "intensity" not in text] == expected
 
 

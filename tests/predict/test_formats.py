@@ -138,10 +138,10 @@ def test_orientation_undoes_itself():
 
 
 def test_probabilities_are_resampled_smoothly():
-    from medpos.predict.model import label_map
+    from medpos.predict.model import compute_label_map
 
     shares = torch.zeros(2, 4, 4)
     shares[1, 2:] = 1
     shares[0] = 1 - shares[1]
-    found = label_map(shares, (8, 8, 1))
+    found = compute_label_map(shares, (8, 8, 1))
     assert found[..., 0].tolist() == [[0] * 8] * 4 + [[1] * 8] * 4

@@ -9,8 +9,8 @@ from images import labels_of
 
 from medpos.core.errors import InputError
 from medpos.predict import inputs
+from medpos.predict.loading import load_image
 from medpos.predict.model import Ensemble, Model
-from medpos.predict.upright import Wanted, bring
 
 
 @pytest.fixture
@@ -49,11 +49,11 @@ def test_sizes_may_differ(name, run_of, given, predict):
         image = nibabel.load(images / f"{case}.nii.gz")
         found = labels_of(out / f"{case}.nii.gz")
         assert found.shape == image.shape
-        upright = bring(inputs.one([images / f"{case}.nii.gz"]), Wanted(model.data, model.is_flat, model.is_absolute))
+        loaded = load_image(inputs.identify_case([images / f"{case}.nii.gz"]), model.requirements)
         with torch.no_grad():
-            logits = model._inferer(model.prepare(model.decode(upright.values))[None], model.network)
-        wanted = logits.argmax(1)[0].numpy().reshape(upright.values.shape)
-        np.testing.assert_array_equal(found, upright.orientation.undo(wanted))
+            logits = model._inferer(model.prepare(model.decode(loaded.values))[None], model.network)
+        wanted = logits.argmax(1)[0].numpy().reshape(loaded.values.shape)
+        np.testing.assert_array_equal(found, loaded.orientation.undo(wanted))
         assert np.unique(found).size > 1
         probabilities = np.asarray(nibabel.load(out / f"{case}_probabilities.nii.gz").dataobj)
         np.testing.assert_allclose(probabilities.sum(-1), 1, atol=1e-5)

@@ -46,18 +46,18 @@ def test_ray_does_what_this_process_does(chest, chest_run, predict, tmp_path):
 
 
 def test_few_tasks_are_held_and_a_signal_ends_the_call_cleanly(chest, tmp_path):
-    sources = inputs.find([str(pictures(tmp_path / "in", 12))], tmp_path / "out")
+    sources = inputs.find_cases([str(pictures(tmp_path / "in", 12))], tmp_path / "out")
     asked, ended, most = [], [], []
 
     class Watched(RayEngine):
-        def run(self, work, sources, stopped):
+        def run(self, pipeline, sources, stopped):
             def counted():
                 for source in sources:
                     asked.append(source)
                     most.append(len(asked) - len(ended))
                     yield source
 
-            return super().run(work, counted(), stopped)
+            return super().run(pipeline, counted(), stopped)
 
     def kill(source):
         ended.append(source)
@@ -66,7 +66,7 @@ def test_few_tasks_are_held_and_a_signal_ends_the_call_cleanly(chest, tmp_path):
 
     before = signal.getsignal(signal.SIGTERM)
     threads = os.cpu_count() or 1  # one task at a time
-    summary = cohort.run(chest, sources, tmp_path / "out", watch=kill, engine=Watched(threads=threads))
+    summary = cohort.predict_cases(chest, sources, tmp_path / "out", watch=kill, engine=Watched(threads=threads))
     assert summary.signal == signal.SIGTERM
     assert 2 <= summary.done <= 4
     assert max(most) <= 3
@@ -74,5 +74,5 @@ def test_few_tasks_are_held_and_a_signal_ends_the_call_cleanly(chest, tmp_path):
     assert not list((tmp_path / "out").rglob("*.partial"))
     rows = list(csv.DictReader((tmp_path / "out/measurements.csv").open()))
     assert len({row["case"] for row in rows}) == summary.done
-    rest = cohort.run(chest, sources, tmp_path / "out")
+    rest = cohort.predict_cases(chest, sources, tmp_path / "out")
     assert (rest.done, rest.kept) == (12 - summary.done, summary.done)

@@ -20,7 +20,7 @@ _NEEDED = ("network_def", "decode", "standardise", "inferer")
 
 
 @dataclass(frozen=True)
-class Trained:
+class RunFiles:
     """The files of a run, or of an exported bundle, that a prediction needs.
 
     Args:
@@ -34,7 +34,7 @@ class Trained:
     weights: Path
 
 
-def read(run: Path, dataset_dir: Path | None = None) -> Trained:
+def read_run_files(run: Path, dataset_dir: Path | None = None) -> RunFiles:
     """Find and check the files.
 
     Args:
@@ -60,7 +60,7 @@ def read(run: Path, dataset_dir: Path | None = None) -> Trained:
     config = _read_config(path)
     _check_version(run, exported)
     data = _exported_data(path, config) if exported else _training_data(home, config, dataset_dir)
-    return Trained(config, data, weights)
+    return RunFiles(config, data, weights)
 
 
 def _home(run: Path) -> Path:

@@ -18,9 +18,9 @@ from monai.data import MetaTensor
 from medpos.core.errors import InputError
 from medpos.data.training_data import TrainingData
 from medpos.predict import inputs
-from medpos.predict.model import label_map
+from medpos.predict.loading import ImageRequirements, load_image
+from medpos.predict.model import compute_label_map
 from medpos.predict.orientation import Orientation
-from medpos.predict.upright import Wanted, bring
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ Item = dict[Hashable, Any]
 _FILES, _ORDER, _FLIPS = "medpos_files", "medpos_order", "medpos_flips"
 
 
-def listed(dataset_dir: str, output_dir: str, channels: Sequence[str] = ("image",)) -> list[dict[str, Any]]:
+def list_cases(dataset_dir: str, output_dir: str, channels: Sequence[str] = ("image",)) -> list[dict[str, Any]]:
     """The cases of a folder, as a MONAI ``Dataset`` takes them.
 
     Args:
@@ -42,11 +42,11 @@ def listed(dataset_dir: str, output_dir: str, channels: Sequence[str] = ("image"
     Raises:
         InputError: nothing there that can be read.
     """
-    found = inputs.find([str(dataset_dir)], Path(output_dir), channels)
+    found = inputs.find_cases([str(dataset_dir)], Path(output_dir), channels)
     return [{"image": [str(path) for path in source.files], "case": source.name} for source in found]
 
 
-class LoadUpright:
+class LoadOrientedImage:
     """Reads an image of any format of :data:`medpos.predict.inputs.FORMATS` and turns it as in training.
 
     What ``key`` names, a file, a series or a file a channel, becomes a ``MetaTensor`` [C, X, Y, Z], float32, in the
@@ -63,15 +63,15 @@ class LoadUpright:
     """
 
     def __init__(self, data: TrainingData, is_flat: bool, is_absolute: bool, key: str = "image") -> None:
-        self.wanted = Wanted(data, is_flat, is_absolute)
+        self.wanted = ImageRequirements(data, is_flat, is_absolute)
         self.key = key
 
     def __call__(self, item: Mapping[Hashable, Any]) -> Item:
         """Read the image of an item."""
         given = item[self.key]
         files = [str(given)] if isinstance(given, str | Path) else [str(path) for path in given]
-        source = inputs.one(files)
-        found = bring(source, self.wanted)
+        source = inputs.identify_case(files)
+        found = load_image(source, self.wanted)
         for note in found.notes:
             logger.warning("%s: %s", source.files[0], note)
         affine = torch.from_numpy(found.scan.target.affine)
@@ -88,12 +88,12 @@ class LoadUpright:
         return {**item, self.key: MetaTensor(values, affine=affine, meta=meta)}
 
 
-class ToOwnGrid:
+class RestoreImageGrid:
     """Turns logits on the network's grid into the label map on the grid of the image's file.
 
     Args:
         key: of the logits [classes, x, y] or [classes, x, y, z]; replaced by a ``MetaTensor`` [1, X, Y, Z], uint8.
-        image_key: of the image that :class:`LoadUpright` read.
+        image_key: of the image that :class:`LoadOrientedImage` read.
 
     Raises:
         InputError: when called, if the chain has lost the image's metadata.
@@ -110,7 +110,7 @@ class ToOwnGrid:
         logits = torch.as_tensor(item[self.key]).detach()
         plain = logits.as_tensor() if isinstance(logits, MetaTensor) else logits
         probabilities = plain[None].float().softmax(dim=1)[0].cpu()
-        upright = label_map(probabilities, [shape[axis] for axis in order])
+        upright = compute_label_map(probabilities, [shape[axis] for axis in order])
         x, y, z = order
         own = Orientation((x, y, z), (bool(flips[0]), bool(flips[1]))).undo(upright)
         labels = torch.from_numpy(own.copy())[None]
@@ -138,7 +138,7 @@ class SavePredictions:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             files = json.loads(_meta(item["image"])[_FILES])
             # Only the file knows how it wants to be answered, and nothing but tensors and text passes MONAI's batches.
-            target = inputs.read(inputs.one(files), force=True, names=self.data.channels).target
+            target = inputs.read_case(inputs.identify_case(files), force=True, names=self.data.channels).target
             labels = output["pred"].as_tensor().cpu().numpy()[0]
             path = target.write(self.output_dir / item["case"], labels, self.data.labels)
             logger.info("%s", path)

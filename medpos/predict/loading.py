@@ -7,12 +7,12 @@ from medpos.data.training_data import TrainingData
 from medpos.io import dicom
 from medpos.io.scan import Array, Scan
 from medpos.predict import inputs, measurements
-from medpos.predict.inputs import Source
-from medpos.predict.orientation import Orientation, find, is_other_plane
+from medpos.predict.inputs import CaseFiles
+from medpos.predict.orientation import Orientation, find_orientation, is_other_plane
 
 
 @dataclass(frozen=True)
-class Wanted:
+class ImageRequirements:
     """What a network takes.
 
     Args:
@@ -27,7 +27,7 @@ class Wanted:
 
 
 @dataclass(eq=False)
-class Upright:
+class LoadedImage:
     """An image as it would have stood in training.
 
     Args:
@@ -45,13 +45,13 @@ class Upright:
     notes: list[str]
 
 
-def bring(
-    source: Source,
-    wanted: Wanted,
+def load_image(
+    source: CaseFiles,
+    wanted: ImageRequirements,
     force: bool = False,
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, ...] | None = None,
-) -> Upright:
+) -> LoadedImage:
     """Read a case and turn it upright.
 
     Args:
@@ -65,13 +65,13 @@ def bring(
         InputError: it can't be used.
     """
     data = wanted.data
-    scan = inputs.read(source, dicom.MODALITIES.get(data.name, ()), force, data.channels)
+    scan = inputs.read_case(source, dicom.MODALITIES.get(data.name, ()), force, data.channels)
     spacing = scan.spacing_mm
     if spacing is None and spacing_mm is not None:
         x, y, z = (*spacing_mm, 1.0)[:3]
         spacing = (x, y, z)
     shape = scan.values.shape[:3]
-    orientation = find(scan.directions, shape, spacing or (1.0, 1.0, 1.0), data, scan.is_true)
+    orientation = find_orientation(scan.directions, shape, spacing or (1.0, 1.0, 1.0), data, scan.is_true)
     values = orientation.apply(scan.values)
     if wanted.is_flat and values.shape[2] != 1:
         raise InputError(
@@ -83,9 +83,9 @@ def bring(
         notes.append("its header says another plane than the training's: looked at as it would hang on a screen")
     if wanted.is_absolute:
         values = _in_training_units(values, window or scan.grey_range, data.intensity)
-        notes += measurements.intensity_warnings(values, data)
+        notes += measurements.find_intensity_warnings(values, data)
     mm = None if spacing is None else orientation.reorder(spacing)
-    return Upright(scan, orientation, values, mm, notes)
+    return LoadedImage(scan, orientation, values, mm, notes)
 
 
 def _in_training_units(values: Array, ends: tuple[float, float] | None, intensity: dict[str, float]) -> Array:
