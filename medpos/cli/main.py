@@ -7,11 +7,11 @@ import typer
 from medpos.cli.explain import Explain, explain
 from medpos.cli.export import Export, export
 from medpos.cli.new_bundle import NewBundle, new_bundle
-from medpos.cli.options import command
 from medpos.cli.predict import Predict, predict
 from medpos.cli.report import Report, report
 from medpos.cli.study import Study, study
 from medpos.core.errors import InputError
+from medpos.core.options import command
 
 app = typer.Typer(
     add_completion=False,

@@ -1,47 +1,9 @@
-"""Register commands whose options are the fields of a dataclass, and read option texts of several parts."""
+"""Read option texts of several parts."""
 
 import ast
-import dataclasses
-import inspect
-from collections.abc import Callable
-from typing import Any, get_type_hints
-
-import typer
+from typing import Any
 
 from medpos.core.errors import InputError
-
-
-def command(app: typer.Typer, options: type[Any]) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
-    """Register a function of one dataclass as a command.
-
-    Args:
-        app: gets the command, under the function's name with the docstring as its help.
-        options: dataclass; every field, ``Annotated`` with a ``typer.Argument`` or ``typer.Option``, is an option.
-    """
-
-    def register(function: Callable[[Any], None]) -> Callable[[Any], None]:
-        def run(**values: Any) -> None:
-            function(options(**values))
-
-        hints = get_type_hints(options, include_extras=True)
-        run.__signature__ = inspect.Signature(  # type: ignore[attr-defined]
-            [
-                inspect.Parameter(f.name, inspect.Parameter.KEYWORD_ONLY, default=_default(f), annotation=hints[f.name])
-                for f in dataclasses.fields(options)
-            ]
-        )
-        run.__annotations__ = hints
-        run.__name__, run.__doc__ = function.__name__, function.__doc__
-        app.command()(run)
-        return function
-
-    return register
-
-
-def _default(field: dataclasses.Field[Any]) -> Any:
-    if field.default_factory is not dataclasses.MISSING:
-        return field.default_factory()
-    return inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default
 
 
 def plain_value(text: str) -> Any:

@@ -1,0 +1,1 @@
+"""Define the command line, the commands grouped by the kind of data they read."""

