@@ -26,15 +26,11 @@ from data_prep.split import split
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
 from medpos.core.labels import IGNORED, Label
-from medpos.data.schema import MANIFEST
-from medpos.data.schema import SPLITS as PARTS
+from medpos.data.schema import FOLDERS, MANIFEST, SCHEMA_VERSION, SPLITS
 
-SCHEMA_VERSION = 1
 # To be raised whenever the same sources and options shall give other files: prepared folders are then made anew.
 RECIPE = 1
 RECORDS = ".cases"
-# Where the files of a case lie, by the key that names them in its entry; not every case has all.
-FOLDERS = {"image": "images", "label": "labels", "instances": "instances"}
 RECORD_KEYS = ("made_from", "entry", "moments")
 Json = dict[str, Any]
 
@@ -133,7 +129,7 @@ def prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int = 0, w
         write_bytes(path, data)
     elif not written + removed:
         return f"unchanged: {len(cases)} cases in {out} are up to date"
-    counts = ", ".join(f"{len(manifest[part])} {part}" for part in PARTS)
+    counts = ", ".join(f"{len(manifest[part])} {part}" for part in SPLITS)
     return f"{out}: {written} cases written, {len(cases) - written} up to date, {removed} removed ({counts})"
 
 
@@ -266,7 +262,7 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
     published = {case.subject: case.part for case in cases if case.part}
     free = {case.subject: case.group for case in cases if not case.part}
     part_of = {**split(free, dataset.weights, seed), **published}
-    parts: dict[str, list[Json]] = {part: [] for part in PARTS}
+    parts: dict[str, list[Json]] = {part: [] for part in SPLITS}
     for result in sorted(results, key=lambda result: str(result["entry"]["case"])):
         parts[part_of[result["entry"]["subject"]]].append(result)
     if not parts["training"]:
@@ -283,9 +279,9 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
         "split": {
             "seed": seed,
             "unit": "subject",
-            "proportions": dict(zip(PARTS, dataset.weights, strict=True)),
-            **({"published": sorted(set(published.values()), key=PARTS.index)} if published else {}),
-            "subjects": {part: len({result["entry"]["subject"] for result in parts[part]}) for part in PARTS},
+            "proportions": dict(zip(SPLITS, dataset.weights, strict=True)),
+            **({"published": sorted(set(published.values()), key=SPLITS.index)} if published else {}),
+            "subjects": {part: len({result["entry"]["subject"] for result in parts[part]}) for part in SPLITS},
         },
-        **{part: [result["entry"] for result in parts[part]] for part in PARTS},
+        **{part: [result["entry"] for result in parts[part]] for part in SPLITS},
     }

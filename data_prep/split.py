@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
 
-PARTS = ("training", "validation", "test")
+from medpos.data.schema import SPLITS
 
 
 def allot(total: int, weights: Sequence[int]) -> list[int]:
@@ -69,7 +69,7 @@ def split(groups: Mapping[str, str], weights: Sequence[int], seed: int) -> dict[
     parts: dict[str, str] = {}
     table = allot_groups([len(subjects) for subjects in members.values()], weights)
     for subjects, row in zip(members.values(), table, strict=True):
-        dealt = [part for part, count in zip(PARTS, row, strict=True) for _ in range(count)]
+        dealt = [part for part, count in zip(SPLITS, row, strict=True) for _ in range(count)]
         parts.update(zip(subjects, dealt, strict=True))
     return parts
 

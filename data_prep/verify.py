@@ -12,34 +12,12 @@ from typing import Any
 import numpy as np
 
 from data_prep.files import Array, Nifti, map_processes, read_nifti, sha256
-from data_prep.layout import FOLDERS, Json, intensity, moments
+from data_prep.layout import Json, intensity, moments
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED
-from medpos.data.schema import MANIFEST, SCHEMA_VERSION
-from medpos.data.schema import SPLITS as PARTS
+from medpos.data.schema import CASE_KEYS, FOLDERS, INSTANCE_KEYS, KEYS, LABEL_KEYS, MANIFEST, SCHEMA_VERSION, SPLITS
 from medpos.io.jsrt import HIGHEST
 
-KEYS: Mapping[str, type] = {
-    "schema_version": int,
-    "name": str,
-    "description": str,
-    "phantom": bool,
-    "labels": list,
-    "intensity": dict,
-    "split": dict,
-    **dict.fromkeys(PARTS, list),
-}
-CASE_KEYS: Mapping[str, type] = {
-    "case": str,
-    "subject": str,
-    "image": str,
-    "label": str,
-    "image_sha256": str,
-    "label_sha256": str,
-    "shape": list,
-    "spacing_mm": list,
-}
-INSTANCE_KEYS: Mapping[str, type] = {"instances": str, "instances_sha256": str}
 JSON_TYPES = {int: "a number", str: "a text", bool: "true or false", list: "a list", dict: "an object"}
 
 
@@ -68,8 +46,8 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
     problems = check_manifest(path, manifest)
     if not isinstance(manifest, dict):
         return str(folder), problems
-    parts = {part: [case for case in _list(manifest.get(part)) if isinstance(case, dict)] for part in PARTS}
-    cases = [case for part in PARTS for case in parts[part] if not check_case_keys(path, folder, case)]
+    parts = {part: [case for case in _list(manifest.get(part)) if isinstance(case, dict)] for part in SPLITS}
+    cases = [case for part in SPLITS for case in parts[part] if not check_case_keys(path, folder, case)]
     names = {str(label["index"]): label["name"] for label in _labels(manifest)}
     channels = manifest.get("channels")
     ignored = manifest.get("ignore_index")
@@ -78,9 +56,9 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
     problems += [problem for finding in findings for problem in finding.problems]
     if channels is not None:
         problems += _check_absent(path, findings, names)
-    problems += _check_extra(folder, [case for part in PARTS for case in parts[part]])
+    problems += _check_extra(folder, [case for part in SPLITS for case in parts[part]])
     problems += _check_intensity(path, manifest, cases, findings)
-    subjects = {str(case.get("subject")) for part in PARTS for case in parts[part]}
+    subjects = {str(case.get("subject")) for part in SPLITS for case in parts[part]}
     total = sum(map(len, parts.values()))
     return f"{folder}: {manifest.get('name')}, {total} cases of {len(subjects)} subjects", problems
 
@@ -102,9 +80,9 @@ def check_manifest(path: Path, manifest: Any) -> list[str]:
     indices = [label["index"] for label in _labels(manifest)]
     if indices != list(range(len(indices))) or len(indices) < 2 or len(indices) != len(_list(manifest.get("labels"))):
         problems.append(f"{path}: labels must be index (0, 1, 2, ...), name and colour (#rrggbb), background first")
-    entries = [(part, case) for part in PARTS for case in _list(manifest.get(part))]
+    entries = [(part, case) for part in SPLITS for case in _list(manifest.get(part))]
     problems += [problem for _, case in entries for problem in check_case_keys(path, path.parent, case)]
-    if not manifest.get(PARTS[0]):
+    if not manifest.get(SPLITS[0]):
         problems.append(f"{path}: no training case")
     named = [(part, case) for part, case in entries if isinstance(case, dict)]
     counts = Counter(str(case.get("case")) for _, case in named)
@@ -114,7 +92,7 @@ def check_manifest(path: Path, manifest: Any) -> list[str]:
         parts_of.setdefault(str(case.get("subject")), set()).add(part)
     for subject, found in parts_of.items():
         if len(found) > 1:
-            problems.append(f"{path}: subject {subject} is in {' and '.join(part for part in PARTS if part in found)}")
+            problems.append(f"{path}: subject {subject} is in {' and '.join(part for part in SPLITS if part in found)}")
     return problems
 
 
@@ -264,8 +242,7 @@ def _check_keys(where: str, found: Any, keys: Mapping[str, type]) -> list[str]:
 
 def _labels(manifest: Json) -> list[Json]:
     """The sound ones among the classes."""
-    keys = {"index": int, "name": str, "colour": str}
-    sound = [label for label in _list(manifest.get("labels")) if not _check_keys("", label, keys)]
+    sound = [label for label in _list(manifest.get("labels")) if not _check_keys("", label, LABEL_KEYS)]
     return [label for label in sound if re.fullmatch("#[0-9A-Fa-f]{6}", label["colour"])]
 
 

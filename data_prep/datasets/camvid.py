@@ -17,11 +17,10 @@ from data_prep.pictures import read_image, read_label
 from data_prep.published import shortfall
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.data.schema import SPLITS as PARTS
-from medpos.data.schema import is_phantom
+from medpos.data.schema import SPLITS, is_phantom
 
 CHANNELS = ("red", "green", "blue")
-FOLDERS = dict(zip(("train", "val", "test"), PARTS, strict=True))
+FOLDERS = dict(zip(("train", "val", "test"), SPLITS, strict=True))
 WEIGHTS = (367, 101, 233)
 VOID = 11  # in the label files; 0 in the prepared folder
 DESCRIPTION = "Street scenes from a car (CamVid, 11 classes as for SegNet); pixels that nobody labelled are void."
@@ -32,8 +31,8 @@ def run(source: Path, out: Path, workers: int = 1) -> str:
     dataset = Dataset("camvid", DESCRIPTION, labels.CAMVID, WEIGHTS, (0, 255), is_phantom(source), CHANNELS)
     cases = find(source)
     done = prepare(dataset, cases, out, workers=workers)
-    counts = {part: sum(case.part == part for case in cases) for part in PARTS}
-    return done + shortfall(counts, dict(zip(PARTS, WEIGHTS, strict=True)))
+    counts = {part: sum(case.part == part for case in cases) for part in SPLITS}
+    return done + shortfall(counts, dict(zip(SPLITS, WEIGHTS, strict=True)))
 
 
 def find(source: Path) -> list[Case]:

@@ -17,8 +17,7 @@ from data_prep.layout import Case, Dataset, Volume, prepare
 from data_prep.split import allot
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.data.schema import SPLITS as PARTS
-from medpos.data.schema import is_phantom
+from medpos.data.schema import SPLITS, is_phantom
 
 # Neighbouring frames are nearly equal, so parts are whole sequences or runs of frames, never frames picked at random.
 # The last sequence is the test set; of each other one the end is for validation.
@@ -90,7 +89,7 @@ def deal(frames: Iterable[Frame]) -> dict[Frame, str]:
     for sequence in sequences:
         weights = ALONE if len(sequences) == 1 else LAST if sequence == sequences[-1] else MANY
         own = [frame for frame in frames if frame[0] == sequence]
-        dealt = [part for part, count in zip(PARTS, allot(len(own), weights), strict=True) for _ in range(count)]
+        dealt = [part for part, count in zip(SPLITS, allot(len(own), weights), strict=True) for _ in range(count)]
         parts.update(zip(own, dealt, strict=True))
     return parts
 

@@ -14,8 +14,8 @@ from typing import Any
 from data_prep.files import map_processes, write_bytes
 from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, street, voc
 from medpos.core.errors import InputError
+from medpos.data.schema import PHANTOM_MARKER
 
-MARKER = "PHANTOM.json"
 KINDS: dict[str, Callable[[Path, int, int], Any]] = {
     "jsrt": chest.write_case,
     "acdc": heart.write_case,
@@ -67,7 +67,7 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
     _check_folder(kind, out, cases, seed)
     # The marker comes first: no interruption may leave phantoms that look like patients.
     marker = {"kind": kind, "cases": cases, "seed": seed, "note": NOTE}
-    write_bytes(out / MARKER, (json.dumps(marker, indent=2) + "\n").encode())
+    write_bytes(out / PHANTOM_MARKER, (json.dumps(marker, indent=2) + "\n").encode())
     written = map_processes(partial(KINDS[kind], out, seed), range(cases), workers, f"{kind} phantoms")
     if kind in LISTS:
         LISTS[kind](out, written)
@@ -92,12 +92,14 @@ def _check_folder(kind: str, out: Path, cases: int, seed: int) -> None:
     if not out.exists() or not any(out.iterdir()):
         return
     try:
-        old = json.loads((out / MARKER).read_text(encoding="utf-8"))
+        old = json.loads((out / PHANTOM_MARKER).read_text(encoding="utf-8"))
         same = old["kind"] == kind and old["seed"] == seed and old["cases"] <= cases
     except FileNotFoundError:
-        raise InputError(f"{out}: holds what are no phantoms (no {MARKER}); give a new or empty folder.") from None
+        raise InputError(f"{out}: holds other files than phantoms (no {PHANTOM_MARKER}); give a new folder.") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{out / MARKER}: can't be read ({error}); delete the folder or give another one.") from error
+        raise InputError(
+            f"{out / PHANTOM_MARKER}: can't be read ({error}); delete the folder or give another one."
+        ) from error
     if not same:
         raise InputError(
             f"{out}: holds {old['cases']} {old['kind']} phantoms of seed {old['seed']}, {cases} of kind {kind} and "

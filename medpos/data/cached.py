@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from medpos.core.errors import InputError
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import _MEND, logger
+from medpos.data.schema import MANIFEST
 from medpos.transforms.spatial.neighbors import neighbouring
 
 _FILES = ("image", "label", "instances")
@@ -124,7 +125,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
             raise InputError(
                 f"{files['image']} (label {files['label']}): can't be decoded ({cause}); {_MEND}"
             ) from error
-        shapes["dataset.json"] = tuple(case["shape"])
+        shapes[MANIFEST] = tuple(case["shape"])
         if len(set(shapes.values())) > 1:
             found = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
             raise InputError(f"{files['image']}: image and label differ in shape ({found}); {_MEND}")

@@ -71,7 +71,7 @@ class ImageClasses:
     @cached_property
     def sha256(self) -> str:
         """Of the names and classes of all images, and of what marks phantoms; reading a million files takes hours."""
-        marker = self.folder / "PHANTOM.json"
+        marker = self.folder / schema.PHANTOM_MARKER
         digest = hashlib.sha256(marker.read_bytes() if marker.is_file() else b"")
         for split in SPLITS[:2]:
             for path, label in self._images[split]:

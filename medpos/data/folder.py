@@ -7,7 +7,7 @@ evaluated, and no path in it may leave the folder.
 import hashlib
 import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,17 @@ import numpy as np
 from medpos.core.errors import InputError
 from medpos.core.files import read_json
 from medpos.core.labels import IGNORED, Label
-from medpos.data.schema import SCHEMA_VERSION, SPLITS
+from medpos.data.schema import (
+    INTENSITY_KEYS,
+    LABEL_KEYS,
+    MANIFEST,
+    READ_CASE_KEYS,
+    READ_KEYS,
+    SCHEMA_VERSION,
+    SPLITS,
+)
 
 logger = logging.getLogger(__name__)
-_KEYS = ("schema_version", "name", "phantom", "labels", "intensity", *SPLITS)
-_CASE_KEYS = ("case", "subject", "image", "label", "shape", "spacing_mm")
 _NAME = re.compile(r"\w[\w.+-]*", re.ASCII)  # a case gives files their names
 _COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
 _MEND = "prepare the data again with 'python -m data_prep', or look with 'python -m data_prep verify'"
@@ -46,9 +52,9 @@ class DataFolder:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
-        self.path = self.folder / "dataset.json"
+        self.path = self.folder / MANIFEST
         content = _read_json(self.path)
-        _require(content, _KEYS, str(self.path))
+        _require(content, READ_KEYS, str(self.path))
         if content["schema_version"] != SCHEMA_VERSION:
             raise InputError(
                 f"{self.path}: schema_version is {content['schema_version']}, needed {SCHEMA_VERSION}; {_MEND}"
@@ -64,13 +70,13 @@ class DataFolder:
             )
         if lists := [split for split in SPLITS if not isinstance(content[split], list)]:
             raise InputError(f"{self.path}: {', '.join(lists)}: needed a list of cases; {_MEND}")
-        _require(content["intensity"], ("range", "mean", "std"), f"{self.path}: intensity")
+        _require(content["intensity"], INTENSITY_KEYS, f"{self.path}: intensity")
         self._intensity: dict[str, Any] = content["intensity"]
         self._cases = {split: [self._check_case(c, split) for c in content[split]] for split in SPLITS}
 
     def _check_case(self, case: Any, split: str) -> dict[str, Any]:
         where = f"{self.path}: {split}"
-        _require(case, _CASE_KEYS, where)
+        _require(case, READ_CASE_KEYS, where)
         for key in ("case", "subject"):
             if not (isinstance(case[key], str) and _NAME.fullmatch(case[key])):
                 raise InputError(f"{where}: {key} is {case[key]!r}, needed letters, digits, '.', '_' or '-'; {_MEND}")
@@ -101,7 +107,7 @@ class DataFolder:
     @property
     def intensity(self) -> dict[str, float]:
         """Grey values of the training set: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1]."""
-        ends, mean, std = (self._intensity[key] for key in ("range", "mean", "std"))
+        ends, mean, std = (self._intensity[key] for key in INTENSITY_KEYS)
         sound = _are_numbers(ends) and len(ends) == 2 and _are_numbers([mean, std])
         if not (sound and ends[0] < ends[1] and std > 0):
             raise InputError(
@@ -159,7 +165,7 @@ def _read_json(path: Path) -> dict[str, Any]:
     return read_json(path, _MEND)
 
 
-def _require(content: Any, keys: Sequence[str], where: str) -> None:
+def _require(content: Any, keys: Iterable[str], where: str) -> None:
     missing = [k for k in keys if not isinstance(content, dict) or k not in content]
     if missing:
         raise InputError(f"{where}: lacks {', '.join(missing)}; {_MEND}")
@@ -177,7 +183,7 @@ def _read_channels(names: Any, path: Path) -> tuple[str, ...]:
 
 def _read_labels(entries: Any, path: Path) -> tuple[Label, ...]:
     try:
-        labels = tuple(Label(int(e["index"]), str(e["name"]), str(e["colour"])) for e in entries)
+        labels = tuple(Label(*(kind(entry[key]) for key, kind in LABEL_KEYS.items())) for entry in entries)
     except (TypeError, KeyError, ValueError):
         raise InputError(f"{path}: labels need index, name and colour each; {_MEND}") from None
     if bad := [label.colour for label in labels if not _COLOUR.fullmatch(label.colour)]:

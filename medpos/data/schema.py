@@ -1,13 +1,45 @@
-"""Name the parts of a prepared data set's ``dataset.json``, shared by its writer and its reader."""
+"""Name the parts of a prepared data set: its files and the keys of ``dataset.json``.
 
+``data_prep`` writes this schema and verifies it; :class:`medpos.data.DataFolder` reads it.
+"""
+
+from collections.abc import Mapping
 from pathlib import Path
 
 SCHEMA_VERSION = 1
-SPLITS = ("training", "validation", "test")
 MANIFEST = "dataset.json"
+PHANTOM_MARKER = "PHANTOM.json"
+SPLITS = ("training", "validation", "test")
+# Folders of a case's files by the key of its entry that names the file; only some data sets have instances.
+FOLDERS = {"image": "images", "label": "labels", "instances": "instances"}
+
+# Keys of dataset.json with their types. A training reads those of READ_KEYS.
+READ_KEYS: Mapping[str, type] = {
+    "schema_version": int,
+    "name": str,
+    "phantom": bool,
+    "labels": list,
+    "intensity": dict,
+    **dict.fromkeys(SPLITS, list),
+}
+KEYS: Mapping[str, type] = {**READ_KEYS, "description": str, "split": dict}
+OPTIONAL_KEYS: Mapping[str, type] = {"channels": list, "ignore_index": int}
+LABEL_KEYS: Mapping[str, type] = {"index": int, "name": str, "colour": str}
+INTENSITY_KEYS = ("range", "mean", "std")
+# Keys of the entry of a case. A training reads those of READ_CASE_KEYS, and "instances" where it is there.
+READ_CASE_KEYS: Mapping[str, type] = {
+    "case": str,
+    "subject": str,
+    "image": str,
+    "label": str,
+    "shape": list,
+    "spacing_mm": list,
+}
+CASE_KEYS: Mapping[str, type] = {**READ_CASE_KEYS, "image_sha256": str, "label_sha256": str}
+INSTANCE_KEYS: Mapping[str, type] = {"instances": str, "instances_sha256": str}
 
 
 def is_phantom(folder: Path) -> bool:
-    """Whether ``PHANTOM.json`` marks ``folder``, or one of the two folders above it, as synthetic."""
+    """Tell whether ``PHANTOM.json`` marks ``folder``, or one of the two folders above it, as synthetic."""
     folder = folder.resolve()
-    return any((place / "PHANTOM.json").is_file() for place in (folder, *folder.parents[:2]))
+    return any((place / PHANTOM_MARKER).is_file() for place in (folder, *folder.parents[:2]))

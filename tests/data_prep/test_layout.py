@@ -15,6 +15,7 @@ from data_prep.layout import Dataset, prepare
 from data_prep.split import allot, allot_groups, split
 from medpos.core import labels
 from medpos.core.errors import InputError
+from medpos.data import schema
 from medpos.data.schema import SPLITS as PARTS
 
 PARTIAL = "*.partial"
@@ -262,3 +263,14 @@ def test_manifest_is_read_by_monai(source, tmp_path):
     items = data.load_decathlon_datalist(tmp_path / "out/dataset.json", True, "validation")
     assert Path(items[0]["image"]).is_file()
     assert Path(items[0]["label"]).is_file()
+
+
+def test_manifests_hold_the_keys_of_the_schema(prepared):
+    for folder in prepared.values():
+        content = manifest(folder)
+        assert schema.KEYS.keys() <= content.keys() <= schema.KEYS.keys() | schema.OPTIONAL_KEYS.keys()
+        assert content["intensity"].keys() == set(schema.INTENSITY_KEYS)
+        assert all(label.keys() == schema.LABEL_KEYS.keys() for label in content["labels"])
+        cases = [case for split in PARTS for case in content[split]]
+        assert all(schema.CASE_KEYS.keys() <= case.keys() for case in cases)
+        assert all(schema.INSTANCE_KEYS.keys() <= case.keys() for case in cases if "instances" in case)
