@@ -8,7 +8,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from data_prep.ready import ready
+from data_prep.prepared import find_or_make_phantoms
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -31,5 +31,5 @@ def prepared(name: str, dataset_dir: str | None, cases: int) -> Iterator[dict[st
     kind = name.split("_")[0]
     with tempfile.TemporaryDirectory() as work:
         default, phantoms = f"{work}/{kind}", f"{work}/phantoms/{kind}"
-        folder = ready(kind, dataset_dir or default, default, phantoms, cases)
+        folder = find_or_make_phantoms(kind, dataset_dir or default, default, phantoms, cases)
         yield {"dataset_dir": folder, "runs_dir": f"{work}/runs"}

@@ -14,6 +14,8 @@ from typing import Any
 
 # Old dotted name -> new dotted name. A name that has no line of its own is looked for in its module's successor.
 MOVED = {
+    "data_prep.ready": "data_prep.prepared",
+    "data_prep.ready.ready": "data_prep.prepared.find_or_make_phantoms",
     "medpos.cases": "medpos.runs.cases",
     "medpos.classification": "medpos.data.classification",
     "medpos.classification.ClassTable": "medpos.handlers.ClassTable",

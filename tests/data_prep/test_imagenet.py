@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from data_prep.__main__ import app
 from data_prep.datasets import imagenet as prepared_imagenet
-from data_prep.ready import ready
+from data_prep.prepared import find_or_make_phantoms
 from medpos.core.errors import InputError
 from medpos.data import imagenet
 
@@ -121,13 +121,13 @@ def test_bad_development_kit(flat, damage, message):
 
 def test_phantoms_are_made_where_nothing_is(tmp_path):
     default, phantoms = str(tmp_path / "imagenet"), str(tmp_path / "phantoms")
-    assert ready("imagenet", default, default, phantoms, 50) == phantoms
+    assert find_or_make_phantoms("imagenet", default, default, phantoms, 50) == phantoms
     found = imagenet.find(tmp_path / "phantoms")
     assert (len(found.classes), len(found.train), len(found.val)) == (10, 40, 10)
     assert json.loads((tmp_path / "phantoms/PHANTOM.json").read_text())["cases"] == 50
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["phantoms"]
     before = (tmp_path / "phantoms/PHANTOM.json").stat().st_mtime_ns
-    assert ready("imagenet", default, default, phantoms, 50) == phantoms
+    assert find_or_make_phantoms("imagenet", default, default, phantoms, 50) == phantoms
     assert (tmp_path / "phantoms/PHANTOM.json").stat().st_mtime_ns == before
     shown = CliRunner().invoke(app, ["imagenet", "--source", phantoms])
     assert "10 classes" in shown.stdout

@@ -1,0 +1,82 @@
+"""Find the prepared data of a bundle, or make phantoms in their place and say so."""
+
+import logging
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from filelock import FileLock
+
+from medpos.core.errors import InputError
+from medpos.data.schema import MANIFEST
+
+logger = logging.getLogger(__name__)
+
+READ_IN_PLACE = ("imagenet",)  # data sets that need no preparation
+_WARNING = """
+{line}
+  No prepared data at {folder}.
+  This run uses PHANTOMS: computed images, no patients, and a short schedule.
+  For real data: python -m data_prep {kind} --help
+{line}"""
+
+
+def find_or_make_phantoms(
+    kind: str, dataset_dir: str, default_dir: str, phantom_dir: str, cases: int, seed: int = 0
+) -> str:
+    """Find the prepared folder; make phantoms if the user named no folder and there is none at the default place.
+
+    Args:
+        kind: data set of which there are phantoms, such as ``jsrt``.
+        dataset_dir: prepared folder that the user names; a named folder is never replaced by phantoms.
+        default_dir: folder of real prepared data if the user names none.
+        phantom_dir: folder of prepared phantoms, made once.
+        cases: number of phantoms (subjects or images).
+        seed: random seed of the phantoms.
+
+    Returns:
+        The folder that holds ``dataset.json``; for ``imagenet`` the one that holds ``train`` and ``val``.
+
+    Raises:
+        InputError: the phantoms can't be made.
+    """
+    # Compared as text: a user who types the default's path means real data. A folder without dataset.json is an
+    # interrupted preparation, which the reader reports.
+    if dataset_dir != default_dir or Path(dataset_dir).is_dir():
+        return dataset_dir
+    logger.warning(_WARNING.format(line="=" * 100, folder=default_dir, kind=kind))
+    target = Path(phantom_dir)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Several processes of one training may come here at once.
+    with FileLock(target.with_name(f".{target.name}.lock")):
+        if not (target if kind in READ_IN_PLACE else target / MANIFEST).exists():
+            _make_phantoms(kind, target, cases, seed)
+    return phantom_dir
+
+
+def _make_phantoms(kind: str, target: Path, cases: int, seed: int) -> None:
+    with tempfile.TemporaryDirectory(prefix=f"{target.name}-raw-", dir=target.parent) as folder:
+        raw = f"{folder}/raw"
+        _run_data_prep("phantoms", "--kind", kind, "--out", raw, "--cases", str(cases), "--seed", str(seed))
+        if kind in READ_IN_PLACE:
+            Path(raw).rename(target)
+            return
+        if kind == "jsrt":
+            # Phantoms have no detail that a quarter of the resolution would lose.
+            source = ["--images", f"{raw}/All247images", "--masks", f"{raw}/scratch", "--size", "256"]
+        else:
+            source = ["--source", raw]
+        _run_data_prep(kind, *source, "--out", str(target))
+
+
+def _run_data_prep(*arguments: str) -> None:
+    """Run the command line in a process of its own, so that its workers start without MONAI."""
+    root = str(Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH")]))
+    workers = ("--workers", str(min(os.cpu_count() or 1, 8)))
+    command = [sys.executable, "-m", "data_prep", *arguments, *workers]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, check=False)
+    if done.returncode:
+        raise InputError(f"'{' '.join(command[1:])}' failed with exit code {done.returncode}; see its message above")
