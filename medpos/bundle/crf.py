@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from medpos.core.colors import OKABE_ITO
 from medpos.core.errors import InputError
-from medpos.core.files import write_json
+from medpos.core.files import write_csv, write_json
 from medpos.core.labels import Label
 from medpos.core.text import as_text
 from medpos.inferers import CRFInferer, CRFRow, DenseCRF, crf_cases
@@ -32,7 +32,7 @@ from medpos.metrics.trimap import WIDTHS
 from medpos.plotting.style import INK, LINES, save, styled
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
-from medpos.runs.tables import PHANTOM_NOTE, write_csv
+from medpos.runs.text import PHANTOM_NOTE
 
 logger = logging.getLogger(__name__)
 
@@ -96,7 +96,7 @@ def study(
         raise InputError("crf_iterations is 0, so there is no CRF to search for; give 10, the papers' number")
     cases = crf_cases(network, validation, inferer, images)
     rows = search(told(cases, "search", min(images, image_count(validation))), labels)
-    write_csv([asdict(row) for row in rows], run.results / "search.csv", [field.name for field in fields(CRFRow)])
+    write_csv(run.results / "search.csv", [field.name for field in fields(CRFRow)], [asdict(row) for row in rows])
     logger.info("CRF parameters on the validation set, the best of %d\n%s", len(rows), _search_table(rows))
     found = DenseCRF(**{name: getattr(rows[0], name) for name in PARAMETERS})
     crfs = {"none": NO_CRF, name_of(inferer.crf): inferer.crf, "found": found}
@@ -152,7 +152,7 @@ def told(cases: Iterable[Case], what: str, total: int) -> Iterator[Case]:
 
 def _write(tested: Sequence[Refined], rows: Sequence[CRFRow], run: RunFolder, phantom: bool) -> None:
     table = [{"crf": each.name, "width_px": at, **found} for each in tested for at, found in each.bands.items()]
-    write_csv(table, run.results / "trimap.csv", COLUMNS)
+    write_csv(run.results / "trimap.csv", COLUMNS, table)
     save(figure(tested, phantom), run.results, "trimap")
     summary = {
         "phantom": phantom,

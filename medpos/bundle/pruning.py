@@ -23,7 +23,7 @@ from medpos.metrics import case_metrics, mean_of_finite
 from medpos.networks import UNetPlusPlus
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
-from medpos.runs.tables import PHANTOM_NOTE
+from medpos.runs.text import PHANTOM_NOTE
 
 logger = logging.getLogger(__name__)
 

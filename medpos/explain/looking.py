@@ -22,7 +22,7 @@ from medpos.explain.layers import Layer, choose, convolutions, features_of, laye
 from medpos.explain.subject import Subject, position_names
 from medpos.networks.sunet.network import SUNet, strongest
 from medpos.predict.model import Model
-from medpos.runs.tables import PHANTOM_NOTE
+from medpos.runs.text import PHANTOM_NOTE
 
 LARGEST = 256  # px of the ascent's image, a side
 SHOWN = 99.5  # percentile of a colour picture's values that is white; its counterpart is black

@@ -19,7 +19,7 @@ from medpos.export.metadata import Subject, metadata
 from medpos.predict.model import Model
 from medpos.predict.run_files import EXPORTED, EXPORTED_WEIGHTS
 from medpos.runs import files
-from medpos.runs.task import refusal
+from medpos.runs.task import not_a_segmentation
 
 __all__ = ["export"]
 
@@ -46,7 +46,7 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
         raise InputError(f"{run}: is an exported bundle already; copy it, or give the run that it came from")
     model = Model(run, dataset_dir, device="cpu")
     if model.classifies:
-        raise refusal(run)
+        raise not_a_segmentation(run)
     if model.input_shape is None:
         raise InputError(
             f"{run}: gives its network each image as it is, and an exported network takes one size; give the bundle an "

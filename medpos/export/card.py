@@ -4,7 +4,7 @@ from medpos.core.labels import MEAN_OF_ORGANS, title
 from medpos.data.conditions import CLEAN
 from medpos.export.metadata import INTENDED, PAPER, PHANTOM, Subject, source_of
 from medpos.metrics import METRICS
-from medpos.runs.tables import PHANTOM_NOTE, TITLES, interval_cell, mean_cell
+from medpos.runs.text import PHANTOM_NOTE, TITLES, format_interval, format_mean
 
 _SETTINGS = ("seed", "image_size", "max_epochs", "batch_size", "lr", "padding_mode", "encoding", "pe_alpha", "pe_range")
 
@@ -53,13 +53,13 @@ def _results(subject: Subject) -> str:
     rows = [header, ["---"] * len(header)]
     for organ, metrics in condition["organs"].items():
         dice = metrics["dice"]
-        others = [mean_cell(metrics[m], 1 if m.endswith("_mm") else 3) for m in METRICS if m != "dice"]
+        others = [format_mean(metrics[m], 1 if m.endswith("_mm") else 3) for m in METRICS if m != "dice"]
         counts = [str(dice["n"]), str(dice["missing"]), str(metrics["hd95_mm"]["infinite"])]
-        rows.append([title(organ), mean_cell(dice, 3), interval_cell(dice), *others, *counts])
+        rows.append([title(organ), format_mean(dice, 3), format_interval(dice), *others, *counts])
     mean = condition["mean_foreground_dice"]
     blank = [""] * (len(METRICS) - 1)
     rows.append(
-        [MEAN_OF_ORGANS, mean_cell(mean, 3), interval_cell(mean), *blank, str(mean["n"]), str(mean["missing"]), ""]
+        [MEAN_OF_ORGANS, format_mean(mean, 3), format_interval(mean), *blank, str(mean["n"]), str(mean["missing"]), ""]
     )
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     kind = "PHANTOMS" if summary["phantom"] else "images"
@@ -78,7 +78,7 @@ def _changed(subject: Subject) -> str:
     conditions = (subject.summary or {}).get("conditions", [])
     rows = [
         f"| {entry['degradation'].replace('_', ' ')} | {entry['severity']} | {entry['shift']} | "
-        f"{mean_cell(entry['mean_foreground_dice'], 3)} |"
+        f"{format_mean(entry['mean_foreground_dice'], 3)} |"
         for entry in conditions
         if entry["severity"] or entry["shift"] != CLEAN.shift
     ]

@@ -1,15 +1,16 @@
-"""What watches a training or an evaluation: per-case metrics, tables, pictures, TensorBoard, checkpoints, progress."""
+"""Handle the events of a training or an evaluation: metrics, tables, pictures, TensorBoard, checkpoints, progress."""
 
+from medpos.handlers.batch_norm import ReestimateStatistics
 from medpos.handlers.cases import Cases
 from medpos.handlers.checkpoint import Checkpoint, LoadModel, better
 from medpos.handlers.classification import ClassTable, TopK
 from medpos.handlers.metrics import CaseMetrics
+from medpos.handlers.overlays import Overlays
 from medpos.handlers.progress import EpochLog, Progress
 from medpos.handlers.results import ResultTable
 from medpos.handlers.schedule import LearningRate
 from medpos.handlers.scores import Scores
-from medpos.handlers.statistics import ReestimateStatistics
-from medpos.handlers.tensorboard import Overlays, ScalarLog, TensorBoard
+from medpos.handlers.tensorboard import ScalarLog, TensorBoard
 
 __all__ = [
     "CaseMetrics",

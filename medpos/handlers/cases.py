@@ -1,4 +1,4 @@
-"""Keeps the segmented cases of an evaluation, and where changed position channels changed the prediction."""
+"""Save the segmented cases of an evaluation, and maps of where position channels change the prediction."""
 
 import logging
 from typing import Any
@@ -9,12 +9,11 @@ import torch.distributed
 from ignite.engine import Engine, Events
 
 from medpos.core.device import is_main_process
-from medpos.core.files import write_atomically
 from medpos.core.labels import as_labels
 from medpos.data.conditions import CLEAN
-from medpos.handlers.metrics import condition_of
+from medpos.handlers.rows import condition_of
 from medpos.runs import files
-from medpos.runs.cases import CaseView, save_cases, to_grey
+from medpos.runs.cases import CaseView, save_arrays, save_cases, to_gray
 from medpos.runs.folder import RunFolder
 from medpos.transforms.position.probe import PROBES
 
@@ -22,13 +21,15 @@ logger = logging.getLogger(__name__)
 
 
 class Cases:
-    """Writes ``cases.npz``: image, truth and prediction of every clean case.
+    """Write ``cases.npz``: image, ground truth and prediction of every clean case.
 
-    Under probes of the position channels also ``changes.npz``: for each probe (``position_zeroed-1``) a map [X, Y],
-    the share of slices, 0 to 1, whose predicted class at that pixel isn't the one of the clean case.
+    With probes of the position channels it also writes ``changes.npz``: for each probe (``position_zeroed-1``) a map
+    [X, Y] of the share of slices, 0 to 1, whose predicted class at that pixel differs from that of the clean case.
+
+    Place it before ResultTable, which marks the evaluation as finished.
 
     Args:
-        run: where they go; before ResultTable, which marks the evaluation as finished.
+        run: run folder that gets the files.
     """
 
     def __init__(self, run: RunFolder) -> None:
@@ -37,7 +38,7 @@ class Cases:
         self._changes: dict[str, list[npt.NDArray[np.float64]]] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Follow the evaluator ``engine``."""
+        """Keep the cases of the evaluator ``engine``, and write them at its end."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
         engine.add_event_handler(Events.COMPLETED, self._write)
@@ -51,7 +52,7 @@ class Cases:
             if condition == CLEAN:
                 self._cases[item["case"]] = _view(item, output)
             elif condition.degradation in PROBES and item["case"] in self._cases:
-                # The clean condition comes first, so its prediction is there, unless another process made it.
+                # The clean condition comes first, so its prediction is known, unless another process made it.
                 changed = as_labels(output["pred"]) != self._cases[item["case"]].prediction
                 planes = changed.reshape(*changed.shape[:2], -1)
                 name = f"{condition.degradation}-{condition.severity}"
@@ -67,10 +68,10 @@ class Cases:
             save_cases(list(self._cases.values()), self.run.results / files.CASES)
         if self._changes:
             maps = {name: (total / count).astype(np.float32) for name, (total, count) in self._changes.items()}
-            write_atomically(self.run.results / files.CHANGES, lambda partial: _save(partial, maps))
+            save_arrays(self.run.results / files.CHANGES, maps)
 
     def _gather(self) -> None:
-        """Bring the cases of all processes together on each."""
+        """Give the cases of all processes to each of them."""
         if not torch.distributed.is_initialized():
             return
         parts: list[dict[str, CaseView]] = [{} for _ in range(torch.distributed.get_world_size())]
@@ -81,18 +82,13 @@ class Cases:
             self._changes = {}
 
 
-def _save(path: Any, maps: dict[str, npt.NDArray[np.float32]]) -> None:
-    with path.open("wb") as stream:
-        np.savez_compressed(stream, **maps)  # type: ignore[arg-type]
-
-
 def _view(item: dict[str, Any], output: dict[str, Any]) -> CaseView:
     return CaseView(
         item["case"],
         item["subject"],
         item["phase"],
         tuple(float(s) for s in item["spacing_mm"]),
-        to_grey(item["image"][0].float().cpu().numpy()),
+        to_gray(item["image"][0].float().cpu().numpy()),
         as_labels(output["label"]),
         as_labels(output["pred"]),
     )

@@ -1,4 +1,4 @@
-"""Keeping the best model and the state to resume from, both as plain tensors."""
+"""Save and restore the best model and the state of a training, both as plain tensors."""
 
 import logging
 import math
@@ -17,26 +17,26 @@ logger = logging.getLogger(__name__)
 
 
 def better(current: float, best: float) -> bool:
-    """Is the new key metric better? A NaN never is, and never blocks a number that follows it.
+    """Tell whether the new key metric is better; NaN never is, and any number is better than NaN.
 
-    For MONAI's ``metric_cmp_fn``; its default, ``current > best``, keeps a NaN of the first epoch for ever.
+    For MONAI's ``metric_cmp_fn``, because its default, ``current > best``, keeps a NaN of the first epoch for ever.
     """
     return not math.isnan(current) and (math.isnan(best) or current > best)
 
 
 class Checkpoint:
-    """After every epoch: ``model.pt`` if the validation was the best so far, then ``resume.pt``.
+    """Save ``model.pt`` after every epoch with the best validation so far, and ``resume.pt`` after every epoch.
 
-    ``model.pt`` is a plain state dict of the network. In ``resume.pt`` stand network, optimiser, epoch and best metric;
-    with the data order, the random transforms and, here, dropout drawn from (seed, epoch), that is the whole state, so
-    a killed training resumes to the same bits.
+    ``model.pt`` is a plain state dict of the network. ``resume.pt`` holds network, optimizer, epoch and best metric.
+    This is the whole state, because data order, random transforms and dropout are drawn from (seed, epoch), so a killed
+    training resumes to the same bits.
 
     Args:
-        run: the run folder.
-        network: the bare network, not its DistributedDataParallel shell.
-        optimizer: its optimiser.
-        evaluator: the validating engine; its key metric chooses the best model.
-        seed: of dropout, with the epoch.
+        run: run folder that gets the files.
+        network: the bare network, not its DistributedDataParallel wrapper.
+        optimizer: optimizer of the network, None where nothing is optimized.
+        evaluator: evaluator of the validation; its key metric chooses the best model.
+        seed: random seed for dropout, combined with the epoch.
     """
 
     def __init__(
@@ -54,7 +54,10 @@ class Checkpoint:
         self.seed = seed
 
     def attach(self, engine: Engine) -> None:
-        """Restore before the first epoch of ``engine``, save after each; goes behind the validation handler."""
+        """Restore the state of the trainer ``engine`` now, and save it after each epoch.
+
+        Attach it after ValidationHandler.
+        """
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         if self.run.resume:
@@ -68,10 +71,10 @@ class Checkpoint:
         if is_main_process():
             self._write(engine)
         if torch.distributed.is_initialized():
-            torch.distributed.barrier()  # no process may read a model that is not written yet
+            torch.distributed.barrier()  # no process may read a model before it is written
 
     def _write(self, engine: Engine) -> None:
-        # The best model first: killed between the two files, the epoch is run again and writes the same model.
+        # The best model first: after a kill between the two files, the epoch is run again and writes the same model.
         if self.evaluator.state.best_metric_epoch in (engine.state.epoch, -1):
             save(self.network.state_dict(), self.run.folder / files.MODEL)
         state = {
@@ -86,7 +89,7 @@ class Checkpoint:
     def _restore(self, engine: Engine) -> None:
         path = self.run.folder / files.RESUME
         if not path.exists():
-            logger.info("%s holds no finished epoch: beginning at the first", self.run.folder)
+            logger.info("%s holds no finished epoch: starting at the first", self.run.folder)
             return
         state = load(path)
         try:
@@ -97,18 +100,18 @@ class Checkpoint:
             self.evaluator.state.best_metric = state["best_metric"]
             self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
         except (KeyError, TypeError, ValueError) as error:
-            raise InputError(f"{path}: is not a state to resume from ({error}); begin a new run") from error
+            raise InputError(f"{path}: is not the state of a training ({error}); start a new run") from error
         engine.state.epoch = epoch
         engine.state.iteration = epoch * engine.state.epoch_length
         logger.info("resumed after epoch %d of %d", epoch, engine.state.max_epochs)
 
 
 class LoadModel:
-    """Loads the run's ``model.pt`` when an evaluation starts, or at once by :meth:`load`.
+    """Load the run's ``model.pt`` when an evaluation starts, or at once by :meth:`load`.
 
     Args:
-        run: the run folder.
-        network: gets the weights.
+        run: run folder with the model.
+        network: network that gets the weights.
     """
 
     def __init__(self, run: RunFolder, network: torch.nn.Module) -> None:
@@ -116,19 +119,19 @@ class LoadModel:
         self.network = network
 
     def attach(self, engine: Engine) -> None:
-        """Load at the start of ``engine``."""
+        """Load when the evaluator ``engine`` starts."""
         engine.add_event_handler(Events.STARTED, self.load)
 
     def load(self) -> None:
-        """Load now.
+        """Load the weights now.
 
         Raises:
-            InputError: there are no weights, or not of this network.
+            InputError: there are no weights, or those of another network.
         """
         load_network(self.network, load(self.run.model), self.run.model)
 
 
 def train(engine: Engine) -> None:
-    """Run a trainer, unless what it resumed from was its last epoch (ignite would begin anew)."""
+    """Run a trainer, unless it was resumed after its last epoch, where ignite would start anew."""
     if engine.state.epoch < engine.state.max_epochs:
         engine.run()

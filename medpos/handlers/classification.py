@@ -1,5 +1,6 @@
-"""Count the classified images of an evaluation and write their table."""
+"""Rank the true class of every classified image, and write the results of a classification."""
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,89 +8,81 @@ import torch
 from ignite.engine import Engine, Events
 
 from medpos.core.device import is_main_process
-from medpos.core.files import write_json
+from medpos.core.files import write_csv, write_json
 from medpos.core.labels import Label
-from medpos.data.classification import ImageClasses, logger
+from medpos.data.classification import ImageClasses
 from medpos.data.schema import SPLITS
-from medpos.handlers.metrics import condition_of, gathered
+from medpos.handlers.rows import RowCollector, condition_columns
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
-from medpos.runs.tables import PHANTOM_NOTE, condition_key, write_csv
+from medpos.runs.tables import Row, by_condition
+from medpos.runs.text import PHANTOM_NOTE
+from medpos.statistics.grid import CONDITION
 
-ROW = ("case", "degradation", "severity", "shift", "class", "predicted", "rank")
+logger = logging.getLogger(__name__)
+COLUMNS = ("case", *CONDITION, "class", "predicted", "rank")  # of predictions.csv
 
 
-class TopK:
-    """Shares of images whose class is the first, and among the first five; ``key_val_metric`` of a MONAI evaluator.
+class TopK(RowCollector):
+    """Measure the shares of images whose class is first, and among the first five, of the predicted ones.
 
-    ``engine.state.metrics`` holds ``top1`` under the name of the key metric, and ``top5``; ``engine.state.rows`` an
-    entry an image and condition with the rank of its class, 1 the first.
+    For ``key_val_metric`` of a MONAI evaluator: ``engine.state.metrics`` holds ``top1`` under the name of the key
+    metric, and ``top5``; ``engine.state.rows`` holds one row per image and condition with the rank of its class, 1 is
+    the first.
 
     Args:
-        labels: the classes, for their names.
+        labels: the classes.
     """
 
     def __init__(self, labels: Sequence[Label]) -> None:
+        super().__init__()
         self.labels = tuple(labels)
-        self.rows: list[dict[str, Any]] = []
 
-    def attach(self, engine: Engine, name: str) -> None:
-        """Follow the evaluator ``engine``; its items have ``case``, its outputs ``pred`` [classes] and ``label``."""
-        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
-        engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
-        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish, name)
+    def measure(self, item: Row, output: Row) -> list[Row]:
+        """Rank the true class of one image; ``output`` has ``pred`` [classes] and ``label``, the class's index."""
+        scores, label = torch.as_tensor(output["pred"]).flatten(), int(output["label"])
+        # A class with the same score as the true one is ranked before it, so that equal scores are no success.
+        rank = int((scores >= scores[label]).sum()) if bool(scores.isfinite().all()) else len(scores)
+        true, predicted = (self.labels[n].name for n in (label, int(scores.argmax())))
+        condition = condition_columns(item)
+        return [{"case": item["case"], **condition, "class": true, "predicted": predicted, "rank": rank}]
 
-    def _reset(self, engine: Engine) -> None:
-        self.rows = []
-
-    def _update(self, engine: Engine) -> None:
-        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            scores, label = torch.as_tensor(output["pred"]).flatten(), int(output["label"])
-            # A class as probable as the true one counts as before it, so that equal scores are no success.
-            rank = int((scores >= scores[label]).sum()) if bool(scores.isfinite().all()) else len(scores)
-            names = (self.labels[n].name for n in (label, int(scores.argmax())))
-            condition = condition_of(item)
-            place = (condition.degradation, condition.severity, condition.shift)
-            self.rows.append(dict(zip(ROW, (item["case"], *place, *names, rank), strict=True)))
-
-    def _finish(self, engine: Engine, name: str) -> None:
-        self.rows = engine.state.rows = gathered(self.rows)
-        found = shares(self.rows)
+    def finish(self, engine: Engine, name: str) -> None:
+        """Store the rows and the shares of an epoch."""
+        engine.state.rows = self.rows
+        found = top_shares(self.rows)
         engine.state.metrics |= {name: found["top1"], "top5": found["top5"]}
 
 
-def shares(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """``top1`` and ``top5``: the share of images whose class is the first, and among the first five."""
+def top_shares(rows: Sequence[Row]) -> dict[str, float]:
+    """Return ``top1`` and ``top5``, the shares of images whose class is first, and among the first five, 0 to 1."""
     return {f"top{k}": sum(row["rank"] <= k for row in rows) / len(rows) for k in (1, 5)}
 
 
 class ClassTable:
-    """Writes ``predictions.csv``, then ``summary.json``, which marks the run as finished, and logs the shares.
+    """Write ``predictions.csv``, then ``summary.json``, which marks the run as finished, and log the shares.
 
     Args:
-        run: where they go.
-        source: the data set; phantom data are called so everywhere.
-        bundle: name for the title.
+        run: run folder that gets the files.
+        source: the data set; every output says if its data are phantoms.
+        bundle: name of the bundle, for the title.
     """
 
     def __init__(self, run: RunFolder, source: ImageClasses, bundle: str) -> None:
         self.run, self.source, self.bundle = run, source, bundle
 
     def attach(self, engine: Engine) -> None:
-        """Write when ``engine``, whose key metric is :class:`TopK`, has gone through the images."""
+        """Write at the end of ``engine``, an evaluator with :class:`TopK` as its key metric."""
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _write(self, engine: Engine) -> None:
         if not is_main_process():
             return
-        conditions: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-        for row in engine.state.rows:
-            conditions.setdefault(condition_key(row), []).append(row)
         entries = [
-            {**dict(zip(ROW[1:4], key, strict=True)), "images": len(part), **shares(part)}
-            for key, part in conditions.items()
+            {**dict(zip(CONDITION, key, strict=True)), "images": len(part), **top_shares(part)}
+            for key, part in by_condition(engine.state.rows).items()
         ]
-        write_csv(engine.state.rows, self.run.results / files.PREDICTIONS, ROW)
+        write_csv(self.run.results / files.PREDICTIONS, COLUMNS, engine.state.rows)
         about = {"bundle": self.bundle, "data": self.source.name, "phantom": self.source.phantom, "split": SPLITS[1]}
         write_json(self.run.results / files.SUMMARY, {**about, "conditions": entries})
         lines = [f"{self.bundle}: {SPLITS[1]} images of {self.source.name}", *map(_line, entries)]

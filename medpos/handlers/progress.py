@@ -1,4 +1,4 @@
-"""What a person sees while it runs: a bar, and one line an epoch."""
+"""Show the progress of a training or an evaluation: a bar, and one line per epoch."""
 
 import logging
 import math
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 class Progress(ProgressBar):
-    """A progress bar on a terminal's standard error; it goes when done, and writes nothing into a file.
+    """Show a progress bar on a terminal's standard error; it disappears at the end and is never written to a file.
 
     Args:
-        desc: what runs, such as ``training``.
+        desc: text beside the bar, such as ``training``.
     """
 
     def __init__(self, desc: str) -> None:
@@ -31,11 +31,10 @@ class Progress(ProgressBar):
 
 
 class EpochLog:
-    """Logs a line after every epoch of a trainer: loss, validation Dice by organ, scores or shares, best so far,
-    seconds.
+    """Log a line after every epoch of a trainer: loss, validation metrics, best key metric so far, seconds.
 
     Args:
-        evaluator: the validating engine.
+        evaluator: evaluator of the validation.
     """
 
     def __init__(self, evaluator: Engine) -> None:
@@ -44,7 +43,7 @@ class EpochLog:
         self._started = 0.0
 
     def attach(self, engine: Engine) -> None:
-        """Follow ``engine``; goes behind the validation handler."""
+        """Log after every epoch of the trainer ``engine``; attach after ValidationHandler."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._begin)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._log)
@@ -54,7 +53,7 @@ class EpochLog:
 
     def _collect(self, engine: Engine) -> None:
         if isinstance(engine.state.output, dict) and "loss" in engine.state.output:
-            # Kept as a tensor: reading its value here would stall a GPU at every step.
+            # Kept as a tensor, because reading its value here would stall a GPU at every step.
             self._losses.append(engine.state.output["loss"].detach())
 
     def _log(self, engine: Engine) -> None:
@@ -69,7 +68,7 @@ class EpochLog:
             parts.append(f"validation Dice {_number(metrics['mean_dice'])} ({', '.join(organs)})")
         if metrics:
             state = self.evaluator.state
-            # The metrics per organ have a slash in their names, scores don't.
+            # Metrics per organ have a slash in their names, scores don't.
             parts += [f"{k} {_number(v)}" for k, v in metrics.items() if "/" not in k and k != "mean_dice"]
             parts.append(f"best {_number(state.best_metric)} in epoch {state.best_metric_epoch}")
         parts.append(f"{time.perf_counter() - self._started:.1f} s")

@@ -1,26 +1,27 @@
-"""Leaves the table of an evaluation: metrics.csv, summary.json and the text on the screen."""
+"""Write the results of an evaluation: metrics.csv, summary.json and a table in the log."""
 
 import logging
 
 from ignite.engine import Engine, Events
 
 from medpos.core.device import is_main_process
-from medpos.core.files import write_json
+from medpos.core.files import write_csv, write_json
 from medpos.data.folder import DataFolder
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
-from medpos.runs.tables import summary, table, with_scores, write_csv
+from medpos.runs.tables import COLUMNS, add_scores, summarize_conditions
+from medpos.runs.text import format_results
 
 logger = logging.getLogger(__name__)
 
 
 class ResultTable:
-    """Writes ``metrics.csv``, then ``summary.json`` (which marks the run as finished), and logs the table.
+    """Write ``metrics.csv``, then ``summary.json``, which marks the run as finished, and log the results table.
 
     Args:
-        run: where they go.
-        source: the data set; phantom data are called so everywhere.
-        bundle: name for the title.
+        run: run folder that gets the files.
+        source: the data set; every output says if its data are phantoms.
+        bundle: name of the bundle, for the title.
     """
 
     def __init__(self, run: RunFolder, source: DataFolder, bundle: str) -> None:
@@ -29,7 +30,7 @@ class ResultTable:
         self.bundle = bundle
 
     def attach(self, engine: Engine) -> None:
-        """Write when ``engine`` has gone through the test data.
+        """Write at the end of the evaluator ``engine``.
 
         Its ``state.rows`` come from CaseMetrics, its ``state.scores``, if any, from Scores.
         """
@@ -39,10 +40,10 @@ class ResultTable:
         if not is_main_process():
             return
         folder, rows = self.run.results, engine.state.rows
-        write_csv(rows, folder / files.METRICS)
-        conditions = summary(rows)
-        if scored := getattr(engine.state, "scores", None):
-            conditions = with_scores(conditions, scored)
+        write_csv(folder / files.METRICS, COLUMNS, rows)
+        conditions = summarize_conditions(rows)
+        if scores := getattr(engine.state, "scores", None):
+            conditions = add_scores(conditions, scores)
         split = rows[0]["split"]
         subjects = len({row["subject"] for row in rows})
         content = {
@@ -59,4 +60,5 @@ class ResultTable:
         write_json(folder / files.SUMMARY, content)
         data = f"{self.source.name}{' PHANTOMS' if self.source.phantom else ''}"
         title = f"{self.bundle}: {split} split of {data}, {content['cases']} cases of {subjects} subjects"
-        logger.info("results\n%s\nresults are in %s", table(conditions, title, self.source.phantom), folder)
+        text = format_results(conditions, title, self.source.phantom)
+        logger.info("results\n%s\nresults are in %s", text, folder)

@@ -29,7 +29,7 @@ from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
 from medpos.metrics.overlap import overlap
 from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
-from medpos.metrics.summary import mean_of_finite, summarise
+from medpos.metrics.summary import mean_of_finite, summarize
 from medpos.metrics.surface import Surface, boundaries, distances_between, surface_distances
 from medpos.metrics.trimap import TrimapScores
 
@@ -43,7 +43,7 @@ __all__ = [
     "case_metrics",
     "mean_of_finite",
     "overlap",
-    "summarise",
+    "summarize",
     "surface_distances",
 ]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 
-def summarise(
+def summarize(
     values: Sequence[float] | npt.NDArray[Any],
     groups: Sequence[Hashable] | None = None,
     seed: int = 0,

@@ -24,7 +24,7 @@ from medpos.predict.backends import compile_network
 from medpos.predict.loading import ImageRequirements
 from medpos.predict.run_files import inferer_key, read_run_files
 from medpos.runs.checkpoints import load, load_network
-from medpos.runs.task import classifies, refusal
+from medpos.runs.task import is_classification, not_a_segmentation
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ class Model:
         state = load(weights)
         self.identity = hashlib.sha256(weights.read_bytes()).hexdigest()
         chain = json.dumps([config["decode"], config["standardise"]])
-        self.classifies = classifies(config)
+        self.classifies = is_classification(config)
         self.is_absolute = "@source.intensity" in chain or "@window::" in chain
         parser = _parser(config, self.data, str(self.device))
         try:
@@ -194,7 +194,7 @@ class Ensemble:
         first = self.models[0]
         for model in self.models:
             if model.classifies:
-                raise refusal(model.run)
+                raise not_a_segmentation(model.run)
         for other in self.models[1:]:
             for name in ("labels", "channels", "orientation", "nominal"):
                 mine, theirs = getattr(first.data, name), getattr(other.data, name)

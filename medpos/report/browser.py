@@ -12,7 +12,7 @@ from medpos.report.pictures import Pictures, pictures
 from medpos.report.sources import Evaluation, Run, clean
 from medpos.report.tables import Cell, number, organ
 from medpos.runs.cases import CaseView
-from medpos.runs.tables import TITLES
+from medpos.runs.text import TITLES
 
 BUDGET = 160  # cases on one page, so that it stays below about 15 MB
 

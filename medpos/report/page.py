@@ -26,7 +26,7 @@ from medpos.report.figures import probe_curves, severity_curves, shift_curves
 from medpos.report.scores import score_rows, scores
 from medpos.report.sources import Evaluation, Run, Sources, Study
 from medpos.report.tables import Cell, Table, comparisons, conditions, count, organs, slug, study_tables, text
-from medpos.runs.tables import PHANTOM_NOTE
+from medpos.runs.text import PHANTOM_NOTE
 from medpos.transforms.position.probe import PROBES
 
 _TEMPLATES = Path(__file__).parent / "templates"

@@ -7,11 +7,12 @@ from typing import Any
 import pandas as pd
 
 from medpos.core.errors import InputError
-from medpos.metrics import summarise
+from medpos.metrics import summarize
 from medpos.report.sources import Evaluation, Run, as_numbers, clean, read_rows, with_run
 from medpos.report.tables import Cell, Table, condition_title, count, interval, number, text
 from medpos.runs import files
-from medpos.runs.tables import SCORE_COLUMNS, score_digits, score_title
+from medpos.runs.tables import SCORE_COLUMNS
+from medpos.runs.text import score_digits, score_title
 
 _CASES, _SET = "cases", "whole set"
 _IDENTITY = ["data", "split", "model", "seed"]
@@ -82,7 +83,7 @@ def _table(name: str, title: str, rows: pd.DataFrame, conditions: bool) -> Table
     for key, part in rows.groupby(keys, sort=False):
         place = dict(zip(keys, key, strict=True))
         # A set has no subject, and so no interval: seeds are no sample of patients.
-        found = summarise(part["value"].to_numpy(), groups=part["subject"].tolist())
+        found = summarize(part["value"].to_numpy(), groups=part["subject"].tolist())
         low, high = found["ci95"] or (None, None)
         counts = {"seeds": part["seed"].nunique(), "subjects": part.loc[part["over"] == _CASES, "subject"].nunique()}
         shown.append(_row(place, found, {**counts, "subjects": counts["subjects"] or None}))

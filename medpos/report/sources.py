@@ -15,7 +15,7 @@ from medpos.metrics import METRICS
 from medpos.runs import files
 from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.tables import COLUMNS
-from medpos.runs.task import refusal
+from medpos.runs.task import not_a_segmentation
 
 _FINISH = "let the run finish, or resume it, then report again"
 # One measurement; an evaluation under many conditions measures the clean images once more.
@@ -190,7 +190,7 @@ def _run(folder: Path) -> Run:
         raise InputError(f"{folder}: there is no such folder; give the folder of a finished run")
     evaluations = tuple(_evaluation(part, folder) for part in files.Run(folder).evaluations())
     if not evaluations and (folder / files.PREDICTIONS).is_file():
-        raise refusal(folder)
+        raise not_a_segmentation(folder)
     if not evaluations:
         raise InputError(f"{folder}: has no metrics.csv, so nothing was tested; {_FINISH}")
     seed = next((e.environment["seed"] for e in evaluations if "seed" in e.environment), None)

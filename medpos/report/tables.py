@@ -12,9 +12,10 @@ import pandas as pd
 from medpos.core.labels import MEAN_OF_ORGANS, Label, labels_of
 from medpos.core.labels import title as organ_title
 from medpos.data.conditions import Condition
-from medpos.metrics import METRICS, summarise
+from medpos.metrics import METRICS, summarize
 from medpos.report.sources import Sources, Study, clean
-from medpos.runs.tables import TITLES, summary
+from medpos.runs.tables import summarize_conditions
+from medpos.runs.text import TITLES
 from medpos.statistics.effects import compare
 
 _SPREAD = "mean ± sd over cases; 95 % bootstrap interval of the mean, subjects drawn"
@@ -117,7 +118,7 @@ def organs(table: pd.DataFrame) -> Table:
         }
         # Each seed measures every case anew.
         measured = part.assign(case=part["case"] + "\n" + part["seed"].astype(str))
-        [found] = summary(measured.to_dict("records"))  # type: ignore[arg-type]
+        [found] = summarize_conditions(measured.to_dict("records"))  # type: ignore[arg-type]
         organs_found = {**found["organs"], MEAN_OF_ORGANS: {"dice": found["mean_foreground_dice"]}}
         for name, metrics in organs_found.items():
             rows.append(_organ_row(identity, counts, organ(name, labels), metrics))
@@ -181,7 +182,7 @@ def _condition_table(data: str, table: pd.DataFrame) -> Table:
         cells = []
         for label in labels:
             dice = part.loc[part["organ"] == label.name]
-            found = summarise(dice["dice"].to_numpy(), groups=dice["subject"].tolist())
+            found = summarize(dice["dice"].to_numpy(), groups=dice["subject"].tolist())
             cells.append(number(found["mean"], 3, found["sd"]))
             place = {"data": data, "model": model, "degradation": degradation, "severity": severity, "shift": shift}
             records.append({**place, "organ": label.name, **_flat({"dice": found})})

@@ -1,4 +1,4 @@
-"""Run folders: their files and names, checkpoints, tables, segmented cases and environment."""
+"""Manage run folders: their files and names, checkpoints, tables, segmented cases and environment."""
 
 from medpos.runs.folder import RunFolder
 

@@ -1,12 +1,12 @@
-"""The segmented cases of an evaluation in one file: image, truth and prediction with what identifies them.
+"""Keep the segmented cases of an evaluation in one file: image, ground truth and prediction of each.
 
-``cases.npz`` stands beside ``metrics.csv``. From it come the case browser and the clinical indices of a report, which
-so need neither the data set nor the network again.
+``cases.npz`` stands beside ``metrics.csv``. A report makes its case browser and clinical indices from it, without the
+data set or the network.
 """
 
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,16 +22,16 @@ Pixels = npt.NDArray[np.uint8]
 
 @dataclass(frozen=True, eq=False)
 class CaseView:
-    """One test case as it was segmented, on the network's grid.
+    """Hold one test case as it was segmented, on the network's grid.
 
     Args:
         case: name of the case.
         subject: name of the subject; a subject may have several cases, such as its phases.
         phase: ``ED`` or ``ES`` for cardiac MRI, empty otherwise.
         spacing_mm: size of a pixel (voxel) along each axis, mm.
-        image: grey values [X, Y] or [X, Y, Z], 0.5 to 99.5 percentile to 0 to 255.
-        truth: label map of the same shape.
-        prediction: label map of the same shape.
+        image: gray values [X, Y] or [X, Y, Z], 0 to 255, from the 0.5 to the 99.5 percentile.
+        truth: label map of the ground truth, of the same shape.
+        prediction: predicted label map of the same shape.
     """
 
     case: str
@@ -43,31 +43,40 @@ class CaseView:
     prediction: Pixels
 
 
-def to_grey(image: npt.NDArray[Any]) -> Pixels:
-    """Grey values of any range to 0 to 255, between the percentiles 0.5 and 99.5, as screens show them."""
+def to_gray(image: npt.NDArray[Any]) -> Pixels:
+    """Scale gray values for a screen: the percentiles 0.5 to 99.5 become 0 to 255.
+
+    Args:
+        image: values of any range and shape.
+    """
     low, high = np.percentile(image, [0.5, 99.5])
     scaled = (image.astype(np.float32) - low) / max(float(high - low), 1e-6)
-    grey: Pixels = (scaled.clip(0, 1) * 255).round().astype(np.uint8)
-    return grey
+    gray: Pixels = (scaled.clip(0, 1) * 255).round().astype(np.uint8)
+    return gray
 
 
 def save_cases(cases: Sequence[CaseView], path: Path) -> None:
-    """Write the cases to one compressed file, whole or not at all."""
+    """Write cases to one compressed file, whole or not at all."""
     about = [{"case": c.case, "subject": c.subject, "phase": c.phase, "spacing_mm": list(c.spacing_mm)} for c in cases]
     arrays = {f"{n}_{part}": getattr(c, part) for n, c in enumerate(cases) for part in ("image", "truth", "prediction")}
-    write_atomically(path, lambda partial: _write(partial, json.dumps(about), arrays))
+    save_arrays(path, {"about": np.array(json.dumps(about)), **arrays})
 
 
-def _write(path: Path, about: str, arrays: dict[str, Pixels]) -> None:
+def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
+    """Write named arrays to one compressed file, whole or not at all."""
+    write_atomically(path, lambda partial: _compress(partial, arrays))
+
+
+def _compress(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
     with path.open("wb") as stream:
-        np.savez_compressed(stream, about=np.array(about), **arrays)  # type: ignore[arg-type]
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
 
 
 def load_cases(path: Path) -> list[CaseView]:
-    """Read what :func:`save_cases` wrote; nothing in the file is evaluated.
+    """Read the cases that :func:`save_cases` wrote; no code in the file is run.
 
     Raises:
-        InputError: the file is missing, damaged, or not such a file.
+        InputError: the file is missing, damaged or something else.
     """
     try:
         with np.load(path, allow_pickle=False) as content:
@@ -83,4 +92,6 @@ def load_cases(path: Path) -> list[CaseView]:
                 for n, entry in enumerate(about)
             ]
     except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(f"{path}: can't be read as the cases of an evaluation ({error}); evaluate again") from error
+        raise InputError(
+            f"{path}: can't be read as the cases of an evaluation ({error}); evaluate the run again"
+        ) from error

@@ -1,16 +1,17 @@
-"""Save and load states of plain tensors; no code in a file is run."""
+"""Save and load checkpoints of plain tensors; no code in a file is run."""
 
 import pickle
 from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 
 from medpos.core.errors import InputError, first_line
 from medpos.core.files import write_atomically
+from medpos.runs import files
 
 State = dict[str, Any]
+_ADVICE = f"give the {files.MODEL} of a run"
 
 
 def save(state: State, path: Path) -> None:
@@ -27,27 +28,29 @@ def load(path: Path) -> State:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
-        raise InputError(f"{path}: is not there; train first, or give another --checkpoint") from None
+        raise InputError(f"{path}: does not exist; train first, or give another --checkpoint") from None
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"{path}: holds Python objects besides tensors, which could run code and are never loaded; "
-            "give the model.pt of a run"
+            f"{path}: holds Python objects besides tensors, which could run code and are never loaded; {_ADVICE}"
         ) from error
     except Exception as error:
         reason = first_line(error, 120)
-        raise InputError(f"{path}: is truncated or no checkpoint ({reason}); give the model.pt of a run") from error
+        raise InputError(f"{path}: is truncated or no checkpoint ({reason}); {_ADVICE}") from error
     if not isinstance(state, dict):
-        raise InputError(
-            f"{path}: holds a {type(state).__name__}, needed a state dict of tensors; give the model.pt of a run"
-        )
+        raise InputError(f"{path}: expected a state dict of tensors, got {type(state).__name__}; {_ADVICE}")
     return state
 
 
 def load_network(network: torch.nn.Module, state: State, path: Path) -> None:
-    """Put weights into the network they were made for.
+    """Load weights into the network that they were trained for.
+
+    Args:
+        network: the network, changed in place.
+        state: state dict, as :func:`load` gives it.
+        path: file of the state, as messages name it.
 
     Raises:
-        InputError: names what is missing, unknown or of another shape.
+        InputError: tensors are missing, unknown or of another shape.
     """
     own = network.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -61,8 +64,8 @@ def load_network(network: torch.nn.Module, state: State, path: Path) -> None:
         found += [f"{len(unknown)} unknown (first {unknown[0]})"] if unknown else []
         found += [f"{len(shapes)} of another shape (first {min(shapes)})"] if shapes else []
         raise InputError(
-            f"{path}: holds the weights of another network than this {type(network).__name__}: {'; '.join(found)}; "
-            "evaluate it with the bundle and the --encoding that it was trained with"
+            f"{path}: expected the weights of this {type(network).__name__}, got those of another network: "
+            f"{'; '.join(found)}; evaluate it with the bundle and the --encoding that it was trained with"
         )
     network.load_state_dict(state)
 

@@ -1,4 +1,4 @@
-"""Record what a run's numbers may depend on besides its configuration."""
+"""Record the environment of a run: software versions, commit, seed, device and threads."""
 
 import os
 import platform
@@ -10,13 +10,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed
 
 _PACKAGES = ("medpos", "monai", "torch", "numpy", "pytorch-ignite", "nibabel", "scipy")
 
 
 def environment(device: torch.device | str, seed: int) -> dict[str, Any]:
-    """What a run's numbers may depend on besides its configuration: versions, commit, seed, device, threads."""
+    """Collect everything that a run's numbers may depend on besides its configuration.
+
+    Args:
+        device: device that the run computes on.
+        seed: random seed of the run.
+
+    Returns:
+        Time and command of the start, seed, device, threads, platform, commit and package versions, ready for JSON.
+    """
     device = torch.device(device)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     return {
@@ -39,7 +46,7 @@ def _version(name: str) -> str | None:
 
 
 def commit() -> str | None:
-    """Commit of the code that runs, with ``-dirty`` for uncommitted changes; None outside a checkout."""
+    """Return the commit of the running code, with ``-dirty`` for uncommitted changes; None outside a checkout."""
     command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
     try:
         done = subprocess.run(

@@ -15,11 +15,14 @@ MODEL = "model.pt"  # weights of the best epoch
 RESUME = "resume.pt"  # state after the last epoch
 METRICS = "metrics.csv"  # a row per case, organ and condition
 SCORES = "scores.csv"  # a row per case and condition
-PREDICTIONS = "predictions.csv"  # of a classification
+PREDICTIONS = "predictions.csv"  # a row per classified image and condition
 SUMMARY = "summary.json"  # written last: marks a run or an evaluation as finished
 CASES = "cases.npz"  # segmented test cases
 CHANGES = "changes.npz"  # where changed position channels changed the prediction
 LOG = "log.txt"
+OVERLAYS = "overlays"  # folder of pictures
+TENSORBOARD = "tensorboard"  # folder of TensorBoard events
+STUDY = "study.json"  # results of a study, in a folder of its own
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,7 @@ class Run:
     """Read a run folder, or the folder of one evaluation in it.
 
     Args:
-        folder: the folder; it need not exist.
+        folder: the folder; it may be missing.
     """
 
     folder: Path
@@ -39,7 +42,7 @@ class Run:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run's last step, its table, was written."""
+        """Whether the last step, writing the results, was done."""
         return (self.folder / SUMMARY).is_file()
 
     @property
@@ -49,7 +52,7 @@ class Run:
 
     @property
     def is_trained(self) -> bool:
-        """Whether the training has ended; its test is the last thing it does."""
+        """Whether the training has ended; the test of its model is its last step."""
         return self.is_finished and self.has_model
 
     @property
@@ -59,7 +62,7 @@ class Run:
 
     @property
     def summary(self) -> dict[str, Any] | None:
-        """Results by condition, None before the run is finished."""
+        """Results by condition; None before the run is finished."""
         return read_json(self.folder / SUMMARY) if self.is_finished else None
 
     @property
@@ -75,7 +78,7 @@ class Run:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object of a run.
+    """Read a JSON object from a file of a run.
 
     Raises:
         InputError: the file can't be read, or holds something else.

@@ -1,12 +1,11 @@
-"""One run, one folder: creating and finding it, and what it records about its own making.
+"""Create or find the folder of a run, and record the run's configuration and environment in it.
 
-``<runs_dir>/<bundle>/<run name>/`` holds ``config.json`` (resolved, runs again as it is), ``environment.json``,
-``data.json`` (what a prediction must know of the training data), ``log.txt``, ``model.pt``, ``metrics.csv``,
-``summary.json``, ``overlays/`` and ``tensorboard/``; later evaluations of the same model stand in sub-folders
-``evaluate/``, ``robustness/`` and ``shift/``.
+``<runs_dir>/<bundle>/<run name>/`` holds ``config.json`` (resolved configuration, which can be run again),
+``environment.json``, ``data.json`` (facts about the training data that a prediction needs), ``log.txt``, ``model.pt``,
+``metrics.csv``, ``summary.json``, ``overlays/`` and ``tensorboard/``; later evaluations of the same model are in the
+sub-folders ``evaluate/``, ``robustness/`` and ``shift/``.
 """
 
-import json
 import logging
 import re
 import time
@@ -26,24 +25,24 @@ from medpos.runs import files
 from medpos.runs.environment import environment
 
 logger = logging.getLogger(__name__)
-# What a resumed run may change: where and how long it computes, not what.
+# A resumed run may change where and how long it computes, but not what.
 _FREE_TO_CHANGE = frozenset({"resume", "run_name", "runs_dir", "bundle_root", "device", "num_workers", "max_epochs"})
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
 class RunFolder:
-    """The folder of this run: :meth:`create` or :meth:`open` chooses it, :meth:`record` begins to write in it.
+    """Manage the folder of this run: :meth:`create` or :meth:`open` chooses it, :meth:`record` begins to write in it.
 
     Args:
-        runs_dir: where all runs stand.
-        bundle: name of the bundle, the folder below ``runs_dir``.
-        run_name: the folder below that. Empty: the time of day for a new run, the latest run for an evaluation.
-        resume: go on with an unfinished run instead of beginning a new one.
-        checkpoint: weights to evaluate instead of a run's own ``model.pt``; the results then get a run folder of their
-            own.
+        runs_dir: folder of all runs.
+        bundle: name of the bundle and of its folder in ``runs_dir``.
+        run_name: name of the run's folder. Empty: the date and time for a new run, the latest run for an evaluation.
+        resume: True continues an unfinished run instead of beginning a new one.
+        checkpoint: file of weights to evaluate instead of a run's ``model.pt``; the results then get a run folder of
+            their own.
 
     Raises:
-        InputError: the name holds anything but letters, digits, ``.``, ``_`` and ``-``.
+        InputError: the name has other characters than letters, digits, ``.``, ``_`` and ``-``.
     """
 
     def __init__(
@@ -52,7 +51,9 @@ class RunFolder:
         self.parent = Path(runs_dir) / bundle
         self.run_name = str(run_name)
         if self.run_name and not _NAME.fullmatch(self.run_name):
-            raise InputError(f"run_name is {run_name!r}, needed letters, digits, '.', '_' or '-', such as 'first-try'")
+            raise InputError(
+                f"run_name: expected letters, digits, '.', '_' or '-', got {run_name!r}; give one like 'first-try'"
+            )
         self.resume = resume
         self.checkpoint = checkpoint
         self._folder: Path | None = None
@@ -61,127 +62,137 @@ class RunFolder:
 
     @property
     def folder(self) -> Path:
-        """The run's folder; before :meth:`create` or :meth:`open`, the one that would be created."""
+        """Folder of the run; before :meth:`create` or :meth:`open`, the one that would be created."""
         return self._folder or self.parent / (self.run_name or time.strftime("%Y-%m-%d_%H-%M-%S"))
 
     @property
     def results(self) -> Path:
-        """Where the tables and overlays of the present evaluation go."""
+        """Folder for the tables and overlays of the present evaluation."""
         return self.folder / self._part
 
     @property
     def model(self) -> Path:
-        """The weights that are evaluated."""
+        """File of the weights that are evaluated."""
         return Path(self.checkpoint) if self.checkpoint else self.folder / files.MODEL
 
     def create(self) -> "RunFolder":
-        """Begin a new run, or go on with an unfinished one.
+        """Begin a new run, or continue an unfinished one.
 
         Raises:
-            InputError: the run exists and is finished, or exists and ``resume`` was not asked for, or there is none to
-                resume, or a ``checkpoint`` was given.
+            InputError: the run is finished; it exists and ``resume`` is False; there is no run to resume; or a
+                ``checkpoint`` was given.
         """
         if self.checkpoint:
-            raise InputError("checkpoint is for evaluations, a training begins anew; leave --checkpoint out")
+            raise InputError(
+                "checkpoint is for evaluations alone, a training starts from its own weights; leave --checkpoint out"
+            )
         if self.resume:
-            self._folder = self._existing("resume", lambda run: not files.Run(run).is_finished)
+            self._folder = self._find("resume", lambda run: not files.Run(run).is_finished)
             if files.Run(self._folder).is_finished:
                 raise InputError(
-                    f"{self._folder} is finished, so there is nothing to resume; begin a new run without --resume"
+                    f"{self._folder} is finished, so there is nothing to resume; start a new run without --resume"
                 )
         else:
-            self._folder = self._new()
-        self._agree()
+            self._folder = self._find_unused()
+        self._share()
         return self
 
     def open(self, part: str) -> "RunFolder":
-        """Take up a trained run to evaluate it; results go to its sub-folder ``part``, which is never overwritten.
+        """Find a trained run to evaluate; the results go to its sub-folder ``part``, which is never overwritten.
+
+        Args:
+            part: name of the evaluation, such as ``robustness``; a finished one of this name makes it ``robustness-2``.
 
         Raises:
-            InputError: there is no such run, or it has no ``model.pt``, or ``checkpoint`` names no file.
+            InputError: there is no such run, it has no ``model.pt``, or ``checkpoint`` is no file.
         """
         if self.checkpoint:
             if not Path(self.checkpoint).is_file():
-                raise InputError(f"checkpoint {self.checkpoint!r} is not there; give the model.pt of a run")
-            self._folder = self._new()
+                raise InputError(f"checkpoint {self.checkpoint!r} does not exist; give the {files.MODEL} of a run")
+            self._folder = self._find_unused()
         else:
-            self._folder = self._existing(part, lambda run: files.Run(run).has_model)
+            self._folder = self._find(part, lambda run: files.Run(run).has_model)
             if not self.model.exists():
                 raise InputError(
-                    f"{self._folder} has no model.pt: it was not trained to its first epoch; train it first"
+                    f"{self._folder} has no {files.MODEL}: its first epoch is not complete; train it first"
                 )
-        self._part = self._free(part)
-        self._agree()
+        self._part = self._unused_name(part)
+        self._share()
         return self
 
-    def _free(self, part: str) -> str:
-        """``part``, or ``part-2`` and so on where a finished evaluation stands already."""
+    def _unused_name(self, part: str) -> str:
+        """Return ``part``, or ``part-2`` and so on where there is a finished evaluation already."""
         names = [part, *(f"{part}-{n}" for n in range(2, 1000))]
         return next(name for name in names if not files.Run(self.folder / name).is_finished)
 
-    def _new(self) -> Path:
+    def _find_unused(self) -> Path:
+        """Return the folder of a new run, after checking that no other run has it."""
         folder = self.folder
         if folder.exists() and is_main_process():
             if files.Run(folder).is_finished:
-                raise InputError(f"{folder} exists and is finished; choose another --run_name, it is not overwritten")
-            raise InputError(f"{folder} exists; go on with it by --resume True, or choose another --run_name")
+                raise InputError(
+                    f"{folder} exists and is finished, and no run is overwritten; choose another --run_name"
+                )
+            raise InputError(f"{folder} exists; continue it by --resume True, or choose another --run_name")
         return folder
 
-    def _existing(self, purpose: str, wanted: Callable[[Path], bool]) -> Path:
+    def _find(self, purpose: str, fits: Callable[[Path], bool]) -> Path:
+        """Return the folder of the run with the given name, or of the latest run that fits."""
         self._exists = True
         if self.run_name:
             folder = self.parent / self.run_name
             if not folder.is_dir():
                 names = sorted(p.name for p in self.parent.glob("*/")) or ["none"]
-                raise InputError(f"{purpose}: {folder} is not there; runs of this bundle: {', '.join(names)}")
+                raise InputError(f"{purpose}: {folder} does not exist; runs of this bundle: {', '.join(names)}")
             return folder
-        runs = [run for run in self.parent.glob("*/") if files.Run(run).is_recorded and wanted(run)]
+        runs = [run for run in self.parent.glob("*/") if files.Run(run).is_recorded and fits(run)]
         if not runs:
             raise InputError(
-                f"{purpose}: no fitting run under {self.parent}; train first, or give --run_name or --runs_dir"
+                f"{purpose}: no fitting run in {self.parent}; train first, or give --run_name or --runs_dir"
             )
         return max(runs, key=lambda run: (run / files.CONFIG).stat().st_mtime)
 
-    def _agree(self) -> None:
+    def _share(self) -> None:
+        """Give the choice of the main process to all others."""
         if torch.distributed.is_initialized():
-            agreed = [self._folder, self._part]  # the time of day may differ between processes
-            torch.distributed.broadcast_object_list(agreed)
-            self._folder, self._part = agreed  # type: ignore[assignment]
+            chosen = [self._folder, self._part]  # the clocks of the processes may differ
+            torch.distributed.broadcast_object_list(chosen)
+            self._folder, self._part = chosen  # type: ignore[assignment]
 
-    def _begin(self) -> None:
+    def _make(self) -> None:
+        """Make the folders and begin the log."""
         try:
-            # Another run may have taken the name since it was chosen.
+            # Another process may have started a run of this name since it was chosen.
             self.folder.mkdir(parents=True, exist_ok=self._exists)
             self.results.mkdir(exist_ok=True)
         except OSError as error:
-            raise InputError(f"{self.results} can't be made ({error}); give another --runs_dir") from error
+            raise InputError(f"{self.results}: can't be made ({error}); give another --runs_dir") from error
         _log_to(self.folder / files.LOG)
         logger.info("run folder: %s", self.folder)
 
     def record(
         self, config: dict[str, Any], device: torch.device | str, seed: int, data: TrainingData | None = None
     ) -> None:
-        """Make the folder, begin its log, write ``config.json`` and ``environment.json`` (evaluations: in ``part``).
+        """Make the folder, begin its log and write ``config.json``, ``environment.json`` and ``data.json``.
 
-        What a prediction must know of the training data goes to ``data.json``.
+        The files of an evaluation go to its sub-folder, and it has no ``data.json``, because its data may differ from
+        the training data.
 
         Args:
             config: the resolved configuration.
-            device: on which the run computes.
-            seed: of the run.
-            data: the training data, where they aren't those of a prepared folder.
+            device: device that the run computes on.
+            seed: random seed of the run.
+            data: training data that are not a prepared folder; None: those of ``data_folder`` in ``config``.
 
         Raises:
-            InputError: a resumed run was begun with other values, so the result would be neither the one nor the other;
-                or the folder can't be made.
+            InputError: a resumed run was started with other values, or the folder can't be made.
         """
         if is_main_process():
             if self.resume:
                 _check_unchanged(self.results / files.CONFIG, config)
-            self._begin()
+            self._make()
             write_json(self.results / files.CONFIG, {**config, "resume": False})
             write_json(self.results / files.ENVIRONMENT, environment(device, seed))
-            # An evaluation may use other data than the training.
             if "data_folder" in config and not self._part:
                 (data or TrainingData.of(DataFolder(config["data_folder"]))).write(self.folder)
 
@@ -189,23 +200,29 @@ class RunFolder:
 def _check_unchanged(path: Path, config: dict[str, Any]) -> None:
     if not path.exists():
         return
-    before = json.loads(path.read_text(encoding="utf-8"))
+    before = files.read_json(path)
     changed = [k for k in config if k not in _FREE_TO_CHANGE and k in before and before[k] != config[k]]
     if changed:
         values = ", ".join(f"{k} was {before[k]!r}, is {config[k]!r}" for k in changed[:3])
         raise InputError(
-            f"{path.parent} was begun otherwise: {values}; resume with the same values, or begin a new run"
+            f"{path.parent} was started with other values: {values}; resume with the same values, or start a new run"
         )
 
 
 def _log_to(path: Path) -> None:
-    """Send all log messages to this file as well, in place of an earlier run's file of this process."""
+    """Send all log messages to this file as well, in place of the file of an earlier run in this process."""
+    close_log()
     root = logging.getLogger()
-    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
-        root.removeHandler(handler)
-        handler.close()
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     if root.level > logging.INFO or root.level == logging.NOTSET:
         root.setLevel(logging.INFO)
+
+
+def close_log() -> None:
+    """Stop sending log messages to the file of a run."""
+    root = logging.getLogger()
+    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        root.removeHandler(handler)
+        handler.close()

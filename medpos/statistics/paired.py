@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from medpos.core.errors import InputError
-from medpos.metrics import summarise
+from medpos.metrics import summarize
 from medpos.statistics.grid import Array
 
 SMALL = 20  # fewer subjects than this are called few
@@ -75,7 +75,7 @@ def paired(
     kept = ~missing & ~infinite
     names = [str(name) for name, keep in zip(subjects, kept, strict=True) if keep]
     difference = first[kept] - second[kept]
-    summary = summarise(difference, names, seed, resamples)
+    summary = summarize(difference, names, seed, resamples)
     means = _subject_means(difference, names)
     return Paired(
         n=summary["n"],

@@ -14,7 +14,7 @@ from typing import Any
 
 from medpos.core.errors import InputError
 from medpos.data.conditions import GROUPS
-from medpos.runs.task import classifies, refusal
+from medpos.runs.task import is_classification, not_a_segmentation
 
 NETWORKS = {"unet": ("", "U-Net"), "small": ("_small", "small CNN")}
 # As a bundle's network_def has them.
@@ -170,8 +170,8 @@ def _for_bundle(content: dict[str, Any], bundle: Path) -> dict[str, Any]:
         InputError: the bundle, or a variant of it that the study needs, isn't there, or it classifies whole images.
     """
     plain = _content(bundle)
-    if classifies(plain):
-        raise refusal(bundle)
+    if is_classification(plain):
+        raise not_a_segmentation(bundle)
     models = [{key: value for key, value in model.items() if key != "data"} for model in content["models"]]
     files = [bundle, *(bundle.parent / f"{_filled(model['bundle'], _user_words(bundle))}.json" for model in models)]
     if missing := [file for file in files if not file.is_file()]:

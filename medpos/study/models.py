@@ -20,7 +20,7 @@ from medpos.data.conditions import Condition, named
 from medpos.data.folder import DataFolder
 from medpos.runs import files
 from medpos.runs.checkpoints import load
-from medpos.runs.task import classifies, refusal
+from medpos.runs.task import is_classification, not_a_segmentation
 
 # Keys that say where, how long ago or under which conditions, not what is learnt. Everything else counts, so that a
 # bundle's own keys do too.
@@ -149,8 +149,8 @@ def configuration(bundle: Path, overrides: dict[str, Any]) -> Config:
         raise InputError(f"{bundle}: there is no such bundle; there are {', '.join(_bundles(bundle.parent))}")
     parser = ConfigParser()
     parser.read_config(bundle)
-    if classifies(parser.get()):
-        raise refusal(bundle)
+    if is_classification(parser.get()):
+        raise not_a_segmentation(bundle)
     for key, value in overrides.items():
         parser[key] = value
     check_keys(parser.get())

@@ -16,7 +16,7 @@ from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.environment import commit
 from medpos.statistics import effects as statistics
 from medpos.statistics import verdict
-from medpos.study import board, figures, intensities, models, tables
+from medpos.study import figures, intensities, models, tables, tensorboard
 from medpos.study.declaration import Study
 from medpos.study.figures import Drawing, Maps
 from medpos.study.intensities import Intensities
@@ -81,7 +81,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "commit": commit(),
         **about,
     }
-    board.write(trained, table, out / "tensorboard")
+    tensorboard.write(trained, table, out / "tensorboard")
     write_json(out / "study.json", content)
     return content
 

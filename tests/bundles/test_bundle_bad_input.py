@@ -56,7 +56,7 @@ def edit(data, change):
         ({"run_name": "a/b"}, ["run_name", "'a/b'"]),
         ({"dataset_dir": "/nowhere/at-all"}, ["/nowhere/at-all/dataset.json", "no such file"]),
         ({"resume": True}, ["resume", "no fitting run"]),
-        ({"resume": True, "run_name": "b"}, ["resume", "b is not there", "none"]),
+        ({"resume": True, "run_name": "b"}, ["resume", "b does not exist", "none"]),
         ({"checkpoint": "model.pt"}, ["checkpoint", "evaluations"]),
     ],
     ids=str,
@@ -117,7 +117,7 @@ def test_evaluating_what_was_never_trained(run_of, tiny):
     message = refusal("jsrt_small_pe", entry="evaluate", run_name="b", **tiny)
     assert "runs of this bundle: a" in message
     message = refusal("jsrt_small_pe", entry="evaluate", checkpoint="/no/model.pt", **tiny)
-    assert "'/no/model.pt' is not there" in message
+    assert "'/no/model.pt' does not exist" in message
     assert not list(run_of.glob("evaluate"))
 
 
@@ -149,7 +149,7 @@ def test_a_checkpoint_with_code_is_refused_and_the_code_not_run(entry, tiny, tmp
 def test_checkpoint_of_another_network(name, trained, tiny):
     message = refusal(name, entry="evaluate", checkpoint=str(trained / "model.pt"), **tiny)
     assert "model.pt" in message
-    assert "another network than this" in message
+    assert "those of another network" in message
     assert "first" in message
     assert "evaluate it with the bundle" in message
     assert runs(tiny) == []
@@ -167,7 +167,7 @@ def test_truncated_checkpoint(kept, trained, tiny, tmp_path):
 
 def test_checkpoint_that_is_one_tensor(tiny, tmp_path):
     torch.save(torch.zeros(3), tmp_path / "one.pt")
-    assert "needed a state dict" in refusal(
+    assert "expected a state dict" in refusal(
         "jsrt_small_pe", entry="evaluate", checkpoint=str(tmp_path / "one.pt"), **tiny
     )
 

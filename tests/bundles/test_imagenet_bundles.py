@@ -279,9 +279,9 @@ def test_what_wants_a_segmentation_refuses_it(trained, photographs, tmp_path):
     for call in calls:
         error = CliRunner().invoke(app, [str(part) for part in call]).exception
         assert isinstance(error, InputError)
-        assert "is a classification of whole images, needed is a segmentation, such as voc_sunet64" in str(error)
+        assert "expected a segmentation, got a classification of whole images; give a segmentation" in str(error)
     assert not list(tmp_path.iterdir())
-    with pytest.raises(InputError, match="is a classification of whole images"):
+    with pytest.raises(InputError, match="got a classification of whole images"):
         models.configuration(BUNDLES / "imagenet_sunet64.json", {})
     with pytest.raises(InputError, match="not there, and the study needs it"):
         declaration.load(BUNDLES / "studies", "table1", bundle=BUNDLES / "nowhere.json")

@@ -17,7 +17,7 @@ from medpos.data.sampler import EpochSampler
 from medpos.data.training_data import TrainingData
 from medpos.handlers.classification import ClassTable, TopK
 from medpos.runs.folder import RunFolder
-from medpos.runs.task import classifies
+from medpos.runs.task import is_classification
 from medpos.transforms import RandResizedCrop, ResizeShortSide
 
 
@@ -219,5 +219,5 @@ class TestTopK:
 
 
 def test_bundles_that_classify_are_told_by_their_key_metric():
-    assert classifies({"key_metric": {"top1": {}}})
-    assert not any(map(classifies, ({}, {"key_metric": {"mean_dice": {}}}, {"key_metric": None})))
+    assert is_classification({"key_metric": {"top1": {}}})
+    assert not any(map(is_classification, ({}, {"key_metric": {"mean_dice": {}}}, {"key_metric": None})))

@@ -26,7 +26,7 @@ from medpos.data.cached import CachedDataset
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import DataFolder
 from medpos.handlers import CaseMetrics, EpochLog, ResultTable, ScalarLog, Scores, TensorBoard
-from medpos.metrics import ClassScores, InstanceScores, WeightedDice, summarise
+from medpos.metrics import ClassScores, InstanceScores, WeightedDice, summarize
 from medpos.runs.folder import RunFolder
 from medpos.transforms import Shifted
 
@@ -187,7 +187,7 @@ def test_summary(evaluated):
     for condition, part in zip(conditions, (rows[:4], rows[4:]), strict=True):
         for name in COLUMNS:
             values, subjects = [float(row[name]) for row in part], [row["subject"] for row in part]
-            assert condition["scores"][name] == summarise(values, subjects)
+            assert condition["scores"][name] == summarize(values, subjects)
     clean = conditions[0]["scores"]
     assert (clean["seg"]["n"], clean["seg"]["missing"]) == (3, 1)
     assert clean["seg"]["mean"] == pytest.approx((1 / 2 + 1 + 6 / 10) / 3)
@@ -249,7 +249,7 @@ def test_iou_of_the_only_class_is_read_from_the_organs(prepared_cells, tmp_path,
 
 def test_scores_of_two_names_are_refused(prepared_cells):
     engine = evaluator(prepared_cells, [Scores([InstanceScores(), InstanceScores()])], [CLEAN])
-    with pytest.raises(InputError, match="two scores give seg_all_objects; needed is each name once"):
+    with pytest.raises(InputError, match="expected every score once, got seg_all_objects from two scores"):
         engine.run()
 
 

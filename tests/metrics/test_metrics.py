@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from medpos.core.errors import InputError
 from medpos.core.labels import ACDC, CLAVICLES, JSRT
-from medpos.metrics import METRICS, CaseTruth, case_metrics, overlap, summarise, surface, surface_distances
+from medpos.metrics import METRICS, CaseTruth, case_metrics, overlap, summarize, surface, surface_distances
 
 OVERLAPS = ("dice", "iou", "sensitivity", "precision")
 
@@ -240,7 +240,7 @@ class TestCaseMetrics:
 
 class TestSummarise:
     def test_by_hand(self):
-        result = summarise([1.0, 2.0, 3.0, math.nan, math.inf, math.nan])
+        result = summarize([1.0, 2.0, 3.0, math.nan, math.inf, math.nan])
         assert (result["mean"], result["sd"]) == (2.0, 1.0)
         assert (result["n"], result["missing"], result["infinite"]) == (3, 2, 1)
         # Of the 27 equally likely samples one has the mean 1 and one the mean 3: 3.7 % each, more than 2.5 %.
@@ -249,23 +249,23 @@ class TestSummarise:
 
     def test_too_few_values(self):
         nothing = {"mean": None, "sd": None, "ci95": None, "n": 0}
-        assert summarise([]) == {**nothing, "missing": 0, "infinite": 0}
-        assert summarise([math.nan, math.inf]) == {**nothing, "missing": 1, "infinite": 1}
-        assert summarise([0.25]) == {"mean": 0.25, "sd": None, "ci95": None, "n": 1, "missing": 0, "infinite": 0}
+        assert summarize([]) == {**nothing, "missing": 0, "infinite": 0}
+        assert summarize([math.nan, math.inf]) == {**nothing, "missing": 1, "infinite": 1}
+        assert summarize([0.25]) == {"mean": 0.25, "sd": None, "ci95": None, "n": 1, "missing": 0, "infinite": 0}
 
     def test_bootstrap_draws_whole_subjects(self):
         values = [0.1, 0.5, 0.9, 0.2, math.nan, 0.6]
-        assert summarise(values, groups="abcdef") == summarise(values)
-        assert summarise(values, groups="aaaaaa")["ci95"] is None
+        assert summarize(values, groups="abcdef") == summarize(values)
+        assert summarize(values, groups="aaaaaa")["ci95"] is None
         # Two subjects: both means are drawn alone a quarter of the time.
-        assert summarise(values, groups="aaabbb")["ci95"] == pytest.approx([0.4, 0.5])
-        assert summarise(values, groups="aaabbb")["mean"] == pytest.approx(0.46)
+        assert summarize(values, groups="aaabbb")["ci95"] == pytest.approx([0.4, 0.5])
+        assert summarize(values, groups="aaabbb")["mean"] == pytest.approx(0.46)
 
     def test_interval_is_about_normal_and_seeded(self):
         values = np.random.default_rng(0).normal(5, 2, 400)
-        low, high = summarise(values)["ci95"]
+        low, high = summarize(values)["ci95"]
         half = 1.96 * values.std() / 20
         assert low == pytest.approx(values.mean() - half, abs=0.03)
         assert high == pytest.approx(values.mean() + half, abs=0.03)
-        assert summarise(values) == summarise(values.tolist())
-        assert summarise(values, seed=1)["ci95"] != [low, high]
+        assert summarize(values) == summarize(values.tolist())
+        assert summarize(values, seed=1)["ci95"] != [low, high]

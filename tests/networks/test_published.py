@@ -167,7 +167,7 @@ class TestBegin:
                 begin(Loadable(), **given)
         with pytest.raises(InputError, match="needed is one of them"):
             begin(Loadable(), str(path), str(path))
-        with pytest.raises(InputError, match=r"nowhere\.pth: is not there"):
+        with pytest.raises(InputError, match=r"nowhere\.pth: does not exist"):
             begin(Loadable(), str(tmp_path / "nowhere.pth"))
         with pytest.raises(InputError, match=r"bad\.pth: ModuleDict has no published weights"):
             begin(network(), str(path))

@@ -4,10 +4,11 @@ import json
 
 import numpy as np
 
+from medpos.core.files import write_csv
 from medpos.core.labels import ACDC, JSRT
 from medpos.metrics import case_metrics
 from medpos.runs.cases import CaseView, save_cases
-from medpos.runs.tables import summary, write_csv
+from medpos.runs.tables import COLUMNS, summarize_conditions
 
 HOSTILE = '</script><script>console.error("ran")</script><img src=x onerror=alert(1)>'
 CLEAN = ("none", 0, "0")
@@ -54,8 +55,14 @@ def rows(cases, labels, conditions):
 
 def evaluation(folder, cases, labels, data, bundle, phantom, conditions=(CLEAN,)):
     found = rows(cases, labels, conditions)
-    write_csv(found, folder / "metrics.csv")
-    about = {"bundle": bundle, "data": data, "phantom": phantom, "split": "test", "conditions": summary(found)}
+    write_csv(folder / "metrics.csv", COLUMNS, found)
+    about = {
+        "bundle": bundle,
+        "data": data,
+        "phantom": phantom,
+        "split": "test",
+        "conditions": summarize_conditions(found),
+    }
     (folder / "summary.json").write_text(json.dumps(about))
     (folder / "environment.json").write_text(
         json.dumps({"command": ["__main__.py", "run", "--config_file", "b.json"], "seed": 0, "commit": "abc123"})

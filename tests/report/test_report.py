@@ -16,7 +16,7 @@ from medpos.core.labels import ACDC, CLAVICLES, JSRT, labels_of
 from medpos.report import build
 from medpos.report.sources import read
 from medpos.report.tables import condition_title
-from medpos.runs.tables import PHANTOM_NOTE
+from medpos.runs.text import PHANTOM_NOTE
 
 
 @pytest.fixture(scope="module")

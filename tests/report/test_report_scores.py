@@ -8,9 +8,11 @@ from making import CLEAN, make_run
 from test_report import text
 
 from medpos.core.errors import InputError
-from medpos.metrics import summarise
+from medpos.core.files import write_csv
+from medpos.metrics import summarize
 from medpos.report import build
-from medpos.runs.tables import PHANTOM_NOTE, SCORE_COLUMNS, Scored, with_scores, write_csv
+from medpos.runs.tables import SCORE_COLUMNS, ScoreResults, add_scores
+from medpos.runs.text import PHANTOM_NOTE
 
 NAN = float("nan")
 NOISY = ("gaussian_noise", 2, "0")
@@ -18,7 +20,7 @@ NOISY = ("gaussian_noise", 2, "0")
 SEG = [0.5, 0.75, 1.0, 0.25, 0.5, NAN]
 
 
-def add_scores(folder, by_condition, sets=None):
+def write_scores(folder, by_condition, sets=None):
     """What an evaluation with Scores leaves beside the rest: SEG and true objects by condition, a mean IoU of each."""
     rows = [
         dict(zip(SCORE_COLUMNS, (f"s{n:02d}", f"s{n:02d}", "test", *condition), strict=True))
@@ -26,11 +28,11 @@ def add_scores(folder, by_condition, sets=None):
         for condition, values in by_condition.items()
         for n, value in enumerate(values)
     ]
-    scored = Scored(rows, sets or {condition: {"mean_iou": 0.625} for condition in by_condition})
-    write_csv(rows, folder / "scores.csv", (*SCORE_COLUMNS, *scored.names))
+    scored = ScoreResults(rows, sets or {condition: {"mean_iou": 0.625} for condition in by_condition})
+    write_csv(folder / "scores.csv", (*SCORE_COLUMNS, *scored.names), rows)
     about = json.loads((folder / "summary.json").read_text())
     conditions = [dict(zip(("degradation", "severity", "shift"), c, strict=True)) for c in by_condition]
-    about["conditions"] = with_scores(conditions, scored)
+    about["conditions"] = add_scores(conditions, scored)
     (folder / "summary.json").write_text(json.dumps(about))
 
 
@@ -38,8 +40,8 @@ def add_scores(folder, by_condition, sets=None):
 def run(tmp_path):
     """A run on phantoms whose scores were found on clean images, and once more with noisy ones."""
     run = make_run(tmp_path / "r/jsrt/a", "jsrt", phantom=True, with_cases=False)
-    add_scores(run, {CLEAN: SEG})
-    add_scores(
+    write_scores(run, {CLEAN: SEG})
+    write_scores(
         run / "robustness",
         {CLEAN: SEG, NOISY: [0.25] * 6},
         {CLEAN: {"mean_iou": 0.625}, NOISY: {"mean_iou": NAN}},
@@ -59,7 +61,7 @@ def test_the_page_has_a_section_of_scores(run, tmp_path):
     assert '<li><a href="#scores">Scores</a></li>' in html
     section = re.search(r'<section id="scores">(.*?)</section>', html, re.S)[1]
     assert PHANTOM_NOTE in text(section)
-    wanted = summarise(SEG, list("abcdef"))
+    wanted = summarize(SEG, list("abcdef"))
     low, high = wanted["ci95"]
     seg, objects, iou = cells(html, "scores")
     value = f"{wanted['mean']:.3f} ± {wanted['sd']:.3f}"
@@ -95,7 +97,7 @@ def test_seeds_are_pooled(tmp_path):
     for seed, iou in ((0, 0.5), (1, 0.75)):
         run = make_run(tmp_path / f"r/a/{seed}", "jsrt", with_cases=False, whole=False)
         (run / "environment.json").write_text(json.dumps({"seed": seed}))
-        add_scores(run, {CLEAN: [0.25 + 0.5 * seed] * 6}, {CLEAN: {"mean_iou": iou}})
+        write_scores(run, {CLEAN: [0.25 + 0.5 * seed] * 6}, {CLEAN: {"mean_iou": iou}})
         runs.append(run)
     html = build(runs, tmp_path / "out").read_text(encoding="utf-8")
     seg, _, iou = cells(html, "scores")
@@ -107,7 +109,7 @@ def test_seeds_are_pooled(tmp_path):
 
 def test_a_score_of_the_set_alone(tmp_path):
     run = make_run(tmp_path / "r/a/b", "jsrt", with_cases=False, whole=False)
-    add_scores(run, {CLEAN: SEG}, {CLEAN: {"weighted_dice": 0.5}})
+    write_scores(run, {CLEAN: SEG}, {CLEAN: {"weighted_dice": 0.5}})
     table = pd.read_csv(run / "scores.csv", dtype=str)
     table[list(SCORE_COLUMNS)].to_csv(run / "scores.csv", index=False)
     html = build([run], tmp_path / "out").read_text(encoding="utf-8")
@@ -131,7 +133,7 @@ def test_without_scores_there_is_no_section(tmp_path):
 )
 def test_bad_files_are_refused(name, old, new, message, tmp_path):
     run = make_run(tmp_path / "r/a/b", "jsrt", with_cases=False, whole=False)
-    add_scores(run, {CLEAN: SEG})
+    write_scores(run, {CLEAN: SEG})
     (run / name).write_text((run / name).read_text().replace(old, new, 1))
     with pytest.raises(InputError, match=message):
         build([run], tmp_path / "out")

@@ -4,8 +4,10 @@ import math
 
 import pytest
 
-from medpos.metrics import summarise
-from medpos.runs.tables import COLUMNS, PHANTOM_NOTE, Scored, summary, table, with_scores, write_csv
+from medpos.core.files import write_csv
+from medpos.metrics import summarize
+from medpos.runs.tables import COLUMNS, ScoreResults, add_scores, summarize_conditions
+from medpos.runs.text import PHANTOM_NOTE, format_results
 
 NAN, INF = float("nan"), float("inf")
 
@@ -37,7 +39,7 @@ ROWS = [
 
 
 def test_summary_by_hand():
-    [condition] = summary(ROWS)
+    [condition] = summarize_conditions(ROWS)
     heart, lung = condition["organs"]["heart"], condition["organs"]["lung"]
     assert heart["dice"]["mean"] == 0.75
     assert heart["dice"]["sd"] == pytest.approx(0.5 / math.sqrt(2))
@@ -53,12 +55,12 @@ def test_summary_by_hand():
 
 def test_summary_keeps_conditions_apart_and_in_order():
     noisy = [row("a1", "heart", 0.1, 9.0, degradation="shot_noise", severity=s) for s in (2, 1)]
-    found = summary(ROWS + noisy)
+    found = summarize_conditions(ROWS + noisy)
     assert [(c["degradation"], c["severity"]) for c in found] == [("none", 0), ("shot_noise", 2), ("shot_noise", 1)]
 
 
 def test_csv(tmp_path):
-    write_csv(ROWS, tmp_path / "metrics.csv")
+    write_csv(tmp_path / "metrics.csv", COLUMNS, ROWS)
     with (tmp_path / "metrics.csv").open() as stream:
         found = list(csv.DictReader(stream))
     assert tuple(found[0]) == COLUMNS
@@ -67,7 +69,7 @@ def test_csv(tmp_path):
 
 
 def test_table_of_organs():
-    text = table(summary(ROWS), "title here", phantom=False)
+    text = format_results(summarize_conditions(ROWS), "title here", phantom=False)
     lines = {line.split("  ")[1].strip(): line for line in text.splitlines() if line.startswith("  ")}
     assert "title here" in text
     assert lines["heart"].split()[1:4] == ["0.750", "±", "0.354"]
@@ -82,7 +84,7 @@ def test_table_of_organs():
 def test_table_of_conditions():
     noisy = [row(c, "heart", 0.1, 9.0, degradation="shot_noise", severity=2) for c in ("a1", "b1")]
     noisy += [row(c, "lung", NAN, NAN, degradation="shot_noise", severity=2) for c in ("a1", "b1")]
-    text = table(summary(ROWS + noisy), "title here", phantom=True)
+    text = format_results(summarize_conditions(ROWS + noisy), "title here", phantom=True)
     clean, noise = (next(line for line in text.splitlines() if f"  {name} " in line) for name in ("none", "shot noise"))
     assert clean.split()[-3:] == ["3", "1", "3"]
     assert noise.split()[2:7] == ["2", "0", "0.100", "±", "0.000"]
@@ -100,29 +102,31 @@ def score_row(case, seg, objects, condition=CLEAN):
     return {"case": case, "subject": case[0], "split": "test", **place, "seg": seg, "objects_true": objects}
 
 
-SCORES = Scored(
+SCORES = ScoreResults(
     [score_row("a1", 0.5, 10), score_row("a2", 1.0, 30), score_row("b1", 0.0, 5), score_row("c1", NAN, 0)],
     {CLEAN: {"mean_iou": 0.625, "weighted_dice": NAN}},
 )
 
 
 def test_scores_are_summed_up_per_condition_over_subjects():
-    more = Scored([*SCORES.rows, score_row("a1", 0.25, 10, NOISY)], {**SCORES.sets, NOISY: {"mean_iou": 0.5}})
+    more = ScoreResults([*SCORES.rows, score_row("a1", 0.25, 10, NOISY)], {**SCORES.sets, NOISY: {"mean_iou": 0.5}})
     noisy = [row("a1", "heart", 0.1, 9.0, degradation="shot_noise", severity=2)]
-    clean, noise = with_scores(summary(ROWS + noisy), more)
-    assert clean["scores"]["seg"] == summarise([0.5, 1.0, 0.0, NAN], ["a", "a", "b", "c"])
+    clean, noise = add_scores(summarize_conditions(ROWS + noisy), more)
+    assert clean["scores"]["seg"] == summarize([0.5, 1.0, 0.0, NAN], ["a", "a", "b", "c"])
     assert clean["scores"]["seg"]["ci95"] == [0, 0.75]  # subjects are drawn: a alone at best, b alone at worst
     assert (clean["scores"]["seg"]["n"], clean["scores"]["seg"]["missing"]) == (3, 1)
     assert clean["scores"]["set"] == {"mean_iou": 0.625, "weighted_dice": None}
     assert noise["scores"]["seg"]["mean"] == 0.25
     assert noise["scores"]["set"] == {"mean_iou": 0.5}
-    assert clean["organs"] == summary(ROWS)[0]["organs"]
+    assert clean["organs"] == summarize_conditions(ROWS)[0]["organs"]
     json.dumps(clean, allow_nan=False)
 
 
 def test_scores_stand_below_the_organs():
-    conditions = summary(ROWS)
-    plain, scored = (table(part, "title", phantom=True) for part in (conditions, with_scores(conditions, SCORES)))
+    conditions = summarize_conditions(ROWS)
+    plain, scored = (
+        format_results(part, "title", phantom=True) for part in (conditions, add_scores(conditions, SCORES))
+    )
     # What there was before stays as it was; the last line is the note on phantoms.
     assert scored.splitlines()[: len(plain.splitlines()) - 1] == plain.splitlines()[:-1]
     assert scored.splitlines()[-1] == PHANTOM_NOTE
@@ -137,8 +141,8 @@ def test_scores_stand_below_the_organs():
 def test_scores_of_several_conditions_stand_in_a_table_for_cases_and_one_for_the_set():
     noisy = [row("a1", organ, 0.1, 9.0, degradation="shot_noise", severity=2) for organ in ("heart", "lung")]
     rows = [*SCORES.rows, score_row("a1", 0.25, 10, NOISY)]
-    found = Scored(rows, {CLEAN: {"mean_iou": 0.625}, NOISY: {"mean_iou": NAN}})
-    text = table(with_scores(summary(ROWS + noisy), found), "title", phantom=False)
+    found = ScoreResults(rows, {CLEAN: {"mean_iou": 0.625}, NOISY: {"mean_iou": NAN}})
+    text = format_results(add_scores(summarize_conditions(ROWS + noisy), found), "title", phantom=False)
     _, cases, of_set = text.split("\nscores, ")
     cases, of_set = ([line.split() for line in part.splitlines() if line[:2] == "  "] for part in (cases, of_set))
     cases, of_set = ([line for line in part if line] for part in (cases, of_set))
@@ -147,12 +151,16 @@ def test_scores_of_several_conditions_stand_in_a_table_for_cases_and_one_for_the
     assert cases[2] == ["shot", "noise", "2", "0", "0.250", "10.0"]
     assert of_set[0][-2:] == ["mean", "IoU"]
     assert of_set[1:] == [["none", "0", "0", "0.625"], ["shot", "noise", "2", "0", "-"]]
-    only = Scored([{k: v for k, v in one.items() if k not in ("seg", "objects_true")} for one in rows], found.sets)
-    assert "scores, cases" not in table(with_scores(summary(ROWS + noisy), only), "title", phantom=False)
+    only = ScoreResults(
+        [{k: v for k, v in one.items() if k not in ("seg", "objects_true")} for one in rows], found.sets
+    )
+    assert "scores, cases" not in format_results(
+        add_scores(summarize_conditions(ROWS + noisy), only), "title", phantom=False
+    )
 
 
 def test_score_csv(tmp_path):
-    write_csv(SCORES.rows, tmp_path / "scores.csv", tuple(SCORES.rows[0]))
+    write_csv(tmp_path / "scores.csv", tuple(SCORES.rows[0]), SCORES.rows)
     lines = (tmp_path / "scores.csv").read_text().splitlines()
     assert lines[0] == "case,subject,split,degradation,severity,shift,seg,objects_true"
     assert lines[-1] == "c1,c,test,none,0,0,nan,0"

@@ -92,7 +92,7 @@ def test_open(tmp_path):
     assert json.loads((trained / "shift/config.json").read_text()) == {"lr": 2, "resume": False}
     other = RunFolder(tmp_path, "b", "new", checkpoint=str(trained / "model.pt")).open("shift")
     assert (other.model, other.results) == (trained / "model.pt", tmp_path / "b/new/shift")
-    with pytest.raises(InputError, match=r"exists; go on with it"):
+    with pytest.raises(InputError, match=r"exists; continue it"):
         RunFolder(tmp_path, "b", "a", checkpoint=str(trained / "model.pt")).open("shift")
 
 

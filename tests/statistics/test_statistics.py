@@ -10,7 +10,7 @@ import pytest
 
 from medpos.core.errors import InputError
 from medpos.core.labels import MEAN_OF_ORGANS
-from medpos.metrics import summarise
+from medpos.metrics import summarize
 from medpos.statistics.effects import Effect, compare, effect, over_seeds
 from medpos.statistics.paired import holm, paired
 
@@ -239,7 +239,7 @@ class TestOverSeeds:
     def test_one_seed_is_summarise(self):
         values = np.random.default_rng(1).uniform(size=(1, 1, 12, 1))
         found = over_seeds(long_table({"a": values}, per_subject=2)).iloc[0]
-        expected = summarise(values.ravel(), groups=np.arange(12) // 2)
+        expected = summarize(values.ravel(), groups=np.arange(12) // 2)
         assert found["mean"] == pytest.approx(expected["mean"])
         assert [found.ci95_low, found.ci95_high] == pytest.approx(expected["ci95"])
         assert (found.n, found.subjects, found.small) == (12, 6, True)

@@ -1,4 +1,4 @@
-"""The statistics of batch normalisations, estimated anew from the whole training set.
+"""Estimate the statistics of batch normalizations anew from the whole training set.
 
 References:
     S. Ioffe, C. Szegedy, "Batch Normalization", ICML 2015, algorithm 2, lines 8 to 12: the population's mean and
@@ -8,31 +8,33 @@ References:
 """
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed
 from ignite.engine import Engine, Events
 from torch import nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from medpos.core.device import has_fast_bf16, memory_format
 
+BatchNorm: TypeAlias = nn.BatchNorm1d | nn.BatchNorm2d | nn.BatchNorm3d | nn.SyncBatchNorm
+
 
 class ReestimateStatistics:
-    """Before an evaluation, sets every batch normalisation's mean and variance to those of the training images.
+    """Set every batch normalization's mean and variance to those of the training images before an evaluation.
 
-    In training they are moving averages, in which the last batches weigh most. Here every image weighs the same, in a
-    last smaller batch too. Only the batch normalisations learn; dropout is off, weights stay. Goes in front of whatever
-    else begins with the evaluation, but behind ``LoadModel``; ``Checkpoint`` then saves what the validation has used.
+    In training they are moving averages, in which the last batches weigh most. Here every image weighs the same, also
+    in a smaller last batch. Only the batch normalizations change; dropout is off, weights stay. Place it before every
+    other handler that acts at the start of the evaluation, but after ``LoadModel``; ``Checkpoint`` then saves the
+    statistics that the validation used.
 
     Args:
-        network: the bare network, not its DistributedDataParallel shell; of several processes each passes its own
-            images, and all get the average.
-        data_loader: batches of the training images, dicts with ``image`` [N, C, X, Y]; as large as those of the
-            training, whose differences from batch to batch aren't part of the variance.
-        device: to compute on.
-        amp: bf16 where the device does it well, as in the training; False keeps float32.
+        network: the bare network, not its DistributedDataParallel wrapper; in a training with several processes each
+            passes its own images, and all get the average.
+        data_loader: batches of the training images, dicts with ``image`` [N, C, X, Y]; of the same size as in training,
+            because differences between batches aren't part of the variance.
+        device: device to compute on.
+        amp: use bf16 where the device does it well, as in the training; False keeps float32.
     """
 
     def __init__(
@@ -48,12 +50,12 @@ class ReestimateStatistics:
         self.amp = amp
 
     def attach(self, engine: Engine) -> None:
-        """Estimate whenever this evaluator starts."""
+        """Estimate the statistics whenever the evaluator ``engine`` starts."""
         engine.add_event_handler(Events.STARTED, self.estimate)
 
     def estimate(self) -> None:
-        """Estimate now."""
-        layers = [layer for layer in self.network.modules() if isinstance(layer, _BatchNorm)]
+        """Estimate the statistics now."""
+        layers = [layer for layer in self.network.modules() if isinstance(layer, BatchNorm)]
         layers = [layer for layer in layers if layer.track_running_stats]
         if not layers:
             return
@@ -64,15 +66,15 @@ class ReestimateStatistics:
             layer.train()
             layer.reset_running_stats()
         try:
-            _gather(layers, self._pass(layers), self.device)
+            _average_over_processes(layers, self._pass_images(layers), self.device)
         finally:
             for module, training in modes.items():
                 module.training = training
             for layer, momentum in zip(layers, momenta, strict=True):
                 layer.momentum = momentum
 
-    def _pass(self, layers: list[_BatchNorm]) -> int:
-        """Shows the network every image once; how many there were."""
+    def _pass_images(self, layers: list[BatchNorm]) -> int:
+        """Pass every image through the network once and return the number of images."""
         seen = 0
         amp, layout = self.amp and has_fast_bf16(self.device), memory_format(self.device)
         with torch.no_grad(), torch.autocast(self.device.type, torch.bfloat16, enabled=amp):
@@ -80,13 +82,13 @@ class ReestimateStatistics:
                 images = batch["image"].to(self.device, memory_format=layout)
                 seen += len(images)
                 for layer in layers:
-                    layer.momentum = len(images) / seen  # the moving average becomes that of all images
+                    layer.momentum = len(images) / seen  # makes the moving average the average of all images
                 self.network(images)
         return seen
 
 
-def _gather(layers: list[_BatchNorm], seen: int, device: torch.device) -> None:
-    """Averages the statistics of all processes, by their numbers of images."""
+def _average_over_processes(layers: list[BatchNorm], seen: int, device: torch.device) -> None:
+    """Average the statistics of all processes, weighted by their numbers of images."""
     if not torch.distributed.is_initialized():
         return
     total = torch.tensor(float(seen), device=device)

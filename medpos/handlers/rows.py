@@ -1,0 +1,92 @@
+"""Collect the rows that an evaluation measures, case by case."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.distributed
+from ignite.engine import Engine, Events
+
+from medpos.data.conditions import Condition
+from medpos.runs.tables import Row, condition_key
+
+
+class RowCollector(ABC):
+    """Collect the rows of every case and condition of an epoch; the base of CaseMetrics, TopK and Scores."""
+
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+
+    def attach(self, engine: Engine, name: str = "") -> None:
+        """Measure every iteration of an evaluator.
+
+        Args:
+            engine: the evaluator; its items have ``case`` and the condition, its outputs ``pred`` and ``label``.
+            name: name under which a key metric is stored in ``engine.state.metrics``.
+        """
+        engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._update)
+        # Not at the end of the run: ResultTable reads the results then.
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish, name)
+
+    @abstractmethod
+    def measure(self, item: Row, output: Row) -> list[Row]:
+        """Return the rows of one case under one condition.
+
+        Args:
+            item: the case as the data loader gave it.
+            output: ``pred`` and ``label`` of the case.
+        """
+
+    @abstractmethod
+    def finish(self, engine: Engine, name: str) -> None:
+        """Store the results of an epoch in ``engine.state``; ``self.rows`` holds the rows of all processes."""
+
+    def position(self, row: Row) -> int:
+        """Return the position of a row among those of its case and condition."""
+        return 0
+
+    def _reset(self, engine: Engine) -> None:
+        self.rows = []
+
+    def _update(self, engine: Engine) -> None:
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            self.rows += self.measure(item, output)
+
+    def _finish(self, engine: Engine, name: str) -> None:
+        self.rows = _gather(self.rows, self.position)
+        self.finish(engine, name)
+
+
+def condition_of(item: Row) -> Condition:
+    """Return the condition of an item of a batch."""
+    return Condition(item["degradation"], int(item["severity"]), int(item["shift_x"]), int(item["shift_y"]))
+
+
+def condition_columns(item: Row) -> Row:
+    """Return the columns of an item's condition."""
+    condition = condition_of(item)
+    return {"degradation": condition.degradation, "severity": condition.severity, "shift": condition.shift}
+
+
+def case_columns(item: Row) -> Row:
+    """Return the columns that identify the case and condition of an item of a batch."""
+    return {**{key: item[key] for key in ("case", "subject", "split")}, **condition_columns(item)}
+
+
+def _gather(rows: list[Row], position: Callable[[Row], int]) -> list[Row]:
+    """Bring the rows of all processes together, in one order on each of them.
+
+    The sampler repeats cases to fill the last batch of every process; only one of their rows is kept.
+    """
+    if not torch.distributed.is_initialized():
+        return rows
+    parts: list[list[Row]] = [[] for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(parts, rows)
+    rows = [row for part in parts for row in part]
+    conditions: dict[tuple[Any, ...], int] = {}
+    for row in rows:
+        conditions.setdefault(condition_key(row), len(conditions))
+    unique = {(conditions[condition_key(row)], row["case"], position(row)): row for row in rows}
+    return [unique[key] for key in sorted(unique)]
