@@ -80,7 +80,7 @@ def study(
         validation: batches of a :class:`medpos.data.CachedDataset`.
         test: the same.
         inferer: whose CRF the found one is compared with.
-        search: :func:`medpos.inferers.search` with its grid.
+        search: :func:`medpos.inferers.search_crf` with its grid.
         labels: the classes, background first.
         run: opened for this evaluation.
         phantom: the images are computed, not real.

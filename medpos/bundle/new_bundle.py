@@ -32,7 +32,7 @@ NETWORKS = {
 STUDIED = ("unet", "small")  # have fragments of their own, with the padding that the study compares
 # Beside the plain bundle, by the ending of its name: what the studies hold it against.
 POSITION, MEAN_MASK = "_pe", "_mean_mask"
-POSITIONED = "medpos.networks.positioned"
+POSITIONED = "medpos.networks.build_with_position"
 STRIDE = 16  # the U-Net takes multiples of it
 USUAL_SIDE = 256  # of the study; its batch of 20 images of this side sets the memory too
 LARGEST_SIDE = 512

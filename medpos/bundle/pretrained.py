@@ -10,8 +10,8 @@ from torch import nn
 
 from medpos.core.colors import PUBLISHED as PUBLISHED
 from medpos.core.errors import InputError
-from medpos.networks.layers.published import see_columns_first
 from medpos.networks.layers.published import transplant as transplanted
+from medpos.networks.layers.published import transpose_kernels
 from medpos.runs.checkpoints import load
 
 VGG16 = {"caffe": "conv1_1.weight", "torchvision": "features.0.weight"}  # names of the first filters
@@ -44,7 +44,7 @@ def begin(network: nn.Module, weights: str = "", transplant: str = "", publisher
             given = _published(path)
             _check_colours(given, publisher)
             unused = network.load_published(given)
-            see_columns_first(network)
+            transpose_kernels(network)
             logger.info("%s: %s", path, _listed("loaded; left over", unused))
         elif transplant:
             _check_stage(path, publisher)

@@ -18,7 +18,7 @@ from torch import nn
 from medpos.core.files import write_csv, write_json
 from medpos.core.labels import Label, as_labels
 from medpos.core.text import as_text
-from medpos.inferers import PruningLevel, pruning_levels
+from medpos.inferers import PruningLevel, measure_pruning
 from medpos.metrics import case_metrics, mean_of_finite
 from medpos.networks import UNetPlusPlus
 from medpos.runs import files
@@ -54,7 +54,7 @@ def prune(
     """
     tested = list(batches)
     device = next(network.parameters()).device
-    levels = pruning_levels(
+    levels = measure_pruning(
         network.eval(),
         tested[0]["image"].to(device),
         inferer,

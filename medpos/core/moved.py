@@ -1,7 +1,7 @@
 """Find modules and names where they were before the rooms of this package.
 
 Bundles, run folders, exports and notebooks that users already have name Python objects by their dotted names. An import
-of an old module is answered from the table below, so that these files go on working as they are.
+of an old module is answered from the tables below, so that these files go on working as they are.
 """
 
 import sys
@@ -12,14 +12,12 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any
 
-# Old dotted name -> new dotted name. A name that has no line of its own is looked for in its module's successor.
+# Old module -> new module.
 MOVED = {
     "data_prep.ready": "data_prep.prepared",
     "data_prep.ready.ready": "data_prep.prepared.find_or_make_phantoms",
     "medpos.cases": "medpos.runs.cases",
     "medpos.classification": "medpos.data.classification",
-    "medpos.classification.ClassTable": "medpos.handlers.ClassTable",
-    "medpos.classification.TopK": "medpos.handlers.TopK",
     "medpos.colours": "medpos.core.colors",
     "medpos.conditions": "medpos.data.conditions",
     "medpos.crf_evaluation": "medpos.bundle.crf",
@@ -38,23 +36,48 @@ MOVED = {
     "medpos.predict.bundled.ToOwnGrid": "medpos.predict.exported.RestoreImageGrid",
     "medpos.predict.bundled.listed": "medpos.predict.exported.list_cases",
     "medpos.pretrained": "medpos.bundle.pretrained",
-    "medpos.pretrained.COLOURS": "medpos.core.colors.PUBLISHED",
     "medpos.pruning": "medpos.bundle.pruning",
     "medpos.results": "medpos.runs.tables",
     "medpos.schedules": "medpos.optim.schedules",
     "medpos.tracking": "medpos.bundle.tracking",
     "medpos.training_data": "medpos.data.training_data",
 }
+# Old object -> new object. An object without a line of its own keeps its name and is found in its module's successor.
+RENAMED = {
+    "medpos.classification.ClassTable": "medpos.handlers.ClassTable",
+    "medpos.classification.TopK": "medpos.handlers.TopK",
+    "medpos.inferers.search": "medpos.inferers.search_crf",
+    "medpos.networks.positioned": "medpos.networks.build_with_position",
+    "medpos.pretrained.COLOURS": "medpos.core.colors.PUBLISHED",
+    "medpos.transforms.IgnoredVoid": "medpos.transforms.IgnoreVoid",
+    "medpos.transforms.StandardisePerSlice": "medpos.transforms.StandardizePerSlice",
+    "medpos.transforms.Unlabelled": "medpos.transforms.ClearUnlabeled",
+}
+
+
+def find_renamed(module: str, name: str) -> Any:
+    """Find an object by its former name, for the ``__getattr__`` of its package.
+
+    Args:
+        module: dotted name of the package.
+        name: former name of the object.
+
+    Raises:
+        AttributeError: the package never had the name.
+    """
+    old = f"{module}.{name}"
+    if old not in RENAMED:
+        raise AttributeError(f"module {module!r} has no attribute {name!r}")
+    new, _, attribute = RENAMED[old].rpartition(".")
+    return getattr(import_module(new), attribute)
 
 
 class _Moved(ModuleType):
     """Stand in for a module that has moved."""
 
     def __getattr__(self, name: str) -> Any:
-        old = f"{self.__name__}.{name}"
-        if old in MOVED:
-            module, _, attribute = MOVED[old].rpartition(".")
-            return getattr(import_module(module), attribute)
+        if f"{self.__name__}.{name}" in RENAMED:
+            return find_renamed(self.__name__, name)
         return getattr(import_module(MOVED[self.__name__]), name)
 
 

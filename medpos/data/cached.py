@@ -15,7 +15,7 @@ from medpos.core.errors import InputError
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import _MEND, logger
 from medpos.data.schema import MANIFEST
-from medpos.transforms.spatial.neighbors import neighbouring
+from medpos.transforms.spatial.neighbors import slice_with_neighbors
 
 _FILES = ("image", "label", "instances")
 _ARRAYS = (*_FILES, "weight")
@@ -39,7 +39,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         slices: serve the slices of each volume, [C, X, Y], one item each.
         conditions: the degradations and shifts under which every case is served; clean alone by default.
         neighbours: of slices, that many before and after each, as further channels; see
-            :func:`medpos.transforms.with_neighbours`.
+            :func:`medpos.transforms.stack_neighbors`.
         seed: of the transform.
         repeats: of every item in an epoch, for random tiles or crops of few images.
         memory_gb: that decoded cases may take, in 10^9 bytes.
@@ -157,7 +157,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         item = {**decoded, **self.conditions[which].to_item()}
         if z is not None:
             item |= {key: item[key][..., z] for key in _ARRAYS if key in item}
-            item["image"] = neighbouring(decoded["image"], z, self.neighbours)
+            item["image"] = slice_with_neighbors(decoded["image"], z, self.neighbours)
         # What is kept must stay as it is, and MONAI's NormalizeIntensityd by channel works in place.
         item |= {key: item[key].clone() for key in _ARRAYS if key in item}
         if self._is_random:

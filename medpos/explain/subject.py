@@ -17,8 +17,8 @@ from medpos.predict.inputs import CaseFiles
 from medpos.predict.loading import load_image
 from medpos.predict.model import Model
 from medpos.predict.run_files import read_run_files
-from medpos.transforms.spatial.crops import mirrored
-from medpos.transforms.spatial.neighbors import neighbouring
+from medpos.transforms.spatial.crops import mirror_indices
+from medpos.transforms.spatial.neighbors import slice_with_neighbors
 
 COLOURS = ("red", "green", "blue")
 NEEDED = "give one by --image FILE, or the data by --dataset-dir"
@@ -56,7 +56,7 @@ class Subject:
         """The middle of the image, mirrored beyond its edges where it is smaller."""
         values = self.values
         for axis, side in enumerate(sides, 1):
-            places = mirrored((values.shape[axis] - side) // 2, side, values.shape[axis])
+            places = mirror_indices((values.shape[axis] - side) // 2, side, values.shape[axis])
             values = values.index_select(axis, places.to(values.device))
         return Subject(self.name, self.slice, values, self.channels, self.free)
 
@@ -117,7 +117,7 @@ def look_at(model: Model, source: CaseFiles) -> Subject:
     prepared = model.prepare(decoded)
     own, base = len(model.data.channels), int(prepared.shape[0])
     place = None if prepared.ndim == 3 else prepared.shape[3] // 2
-    values = prepared if place is None else neighbouring(prepared, place, model.slices // 2)
+    values = prepared if place is None else slice_with_neighbors(prepared, place, model.slices // 2)
     names = [*_ordered(model, decoded), *position_names(base - own)]
     channels = _of_slices(names, model.slices)
     free = torch.tensor([place % base < own for place in range(len(channels))])

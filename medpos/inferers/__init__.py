@@ -12,21 +12,25 @@
 | MONAI's ``SlidingWindowInferer`` | article on MMSegmentation's U-Net | mean logits of overlapping windows |
 
 For the last one, ``roi_size=[64, 64]`` and ``overlap=1 - 42 / 64`` are MMSegmentation's crop of 64 and stride of 42.
-They nest: ``FastInferer(RotationMeanInferer(OverlapTileInferer()))``. ``pruning_levels`` compares the levels to which a
-UNet++ can be pruned.
+They nest: ``FastInferer(RotationMeanInferer(OverlapTileInferer()))``. ``measure_pruning`` compares the levels to which
+a UNet++ can be pruned.
 """
 
+from functools import partial
+from typing import TYPE_CHECKING
+
 from medpos.core.device import has_fast_bf16, memory_format
+from medpos.core.moved import find_renamed
 from medpos.inferers.background import BackgroundInferer
 from medpos.inferers.crf import CRFInferer, DenseCRF
-from medpos.inferers.crf_search import CRFRow, crf_cases, search
+from medpos.inferers.crf_search import CRFRow, crf_cases, search_crf
 from medpos.inferers.fast import FastInferer
 from medpos.inferers.multiscale import MultiScaleInferer
-from medpos.inferers.pruning import PruningLevel, pruning_levels
+from medpos.inferers.network_input import describe_network_input
+from medpos.inferers.pruning import PruningLevel, measure_pruning
 from medpos.inferers.rotations import RotationMeanInferer
 from medpos.inferers.tiles import OverlapTileInferer
 from medpos.inferers.voting import VotingInferer
-from medpos.inferers.windows import network_input
 
 __all__ = [
     "BackgroundInferer",
@@ -40,9 +44,12 @@ __all__ = [
     "RotationMeanInferer",
     "VotingInferer",
     "crf_cases",
+    "describe_network_input",
     "has_fast_bf16",
+    "measure_pruning",
     "memory_format",
-    "network_input",
-    "pruning_levels",
-    "search",
+    "search_crf",
 ]
+
+if not TYPE_CHECKING:  # former names, which files of users hold
+    __getattr__ = partial(find_renamed, __name__)

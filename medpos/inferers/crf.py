@@ -25,7 +25,7 @@ from monai.inferers import Inferer
 
 from medpos.core.errors import InputError
 from medpos.inferers.rotations import SMALLEST
-from medpos.inferers.tiles import plain_images
+from medpos.inferers.tiles import to_plain_images
 
 GREY_LEVELS = 255.0  # the papers' s_rgb are in such units
 
@@ -185,7 +185,7 @@ class CRFInferer(Inferer):
         logits: torch.Tensor = self.inferer(inputs, network, *args, **kwargs)
         if not self.crf.iterations:
             return logits
-        images = plain_images(inputs, type(self).__name__, dims=(4, 5))
+        images = to_plain_images(inputs, type(self).__name__, dims=(4, 5))
         if logits.shape[1] == 1 or logits.shape[2:] != images.shape[2:] or images.shape[1] < self.channels:
             raise InputError(
                 f"CRFInferer: logits {list(logits.shape)} for an input {list(images.shape)}; needed are two classes at "
@@ -199,11 +199,11 @@ class CRFInferer(Inferer):
     def _refined(self, probabilities: torch.Tensor, image: torch.Tensor) -> torch.Tensor:
         """One image [C, X, Y], or one volume [C, X, Y, Z]."""
         if image.ndim == 3:
-            return self.crf(probabilities, self.unstandardised(image))
+            return self.crf(probabilities, self.undo_standardization(image))
         slices = zip(probabilities.unbind(3), image.unbind(3), strict=True)
         return torch.stack([self._refined(*pair) for pair in slices], dim=3)
 
-    def unstandardised(self, image: torch.Tensor) -> torch.Tensor:
+    def undo_standardization(self, image: torch.Tensor) -> torch.Tensor:
         """[C, X, Y] in [0, 1]."""
         values = image.float().cpu()
         if self.mean is None or self.std is None:

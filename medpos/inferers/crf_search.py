@@ -67,7 +67,7 @@ class ClassIoU:
         return class_scores(self.confusion, not self.void)["mean_iou"]
 
 
-def search(
+def search_crf(
     cases: Iterable[Case],
     labels: Sequence[Label],
     w_bi: Sequence[float] = (3, 4, 5, 6),
@@ -117,7 +117,7 @@ def search(
 def crf_cases(
     network: nn.Module, batches: Iterable[dict[str, Any]], inferer: CRFInferer, images: int | None = 100
 ) -> Iterator[Case]:
-    """What :func:`search` looks at, from the network and its data, an image after the other.
+    """What :func:`search_crf` looks at, from the network and its data, an image after the other.
 
     Args:
         network: trained; is set to evaluation mode.
@@ -139,4 +139,4 @@ def _items(network: nn.Module, batch: dict[str, Any], inferer: CRFInferer, devic
         if truth.ndim == 3:
             planes = list(zip(probabilities.unbind(3), image.unbind(3), truth.unbind(2), strict=True))
         for probability, values, true in planes:
-            yield probability, inferer.unstandardised(values), true.cpu().numpy()
+            yield probability, inferer.undo_standardization(values), true.cpu().numpy()

@@ -17,7 +17,7 @@ from torch.nn import functional
 from medpos.core.errors import InputError
 from medpos.data.patches import starts
 from medpos.inferers.rotations import SMALLEST
-from medpos.inferers.tiles import plain_images
+from medpos.inferers.tiles import to_plain_images
 
 SCALES = (0.5, 0.75, 1.0, 1.25)
 
@@ -73,7 +73,7 @@ class MultiScaleInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Logarithms of the mean probabilities [N, classes, X, Y], float32, whose softmax are the probabilities."""
-        images = plain_images(inputs, type(self).__name__)
+        images = to_plain_images(inputs, type(self).__name__)
         size = images.shape[2:]
         total = torch.zeros((), device=images.device)
         for scale in self.scales:

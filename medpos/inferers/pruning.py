@@ -37,7 +37,7 @@ class PruningLevel:
     iou: float
 
 
-def pruning_levels(
+def measure_pruning(
     network: UNetPlusPlus,
     images: torch.Tensor,
     inferer: Inferer,

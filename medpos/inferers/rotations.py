@@ -17,7 +17,7 @@ from monai.inferers import Inferer
 from torch.nn import functional
 
 from medpos.core.errors import InputError
-from medpos.inferers.tiles import plain_images
+from medpos.inferers.tiles import to_plain_images
 
 SMALLEST = torch.finfo(torch.float32).tiny  # whose logarithm is finite
 
@@ -51,7 +51,7 @@ class RotationMeanInferer(Inferer):
         if self.rotations == 1:
             only: torch.Tensor = self.inferer(inputs, network, *args, **kwargs)
             return only
-        images = plain_images(inputs, type(self).__name__)
+        images = to_plain_images(inputs, type(self).__name__)
         total = torch.zeros((), device=images.device)
         for turn in range(self.rotations):
             logits = self.inferer(self._turned(images, turn), network, *args, **kwargs)

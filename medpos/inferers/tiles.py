@@ -14,7 +14,7 @@ from monai.inferers import Inferer
 
 from medpos.core.errors import InputError
 from medpos.networks.encoder_decoder.unet2015 import BORDER, OFFSET, SMALLEST, STRIDE
-from medpos.transforms.spatial.crops import mirrored
+from medpos.transforms.spatial.crops import mirror_indices
 
 SMALLEST_TILE = SMALLEST + STRIDE  # the network's smallest gives 4 px, less than the shortest step
 
@@ -59,10 +59,10 @@ class OverlapTileInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         """Logits [N, classes, X, Y], float32, of ``inputs`` [N, C, X, Y]."""
-        images = plain_images(inputs, type(self).__name__)
+        images = to_plain_images(inputs, type(self).__name__)
         starts = [self._starts(length) for length in images.shape[2:]]
         for axis, begins in enumerate(starts, 2):
-            places = mirrored(-self.border, begins[-1] + self.size, images.shape[axis])
+            places = mirror_indices(-self.border, begins[-1] + self.size, images.shape[axis])
             images = images.index_select(axis, places.to(images.device))
         tiles_at = list(itertools.product(range(len(images)), *starts))
         result: torch.Tensor | None = None
@@ -93,7 +93,7 @@ class OverlapTileInferer(Inferer):
         return logits
 
 
-def plain_images(inputs: torch.Tensor, name: str, dims: tuple[int, ...] = (4,)) -> torch.Tensor:
+def to_plain_images(inputs: torch.Tensor, name: str, dims: tuple[int, ...] = (4,)) -> torch.Tensor:
     """The inputs without MONAI's metadata, which cutting would carry along.
 
     Raises:

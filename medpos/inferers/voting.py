@@ -18,9 +18,9 @@ from monai.inferers import Inferer
 
 from medpos.core.errors import InputError
 from medpos.data.patches import starts
-from medpos.inferers.tiles import plain_images
-from medpos.transforms.spatial.crops import mirrored
-from medpos.transforms.spatial.neighbors import with_neighbours
+from medpos.inferers.tiles import to_plain_images
+from medpos.transforms.spatial.crops import mirror_indices
+from medpos.transforms.spatial.neighbors import stack_neighbors
 
 TIE = 1e-6  # of a share: too little to change it, enough to tell the winner
 
@@ -57,13 +57,13 @@ class VotingInferer(Inferer):
 
         Their softmax are the shares, their argmax the vote, also where it is a tie.
         """
-        images = plain_images(inputs, type(self).__name__, dims=(4, 5))
+        images = to_plain_images(inputs, type(self).__name__, dims=(4, 5))
         volumes = images if images.ndim == 5 else images[..., None]
         for axis in (2, 3):  # room for one patch at least
             length = volumes.shape[axis]
-            wide = mirrored(0, max(length, self.size), length).to(images.device)
+            wide = mirror_indices(0, max(length, self.size), length).to(images.device)
             volumes = volumes.index_select(axis, wide)
-        votes = self._votes(with_neighbours(volumes, self.neighbours), network, *args, **kwargs)
+        votes = self._votes(stack_neighbors(volumes, self.neighbours), network, *args, **kwargs)
         shares = _log_shares(votes[:, :, : images.shape[2], : images.shape[3]])
         return shares if images.ndim == 5 else shares[..., 0]
 

@@ -29,9 +29,9 @@
 | ``DeepLabResNet`` | the same, table 4 | 44,048,532 (3 -> 21), LargeFOV 42,887,253 | ``*_deeplab_resnet101`` |
 | ``AuxiliaryUNet`` | article on MMSegmentation's U-Net | 29,060,676 (3 -> 2) | ``retina_unet`` |
 
-The position study's tables are those of its supplement. ``positioned`` builds a network for a position encoding at the
-parameter budget of the three channels; the ``_pe`` bundles use it, and its counts stand in
-``medpos.networks.position_study.position``.
+The position study's tables are those of its supplement. ``build_with_position`` builds a network for a position
+encoding at the parameter budget of the three channels; the ``_pe`` bundles use it, and
+``medpos.networks.position_study.position`` lists its parameter counts.
 
 Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184],
 ``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and
@@ -40,6 +40,10 @@ Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015
 stands in ``docs/networks.md``.
 """
 
+from functools import partial
+from typing import TYPE_CHECKING
+
+from medpos.core.moved import find_renamed
 from medpos.networks.encoder_decoder.segnet import SegNet
 from medpos.networks.encoder_decoder.segnet_basic import SegNetBasic
 from medpos.networks.encoder_decoder.unet2015 import UNet2015
@@ -55,9 +59,9 @@ from medpos.networks.position_study.mean_mask import MeanMask, count_labels
 from medpos.networks.position_study.position import (
     CoordConv2d,
     LearnedPosition,
-    fitting_width,
-    positioned,
-    with_coordinates,
+    add_coordinates,
+    build_with_position,
+    find_width,
 )
 from medpos.networks.position_study.small_cnn import SmallCNN
 from medpos.networks.position_study.unet import UNet
@@ -85,9 +89,12 @@ __all__ = [
     "UNet2015",
     "UNetPlusPlus",
     "USegNet",
+    "add_coordinates",
+    "build_with_position",
     "count_labels",
-    "fitting_width",
+    "find_width",
     "freeze_statistics",
-    "positioned",
-    "with_coordinates",
 ]
+
+if not TYPE_CHECKING:  # former names, which files of users hold
+    __getattr__ = partial(find_renamed, __name__)

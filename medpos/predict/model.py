@@ -18,7 +18,7 @@ from medpos.core.device import memory_format
 from medpos.core.errors import InputError, first_line
 from medpos.core.labels import Label
 from medpos.data.training_data import TrainingData
-from medpos.inferers import network_input
+from medpos.inferers import describe_network_input
 from medpos.io.scan import Array, Pixels
 from medpos.predict.backends import compile_network
 from medpos.predict.loading import ImageRequirements
@@ -90,7 +90,7 @@ class Model:
         last = (len(names),) if len(names) > 1 else ()
         probe, other = (self.decode(np.zeros((*size, 1, *last), np.float32)) for size in _PROBES)
         image = self.prepare(probe)
-        channels, sides = network_input(self._inferer, image.shape[0])
+        channels, sides = describe_network_input(self._inferer, image.shape[0])
         if sides is None and probe.shape == other.shape:  # the chain resamples to one size
             sides = (int(image.shape[1]), int(image.shape[2]))
         needed = getattr(self.network, "in_channels", channels)

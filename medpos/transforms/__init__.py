@@ -7,19 +7,23 @@ changed in place.
 The order of the chain: scale to [0, 1], shift, degrade, standardise, append the position channels.
 """
 
+from functools import partial
+from typing import TYPE_CHECKING
+
+from medpos.core.moved import find_renamed
 from medpos.transforms.base.lift import Lifted
 from medpos.transforms.base.randomized import RandLifted
 from medpos.transforms.intensity.degradations import KINDS, SEVERITIES, SOURCES, TABLES, UNITS, Degraded, degrade
 from medpos.transforms.intensity.photometric import PhotometricDistortion
-from medpos.transforms.intensity.standardize import ScaleToUnit, StandardisePerSlice
+from medpos.transforms.intensity.standardize import ScaleToUnit, StandardizePerSlice
 from medpos.transforms.labels.border import BorderWeight
-from medpos.transforms.labels.unlabelled import IgnoredVoid, Unlabelled
+from medpos.transforms.labels.void import ClearUnlabeled, IgnoreVoid
 from medpos.transforms.labels.weight_map import border_weight
 from medpos.transforms.position.channels import ENCODINGS, PositionChannels, channel_count, position_channels
 from medpos.transforms.position.probe import PROBES, ProbedPosition, probe_position
 from medpos.transforms.spatial.crops import RandCropWithClassCap, RandomTile
 from medpos.transforms.spatial.elastic import RandElastic
-from medpos.transforms.spatial.neighbors import with_neighbours
+from medpos.transforms.spatial.neighbors import stack_neighbors
 from medpos.transforms.spatial.resized import RandResizedCrop, ResizeShortSide
 from medpos.transforms.spatial.shift import Shifted, shift
 
@@ -32,8 +36,9 @@ __all__ = [
     "TABLES",
     "UNITS",
     "BorderWeight",
+    "ClearUnlabeled",
     "Degraded",
-    "IgnoredVoid",
+    "IgnoreVoid",
     "Lifted",
     "PhotometricDistortion",
     "PositionChannels",
@@ -46,13 +51,15 @@ __all__ = [
     "ResizeShortSide",
     "ScaleToUnit",
     "Shifted",
-    "StandardisePerSlice",
-    "Unlabelled",
+    "StandardizePerSlice",
     "border_weight",
     "channel_count",
     "degrade",
     "position_channels",
     "probe_position",
     "shift",
-    "with_neighbours",
+    "stack_neighbors",
 ]
+
+if not TYPE_CHECKING:  # former names, which files of users hold
+    __getattr__ = partial(find_renamed, __name__)

@@ -7,7 +7,7 @@ import torch
 from monai.bundle import ckpt_export
 from running import BUNDLES, config_file, kept_state, parser, refusal, run_here
 
-from medpos.networks.position_study.position import parameter_count
+from medpos.networks.position_study.position import count_parameters
 from medpos.transforms import ENCODINGS, channel_count
 
 BEYOND = [encoding for encoding in ENCODINGS if encoding != "linear"]
@@ -68,7 +68,7 @@ def test_the_default_is_the_linear_one_in_the_plain_network(name):
     network = config.get_parsed_content("network_def")
     assert type(network).__name__ == ("SmallCNN" if "small" in name else "UNet")
     assert network.in_channels == 3
-    assert parameter_count(network) == (76_292 if "small" in name else 13_395_524)
+    assert count_parameters(network) == (76_292 if "small" in name else 13_395_524)
 
 
 @pytest.mark.parametrize("encoding", BEYOND)

@@ -213,7 +213,7 @@ def test_the_crf_sees_the_colours_of_the_image(publisher, order, made, scenes):
         item, inferer = config.get_parsed_content("dataset")[0]["image"], config.get_parsed_content("inferer")
     image = np.asarray(nibabel.load(DataFolder(scenes).cases("test")[0]["image"]).dataobj)[:, :, 0]
     wanted = torch.from_numpy(image[..., ::order] / np.float32(255)).permute(2, 0, 1)
-    torch.testing.assert_close(inferer.unstandardised(item), wanted, rtol=0, atol=1e-5)
+    torch.testing.assert_close(inferer.undo_standardization(item), wanted, rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize(

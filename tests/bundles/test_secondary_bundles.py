@@ -134,8 +134,8 @@ BRAIN = {
 CAMVID = {
     "train::loss::ignore_index": 255,
     "train::loss::weight": "@class_weights",
-    "train::preprocessing::transforms::1::_target_": "medpos.transforms.IgnoredVoid",
-    "postprocessing::transforms::1::_target_": "medpos.transforms.Unlabelled",
+    "train::preprocessing::transforms::1::_target_": "medpos.transforms.IgnoreVoid",
+    "postprocessing::transforms::1::_target_": "medpos.transforms.ClearUnlabeled",
     "network_def::out_channels": 11,
     "momentum": 0.9,
     "weight_decay": 0.0005,

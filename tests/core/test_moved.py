@@ -5,20 +5,22 @@ from pydoc import locate
 
 import pytest
 
-from medpos.core.moved import MOVED
+from medpos.core.moved import MOVED, RENAMED
 
 
 @pytest.mark.parametrize("old", MOVED)
-def test_an_old_name_is_the_new_one(old):
-    new = locate(MOVED[old])
-    assert new is not None
-    if old.rpartition(".")[0] in MOVED:
-        assert locate(old) is new
-        return
-    module = importlib.import_module(old)
+def test_an_old_module_has_the_names_of_the_new_one(old):
+    new, module = importlib.import_module(MOVED[old]), importlib.import_module(old)
     public = [name for name in vars(new) if not name.startswith("_")]
     assert public
     assert all(getattr(module, name) is getattr(new, name) for name in public)
+
+
+@pytest.mark.parametrize("old", RENAMED)
+def test_an_old_name_is_the_new_one(old):
+    new = locate(RENAMED[old])
+    assert new is not None
+    assert locate(old) is new
 
 
 def test_names_that_bundles_of_earlier_versions_hold():
@@ -40,3 +42,5 @@ def test_a_name_that_never_was_is_not_found():
         importlib.import_module("medpos.never")
     with pytest.raises(AttributeError):
         _ = importlib.import_module("medpos.inference").Never
+    with pytest.raises(AttributeError, match=r"module 'medpos.transforms' has no attribute 'Never'"):
+        _ = importlib.import_module("medpos.transforms").Never

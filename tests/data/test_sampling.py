@@ -10,7 +10,7 @@ from medpos.data.cached import CachedDataset
 from medpos.data.folder import DataFolder
 from medpos.data.patches import Patches, starts
 from medpos.data.sampler import EpochSampler
-from medpos.transforms.spatial.neighbors import neighbouring
+from medpos.transforms.spatial.neighbors import slice_with_neighbors
 
 
 def decode(files):
@@ -60,7 +60,7 @@ def test_slices_carry_weights_and_neighbours(volumes):
     assert torch.equal(above[0], above[1])  # the first slice stands in for the one before it
     assert torch.equal(dataset[1]["weight"], decode({})["weight"][..., 1])
     volume = torch.arange(24.0).reshape(2, 1, 3, 4)
-    assert neighbouring(volume, 3, 2)[:, 0, 0].tolist() == [1, 13, 2, 14, 3, 15, 3, 15, 3, 15]
+    assert slice_with_neighbors(volume, 3, 2)[:, 0, 0].tolist() == [1, 13, 2, 14, 3, 15, 3, 15, 3, 15]
 
 
 def test_sampler_tells_the_epoch_and_draws_some(volumes):

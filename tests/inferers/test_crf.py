@@ -9,7 +9,15 @@ from monai.inferers import SimpleInferer
 
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, JSRT, Label
-from medpos.inferers import BackgroundInferer, CRFInferer, DenseCRF, FastInferer, crf_cases, network_input, search
+from medpos.inferers import (
+    BackgroundInferer,
+    CRFInferer,
+    DenseCRF,
+    FastInferer,
+    crf_cases,
+    describe_network_input,
+    search_crf,
+)
 from medpos.inferers.crf import PAPERS
 
 pytest.importorskip("pydensecrf", reason="pip install 'medpos[crf]'")
@@ -210,7 +218,7 @@ class TestInferer:
     def test_prediction_finds_the_windows_inside(self):
         from medpos.inferers import OverlapTileInferer
 
-        assert network_input(CRFInferer(OverlapTileInferer(252), small()), 3) == (3, (252, 252))
+        assert describe_network_input(CRFInferer(OverlapTileInferer(252), small()), 3) == (3, (252, 252))
 
     def test_refusals(self):
         network, _ = self.logits()
@@ -247,7 +255,7 @@ class TestSearch:
         return [(probabilities, image, truth), (probabilities.flip(1), image.flip(1), truth[::-1].copy())]
 
     def test_all_combinations_the_best_first(self):
-        rows = search(self.cases(), self.LABELS, w_bi=(2, 4), s_xy=(1, 4), s_rgb=(20, 2000), w_pos=1, s_pos=1)
+        rows = search_crf(self.cases(), self.LABELS, w_bi=(2, 4), s_xy=(1, 4), s_rgb=(20, 2000), w_pos=1, s_pos=1)
         assert len({(row.w_bi, row.s_xy, row.s_rgb) for row in rows}) == len(rows) == 8
         assert [row.mean_iou for row in rows] == sorted((row.mean_iou for row in rows), reverse=True)
         # A wide kernel that tells colours apart finds the square, one that doesn't shifts nothing.
@@ -260,12 +268,12 @@ class TestSearch:
 
     def test_void_is_no_class(self):
         void = (Label(0, "void", "#000000"), *self.LABELS[1:])
-        rows = search(self.cases(), void, w_bi=(2,), s_xy=(4,), s_rgb=(20,), w_pos=1, s_pos=1)
+        rows = search_crf(self.cases(), void, w_bi=(2,), s_xy=(4,), s_rgb=(20,), w_pos=1, s_pos=1)
         assert (rows[0].mean_iou, rows[0].gain) == (1, pytest.approx(1 - 25 / 36))
 
     def test_no_image(self):
         with pytest.raises(InputError, match="no labelled pixel"):
-            search([], self.LABELS, w_bi=(2,), s_xy=(4,), s_rgb=(20,))
+            search_crf([], self.LABELS, w_bi=(2,), s_xy=(4,), s_rgb=(20,))
 
     def test_cases_come_from_network_and_data(self):
         network = torch.nn.Conv2d(1, 2, 1)

@@ -8,7 +8,7 @@ from PIL import Image
 from skimage.transform import resize
 
 from medpos.core.errors import InputError
-from medpos.inferers import FastInferer, MultiScaleInferer, network_input
+from medpos.inferers import FastInferer, MultiScaleInferer, describe_network_input
 
 CROP = 24
 
@@ -109,7 +109,7 @@ def test_strides_are_two_thirds_rounded_up():
     inferer = MultiScaleInferer()
     assert (inferer.crop, inferer.stride, inferer.scales) == (512, 342, (0.5, 0.75, 1.0, 1.25))
     assert MultiScaleInferer(crop=3).stride == 2
-    assert network_input(inferer, 3) == (3, (512, 512))
+    assert describe_network_input(inferer, 3) == (3, (512, 512))
     seen = []
 
     def network(crops):

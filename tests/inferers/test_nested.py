@@ -12,7 +12,7 @@ from medpos.inferers import (
     OverlapTileInferer,
     RotationMeanInferer,
     VotingInferer,
-    network_input,
+    describe_network_input,
 )
 from medpos.inferers import fast as fast_path
 from medpos.networks import SegNet, SegNetBasic, UNet2015, UNetPlusPlus, USegNet
@@ -110,10 +110,10 @@ def test_unpooling_in_bf16_and_folded(name):
     ],
 )
 def test_network_input(inferer, wanted):
-    assert network_input(inferer, 2) == wanted
+    assert describe_network_input(inferer, 2) == wanted
 
 
 def test_network_input_of_slices_after_a_volume():
     inferer = SliceInferer(2, (8, 8))
     inferer(torch.zeros(1, 1, 8, 8, 2), nn.Identity())
-    assert network_input(inferer, 1) == (1, (8, 8))
+    assert describe_network_input(inferer, 1) == (1, (8, 8))

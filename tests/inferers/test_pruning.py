@@ -7,7 +7,7 @@ import torch
 from monai.inferers import SimpleInferer
 
 from medpos.core.errors import InputError
-from medpos.inferers import FastInferer, pruning, pruning_levels
+from medpos.inferers import FastInferer, measure_pruning, pruning
 from medpos.networks import UNetPlusPlus
 
 
@@ -23,7 +23,7 @@ def test_rows():
             asked.append(torch.equal(pruned(image), heads[len(asked)]))
         return 0.5 + len(asked) / 10
 
-    rows = pruning_levels(network.train(), image, FastInferer(SimpleInferer()), evaluate, repeats=3)
+    rows = measure_pruning(network.train(), image, FastInferer(SimpleInferer()), evaluate, repeats=3)
     assert [row.level for row in rows] == [1, 2, 3, 4]
     assert asked == [True] * 4
     assert [row.iou for row in rows] == [0.6, 0.7, 0.8, 0.9]
@@ -37,7 +37,7 @@ def test_rows():
 
 
 def test_papers_parameters():
-    rows = pruning_levels(UNetPlusPlus(deep_supervision=True), torch.zeros(1, 1, 16, 16), SimpleInferer(), repeats=1)
+    rows = measure_pruning(UNetPlusPlus(deep_supervision=True), torch.zeros(1, 1, 16, 16), SimpleInferer(), repeats=1)
     assert [row.parameters for row in rows] == [100_961, 511_105, 2_204_961, 9_041_601]
     assert all(math.isnan(row.iou) for row in rows)
 
@@ -53,7 +53,7 @@ def test_times_are_medians_per_image_over_turns(monkeypatch):
         now[0] += slow * {3: 1, 6: 2, 10: 3, 15: 4}[len(pruned.nodes)]
         return images
 
-    rows = pruning_levels(network, torch.zeros(2, 1, 16, 16), inferer, repeats=3)
+    rows = measure_pruning(network, torch.zeros(2, 1, 16, 16), inferer, repeats=3)
     assert calls == [3, 6, 10, 15] * 4
     assert [row.seconds for row in rows] == [0.5, 1, 1.5, 2]
     assert [row.ratio for row in rows] == [0.25, 0.5, 0.75, 1]
@@ -61,4 +61,4 @@ def test_times_are_medians_per_image_over_turns(monkeypatch):
 
 def test_without_deep_supervision():
     with pytest.raises(InputError, match="deep_supervision"):
-        pruning_levels(UNetPlusPlus(width=1 / 16), torch.zeros(1, 1, 16, 16), SimpleInferer())
+        measure_pruning(UNetPlusPlus(width=1 / 16), torch.zeros(1, 1, 16, 16), SimpleInferer())

@@ -10,7 +10,7 @@ from medpos.core.errors import InputError
 from medpos.data.patches import starts
 from medpos.inferers import VotingInferer
 from medpos.inferers.voting import _log_shares
-from medpos.transforms import with_neighbours
+from medpos.transforms import stack_neighbors
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_ties_go_to_the_lowest_label():
 def test_order_of_the_neighbours():
     volume = torch.arange(4.0).expand(2, 5, 6, 4).clone()
     volume[1] += 10
-    stacked = with_neighbours(volume)
+    stacked = stack_neighbors(volume)
     assert stacked.shape == (6, 5, 6, 4)
     assert stacked[:, 0, 0].tolist() == [
         [0, 0, 1, 2],  # above: the one before; the first is repeated
@@ -110,9 +110,9 @@ def test_order_of_the_neighbours():
         [1, 2, 3, 3],  # below: the one after; the last is repeated
         [11, 12, 13, 13],
     ]
-    assert torch.equal(with_neighbours(volume[None])[0], stacked)
-    assert torch.equal(with_neighbours(volume, 0), volume)
-    assert with_neighbours(volume, 2)[::2, 0, 0, 1].tolist() == [0, 0, 1, 2, 3]
+    assert torch.equal(stack_neighbors(volume[None])[0], stacked)
+    assert torch.equal(stack_neighbors(volume, 0), volume)
+    assert stack_neighbors(volume, 2)[::2, 0, 0, 1].tolist() == [0, 0, 1, 2, 3]
 
 
 def test_the_network_sees_the_neighbours():

@@ -26,8 +26,8 @@ from medpos.networks import (
     UNet2015,
     UNetPlusPlus,
     USegNet,
-    positioned,
-    with_coordinates,
+    add_coordinates,
+    build_with_position,
 )
 
 NARROW = 1 / 8  # of the channels, where a network has to run
@@ -198,7 +198,7 @@ NETWORKS = {
         lambda w: UNet(1, padding_mode="reflect", width=w), 13_394_372, (1, 256, 256), UNET, wrong=REFLECT
     ),
     "UNet, learned": Network(lambda w: LearnedPosition(UNet(3, width=w), 3.0), 13_396_036, (1, 256, 256), {}),
-    "UNet, coordconv": Network(lambda w: with_coordinates(UNet(1, width=w), 3.0), 13_465_796, (1, 256, 256), UNET),
+    "UNet, coordconv": Network(lambda w: add_coordinates(UNet(1, width=w), 3.0), 13_465_796, (1, 256, 256), UNET),
     "SmallCNN": Network(lambda w: SmallCNN(1, width=w), 75_140, (1, 256, 256), SMALL, ANY),
     "SmallCNN, no bias": Network(lambda w: SmallCNN(1, conv_bias=False, width=w), 74_948, (1, 256, 256), SMALL, ANY),
     "SmallCNN, 3 channels": Network(lambda w: SmallCNN(3, width=w), 76_292, (3, 256, 256), SMALL, ANY),
@@ -213,8 +213,10 @@ NETWORKS = {
         ANY,
         wrong=((1, 5), ["SmallCNN", "1 x 5", "nearest valid: 2 x 5"]),
     ),
-    "SmallCNN, learned": Network(lambda _: positioned(SmallCNN, "learned"), 76_804, (1, 256, 256), {}, ANY),
-    "SmallCNN, coordconv": Network(lambda _: positioned(SmallCNN, "coordconv"), 76_234, (1, 256, 256), {}, ANY),
+    "SmallCNN, learned": Network(lambda _: build_with_position(SmallCNN, "learned"), 76_804, (1, 256, 256), {}, ANY),
+    "SmallCNN, coordconv": Network(
+        lambda _: build_with_position(SmallCNN, "coordconv"), 76_234, (1, 256, 256), {}, ANY
+    ),
     "MeanMask": Network(_mean_mask, 0, (1, 2, 2), {"": (3, 2, 2)}, ((2, 2), (2, 2)), wrong=((4, 2), ["4 x 2 px"])),
     "UNet2015": Network(
         lambda w: UNet2015(width=w),

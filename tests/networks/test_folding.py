@@ -6,7 +6,7 @@ from monai.inferers import SimpleInferer
 from torch import nn
 
 from medpos.inferers import FastInferer
-from medpos.networks import MeanMask, SmallCNN, UNet, positioned
+from medpos.networks import MeanMask, SmallCNN, UNet, build_with_position
 from medpos.networks.layers.folding import folded
 
 NETWORKS = {
@@ -14,7 +14,7 @@ NETWORKS = {
     "SmallCNN": lambda: SmallCNN(3),
     "without bias": lambda: SmallCNN(3, conv_bias=False),
     "reflect": lambda: UNet(3, padding_mode="reflect"),
-    "coordconv": lambda: positioned(SmallCNN, "coordconv", alpha=3.0),
+    "coordconv": lambda: build_with_position(SmallCNN, "coordconv", alpha=3.0),
     "sequential": lambda: nn.Sequential(nn.Conv2d(3, 5, 3), nn.BatchNorm2d(5), nn.ReLU(), nn.Conv2d(5, 4, 1)),
 }
 

@@ -8,9 +8,17 @@ import pytest
 import torch
 
 from medpos.core.errors import InputError
-from medpos.networks import CoordConv2d, LearnedPosition, SmallCNN, UNet, fitting_width, positioned, with_coordinates
+from medpos.networks import (
+    CoordConv2d,
+    LearnedPosition,
+    SmallCNN,
+    UNet,
+    add_coordinates,
+    build_with_position,
+    find_width,
+)
 from medpos.networks.layers.blocks import scaled
-from medpos.networks.position_study.position import parameter_count
+from medpos.networks.position_study.position import count_parameters
 from medpos.transforms import ENCODINGS, PositionChannels, channel_count, position_channels
 
 BEYOND = [encoding for encoding in ENCODINGS if encoding != "linear"]
@@ -22,7 +30,7 @@ BUDGET = {UNet: 13_395_524, SmallCNN: 76_292}
 def _built(network, encoding, options):
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return positioned(network, encoding, **dict(options)).eval()
+        return build_with_position(network, encoding, **dict(options)).eval()
 
 
 def built(network, encoding, **options):
@@ -63,8 +71,8 @@ def convolutions(network):
 )
 def test_parameter_counts_within_one_percent_of_the_linear_one(network, encoding, bands, count, widths):
     with torch.device("meta"):
-        model = positioned(network, encoding, bands)
-    assert parameter_count(model) == count
+        model = build_with_position(network, encoding, bands)
+    assert count_parameters(model) == count
     assert count == pytest.approx(BUDGET[network], rel=0.01)
     found = [layer.out_channels for layer in convolutions(model).values()]
     assert (found[:3] if network is SmallCNN else [found[0], found[2], found[8]]) == widths
@@ -74,8 +82,8 @@ def test_parameter_counts_within_one_percent_of_the_linear_one(network, encoding
 @pytest.mark.parametrize("encoding", BEYOND)
 @pytest.mark.parametrize("bands", [1, 2, 3, 4, 5, 6, 8])
 def test_budget_holds_for_all_options_and_bands(encoding, bands, options):
-    count = parameter_count(positioned(SmallCNN, encoding, bands, **options))
-    assert count == pytest.approx(parameter_count(SmallCNN(3, **options)), rel=0.01)
+    count = count_parameters(build_with_position(SmallCNN, encoding, bands, **options))
+    assert count == pytest.approx(count_parameters(SmallCNN(3, **options)), rel=0.01)
 
 
 @pytest.mark.parametrize("network", BOTH)
@@ -83,7 +91,7 @@ def test_linear_is_the_plain_network_to_the_bit(network):
     torch.manual_seed(5)
     plain = network(in_channels=3, padding_mode="reflect").state_dict()
     torch.manual_seed(5)
-    model = positioned(network, padding_mode="reflect")
+    model = build_with_position(network, padding_mode="reflect")
     assert type(model) is network
     state = model.state_dict()
     assert list(state) == list(plain)
@@ -134,15 +142,15 @@ class TestCoordConv:
 
     @pytest.mark.parametrize("network", BOTH)
     def test_every_3_x_3_convolution_and_no_other_gets_two_more_channels(self, network):
-        plain, model = network(), with_coordinates(network(), 3.0)
+        plain, model = network(), add_coordinates(network(), 3.0)
         assert list(model.state_dict()) == list(plain.state_dict())
         for (name, one), (same, other) in zip(convolutions(plain).items(), convolutions(model).items(), strict=True):
             assert name == same
             assert isinstance(other, CoordConv2d) == (name != "score")
             assert other.weight.shape[1] == one.weight.shape[1] + 2 * (name != "score")
             assert (other.padding_mode, other.padding, other.stride) == (one.padding_mode, one.padding, one.stride)
-        twice = with_coordinates(model, 3.0)
-        assert parameter_count(twice) == parameter_count(model)
+        twice = add_coordinates(model, 3.0)
+        assert count_parameters(twice) == count_parameters(model)
 
     @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
     def test_memory_layout_and_half_precision_are_kept(self, layout):
@@ -156,7 +164,7 @@ class TestCoordConv:
 
 class TestLearned:
     def test_begins_as_small_noise_of_its_own_seed(self):
-        maps = [built(SmallCNN, "learned").position, positioned(SmallCNN, "learned").position]
+        maps = [built(SmallCNN, "learned").position, build_with_position(SmallCNN, "learned").position]
         assert maps[0].shape == (1, 2, 16, 16)
         assert not torch.equal(*maps)
         for values in maps:
@@ -184,7 +192,7 @@ class TestLearned:
 
     def test_training_finds_a_target_that_depends_on_position_alone(self):
         torch.manual_seed(0)
-        model = positioned(SmallCNN, "learned", padding_mode="reflect").train()
+        model = build_with_position(SmallCNN, "learned", padding_mode="reflect").train()
         optimizer = torch.optim.Adam(model.parameters(), 1e-2)
         target = torch.zeros(2, 16, 16, dtype=torch.long)
         target[:, 8:] = 1
@@ -231,18 +239,18 @@ class TestWidth:
 
     def test_the_nearest_width_is_found(self):
         budget = 40_000
-        width = fitting_width(lambda width: SmallCNN(3, width=width), budget, tolerance=0.02)
-        counts = [parameter_count(SmallCNN(3, width=total / 192)) for total in range(100, 193)]
+        width = find_width(lambda width: SmallCNN(3, width=width), budget, tolerance=0.02)
+        counts = [count_parameters(SmallCNN(3, width=total / 192)) for total in range(100, 193)]
         nearest = min(abs(count - budget) for count in counts)
-        assert abs(parameter_count(SmallCNN(3, width=width)) - budget) == nearest
+        assert abs(count_parameters(SmallCNN(3, width=width)) - budget) == nearest
 
     def test_it_stays_one_within_the_tolerance(self):
-        assert fitting_width(lambda width: SmallCNN(4, width=width), 76_292) == 1.0
+        assert find_width(lambda width: SmallCNN(4, width=width), 76_292) == 1.0
 
     @pytest.mark.parametrize("budget", [5, 10**9])
     def test_a_budget_out_of_reach_is_explained(self, budget):
         with pytest.raises(InputError, match=f"no width gives {budget} parameters within 1%; the nearest differs by"):
-            fitting_width(lambda width: SmallCNN(3, width=width), budget)
+            find_width(lambda width: SmallCNN(3, width=width), budget)
 
 
 @pytest.mark.parametrize(
@@ -258,4 +266,4 @@ class TestWidth:
 )
 def test_bad_options(options, message):
     with pytest.raises(InputError, match=message):
-        positioned(SmallCNN, **options)
+        build_with_position(SmallCNN, **options)

@@ -10,7 +10,7 @@ from torch import nn
 from medpos.bundle.pretrained import begin
 from medpos.core.colors import PUBLISHED as PUBLISHED
 from medpos.core.errors import InputError
-from medpos.networks.layers.published import place, see_columns_first, transplant
+from medpos.networks.layers.published import place, transplant, transpose_kernels
 
 NAMES = {"first": ("conv1", "features.0"), "norm": ("bn1", "features.1"), "dense": ("fc", "classifier.0")}
 
@@ -99,7 +99,7 @@ def test_a_transposed_network_sees_a_transposed_image(name):
     model, image, logits = rows_first(name, (33, 41))
     with torch.no_grad():
         assert not torch.allclose(model(image.mT), logits.mT, rtol=1e-3)
-        see_columns_first(model)
+        transpose_kernels(model)
         torch.testing.assert_close(model(image.mT), logits.mT, rtol=1e-3, atol=1e-4)
 
 

@@ -8,7 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 from medpos.networks.layers.upsampling import (
     bed_of_nails,
     bilinear_kernel,
-    initialise_bilinear,
+    initialize_bilinear,
     max_unpool,
     nearest,
     transposed_convolution,
@@ -101,7 +101,7 @@ class TestBilinear:
     @pytest.mark.parametrize(("size", "factor"), [(4, 2), (8, 4), (8, 2)])
     def test_interpolates_each_channel_inside_the_border(self, size, factor):
         layer = nn.ConvTranspose2d(3, 3, size, stride=factor, padding=(size - factor) // 2)
-        initialise_bilinear(layer)
+        initialize_bilinear(layer)
         features = torch.rand(1, 3, 6, 5)
         expected = F.interpolate(features, scale_factor=factor, mode="bilinear")
         inside = (..., slice(factor, -factor), slice(factor, -factor))

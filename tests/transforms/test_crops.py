@@ -9,13 +9,13 @@ from medpos.networks import UNet2015
 from medpos.networks.encoder_decoder import unet2015
 from medpos.networks.encoder_decoder.unet2015 import BORDER
 from medpos.transforms import RandCropWithClassCap, RandomTile
-from medpos.transforms.spatial.crops import mirrored
+from medpos.transforms.spatial.crops import mirror_indices
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 40])
 def test_mirrored_is_numpy_s_reflection(size):
     wanted = np.pad(np.arange(size), 30, mode="reflect")
-    np.testing.assert_array_equal(mirrored(-30, size + 60, size), wanted)
+    np.testing.assert_array_equal(mirror_indices(-30, size + 60, size), wanted)
 
 
 def ramp(x, y):

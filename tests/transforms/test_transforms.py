@@ -23,7 +23,7 @@ from medpos.transforms import (
     PositionChannels,
     ScaleToUnit,
     Shifted,
-    StandardisePerSlice,
+    StandardizePerSlice,
     degrade,
     position_channels,
     shift,
@@ -35,7 +35,7 @@ RUNNING = [
     PositionChannels(2.0),
     Degraded(),
     Shifted(),
-    StandardisePerSlice(),
+    StandardizePerSlice(),
     ScaleToUnit(),
 ]
 
@@ -323,11 +323,11 @@ class TestIntensity:
     @pytest.mark.parametrize("scale", [1e-4, 1.0, 4095.0])
     def test_standardise_per_slice(self, scale):
         volume = random_item(32, 24, 5)["image"] * scale + 10 * scale
-        result = StandardisePerSlice()({"image": volume})["image"].numpy()
+        result = StandardizePerSlice()({"image": volume})["image"].numpy()
         np.testing.assert_allclose(result.mean((1, 2)), 0, atol=1e-4)
         np.testing.assert_allclose(result.std((1, 2)), 1, atol=1e-4)
 
-    @pytest.mark.parametrize("transform", [StandardisePerSlice(), ScaleToUnit()])
+    @pytest.mark.parametrize("transform", [StandardizePerSlice(), ScaleToUnit()])
     def test_constant_slice_becomes_zero(self, transform):
         volume = random_item(33, 17, 3)["image"]
         volume[..., 1] = 0.1  # its float32 mean isn't 0.1
@@ -342,7 +342,7 @@ class TestIntensity:
         assert (result.amin((1, 2)) == 0).all()
         assert (result.amax((1, 2)) == 1).all()
 
-    @pytest.mark.parametrize("transform", [StandardisePerSlice(), ScaleToUnit()])
+    @pytest.mark.parametrize("transform", [StandardizePerSlice(), ScaleToUnit()])
     def test_integers(self, transform):
         image = torch.arange(12, dtype=torch.uint8).reshape(1, 3, 4)
         expected = transform({"image": image.float()})["image"]

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from medpos.networks.fully_convolutional.vgg import STAGES as ENCODER
 from medpos.networks.fully_convolutional.vgg import TORCHVISION
-from medpos.networks.layers.blocks import ConvBlock, check_size, initialise_he, times
+from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, times
 from medpos.networks.layers.published import place
 from medpos.networks.layers.upsampling import max_unpool
 
@@ -68,7 +68,7 @@ class SegNet(nn.Module):
             self.add_module(stage, nn.Sequential(layers))
         self.conv1_1_D = nn.Conv2d(last, out_channels, 3, padding=1)
         self.pool = nn.MaxPool2d(2, ceil_mode=True, return_indices=True)
-        initialise_he(self)
+        initialize_he(self)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 nn.init.constant_(layer.bias, BN_SHIFT)

@@ -30,8 +30,8 @@ import torch
 from torch import Tensor, nn
 
 from medpos.core.errors import InputError
-from medpos.networks.layers.blocks import ConvBlock, check_size, initialise_he, times
-from medpos.networks.layers.upsampling import initialise_bilinear, max_unpool
+from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, times
+from medpos.networks.layers.upsampling import initialize_bilinear, max_unpool
 
 CHANNELS = 64
 KERNEL = 7
@@ -91,7 +91,7 @@ class _Upsample(nn.Module):
         self.up: nn.Module = nn.Upsample(scale_factor=2, mode="bilinear")
         if variant.upsampling == "learned":
             self.up = nn.ConvTranspose2d(channels, channels, UP_KERNEL, stride=2, padding=3, bias=False)
-            initialise_bilinear(self.up)
+            initialize_bilinear(self.up)
         self.reduction = reduction
 
     def forward(self, features: Tensor, indices: Tensor, encoded: Tensor, pooled: Tensor) -> Tensor:
@@ -150,7 +150,7 @@ class SegNetBasic(nn.Module):
             self.conv_classifier = nn.Conv2d(channels, out_channels, 1)
         stages = {str(place): _decoder(place, variant, channels, out_channels, conv_bias) for place in (4, 3, 2, 1)}
         self.conv_decode = nn.ModuleDict(stages)
-        initialise_he(self)
+        initialize_he(self)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 nn.init.constant_(layer.bias, BN_SHIFT)

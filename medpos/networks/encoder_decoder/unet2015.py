@@ -17,7 +17,7 @@ Resolved where the paper is silent:
 import torch
 from torch import Tensor, nn
 
-from medpos.networks.layers.blocks import check_size, initialise_he, times
+from medpos.networks.layers.blocks import check_size, initialize_he, times
 
 # Each stage is two 3 x 3 convolutions of this many channels, each with ReLU.
 ENCODER = {"conv1": 64, "conv2": 128, "conv3": 256, "conv4": 512, "conv5": 1024}  # 2 x 2 max-pooling between stages
@@ -76,7 +76,7 @@ class UNet2015(nn.Module):
             self.add_module(stage, _stage(skips[9 - int(stage[-1])] + upsampled, channels))
             last = channels
         self.score = nn.Conv2d(last, out_channels, 1)
-        initialise_he(self)
+        initialize_he(self)
         self.pool = nn.MaxPool2d(2)
         self.dropout = nn.Dropout(DROPOUT)
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.networks.layers.blocks import ConvBlock, check_size, initialise_he, times
+from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, times
 
 # Each stage is two 3 x 3 convolutions of this many channels, with batch normalisation and ReLU.
 ENCODER = {"encoder1": 64, "encoder2": 128, "encoder3": 256, "encoder4": 512, "encoder5": 1024}  # pooling in between
@@ -114,7 +114,7 @@ class AuxiliaryUNet(nn.Module):
         main, auxiliary, inside = (times(channels, width) for channels in (64, 128, HEAD_CHANNELS))
         self.decode_head = FCNHead(main, inside, out_channels)
         self.auxiliary_head = FCNHead(auxiliary, inside, out_channels)
-        initialise_he(self, "fan_out")
+        initialize_he(self, "fan_out")
         for head in (self.decode_head, self.auxiliary_head):
             nn.init.normal_(head.conv_seg.weight, std=0.01)
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from medpos.core.errors import InputError
-from medpos.networks.layers.blocks import check_size, initialise_he, times
+from medpos.networks.layers.blocks import check_size, initialize_he, times
 
 CHANNELS = (32, 64, 128, 256, 512)  # of the nodes X(i, .)
 WIDE_CHANNELS = (35, 70, 140, 280, 560)
@@ -81,7 +81,7 @@ class _Nodes(nn.Module):
             self.nodes[name] = _Node(resample, entering + lengths[row] * channels[row], channels[row])
             lengths[row] += 1
         self.heads = nn.ModuleDict({name: nn.Conv2d(channels[0], out_channels, 1) for name in heads})
-        initialise_he(self)
+        initialize_he(self)
 
     def logits(self, image: Tensor) -> list[Tensor]:
         """The logits [N, out_channels, H, W] of each head."""

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from medpos.core.errors import InputError
-from medpos.networks.layers.blocks import ConvBlock, check_size, initialise_he, times
+from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, times
 from medpos.networks.layers.upsampling import max_unpool
 
 # 3 x 3 convolutions of each stage; max-pooling after those of the encoder, unpooling before those of the decoder.
@@ -72,7 +72,7 @@ class USegNet(nn.Module):
         self.merge2 = nn.Conv2d(2 * second, second, 1) if skips > 1 else None
         self.score = nn.Conv2d(last, out_channels, 3, padding=1)
         self.pool = nn.MaxPool2d(2, ceil_mode=True, return_indices=True)
-        initialise_he(self)
+        initialize_he(self)
 
     def forward(self, image: Tensor) -> Tensor:
         """Maps an image [N, in_channels, H, W] of any size, 40 px in the paper, to logits [N, out_channels, H, W]."""

@@ -32,7 +32,7 @@ from medpos.networks.fully_convolutional.fcn import (
     heads,
     score_layer,
 )
-from medpos.networks.layers.blocks import check_size, initialise_he, times
+from medpos.networks.layers.blocks import check_size, initialize_he, times
 from medpos.networks.layers.published import place
 
 KERNELS = {"conv1": 11, "conv2": 5, "conv3": 3, "conv4": 3, "conv5": 3}
@@ -107,7 +107,7 @@ class FCNAlexNet(nn.Module):
         dense = times(DENSE, width)
         self.fc6 = dense_block(last, dense, 6, dropout)
         self.fc7 = dense_block(dense, dense, 1, dropout)
-        initialise_he(self)
+        initialize_he(self)
         self.score_fr = score_layer(dense, out_channels)
         self.upscore = Upsampling(out_channels, 63, 32, upsampling == "learned")
 

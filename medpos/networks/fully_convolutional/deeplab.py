@@ -34,7 +34,7 @@ from torch.nn import functional as F  # noqa: N812
 from medpos.core.errors import InputError
 from medpos.networks.fully_convolutional.resnet import resnet101
 from medpos.networks.fully_convolutional.vgg import STAGES, TORCHVISION
-from medpos.networks.layers.blocks import check_size, initialise_he, times
+from medpos.networks.layers.blocks import check_size, initialize_he, times
 from medpos.networks.layers.published import place
 
 STRIDE = 8
@@ -158,7 +158,7 @@ class DeepLabVGG(_DeepLab):
         last, channels = times(STAGES["conv5"][-1], width), times(kind.channels, width)
         heads = [_vgg_head(last, channels, out_channels, kind.kernel, rate, dropout) for rate in kind.rates]
         super().__init__(_vgg_trunk(in_channels, width, kind.average), heads, in_channels, scales)
-        initialise_he(self)
+        initialize_he(self)
         for one in heads:
             nn.init.normal_(one.fc8.weight, std=SCORE_STD)
 
@@ -227,7 +227,7 @@ class DeepLabResNet(_DeepLab):
         last = trunk.layer4[-1].conv3.out_channels
         heads = [nn.Conv2d(last, out_channels, 3, padding=rate, dilation=rate) for rate in kind.rates]
         super().__init__(trunk, heads, in_channels, scales)
-        initialise_he(self, "fan_out")
+        initialize_he(self, "fan_out")
         for one in heads:
             nn.init.normal_(one.weight, std=SCORE_STD)
         self.frozen_norms = frozen_norms

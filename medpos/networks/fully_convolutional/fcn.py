@@ -27,7 +27,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from medpos.core.errors import InputError
 from medpos.networks.fully_convolutional.vgg import STAGES, TORCHVISION
-from medpos.networks.layers.blocks import check_size, initialise_he, times
+from medpos.networks.layers.blocks import check_size, initialize_he, times
 from medpos.networks.layers.published import place
 from medpos.networks.layers.upsampling import bilinear_kernel
 
@@ -80,7 +80,7 @@ def dense_block(in_channels: int, out_channels: int, kernel_size: int, dropout: 
 
 
 def score_layer(in_channels: int, classes: int) -> nn.Conv2d:
-    """A 1 x 1 convolution to the classes, which begins at zero; ``initialise_he`` goes before it."""
+    """A 1 x 1 convolution to the classes, which begins at zero; ``initialize_he`` goes before it."""
     layer = nn.Conv2d(in_channels, classes, 1)
     for parameter in layer.parameters():
         nn.init.zeros_(parameter)
@@ -136,7 +136,7 @@ class FCN32s(nn.Module):
         dense = times(DENSE, width)
         self.fc6 = dense_block(last, dense, 7, dropout)
         self.fc7 = dense_block(dense, dense, 1, dropout)
-        initialise_he(self)
+        initialize_he(self)
         self.score_fr = score_layer(dense, out_channels)
         self._add_upsampling(out_channels, upsampling, width)
 

@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from medpos.networks.fully_convolutional.alexnet import check_trunk, place_trunk
 from medpos.networks.fully_convolutional.fcn import PADDING, Upsampling, check_upsampling, crop, heads, score_layer
-from medpos.networks.layers.blocks import check_size, initialise_he, times
+from medpos.networks.layers.blocks import check_size, initialize_he, times
 
 DROPOUT = 0.4
 BN_EPS = 0.001
@@ -138,7 +138,7 @@ class FCNGoogLeNet(nn.Module):
         self.pool4 = self.pool if trunk == "caffe" else nn.MaxPool2d(2, ceil_mode=True)
         self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75) if trunk == "caffe" else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        initialise_he(self)
+        initialize_he(self)
         self.score_fr = score_layer(last, out_channels)
         self.upscore = Upsampling(out_channels, 63, 32, upsampling == "learned")
         self.offset = 98 if trunk == "caffe" else 106

@@ -77,7 +77,7 @@ def _check_width(width: float) -> None:
         raise InputError(f"width is {width}, needed is a factor above 0; 1 gives the paper's channels")
 
 
-def initialise_he(network: nn.Module, mode: str = "fan_in") -> None:
+def initialize_he(network: nn.Module, mode: str = "fan_in") -> None:
     """Draws all convolutions anew as in K. He et al., ICCV 2015: N(0, sqrt(2 / fan)), biases 0.
 
     Args:

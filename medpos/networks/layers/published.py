@@ -87,7 +87,7 @@ def transplant(network: nn.Module, weights: Mapping[str, Tensor]) -> tuple[list[
     return [name for name in own if name not in shared], [name for name in weights if name not in shared]
 
 
-def see_columns_first(network: nn.Module) -> None:
+def transpose_kernels(network: nn.Module) -> None:
     """Transposes all kernels, in place, for images [N, C, X, Y] in place of the publishers' [N, C, rows, columns].
 
     The transposed network makes of a transposed image the transposed output, as strides, paddings and dilations are the

@@ -86,7 +86,7 @@ def bilinear_kernel(size: int, factor: int) -> Tensor:
     return line[:, None] * line
 
 
-def initialise_bilinear(layer: nn.ConvTranspose2d) -> None:
+def initialize_bilinear(layer: nn.ConvTranspose2d) -> None:
     """Makes a transposed convolution interpolate each channel bilinearly by its stride, from where it may learn.
 
     Reference:

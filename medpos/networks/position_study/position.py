@@ -35,7 +35,7 @@ TOLERANCE = 0.01
 _STEPS = 1024  # the widths tried are multiples of 1 / 1024
 
 
-def positioned(
+def build_with_position(
     network: Callable[..., nn.Module],
     encoding: str = "linear",
     bands: int = BANDS,
@@ -80,11 +80,11 @@ def positioned(
             return LearnedPosition(inner, alpha)
         channels = image_channels + channel_count(encoding, bands)
         model = network(in_channels=channels, width=width, **options)
-        return with_coordinates(model, alpha, range) if encoding == "coordconv" else model
+        return add_coordinates(model, alpha, range) if encoding == "coordconv" else model
 
     with torch.device("meta"):
-        budget = parameter_count(network(in_channels=in_channels, **options))
-        width = fitting_width(build, budget)
+        budget = count_parameters(network(in_channels=in_channels, **options))
+        width = find_width(build, budget)
     return build(width)
 
 
@@ -97,12 +97,12 @@ def _own(network: Callable[..., nn.Module], **options: Any) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in known}
 
 
-def parameter_count(network: nn.Module) -> int:
+def count_parameters(network: nn.Module) -> int:
     """The number of trained numbers."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
-def fitting_width(build: Callable[[float], nn.Module], budget: int, tolerance: float = TOLERANCE) -> float:
+def find_width(build: Callable[[float], nn.Module], budget: int, tolerance: float = TOLERANCE) -> float:
     """Finds the factor of the channels with which a network has so many parameters.
 
     Args:
@@ -118,7 +118,7 @@ def fitting_width(build: Callable[[float], nn.Module], budget: int, tolerance: f
     """
 
     def excess(steps: int) -> float:
-        return parameter_count(build(steps / _STEPS)) / budget - 1
+        return count_parameters(build(steps / _STEPS)) / budget - 1
 
     if abs(excess(_STEPS)) <= tolerance:
         return 1.0
@@ -217,7 +217,7 @@ class CoordConv2d(nn.Conv2d):
         return self._conv_forward(_append(input, self.coordinates(input)), self.weight, self.bias)
 
 
-def with_coordinates(network: nn.Module, alpha: float, range: str = "symmetric") -> nn.Module:
+def add_coordinates(network: nn.Module, alpha: float, range: str = "symmetric") -> nn.Module:
     """Gives the coordinates to every convolution of a network that looks at more than one pixel.
 
     Args:

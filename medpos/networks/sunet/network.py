@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from medpos.core.errors import InputError
-from medpos.networks.layers.blocks import check_size, initialise_he, times
+from medpos.networks.layers.blocks import check_size, initialize_he, times
 from medpos.networks.layers.frozen import freeze_statistics
 from medpos.networks.sunet.module import ResidualBlock, UNetModule, UNetPlus
 
@@ -97,7 +97,7 @@ def _features(
 
 
 def _initialise(network: nn.Module) -> None:
-    initialise_he(network, "fan_out")
+    initialize_he(network, "fan_out")
     for layer in network.modules():
         if isinstance(layer, nn.ConvTranspose2d):
             nn.init.kaiming_normal_(layer.weight, mode="fan_out", nonlinearity="relu")

@@ -65,7 +65,7 @@ class RandLifted(RandomizableTransform, Lifted):
         return x, y
 
 
-def per_key(what: str, values: Any, keys: Sequence[Hashable]) -> dict[Hashable, Any]:
+def one_per_key(what: str, values: Any, keys: Sequence[Hashable]) -> dict[Hashable, Any]:
     """One value for each key, from one for all or a sequence of as many.
 
     Raises:

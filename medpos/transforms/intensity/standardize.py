@@ -18,7 +18,7 @@ from medpos.transforms.base.lift import Item, Lifted
 _PLANE = (1, 2)
 
 
-class StandardisePerSlice(Lifted):
+class StandardizePerSlice(Lifted):
     """Gives every slice mean 0 and (population) standard deviation 1; a constant slice becomes 0.
 
     Args:

@@ -17,13 +17,13 @@ from torch.nn import functional as F  # noqa: N812
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED
 from medpos.transforms.base.lift import Item
-from medpos.transforms.base.randomized import RandLifted, per_key
+from medpos.transforms.base.randomized import RandLifted, one_per_key
 
 CLASS_CAP = 0.75
 TRIES = 10
 
 
-def mirrored(start: int, length: int, size: int) -> Tensor:
+def mirror_indices(start: int, length: int, size: int) -> Tensor:
     """Indices into an axis that goes on mirrored beyond both ends, as often as needed; the end pixel comes once.
 
     Args:
@@ -84,7 +84,7 @@ class RandomTile(RandLifted):
         """Cuts the tile out of one entry."""
         before, less = (self.border, 0) if key in self.whole else (0, 2 * self.border)
         for axis, (start, size) in enumerate(zip(self._start, self.size, strict=True), start=1):
-            index = mirrored(start - before, size - less, image.shape[axis])
+            index = mirror_indices(start - before, size - less, image.shape[axis])
             image = image.index_select(axis, index.to(image.device))
         return image
 
@@ -123,7 +123,7 @@ class RandCropWithClassCap(RandLifted):
         if min(self.size) < 1 or not cap > 0:
             raise InputError(f"RandCropWithClassCap: size is {size} and cap {cap}, needed are px and a share above 0")
         self.cap, self.label_key = cap, label_key
-        self.fill = per_key("fill", fill, self.keys)
+        self.fill = one_per_key("fill", fill, self.keys)
         self._start = (0, 0)
 
     def randomize(self, data: Item) -> None:

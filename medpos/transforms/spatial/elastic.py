@@ -14,7 +14,7 @@ from torch.nn import functional as F  # noqa: N812
 
 from medpos.core.errors import InputError
 from medpos.transforms.base.lift import Item
-from medpos.transforms.base.randomized import RandLifted, per_key
+from medpos.transforms.base.randomized import RandLifted, one_per_key
 
 GRID = 3
 SIGMA = 10.0
@@ -89,7 +89,7 @@ class RandElastic(RandLifted):
         super().__init__(keys, prob, allow_missing_keys)
         if not (sigma >= 0 and grid >= 2):
             raise InputError(f"RandElastic: sigma is {sigma} and grid {grid}, needed are 0 px or more and at least 2")
-        self.mode = per_key("mode", mode, self.keys)
+        self.mode = one_per_key("mode", mode, self.keys)
         self.sigma, self.grid = sigma, grid
         self._field = torch.zeros(2, 1, 1)
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 
-def with_neighbours(volume: Tensor, count: int = 1) -> Tensor:
+def stack_neighbors(volume: Tensor, count: int = 1) -> Tensor:
     """Stacks each slice with its neighbours, as training and inference see it.
 
     Args:
@@ -24,7 +24,7 @@ def with_neighbours(volume: Tensor, count: int = 1) -> Tensor:
     return torch.cat([volume.index_select(-1, places) for places in near], dim=-4)
 
 
-def neighbouring(volume: Tensor, z: int, count: int) -> Tensor:
-    """Slice z of :func:`with_neighbours`, [(2 count + 1) C, X, Y], of a volume [C, X, Y, Z]."""
+def slice_with_neighbors(volume: Tensor, z: int, count: int) -> Tensor:
+    """Slice z of :func:`stack_neighbors`, [(2 count + 1) C, X, Y], of a volume [C, X, Y, Z]."""
     part = volume[..., max(z - count, 0) : z + count + 1]
-    return with_neighbours(part, count)[..., min(z, count)] if count else volume[..., z]
+    return stack_neighbors(part, count)[..., min(z, count)] if count else volume[..., z]

@@ -9,7 +9,7 @@ from medpos.core.labels import IGNORED
 from medpos.transforms.base.lift import Item, Lifted
 
 
-class Unlabelled(Lifted):
+class ClearUnlabeled(Lifted):
     """Takes the prediction away where the truth is void, class 0 of a data set without background.
 
     It belongs behind the argmax of an evaluation: what is predicted there would count as false.
@@ -29,7 +29,7 @@ class Unlabelled(Lifted):
         return image.where(item[self.label_key] > 0, 0)
 
 
-class IgnoredVoid(Lifted):
+class IgnoreVoid(Lifted):
     """Counts the classes from 0, as a network without background gives them; void becomes 255, which losses ignore.
 
     Args:

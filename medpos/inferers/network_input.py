@@ -8,7 +8,7 @@ from medpos.inferers.voting import VotingInferer
 Sides = tuple[int, int]
 
 
-def network_input(inferer: Any, channels: int) -> tuple[int, Sides | None]:
+def describe_network_input(inferer: Any, channels: int) -> tuple[int, Sides | None]:
     """Channels and size of the network's input.
 
     Args:
@@ -20,7 +20,7 @@ def network_input(inferer: Any, channels: int) -> tuple[int, Sides | None]:
     """
     inner = getattr(inferer, "inferer", None)
     if inner is not None:
-        return network_input(inner, channels)
+        return describe_network_input(inner, channels)
     if isinstance(inferer, OverlapTileInferer):
         return channels, (inferer.size, inferer.size)
     if isinstance(inferer, VotingInferer):
