@@ -1,7 +1,7 @@
 """Run the command line: ``python -m medpos``."""
 
-from medpos.cli.bundles import BUNDLES
 from medpos.cli.main import app, main
+from medpos.cli.project import BUNDLES
 
 __all__ = ["BUNDLES", "app", "main"]
 

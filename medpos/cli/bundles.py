@@ -1,8 +1,164 @@
-"""Find the bundles that come with the package."""
+"""List, show and copy the bundles that come with the package: ``python -m medpos bundles``."""
 
-import sys
+import json
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Annotated, Any
 
-# In a clone they stand beside the package; an installed package has them where pip puts data files.
-_CLONED, _INSTALLED = Path(__file__).resolve().parents[2] / "bundles", Path(sys.prefix) / "share/medpos/bundles"
-BUNDLES = _CLONED if (_CLONED / "src").is_dir() else _INSTALLED
+import typer
+
+from medpos.cli import output
+from medpos.cli.options import command
+from medpos.cli.project import BUNDLES, copy_files, find_file
+from medpos.core.files import read_json
+
+# Of another kind than the rest of their data set, as to inputs and outputs.
+METADATA = {"nuclei_unet2015": "metadata_cells"}
+RESERVED = ("imports", "initialize", "finalize", "known_keys", "bundle_name")  # nothing that a user runs or changes
+Config = dict[str, Any]
+
+app = typer.Typer(no_args_is_help=True, help="List, show and copy the bundles that come with medpos.")
+
+
+def bundle_names() -> list[str]:
+    """Return the names of the bundles and, after them, of the overlays."""
+    return list(_configs())
+
+
+Name = typer.Argument(autocompletion=bundle_names, help="Name of a bundle, such as jsrt_pe.")
+
+
+@dataclass(frozen=True)
+class Show:
+    """Hold the options of ``bundles show``."""
+
+    name: Annotated[str, Name]
+
+
+@dataclass(frozen=True)
+class Copy:
+    """Hold the options of ``bundles copy``."""
+
+    names: Annotated[list[str], Name]
+    out: Annotated[Path, typer.Option(help="Folder of the copies.")] = Path("bundles")
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite files of other content.")] = False
+
+
+@app.command("list")
+def show_list() -> None:
+    """List the bundles: name, network, data, first line of the card."""
+    rows = [(name, _network(config), _data(config), card(config)[0]) for name, config in _configs().items()]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    for *columns, line in rows:
+        padded = (text.ljust(width) for text, width in zip(columns, widths, strict=True))
+        output.results.print("  ".join((*padded, line)))
+
+
+def show(options: Show) -> None:
+    """Show the card of a bundle, its entry points, and its keys with their defaults."""
+    config = _read(_file(options.name))
+    for line in card(config):
+        output.results.print(line)
+    output.results.print(f"\nentry points: {', '.join(entry_points(config)) or 'none'}\nkeys, with their defaults:")
+    found = settings(config)
+    width = max(map(len, found), default=0)
+    for key, value in found.items():
+        output.results.print(
+            f"  --{key.ljust(width)}  {value if value and isinstance(value, str) else json.dumps(value)}"
+        )
+
+
+def copy(options: Copy) -> None:
+    """Copy bundles into a folder, with the metadata and the logging.conf that MONAI reads beside them."""
+    bundles = [_file(name) for name in options.names]
+    copied = copy_files(bundles, options.out, options.replace)
+    beside = {"logging.conf", "metadata.json", *(f"{metadata_name(path.stem)}.json" for path in bundles)}
+    # A file of that name that is there already may describe the user's own bundle.
+    copy_files([BUNDLES / name for name in sorted(beside) if not (options.out / name).exists()], options.out)
+    for path in copied:
+        output.results.print(str(path))
+    output.notes.print(f"run: python -m monai.bundle run --config_file {copied[0]}")
+
+
+command(app, Show)(show)
+command(app, Copy)(copy)
+
+
+def card(config: Config) -> list[str]:
+    """Return the lines that describe a bundle."""
+    described = config.get("_desc_", "")
+    return [described] if isinstance(described, str) else [str(line) for line in described] or [""]
+
+
+def entry_points(config: Config) -> list[str]:
+    """Name the entry points of a bundle: top-level lists of expressions."""
+    return [key for key, value in config.items() if _is_public(key) and _is_run(value)]
+
+
+def settings(config: Config) -> Config:
+    """Return the keys that a user may change on the command line, with their defaults.
+
+    Objects, and expressions on them such as ``$@network_def.to(...)``, are wiring and left out.
+    """
+    objects = tuple(f"$@{key}." for key, value in config.items() if isinstance(value, dict))
+    return {
+        key: value
+        for key, value in config.items()
+        if _is_public(key) and not _is_run(value) and _is_plain(value, objects)
+    }
+
+
+def metadata_name(name: str) -> str:
+    """Return the stem of the metadata file that describes inputs and outputs of a bundle's network."""
+    if name in METADATA:
+        return METADATA[name]
+    kinds = ["pe"] if name.endswith("_pe") else [name, name.split("_")[0]]
+    known = [f"metadata_{kind}" for kind in kinds if (BUNDLES / f"metadata_{kind}.json").exists()]
+    return known[0] if known else "metadata"
+
+
+def _is_public(key: str) -> bool:
+    # An overlay's "+key" extends a key of the bundle, its "a::b" changes one.
+    return key not in RESERVED and not key.startswith(("_", "+")) and "::" not in key
+
+
+def _is_plain(value: Any, objects: tuple[str, ...]) -> bool:
+    if isinstance(value, list):
+        return not any(isinstance(item, dict) for item in value)
+    return not isinstance(value, dict) and not str(value).startswith(("@", *objects))
+
+
+def _is_run(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(str(item).startswith("$") for item in value)
+
+
+def _network(config: Config) -> str:
+    definition = config.get("network_def")
+    if not isinstance(definition, dict):
+        return "any"
+    inner = definition.get("network")  # of medpos.networks.positioned
+    return f"{_last(inner)} + position" if isinstance(inner, str) else _last(str(definition.get("_target_")))
+
+
+def _data(config: Config) -> str:
+    """Name the data set by the last folder of the bundle's ``dataset_dir``."""
+    return str(config.get("dataset_dir", "any")).rstrip("'").rpartition("/")[2]
+
+
+def _last(dotted: str) -> str:
+    return dotted.rpartition(".")[2]
+
+
+def _file(name: str) -> Path:
+    return find_file(BUNDLES, name, bundle_names(), "bundle")
+
+
+def _configs() -> dict[str, Config]:
+    """Read the bundles, in the order of their names, and after them the overlays."""
+    paths = sorted(path for path in BUNDLES.glob("*.json") if not path.stem.startswith("metadata"))
+    configs = {path.stem: _read(path) for path in paths}
+    return dict(sorted(configs.items(), key=lambda named: "bundle_name" not in named[1]))
+
+
+def _read(path: Path) -> Config:
+    return read_json(path, "install medpos anew")

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from medpos.cli import output
 
 
 @dataclass(frozen=True)
@@ -36,10 +37,10 @@ def explain(options: Explain) -> None:
     found = inside.look(model, inside.subject_of(model, options.image, options.dataset_dir), wish)
     folder = inside.write(found, options.run, options.out)
     if model.data.phantom:
-        Console(stderr=True).print(case.PHANTOM, style="bold", highlight=False)
+        output.warnings.print(case.PHANTOM, style="bold")
     start, end = found.rise[0], found.rise[-1]
     text = f"{folder}: {', '.join(found.figures)}; {found.title}: activation {start:.3g}, after the ascent {end:.3g}"
-    Console().print(text, highlight=False, markup=False, soft_wrap=True)
+    output.results.print(text)
     if end <= start:
         silent = "the unit did not rise: nothing near noise wakes it; choose another --unit or --goal"
-        Console(stderr=True).print(silent, highlight=False)
+        output.warnings.print(silent)

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from medpos.cli.bundles import BUNDLES
+from medpos.cli import output
+from medpos.cli.project import BUNDLES
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,7 @@ def export(options: Export) -> None:
     from medpos.export import export as write
 
     folder = write(options.run, options.out, BUNDLES.parent, options.dataset_dir)
-    console = Console()
     config = shlex.quote(str(folder / "configs/inference.json"))
     command = f"python -m monai.bundle run --config_file {config} --bundle_root {shlex.quote(str(folder))}"
-    console.print(f"bundle: {folder}", highlight=False, markup=False, soft_wrap=True)
-    console.print(f"{command} --dataset_dir IMAGES --output_dir OUT", highlight=False, markup=False, soft_wrap=True)
+    output.results.print(f"bundle: {folder}")
+    output.notes.print(f"{command} --dataset_dir IMAGES --output_dir OUT")

@@ -1,9 +1,13 @@
 """Assemble the command line: ``python -m medpos COMMAND``."""
 
 import sys
+from typing import Annotated
 
 import typer
 
+from medpos import __version__
+from medpos.cli import bundles, notebooks, output
+from medpos.cli.data import PASS_ON, data
 from medpos.cli.explain import Explain, explain
 from medpos.cli.export import Export, export
 from medpos.cli.new_bundle import NewBundle, new_bundle
@@ -14,17 +18,37 @@ from medpos.core.errors import InputError
 from medpos.core.options import command
 
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    help="Studies of segmentation networks, reports of their results, predictions on new images, exports.",
+    help="Bundles to train, studies of segmentation networks, reports of their results, predictions on new images, "
+    "exports.",
 )
+app.add_typer(bundles.app, name="bundles")
+app.command(context_settings=PASS_ON, add_help_option=False)(data)
 command(app, Study)(study)
 command(app, NewBundle)(new_bundle)
 command(app, Report)(report)
 command(app, Export)(export)
 command(app, Explain)(explain)
 command(app, Predict)(predict)
+app.add_typer(notebooks.app, name="notebooks")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"medpos {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def set_up(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="Show only results, warnings and errors.")] = False,
+) -> None:
+    """Set up what all commands share."""
+    output.set_quiet(quiet)
 
 
 def main() -> None:

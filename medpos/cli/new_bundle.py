@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
-from medpos.cli.bundles import BUNDLES
+from medpos.cli import output
+from medpos.cli.project import BUNDLES
 
 NETWORK_HELP = "unet, small, unetpp, plain_unet, segnet, segnet_basic, usegnet or auxiliary_unet."
 
@@ -32,8 +32,7 @@ def new_bundle(options: NewBundle) -> None:
     endings = [made.POSITION] * options.pe + [made.MEAN_MASK] * options.mean_mask
     source = BUNDLES / "src"
     files = made.write(options.name, options.data, options.network, endings, source, options.out, options.replace)
-    console = Console()
     for line in made.reasons(files[0]):
-        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        output.notes.print(f"  {line}")
     for file in files:
-        console.print(f"python -m monai.bundle run --config_file {file}", highlight=False, markup=False, soft_wrap=True)
+        output.results.print(f"python -m monai.bundle run --config_file {file}")

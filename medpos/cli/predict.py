@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 
+from medpos.cli import output
 from medpos.cli.options import numbers
 from medpos.core.errors import InputError
 
@@ -64,7 +64,7 @@ def predict(options: Predict) -> None:
     with tqdm(total=len(sources), desc="predict", unit="case") as bar:
         summary = cohort.predict_cases(ensemble, sources, options.out, wanted, lambda source: bar.update(), engine)
     if ensemble.phantom:
-        Console(stderr=True).print(case.PHANTOM, style="bold", highlight=False)
+        output.warnings.print(case.PHANTOM, style="bold")
     _summarize(summary, options.out)
 
 
@@ -81,13 +81,12 @@ def _engine(options: Predict) -> Any:
 
 
 def _summarize(summary: Any, out: Path) -> None:
-    console = Console(stderr=True)
     for line in summary.failed:
-        console.print(f"failed: {line}", highlight=False, markup=False, soft_wrap=True)
+        output.warnings.print(f"failed: {line}")
     counts = f"{summary.done} segmented, {summary.kept} kept from before, {len(summary.failed)} failed, "
-    console.print(f"{out}: {counts}{summary.warned} with warnings", highlight=False, markup=False, soft_wrap=True)
+    output.warnings.print(f"{out}: {counts}{summary.warned} with warnings")
     if summary.signal:
-        console.print("stopped; the same command goes on", highlight=False)
+        output.warnings.print("stopped; the same command goes on")
         raise typer.Exit(128 + summary.signal)
     if summary.failed:
         raise typer.Exit(3)

@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
+
+from medpos.cli import output
 
 
 @dataclass(frozen=True)
@@ -20,4 +21,4 @@ def report(options: Report) -> None:
     """Write one self-contained page of runs or studies: tables, curves, clinical indices, cases."""
     from medpos.report import build
 
-    Console().print(f"page: {build(options.sources, options.out)}", highlight=False)
+    output.results.print(f"page: {build(options.sources, options.out)}")

@@ -10,8 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from medpos.cli.bundles import BUNDLES
+from medpos.cli import output
 from medpos.cli.options import pairs, parts, plain_value
+from medpos.cli.project import BUNDLES
 from medpos.core.errors import InputError
 
 
@@ -102,8 +103,11 @@ def _run(planner: Any, options: Study, console: Console) -> None:
 
     engine, out = _engine(options), options.out or Path("studies") / planner.study.name
     command = shlex.join(["python", "-m", "medpos", *sys.argv[1:]])
-    with display.Display(console) as watcher:
+    with display.Display(Console(quiet=output.notes.quiet)) as watcher:
         content = run.run(planner.study, planner.settings, engine, out, command, watcher)
+    if output.notes.quiet:  # otherwise shown when it happened
+        for failure in content["failed"]:
+            output.warnings.print(f"{failure['name']}: failed: {failure['error']}")
     for finding in content["criteria"]:
         value = "" if finding["value"] is None else f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
         console.print(f"  {finding['data']}: {finding['text']}: {finding['verdict']}{value}", highlight=False)

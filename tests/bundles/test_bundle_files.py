@@ -14,6 +14,8 @@ from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from running import ALL, BUNDLES, NAMES, ROOT, SECONDARY, config_file, kept_state, parser
 
+from medpos.cli.bundles import metadata_name
+
 LEARNED = [name for name in NAMES if "mean_mask" not in name]
 FLAT = [
     "dataset_dir",
@@ -36,9 +38,7 @@ def content(name):
 
 
 def metadata_file(name):
-    kinds = {"nuclei_unet2015": "cells", "brain_segnet": "brain_segnet"}
-    kind = "pe" if name.endswith("_pe") else kinds.get(name, name.split("_")[0])
-    return str(BUNDLES / ("metadata.json" if kind in ("jsrt", "acdc") else f"metadata_{kind}.json"))
+    return str(BUNDLES / f"{metadata_name(name)}.json")
 
 
 def ids(properties):
