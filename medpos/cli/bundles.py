@@ -8,9 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from medpos.cli import output
-from medpos.cli.options import command
 from medpos.cli.project import BUNDLES, copy_files, find_file
 from medpos.core.files import read_json
+from medpos.core.options import command
 
 # Of another kind than the rest of their data set, as to inputs and outputs.
 METADATA = {"nuclei_unet2015": "metadata_cells"}

@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from medpos.cli import output
-from medpos.cli.options import command
 from medpos.cli.project import NOTEBOOKS, copy_files
+from medpos.core.options import command
 
 app = typer.Typer(no_args_is_help=True, help="List and copy the notebooks that come with medpos.")
 
