@@ -29,7 +29,7 @@ from medpos.inferers.crf_search import NO_CRF, Case, ClassIoU
 from medpos.metrics import TrimapScores
 from medpos.metrics.scores import CaseMaps
 from medpos.metrics.trimap import WIDTHS
-from medpos.plotting.style import INK, LINES, save, styled
+from medpos.plotting.style import INK, LINES, save_figure, styled
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
 from medpos.runs.text import PHANTOM_NOTE
@@ -153,7 +153,7 @@ def told(cases: Iterable[Case], what: str, total: int) -> Iterator[Case]:
 def _write(tested: Sequence[Refined], rows: Sequence[CRFRow], run: RunFolder, phantom: bool) -> None:
     table = [{"crf": each.name, "width_px": at, **found} for each in tested for at, found in each.bands.items()]
     write_csv(run.results / "trimap.csv", COLUMNS, table)
-    save(figure(tested, phantom), run.results, "trimap")
+    save_figure(figure(tested, phantom), run.results, "trimap")
     summary = {
         "phantom": phantom,
         "search": {"tried": len(rows), "best": {name: _finite(value) for name, value in asdict(rows[0]).items()}},

@@ -16,7 +16,7 @@ from medpos.data.conditions import CLEAN
 from medpos.data.folder import DataFolder
 from medpos.handlers.rows import condition_of
 from medpos.handlers.tensorboard import TensorBoard
-from medpos.plotting.overlay import panels, picture
+from medpos.plotting.overlay import draw_page, draw_panels
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
 
@@ -60,8 +60,8 @@ class Overlays:
         chosen = {"worst": ranked[0], "median": ranked[len(ranked) // 2], "best": ranked[-1]}
         for rank, case in chosen.items():
             note = " - PHANTOM DATA" if self.source.phantom else ""
-            page = picture(
-                [panels(*view, self.source.labels) for view in _slices(self._views[case])],
+            page = draw_page(
+                [draw_panels(*view, self.source.labels) for view in _slices(self._views[case])],
                 self.source.labels,
                 [f"{rank} of {len(ranked)}: {case}, mean Dice {dice[case]:.3f}{note}"],
             )

@@ -1,4 +1,4 @@
-"""How well the contours of classes are met, within a tolerance."""
+"""Measure how well predicted contours match the true ones within a tolerance."""
 
 from typing import Any
 
@@ -15,22 +15,22 @@ TOLERANCE = 0.0075
 
 
 def boundary_f1(prediction: npt.ArrayLike, truth: npt.ArrayLike, tolerance: float = TOLERANCE) -> dict[int, float]:
-    """F1 of the contour pixels of each class (BF), of which those count as met that lie near the other contour.
+    """Compute the boundary F1 (BF) of each class, the F1 of contour pixels that lie near the other contour.
 
-    A class's contour are its pixels with a neighbour, by a side, of another class or outside the image. Pixels to be
-    ignored are as if outside the image. Precision is the share of the predicted contour within the tolerance of the
-    true one, recall the share of the true contour within the tolerance of the predicted one.
+    A class's contour is its pixels with a side to another class or to the outside of the image. Ignored pixels count as
+    outside the image. Precision is the share of the predicted contour within the tolerance of the true one, recall the
+    share of the true contour within the tolerance of the predicted one.
 
     Args:
-        prediction: label map [X, Y].
-        truth: the same for the truth, equal shape; pixels of 255 are ignored.
-        tolerance: the greatest distance that counts as met, as a part of the image's diagonal.
+        prediction: predicted label map [X, Y].
+        truth: label map of the ground truth, of the same shape; pixels of 255 are ignored.
+        tolerance: greatest distance between matching contours, as a fraction of the image's diagonal.
 
     Returns:
-        F1, 0 to 1, 1 is best, of every class of the truth; 0 where it was not predicted.
+        F1, 0 to 1, 1 is best, of every class in the ground truth; 0 where it was not predicted.
 
     Raises:
-        InputError: not two images of one shape.
+        InputError: different shapes, or no images.
 
     Reference:
         G. Csurka et al., "What is a good evaluation measure for semantic segmentation?", BMVC 2013; V. Badrinarayanan
@@ -39,7 +39,7 @@ def boundary_f1(prediction: npt.ArrayLike, truth: npt.ArrayLike, tolerance: floa
     """
     predicted, true = same_shape(prediction, truth)
     if true.ndim != 2:
-        raise InputError(f"prediction and truth have shape {true.shape}; needed is [X, Y], a volume slice by slice")
+        raise InputError(f"expected images [X, Y], got shape {true.shape}; measure a volume slice by slice")
     ignored = true == IGNORED
     found, wanted = (boundaries(_from_one(values, ignored)) for values in (predicted, true))
     reach = tolerance * float(np.hypot(*true.shape))
@@ -47,7 +47,7 @@ def boundary_f1(prediction: npt.ArrayLike, truth: npt.ArrayLike, tolerance: floa
 
 
 def _from_one(label_map: npt.NDArray[Any], ignored: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
-    """The classes from 1 on, and 0 where nothing counts."""
+    """Number the classes from 1, with 0 for ignored pixels."""
     return np.where(ignored, 0, label_map.astype(np.int64) + 1)
 
 
@@ -59,7 +59,7 @@ def _f1(predicted: Pixels | None, true: Pixels, reach: float) -> float:
 
 
 def _share_within(reach: float, pixels: Pixels, others: Pixels) -> float:
-    """The share of pixels with one of the others at most this far away."""
-    # Asked for the near ones alone, a tree is several times as fast as the distances of all pixels.
+    """Compute the share of pixels with at least one of the others within ``reach``."""
+    # With an upper bound, a tree is several times as fast as computing all distances.
     distances = cKDTree(others).query(pixels, distance_upper_bound=np.nextafter(reach, np.inf))[0]
     return float(np.mean(distances <= reach))

@@ -1,10 +1,10 @@
-"""Clinical indices of label maps, and how well predicted and true ones agree.
+"""Compute clinical indices of label maps, and the agreement of predicted with true ones.
 
-They are as good as the spacing: where it is nominal, so are ml and g. Ratios (cardiothoracic ratio, ejection fraction)
-don't depend on it.
+They depend on the spacing: where it is nominal, so are ml and g. Ratios (cardiothoracic ratio, ejection fraction) don't
+depend on it.
 
-A volume whose mask is empty is 0 ml, so a ventricle that was never found counts as an error. A ratio without its
-organs is NaN: left out and counted as missing.
+An empty mask has a volume of 0 ml, so a ventricle that was never found counts as an error. A ratio without its organs
+is NaN: left out and counted as missing.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,7 @@ Phase = tuple[LabelMap, Sequence[float]]
 
 
 class SegmentedCase(Protocol):
-    """A case with its true and its predicted label map, such as :class:`medpos.runs.cases.CaseView`."""
+    """Describe a case with its true and its predicted label map, such as :class:`medpos.runs.cases.CaseView`."""
 
     @property
     def case(self) -> str:
@@ -67,43 +67,46 @@ _WITHIN_95 = 1.96  # standard deviations on either side of the mean that hold 95
 
 
 def volume_ml(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> float:
-    """Volume of a mask, ml: its voxels times the size of one.
+    """Compute the volume of a mask in ml: its number of voxels times the size of one.
 
     Args:
-        mask: true (not 0) inside, [X, Y, Z].
-        spacing_mm: distance of the voxels' centres along each axis, mm; along z the slice spacing, gaps included, as
-            Simpson's rule over a short-axis stack has it.
+        mask: mask [X, Y, Z], not 0 inside.
+        spacing_mm: distance between the voxels' centers along each axis in mm; along z the slice spacing with gaps, as
+            in Simpson's rule over a short-axis stack.
+
+    Returns:
+        Volume in ml.
 
     Raises:
-        InputError: the spacing doesn't fit the mask.
+        InputError: the mask has no three axes, or the spacing no three positive numbers.
     """
     inside = np.asarray(mask)
     if inside.ndim != 3 or len(spacing_mm) != 3 or not all(0 < size < np.inf for size in spacing_mm):
         raise InputError(
-            f"a mask of shape {inside.shape} with spacing_mm {tuple(spacing_mm)} has no volume; needed are three axes "
-            "and three positive sizes"
+            f"expected a mask with three axes and three positive sizes, got shape {inside.shape} and spacing_mm "
+            f"{tuple(spacing_mm)}; give a volume and the size of its voxels"
         )
     return float(np.count_nonzero(inside) * np.prod(spacing_mm) / 1000)
 
 
 def cardiothoracic_ratio(label_map: npt.ArrayLike, heart: int, lungs: tuple[int, int]) -> float:
-    """Maximal transverse diameter of the heart over the maximal internal diameter of the thorax.
+    """Compute the maximal transverse diameter of the heart over the maximal internal diameter of the thorax.
 
     Heart: from its leftmost to its rightmost column, at any height. This is the sum of the maximal distances to the
-    right and to the left of the midline, wherever within the heart the midline lies. Thorax: the greatest distance, on
-    one row, from the outer border of one lung to the outer border of the other. Both count pixels along x, so the
-    spacing cancels. Nothing is cleaned: an island that a network drew counts.
+    right and to the left of the midline, for any midline within the heart. Thorax: the greatest distance, on one row,
+    from the outer border of one lung to the outer border of the other. Both count pixels along x, so the spacing
+    cancels. The label map is not cleaned: isolated false positives count.
 
     Args:
-        label_map: frontal chest X-ray [X, Y] or [X, Y, 1], x along the columns.
-        heart: value of the heart.
-        lungs: values of both lungs.
+        label_map: label map [X, Y] or [X, Y, 1] of a frontal chest X-ray, x along the columns.
+        heart: label of the heart.
+        lungs: labels of both lungs.
 
     Returns:
-        A ratio above 0; normal adults have up to about 0.5. NaN where the heart is missing, or no row holds both lungs.
+        Ratio above 0; normal adults have up to about 0.5. NaN where the heart is missing, or no row holds both lungs.
 
     Raises:
-        InputError: not one flat image.
+        InputError: the label map is not a single image.
 
     Reference:
         C. S. Danzer, "The cardiothoracic ratio: an index of cardiac enlargement", Am. J. Med. Sci. 157, 1919.
@@ -111,13 +114,15 @@ def cardiothoracic_ratio(label_map: npt.ArrayLike, heart: int, lungs: tuple[int,
     values = np.asarray(label_map)
     flat = values[..., 0] if values.ndim == 3 and values.shape[2] == 1 else values
     if flat.ndim != 2:
-        raise InputError(f"the label map has shape {values.shape}; the cardiothoracic ratio needs [X, Y] or [X, Y, 1]")
+        raise InputError(
+            f"cardiothoracic ratio: expected a label map [X, Y] or [X, Y, 1], got {values.shape}; give one X-ray"
+        )
     columns = np.flatnonzero((flat == heart).any(axis=1))
     first, second = (flat == lung for lung in lungs)
     both = (first | second)[:, first.any(axis=0) & second.any(axis=0)]
     if not columns.size or not both.shape[1]:
         return float("nan")
-    # From the first lung pixel of a row, counted from either side, to the last.
+    # From the first to the last lung pixel of a row.
     thorax = len(both) - both.argmax(axis=0) - both[::-1].argmax(axis=0)
     return float((columns[-1] - columns[0] + 1) / thorax.max())
 
@@ -125,18 +130,18 @@ def cardiothoracic_ratio(label_map: npt.ArrayLike, heart: int, lungs: tuple[int,
 def ventricular_indices(
     end_diastole: Phase | None, end_systole: Phase | None, classes: Mapping[str, int]
 ) -> dict[str, float]:
-    """Volumes, function and mass of the ventricles from a short-axis stack.
+    """Compute volumes, function and mass of the ventricles from short-axis stacks.
 
     Args:
-        end_diastole: label map [X, Y, Z] and spacing, mm. None: there is none.
-        end_systole: the same at end-systole.
-        classes: value of each class; of ``lv_cavity``, ``rv_cavity`` and ``myocardium`` those that there are.
+        end_diastole: label map [X, Y, Z] and its spacing in mm; None: there is none.
+        end_systole: label map and spacing at end-systole; None: there is none.
+        classes: label of each class by name; any of ``lv_cavity``, ``rv_cavity`` and ``myocardium`` may be missing.
 
     Returns:
-        As :func:`ventricular_function`.
+        The indices of :func:`ventricular_function`.
 
     Raises:
-        InputError: a spacing that doesn't fit its label map.
+        InputError: a spacing doesn't match its label map.
 
     Reference:
         S. G. Myerson, N. G. Bellenger and D. J. Pennell, "Assessment of left ventricular mass by cardiovascular
@@ -146,17 +151,17 @@ def ventricular_indices(
 
 
 def ventricular_function(end_diastole: Mapping[str, float], end_systole: Mapping[str, float]) -> dict[str, float]:
-    """Function and mass of the ventricles from volumes.
+    """Compute function and mass of the ventricles from volumes.
 
     Args:
-        end_diastole: ml, of ``lv_cavity``, ``rv_cavity`` and ``myocardium`` those that there are; NaN: not measured.
-        end_systole: the same classes at end-systole.
+        end_diastole: volumes in ml of ``lv_cavity``, ``rv_cavity`` and ``myocardium``, any of which may be missing;
+            NaN: not measured.
+        end_systole: volumes of the same classes at end-systole.
 
     Returns:
         For each side with a cavity, ``LV`` and ``RV``: ``EDV`` and ``ESV`` (ml), stroke volume ``SV`` = EDV - ESV (ml)
         and ejection fraction ``EF`` = SV / EDV (%); both may be negative in a bad prediction. ``LV mass`` (g):
-        myocardium at end-diastole times 1.05 g/ml. NaN for what needs a phase that is missing, and for the EF of an
-        empty cavity.
+        myocardium at end-diastole times 1.05 g/ml. NaN where a phase is missing, and for the EF of an empty cavity.
     """
     result: dict[str, float] = {}
     for side, name in _CAVITIES.items():
@@ -171,7 +176,7 @@ def ventricular_function(end_diastole: Mapping[str, float], end_systole: Mapping
 
 
 def _volumes(phase: Phase | None, classes: Mapping[str, int]) -> dict[str, float]:
-    """Of the ventricles' classes, ml; NaN where there is no such phase."""
+    """Compute the volumes of the ventricles' classes in ml; NaN where the phase is missing."""
     return {
         name: float("nan") if phase is None else volume_ml(np.asarray(phase[0]) == classes[name], phase[1])
         for name in VENTRICULAR_CLASSES
@@ -180,22 +185,22 @@ def _volumes(phase: Phase | None, classes: Mapping[str, int]) -> dict[str, float
 
 
 def indices(cases: Sequence[SegmentedCase], labels: Sequence[Label]) -> list[dict[str, Any]]:
-    """The clinical indices that the classes allow.
+    """Compute the clinical indices that the classes allow.
 
-    Heart and both lungs give the cardiothoracic ratio of each flat case; a heart cavity or the myocardium give the
-    indices of :func:`ventricular_indices` of each subject; other classes, and data that only name the same organs (a
-    CT of the chest, a heart of unknown phase), give nothing.
+    With heart and both lungs, it is the cardiothoracic ratio of each 2-D case; with a heart cavity or the myocardium,
+    the indices of :func:`ventricular_indices` of each subject. Other classes have none, nor have data with the same
+    organs but another view (a CT of the chest, a heart in an unknown phase).
 
     Args:
-        cases: with a phase ``ED`` or ``ES`` for the ventricles; cases without phase are left out of those.
+        cases: the cases; for the ventricles with a phase ``ED`` or ``ES``, other cases are left out.
         labels: the classes.
 
     Returns:
-        Rows of ``subject``, ``case`` (whose picture shows it: for SV and EF the end-diastolic one), ``index``,
+        Rows of ``subject``, ``case`` (the one to show in a picture: for SV and EF the end-diastolic one), ``index``,
         ``unit`` (``ml``, ``%``, ``g``, or empty for a ratio), ``true`` and ``predicted``.
 
     Raises:
-        InputError: a subject has two cases of one phase, or a shape or spacing doesn't fit.
+        InputError: a subject has two cases of one phase, or a shape or spacing doesn't match.
     """
     classes = {label.name: label.index for label in labels}
     if set(CHEST_CLASSES) <= classes.keys():
@@ -206,8 +211,8 @@ def indices(cases: Sequence[SegmentedCase], labels: Sequence[Label]) -> list[dic
             phases = subjects.setdefault(case.subject, {})
             if case.phase in phases:
                 raise InputError(
-                    f"{case.case} and {phases[case.phase].case} are both phase {case.phase!r} of {case.subject}; "
-                    "needed is one volume a phase, ED or ES"
+                    f"{case.subject}: expected one volume per phase, got {phases[case.phase].case} and {case.case} for "
+                    f"phase {case.phase!r}; correct the phases of its cases to ED and ES"
                 )
             phases[case.phase] = case
         return [row for phases in subjects.values() for row in _ventricles(phases, classes)]
@@ -252,17 +257,17 @@ def _phase(case: SegmentedCase | None, part: str) -> Phase | None:
 
 
 def agreement(true: npt.ArrayLike, predicted: npt.ArrayLike) -> dict[str, Any]:
-    """Agreement of a predicted index with the true one; which index is in the caller's hands.
+    """Compute the agreement of a predicted index with the true one.
 
     Args:
-        true: one value a subject; NaN where there is none.
-        predicted: the same, in the same order.
+        true: true value of each subject; NaN where there is none.
+        predicted: predicted value of each subject, in the same order.
 
     Returns:
         ``n``, pairs of finite values; ``missing``, the other pairs; ``bias``, mean of predicted - true; ``sd`` of these
         differences (n - 1 in the denominator); ``lower`` and ``upper``, the 95 % limits of agreement, bias - 1.96 sd
-        and bias + 1.96 sd; ``mean_absolute_error`` (all in the index's unit); ``correlation``, Pearson's, -1 to 1. What
-        needs more pairs than there are is None, and so is the correlation of values that are all equal. Only types
+        and bias + 1.96 sd; ``mean_absolute_error`` (all in the index's unit); ``correlation``, Pearson's, -1 to 1. A
+        statistic is None where there are too few pairs, and the correlation also where all values are equal. Only types
         that JSON has.
 
     Raises:
@@ -293,26 +298,12 @@ def agreement(true: npt.ArrayLike, predicted: npt.ArrayLike) -> dict[str, Any]:
 def _measured(
     true: npt.ArrayLike, predicted: npt.ArrayLike
 ) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int]:
-    """The pairs of finite values, and how many others there are."""
+    """Return the pairs of finite values, and the number of the other pairs."""
     first, second = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
     if first.ndim != 1 or first.shape != second.shape:
         raise InputError(
-            f"true has shape {first.shape}, predicted {second.shape}; needed is one value of each a subject"
+            f"expected one true and one predicted value per subject, got shapes {first.shape} and {second.shape}; give "
+            "two lists of equal length"
         )
     kept = np.isfinite(first) & np.isfinite(second)
     return first[kept], second[kept], int((~kept).sum())
-
-
-def worst(rows: Sequence[Mapping[str, Any]], count: int = 5) -> list[dict[str, Any]]:
-    """The rows of one index that are furthest off, worst first.
-
-    Args:
-        rows: of :func:`indices`, of one index.
-        count: at most this many.
-
-    Returns:
-        The rows with ``error``, predicted - true. A true value that the prediction has none for is worst of all, its
-        error NaN; a row without a true value can't be judged and is left out.
-    """
-    judged = [{**row, "error": row["predicted"] - row["true"]} for row in rows if np.isfinite(row["true"])]
-    return sorted(judged, key=lambda row: -abs(row["error"]) if np.isfinite(row["error"]) else -np.inf)[:count]

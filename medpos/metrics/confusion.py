@@ -1,4 +1,4 @@
-"""Scores of all classes at once, from one confusion matrix that is summed over a whole set."""
+"""Compute scores of all classes from a confusion matrix, summed over a whole set of images."""
 
 from typing import Any
 
@@ -13,18 +13,18 @@ Confusion = npt.NDArray[np.int64]
 
 
 def confusion_matrix(prediction: npt.ArrayLike, truth: npt.ArrayLike, classes: int) -> Confusion:
-    """Counts the pixels of every true class that were given to every class; matrices of several images add up.
+    """Count the pixels of every pair of true and predicted class; the matrices of several images can be added.
 
     Args:
-        prediction: label map of any shape, values 0 to classes - 1.
-        truth: the same for the truth, equal shape; pixels of 255 are left out.
-        classes: C, the background among them.
+        prediction: predicted label map of any shape, values 0 to classes - 1.
+        truth: label map of the ground truth, of the same shape; pixels of 255 are left out.
+        classes: number of classes C, with the background.
 
     Returns:
-        Pixels [C, C], true classes down, predicted ones across.
+        Numbers of pixels [C, C], true classes in rows, predicted ones in columns.
 
     Raises:
-        InputError: different shapes, or a value that is none of the classes.
+        InputError: different shapes, or a value that is not one of the classes.
     """
     predicted, true = same_shape(prediction, truth)
     counted = true != IGNORED
@@ -32,24 +32,26 @@ def confusion_matrix(prediction: npt.ArrayLike, truth: npt.ArrayLike, classes: i
     for name, values in (("prediction", predicted), ("truth", true)):
         if values.size and not 0 <= values.min() <= values.max() < classes:
             found = f"{values.min()} to {values.max()}"
-            raise InputError(f"the {name} holds the values {found}; the classes are 0 to {classes - 1}")
+            raise InputError(f"{name}: expected classes 0 to {classes - 1}, got values {found}; check its labels")
     return pairs(predicted, true, classes)
 
 
 def same_shape(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Both as arrays.
+    """Return both maps as arrays, after checking that their shapes are equal.
 
     Raises:
         InputError: different shapes.
     """
     predicted, true = np.asarray(prediction), np.asarray(truth)
     if predicted.shape != true.shape:
-        raise InputError(f"the prediction has shape {predicted.shape}, the truth {true.shape}; both must be equal")
+        raise InputError(
+            f"prediction: expected the shape of the truth, {true.shape}, got {predicted.shape}; resample the prediction"
+        )
     return predicted, true
 
 
 def pairs(prediction: npt.NDArray[Any], truth: npt.NDArray[Any], classes: int) -> Confusion:
-    """As :func:`confusion_matrix`, of label maps that are known to be sound."""
+    """Compute :func:`confusion_matrix` without checks, for label maps that are known to be valid."""
     small = np.dtype(np.uint8 if classes <= 16 else np.intp)
     code = truth.ravel().astype(small)
     code *= small.type(classes)
@@ -58,18 +60,18 @@ def pairs(prediction: npt.NDArray[Any], truth: npt.NDArray[Any], classes: int) -
 
 
 def class_scores(confusion: Confusion, include_background: bool = True) -> dict[str, float]:
-    """Sums a confusion matrix up, as networks for scenes are compared.
+    """Compute the scores that networks for scenes are compared by.
 
     Args:
-        confusion: [C, C], true classes down, predicted ones across, of the whole set.
-        include_background: False leaves class 0 out of the means over the classes. Its pixels still count: they are in
-            G, and among what other classes were given wrongly.
+        confusion: confusion matrix [C, C] of the whole set, true classes in rows, predicted ones in columns.
+        include_background: False leaves class 0 out of the means over the classes. Its pixels still count in G, and as
+            false positives of the other classes.
 
     Returns:
-        ``global_accuracy`` G, the share of all pixels that is right; ``class_accuracy`` C, mean over the classes of the
-        share of their true pixels that is right; ``mean_iou``, mean of the classes' IoU;
+        ``global_accuracy`` G, the share of all pixels that is correct; ``class_accuracy`` C, the mean over the classes
+        of the share of their true pixels that is correct; ``mean_iou``, the mean IoU of the classes;
         ``frequency_weighted_iou``, the same weighted by the classes' true pixels. All 0 to 1, 1 is best. C leaves out
-        the classes without true pixels, ``mean_iou`` those that were not predicted either; NaN without any.
+        classes without true pixels, ``mean_iou`` those without predicted pixels too; NaN without any class.
 
     Reference:
         J. Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, section 5 (metrics);
@@ -88,16 +90,16 @@ def class_scores(confusion: Confusion, include_background: bool = True) -> dict[
 
 
 def weighted_dice(confusions: npt.ArrayLike) -> float:
-    """Mean Dice of the foreground classes, weighted by their true pixels: the "Wt. DC" of the U-SegNet paper.
+    """Compute the mean Dice of the foreground classes weighted by their true pixels, "Wt. DC" of the U-SegNet paper.
 
-    The paper doesn't say more. Here a class's Dice is the mean over the cases, as the table of organs has it, and its
-    weight the number of its true pixels in all cases.
+    The paper gives no formula. Here a class's Dice is the mean over the cases, as in the table of organs, and its
+    weight is the number of its true pixels in all cases.
 
     Args:
-        confusions: [N, C, C], one a case, as :func:`confusion_matrix` gives it.
+        confusions: confusion matrices [N, C, C], one per case, as :func:`confusion_matrix` gives them.
 
     Returns:
-        0 to 1, 1 is best; NaN without true foreground.
+        Weighted Dice, 0 to 1, 1 is best; NaN without true foreground.
 
     Reference:
         P. Kumar et al., "U-SegNet: fully convolutional neural network based automated brain tissue segmentation tool",
@@ -111,5 +113,5 @@ def weighted_dice(confusions: npt.ArrayLike) -> float:
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Part of the whole; NaN where there is no whole."""
+    """Divide the part by the whole; NaN where the whole is 0."""
     return np.where(whole > 0, part / np.maximum(whole, 1), np.nan)

@@ -1,6 +1,6 @@
-"""How well single objects, such as cells, are found and kept apart.
+"""Measure how well single objects, such as cells, are found and separated.
 
-An instance map holds 0 for the background and one number for each object. Which numbers doesn't matter.
+An instance map holds 0 for the background and one number for each object, in any order and with any gaps.
 """
 
 from typing import Any
@@ -17,42 +17,45 @@ Counts = npt.NDArray[np.int64]
 
 
 def components(mask: npt.ArrayLike, connectivity: int = 1) -> npt.NDArray[np.int32]:
-    """Numbers the connected parts of a mask.
+    """Number the connected components of a mask.
 
     Args:
-        mask: [X, Y] or [X, Y, Z], true (not 0) inside.
-        connectivity: steps along different axes that lead to a neighbour: with 1 pixels touch by their sides, with 2
-            by their corners as well, with 3 so in a volume.
+        mask: mask [X, Y] or [X, Y, Z], not 0 inside.
+        connectivity: greatest number of axes along which neighbors differ: with 1, pixels touch by their sides, with 2
+            also by their edges (in an image: corners), with 3 also by the corners of voxels.
 
     Returns:
-        Instance map of the same shape, numbers 1, 2 and so on.
+        Instance map of the same shape, with the numbers 1, 2 and so on.
 
     Raises:
-        InputError: a connectivity that the mask's axes don't have.
+        InputError: a connectivity below 1 or above the number of axes.
     """
     inside = np.asarray(mask) != 0
     if not 1 <= connectivity <= inside.ndim:
-        raise InputError(f"connectivity is {connectivity}, needed is 1 to {inside.ndim} for shape {inside.shape}")
+        raise InputError(
+            f"connectivity: expected 1 to {inside.ndim} for a mask of shape {inside.shape}, got "
+            f"{connectivity}; choose one of these"
+        )
     numbers = np.empty(inside.shape, np.int32)
     ndimage.label(inside, ndimage.generate_binary_structure(inside.ndim, connectivity), output=numbers)
     return numbers
 
 
 def seg_measure(prediction: InstanceMap, truth: InstanceMap) -> float:
-    """SEG of the Cell Tracking Challenge: mean over the true objects of the Jaccard index with their match.
+    """Compute SEG of the Cell Tracking Challenge: the mean Jaccard index of the true objects with their matches.
 
     A true object's match is the predicted object that covers more than half of it, of which there is one at most; an
-    object without match counts 0. A predicted object that matches none costs nothing.
+    object without a match counts as 0. A predicted object without a match has no influence.
 
     Args:
-        prediction: instance map of any shape.
-        truth: the same for the truth, equal shape.
+        prediction: predicted instance map of any shape.
+        truth: true instance map of the same shape.
 
     Returns:
-        0 to 1, 1 is best; NaN without true objects.
+        SEG, 0 to 1, 1 is best; NaN without true objects.
 
     Raises:
-        InputError: different shapes, or what is no instance map.
+        InputError: different shapes, or an array that is no instance map.
 
     Reference:
         M. Maska et al., "A benchmark for comparison of cell tracking algorithms", Bioinformatics 30(11), 2014.
@@ -66,14 +69,14 @@ def seg_measure(prediction: InstanceMap, truth: InstanceMap) -> float:
 
 
 def pixel_error(prediction: InstanceMap, truth: InstanceMap) -> float:
-    """The share of pixels that are object in one map and background in the other.
+    """Compute the share of pixels that are object in one map and background in the other.
 
     Args:
-        prediction: instance map (or mask) of any shape.
-        truth: the same for the truth, equal shape.
+        prediction: predicted instance map (or mask) of any shape.
+        truth: true instance map (or mask) of the same shape.
 
     Returns:
-        0 to 1, 0 is best; NaN without pixels.
+        Pixel error, 0 to 1, 0 is best; NaN without pixels.
 
     Raises:
         InputError: different shapes.
@@ -87,24 +90,24 @@ def pixel_error(prediction: InstanceMap, truth: InstanceMap) -> float:
 
 
 def adapted_rand_error(prediction: InstanceMap, truth: InstanceMap) -> float:
-    """1 - F, the F-score of the pairs of pixels that belong to one object: low where no object is split or merged.
+    """Compute 1 - F of the pairs of pixels that belong to one object: low where no object is split or merged.
 
-    Pixels of the true background are left out. The predicted background that lies within true objects counts as one
-    more object. So an object that was not found at all is no error, if it is the only one: read it beside SEG.
+    Pixels of the true background are left out. The predicted background within true objects counts as one more object.
+    So a single object that was not found at all is no error: read this score together with SEG.
 
     Args:
-        prediction: instance map of any shape.
-        truth: the same for the truth, equal shape.
+        prediction: predicted instance map of any shape.
+        truth: true instance map of the same shape.
 
     Returns:
-        0 to 1, 0 is best; NaN where there is no pair, thus without true objects.
+        Error, 0 to 1, 0 is best; NaN without a pair, and so without true objects.
 
     Raises:
-        InputError: different shapes, or what is no instance map.
+        InputError: different shapes, or an array that is no instance map.
 
     Reference:
         As :func:`pixel_error`. Pairs are of two different pixels, as in ``skimage.metrics.adapted_rand_error``; the
-        CREMI challenge's own script instead takes each pixel of predicted background for an object of its own.
+        CREMI challenge's own script instead counts each pixel of the predicted background as an object of its own.
     """
     true, predicted, common = _overlaps(prediction, truth)
     inside = true > 0
@@ -114,22 +117,25 @@ def adapted_rand_error(prediction: InstanceMap, truth: InstanceMap) -> float:
 
 
 def _overlaps(prediction: InstanceMap, truth: InstanceMap) -> tuple[Counts, Counts, Counts]:
-    """True object (0: background), predicted object and common pixels of all pairs that share a pixel."""
+    """Return true object (0: background), predicted object and common pixels of all pairs that share a pixel."""
     predicted, true = same_shape(prediction, truth)
     for name, values in (("prediction", predicted), ("truth", true)):
         if values.dtype.kind not in "iub" or (values.size and values.min() < 0):
-            raise InputError(f"the {name} is no instance map: needed are integers of 0 and more, 0 the background")
+            raise InputError(
+                f"{name}: expected integers from 0 (background) upwards, got {values.dtype} from "
+                f"{values.min() if values.size else 'no pixel'}; give an instance map"
+            )
     width = int(predicted.max(initial=0)) + 1
     pairs, common = np.unique(true.ravel().astype(np.int64) * width + predicted.ravel(), return_counts=True)
     return pairs // width, pairs % width, common
 
 
 def _sizes(objects: Counts, common: Counts) -> tuple[Counts, Counts]:
-    """Pixels of each object, and which of them each pair has."""
+    """Return the pixels of each object, and the index of each pair's object."""
     _, which = np.unique(objects, return_inverse=True)
     return np.bincount(which, common).astype(np.int64), which
 
 
 def _pairs(sizes: Counts) -> float:
-    """Pairs of pixels within groups of these sizes, each in both orders."""
+    """Count the pairs of pixels within groups of these sizes, each in both orders."""
     return float((sizes * (sizes - 1.0)).sum())

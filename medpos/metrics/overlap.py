@@ -1,4 +1,4 @@
-"""How much of the prediction and the truth coincide."""
+"""Measure how much prediction and ground truth overlap."""
 
 from typing import Any
 
@@ -11,16 +11,16 @@ from medpos.metrics.confusion import pairs
 def overlap(
     prediction: npt.NDArray[Any], truth: npt.NDArray[Any], labels_count: int
 ) -> dict[str, npt.NDArray[np.float64]]:
-    """Compares two label maps, class by class.
+    """Compute the overlap of two label maps, class by class.
 
     Args:
-        prediction: integer label map of any shape, values 0 to labels_count - 1.
-        truth: the same for the truth, equal shape.
-        labels_count: classes C, the background among them.
+        prediction: predicted integer label map of any shape, values 0 to labels_count - 1.
+        truth: label map of the ground truth, of the same shape.
+        labels_count: number of classes C, with the background.
 
     Returns:
-        ``dice``, ``iou``, ``sensitivity`` and ``precision``, each [C - 1] for the classes 1 to C - 1, in [0, 1]; where
-        a mask is empty the policy of ``medpos.metrics`` holds.
+        ``dice``, ``iou``, ``sensitivity`` and ``precision``, each [C - 1] for the classes 1 to C - 1, 0 to 1; empty
+        masks follow the policy of ``medpos.metrics``.
     """
     confusion = pairs(prediction, truth, labels_count)
     hit = confusion.diagonal()[1:].astype(np.float64)
@@ -35,5 +35,5 @@ def overlap(
 
 
 def _ratio(part: npt.NDArray[Any], whole: npt.NDArray[Any], either: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
-    """Part of the whole; NaN where both masks are empty, 0 where one is."""
+    """Divide the part by the whole; NaN where both masks are empty, 0 where one is."""
     return np.where(either > 0, part / np.maximum(whole, 1), np.nan)

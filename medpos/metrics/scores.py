@@ -1,7 +1,7 @@
-"""Scores of whole cases and of a whole set, beside the metrics per organ.
+"""Compute scores of whole cases and of a whole set, beside the metrics per organ.
 
-A score is an object with two methods, see :class:`Score`. The handler ``medpos.handlers.Scores`` asks it about every
-case and then about the set, under every condition anew.
+A score is an object with two methods, see :class:`Score`. Under every condition, the handler ``medpos.handlers.Scores``
+calls the first for every case and the second for the set.
 """
 
 from collections.abc import Sequence
@@ -18,18 +18,18 @@ from medpos.metrics.confusion import Confusion, class_scores, confusion_matrix, 
 from medpos.metrics.instances import adapted_rand_error, components, pixel_error, seg_measure
 from medpos.metrics.summary import mean_of_finite
 
-VOID = "void"  # the name of class 0 where pixels that nobody labelled have a number of their own
+VOID = "void"  # name of class 0 where it stands for unlabeled pixels
 
 
 @dataclass(frozen=True, eq=False)
 class CaseMaps:
-    """What a score sees of a case.
+    """Hold the maps of a case that a score is computed from.
 
     Args:
-        prediction: label map [X, Y] or [X, Y, Z].
-        truth: label map of the same shape; 255 where it is to be ignored.
-        spacing_mm: size of a pixel along each axis, mm.
-        instances: the true objects, 1 and on, 0 the background, of the same shape; None: there is no such map.
+        prediction: predicted label map [X, Y] or [X, Y, Z].
+        truth: label map of the ground truth, of the same shape; pixels of 255 are ignored.
+        spacing_mm: size of a pixel along each axis in mm.
+        instances: true instance map of the same shape, 0 for the background; None: there is none.
 
     Raises:
         InputError: different shapes.
@@ -45,36 +45,37 @@ class CaseMaps:
         shapes = {name: values.shape for name, values in maps.items() if values is not None}
         if len(set(shapes.values())) > 1:
             found = ", ".join(f"{name} {shape}" for name, shape in shapes.items())
-            raise InputError(f"shapes differ: {found}; needed is one shape for all")
+            raise InputError(f"expected maps of one shape, got {found}; resample them")
 
 
 class Measured(NamedTuple):
-    """What a score found in a case: its values by name, and what it needs of the case for the set."""
+    """Hold the scores of a case by name, and the data of the case that the score of the set needs."""
 
     values: dict[str, float]
     kept: Any = None
 
 
 class Score(Protocol):
-    """A score of cases and of a set; NaN where there is nothing to measure."""
+    """Compute a score of cases and of a set; NaN where there is nothing to measure."""
 
     def of_case(self, case: CaseMaps) -> Measured:
         """Measure a case."""
 
     def of_set(self, cases: Sequence[Measured]) -> dict[str, float]:
-        """Values by name, of all cases together."""
+        """Compute the scores of all cases together, by name."""
 
 
 class InstanceScores:
-    """How well single objects are found: ``seg``, ``pixel_error``, ``adapted_rand_error`` and the numbers of objects.
+    """Measure single objects: ``seg``, ``pixel_error``, ``adapted_rand_error`` and the numbers of objects.
 
-    Predicted objects are the connected parts of the predicted foreground. True ones come from the case's instance map,
-    else they are the connected parts of the true foreground. Ignored pixels are left out. Of the set:
-    ``seg_all_objects``, the mean over the objects of all cases, as the Cell Tracking Challenge has it; ``seg`` of a set
-    is the mean over the cases.
+    Predicted objects are the connected components of the predicted foreground. True ones come from the case's instance
+    map, or else are the connected components of the true foreground. Ignored pixels are left out. The set has
+    ``seg_all_objects``, the mean over the objects of all cases, as in the Cell Tracking Challenge; ``seg`` of a set is
+    the mean over the cases.
 
     Args:
-        connectivity: as in :func:`medpos.metrics.instances.components`.
+        connectivity: greatest number of axes along which neighbors differ, see
+            :func:`medpos.metrics.instances.components`.
     """
 
     def __init__(self, connectivity: int = 1) -> None:
@@ -97,7 +98,7 @@ class InstanceScores:
         )
 
     def of_set(self, cases: Sequence[Measured]) -> dict[str, float]:
-        """SEG over the objects of all cases."""
+        """Compute SEG over the objects of all cases."""
         found = [case.values for case in cases if case.values["objects_true"]]
         objects = sum(values["objects_true"] for values in found)
         matched = sum(values["seg"] * values["objects_true"] for values in found)
@@ -105,16 +106,17 @@ class InstanceScores:
 
 
 class ClassScores:
-    """G, C, mean IoU and frequency-weighted IoU of the set; ``boundary_f1`` of each case.
+    """Measure G, C, mean IoU and frequency-weighted IoU of the set, and ``boundary_f1`` of each case.
 
     The set's scores come from one confusion matrix, see :func:`medpos.metrics.confusion.class_scores`. The boundary F1
-    of an image is the mean over the classes of its truth, that of a volume the mean over its slices.
+    of an image is the mean over the classes of its ground truth, that of a volume the mean over its slices.
 
     Args:
         labels: the classes, background first.
         include_background: False leaves class 0 out of all means over classes.
-        void: pixels of true class 0 are left out, as they are none of the classes. None: where class 0 is so called.
-        tolerance: of the boundary F1, as a part of the image's diagonal.
+        void: True leaves out pixels of true class 0, because they belong to no class. None: where class 0 is named
+            ``void``.
+        tolerance: greatest distance between matching contours, as a fraction of the image's diagonal.
     """
 
     def __init__(
@@ -142,12 +144,14 @@ class ClassScores:
         return mean_of_finite([value for index, value in found.items() if index or self.include_background])
 
     def of_set(self, cases: Sequence[Measured]) -> dict[str, float]:
-        """G, C, mean IoU and frequency-weighted IoU."""
+        """Compute G, C, mean IoU and frequency-weighted IoU."""
         return class_scores(_sum(cases, self.classes), self.include_background)
 
 
 class WeightedDice:
-    """``weighted_dice`` of the set, as the U-SegNet paper has it; see :func:`medpos.metrics.confusion.weighted_dice`.
+    """Measure ``weighted_dice`` of the set, as in the U-SegNet paper.
+
+    See :func:`medpos.metrics.confusion.weighted_dice`.
 
     Args:
         labels: the classes, background first.
@@ -157,11 +161,11 @@ class WeightedDice:
         self.classes = len(labels)
 
     def of_case(self, case: CaseMaps) -> Measured:
-        """Measure a case: nothing of its own."""
+        """Count the confusions of a case; it has no scores of its own."""
         return Measured({}, confusion_matrix(case.prediction, case.truth, self.classes))
 
     def of_set(self, cases: Sequence[Measured]) -> dict[str, float]:
-        """Mean Dice weighted by the classes' pixels."""
+        """Compute the mean Dice weighted by the classes' pixels."""
         return {"weighted_dice": weighted_dice([case.kept for case in cases])}
 
 

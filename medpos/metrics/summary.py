@@ -1,4 +1,4 @@
-"""Statistics of one metric over many cases."""
+"""Summarize one metric over many cases."""
 
 from collections.abc import Hashable, Sequence
 from functools import lru_cache
@@ -14,20 +14,20 @@ def summarize(
     seed: int = 0,
     resamples: int = 2000,
 ) -> dict[str, Any]:
-    """Sums a metric up; what can't be averaged is counted, not hidden.
+    """Compute mean, spread and interval of a metric, and count the values that can't be averaged.
 
     Args:
-        values: one value a case; NaN for a missing, inf for an infinite one.
-        groups: the subject of each value; the bootstrap draws whole subjects, whose cases are not independent. None:
-            each value is a subject of its own.
-        seed: of the bootstrap.
+        values: one value per case; NaN for a missing, inf for an infinite one.
+        groups: subject of each value; the bootstrap draws whole subjects, because cases of one subject are not
+            independent. None: each value is a subject of its own.
+        seed: random seed of the bootstrap.
         resamples: number of bootstrap samples.
 
     Returns:
         ``mean``, ``sd`` (n - 1 in the denominator) and ``ci95`` [low, high] (percentile bootstrap of the mean) of the
-        finite values, ``n``, their number, ``missing`` and ``infinite``, the number of the others. The mean of nothing
-        and the spread of fewer than two values are None, and so is the interval of fewer than two subjects. Only types
-        that JSON has.
+        finite values; ``n``, their number; ``missing`` and ``infinite``, the numbers of the others. The mean of no
+        value and the spread of fewer than two values are None, and so is the interval of fewer than two subjects. Only
+        types that JSON has.
 
     Reference:
         B. Efron and R. Tibshirani, "An Introduction to the Bootstrap", 1993, section 13.3.
@@ -48,11 +48,11 @@ def summarize(
 
 
 def mean_of_finite(values: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:
-    """Mean of what could be measured; NaN, never zero, where nothing could.
+    """Compute the mean of the finite values; NaN, never zero, where there is none.
 
     Args:
-        values: any number of them; NaN and infinity are left out.
-        weights: one a value, 0 and more; None: all are equal.
+        values: any number of values; NaN and infinity are left out.
+        weights: weight of each value, 0 or more; None: equal weights.
     """
     array = np.asarray(values, dtype=np.float64)
     importance = np.ones_like(array) if weights is None else np.asarray(weights, dtype=np.float64)
@@ -62,9 +62,9 @@ def mean_of_finite(values: npt.ArrayLike, weights: npt.ArrayLike | None = None) 
     return float(array[kept].mean() if weights is None else np.average(array[kept], weights=importance[kept]))
 
 
-@lru_cache(maxsize=32)  # the values of one table are as many nearly everywhere
+@lru_cache(maxsize=32)  # most cells of a table have the same number of values
 def draws(count: int, seed: int, resamples: int) -> npt.NDArray[np.int32]:
-    """Bootstrap samples [resamples, count]: each row draws ``count`` of the units 0 to count - 1 with replacement."""
+    """Draw bootstrap samples [resamples, count]: each row holds ``count`` of the units 0 to count - 1, with repeats."""
     return np.random.default_rng(seed).integers(0, count, (resamples, count), dtype=np.int32)
 
 

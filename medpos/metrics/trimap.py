@@ -1,4 +1,4 @@
-"""How good a segmentation is near boundaries: within a band around them, the trimap.
+"""Measure a segmentation near boundaries: within bands around them, called trimaps.
 
 References:
     P. Kohli et al., "Robust Higher Order Potentials for Enforcing Label Consistency", IJCV 2009; P. Kraehenbuehl,
@@ -22,22 +22,24 @@ WIDTHS = tuple(range(1, 41))
 
 
 def boundary_distance(truth: npt.ArrayLike) -> npt.NDArray[np.float64]:
-    """How far each pixel is from the nearest pixel of another label, px; 1 for the pixels beside a boundary.
+    """Compute the distance of each pixel to the nearest pixel of another label in px; 1 for pixels beside a boundary.
 
-    Pixels to be ignored are a label too, as PASCAL VOC draws them along the contours.
+    Ignored pixels count as a label, because PASCAL VOC draws them along the contours.
 
     Args:
-        truth: label map [X, Y].
+        truth: label map [X, Y] of the ground truth.
 
     Returns:
-        [X, Y], from pixel middle to pixel middle; inf where all pixels have one label.
+        Distances [X, Y] between centers of pixels; inf where all pixels have one label.
 
     Raises:
-        InputError: not an image.
+        InputError: the label map is no image.
     """
     label_map = np.asarray(truth)
     if label_map.ndim != 2:
-        raise InputError(f"the truth has shape {label_map.shape}; needed is [X, Y], a volume slice by slice")
+        raise InputError(
+            f"truth: expected an image [X, Y], got shape {label_map.shape}; measure a volume slice by slice"
+        )
     labels = np.unique(label_map)
     distance = np.full(label_map.shape, np.inf)
     if len(labels) > 1:
@@ -50,37 +52,37 @@ def boundary_distance(truth: npt.ArrayLike) -> npt.NDArray[np.float64]:
 def trimap_confusions(
     prediction: npt.ArrayLike, truth: npt.ArrayLike, classes: int, widths: Sequence[int] = WIDTHS
 ) -> npt.NDArray[np.int64]:
-    """Confusion matrices of bands around the boundaries of the truth; those of several images add up.
+    """Compute confusion matrices of bands around the true boundaries; those of several images can be added.
 
     Args:
-        prediction: label map [X, Y], values 0 to classes - 1.
-        truth: the same for the truth, equal shape; pixels of 255 are left out, and are boundaries.
-        classes: C, the background among them.
-        widths: how far the bands reach to both sides, px, >= 1.
+        prediction: predicted label map [X, Y], values 0 to classes - 1.
+        truth: label map of the ground truth, of the same shape; pixels of 255 are left out, and count as boundaries.
+        classes: number of classes C, with the background.
+        widths: reach of each band to both sides in px, 1 or more.
 
     Returns:
-        [widths, C, C], true classes down, predicted ones across.
+        Confusion matrices [widths, C, C], true classes in rows, predicted ones in columns.
 
     Raises:
-        InputError: no two images of one shape, a value that is none of the classes, or a width below 1.
+        InputError: different shapes or no images, a value that is not one of the classes, or a width below 1.
     """
     predicted, true = same_shape(prediction, truth)
     if not len(widths) or min(widths) < 1:
-        raise InputError(f"widths are {list(widths)}, needed are numbers of px from 1 upwards")
+        raise InputError(f"widths: expected numbers of px from 1 upwards, got {list(widths)}; give at least one")
     distance = boundary_distance(true)
     bands = (distance <= width for width in widths)
     return np.stack([confusion_matrix(predicted[band], true[band], classes) for band in bands])
 
 
 def trimap_scores(confusions: npt.NDArray[np.int64], include_background: bool = True) -> list[dict[str, float]]:
-    """Mean IoU and accuracy of each band.
+    """Compute mean IoU and accuracy of each band.
 
     Args:
-        confusions: [widths, C, C], of the whole set.
-        include_background: as in :func:`medpos.metrics.confusion.class_scores`.
+        confusions: confusion matrices [widths, C, C] of the whole set.
+        include_background: False leaves class 0 out, see :func:`medpos.metrics.confusion.class_scores`.
 
     Returns:
-        For each width ``mean_iou`` and ``accuracy``, the share of the band's pixels that is right; NaN for an empty
+        For each width ``mean_iou`` and ``accuracy``, the share of the band's pixels that is correct; NaN for an empty
         band.
     """
     found = [class_scores(confusion, include_background) for confusion in confusions]
@@ -88,13 +90,14 @@ def trimap_scores(confusions: npt.NDArray[np.int64], include_background: bool = 
 
 
 class TrimapScores:
-    """A score: ``trimap_iou_Wpx`` and ``trimap_accuracy_Wpx`` of the set, for each width W.
+    """Measure ``trimap_iou_Wpx`` and ``trimap_accuracy_Wpx`` of a set for each width W.
 
     Args:
         labels: the classes, background first.
-        widths: of the bands, px, see :func:`trimap_confusions`; ``WIDTHS`` are the papers'.
+        widths: reach of the bands in px, see :func:`trimap_confusions`; the papers use ``WIDTHS``.
         include_background: False leaves class 0 out of the mean IoU.
-        void: pixels of true class 0 are left out, as they are none of the classes. None: where class 0 is so called.
+        void: True leaves out pixels of true class 0, because they belong to no class. None: where class 0 is named
+            ``void``.
     """
 
     def __init__(
@@ -109,25 +112,25 @@ class TrimapScores:
         self.include_background = include_background and not self.void
 
     def of_case(self, case: CaseMaps) -> Measured:
-        """Measure a case: nothing of its own; of a volume all slices."""
+        """Count the confusions of a case, over all slices of a volume; it has no scores of its own."""
         truth = np.where(case.truth == 0, IGNORED, case.truth) if self.void else case.truth
         pairs = zip(_slices(case.prediction), _slices(truth), strict=True)
         found = [trimap_confusions(prediction, true, self.classes, self.widths) for prediction, true in pairs]
         return Measured({}, np.sum(found, axis=0))
 
     def of_set(self, cases: Sequence[Measured]) -> dict[str, float]:
-        """Mean IoU and accuracy of each band."""
+        """Compute mean IoU and accuracy of each band."""
         by_width = self.bands(sum((case.kept for case in cases), self.empty()))
         return {f"trimap_iou_{width}px": found["mean_iou"] for width, found in by_width.items()} | {
             f"trimap_accuracy_{width}px": found["accuracy"] for width, found in by_width.items()
         }
 
     def empty(self) -> Confusion:
-        """The confusion matrices of no case, [widths, C, C]; what :meth:`of_case` keeps adds up to it."""
+        """Return confusion matrices [widths, C, C] of zeros, to which those of :meth:`of_case` can be added."""
         return np.zeros((len(self.widths), self.classes, self.classes), np.int64)
 
     def bands(self, confusions: Confusion) -> dict[int, dict[str, float]]:
-        """By width what :func:`trimap_scores` finds in the confusion matrices [widths, C, C] of a set."""
+        """Compute :func:`trimap_scores` by width from the confusion matrices [widths, C, C] of a set."""
         return dict(zip(self.widths, trimap_scores(confusions, self.include_background), strict=True))
 
 

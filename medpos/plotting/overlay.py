@@ -1,4 +1,4 @@
-"""Pictures of a case: image, truth and prediction side by side, every organ in its own colour."""
+"""Draw image, ground truth and prediction of a case side by side, every organ in its own color."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,51 +12,51 @@ from medpos.core.labels import Label
 
 Pixels = npt.NDArray[np.uint8]
 TITLES = ("image", "truth", "prediction")
-OPACITY = 0.35  # of the tint within an organ
+OPACITY = 0.35  # of the color within an organ
 _BAR = 22  # height of a text line, px
-_SIDE = 256  # a panel is enlarged to at least this, px
+_SIDE = 256  # least width of a panel, px
 
 
-def panels(image: npt.NDArray[Any], truth: Pixels | None, prediction: Pixels, labels: Sequence[Label]) -> Pixels:
-    """Image, truth and prediction beside each other.
+def draw_panels(image: npt.NDArray[Any], truth: Pixels | None, prediction: Pixels, labels: Sequence[Label]) -> Pixels:
+    """Draw image, ground truth and prediction side by side.
 
     Args:
-        image: grey values [X, Y] of any range, x along the columns.
-        truth: label map [X, Y]; None: there is none, and its panel is left out.
-        prediction: label map [X, Y].
+        image: gray values [X, Y] of any range, x along the columns.
+        truth: label map [X, Y] of the ground truth; None leaves its panel out.
+        prediction: predicted label map [X, Y].
         labels: the classes, background first.
 
     Returns:
-        RGB picture [Y, 3 X, 3] ([Y, 2 X, 3] without truth), 0 to 255, rows first, as screens want it.
+        RGB picture [Y, 3 X, 3] ([Y, 2 X, 3] without ground truth), 0 to 255, rows first.
     """
     low, high = np.percentile(image, [0.5, 99.5])
-    grey = np.clip((image - low) / max(high - low, 1e-6), 0, 1).T * 255
-    plain = np.repeat(grey[..., None], 3, axis=2)
-    parts = [plain, *(_painted(plain, mask.T, labels) for mask in (truth, prediction) if mask is not None)]
+    gray = np.clip((image - low) / max(high - low, 1e-6), 0, 1).T * 255
+    plain = np.repeat(gray[..., None], 3, axis=2)
+    parts = [plain, *(_paint(plain, mask.T, labels) for mask in (truth, prediction) if mask is not None)]
     return np.concatenate(parts, axis=1).round().astype(np.uint8)
 
 
-def _painted(grey: npt.NDArray[Any], mask: Pixels, labels: Sequence[Label]) -> npt.NDArray[Any]:
-    """Tint each organ and draw its outline in full colour."""
-    out = grey.copy()
+def _paint(gray: npt.NDArray[Any], mask: Pixels, labels: Sequence[Label]) -> npt.NDArray[Any]:
+    """Tint each organ and draw its outline in full color."""
+    out = gray.copy()
     for label in labels[1:]:
         inside = mask == label.index
-        colour = np.array(ImageColor.getrgb(label.colour), float)
-        out[inside] = (1 - OPACITY) * out[inside] + OPACITY * colour
-        out[inside & ~ndimage.binary_erosion(inside)] = colour
+        color = np.array(ImageColor.getrgb(label.colour), float)
+        out[inside] = (1 - OPACITY) * out[inside] + OPACITY * color
+        out[inside & ~ndimage.binary_erosion(inside)] = color
     return out
 
 
-def picture(
+def draw_page(
     rows: Sequence[Pixels], labels: Sequence[Label], lines: Sequence[str], titles: Sequence[str] = TITLES
 ) -> Image.Image:
-    """One page: panels below each other, text and colour key above.
+    """Draw a page: rows of panels one below the other, with text and a color key above them.
 
     Args:
-        rows: what :func:`panels` gives, equal shapes.
+        rows: pictures from :func:`draw_panels`, of equal shapes.
         labels: the classes, for the key.
-        lines: text above the panels.
-        titles: of the panels, left to right.
+        lines: lines of text above the panels.
+        titles: titles of the panels, left to right.
     """
     stack = Image.fromarray(np.concatenate(list(rows)))
     enlarge = max(1, -(-_SIDE * len(titles) // stack.width))

@@ -44,7 +44,7 @@ def styled(**more: Any) -> Iterator[None]:
         yield
 
 
-def save(figure: Figure, folder: Path, name: str) -> None:
+def save_figure(figure: Figure, folder: Path, name: str) -> None:
     """Write ``<name>.svg`` (text as outlines) and ``<name>.png`` (200 dpi) on white, each whole or not at all.
 
     Raises:
@@ -61,7 +61,7 @@ def save(figure: Figure, folder: Path, name: str) -> None:
             write_atomically(folder / f"{name}.{kind}", write)
 
 
-def inline(figure: Figure, name: str, alt: str) -> Markup:
+def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
     """The figure as an ``<svg>`` to stand in a page.
 
     Args:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medpos.core.files import write_text
-from medpos.plotting.style import save
+from medpos.plotting.style import save_figure
 from medpos.report.browser import browser
 from medpos.report.clinical import clinical, clinical_cases
 from medpos.report.page import Page, render
@@ -43,6 +43,6 @@ def build(sources: Sequence[Path], out: Path) -> Path:
         cases = clinical_cases(page.indices)
         write_text(out / "csv/clinical_cases.csv", cases.to_csv(index=False, lineterminator="\n"))
     for drawn in page.figures:
-        save(drawn.figure, out / "figures", drawn.name)
+        save_figure(drawn.figure, out / "figures", drawn.name)
     write_text(out / "index.html", render(page))
     return out / "index.html"

@@ -18,7 +18,7 @@ from matplotlib.figure import Figure
 from medpos.core.errors import InputError
 from medpos.core.labels import Label, labels_of
 from medpos.data.conditions import is_clean
-from medpos.plotting.style import inline
+from medpos.plotting.style import inline_svg
 from medpos.report import pictures
 from medpos.report.browser import Browser
 from medpos.report.clinical import Index, clinical_table
@@ -46,7 +46,7 @@ class Drawn:
     @property
     def svg(self) -> Markup:
         """It, to stand in the page."""
-        return inline(self.figure, self.name, self.alt)
+        return inline_svg(self.figure, self.name, self.alt)
 
 
 @dataclass(frozen=True)

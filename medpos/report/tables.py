@@ -16,7 +16,7 @@ from medpos.metrics import METRICS, summarize
 from medpos.report.sources import Sources, Study, clean
 from medpos.runs.tables import summarize_conditions
 from medpos.runs.text import TITLES
-from medpos.statistics.effects import compare
+from medpos.statistics.effects import compare_models
 
 _SPREAD = "mean ± sd over cases; 95 % bootstrap interval of the mean, subjects drawn"
 _COUNTS = (
@@ -255,7 +255,7 @@ def _paired(table: pd.DataFrame) -> list[dict[str, Any]]:
     for (data, _), part in table.groupby(["data", "split"], sort=False):
         first, *others = dict.fromkeys(part["model"])
         for model in others:
-            for row in compare(part, first, model).to_dict("records"):
+            for row in compare_models(part, first, model).to_dict("records"):
                 ends = [row["ci95_low"], row["ci95_high"]] if _is_finite(row["ci95_low"]) else None
                 found = {key: row[key] for key in ("organ", "n", "subjects", "mean_difference", *_TESTS)}
                 if row["n"]:

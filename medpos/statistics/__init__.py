@@ -1,1 +1,1 @@
-"""Compare models in pairs, bound their differences, and decide on a study's criteria."""
+"""Compare models over cases, subjects and seeds, and decide on the criteria of a study."""

@@ -1,12 +1,12 @@
-"""Comparisons of models over cases, subjects and seeds.
+"""Compare models over cases, subjects and seeds.
 
-All take the long table of a study, one row a case, organ, condition and seed: ``data``, ``model``, ``seed``, ``case``,
-``subject``, ``split``, ``degradation``, ``severity``, ``shift``, ``organ`` and the metrics.
+Every function takes the long table of a study, with one row per case, organ, condition and seed: ``data``, ``model``,
+``seed``, ``case``, ``subject``, ``split``, ``degradation``, ``severity``, ``shift``, ``organ`` and the metrics.
 
 Cases of one subject (its phases, its slices) are not independent, so intervals draw whole subjects and tests count
-subjects. NaN (organ in neither truth nor prediction) is left out of every mean and counted as missing; an infinite
-distance makes the means that it enters infinite, and these are left out and counted as infinite. The mean of organs is
-taken case by case.
+subjects. NaN (organ in neither ground truth nor prediction) is left out of every mean and counted as missing; an
+infinite distance makes every mean over it infinite, and such means are left out and counted as infinite. The mean of
+organs is computed case by case.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -21,24 +21,24 @@ import pandas as pd
 from medpos.core.errors import InputError
 from medpos.core.labels import MEAN_OF_ORGANS
 from medpos.metrics.summary import draws
-from medpos.statistics.grid import Array, Grid, Samples, grids, mean, need_models, ratio
-from medpos.statistics.paired import SMALL, holm, paired
+from medpos.statistics.grid import Array, Grid, Samples, check_models, grids, mean, ratio
+from medpos.statistics.paired import SMALL, compare_paired, holm
 
 
 @dataclass(frozen=True)
 class Effect:
-    """A mean, or a mean difference of two models, over cases, conditions and seeds.
+    """Hold a mean, or a mean difference of two models, over cases, conditions and seeds.
 
     Args:
-        value: in the metric's unit. None where nothing could be measured.
+        value: mean or mean difference, in the metric's unit. None where nothing could be measured.
         ci95: bounds of its 95 % interval, subjects and seeds drawn. None for fewer than two subjects.
-        n: cases that enter.
-        subjects: to whom they belong.
-        seeds: trained networks of each model; of two models, the smaller number. With 1, the interval knows nothing of
-            the spread of training.
-        missing: cases times conditions left out because a model has no value there.
-        infinite: the same, because the only values are infinite.
-        small: fewer than 20 subjects.
+        n: number of cases in the mean.
+        subjects: number of subjects of these cases.
+        seeds: number of trained networks per model; for two models the smaller one. With 1, the interval doesn't
+            include the spread between trainings.
+        missing: number of cases times conditions left out because a model has no value there.
+        infinite: number of cases times conditions left out because all values are infinite.
+        small: True for fewer than 20 subjects.
     """
 
     value: float | None
@@ -51,28 +51,28 @@ class Effect:
     small: bool
 
 
-def compare(table: pd.DataFrame, a: str, b: str, metric: str = "dice") -> pd.DataFrame:
+def compare_models(table: pd.DataFrame, a: str, b: str, metric: str = "dice") -> pd.DataFrame:
     """Compare two models on the same cases, per data set, condition and organ.
 
-    Seeds are averaged case by case before, so interval and test tell of new subjects, for these trained networks;
-    :func:`effect` draws the seeds too. A case that only one of the models has counts as missing.
+    Seeds are first averaged case by case, so interval and test generalize to new subjects, but not to new trainings;
+    :func:`estimate_effect` draws the seeds too. A case that only one of the models has counts as missing.
 
     Args:
         table: the long table.
-        a: name of a model.
-        b: name of another.
+        a: name of the first model.
+        b: name of the second model.
         metric: column to compare.
 
     Returns:
-        A row for each data set, condition and organ that both models have, ``mean of organs`` last of each condition:
-        ``seeds_a``, ``seeds_b``, ``mean_a`` and ``mean_b`` (over the pairs), the fields of :class:`Paired` (``ci95`` as
-        ``ci95_low`` and ``ci95_high``), ``p_holm``, adjusted over the organs and conditions of the data set, and
-        ``tests``, the number of tests it was adjusted for. What doesn't exist is NaN.
+        One row per data set, condition and organ that both models have, ``mean of organs`` last in each condition:
+        ``seeds_a``, ``seeds_b``, ``mean_a`` and ``mean_b`` (over the pairs), the fields of :class:`PairedComparison`
+        (``ci95`` as ``ci95_low`` and ``ci95_high``), ``p_holm``, adjusted over the organs and conditions of the data
+        set, and ``tests``, the number of tests it was adjusted for. Values that don't exist are NaN.
 
     Raises:
-        InputError: a column or model is missing, nothing is common, or the table is inconsistent.
+        InputError: a column or model is missing, the models have no row in common, or the table is inconsistent.
     """
-    need_models(table, a, b)
+    check_models(table, a, b)
     rows = [
         {"data": data, **row}
         for data, grid in grids(table[table["model"].isin([a, b])], metric)
@@ -80,7 +80,7 @@ def compare(table: pd.DataFrame, a: str, b: str, metric: str = "dice") -> pd.Dat
         for row in _compared(grid, a, b)
     ]
     if not rows:
-        raise InputError(f"{a} and {b} have no data set, condition and organ in common; evaluate both on the same")
+        raise InputError(f"{a} and {b} have no data set, condition and organ in common; evaluate both on the same data")
     frame = pd.DataFrame(rows)
     numbers = ["mean_a", "mean_b", "mean_difference", "ci95_low", "ci95_high", "p", "effect_size"]
     frame[numbers] = frame[numbers].astype(float)
@@ -96,7 +96,7 @@ def _compared(grid: Grid, a: str, b: str) -> Iterator[dict[str, Any]]:
         if first.seeds and second.seeds:
             rows = first.present.any(axis=1) | second.present.any(axis=1)
             one, other = mean(first.values[rows], 1), mean(second.values[rows], 1)
-            result = asdict(paired(one, other, grid.subjects[rows].tolist()))
+            result = asdict(compare_paired(one, other, grid.subjects[rows].tolist()))
             low, high = result.pop("ci95") or (None, None)
             kept = np.isfinite(one) & np.isfinite(other)
             means = {
@@ -107,21 +107,21 @@ def _compared(grid: Grid, a: str, b: str) -> Iterator[dict[str, Any]]:
             yield {**about, **seeds, **means, **result, "ci95_low": low, "ci95_high": high}
 
 
-def over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
-    """Sum a metric up over cases and seeds, per data set, model, condition and organ.
+def summarize_over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
+    """Summarize a metric over cases and seeds, per data set, model, condition and organ.
 
     The variance components are those of a two-way random-effects analysis of variance without replication, cases by
-    seeds, estimated from the mean squares of the cases that have a value at every seed; a negative estimate is 0. What
-    a seed does to a case alone can't be told from noise and is the residual. The bootstrap of a mean of few seeds is
-    too narrow: of K seeds it sees a share (K - 1) / K of their variance.
+    seeds, estimated from the mean squares of the cases that have a value at every seed; a negative estimate is 0. An
+    interaction of seed and case can't be told from noise and is the residual. The bootstrap of a mean of few seeds is
+    too narrow: with K seeds it includes a share (K - 1) / K of their variance.
 
     Args:
         table: the long table.
-        metric: column to sum up.
+        metric: column to summarize.
 
     Returns:
-        A row for each data set, model, condition and organ, ``mean of organs`` last of each condition: ``mean`` over
-        seeds of the mean over cases, ``sd`` of those (NaN for one seed), ``seeds``, ``n`` (cases with a finite value),
+        One row per data set, model, condition and organ, ``mean of organs`` last in each condition: ``mean`` over seeds
+        of the mean over cases, ``sd`` of these means (NaN for one seed), ``seeds``, ``n`` (cases with a finite value),
         ``subjects``, ``missing`` and ``infinite`` (values, so up to cases times seeds), ``ci95_low`` and ``ci95_high``
         (percentile bootstrap of the mean that draws subjects and seeds independently of each other; NaN for fewer than
         two subjects), ``variance_seed``, ``variance_case``, ``variance_residual`` (the metric's unit squared; NaN for
@@ -169,7 +169,7 @@ def _summed(samples: Samples, subjects: npt.NDArray[np.intp]) -> dict[str, Any]:
 
 
 def _components(values: Array) -> dict[str, float | None]:
-    """Variance components of [cases, seeds]; see :func:`over_seeds`."""
+    """Estimate the variance components of values [cases, seeds]; see :func:`summarize_over_seeds`."""
     complete = values[np.isfinite(values).all(axis=1)]
     cases, seeds = complete.shape
     if cases < 2 or seeds < 2:
@@ -184,7 +184,7 @@ def _components(values: Array) -> dict[str, float | None]:
     }
 
 
-def effect(
+def estimate_effect(
     table: pd.DataFrame,
     a: str,
     b: str | None = None,
@@ -193,34 +193,36 @@ def effect(
     organ: str | None = None,
     metric: str = "dice",
 ) -> Effect:
-    """Mean of a metric, or mean difference of two models, over a set of conditions.
+    """Estimate the mean of a metric, or the mean difference of two models, over a set of conditions.
 
     The mean is the mean over seeds of the mean over cases and conditions. The bootstrap draws subjects, common to both
-    models, and the seeds of each model apart, because networks that share a seed's number share no training; see
-    :func:`over_seeds` for what it can't see with few seeds. A case under a condition enters when both models have a
-    value there.
+    models, and the seeds of each model separately, because networks with the same seed share no training; see
+    :func:`summarize_over_seeds` for its limits with few seeds. A case under a condition counts where both models have a
+    value.
 
     Args:
         table: the long table.
-        a: name of a model.
+        a: name of the first model.
         b: name of the model that is subtracted. None: the mean of ``a`` alone.
-        conditions: chooses rows by their condition, such as ``lambda t: t["severity"] > 0``. None: all.
+        conditions: function that selects rows by condition, such as ``lambda t: t["severity"] > 0``. None: all.
         data: name of the data set. None: the only one.
         organ: name of the organ. None: the mean of organs.
         metric: column to average.
 
     Raises:
-        InputError: a column, model, data set or organ is missing, the data set is not clear, or the table is
-            inconsistent.
+        InputError: a column, model, data set or organ is missing, there are several data sets and ``data`` is None, or
+            the table is inconsistent.
     """
     models = [a] if b is None else [a, b]
-    need_models(table, *models)
+    check_models(table, *models)
     part = table[table["model"].isin(models) & ((table["data"] == data) if data else True)]
     part = part if conditions is None else part[conditions(part)]
     grid = _only_grid(part, metric, models, sorted(table["data"].map(str).unique()))
     wanted = MEAN_OF_ORGANS if organ is None else organ
     if wanted not in grid.organs:
-        raise InputError(f"organ is {organ!r}, the table has {', '.join(grid.organs)}")
+        raise InputError(
+            f"organ: expected one of {', '.join(grid.organs)}, got {organ!r}; choose an organ of the table"
+        )
     return _effect(grid, [grid.models[model].organ(grid.organs.index(wanted)) for model in models])
 
 
@@ -228,19 +230,19 @@ def _only_grid(part: pd.DataFrame, metric: str, models: Sequence[str], names: Se
     found = list(grids(part, metric)) if len(part) else []
     if len(found) != 1:
         raise InputError(
-            f"the chosen rows hold {len(found)} data sets, needed is one; the table has {', '.join(names)}: name it in "
-            "data, and let conditions keep some of its rows"
+            f"expected rows of one data set, got {len(found)} data sets; choose one of {', '.join(names)} by data, and "
+            "keep some of its rows by conditions"
         )
     grid = found[0][1]
     if lacking := [model for model in models if model not in grid.models]:
         raise InputError(
-            f"{' and '.join(lacking)}: no row under the chosen conditions; evaluate there, or choose others"
+            f"{' and '.join(lacking)}: no row under the chosen conditions; evaluate there, or choose other conditions"
         )
     return grid
 
 
 def _effect(grid: Grid, sides: Sequence[Samples]) -> Effect:
-    """From the models' values [condition, case, seed] under all conditions."""
+    """Estimate the effect from the models' values [condition, case, seed]."""
     count, cases = sides[0].values.shape[:2]
     case = np.tile(np.arange(cases), count)
     flat = [side.values.reshape(count * cases, -1) for side in sides]
@@ -265,7 +267,7 @@ def _effect(grid: Grid, sides: Sequence[Samples]) -> Effect:
 def _interval(
     sides: Sequence[Array], subjects: npt.NDArray[np.intp], seed: int = 0, resamples: int = 2000
 ) -> list[float] | None:
-    """Pigeonhole bootstrap of the mean of [rows, seeds], minus that of the second of ``sides`` where there is one."""
+    """Bootstrap the mean of values [rows, seeds], minus that of a second model, by the pigeonhole method."""
     members = np.unique(subjects, return_inverse=True)[1]
     count = int(members.max(initial=-1)) + 1
     if count < 2:
@@ -279,8 +281,8 @@ def _interval(
         np.add.at(by_subject[0], members, np.where(finite, values, 0))
         np.add.at(by_subject[1], members, finite)
         sums, sizes = drawn @ by_subject
-        # Each model has a stream of its own, so that its seeds are drawn apart. A seed can't be drawn where none of the
-        # drawn subjects has a value.
+        # Each model has a random stream of its own, so that its seeds are drawn independently. A seed can't be drawn
+        # where none of the drawn subjects has a value.
         chosen = _weights(values.shape[1], seed + 1 + n, resamples) * (sizes > 0)
         means = sums / np.maximum(sizes, 1)
         total += (-1) ** n * ratio(np.einsum("rk,rk->r", means, chosen), chosen.sum(axis=1))
@@ -290,7 +292,7 @@ def _interval(
 
 @lru_cache(maxsize=32)
 def _weights(count: int, seed: int, resamples: int) -> Array:
-    """How often each bootstrap sample [resamples, count] holds each unit."""
+    """Count how often each bootstrap sample holds each unit: [resamples, count]."""
     cells = draws(count, seed, resamples) + count * np.arange(resamples)[:, None]
     weights = np.bincount(cells.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)
     weights.setflags(write=False)
@@ -298,6 +300,6 @@ def _weights(count: int, seed: int, resamples: int) -> Array:
 
 
 def _seed_means(values: Array) -> Array:
-    """Mean over the cases of [cases, seeds], for each seed that has a finite value."""
+    """Compute the mean over cases of values [cases, seeds], for each seed that has a finite value."""
     means = mean(np.where(np.isfinite(values), values, np.nan), 0)
     return means[~np.isnan(means)]

@@ -1,4 +1,4 @@
-"""The long table of a study as arrays, checked."""
+"""Check the long table of a study and convert it to arrays."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,59 +19,65 @@ KEYS = ("data", "model", "seed", "case", "subject", *CONDITION, "organ")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Values of a model [..., case, seed] and whether the table has them; it may have them as NaN."""
+    """Hold the values of a model [..., case, seed], and whether the table has each of them, be it as NaN."""
 
     values: Array
     present: npt.NDArray[np.bool_]
 
     @property
     def seeds(self) -> int:
-        """Seeds of which any value is there."""
+        """Number of seeds with any value."""
         return int(self.present.any(axis=tuple(range(self.present.ndim - 1))).sum())
 
     def at(self, place: tuple[int, int]) -> "Samples":
-        """Those of one condition and organ: [case, seed]."""
+        """Return the values of one condition and organ: [case, seed]."""
         return Samples(self.values[place], self.present[place])
 
     def organ(self, place: int) -> "Samples":
-        """Those of one organ: [condition, case, seed]."""
+        """Return the values of one organ: [condition, case, seed]."""
         return Samples(self.values[:, place], self.present[:, place])
 
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """A data set's part of the table as arrays [condition, organ, case, seed], the mean of organs last."""
+    """Hold the values of one data set as arrays [condition, organ, case, seed], with the mean of organs last."""
 
     conditions: list[dict[str, Any]]
     organs: list[str]
-    subjects: npt.NDArray[np.intp]  # of each case
+    subjects: npt.NDArray[np.intp]  # index of each case's subject
     models: dict[str, Samples]
 
     def cells(self) -> Iterator[tuple[tuple[int, int], dict[str, Any]]]:
-        """Place and description of each condition and organ."""
+        """Yield index and description of each condition and organ."""
         for c, condition in enumerate(self.conditions):
             for o, organ in enumerate(self.organs):
                 yield (c, o), {**condition, "organ": organ}
 
 
 def grids(table: pd.DataFrame, metric: str) -> Iterator[tuple[str, Grid]]:
-    """Gives each data set of a long table as arrays, by name.
+    """Yield name and arrays of each data set of a long table.
+
+    Args:
+        table: the long table, see :mod:`medpos.statistics.effects`.
+        metric: column with the values.
 
     Raises:
-        InputError: a column is missing, an identifying cell is empty, nothing is there, splits are mixed, a row is
-            there twice, or a value is no number.
+        InputError: a column is missing, a cell other than a metric is empty, the table is empty, splits are mixed, a
+            row is repeated, or a value is no number.
     """
     if lacking := [name for name in (*KEYS, metric) if name not in table.columns]:
-        raise InputError(f"the table has no column {', '.join(lacking)}; it has {', '.join(map(str, table.columns))}")
+        raise InputError(
+            f"the table has no column {', '.join(lacking)}, only {', '.join(map(str, table.columns))}; add it"
+        )
     if table.empty:
         raise InputError("the table has no rows; evaluate a model first")
     if empty := [name for name in KEYS if table[name].isna().any()]:
-        raise InputError(f"the table has empty cells in {', '.join(empty)}; only metrics may be missing")
+        raise InputError(f"the table has empty cells in {', '.join(empty)}; fill them, only metrics may be empty")
     if "split" in table.columns and table["split"].nunique() > 1:
         found = ", ".join(sorted(table["split"].astype(str).unique()))
-        raise InputError(f"the table mixes the splits {found}; keep the rows of one, such as table['split'] == 'test'")
+        raise InputError(f"expected one split, got {found}; keep the rows of one, such as table['split'] == 'test'")
     for data, part in table.groupby("data", sort=False):
-        # A file of unshifted conditions alone is read as numbers, others as text.
+        # pandas reads the shifts of a file without shifted conditions as numbers, others as text.
         yield str(data), _grid(part.assign(shift=part["shift"].astype(str)), metric)
 
 
@@ -81,11 +87,16 @@ def _grid(part: pd.DataFrame, metric: str) -> Grid:
     case, cases = pd.factorize(part["case"])
     owners = part[["case", "subject"]].drop_duplicates()
     if (twice := owners["case"].duplicated()).any():
-        raise InputError(f"case {owners['case'][twice].iloc[0]} belongs to several subjects; needed is one")
+        raise InputError(
+            f"case {owners['case'][twice].iloc[0]}: expected one subject, got several subjects; give each case a name "
+            "of its own"
+        )
     try:
         values = part[metric].to_numpy(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(f"column {metric} holds something that is no number ({error})") from error
+        raise InputError(
+            f"column {metric}: expected numbers, got something that is no number ({error}); correct it"
+        ) from error
     models = {}
     for model, rows in part.groupby("model", sort=False).indices.items():
         seed, seeds = pd.factorize(part["seed"].iloc[rows])
@@ -105,7 +116,7 @@ def _filled(shape: tuple[int, ...], places: tuple[npt.NDArray[Any], ...], found:
     if present.sum() < found.size:
         raise InputError(
             f"model {model}: {found.size - int(present.sum())} rows repeat a case, organ, condition and seed; keep one "
-            "of each, such as by table.drop_duplicates(['data', 'model', 'seed', 'case', 'degradation', 'severity', "
+            "of each by table.drop_duplicates(['data', 'model', 'seed', 'case', 'degradation', 'severity', "
             "'shift', 'organ'])"
         )
     return Samples(
@@ -114,20 +125,26 @@ def _filled(shape: tuple[int, ...], places: tuple[npt.NDArray[Any], ...], found:
     )
 
 
-def need_models(table: pd.DataFrame, *models: str) -> None:
-    """Refuses a table that lacks one of these models."""
+def check_models(table: pd.DataFrame, *models: str) -> None:
+    """Check that a table has rows of these models.
+
+    Raises:
+        InputError: a model is missing.
+    """
     found = sorted(map(str, table["model"].unique())) if "model" in table.columns else []
     if lacking := [model for model in models if model not in found]:
-        raise InputError(f"no row of model {', '.join(lacking)}; the table has {', '.join(found) or 'none'}")
+        raise InputError(
+            f"the table has no row of model {', '.join(lacking)}; choose from {', '.join(found) or 'none'}"
+        )
 
 
 def mean(values: Array, axis: int) -> Array:
-    """Mean of what is not NaN; NaN of nothing, infinite where a value is."""
+    """Compute the mean without NaN; NaN where all values are, infinite where any value is."""
     known = ~np.isnan(values)
     return ratio(values.sum(axis, where=known), known.sum(axis, dtype=np.float64))
 
 
 def ratio(sums: Array, sizes: Array) -> Array:
-    """``sums / sizes``, NaN where the size is 0."""
+    """Compute ``sums / sizes``, NaN where the size is 0."""
     result: Array = np.divide(sums, sizes, out=np.full(sizes.shape, np.nan), where=sizes > 0)
     return result

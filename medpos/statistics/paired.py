@@ -1,4 +1,4 @@
-"""Two models on the same cases: their mean difference and what speaks against chance.
+"""Compare two models on the same cases: mean difference, interval and test.
 
 Cases of one subject (its phases, its slices) are not independent, so intervals draw whole subjects and tests count
 subjects.
@@ -16,27 +16,27 @@ from medpos.metrics import summarize
 from medpos.statistics.grid import Array
 
 SMALL = 20  # fewer subjects than this are called few
-FEWEST = 6  # of 5 subjects the least two-sided p is 2 / 2^5 = 0.06: the test could never reject at 0.05
-# Equal differences must stay ties, and zeros zeros, in spite of the rounding of the mean over seeds or slices.
+FEWEST = 6  # with 5 subjects the smallest two-sided p is 2 / 2^5 = 0.06: the test could never reject at 0.05
+# Equal differences must stay ties, and zeros zeros, despite rounding in the mean over seeds or slices.
 _DECIMALS = 12
 
 
 @dataclass(frozen=True)
-class Paired:
-    """Two models on the same cases.
+class PairedComparison:
+    """Hold the comparison of two models, a and b, on the same cases.
 
     Args:
-        n: pairs of finite values.
-        subjects: to whom they belong.
-        missing: pairs left out because a value is NaN.
-        infinite: pairs left out because a value is infinite.
-        mean_difference: mean over the pairs of a - b, in the metric's unit. None without pairs.
+        n: number of pairs of finite values.
+        subjects: number of subjects of these pairs.
+        missing: number of pairs left out because a value is NaN.
+        infinite: number of pairs left out because a value is infinite.
+        mean_difference: mean of a - b over the pairs, in the metric's unit. None without pairs.
         ci95: bounds of its 95 % percentile bootstrap interval, whole subjects drawn. None for fewer than two subjects.
-        p: two-sided Wilcoxon signed-rank test of the subjects' mean differences. None for fewer than 6 subjects, or
-            where all differences are zero.
+        p: p-value of the two-sided Wilcoxon signed-rank test of the subjects' mean differences, 0 to 1. None for fewer
+            than 6 subjects, or where all differences are zero.
         effect_size: matched-pairs rank-biserial correlation, -1 (b higher in every subject) to 1 (a higher). None
             where all differences are zero.
-        small: fewer than 20 subjects.
+        small: True for fewer than 20 subjects.
     """
 
     n: int
@@ -50,16 +50,16 @@ class Paired:
     small: bool
 
 
-def paired(
+def compare_paired(
     a: npt.ArrayLike, b: npt.ArrayLike, subjects: Sequence[Hashable], seed: int = 0, resamples: int = 2000
-) -> Paired:
+) -> PairedComparison:
     """Compare two models on the same cases.
 
     Args:
-        a: one value a case of the first model.
-        b: the same of the second, in the same order.
-        subjects: the subject of each case.
-        seed: of the bootstrap.
+        a: value of the first model for each case.
+        b: value of the second model for each case, in the same order.
+        subjects: subject of each case.
+        seed: random seed of the bootstrap.
         resamples: number of bootstrap samples.
 
     Raises:
@@ -77,7 +77,7 @@ def paired(
     difference = first[kept] - second[kept]
     summary = summarize(difference, names, seed, resamples)
     means = _subject_means(difference, names)
-    return Paired(
+    return PairedComparison(
         n=summary["n"],
         subjects=means.size,
         missing=int(missing.sum()),
@@ -94,8 +94,8 @@ def _pairs(a: npt.ArrayLike, b: npt.ArrayLike, count: int) -> tuple[Array, Array
     first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
     if not first.shape == second.shape == (count,):
         raise InputError(
-            f"a has shape {first.shape}, b {second.shape}, and there are {count} subjects; "
-            "needed is one value of each model and one subject a case"
+            f"expected one value of each model and one subject per case, got shapes {first.shape} and {second.shape} "
+            f"and {count} subjects; give three lists of equal length"
         )
     return first, second
 
@@ -106,7 +106,7 @@ def _subject_means(values: Array, subjects: Sequence[str]) -> Array:
 
 
 def _rank_biserial(differences: Array) -> float | None:
-    """Share of the rank sum in favour of a, minus the share in favour of b."""
+    """Compute the share of the rank sum in favor of a, minus the share in favor of b."""
     changed = differences[differences != 0]
     if not changed.size:
         return None
@@ -115,13 +115,13 @@ def _rank_biserial(differences: Array) -> float | None:
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:
-    """Adjust p-values of one family of tests, so that the chance of any false rejection stays below the level.
+    """Adjust the p-values of one family of tests by Holm's method, which bounds the chance of any false rejection.
 
     Args:
-        p_values: 0 to 1; None (or NaN) for a test that was not made. It stays None and isn't counted.
+        p_values: p-values, 0 to 1; None (or NaN) for a test that was not made. It stays None and isn't counted.
 
     Returns:
-        Adjusted values in the same order, 0 to 1.
+        Adjusted p-values in the same order, 0 to 1.
 
     Raises:
         InputError: a value outside 0 to 1.
@@ -132,7 +132,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
     values = np.array([np.nan if p is None else p for p in p_values], np.float64)
     made = np.flatnonzero(~np.isnan(values))
     if ((values[made] < 0) | (values[made] > 1)).any():
-        raise InputError(f"p-values are {values[made].tolist()}, needed are numbers from 0 to 1, or None")
+        raise InputError(f"p_values: expected numbers from 0 to 1 or None, got {values[made].tolist()}; correct them")
     order = made[np.argsort(values[made], kind="stable")]
     factors = np.arange(order.size, 0, -1)
     adjusted: list[float | None] = [None] * values.size

@@ -1,9 +1,9 @@
-"""Confirmed, contradicted or undecided: what a study's numbers say about the paper's claim, by criteria stated before.
+"""Decide whether a study confirms or contradicts the paper's claim, by criteria that were stated before.
 
-A criterion is an entry of the study's file: a quantity (mean foreground Dice of ``model`` under ``conditions``, less
-that of ``minus`` or under ``minus_conditions`` where given) and the range in which the claim puts it (``at_least``,
+A criterion is an entry of the study's file: a quantity (mean foreground Dice of ``model`` under ``conditions``, minus
+that of ``minus`` or under ``minus_conditions`` where given) and the range that the claim implies (``at_least``,
 ``at_most`` or ``between``). The quantity's 95 % interval decides: inside the range the claim is confirmed, outside it
-is contradicted, across its end it stays undecided.
+is contradicted, and otherwise it is undecided.
 """
 
 import math
@@ -14,14 +14,14 @@ from typing import Any
 import pandas as pd
 
 from medpos.core.errors import InputError
-from medpos.statistics.effects import effect
+from medpos.statistics.effects import estimate_effect
 
 VERDICTS = ("confirmed", "contradicted", "undecided")
 Select = Callable[[pd.DataFrame], "pd.Series[bool]"]
 
 
 def _distance(rows: pd.DataFrame) -> "pd.Series[int]":
-    """Longest shift along an axis, px."""
+    """Return the longest shift along an axis in px."""
     return rows["shift"].map(lambda s: max((abs(int(part[1:])) for part in s.split() if part != "0"), default=0))
 
 
@@ -42,17 +42,17 @@ SELECTORS: dict[str, Select] = {
 
 @dataclass(frozen=True)
 class Finding:
-    """What one criterion came to on one data set.
+    """Hold the result of one criterion on one data set.
 
     Args:
         data: name of the data set.
         text: the criterion in words.
-        verdict: of ``VERDICTS``.
-        value: of the quantity; NaN without data.
-        ci95: its interval, None where there are too few subjects.
-        n: cases.
-        subjects: in them.
-        seeds: of the models.
+        verdict: one of ``VERDICTS``.
+        value: value of the quantity; NaN without data.
+        ci95: its 95 % interval, None where there are too few subjects.
+        n: number of cases.
+        subjects: number of their subjects.
+        seeds: number of seeds of the models.
     """
 
     data: str
@@ -65,39 +65,39 @@ class Finding:
     seeds: int
 
     def to_json(self) -> dict[str, Any]:
-        """For ``study.json``."""
+        """Return the fields for ``study.json``."""
         return {**asdict(self), "value": None if math.isnan(self.value) else self.value}
 
 
-def find(table: pd.DataFrame, criteria: Sequence[dict[str, Any]]) -> list[Finding]:
-    """Hold a study's rows against its criteria, on every data set that a criterion is for.
+def evaluate_criteria(table: pd.DataFrame, criteria: Sequence[dict[str, Any]]) -> list[Finding]:
+    """Evaluate the criteria of a study on every data set that they are for.
 
     Args:
         table: one row per data set, model, seed, case, condition and organ.
-        criteria: of the study.
+        criteria: criteria of the study.
 
     Raises:
-        InputError: a criterion names a model, a condition or a range that there is not.
+        InputError: a criterion has no range, or unknown conditions.
     """
     return [
         finding
         for criterion in criteria
         for data in table["data"].unique()
         if criterion.get("data", data) == data
-        for finding in _find(table[table["data"] == data], data, criterion)
+        for finding in _evaluate(table[table["data"] == data], data, criterion)
     ]
 
 
-def overall(findings: Sequence[Finding]) -> str:
-    """Contradicted if any criterion is, confirmed if all are, else undecided."""
+def overall_verdict(findings: Sequence[Finding]) -> str:
+    """Return ``contradicted`` if any criterion is, ``confirmed`` if all are, else ``undecided``."""
     verdicts = {finding.verdict for finding in findings}
     if "contradicted" in verdicts:
         return "contradicted"
     return "confirmed" if verdicts == {"confirmed"} else "undecided"
 
 
-def _find(rows: pd.DataFrame, data: str, criterion: dict[str, Any]) -> list[Finding]:
-    """One finding; none where a model of it wasn't made for this data set."""
+def _evaluate(rows: pd.DataFrame, data: str, criterion: dict[str, Any]) -> list[Finding]:
+    """Evaluate one criterion on one data set."""
     a = _collapsed(rows, criterion["model"], criterion.get("conditions", "clean"), criterion, "a")
     difference = "minus" in criterion or "minus_conditions" in criterion
     parts = [a]
@@ -108,8 +108,8 @@ def _find(rows: pd.DataFrame, data: str, criterion: dict[str, Any]) -> list[Find
     if any(part.empty for part in parts):
         text = f"{criterion['text']} (not measured: a model or condition is missing)"
         return [Finding(data, text, "undecided", math.nan, None, 0, 0, 0)]
-    found = effect(pd.concat(parts), "a", "b" if difference else None)
-    verdict = decide(found.ci95, *bounds(criterion))
+    found = estimate_effect(pd.concat(parts), "a", "b" if difference else None)
+    verdict = decide(found.ci95, *criterion_range(criterion))
     ci95 = None if found.ci95 is None else (float(found.ci95[0]), float(found.ci95[1]))
     value = math.nan if found.value is None else found.value
     return [Finding(data, criterion["text"], verdict, value, ci95, found.n, found.subjects, found.seeds)]
@@ -118,8 +118,8 @@ def _find(rows: pd.DataFrame, data: str, criterion: dict[str, Any]) -> list[Find
 def _collapsed(
     rows: pd.DataFrame, model: str, conditions: str | list[str], criterion: dict[str, Any], name: str
 ) -> pd.DataFrame:
-    """The rows of one model under the chosen conditions, averaged over these, as if there were one condition."""
-    kept = rows[(rows["model"] == model) & select(conditions)(rows)]
+    """Return the rows of one model, averaged over the chosen conditions as if they were one condition."""
+    kept = rows[(rows["model"] == model) & select_conditions(conditions)(rows)]
     if "organ" in criterion:
         kept = kept[kept["organ"] == criterion["organ"]]
     keys = ["data", "seed", "case", "subject", "split", "organ"]
@@ -127,37 +127,50 @@ def _collapsed(
     return mean.assign(model=name, degradation="none", severity=0, shift="0")
 
 
-def select(conditions: str | list[str]) -> Select:
-    """A named selection of rows, or the rows of the degradations listed.
+def select_conditions(conditions: str | list[str]) -> Select:
+    """Return the function that selects the rows of some conditions.
+
+    Args:
+        conditions: a key of ``SELECTORS``, or a list of degradations.
 
     Raises:
-        InputError: the name is unknown.
+        InputError: the key is unknown.
     """
     if isinstance(conditions, list):
         return lambda rows: rows["degradation"].isin(conditions)
     if conditions not in SELECTORS:
         raise InputError(
-            f"conditions {conditions!r} of a criterion are unknown, needed {', '.join(SELECTORS)} or a list"
+            f"conditions of a criterion: expected {', '.join(SELECTORS)} or a list of degradations, got "
+            f"{conditions!r}; correct the study's file"
         )
     return SELECTORS[conditions]
 
 
-def bounds(criterion: dict[str, Any]) -> tuple[float, float]:
-    """The range that a criterion states.
+def criterion_range(criterion: dict[str, Any]) -> tuple[float, float]:
+    """Return the range of a criterion, from low to high.
 
     Raises:
-        InputError: it states none.
+        InputError: it has none.
     """
     if "between" in criterion:
         low, high = criterion["between"]
         return float(low), float(high)
     if "at_least" in criterion or "at_most" in criterion:
         return float(criterion.get("at_least", -math.inf)), float(criterion.get("at_most", math.inf))
-    raise InputError(f"criterion {criterion['text']!r} states no range; give at_least, at_most or between")
+    raise InputError(f"criterion {criterion['text']!r}: expected a range, got none; give at_least, at_most or between")
 
 
 def decide(ci95: Sequence[float] | None, low: float, high: float) -> str:
-    """Where the interval lies against the range."""
+    """Decide on a criterion from the position of its interval.
+
+    Args:
+        ci95: bounds of the 95 % interval, None where there is none.
+        low: lower end of the range.
+        high: upper end of the range.
+
+    Returns:
+        One of ``VERDICTS``.
+    """
     if ci95 is None or any(math.isnan(bound) for bound in ci95):
         return "undecided"
     if low <= ci95[0] and ci95[1] <= high:

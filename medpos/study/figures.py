@@ -39,7 +39,7 @@ def draw(kinds: Sequence[str], spread: pd.DataFrame) -> list[Drawing]:
 
     Args:
         kinds: of :data:`KINDS`; others are left to :func:`histogram` and :func:`change_maps`.
-        spread: as :func:`medpos.statistics.effects.over_seeds` gives it.
+        spread: as :func:`medpos.statistics.effects.summarize_over_seeds` gives it.
     """
     drawings = []
     for data in dict.fromkeys(spread["data"]):

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from monai.bundle import ConfigParser
 
-from medpos.statistics.verdict import Finding, bounds, decide
+from medpos.statistics.verdict import Finding, criterion_range, decide
 
 BINS = 200
 
@@ -75,7 +75,7 @@ def find(measured: Intensities, criterion: dict[str, Any], resamples: int = 2000
     drawn = np.random.default_rng(0).integers(0, values.size, (resamples, values.size))
     means = values[drawn].mean(axis=1)
     ci95 = (float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))) if values.size > 1 else None
-    verdict = decide(ci95, *bounds(criterion))
+    verdict = decide(ci95, *criterion_range(criterion))
     return Finding(
         measured.data, criterion["text"], verdict, float(values.mean()), ci95, measured.images, values.size, 0
     )

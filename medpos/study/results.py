@@ -10,7 +10,7 @@ import pandas as pd
 
 from medpos.core.files import write_json, write_text
 from medpos.metrics import METRICS
-from medpos.plotting.style import save
+from medpos.plotting.style import save_figure
 from medpos.runs import files
 from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.environment import commit
@@ -58,9 +58,9 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     table = collect(planner, found)
     write_text(out / "per_case.csv", table.to_csv(index=False))
     measured = _intensities(study, planner)
-    findings = verdict.find(table, [c for c in study.criteria if "model" in c]) if len(table) else []
+    findings = verdict.evaluate_criteria(table, [c for c in study.criteria if "model" in c]) if len(table) else []
     findings += [intensities.find(m, c) for m in measured for c in study.criteria if "intensity" in c]
-    spread = statistics.over_seeds(table) if len(table) else pd.DataFrame()
+    spread = statistics.summarize_over_seeds(table) if len(table) else pd.DataFrame()
     comparisons = _comparisons(table, study)
     write_text(out / "summary.csv", spread.to_csv(index=False))
     write_text(out / "comparisons.csv", comparisons.to_csv(index=False))
@@ -70,7 +70,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "title": study.title,
         "paper": study.paper,
         "claim": study.claim,
-        "verdict": verdict.overall(findings) if findings else "undecided",
+        "verdict": verdict.overall_verdict(findings) if findings else "undecided",
         "criteria": [finding.to_json() for finding in findings],
         **_data(trained, table, measured),
         "models": [_model(model, out) for model in trained],
@@ -106,7 +106,7 @@ def _draw(
     if measured:
         drawings.append(figures.histogram(measured, ALPHAS))
     for drawing in drawings:
-        save(drawing.figure, folder, drawing.name)
+        save_figure(drawing.figure, folder, drawing.name)
     return [{"name": d.name, "title": d.title, "alt": d.alt} for d in drawings]
 
 
@@ -188,7 +188,7 @@ def _comparisons(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Every pair of models that a criterion compares."""
     pairs = dict.fromkeys((c["model"], c["minus"]) for c in study.criteria if "minus" in c)
     there = set(table["model"])
-    parts = [statistics.compare(table, a, b).assign(a=a, b=b) for a, b in pairs if {a, b} <= there]
+    parts = [statistics.compare_models(table, a, b).assign(a=a, b=b) for a, b in pairs if {a, b} <= there]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

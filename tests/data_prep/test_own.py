@@ -16,7 +16,7 @@ from data_prep.custom.common import Options
 from data_prep.verify import check
 from medpos.core.errors import InputError
 from medpos.data.folder import DataFolder
-from medpos.plotting.overlay import panels
+from medpos.plotting.overlay import draw_panels
 
 CLASSES = ["255=Cell nucleus"]
 
@@ -61,7 +61,7 @@ def test_the_split_keeps_the_images_of_a_person_together(tmp_path):
 
 def test_colours_are_channels_where_the_user_names_them(tmp_path):
     root = own_raw.pictures(tmp_path / "raw", 4)
-    own_raw.picture(root / "images/c0.png", own_raw.noise(0, (20, 24, 3)))
+    own_raw.draw_page(root / "images/c0.png", own_raw.noise(0, (20, 24, 3)))
     with pytest.raises(InputError, match=r"c0.png: a colour picture where grey is needed; .*--channel red"):
         from_folder(root, tmp_path / "grey")
     from_folder(root, tmp_path / "rgb", own_raw.RED_GREEN_BLUE)
@@ -126,24 +126,24 @@ def test_flat_nifti_files_need_no_third_pixel_size(tmp_path):
 def test_sixty_classes_have_sixty_colours(tmp_path):
     label = np.arange(61 * 4).reshape(61, 4).astype(np.uint8) // 4
     for n in range(3):
-        own_raw.picture(tmp_path / f"images/c{n}.png", own_raw.noise(n, (61, 4)))
-        own_raw.picture(tmp_path / f"labels/c{n}.png", label)
+        own_raw.draw_page(tmp_path / f"images/c{n}.png", own_raw.noise(n, (61, 4)))
+        own_raw.draw_page(tmp_path / f"labels/c{n}.png", label)
     from_folder(tmp_path, tmp_path / "out", classes=[f"{n}=organ {n}" for n in range(1, 61)])
     labels = DataFolder(tmp_path / "out").labels
     assert len({entry.colour for entry in labels}) == 61
-    assert panels(own_raw.noise(0, (4, 61)), label.T, label.T, labels).shape == (61, 12, 3)
+    assert draw_panels(own_raw.noise(0, (4, 61)), label.T, label.T, labels).shape == (61, 12, 3)
 
 
 def test_a_class_that_is_nowhere_is_a_problem_but_not_in_one_case(tmp_path):
     root = own_raw.pictures(tmp_path / "raw", 4)
-    own_raw.picture(root / "labels/c0.tif", np.zeros((20, 24), np.uint8))
+    own_raw.draw_page(root / "labels/c0.tif", np.zeros((20, 24), np.uint8))
     from_folder(root, tmp_path / "out", classes=[*CLASSES, "7=rare"])
     assert check(tmp_path / "out")[1] == [f"{tmp_path / 'out/dataset.json'}: no case has a pixel of rare"]
 
 
 def put(name, make):
     """Spoil one file of the pictures."""
-    return lambda root: own_raw.picture(root / name, make)
+    return lambda root: own_raw.draw_page(root / name, make)
 
 
 def rename(old, new):
@@ -276,7 +276,7 @@ def test_grey_pictures_of_every_mode(tmp_path, mode):
     for n in range(3):
         (tmp_path / "images").mkdir(exist_ok=True)
         page.save(tmp_path / f"images/c{n}.tif")
-        own_raw.picture(tmp_path / f"labels/c{n}.png", grey)
+        own_raw.draw_page(tmp_path / f"labels/c{n}.png", grey)
     from_folder(tmp_path, tmp_path / "out")
     found = np.asarray(nib.load(tmp_path / "out/images/c0.nii.gz").dataobj)
     assert np.array_equal(found[..., 0] > 0, grey.T > 0)

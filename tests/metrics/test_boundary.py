@@ -100,7 +100,7 @@ def test_second_implementation_and_properties(seed):
 
 
 def test_only_images():
-    with pytest.raises(InputError, match=r"needed is \[X, Y\], a volume slice by slice"):
+    with pytest.raises(InputError, match=r"expected images \[X, Y\], got .*slice by slice"):
         boundary_f1(np.zeros((4, 4, 4)), np.zeros((4, 4, 4)))
-    with pytest.raises(InputError, match="both must be equal"):
+    with pytest.raises(InputError, match="expected the shape of the truth"):
         boundary_f1(np.zeros((4, 4)), np.zeros((4, 5)))

@@ -16,7 +16,6 @@ from medpos.metrics.clinical import (
     indices,
     ventricular_indices,
     volume_ml,
-    worst,
 )
 from medpos.runs.cases import CaseView
 
@@ -102,7 +101,7 @@ class TestCardiothoracicRatio:
         assert cardiothoracic_ratio(values, 3, (1, 2)) == pytest.approx(heart / thorax, nan_ok=True)
 
     def test_volume_is_no_radiograph(self):
-        with pytest.raises(InputError, match="needs"):
+        with pytest.raises(InputError, match="cardiothoracic ratio: expected a label map"):
             cardiothoracic_ratio(np.zeros((4, 4, 2)), 3, (1, 2))
 
 
@@ -200,7 +199,7 @@ class TestIndices:
 
     def test_two_volumes_of_a_phase(self):
         case = view("p1", "ED", ventricles(1, 1, 1), ventricles(1, 1, 1))
-        with pytest.raises(InputError, match="one volume a phase"):
+        with pytest.raises(InputError, match="one volume per phase"):
             indices([case, case], labels.ACDC)
 
 
@@ -232,22 +231,5 @@ class TestAgreement:
         assert agreement([1, 1], [2, 3])["correlation"] is None
 
     def test_lengths(self):
-        with pytest.raises(InputError, match="one value of each"):
+        with pytest.raises(InputError, match="one predicted value per subject"):
             agreement([1, 2], [1])
-
-
-def test_worst():
-    rows = [
-        {"case": name, "true": true, "predicted": predicted}
-        for name, true, predicted in (
-            ("a", 50.0, 52.0),
-            ("b", 50.0, 40.0),
-            ("c", 50.0, math.nan),
-            ("d", math.nan, 50.0),
-            ("e", 50.0, 53.0),
-        )
-    ]
-    found = worst(rows, 3)
-    assert [row["case"] for row in found] == ["c", "b", "e"]
-    assert [row["error"] for row in found[1:]] == [-10, 3]
-    assert len(worst(rows)) == 4

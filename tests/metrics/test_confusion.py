@@ -112,9 +112,9 @@ def test_weighted_dice_is_that_of_the_organ_table_where_classes_are_as_large():
 
 
 def test_bad_maps_are_refused():
-    with pytest.raises(InputError, match=r"the prediction has shape \(2, 4\), the truth \(4, 2\)"):
+    with pytest.raises(InputError, match=r"prediction: expected the shape of the truth, \(4, 2\), got \(2, 4\)"):
         confusion_matrix(PREDICTION, TRUTH.T, 3)
-    with pytest.raises(InputError, match="the truth holds the values 0 to 2; the classes are 0 to 1"):
+    with pytest.raises(InputError, match="truth: expected classes 0 to 1, got values 0 to 2"):
         confusion_matrix(np.zeros_like(TRUTH), TRUTH, 2)
-    with pytest.raises(InputError, match="the prediction holds the values -1 to 1"):
+    with pytest.raises(InputError, match="prediction: expected classes 0 to 2, got values -1 to 1"):
         confusion_matrix(PREDICTION - 1, TRUTH, 3)

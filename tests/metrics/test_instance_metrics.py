@@ -48,7 +48,7 @@ def test_components_are_those_of_skimage(shape, connectivity):
 
 
 def test_components_need_axes_that_there_are():
-    with pytest.raises(InputError, match=r"connectivity is 3, needed is 1 to 2 for shape \(2, 2\)"):
+    with pytest.raises(InputError, match=r"connectivity: expected 1 to 2 for a mask of shape \(2, 2\), got 3"):
         components(np.ones((2, 2)), 3)
 
 
@@ -129,12 +129,12 @@ def test_empty_maps():
 
 @pytest.mark.parametrize("function", FUNCTIONS)
 def test_shapes_must_be_equal(function):
-    with pytest.raises(InputError, match=r"prediction has shape \(1, 10\), the truth \(10, 1\); both must be equal"):
+    with pytest.raises(InputError, match=r"prediction: expected the shape of the truth, \(10, 1\), got \(1, 10\)"):
         function(TRUTH, TRUTH.T)
 
 
 @pytest.mark.parametrize("function", [seg_measure, adapted_rand_error])
 @pytest.mark.parametrize("bad", [TRUTH - 1, TRUTH + 0.5])
 def test_instance_maps_are_integers_from_0(function, bad):
-    with pytest.raises(InputError, match="the truth is no instance map: needed are integers of 0 and more"):
+    with pytest.raises(InputError, match="truth: expected integers from 0"):
         function(TRUTH, bad)

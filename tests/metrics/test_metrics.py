@@ -223,14 +223,24 @@ class TestCaseMetrics:
     @pytest.mark.parametrize(
         ("prediction", "truth", "spacing", "message"),
         [
-            (np.zeros((4, 4)), np.zeros((4, 5)), (1, 1), r"prediction has shape \(4, 4\), the truth \(4, 5\)"),
-            (np.zeros((4, 4)), np.zeros((4, 4)), (1, 1, 1), "needed are 2 positive numbers"),
-            (np.zeros((4, 4)), np.zeros((4, 4)), (1, 0), r"spacing_mm is \(1, 0\)"),
-            (np.full((4, 4), 4), np.zeros((4, 4)), (1, 1), "prediction holds the values 4; the labels are 0, 1, 2, 3"),
-            (np.zeros((4, 4)), np.full((4, 4), -1), (1, 1), "truth holds the values -1"),
-            (np.zeros((4, 4)), np.full((4, 4), 256), (1, 1), "truth holds the values 256"),
-            (np.full((4, 4), 0.5), np.zeros((4, 4)), (1, 1), "prediction holds the values 0.5"),
-            (np.full((4, 4), np.nan), np.zeros((4, 4)), (1, 1), "prediction holds the values nan"),
+            (
+                np.zeros((4, 4)),
+                np.zeros((4, 5)),
+                (1, 1),
+                r"prediction: expected the shape of the truth, \(4, 5\), got \(4, 4\)",
+            ),
+            (np.zeros((4, 4)), np.zeros((4, 4)), (1, 1, 1), "expected 2 positive numbers"),
+            (np.zeros((4, 4)), np.zeros((4, 4)), (1, 0), r"spacing_mm: .* got \(1, 0\)"),
+            (
+                np.full((4, 4), 4),
+                np.zeros((4, 4)),
+                (1, 1),
+                "prediction: expected the labels 0, 1, 2, 3, got the values 4",
+            ),
+            (np.zeros((4, 4)), np.full((4, 4), -1), (1, 1), "truth: .* got the values -1"),
+            (np.zeros((4, 4)), np.full((4, 4), 256), (1, 1), "truth: .* got the values 256"),
+            (np.full((4, 4), 0.5), np.zeros((4, 4)), (1, 1), "prediction: .* got the values 0.5"),
+            (np.full((4, 4), np.nan), np.zeros((4, 4)), (1, 1), "prediction: .* got the values nan"),
         ],
     )
     def test_bad_input(self, prediction, truth, spacing, message):

@@ -142,5 +142,7 @@ def test_weighted_dice():
 
 
 def test_one_shape_for_all():
-    with pytest.raises(InputError, match=r"shapes differ: prediction \(1, 2\), truth \(1, 2\), instances \(2, 1\)"):
+    with pytest.raises(
+        InputError, match=r"expected maps of one shape, got prediction \(1, 2\), truth \(1, 2\), instances \(2, 1\)"
+    ):
         case([[0, 1]], [[0, 1]], [[0], [1]])

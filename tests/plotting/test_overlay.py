@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from medpos.core.labels import JSRT
-from medpos.plotting.overlay import panels, picture
+from medpos.plotting.overlay import draw_page, draw_panels
 
 
 @pytest.fixture
@@ -14,7 +14,7 @@ def case():
 
 
 def test_panels(case):
-    rgb = panels(*case, JSRT)
+    rgb = draw_panels(*case, JSRT)
     assert (rgb.shape, rgb.dtype) == ((30, 120, 3), np.uint8)
     plain, truth, prediction = np.split(rgb.astype(int), 3, axis=1)
     assert plain.min() == 0
@@ -32,12 +32,12 @@ def test_panels(case):
 
 def test_constant_image(case):
     image, truth, prediction = case
-    assert panels(np.full_like(image, 7), truth, prediction, JSRT).shape == (30, 120, 3)
+    assert draw_panels(np.full_like(image, 7), truth, prediction, JSRT).shape == (30, 120, 3)
 
 
 def test_picture_is_large_enough_to_look_at(case):
-    one = panels(*case, JSRT)
-    page = picture([one, one], JSRT, ["a line"])
+    one = draw_panels(*case, JSRT)
+    page = draw_page([one, one], JSRT, ["a line"])
     assert page.width % 120 == 0
     assert page.width >= 3 * 256
     scale = page.width // 120

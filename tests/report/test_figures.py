@@ -3,7 +3,7 @@ import pytest
 from making import ROBUST, SHIFTED, rows, views
 
 from medpos.core.labels import ACDC
-from medpos.plotting.style import inline
+from medpos.plotting.style import inline_svg
 from medpos.report.figures import bland_altman, probe_curves, severity_curves, shift_curves
 from medpos.transforms.position.probe import DISTANCES
 
@@ -71,7 +71,7 @@ def test_bland_altman():
 
 
 def test_in_the_page_it_takes_the_ink_of_the_page_and_is_named():
-    svg = inline(severity_curves(table(ROBUST)), "Own name", 'a "quoted" <b> \\1')
+    svg = inline_svg(severity_curves(table(ROBUST)), "Own name", 'a "quoted" <b> \\1')
     assert svg.startswith("<svg viewBox=")
     assert 'aria-label="a &#34;quoted&#34; &lt;b&gt; \\1"' in svg
     assert "currentColor" in svg

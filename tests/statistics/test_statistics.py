@@ -11,8 +11,8 @@ import pytest
 from medpos.core.errors import InputError
 from medpos.core.labels import MEAN_OF_ORGANS
 from medpos.metrics import summarize
-from medpos.statistics.effects import Effect, compare, effect, over_seeds
-from medpos.statistics.paired import holm, paired
+from medpos.statistics.effects import Effect, compare_models, estimate_effect, summarize_over_seeds
+from medpos.statistics.paired import compare_paired, holm
 
 
 def long_table(values, organs=("heart",), data="jsrt", conditions=(("none", 0, "0"),), per_subject=1, metric="dice"):
@@ -48,7 +48,7 @@ class TestPaired:
     def test_by_hand(self):
         # Differences 1, 2, 3, 4, 5, -6: rank sums 15 and 6. Of the 64 signs as many as 28 give 6 or less, or 15 or
         # more: the distinct subsets of 1..6 with sum 0 to 6 are 1+1+1+2+2+3+4 = 14, twice that by symmetry.
-        result = paired([1, 2, 3, 4, 5, 0], [0, 0, 0, 0, 0, 6], list("abcdef"))
+        result = compare_paired([1, 2, 3, 4, 5, 0], [0, 0, 0, 0, 0, 6], list("abcdef"))
         assert (result.n, result.subjects, result.missing, result.infinite) == (6, 6, 0, 0)
         assert result.mean_difference == 1.5
         assert result.p == pytest.approx(28 / 64)
@@ -57,7 +57,7 @@ class TestPaired:
 
     def test_subjects_are_what_counts(self):
         # Subject x has differences 1, 3 (mean 2), y has -1: mean over the pairs 1, ranks 2 and 1.
-        result = paired([1, 3, 0], [0, 0, 1], ["x", "x", "y"])
+        result = compare_paired([1, 3, 0], [0, 0, 1], ["x", "x", "y"])
         assert result.mean_difference == 1
         assert result.ci95 == [-1, 2]
         assert result.effect_size == pytest.approx((2 - 1) / 3)
@@ -65,17 +65,17 @@ class TestPaired:
 
     def test_ties_survive_rounding(self):
         # 0.3 - 0.2 and 0.2 - 0.1 differ in the last bit: ranks 1.5, 1.5 and 3.
-        result = paired([0.3, 0.1, 0.9], [0.2, 0.2, 0.5], [1, 2, 3])
+        result = compare_paired([0.3, 0.1, 0.9], [0.2, 0.2, 0.5], [1, 2, 3])
         assert result.effect_size == pytest.approx((1.5 - 1.5 + 3) / 6)
 
     def test_left_out(self):
         nan, inf = math.nan, math.inf
-        result = paired([1, nan, inf, 2, inf, inf], [1, 2, 3, nan, nan, inf], list("abcdef"))
+        result = compare_paired([1, nan, inf, 2, inf, inf], [1, 2, 3, nan, nan, inf], list("abcdef"))
         assert (result.n, result.subjects, result.missing, result.infinite) == (1, 1, 3, 2)
         assert (result.mean_difference, result.ci95, result.p, result.effect_size) == (0, None, None, None)
 
     def test_nothing(self):
-        result = paired([], [], [])
+        result = compare_paired([], [], [])
         assert (result.n, result.mean_difference, result.ci95, result.p, result.effect_size) == (
             0,
             None,
@@ -85,7 +85,7 @@ class TestPaired:
         )
 
     def test_no_difference(self):
-        result = paired(np.ones(25), np.ones(25), range(25))
+        result = compare_paired(np.ones(25), np.ones(25), range(25))
         assert (result.mean_difference, result.ci95, result.p, result.effect_size) == (0, [0, 0], None, None)
         assert not result.small
 
@@ -97,14 +97,14 @@ class TestPaired:
         found = abs(ranks[differences > 0].sum() - centre)
         sums = [sum(itertools.compress(ranks, signs)) for signs in itertools.product((0, 1), repeat=9)]
         expected = np.mean([abs(s - centre) >= found for s in sums])
-        result = paired(differences, np.zeros(9), range(9))
+        result = compare_paired(differences, np.zeros(9), range(9))
         assert result.p == pytest.approx(expected)
-        back = paired(np.zeros(9), differences, range(9))
+        back = compare_paired(np.zeros(9), differences, range(9))
         assert (back.p, back.effect_size) == (result.p, pytest.approx(-result.effect_size))
 
     def test_shapes(self):
         with pytest.raises(InputError, match="one value of each model"):
-            paired([1, 2], [1], ["a", "b"])
+            compare_paired([1, 2], [1], ["a", "b"])
 
 
 class TestHolm:
@@ -137,7 +137,7 @@ class TestCompare:
         # One condition, organs heart and lung, three cases, two seeds of a, one of b.
         a = [[[[0.8, 1.0], [0.6, 0.6], [0.4, 0.6]], [[0.5, 0.7], [0.4, 0.4], [1.0, 1.0]]]]
         b = [[[[0.7], [0.7], [math.nan]], [[0.4], [0.4], [0.8]]]]
-        frame = compare(long_table({"a": a, "b": b}, ("heart", "lung")), "a", "b")
+        frame = compare_models(long_table({"a": a, "b": b}, ("heart", "lung")), "a", "b")
         assert frame["organ"].tolist() == ["heart", "lung", MEAN_OF_ORGANS]
         heart, lung, mean = (frame.iloc[n] for n in range(3))
         # Heart: a 0.9, 0.6 against b 0.7, 0.7; the third case is missing in b.
@@ -155,9 +155,9 @@ class TestCompare:
     def test_each_data_set_is_a_family_of_its_own(self):
         rng = np.random.default_rng(4)
         values = {"a": rng.uniform(0.7, 1, (1, 1, 10, 1)), "b": rng.uniform(0.5, 0.9, (1, 1, 10, 1))}
-        alone = compare(long_table(values), "a", "b")
+        alone = compare_models(long_table(values), "a", "b")
         other = {"a": rng.uniform(0.5, 0.9, (1, 1, 10, 1)), "b": rng.uniform(0.6, 1, (1, 1, 10, 1))}
-        both = compare(pd.concat([long_table(values), long_table(other, data="acdc")]), "a", "b")
+        both = compare_models(pd.concat([long_table(values), long_table(other, data="acdc")]), "a", "b")
         pd.testing.assert_frame_equal(both[both["data"] == "jsrt"].reset_index(drop=True), alone)
         assert (both["tests"] == 2).all()
         assert (both["p_holm"] > both["p"]).all()
@@ -166,15 +166,15 @@ class TestCompare:
         rng = np.random.default_rng(3)
         values = {"a": rng.uniform(0.5, 1, (2, 2, 10, 2)), "b": rng.uniform(0.4, 1, (2, 2, 10, 3))}
         conditions = (("none", 0, "0"), ("none", 0, "x+8"))
-        frame = compare(long_table(values, ("heart", "lung"), conditions=conditions), "a", "b")
+        frame = compare_models(long_table(values, ("heart", "lung"), conditions=conditions), "a", "b")
         assert len(frame) == 6
         assert (frame["tests"] == 6).all()
         assert frame["p_holm"].tolist() == pytest.approx(holm(frame["p"].tolist()))
-        # A second way: pandas and paired().
+        # A second way: pandas and compare_paired().
         table = long_table(values, ("heart", "lung"), conditions=conditions)
         part = table[table["shift"] == "x+8"]
         means = part.groupby(["model", "case", "seed"])["dice"].mean().groupby(["model", "case"]).mean()
-        expected = paired(means["a"], means["b"], range(10))
+        expected = compare_paired(means["a"], means["b"], range(10))
         found = row(frame, shift="x+8", organ=MEAN_OF_ORGANS)
         assert (found.p, found.effect_size) == pytest.approx((expected.p, expected.effect_size))
         assert [found.ci95_low, found.ci95_high] == pytest.approx(expected.ci95)
@@ -182,21 +182,21 @@ class TestCompare:
     def test_case_of_one_model_is_missing(self):
         table = long_table({"a": [[[[1], [2], [3]]]], "b": [[[[1], [1], [1]]]]})
         table = table[~((table["model"] == "b") & (table["case"] == "c002"))]
-        frame = compare(table, "a", "b")
+        frame = compare_models(table, "a", "b")
         assert (frame["n"].tolist(), frame["missing"].tolist()) == ([2, 2], [1, 1])
 
     def test_condition_of_one_model_is_left_out(self):
         conditions = (("none", 0, "0"), ("gaussian_blur", 1, "0"))
         table = long_table({m: [[[[1], [2]]], [[[1], [2]]]] for m in "ab"}, conditions=conditions)
         table = table[~((table["model"] == "b") & (table["severity"] == 1))]
-        assert compare(table, "a", "b")["severity"].tolist() == [0, 0]
+        assert compare_models(table, "a", "b")["severity"].tolist() == [0, 0]
 
     def test_infinite_distances(self):
         inf, nan = math.inf, math.nan
         a = [[[[1.0, 3.0], [inf, 1.0], [2.0, 2.0]], [[3.0, nan], [1.0, 1.0], [nan, nan]]]]
         b = [[[[1.0], [1.0], [1.0]], [[1.0], [1.0], [1.0]]]]
         table = long_table({"a": a, "b": b}, ("heart", "lung"), metric="hd95_mm")
-        heart, lung, mean = (compare(table, "a", "b", "hd95_mm").iloc[n] for n in range(3))
+        heart, lung, mean = (compare_models(table, "a", "b", "hd95_mm").iloc[n] for n in range(3))
         assert (heart.n, heart.infinite, heart.missing, heart.mean_difference) == (2, 1, 0, 1)
         assert (lung.n, lung.infinite, lung.missing, lung.mean_difference) == (2, 0, 1, 1)
         # Case 0: seeds (1 + 3) / 2 = 2 and 3, so 2.5 - 1; case 1 is infinite; case 2: 2 - 1, the heart alone.
@@ -206,18 +206,18 @@ class TestCompare:
         table = long_table({m: [[[[1], [2]]]] for m in "ab"})
         table["shift"] = table["shift"].astype(object)
         table.loc[table["model"] == "a", "shift"] = 0
-        assert len(compare(table, "a", "b")) == 2
+        assert len(compare_models(table, "a", "b")) == 2
 
     def test_nothing_in_common(self):
         a, b = long_table({"a": [[[[1]]]]}), long_table({"b": [[[[1]]]]}, data="acdc")
         with pytest.raises(InputError, match="in common"):
-            compare(pd.concat([a, b]), "a", "b")
+            compare_models(pd.concat([a, b]), "a", "b")
 
 
 class TestOverSeeds:
     def test_by_hand(self):
         # Cases 1, 2, 3 and 3, 4, 8 at two seeds: means 2 and 5, sd of these 3 / sqrt(2).
-        frame = over_seeds(long_table({"a": [[[[1, 3], [2, 4], [3, 8]]]]}))
+        frame = summarize_over_seeds(long_table({"a": [[[[1, 3], [2, 4], [3, 8]]]]}))
         found = row(frame, organ="heart")
         assert (found["mean"], found.sd) == pytest.approx((3.5, math.sqrt(4.5)))
         assert (found.seeds, found.n, found.subjects, found.missing, found.infinite) == (2, 3, 3, 0, 0)
@@ -233,12 +233,12 @@ class TestOverSeeds:
 
     def test_negative_component_is_zero(self):
         # Seed means are equal, so the residual alone explains the rest.
-        found = over_seeds(long_table({"a": [[[[1, 2], [2, 1]]]]})).iloc[0]
+        found = summarize_over_seeds(long_table({"a": [[[[1, 2], [2, 1]]]]})).iloc[0]
         assert (found.variance_seed, found.variance_case, found.variance_residual) == (0, 0, pytest.approx(1))
 
     def test_one_seed_is_summarise(self):
         values = np.random.default_rng(1).uniform(size=(1, 1, 12, 1))
-        found = over_seeds(long_table({"a": values}, per_subject=2)).iloc[0]
+        found = summarize_over_seeds(long_table({"a": values}, per_subject=2)).iloc[0]
         expected = summarize(values.ravel(), groups=np.arange(12) // 2)
         assert found["mean"] == pytest.approx(expected["mean"])
         assert [found.ci95_low, found.ci95_high] == pytest.approx(expected["ci95"])
@@ -248,13 +248,13 @@ class TestOverSeeds:
     def test_left_out(self):
         nan, inf = math.nan, math.inf
         table = long_table({"a": [[[[1, 2], [3, nan], [nan, nan], [inf, 4]]]]}, metric="hd95_mm")
-        found = row(over_seeds(table, "hd95_mm"), organ="heart")
+        found = row(summarize_over_seeds(table, "hd95_mm"), organ="heart")
         # First seed 1, 3, second 2, 4.
         assert (found["mean"], found.sd) == (pytest.approx(2.5), pytest.approx(math.sqrt(0.5)))
         assert (found.n, found.missing, found.infinite) == (3, 3, 1)
 
     def test_nothing_to_measure(self):
-        found = over_seeds(long_table({"a": [[[[math.nan], [math.nan]]]]})).iloc[0]
+        found = summarize_over_seeds(long_table({"a": [[[[math.nan], [math.nan]]]]})).iloc[0]
         assert (found.n, found.subjects, found.missing, found.seeds) == (0, 0, 2, 1)
         assert np.isnan([found["mean"], found.sd, found.ci95_low]).all()
 
@@ -262,7 +262,7 @@ class TestOverSeeds:
         """With seeds far apart the interval must hold them, with cases far apart it must hold these."""
         rng = np.random.default_rng(0)
         case, seed = rng.normal(0, 1, (1, 1, 40, 1)), rng.normal(0, 3, (1, 1, 1, 8))
-        found = over_seeds(long_table({"a": case + seed})).iloc[0]
+        found = summarize_over_seeds(long_table({"a": case + seed})).iloc[0]
         # Resampling sees (n - 1) / n of a variance, and a mean has 1 / n of it.
         spread = math.sqrt(case.var() / 40 + seed.var() / 8)
         assert (found.ci95_high - found.ci95_low) / (2 * 1.96 * spread) == pytest.approx(1, abs=0.1)
@@ -272,7 +272,7 @@ class TestOverSeeds:
         found = []
         for _ in range(60):
             values = rng.normal(0, 2, (30, 1)) + rng.normal(0, 1, (1, 10)) + rng.normal(0, 0.5, (30, 10))
-            found.append(over_seeds(long_table({"a": [[values]]})).iloc[0])
+            found.append(summarize_over_seeds(long_table({"a": [[values]]})).iloc[0])
         means = pd.DataFrame(found)[["variance_case", "variance_seed", "variance_residual"]].mean()
         assert means.tolist() == pytest.approx([4, 1, 0.25], rel=0.2)
 
@@ -280,13 +280,13 @@ class TestOverSeeds:
         conditions = (("none", 0, "0"), ("gaussian_blur", 1, "0"))
         table = long_table({"a": np.ones((2, 1, 3, 2))}, conditions=conditions)
         table = table[(table["severity"] == 0) | (table["seed"] == 0)]
-        frame = over_seeds(table)
+        frame = summarize_over_seeds(table)
         assert frame["seeds"].tolist() == [2, 2, 1, 1]
         assert frame["missing"].tolist() == [0, 0, 0, 0]
 
     def test_several_data_sets(self):
         frame = pd.concat([long_table({"a": [[[[1]]]]}), long_table({"a": [[[[2]]]]}, ("rv_cavity",), "acdc")])
-        found = over_seeds(frame)
+        found = summarize_over_seeds(frame)
         assert found[["data", "organ"]].to_numpy().tolist() == [
             ["jsrt", "heart"],
             ["jsrt", MEAN_OF_ORGANS],
@@ -309,36 +309,36 @@ class TestEffect:
     def test_by_hand(self):
         # Mean of organs of a: 6 and 8, 7 and 7 at severity 1; 2 and 4, 3 and 3 at 2: both seeds together 7 and 3. Of b:
         # 5 and 1.
-        found = effect(self.table(), "a", "b", lambda t: t["severity"] > 0)
+        found = estimate_effect(self.table(), "a", "b", lambda t: t["severity"] > 0)
         assert found.value == pytest.approx((7 + 3) / 2 - (5 + 1) / 2)
         assert (found.n, found.subjects, found.seeds, found.missing, found.small) == (2, 2, 1, 0, True)
         # The interval goes as far as one case and one seed twice: the first case's 6 and 2, or 8 and 4, minus 5 and 1.
         assert found.ci95 == pytest.approx([1, 3])
 
     def test_plain_mean_and_organ(self):
-        found = effect(self.table(), "a", conditions=lambda t: t["severity"] == 2, organ="lung")
+        found = estimate_effect(self.table(), "a", conditions=lambda t: t["severity"] == 2, organ="lung")
         assert (found.value, found.seeds) == (pytest.approx(4), 2)
         assert found.ci95 == pytest.approx([3, 5])
 
     def test_one_condition_is_compare_and_over_seeds(self):
         rng = np.random.default_rng(7)
         table = long_table({"a": rng.uniform(size=(1, 2, 15, 3)), "b": rng.uniform(size=(1, 2, 15, 3))}, ("h", "l"))
-        mean = row(over_seeds(table), model="a", organ=MEAN_OF_ORGANS)
-        found = effect(table, "a", data="jsrt")
+        mean = row(summarize_over_seeds(table), model="a", organ=MEAN_OF_ORGANS)
+        found = estimate_effect(table, "a", data="jsrt")
         assert (found.value, *found.ci95) == pytest.approx((mean["mean"], mean.ci95_low, mean.ci95_high))
-        difference = row(compare(table, "a", "b"), organ=MEAN_OF_ORGANS).mean_difference
-        assert effect(table, "a", "b").value == pytest.approx(difference)
-        there, back = effect(table, "a", "b"), effect(table, "b", "a")
+        difference = row(compare_models(table, "a", "b"), organ=MEAN_OF_ORGANS).mean_difference
+        assert estimate_effect(table, "a", "b").value == pytest.approx(difference)
+        there, back = estimate_effect(table, "a", "b"), estimate_effect(table, "b", "a")
         assert there.ci95 == pytest.approx([-back.ci95[1], -back.ci95[0]], abs=0.02)
 
     def test_left_out(self):
         nan, inf = math.nan, math.inf
         table = long_table({"a": [[[[1], [nan], [3], [inf]]]], "b": [[[[1], [2], [2], [1]]]]}, metric="hd95_mm")
-        found = effect(table, "a", "b", metric="hd95_mm")
+        found = estimate_effect(table, "a", "b", metric="hd95_mm")
         assert found == Effect(0.5, found.ci95, n=2, subjects=2, seeds=1, missing=1, infinite=1, small=True)
 
     def test_nothing_to_measure(self):
-        found = effect(long_table({"a": [[[[math.nan]]]]}), "a")
+        found = estimate_effect(long_table({"a": [[[[math.nan]]]]}), "a")
         assert (found.value, found.ci95, found.n, found.seeds, found.missing) == (None, None, 0, 0, 1)
 
     def test_interval_covers(self):
@@ -348,7 +348,7 @@ class TestEffect:
         for _ in range(60):
             case = rng.normal(0, 1, (1, 1, 25, 1))
             a, b = (case + rng.normal(0, 0.3, (1, 1, 1, 10)) + rng.normal(0, 0.5, (1, 1, 25, 10)) for _ in "ab")
-            low, high = effect(long_table({"a": a + 1, "b": b}), "a", "b").ci95
+            low, high = estimate_effect(long_table({"a": a + 1, "b": b}), "a", "b").ci95
             held += low <= 1 <= high
         assert 0.85 <= held / 60 <= 1
 
@@ -356,58 +356,58 @@ class TestEffect:
         table = self.table()
         both = pd.concat([table, long_table({"a": [[[[1]]]]}, data="acdc")])
         with pytest.raises(InputError, match="2 data sets"):
-            effect(both, "a")
+            estimate_effect(both, "a")
         with pytest.raises(InputError, match="0 data sets"):
-            effect(table, "a", data="other")
+            estimate_effect(table, "a", data="other")
         with pytest.raises(InputError, match="0 data sets"):
-            effect(table, "a", conditions=lambda t: t["severity"] > 9)
+            estimate_effect(table, "a", conditions=lambda t: t["severity"] > 9)
         with pytest.raises(InputError, match="b: no row"):
-            effect(both, "a", "b", data="acdc")
-        with pytest.raises(InputError, match="organ is 'liver'"):
-            effect(table, "a", organ="liver")
+            estimate_effect(both, "a", "b", data="acdc")
+        with pytest.raises(InputError, match="got 'liver'"):
+            estimate_effect(table, "a", organ="liver")
         with pytest.raises(InputError, match="model c"):
-            effect(table, "a", "c")
+            estimate_effect(table, "a", "c")
 
 
 class TestTable:
     def test_no_column(self):
         with pytest.raises(InputError, match="no column subject, iou"):
-            over_seeds(long_table({"a": [[[[1]]]]}).drop(columns="subject"), "iou")
+            summarize_over_seeds(long_table({"a": [[[[1]]]]}).drop(columns="subject"), "iou")
         with pytest.raises(InputError, match="none"):
-            compare(pd.DataFrame(), "a", "b")
+            compare_models(pd.DataFrame(), "a", "b")
 
     def test_no_rows(self):
         with pytest.raises(InputError, match="no rows"):
-            over_seeds(long_table({"a": [[[[1]]]]}).iloc[:0])
+            summarize_over_seeds(long_table({"a": [[[[1]]]]}).iloc[:0])
 
     def test_repeated_rows(self):
         table = long_table({"a": [[[[1]]]]})
         with pytest.raises(InputError, match="drop_duplicates"):
-            over_seeds(pd.concat([table, table]))
+            summarize_over_seeds(pd.concat([table, table]))
 
     def test_two_splits(self):
         table = long_table({"a": [[[[1], [2]]]]})
         table.loc[0, "split"] = "training"
-        with pytest.raises(InputError, match="mixes the splits test, training"):
-            over_seeds(table)
+        with pytest.raises(InputError, match="one split, got test, training"):
+            summarize_over_seeds(table)
 
     def test_two_subjects_of_a_case(self):
         table = long_table({"a": [[[[1, 2]]]]})
         table.loc[0, "subject"] = "other"
         with pytest.raises(InputError, match="several subjects"):
-            over_seeds(table)
+            summarize_over_seeds(table)
 
     def test_empty_key(self):
         table = long_table({"a": [[[[1, 2]]]]})
         table["organ"] = [None, "heart"]
         with pytest.raises(InputError, match="empty cells in organ"):
-            over_seeds(table)
+            summarize_over_seeds(table)
 
     def test_text_for_a_number(self):
         table = long_table({"a": [[[[1]]]]})
         table["dice"] = "high"
         with pytest.raises(InputError, match="no number"):
-            over_seeds(table)
+            summarize_over_seeds(table)
 
 
 def test_quick():
@@ -417,9 +417,9 @@ def test_quick():
     table = long_table(values, ("heart", "left_lung", "right_lung"), conditions=conditions)
     assert len(table) == 97920
     for task in (
-        lambda: compare(table, "a", "b"),
-        lambda: over_seeds(table),
-        lambda: effect(table, "a", "b", lambda t: t["severity"] > 0),
+        lambda: compare_models(table, "a", "b"),
+        lambda: summarize_over_seeds(table),
+        lambda: estimate_effect(table, "a", "b", lambda t: t["severity"] > 0),
     ):
         assert seconds(task) < 2 or seconds(task) < 2  # the machine may have been busy
 

@@ -53,14 +53,14 @@ TABLE = pd.DataFrame(
     ],
 )
 def test_a_criterion(criterion, value, found):
-    [finding] = verdict.find(TABLE, [{"text": "t", **criterion}])
+    [finding] = verdict.evaluate_criteria(TABLE, [{"text": "t", **criterion}])
     assert finding.value == pytest.approx(value)
     assert finding.verdict == found
     assert (finding.n, finding.subjects) == (4, 4)
 
 
 def test_what_was_not_measured_is_undecided_and_says_so():
-    [finding] = verdict.find(TABLE, [{"text": "t", "model": "c", "at_least": 0.0}])
+    [finding] = verdict.evaluate_criteria(TABLE, [{"text": "t", "model": "c", "at_least": 0.0}])
     assert finding.verdict == "undecided"
     assert "not measured" in finding.text
     assert math.isnan(finding.value)
@@ -68,7 +68,7 @@ def test_what_was_not_measured_is_undecided_and_says_so():
 
 
 def test_a_criterion_for_other_data_is_left_out():
-    assert verdict.find(TABLE, [{"text": "t", "data": "acdc", "model": "a", "at_least": 0.0}]) == []
+    assert verdict.evaluate_criteria(TABLE, [{"text": "t", "data": "acdc", "model": "a", "at_least": 0.0}]) == []
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ def findings(*verdicts):
     ],
 )
 def test_overall(verdicts, found):
-    assert verdict.overall(findings(*verdicts)) == found
+    assert verdict.overall_verdict(findings(*verdicts)) == found
 
 
 def test_a_criterion_without_a_range_is_refused():
-    with pytest.raises(InputError, match="states no range"):
-        verdict.bounds({"text": "t"})
+    with pytest.raises(InputError, match="expected a range, got none"):
+        verdict.criterion_range({"text": "t"})
 
 
 def test_unknown_conditions_are_refused():
-    with pytest.raises(InputError, match="needed clean, noise"):
-        verdict.select("fog")
+    with pytest.raises(InputError, match="expected clean, noise"):
+        verdict.select_conditions("fog")

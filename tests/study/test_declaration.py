@@ -31,11 +31,11 @@ def test_a_study_names_bundles_and_models_that_there_are(name, network):
             bundle = json.loads((BUNDLES / f"{variant.bundle.replace('{data}', data)}.json").read_text())
             assert {*variant.overrides, *variant.choose} <= set(bundle["known_keys"])
     for criterion in study.criteria:
-        low, high = verdict.bounds(criterion)
+        low, high = verdict.criterion_range(criterion)
         assert low < high
         assert {criterion[key] for key in ("model", "minus") if key in criterion} <= models
         for key in ("conditions", "minus_conditions"):
-            verdict.select(criterion.get(key, "clean"))
+            verdict.select_conditions(criterion.get(key, "clean"))
 
 
 def test_vary_makes_a_model_of_each_value():
