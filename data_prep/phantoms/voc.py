@@ -92,7 +92,7 @@ def jpeg(picture: NDArray[np.uint8]) -> bytes:
 def palette_png(label: NDArray[np.uint8]) -> bytes:
     """A label map in the colours of VOC, rims nearly white."""
     colours = np.zeros((256, 3), np.uint8)
-    colours[: len(VOC)] = [ImageColor.getrgb(entry.colour) for entry in VOC]
+    colours[: len(VOC)] = [ImageColor.getrgb(entry.color) for entry in VOC]
     colours[255] = (224, 224, 192)
     picture, buffer = Pillow.fromarray(label, "P"), BytesIO()
     picture.putpalette(colours.ravel().tolist())

@@ -1,12 +1,12 @@
-"""Class names, indices and colours of the data sets: the one place where they stand.
+"""Define the class names, indices and colors of the data sets.
 
-Colours are from the Okabe-Ito palette, which stays distinct under the common forms of colour blindness; an organ keeps
-its colour in every table, overlay and figure. PASCAL VOC and Cityscapes, which have too many classes, keep the colours
-of their makers.
+Colors are from the Okabe-Ito palette, which stays distinct under the common forms of color blindness; an organ keeps
+its color in every table, overlay and figure. PASCAL VOC and Cityscapes, which have too many classes, keep their
+published colors.
 """
 
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,36 +20,41 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Label:
-    """One class of a label map.
+    """Name one class of a label map.
 
     Args:
-        index: value of the class in the label map, 0 is the background.
+        index: value of the class in the label map; 0 is the background.
         name: lower-case name with underscores, used in CSV files and TensorBoard tags.
-        colour: ``#rrggbb``.
+        color: ``#rrggbb``.
     """
 
     index: int
     name: str
-    colour: str
+    color: str
 
     @property
     def title(self) -> str:
-        """The name as people read it."""
+        """The name for people to read."""
         return title(self.name)
 
     def to_json(self) -> dict[str, int | str]:
-        """The entry that ``dataset.json`` holds for this class."""
-        return asdict(self)
+        """Return the entry of this class in ``dataset.json``."""
+        return {"index": self.index, "name": self.name, "colour": self.color}
+
+    @classmethod
+    def from_json(cls, index: int, name: str, colour: str) -> "Label":
+        """Make a class from the keys of its entry in ``dataset.json``."""
+        return cls(int(index), str(name), str(colour))
 
 
 def title(name: str) -> str:
-    """A class name as people read it: ``rv_cavity`` is ``RV cavity``."""
+    """Turn a class name into text for people to read: ``rv_cavity`` becomes ``RV cavity``."""
     return " ".join(word.upper() if word in ("rv", "lv", "csf") else word for word in name.split("_"))
 
 
 BACKGROUND = Label(0, "background", "#000000")
-IGNORED = 255  # in label maps: a pixel that counts neither in training nor in scores
-# Right and left are the patient's: the right lung stands on the left of a frontal chest X-ray.
+IGNORED = 255  # value of pixels in label maps that count neither in training nor in scores
+# Right and left are the patient's: the right lung is on the left of a frontal chest X-ray.
 JSRT = (
     BACKGROUND,
     Label(1, "right_lung", "#0072B2"),
@@ -67,7 +72,7 @@ ACDC = (
     Label(2, "myocardium", "#E69F00"),
     Label(3, "lv_cavity", "#D55E00"),
 )
-# Microscopy: each object has a number of its own beside its class.
+# Microscopy: each object has a number of its own besides its class.
 NUCLEI = (BACKGROUND, Label(1, "nucleus", "#0072B2"))
 CELLS = (BACKGROUND, Label(1, "cell", "#E69F00"))
 # The order of IBSR's own label maps.
@@ -78,7 +83,7 @@ IBSR = (
     Label(3, "white_matter", "#F0E442"),
 )
 DRIVE = (BACKGROUND, Label(1, "vessel", "#D55E00"))
-# SegNet's classes in SegNet's order. CamVid has no background: 0 are the pixels that nobody labelled.
+# SegNet's classes in SegNet's order. CamVid has no background: 0 is void, the unlabeled pixels.
 CAMVID = (
     Label(0, "void", "#000000"),
     Label(1, "sky", "#56B4E9"),
@@ -93,7 +98,7 @@ CAMVID = (
     Label(10, "pedestrian", "#D55E00"),
     Label(11, "bicyclist", "#8000FF"),
 )
-# PASCAL VOC's order and colours; what is none of its objects is background.
+# PASCAL VOC's order and colors; pixels of no object are background.
 VOC = (
     BACKGROUND,
     Label(1, "aeroplane", "#800000"),
@@ -117,7 +122,7 @@ VOC = (
     Label(19, "train", "#80C000"),
     Label(20, "tv_monitor", "#004080"),
 )
-# Cityscapes' train ids and colours. There is no background: class 0 is the road, other pixels are ignored.
+# Cityscapes' train ids and colors. There is no background: class 0 is the road, other pixels are ignored.
 CITYSCAPES = (
     Label(0, "road", "#804080"),
     Label(1, "sidewalk", "#F423E8"),
@@ -143,22 +148,22 @@ _KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC, NUCLEI, CELLS, IBSR, DRIVE, VOC, CITY
 
 
 def labels_of(names: Iterable[str]) -> tuple[Label, ...]:
-    """The classes of any data set, background first.
+    """Return the classes of any data set, background first.
 
     Args:
-        names: the foreground organs in the order of their indices, as ``metrics.csv`` lists them; repeats are dropped.
+        names: foreground organs in the order of their indices, as ``metrics.csv`` lists them; repeats are dropped.
 
     Returns:
-        The labels of a known data set where the names are just those; else indices 1, 2 and so on, with the known
-        colours for known names and the first free ones of :mod:`medpos.core.colors` for the others.
+        The labels of a known data set if the names are exactly its own; else indices 1, 2 and so on, with the known
+        colors for known names and the first free ones of :mod:`medpos.core.colors` for the others.
     """
     organs = tuple(dict.fromkeys(names))
     for labels in _KNOWN:
         if organs == tuple(label.name for label in labels[1:]):
             return labels
-    known = {label.name: label.colour for labels in _KNOWN for label in labels}
+    known = {label.name: label.color for labels in _KNOWN for label in labels}
     taken = {known[name] for name in organs if name in known}
-    free = iter([colour for colour in distinct(len(organs) + len(taken)) if colour not in taken])
+    free = iter([color for color in distinct(len(organs) + len(taken)) if color not in taken])
     return (BACKGROUND, *(Label(n, name, known.get(name) or next(free)) for n, name in enumerate(organs, 1)))
 
 

@@ -183,10 +183,10 @@ def _read_channels(names: Any, path: Path) -> tuple[str, ...]:
 
 def _read_labels(entries: Any, path: Path) -> tuple[Label, ...]:
     try:
-        labels = tuple(Label(*(kind(entry[key]) for key, kind in LABEL_KEYS.items())) for entry in entries)
+        labels = tuple(Label.from_json(**{key: entry[key] for key in LABEL_KEYS}) for entry in entries)
     except (TypeError, KeyError, ValueError):
         raise InputError(f"{path}: labels need index, name and colour each; {_MEND}") from None
-    if bad := [label.colour for label in labels if not _COLOUR.fullmatch(label.colour)]:
+    if bad := [label.color for label in labels if not _COLOUR.fullmatch(label.color)]:
         raise InputError(f"{path}: a label's colour is {bad[0]!r}, needed '#rrggbb'; {_MEND}")
     if [label.index for label in labels] != list(range(len(labels))) or len(labels) < 2:
         found = [label.index for label in labels]

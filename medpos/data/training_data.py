@@ -72,7 +72,7 @@ class TrainingData:
         Raises:
             TypeError: a key is missing or unknown.
         """
-        named = tuple(Label(**{**e, "colour": f"#{e['colour'].lstrip('#')}"}) for e in labels)
+        named = tuple(Label.from_json(**{**e, "colour": f"#{e['colour'].lstrip('#')}"}) for e in labels)
         channels = tuple(str(name) for name in content.pop("channels", ["image"]))
         return cls(labels=named, channels=channels, **content)
 

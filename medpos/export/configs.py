@@ -47,7 +47,7 @@ def inference(template: Config, run: Config, data: TrainingData, about: Config) 
     config = {**template, "_desc_": f"Exported from a run of {name} by 'python -m medpos export'.", "bundle_name": name}
     config["amp"] = run.get("amp", True)
     # MONAI reads "#" in any text as a separator.
-    labels = [{**label.to_json(), "colour": label.colour.lstrip("#")} for label in data.labels]
+    labels = [{**label.to_json(), "colour": label.color.lstrip("#")} for label in data.labels]
     config["source"] = {**template["source"], **data.to_json(), "labels": labels}
     first, *rest = template["preprocessing"]["transforms"]
     load = {**first, "is_flat": about["is_flat"], "is_absolute": about["is_absolute"]}

@@ -94,7 +94,7 @@ class PictureTarget:
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
         """Write the labels, rows first, to ``stem.png``."""
         image = Image.fromarray(np.ascontiguousarray(values[..., 0].T))
-        image.putpalette([channel for label in labels for channel in ImageColor.getrgb(label.colour)])
+        image.putpalette([channel for label in labels for channel in ImageColor.getrgb(label.color)])
         path = stem.with_name(stem.name + ".png")
         write_atomically(path, lambda partial: image.save(partial, format="PNG"))
         return path

@@ -41,7 +41,7 @@ def _paint(gray: npt.NDArray[Any], mask: Pixels, labels: Sequence[Label]) -> npt
     out = gray.copy()
     for label in labels[1:]:
         inside = mask == label.index
-        color = np.array(ImageColor.getrgb(label.colour), float)
+        color = np.array(ImageColor.getrgb(label.color), float)
         out[inside] = (1 - OPACITY) * out[inside] + OPACITY * color
         out[inside & ~ndimage.binary_erosion(inside)] = color
     return out
@@ -67,7 +67,7 @@ def draw_page(
         draw.text((6, 3 + n * _BAR), line, "white", font)
     x, y = 6.0, 3 + len(lines) * _BAR
     for label in labels[1:]:
-        draw.rectangle((x, y + 2, x + 12, y + 14), label.colour)
+        draw.rectangle((x, y + 2, x + 12, y + 14), label.color)
         draw.text((x + 18, y), label.title, "white", font)
         x += 18 + draw.textlength(label.title, font) + 18
     for n, title in enumerate(titles):

@@ -132,13 +132,13 @@ def _curve(axes: Axes, rows: pd.DataFrame, label: Label, n: int, models: int) ->
         return
     x, mean, low, high = np.array(points, float).T
     line, marker = LINES[n % len(LINES)], MARKERS[n % len(MARKERS)]
-    axes.fill_between(x, low, high, color=label.colour, alpha=0.22 if models < 3 else 0.12, linewidth=0)
-    axes.plot(x, mean, color=label.colour, linestyle=line, marker=marker, markersize=4, linewidth=1.6)
+    axes.fill_between(x, low, high, color=label.color, alpha=0.22 if models < 3 else 0.12, linewidth=0)
+    axes.plot(x, mean, color=label.color, linestyle=line, marker=marker, markersize=4, linewidth=1.6)
 
 
 def _keys(labels: Sequence[Label], models: Sequence[str]) -> list[Line2D]:
     if len(models) == 1:
-        return [Line2D([], [], color=label.colour, marker="o", markersize=4, label=label.title) for label in labels]
+        return [Line2D([], [], color=label.color, marker="o", markersize=4, label=label.title) for label in labels]
     return [
         Line2D(
             [],

@@ -121,7 +121,7 @@ def _mosaic(tiles: Sequence[Pixels], columns: int, size: tuple[int, int], smooth
 
 def _painted(mask: Pixels, labels: Sequence[Label]) -> Image.Image:
     """Each organ tinted, its outline in full colour, the rest transparent."""
-    colours = {label.index: label.colour for label in labels}
+    colours = {label.index: label.color for label in labels}
     entries: list[tuple[str, float]] = [("#000000", 0)]
     out = np.zeros(mask.shape, np.uint8)
     for index in np.unique(mask[mask > 0]):

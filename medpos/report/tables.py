@@ -97,7 +97,7 @@ def _is_finite(value: Any) -> bool:
 
 def organ(name: str, labels: Iterable[Label] = ()) -> Cell:
     """An organ with its colour."""
-    colour = next((label.colour for label in labels if label.name == name), "")
+    colour = next((label.color for label in labels if label.name == name), "")
     return Cell(organ_title(name), organ_title(name), colour)
 
 

@@ -127,9 +127,9 @@ def _dots(rows: pd.DataFrame, names: list[str], by: str, text: str) -> Figure:
         for n, label in enumerate(labels):
             if label.name in part.index:
                 row, y = part.loc[label.name], place + (n - (len(labels) - 1) / 2) * 0.2
-                axes.plot([row["ci95_low"], row["ci95_high"]], [y, y], color=label.colour, linewidth=1.4)
+                axes.plot([row["ci95_low"], row["ci95_high"]], [y, y], color=label.color, linewidth=1.4)
                 shown = label.title if place == 0 else None
-                axes.plot(row["mean"], y, MARKERS[n % len(MARKERS)], color=label.colour, markersize=5, label=shown)
+                axes.plot(row["mean"], y, MARKERS[n % len(MARKERS)], color=label.color, markersize=5, label=shown)
     axes.set(yticks=range(len(names)), yticklabels=names, xlabel=text, xlim=(-0.02, 1.02))
     axes.invert_yaxis()
     figure.legend(loc="outside lower center", ncols=len(labels))

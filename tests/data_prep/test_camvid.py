@@ -69,7 +69,7 @@ def test_prepared_folder(source, tmp_path):
 def test_labels_are_known_by_name():
     names = [label.name for label in labels.CAMVID[1:]]
     assert labels.labels_of(names) == labels.CAMVID
-    assert len({label.colour for label in labels.CAMVID}) == 12
+    assert len({label.color for label in labels.CAMVID}) == 12
 
 
 def test_names_of_the_older_copy(tmp_path):

@@ -106,7 +106,7 @@ def test_a_tenth_of_every_city_is_for_validation(tmp_path):
 def test_labels_are_known_by_name():
     names = [label.name for label in labels.CITYSCAPES]
     assert names == list(TABLE)
-    assert labels.CITYSCAPES[0].colour == "#804080"
+    assert labels.CITYSCAPES[0].color == "#804080"
     assert labels.labels_of([label.name for label in labels.CAMVID[1:]]) == labels.CAMVID  # both have cars
 
 

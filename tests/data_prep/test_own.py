@@ -130,7 +130,7 @@ def test_sixty_classes_have_sixty_colours(tmp_path):
         own_raw.draw_page(tmp_path / f"labels/c{n}.png", label)
     from_folder(tmp_path, tmp_path / "out", classes=[f"{n}=organ {n}" for n in range(1, 61)])
     labels = DataFolder(tmp_path / "out").labels
-    assert len({entry.colour for entry in labels}) == 61
+    assert len({entry.color for entry in labels}) == 61
     assert draw_panels(own_raw.noise(0, (4, 61)), label.T, label.T, labels).shape == (61, 12, 3)
 
 

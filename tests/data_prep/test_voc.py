@@ -105,7 +105,7 @@ def test_prepared_folder(source, tmp_path):
 def test_labels_are_vocs(source):
     names = [label.name for label in labels.VOC]
     assert (len(names), names[1], names[15], names[20]) == (21, "aeroplane", "person", "tv_monitor")
-    assert (labels.VOC[1].colour, labels.VOC[15].colour) == ("#800000", "#C08080")
+    assert (labels.VOC[1].color, labels.VOC[15].color) == ("#800000", "#C08080")
     assert labels.labels_of(names[1:]) == labels.VOC
 
 

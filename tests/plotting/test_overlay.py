@@ -45,6 +45,6 @@ def test_picture_is_large_enough_to_look_at(case):
     stack = np.asarray(page)[page.height - 2 * 30 * scale :]
     assert np.array_equal(stack[::scale, ::scale], np.concatenate([one, one]))
     text = np.asarray(page)[: page.height - 2 * 30 * scale]
-    assert {tuple(int(label.colour[n : n + 2], 16) for n in (1, 3, 5)) for label in JSRT[1:]} <= {
+    assert {tuple(int(label.color[n : n + 2], 16) for n in (1, 3, 5)) for label in JSRT[1:]} <= {
         tuple(map(int, pixel)) for pixel in text.reshape(-1, 3)
     }

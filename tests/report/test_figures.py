@@ -16,7 +16,7 @@ def table(conditions, model="a", seed=0):
 def test_one_model_has_a_line_each_organ_and_a_band_around_it():
     long = table(ROBUST)
     [axes] = severity_curves(long).axes
-    assert [line.get_color() for line in axes.lines] == [label.colour for label in ACDC[1:]]
+    assert [line.get_color() for line in axes.lines] == [label.color for label in ACDC[1:]]
     x, y = axes.lines[0].get_data()
     assert list(x) == [0, 1, 2, 3, 4, 5]
     means = long[long["organ"] == "rv_cavity"].groupby("severity")["dice"].mean()

@@ -33,7 +33,7 @@ def test_an_image_is_upright_and_in_its_organs_colours():
     assert picture.shape[:2] == (24, 32)
     assert picture[4, 26, 3] > 0
     assert picture[20, 4, 3] == 0
-    assert colours(found.truth) == {JSRT[3].colour}
+    assert colours(found.truth) == {JSRT[3].color}
     assert colours(found.prediction) == set()
     assert colours(found.difference) == {MISSED}
     assert (found.columns, found.rows, found.middle) == (1, 1, (0, 0))

@@ -94,7 +94,7 @@ def test_figures_for_a_paper(report):
         with Image.open(report / f"figures/{name}.png") as picture:
             assert picture.convert("RGB").getpixel((0, 0)) == (255, 255, 255)
     severity = (report / "figures/severity_jsrt.svg").read_text().lower()
-    assert all(label.colour.lower() in severity for label in JSRT[1:])
+    assert all(label.color.lower() in severity for label in JSRT[1:])
 
 
 def test_two_runs_are_compared_on_their_common_cases(tmp_path):
@@ -121,8 +121,8 @@ def test_labels():
     assert labels_of(label.name for label in (*JSRT, *CLAVICLES)[1:]) == (*JSRT, *CLAVICLES)
     found = labels_of(["liver", "heart", "spleen"])
     assert [label.index for label in found] == [0, 1, 2, 3]
-    assert found[2].colour == JSRT[3].colour
-    assert len({label.colour for label in found}) == 4
+    assert found[2].color == JSRT[3].color
+    assert len({label.color for label in found}) == 4
 
 
 def test_condition_title():
