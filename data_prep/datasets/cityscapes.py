@@ -18,7 +18,7 @@ from data_prep.published import shortfall
 from data_prep.scenes import dataset, picture, volume
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.core.files import root_of
+from medpos.core.files import find_root
 from medpos.core.labels import IGNORED
 
 WEIGHTS = (9, 1, 0)
@@ -55,7 +55,7 @@ def find(source: Path, size: int = WIDTH) -> list[Case]:
     """
     if size < 1 or WIDTH % size:
         raise InputError(f"--size: {size} was given, needed is a divisor of {WIDTH}, such as 1024.")
-    root = root_of(source, ("cityscapes",), "leftImg8bit/train")
+    root = find_root(source, ("cityscapes",), "leftImg8bit/train")
     cases = []
     for folder, part in (("train", ""), ("val", "test")):
         images = sorted((root / "leftImg8bit" / folder).glob("*/*_leftImg8bit.png"))

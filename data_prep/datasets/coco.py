@@ -20,7 +20,7 @@ from data_prep.published import shortfall
 from data_prep.scenes import dataset, existing, picture, volume
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.core.files import read_bytes, root_of
+from medpos.core.files import find_root, read_bytes
 from medpos.core.labels import IGNORED
 
 WEIGHTS = (49, 1, 0)
@@ -79,7 +79,7 @@ def find(source: Path, found: dict[str, int] | None = None) -> list[Case]:
     Raises:
         InputError: the annotations aren't COCO's, or a picture is missing.
     """
-    root = root_of(source, ("coco",), "annotations")
+    root = find_root(source, ("coco",), "annotations")
     cases = []
     for folder, part in (("train2017", ""), ("val2017", "test")):
         path = root / "annotations" / f"instances_{folder}.json"

@@ -8,11 +8,11 @@ Those number the classes in an order of their own; here, as everywhere else, cla
 from pathlib import Path
 
 from data_prep.published import shortfall
-from medpos.data.imagenet import COUNTS, find
+from medpos.data.imagenet import COUNTS, find_images
 
 
 def run(source: Path) -> str:
     """Look through the folders. Returns one line on what is there."""
-    found = find(source)
+    found = find_images(source)
     counts = {"classes": len(found.classes), "train": len(found.train), "val": len(found.val)}
     return f"{source}: " + ", ".join(f"{count} {what}" for what, count in counts.items()) + shortfall(counts, COUNTS)

@@ -20,7 +20,7 @@ from data_prep.published import shortfall
 from data_prep.scenes import dataset, existing, picture, volume
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.core.files import read_bytes, root_of
+from medpos.core.files import find_root, read_bytes
 
 WEIGHTS = (9, 1, 0)
 COUNTS = {"train": 1464, "val": 1449, "trainval": 2913}
@@ -64,7 +64,7 @@ def find(source: Path, sbd: Path | None = None, test: Path | None = None) -> lis
     cases = [_of_voc(root, name, "") for name in trained] + [_of_voc(root, name, "test") for name in tested]
     if sbd is None:
         return cases
-    place = root_of(sbd, ("dataset", "benchmark_RELEASE/dataset"), "cls")
+    place = find_root(sbd, ("dataset", "benchmark_RELEASE/dataset"), "cls")
     more = {name for part in ("train", "val") for name in names(place / f"{part}.txt")} - {*trained, *tested}
     return cases + [_of_sbd(place, name) for name in sorted(more)]
 
@@ -85,7 +85,7 @@ def names(path: Path) -> list[str]:
 
 
 def _root(source: Path) -> Path:
-    return root_of(source, ("VOC2012", "VOCdevkit/VOC2012"), str(LISTS))
+    return find_root(source, ("VOC2012", "VOCdevkit/VOC2012"), str(LISTS))
 
 
 def _of_voc(root: Path, name: str, part: str) -> Case:

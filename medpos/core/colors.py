@@ -1,4 +1,4 @@
-"""Colours for any number of classes, distinct also to colour-blind eyes.
+"""Choose colors for any number of classes that color-blind people can tell apart too.
 
 References:
     M. Okabe and K. Ito, "Color Universal Design", 2008: the first seven.
@@ -29,16 +29,19 @@ Array = npt.NDArray[Any]
 
 @cache
 def distinct(count: int) -> tuple[str, ...]:
-    """Gives ``count`` colours ``#rrggbb``: Okabe and Ito's, then each the farthest from all before it and from black.
+    """Choose ``count`` colors: Okabe and Ito's, then each the farthest from all before it and from black.
 
-    Distance is the least of those that normal, protanope, deuteranope and tritanope eyes see (CIE Lab).
+    Distance is the smallest of those that normal, protanope, deuteranope and tritanope eyes see (CIE Lab).
+
+    Returns:
+        ``#rrggbb`` of each color.
     """
     grid = [f"#{r}{g}{b}" for r in _LEVELS for g in _LEVELS for b in _LEVELS]
-    places = _seen(grid)
+    places = _lab(grid)
     bright = places[0, :, 0] >= _DARKEST
-    grid, places = [colour for colour, keep in zip(grid, bright, strict=True) if keep], places[:, bright]
+    grid, places = [color for color, keep in zip(grid, bright, strict=True) if keep], places[:, bright]
     found = list(OKABE_ITO)
-    nearest = _distances(places, _seen(["#000000", *found])).min(axis=1)
+    nearest = _distances(places, _lab(["#000000", *found])).min(axis=1)
     while len(found) < count:
         best = int(nearest.argmax())
         found.append(grid[best])
@@ -46,9 +49,9 @@ def distinct(count: int) -> tuple[str, ...]:
     return tuple(found[:count])
 
 
-def _seen(colours: list[str]) -> Array:
-    """Lab coordinates [visions, colours, 3]."""
-    rgb = np.array([[int(colour[k : k + 2], 16) / 255 for k in (1, 3, 5)] for colour in colours])
+def _lab(colors: list[str]) -> Array:
+    """Return Lab coordinates [visions, colors, 3]."""
+    rgb = np.array([[int(color[k : k + 2], 16) / 255 for k in (1, 3, 5)] for color in colors])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     seen = np.clip(np.einsum("vij,cj->vci", _VISIONS, linear), 0, 1)
     xyz = np.cbrt(seen @ (_TO_XYZ / _TO_XYZ.sum(axis=1, keepdims=True)).T)
@@ -58,14 +61,14 @@ def _seen(colours: list[str]) -> Array:
 
 
 def _distances(some: Array, others: Array) -> Array:
-    """The least distance over all visions, [some, others]."""
+    """Return the smallest distance over all visions, [some, others]."""
     apart: Array = np.linalg.norm(some[:, :, None] - others[:, None], axis=-1).min(axis=0)
     return apart
 
 
-# Mean and standard deviation of red, green and blue in [0, 1] that a publisher's networks want subtracted, and be
-# divided by. Caffe's want blue, green and red after that.
-# K. Simonyan's VGG-16 and the FCN and DeepLab made of it; https://pytorch.org/vision/stable/models.html.
+# Mean and standard deviation of red, green and blue in [0, 1] by which published networks normalize their input.
+# Caffe's networks take the channels in the order blue, green, red. Sources: K. Simonyan's VGG-16 and the FCN and
+# DeepLab derived from it; https://pytorch.org/vision/stable/models.html.
 PUBLISHED = {
     "caffe": ([122.67892 / 255, 116.66877 / 255, 104.00699 / 255], [1 / 255] * 3),
     "torchvision": ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]),

@@ -1,11 +1,11 @@
-"""Ask a device what it does well, and the processes of a training who they are."""
+"""Query what a device computes fast and which process of a training this is."""
 
 import torch
 import torch.distributed
 
 
 def has_fast_bf16(device: torch.device | str) -> bool:
-    """True where bf16 convolutions run in hardware: CUDA with bf16 units, x86 with avx512_bf16 or AMX.
+    """Tell whether bf16 convolutions run in hardware: CUDA with bf16 units, x86 with avx512_bf16 or AMX.
 
     Elsewhere bf16 is emulated and slower than float32, so the fast path stays in float32 there.
     """
@@ -13,7 +13,7 @@ def has_fast_bf16(device: torch.device | str) -> bool:
     if device.type == "cuda":
         return bool(torch.cuda.get_device_capability(device) >= (8, 0))
     if device.type == "cpu":
-        # oneDNN's own question; it is what decides which convolution kernel runs.
+        # oneDNN asks the same to choose its convolution kernel.
         return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported()) and _cpu_has_bf16_units()
     return False
 
@@ -23,13 +23,13 @@ def _cpu_has_bf16_units() -> bool:
 
 
 def memory_format(device: torch.device | str) -> torch.memory_format:
-    """The layout of network and images: channels last where :func:`has_fast_bf16`, elsewhere PyTorch's own.
+    """Choose the memory layout of network and images: channels last where :func:`has_fast_bf16`, else contiguous.
 
-    A CPU that has AVX2 alone trains a channels-last network at only 0.6 times the speed.
+    A CPU with AVX2 alone trains a channels-last network at only 0.6 times the speed.
     """
     return torch.channels_last if has_fast_bf16(device) else torch.contiguous_format
 
 
 def is_main_process() -> bool:
-    """True on rank 0 and where nothing is distributed; only this process writes."""
+    """Tell whether this is rank 0 or nothing is distributed; only this process writes files."""
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0

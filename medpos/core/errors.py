@@ -1,11 +1,11 @@
-"""Report that the input, not the program, is at fault, and shorten the errors of other libraries."""
+"""Report unusable input, and shorten the errors of other libraries."""
 
 
 class InputError(ValueError):
-    """Report input that can't be used.
+    """Report unusable input.
 
-    The message names the file or key and says what was expected, what was found and what to do, so it is shown without
-    a traceback wherever a person started the program.
+    The message names the file or key and says what was expected, what was found and what to do. The command line shows
+    it without a traceback.
     """
 
 
@@ -14,6 +14,6 @@ def first_line(error: BaseException, length: int = 200) -> str:
 
     Args:
         error: the exception.
-        length: greatest number of characters.
+        length: maximum number of characters.
     """
     return (str(error).splitlines() or [type(error).__name__])[0][:length]

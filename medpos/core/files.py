@@ -1,4 +1,4 @@
-"""Writing files that are either whole or not there."""
+"""Read and write files; a written file is complete or absent."""
 
 import contextlib
 import csv
@@ -13,11 +13,13 @@ from medpos.core.errors import InputError
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Write beside the target, flush to the disk, then rename; a kill at any point leaves the old file or the new one.
+    """Write a temporary file beside the target, flush it to the disk and rename it.
+
+    A process killed at any point leaves the old file or the new one.
 
     Args:
-        path: the target; its folder is made.
-        write: writes the file whose name it is given.
+        path: target file; its folder is created if missing.
+        write: function that writes the file at the path it is given.
 
     Raises:
         InputError: the disk is full or the folder can't be written to.
@@ -40,21 +42,21 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file, whole or not at all."""
+    """Write a UTF-8 text file atomically."""
     write_atomically(path, lambda partial: _put(partial, text))
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON that every reader takes: no NaN, no infinity."""
+    """Write a JSON file atomically; NaN and infinity raise ValueError, because standard JSON has neither."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as CSV, whole or not at all; a missing value reads ``nan``, an infinite one ``inf``.
+    """Write a CSV file atomically; NaN is written as ``nan``, infinity as ``inf``.
 
     Args:
-        path: the file.
-        columns: names in their order; every row has just these keys.
+        path: target file.
+        columns: column names in order; every row has exactly these keys.
         rows: one mapping for each line.
     """
     stream = io.StringIO()
@@ -72,8 +74,8 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     """Read a JSON object.
 
     Args:
-        path: the file.
-        advice: what to do about a file that can't be read, for the message.
+        path: JSON file.
+        advice: advice for the error message of an unreadable file.
 
     Raises:
         InputError: the file is missing, is not JSON, or holds something other than an object.
@@ -88,15 +90,15 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
 
 
 class Readable(Protocol):
-    """A ``Path``, or what is read like one."""
+    """Describe a ``Path``, or an object that is read like one."""
 
     def read_bytes(self) -> bytes:
-        """All bytes of the file."""
+        """Return all bytes of the file."""
         ...
 
 
 def read_bytes(path: Readable) -> bytes:
-    """All bytes of a file.
+    """Read all bytes of a file.
 
     Raises:
         InputError: the file is missing or can't be read.
@@ -107,13 +109,18 @@ def read_bytes(path: Readable) -> bytes:
         raise InputError(f"{path}: can't be read ({error.strerror}). Check the path and its permissions.") from error
 
 
-def root_of(source: Path, places: Iterable[str], inside: str) -> Path:
-    """The folder that holds ``inside``: ``source`` or one of ``places`` in it.
+def find_root(source: Path, places: Iterable[str], inside: str) -> Path:
+    """Find the folder that holds ``inside``: ``source`` or one of ``places`` in it.
+
+    Args:
+        source: folder that the user names.
+        places: paths of further candidates, relative to ``source``.
+        inside: path that the folder must hold.
 
     Raises:
-        InputError: there is none.
+        InputError: no candidate holds it.
     """
     for root in (source, *(source / place for place in places)):
         if (root / inside).exists():
             return root
-    raise InputError(f"{source}: no {inside} in it; give the folder of the download that holds it.")
+    raise InputError(f"{source}: expected {inside} in it, found none; give the folder of the download that holds it.")

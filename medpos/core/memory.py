@@ -1,4 +1,4 @@
-"""Freed memory: keeping it, where the C library would hand it back after every training step, and handing it back."""
+"""Keep freed memory in the process, or return it to the system, on Linux with glibc."""
 
 import contextlib
 import ctypes
@@ -13,8 +13,8 @@ _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 def keep_freed_memory() -> None:
     """Let glibc reuse large blocks instead of returning them to the kernel.
 
-    A feature map is larger than what glibc's allocator keeps, so every step would map, zero and unmap all of them
-    again, which costs a good part of a training step on a CPU. Does nothing elsewhere than on Linux with glibc.
+    Feature maps are larger than what glibc's allocator keeps, so every training step would map, zero and unmap all of
+    them again, which takes a good part of the step on a CPU. Does nothing on other systems.
     """
     with _glibc() as library:
         library.mallopt(_M_MMAP_MAX, 0)
@@ -23,11 +23,11 @@ def keep_freed_memory() -> None:
 
 
 def release_freed_memory() -> None:
-    """Give the kernel all whole pages that are free now, once.
+    """Return all free pages to the kernel, once.
 
-    Kept blocks of many sizes come to lie between small ones that stay, and a large one that no longer fits takes new
-    memory. A process that goes on for thousands of images calls this from time to time, so that what it holds is
-    bounded by what it needs. Does nothing elsewhere than on Linux with glibc.
+    Freed blocks become fragmented by small live ones, and a large request that no longer fits takes new memory. A
+    process that handles thousands of images calls this from time to time to bound its memory. Does nothing on other
+    systems.
     """
     with _glibc() as library:
         library.malloc_trim(0)
@@ -35,6 +35,6 @@ def release_freed_memory() -> None:
 
 @contextlib.contextmanager
 def _glibc() -> Iterator[Any]:
-    """The C library; where there is no glibc, what is asked of it is left out."""
+    """Yield the C library; without glibc the body is skipped."""
     with contextlib.suppress(OSError, AttributeError):
         yield ctypes.CDLL("libc.so.6") if sys.platform == "linux" else None

@@ -1,7 +1,7 @@
-"""Find modules and names where they were before the rooms of this package.
+"""Redirect imports of modules and names that have moved.
 
-Bundles, run folders, exports and notebooks that users already have name Python objects by their dotted names. An import
-of an old module is answered from the tables below, so that these files go on working as they are.
+Bundles, run folders, exports and notebooks that users already have name Python objects by dotted names. The tables
+below map the old names to the new ones, so that these files keep working.
 """
 
 import sys
@@ -15,7 +15,6 @@ from typing import Any
 # Old module -> new module.
 MOVED = {
     "data_prep.ready": "data_prep.prepared",
-    "data_prep.ready.ready": "data_prep.prepared.find_or_make_phantoms",
     "medpos.cases": "medpos.runs.cases",
     "medpos.classification": "medpos.data.classification",
     "medpos.colours": "medpos.core.colors",
@@ -32,9 +31,6 @@ MOVED = {
     "medpos.parameter_groups": "medpos.optim.groups",
     "medpos.patches": "medpos.data.patches",
     "medpos.predict.bundled": "medpos.predict.exported",
-    "medpos.predict.bundled.LoadUpright": "medpos.predict.exported.LoadOrientedImage",
-    "medpos.predict.bundled.ToOwnGrid": "medpos.predict.exported.RestoreImageGrid",
-    "medpos.predict.bundled.listed": "medpos.predict.exported.list_cases",
     "medpos.pretrained": "medpos.bundle.pretrained",
     "medpos.pruning": "medpos.bundle.pruning",
     "medpos.results": "medpos.runs.tables",
@@ -42,12 +38,16 @@ MOVED = {
     "medpos.tracking": "medpos.bundle.tracking",
     "medpos.training_data": "medpos.data.training_data",
 }
-# Old object -> new object. An object without a line of its own keeps its name and is found in its module's successor.
+# Old object -> new object. An object without a line of its own keeps its name in the successor of its module.
 RENAMED = {
+    "data_prep.ready.ready": "data_prep.prepared.find_or_make_phantoms",
     "medpos.classification.ClassTable": "medpos.handlers.ClassTable",
     "medpos.classification.TopK": "medpos.handlers.TopK",
     "medpos.inferers.search": "medpos.inferers.search_crf",
     "medpos.networks.positioned": "medpos.networks.build_with_position",
+    "medpos.predict.bundled.LoadUpright": "medpos.predict.exported.LoadOrientedImage",
+    "medpos.predict.bundled.ToOwnGrid": "medpos.predict.exported.RestoreImageGrid",
+    "medpos.predict.bundled.listed": "medpos.predict.exported.list_cases",
     "medpos.pretrained.COLOURS": "medpos.core.colors.PUBLISHED",
     "medpos.transforms.IgnoredVoid": "medpos.transforms.IgnoreVoid",
     "medpos.transforms.StandardisePerSlice": "medpos.transforms.StandardizePerSlice",
@@ -73,7 +73,7 @@ def find_renamed(module: str, name: str) -> Any:
 
 
 class _Moved(ModuleType):
-    """Stand in for a module that has moved."""
+    """Forward attributes of a moved module to its successor."""
 
     def __getattr__(self, name: str) -> Any:
         if f"{self.__name__}.{name}" in RENAMED:
@@ -82,7 +82,7 @@ class _Moved(ModuleType):
 
 
 class _Finder(MetaPathFinder, Loader):
-    """Answer an import of an old module; asked only after every other finder has failed."""
+    """Answer imports of old modules, after every other finder has failed."""
 
     def find_spec(self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None) -> Any:
         return ModuleSpec(name, self) if name in MOVED else None
@@ -91,10 +91,10 @@ class _Finder(MetaPathFinder, Loader):
         return _Moved(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:
-        """Nothing is run: names are looked up when they are asked for."""
+        """Run nothing: names are looked up on access."""
 
 
 def find_moved() -> None:
-    """Answer imports of modules under their old names from now on; a second call changes nothing."""
+    """Redirect imports of old module names from now on; a second call changes nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())

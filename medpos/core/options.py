@@ -9,10 +9,12 @@ import typer
 
 
 def command(app: typer.Typer, options: type[Any]) -> Callable[[Callable[[Any], None]], Callable[[Any], None]]:
-    """Register a function of one dataclass as a command.
+    """Register a function that takes one dataclass as a command.
+
+    The command has the function's name, and its docstring as help.
 
     Args:
-        app: gets the command, under the function's name with the docstring as its help.
+        app: application that gets the command.
         options: dataclass; every field, ``Annotated`` with a ``typer.Argument`` or ``typer.Option``, is an option.
     """
 

@@ -10,8 +10,8 @@ def as_text(*parts: Any, width: int = 100) -> str:
     """Render tables and lines without color or markup.
 
     Args:
-        parts: rich tables or texts, one below the other; ``[...]`` in a text stays as it is.
-        width: greatest number of characters in a line.
+        parts: rich tables or texts, one below the other; ``[...]`` in a text is no markup.
+        width: maximum number of characters in a line.
     """
     stream = io.StringIO()
     console = Console(file=stream, width=width, color_system=None)

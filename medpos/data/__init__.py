@@ -1,7 +1,6 @@
-"""Prepared data: the folder and its schema, the cached data set, the order of an epoch, patches and conditions.
+"""Load prepared data: folder and schema, cached data set, sampler, patches and test conditions.
 
-The names below are imported when they are first used, so that ``data_prep``, which needs the schema alone, starts
-without PyTorch.
+The names below are imported on first use, so that ``data_prep``, which needs the schema alone, starts without PyTorch.
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""Decode every case once and serve it whole or by slice, under one condition or many."""
+"""Cache decoded cases and serve them whole or by slice, under one or several test conditions."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,42 +13,42 @@ from torch.utils.data import Dataset
 
 from medpos.core.errors import InputError
 from medpos.data.conditions import CLEAN, Condition
-from medpos.data.folder import _MEND, logger
+from medpos.data.folder import ADVICE, logger
 from medpos.data.schema import MANIFEST
 from medpos.transforms.spatial.neighbors import slice_with_neighbors
 
 _FILES = ("image", "label", "instances")
 _ARRAYS = (*_FILES, "weight")
-MEMORY_GB = 8.0  # 10,000 photographs of 500 x 375 px take 22
+MEMORY_GB = 8.0  # 10,000 photographs of 500 x 375 px take 22 GB
 THREADS = 4
-_BATCH = 2 * THREADS  # cases decoded before their size is asked about
+_BATCH = 2 * THREADS  # cases decoded between two checks of the memory
 
 
 class CachedDataset(Dataset[dict[str, Any]]):
-    """Decodes every case once, then serves it whole or by slice, under one condition or many.
+    """Cache decoded cases and serve them whole or by slice, under one or several test conditions.
 
-    A data set too large for the memory it may take keeps its first cases there; the others are decoded at every access.
+    If a data set exceeds ``memory_gb``, its first cases are cached and the others are decoded at every access.
 
     Args:
-        data: cases as :meth:`DataFolder.cases` gives them.
+        data: cases from :meth:`DataFolder.cases`.
         decode: transform from file names to ``image`` [C, X, Y] or [C, X, Y, Z], float32 in [0, 1], and ``label``
-            [1, X, Y] or [1, X, Y, Z]; its result is kept in memory and shared by all conditions. ``instances``, where
-            the data set numbers its objects, and a ``weight`` that it adds are kept too.
-        transform: applied to a copy of the cached item at every access. What is random in it rests on the seed, the
-            epoch and the item alone, so a resumed training sees the same images.
+            [1, X, Y] or [1, X, Y, Z]; its result is cached and shared by all conditions, and so are ``instances``, if
+            the data set numbers its objects, and a ``weight`` that it adds.
+        transform: transform of a copy of the cached item at every access. Its random state depends on the seed, the
+            epoch and the item alone, so that a resumed training sees the same images.
         slices: serve the slices of each volume, [C, X, Y], one item each.
-        conditions: the degradations and shifts under which every case is served; clean alone by default.
-        neighbours: of slices, that many before and after each, as further channels; see
+        conditions: test conditions (degradations and shifts) under which every case is served.
+        neighbours: number of slices before and after each slice that become further channels; see
             :func:`medpos.transforms.stack_neighbors`.
-        seed: of the transform.
-        repeats: of every item in an epoch, for random tiles or crops of few images.
-        memory_gb: that decoded cases may take, in 10^9 bytes.
+        seed: random seed of the transform.
+        repeats: number of times that an epoch serves every item, for random crops of few images.
+        memory_gb: memory limit of decoded cases in 10^9 bytes.
 
     Attributes:
-        epoch: of the training, which the sampler tells.
+        epoch: epoch of the training, set by the sampler.
 
     Raises:
-        InputError: a file can't be decoded; the message names it; memory_gb that isn't above 0.
+        InputError: a file can't be decoded (on first use), or ``memory_gb`` isn't above 0.
     """
 
     def __init__(
@@ -72,18 +72,18 @@ class CachedDataset(Dataset[dict[str, Any]]):
         self.neighbours = neighbours
         self.seed, self.epoch, self.repeats = seed, 0, repeats
         if memory_gb <= 0:
-            raise InputError(f"memory_gb is {memory_gb}, needed is a number above 0, such as {MEMORY_GB:g}")
+            raise InputError(f"memory_gb: expected a number above 0, got {memory_gb}; take {MEMORY_GB:g}, the default")
         self.memory_gb = memory_gb
         self._cache: list[dict[str, Any]] = []
         self._index: list[tuple[int, int | None]] = []
 
     def under(self, conditions: Sequence[Condition]) -> "CachedDataset":
-        """Serve every case under these conditions from now on; nothing is decoded again."""
+        """Serve every case under these conditions from now on, without decoding again, and return the data set."""
         self.conditions = tuple(conditions)
         return self
 
     def fill(self) -> None:
-        """Decode what is not in memory yet, as far as it may fill it; a no-op afterwards."""
+        """Decode cases into memory up to the limit; later calls do nothing."""
         if self._cache:
             return
         size = 0
@@ -99,11 +99,11 @@ class CachedDataset(Dataset[dict[str, Any]]):
         logger.info("decoded %d cases into memory (%.0f MB)", len(self._cache), size / 1e6)
         if rest := len(self.data) - len(self._cache):
             logger.warning(
-                "the other %d are decoded at every access; --num_workers or --memory_gb make it faster", rest
+                "the other %d are decoded at every access; raise --memory_gb or --num_workers for speed", rest
             )
 
     def _depth(self, number: int) -> int:
-        """Slices of a volume; decoding never changes their number."""
+        """Return the number of slices of a volume, which decoding never changes."""
         known = self._cache[number]["image"] if number < len(self._cache) else None
         return int(self.data[number]["shape"][2] if known is None else known.shape[3])
 
@@ -113,7 +113,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
     def _decode(self, case: dict[str, Any]) -> dict[str, Any]:
         files = {key: case[key] for key in _FILES if key in case}
         try:
-            # Resampling to one size would hide that two shapes differ.
+            # Resampling to one size would hide a difference of shapes.
             shapes = {key: tuple(nibabel.load(path).shape) for key, path in files.items()}
             if case["channels"] > 1:
                 shapes["image"] = _without_channels(shapes["image"], case["channels"])
@@ -123,21 +123,21 @@ class CachedDataset(Dataset[dict[str, Any]]):
             while cause.__cause__ is not None:
                 cause = cause.__cause__  # type: ignore[assignment]
             raise InputError(
-                f"{files['image']} (label {files['label']}): can't be decoded ({cause}); {_MEND}"
+                f"{files['image']} (label {files['label']}): can't be decoded ({cause}); {ADVICE}"
             ) from error
         shapes[MANIFEST] = tuple(case["shape"])
         if len(set(shapes.values())) > 1:
             found = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
-            raise InputError(f"{files['image']}: image and label differ in shape ({found}); {_MEND}")
+            raise InputError(f"{files['image']}: expected one shape of image and label, got {found}; {ADVICE}")
         shape = decoded["image"].shape
         if not bool(torch.isfinite(decoded["image"]).all()):
-            raise InputError(f"{files['image']}: holds NaN or infinite grey values; {_MEND}")
+            raise InputError(f"{files['image']}: expected finite gray values, got NaN or infinity; {ADVICE}")
         _check_classes(decoded["label"], case)
-        # Resampling changes the size of a pixel: distances are measured on the network's grid, in mm.
+        # Distances are measured in mm on the network's grid, and resampling changes its pixel size.
         dims = len(shape) - 1
         spacing = [s * n / m for s, n, m in zip(case["spacing_mm"], case["shape"], shape[1:], strict=False)]
         return {
-            # A chain that doesn't load the instances leaves the name of their file.
+            # A transform that doesn't load the instances leaves their file name.
             **{k: decoded[k] for k in _ARRAYS if isinstance(decoded.get(k), torch.Tensor)},
             **{k: case[k] for k in ("case", "subject", "split")},
             "phase": str(case.get("phase", "")),
@@ -149,7 +149,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         return len(self._index) * len(self.conditions) * self.repeats
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < len(self):  # which ends a loop over the data set
+        if not 0 <= index < len(self):  # ends a loop over the data set
             raise IndexError(f"item {index} of {len(self)}")
         which, place = divmod(int(index) % (len(self._index) * len(self.conditions)), len(self._index))
         case, z = self._index[place]
@@ -158,7 +158,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         if z is not None:
             item |= {key: item[key][..., z] for key in _ARRAYS if key in item}
             item["image"] = slice_with_neighbors(decoded["image"], z, self.neighbours)
-        # What is kept must stay as it is, and MONAI's NormalizeIntensityd by channel works in place.
+        # The cache must not change, and MONAI's NormalizeIntensityd works in place when channel-wise.
         item |= {key: item[key].clone() for key in _ARRAYS if key in item}
         if self._is_random:
             state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
@@ -166,20 +166,20 @@ class CachedDataset(Dataset[dict[str, Any]]):
         return self.transform(item)
 
     def shapes(self) -> list[tuple[int, int]]:
-        """Columns and rows of each image or slice as it is decoded."""
+        """Return columns and rows of each decoded image or slice."""
         self.fill()
         sizes = [tuple(self._case(number)["image"].shape[1:3]) for number in range(len(self.data))]
         return [sizes[number] for number, _ in self._index]
 
     def class_counts(self, classes: int) -> npt.NDArray[np.int64]:
-        """Pixels of each class in each case, [cases, classes], for losses that balance them."""
+        """Count the pixels of each class in each case, [cases, classes], for losses that balance the classes."""
         self.fill()
         labels = (self._case(number)["label"].long().numpy().ravel() for number in range(len(self.data)))
         return np.stack([np.bincount(label, minlength=256)[:classes] for label in labels])
 
 
 def _is_random(transform: Any) -> bool:
-    """MONAI's Compose is always Randomizable; what counts is what it holds."""
+    """Tell whether a transform is random; a Compose, which is always Randomizable, if one of its parts is."""
     if isinstance(transform, Compose):
         return any(map(_is_random, transform.transforms))
     return isinstance(transform, Randomizable)
@@ -190,12 +190,12 @@ def _check_classes(label: torch.Tensor, case: dict[str, Any]) -> None:
     highest = int(values.max()) if values.numel() else 0
     if highest >= case["classes"]:
         ignored = "" if case["ignore_index"] is None else f", or {case['ignore_index']} for pixels to ignore"
-        needed = f"0 to {case['classes'] - 1} as dataset.json lists{ignored}"
-        raise InputError(f"{case['label']}: holds label {highest}, needed {needed}; {_MEND}")
+        expected = f"labels 0 to {case['classes'] - 1} as dataset.json lists{ignored}"
+        raise InputError(f"{case['label']}: expected {expected}, got {highest}; {ADVICE}")
 
 
 def _without_channels(shape: tuple[int, ...], channels: int) -> tuple[int, ...]:
-    """The grid of an image of several channels, which are on its last axis."""
+    """Drop the last axis, the channels, from the shape of an image."""
     if shape[-1] != channels:
-        raise InputError(f"the image of shape {shape} has {shape[-1]} channels, dataset.json names {channels}")
+        raise InputError(f"expected {channels} channels as dataset.json names, got {shape[-1]} in shape {shape}")
     return shape[:-1]

@@ -1,12 +1,12 @@
-"""Classification of whole images, for the pretraining of SUNet on ImageNet.
+"""Load whole images with one class each, for the pretraining of SUNet on ImageNet.
 
-An item is a dictionary with ``image`` [3, X, Y], ``label``, the index of its class, and ``case``, its file below the
-data folder. Everything but these parts, a loss and a network with logits [N, classes] is as for segmentation.
+An item is a dictionary with ``image`` [3, X, Y], ``label``, the index of its class, and ``case``, its path below the
+data folder. The network returns logits [N, classes]; the rest of a bundle is as for segmentation.
 
 References:
     O. Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015; paper 001, section 6.1 and
-    appendix A. SUNet's authors vary brightness, contrast, saturation and lighting too, which the paper doesn't mention;
-    it is left out.
+    appendix A. SUNet's code also varies brightness, contrast, saturation and lighting, which the paper doesn't mention;
+    this is left out here.
 """
 
 import hashlib
@@ -35,23 +35,23 @@ logger = logging.getLogger(__name__)
 
 
 class ImageClasses:
-    """Photographs in one folder a class, as ImageNet's; what :class:`medpos.data.DataFolder` is to segmentation.
+    """List the photographs of ImageNet, in one folder per class; the counterpart of :class:`medpos.data.DataFolder`.
 
-    ImageNet's test images have no published classes, so the validation images, on which papers report, are ``test``
-    too.
+    ImageNet's test images have no published classes, so its validation images, on which papers report, serve as
+    ``validation`` and as ``test``.
 
     Args:
-        folder: holds ``train`` and ``val``; see :func:`medpos.data.imagenet.find`.
+        folder: folder with ``train`` and ``val``; see :func:`medpos.data.imagenet.find_images`.
 
     Attributes:
-        name: of the data set.
-        phantom: True where the images are computed, not real.
-        labels: the classes, in the order of their WordNet numbers.
+        name: name of the data set.
+        phantom: True if the images are computed, not real.
+        labels: classes in the order of their WordNet numbers.
         channels: names of the image's channels.
-        intensity: of the pixels: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1], ImageNet's.
+        intensity: statistics of the pixels: ``low``, ``high`` in file units; ``mean``, ``std`` of ImageNet in [0, 1].
 
     Raises:
-        InputError: the folders aren't there, or aren't as they should be.
+        InputError: a folder is missing or empty.
     """
 
     name = "imagenet"
@@ -60,8 +60,8 @@ class ImageClasses:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         if not self.folder.is_dir():
-            raise InputError(f"{folder}: there is no such folder; give one with train and val as dataset_dir")
-        found = imagenet.find(self.folder)
+            raise InputError(f"{folder}: expected a folder with train and val, found none; give another dataset_dir")
+        found = imagenet.find_images(self.folder)
         self._images = dict(zip(SPLITS, (found.train, found.val, found.val), strict=True))
         self.phantom = schema.is_phantom(self.folder)
         self.labels = tuple(Label(n, name, "#000000") for n, name in enumerate(found.classes))
@@ -70,7 +70,7 @@ class ImageClasses:
 
     @cached_property
     def sha256(self) -> str:
-        """Of the names and classes of all images, and of what marks phantoms; reading a million files takes hours."""
+        """SHA-256 of all names and classes and of the phantom marker; reading all files would take hours."""
         marker = self.folder / schema.PHANTOM_MARKER
         digest = hashlib.sha256(marker.read_bytes() if marker.is_file() else b"")
         for split in SPLITS[:2]:
@@ -82,22 +82,25 @@ class ImageClasses:
         return path.relative_to(self.folder).as_posix()
 
     def cases(self, split: str, images: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-        """The images of one split: each with its file, ``image``, the index of its class, ``label``, and ``case``.
+        """Return the images of one split.
 
         Args:
             split: ``training``, ``validation`` or ``test``.
-            images: keep this many, drawn with ``seed``; None keeps all.
-            seed: of the draw.
+            images: number of images to draw; None keeps all.
+            seed: random seed of the draw.
+
+        Returns:
+            For each image its file, ``image``, the index of its class, ``label``, and its name, ``case``.
 
         Raises:
-            InputError: the split has fewer.
+            InputError: the split has fewer images.
         """
         found = self._images[split]
         chosen: Sequence[int] = range(len(found))
         if images is not None:
             if not (isinstance(images, int) and 1 <= images <= len(found)):
                 raise InputError(
-                    f"train_cases is {images!r}, needed 1 to {len(found)} ({split} images of {self.folder})"
+                    f"train_cases: expected 1 to {len(found)} ({split} images of {self.folder}), got {images!r}"
                 )
             chosen = sorted(np.random.default_rng(seed).permutation(len(found))[:images])
         listed = (found[place] for place in chosen)
@@ -105,25 +108,25 @@ class ImageClasses:
 
     @property
     def training_data(self) -> TrainingData:
-        """What ``data.json`` says of them; pictures lie as on a screen."""
+        """The content of a run's ``data.json``; images are oriented as on a screen."""
         return TrainingData(self.name, self.phantom, self.labels, self.intensity, "RAS", True, self.channels)
 
 
 class ClassifiedImages(Dataset[dict[str, Any]]):
-    """Reads each image when it is asked for, under one condition or many; ImageNet doesn't fit into memory.
+    """Serve images decoded on access, under one or several test conditions; ImageNet exceeds any memory.
 
     Args:
-        data: as :meth:`ImageClasses.cases` gives them.
+        data: images from :meth:`ImageClasses.cases`.
         decode: transform of ``image``, [3, X, Y], to values in [0, 1].
-        transform: applied behind it. What is random in it rests on the seed, the epoch and the item alone, so a resumed
-            training sees the same images.
-        seed: of the transform.
+        transform: transform that follows. Its random state depends on the seed, the epoch and the item alone, so that a
+            resumed training sees the same images.
+        seed: random seed of the transform.
 
     Attributes:
-        epoch: of the training, which :class:`medpos.data.EpochSampler` tells.
+        epoch: epoch of the training, set by :class:`medpos.data.EpochSampler`.
 
     Raises:
-        InputError: on access, a file that is no image; the message names it.
+        InputError: a file is no image (on access).
     """
 
     def __init__(
@@ -137,7 +140,7 @@ class ClassifiedImages(Dataset[dict[str, Any]]):
         self.conditions: tuple[Condition, ...] = (CLEAN,)
 
     def under(self, conditions: Sequence[Condition]) -> "ClassifiedImages":
-        """Serve every image under these conditions from now on."""
+        """Serve every image under these conditions from now on, and return the data set."""
         self.conditions = tuple(conditions)
         return self
 
@@ -145,7 +148,7 @@ class ClassifiedImages(Dataset[dict[str, Any]]):
         return len(self.data) * len(self.conditions)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        if not 0 <= index < len(self):  # which ends a loop over the data set
+        if not 0 <= index < len(self):  # ends a loop over the data set
             raise IndexError(f"item {index} of {len(self)}")
         which, place = divmod(int(index), len(self.data))
         case = self.data[place]
@@ -157,7 +160,10 @@ class ClassifiedImages(Dataset[dict[str, Any]]):
 
 
 def read_rgb(path: Path) -> Tensor:
-    """Any image as red, green and blue, 0 to 255, float32 [3, X, Y].
+    """Read an image as red, green and blue.
+
+    Returns:
+        [3, X, Y] float32, 0 to 255.
 
     Raises:
         InputError: the file can't be read.

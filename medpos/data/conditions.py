@@ -1,4 +1,4 @@
-"""Test conditions: how an image is degraded and shifted before the network sees it."""
+"""Define test conditions: the degradation and shift of an image before the network."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -11,14 +11,14 @@ from medpos.transforms.position.probe import DISTANCES, PROBES
 
 @dataclass(frozen=True)
 class Condition:
-    """One test condition.
+    """Describe one test condition.
 
     Args:
         degradation: ``none``, ``gaussian_noise``, ``gaussian_blur`` or ``shot_noise``, or a probe of the position
             channels from :data:`medpos.transforms.position.probe.PROBES`.
-        severity: 0 (none) to 5 (strongest).
-        shift_x: pixels to the right, negative to the left.
-        shift_y: pixels down, negative up.
+        severity: level from 0 (none) to 5 (strongest).
+        shift_x: shift to the right in pixels; negative is left.
+        shift_y: shift down in pixels; negative is up.
     """
 
     degradation: str = "none"
@@ -28,13 +28,13 @@ class Condition:
 
     @property
     def shift(self) -> str:
-        """The shift as tables hold it: ``0``, ``x+8``, ``y-16`` or ``x+8 y-16`` (pixels, y down)."""
+        """The shift as written in tables: ``0``, ``x+8``, ``y-16`` or ``x+8 y-16`` (pixels, y down)."""
         parts = [f"{axis}{n:+d}" for axis, n in (("x", self.shift_x), ("y", self.shift_y)) if n]
         return " ".join(parts) or "0"
 
     @property
     def title(self) -> str:
-        """The condition as people read it."""
+        """The condition for people to read."""
         if self == CLEAN:
             return "clean"
         shift = f"shift {self.shift} px" if self.shift != "0" else ""
@@ -42,7 +42,7 @@ class Condition:
         return ", ".join(part for part in (degradation, shift) if part)
 
     def to_item(self) -> dict[str, Any]:
-        """The fields that the transforms read from an item."""
+        """Return the fields that the transforms read from an item."""
         return asdict(self)
 
 
@@ -50,10 +50,10 @@ CLEAN = Condition()
 
 
 def is_clean(rows: Any) -> Any:
-    """Tell for each row of a metrics table whether it was measured on the images as they are.
+    """Tell for each row of a metrics table whether it was measured on clean images.
 
     Args:
-        rows: table (pandas) with the columns ``severity`` and ``shift``.
+        rows: pandas table with the columns ``severity`` and ``shift``.
 
     Returns:
         A boolean column.
@@ -62,20 +62,21 @@ def is_clean(rows: Any) -> Any:
 
 
 def degradations(table: str = "study") -> list[Condition]:
-    """Clean, then every kind at every severity of one table: 16 conditions.
+    """Return clean, then every kind at every severity of one table: 16 conditions.
 
     Args:
-        table: ``study``, ``imagenet_c`` or ``cifar_c``; see :data:`medpos.transforms.intensity.degradations.TABLES`.
+        table: name of the table, ``study``, ``imagenet_c`` or ``cifar_c``; see
+            :data:`medpos.transforms.intensity.degradations.TABLES`.
     """
     kinds = TABLES[table]
     return [CLEAN, *(Condition(kind, severity) for kind in kinds for severity in range(1, 6))]
 
 
 def shifts(pixels: Sequence[int]) -> list[Condition]:
-    """No shift, then each distance in both directions of either axis.
+    """Return clean, then each distance in both directions of either axis.
 
     Args:
-        pixels: distances in pixels, above zero.
+        pixels: distances in pixels, above 0.
     """
     moves = [Condition(shift_x=sign * n) for sign in (1, -1) for n in pixels]
     moves += [Condition(shift_y=sign * n) for sign in (1, -1) for n in pixels]
@@ -83,7 +84,7 @@ def shifts(pixels: Sequence[int]) -> list[Condition]:
 
 
 def probes() -> list[Condition]:
-    """Clean, then every probe of the position channels at every severity: 13 conditions."""
+    """Return clean, then every probe of the position channels at every severity: 13 conditions."""
     return [CLEAN, *(Condition(probe, n) for probe, most in PROBES.items() for n in range(1, most + 1))]
 
 
@@ -91,12 +92,12 @@ GROUPS = ("clean", "degradations", "shifts", "position")
 
 
 def named(groups: Sequence[str], table: str = "study", pixels: Sequence[int] = ()) -> list[Condition]:
-    """Clean, then the conditions of each group, each condition once.
+    """Return clean, then the conditions of each group, each condition once.
 
     Args:
-        groups: of ``clean``, ``degradations``, ``shifts`` and ``position``.
-        table: of the degradations.
-        pixels: distances of the shifts.
+        groups: names of groups: ``clean``, ``degradations``, ``shifts``, ``position``.
+        table: table of the degradations; see :func:`degradations`.
+        pixels: distances of the shifts in pixels.
 
     Raises:
         InputError: unknown group.
@@ -104,7 +105,7 @@ def named(groups: Sequence[str], table: str = "study", pixels: Sequence[int] = (
     chosen = [CLEAN]
     for group in [groups] if isinstance(groups, str) else groups:
         if group not in GROUPS:
-            raise InputError(f"conditions: {group!r} is unknown, needed a list of {', '.join(GROUPS)}")
+            raise InputError(f"conditions: expected a list of {', '.join(GROUPS)}, got {group!r}")
         if group == "degradations":
             chosen += degradations(table)
         elif group == "shifts":

@@ -1,7 +1,7 @@
 """Read and check a prepared data set.
 
-A prepared folder holds ``dataset.json`` beside ``images/`` and ``labels/`` (written by ``data_prep``). Nothing in it is
-evaluated, and no path in it may leave the folder.
+A prepared folder, written by ``data_prep``, holds ``dataset.json``, ``images/`` and ``labels/``. Nothing in it is
+evaluated, and no path in it may lead out of the folder.
 """
 
 import hashlib
@@ -27,24 +27,24 @@ from medpos.data.schema import (
 )
 
 logger = logging.getLogger(__name__)
-_NAME = re.compile(r"\w[\w.+-]*", re.ASCII)  # a case gives files their names
-_COLOUR = re.compile(r"#[0-9A-Fa-f]{6}")
-_MEND = "prepare the data again with 'python -m data_prep', or look with 'python -m data_prep verify'"
+_NAME = re.compile(r"\w[\w.+-]*", re.ASCII)  # names of cases become file names
+_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
+ADVICE = "prepare the data again with 'python -m data_prep', or list all problems with 'python -m data_prep verify'"
 
 
 class DataFolder:
-    """A prepared data set, checked on construction.
+    """Read a prepared data set and check it on construction.
 
     Args:
-        folder: the folder that holds ``dataset.json``.
+        folder: folder that holds ``dataset.json``.
 
     Attributes:
-        folder: as given.
+        folder: the same folder.
         name: short name of the data set, such as ``jsrt``.
-        phantom: True where the images are computed, not real.
+        phantom: True if the images are computed, not real.
         labels: classes in the order of their indices, background first.
         channels: names of the image's channels.
-        ignore_index: 255 where label maps may have this value, pixels that count nowhere; else None.
+        ignore_index: 255 if label maps may have this value, for pixels that count nowhere; else None.
 
     Raises:
         InputError: ``dataset.json`` is missing, malformed, lacks a key, or names a file outside the folder.
@@ -57,7 +57,7 @@ class DataFolder:
         _require(content, READ_KEYS, str(self.path))
         if content["schema_version"] != SCHEMA_VERSION:
             raise InputError(
-                f"{self.path}: schema_version is {content['schema_version']}, needed {SCHEMA_VERSION}; {_MEND}"
+                f"{self.path}: expected schema_version {SCHEMA_VERSION}, got {content['schema_version']}; {ADVICE}"
             )
         self.name: str = content["name"]
         self.phantom: bool = bool(content["phantom"])
@@ -66,10 +66,10 @@ class DataFolder:
         self.ignore_index: int | None = content.get("ignore_index")
         if self.ignore_index not in (None, IGNORED):
             raise InputError(
-                f"{self.path}: ignore_index is {self.ignore_index!r}, needed is {IGNORED} or none; {_MEND}"
+                f"{self.path}: expected ignore_index {IGNORED} or none, got {self.ignore_index!r}; {ADVICE}"
             )
         if lists := [split for split in SPLITS if not isinstance(content[split], list)]:
-            raise InputError(f"{self.path}: {', '.join(lists)}: needed a list of cases; {_MEND}")
+            raise InputError(f"{self.path}: expected a list of cases in {', '.join(lists)}; {ADVICE}")
         _require(content["intensity"], INTENSITY_KEYS, f"{self.path}: intensity")
         self._intensity: dict[str, Any] = content["intensity"]
         self._cases = {split: [self._check_case(c, split) for c in content[split]] for split in SPLITS}
@@ -79,40 +79,44 @@ class DataFolder:
         _require(case, READ_CASE_KEYS, where)
         for key in ("case", "subject"):
             if not (isinstance(case[key], str) and _NAME.fullmatch(case[key])):
-                raise InputError(f"{where}: {key} is {case[key]!r}, needed letters, digits, '.', '_' or '-'; {_MEND}")
+                raise InputError(
+                    f"{where}: expected {key} of letters, digits, '.', '_', '-', got {case[key]!r}; {ADVICE}"
+                )
         where = f"{where}: case {case['case']}"
         for key in ("shape", "spacing_mm"):
             if not (_are_numbers(case[key]) and len(case[key]) in (2, 3) and min(case[key]) > 0):
-                raise InputError(f"{where}: {key} is {case[key]!r}, needed numbers above 0, one an axis; {_MEND}")
+                raise InputError(
+                    f"{where}: expected {key} of numbers above 0, one per axis, got {case[key]!r}; {ADVICE}"
+                )
         for key in ("image", "label", *(("instances",) if "instances" in case else ())):
             target = (self.folder / str(case[key])).resolve()
             if not target.is_relative_to(self.folder.resolve()):
-                raise InputError(f"{where}: {key} {case[key]!r} lies outside the data folder; {_MEND}")
+                raise InputError(f"{where}: expected {key} inside the data folder, got {case[key]!r}; {ADVICE}")
             if not target.is_file():
-                raise InputError(f"{where}: {key} file {case[key]!r} is not there; {_MEND}")
+                raise InputError(f"{where}: {key} file {case[key]!r} is missing; {ADVICE}")
         return {**case, "split": split}
 
     @property
     def sha256(self) -> str:
-        """Of ``dataset.json``, which holds the sha256 of every file: two folders of one hash hold the same data."""
+        """SHA-256 of ``dataset.json``, which holds that of every file: equal hashes mean equal data."""
         return hashlib.sha256(self.path.read_bytes()).hexdigest()
 
     @property
     def nominal_spacing(self) -> bool:
-        """Whether all of five subjects or more have one pixel size, which no scanner gives: it is nominal."""
+        """Whether five or more subjects all have one pixel size, which no scanner yields: it is nominal."""
         cases = [case for split in SPLITS for case in self._cases[split]]
         sizes = {tuple(case["spacing_mm"]) for case in cases}
         return len(sizes) == 1 and len({case["subject"] for case in cases}) >= 5
 
     @property
     def intensity(self) -> dict[str, float]:
-        """Grey values of the training set: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1]."""
+        """Gray values of the training set: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1]."""
         ends, mean, std = (self._intensity[key] for key in INTENSITY_KEYS)
         sound = _are_numbers(ends) and len(ends) == 2 and _are_numbers([mean, std])
         if not (sound and ends[0] < ends[1] and std > 0):
             raise InputError(
-                f"{self.path}: intensity has range {ends!r}, mean {mean!r}, std {std!r}, needed [low, high] with "
-                f"low < high and two numbers, std above 0; {_MEND}"
+                f"{self.path}: expected intensity with range [low, high], low < high, a mean and a std above 0, got "
+                f"range {ends!r}, mean {mean!r}, std {std!r}; {ADVICE}"
             )
         low, width = float(ends[0]), float(ends[1] - ends[0])
         return {"low": low, "high": low + width, "mean": (mean - low) / width, "std": std / width}
@@ -123,12 +127,12 @@ class DataFolder:
         return all(len(case["shape"]) == 2 or case["shape"][2] == 1 for split in SPLITS for case in self._cases[split])
 
     def cases(self, split: str, subjects: int | None = None, seed: int = 0) -> list[dict[str, Any]]:
-        """The cases of one split, with absolute file names.
+        """Return the cases of one split, with the paths of their files.
 
         Args:
             split: ``training``, ``validation`` or ``test``.
-            subjects: keep this many subjects, drawn with ``seed``; None keeps all.
-            seed: of the draw.
+            subjects: number of subjects to draw; None keeps all.
+            seed: random seed of the draw.
 
         Raises:
             InputError: the split is empty or has fewer subjects.
@@ -136,11 +140,13 @@ class DataFolder:
         cases = self._cases[split]
         names = sorted({c["subject"] for c in cases})
         if not names:
-            raise InputError(f"{self.path}: the {split} split is empty, needed at least one subject; prepare more data")
+            raise InputError(
+                f"{self.path}: expected at least one subject in the {split} split, got none; prepare more data"
+            )
         if subjects is not None:
             if not (isinstance(subjects, int) and 1 <= subjects <= len(names)):
                 raise InputError(
-                    f"train_cases is {subjects!r}, needed 1 to {len(names)} ({split} subjects of {self.path})"
+                    f"train_cases: expected 1 to {len(names)} ({split} subjects of {self.path}), got {subjects!r}"
                 )
             names = list(np.random.default_rng(seed).permutation(names)[:subjects])
         kept = set(names)
@@ -161,14 +167,14 @@ class DataFolder:
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise InputError(f"{path}: there is no such file; give a prepared folder as dataset_dir, or {_MEND}")
-    return read_json(path, _MEND)
+        raise InputError(f"{path}: no such file; give a prepared folder as dataset_dir, or {ADVICE}")
+    return read_json(path, ADVICE)
 
 
 def _require(content: Any, keys: Iterable[str], where: str) -> None:
     missing = [k for k in keys if not isinstance(content, dict) or k not in content]
     if missing:
-        raise InputError(f"{where}: lacks {', '.join(missing)}; {_MEND}")
+        raise InputError(f"{where}: lacks {', '.join(missing)}; {ADVICE}")
 
 
 def _are_numbers(values: Any) -> bool:
@@ -177,7 +183,7 @@ def _are_numbers(values: Any) -> bool:
 
 def _read_channels(names: Any, path: Path) -> tuple[str, ...]:
     if not (isinstance(names, list) and names and all(isinstance(name, str) for name in names)):
-        raise InputError(f"{path}: channels is {names!r}, needed is a list of names; {_MEND}")
+        raise InputError(f"{path}: expected a list of names as channels, got {names!r}; {ADVICE}")
     return tuple(names)
 
 
@@ -185,10 +191,12 @@ def _read_labels(entries: Any, path: Path) -> tuple[Label, ...]:
     try:
         labels = tuple(Label.from_json(**{key: entry[key] for key in LABEL_KEYS}) for entry in entries)
     except (TypeError, KeyError, ValueError):
-        raise InputError(f"{path}: labels need index, name and colour each; {_MEND}") from None
-    if bad := [label.color for label in labels if not _COLOUR.fullmatch(label.color)]:
-        raise InputError(f"{path}: a label's colour is {bad[0]!r}, needed '#rrggbb'; {_MEND}")
+        raise InputError(f"{path}: expected index, name and colour of each label; {ADVICE}") from None
+    if bad := [label.color for label in labels if not _COLOR.fullmatch(label.color)]:
+        raise InputError(f"{path}: expected a label's colour as '#rrggbb', got {bad[0]!r}; {ADVICE}")
     if [label.index for label in labels] != list(range(len(labels))) or len(labels) < 2:
         found = [label.index for label in labels]
-        raise InputError(f"{path}: label indices are {found}, needed 0, 1, 2 ... in order, background first; {_MEND}")
+        raise InputError(
+            f"{path}: expected label indices 0, 1, 2 ... in order, background first, got {found}; {ADVICE}"
+        )
     return labels

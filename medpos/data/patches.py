@@ -1,4 +1,4 @@
-"""Overlapping patches of slices, as U-SegNet is trained on them."""
+"""Cut slices into overlapping patches, as U-SegNet is trained."""
 
 from typing import Any
 
@@ -10,26 +10,26 @@ from medpos.data.cached import CachedDataset
 
 
 def starts(length: int, size: int, step: int) -> list[int]:
-    """Where patches begin along one axis; the last one ends with the axis, whatever the step.
+    """Return the start of each patch along one axis; the last patch ends with the axis, whatever the step.
 
     Args:
-        length: of the axis, px, at least ``size``.
-        size: of a patch, px.
-        step: from one to the next, px.
+        length: length of the axis in pixels, at least ``size``.
+        size: patch side in pixels.
+        step: distance between the starts of patches in pixels.
     """
     return [*range(0, length - size, step), length - size]
 
 
 class Patches(Dataset[dict[str, Any]]):
-    """All patches of all slices.
+    """Serve all patches of all slices.
 
     Args:
-        dataset: serves slices, image [C, X, Y] and label [X, Y] or [1, X, Y].
-        size: height and width of a patch, px.
-        step: from one patch to the next, px.
+        dataset: data set of slices, image [C, X, Y] and label [X, Y] or [1, X, Y].
+        size: patch side in pixels.
+        step: distance between the starts of patches in pixels.
 
     Reference:
-        P. Kumar et al., "U-SegNet", ICIP 2018: patches of 40 x 40 px that are shifted by 10.
+        P. Kumar et al., "U-SegNet", ICIP 2018: patches of 40 x 40 px, 10 px apart.
     """
 
     def __init__(self, dataset: CachedDataset, size: int = 40, step: int = 10) -> None:
@@ -38,19 +38,19 @@ class Patches(Dataset[dict[str, Any]]):
 
     @property
     def epoch(self) -> int:
-        """Of the training."""
+        """Epoch of the training."""
         return self.dataset.epoch
 
     @epoch.setter
     def epoch(self, epoch: int) -> None:
         self.dataset.epoch = epoch
 
-    def _all(self) -> np.ndarray[Any, np.dtype[np.int32]]:
-        """Item, column and row of each patch, [patches, 3]."""
+    def _patches(self) -> np.ndarray[Any, np.dtype[np.int32]]:
+        """Return item, column and row of each patch, [patches, 3]."""
         if self._places is None:
             shapes = self.dataset.shapes()
             if (least := min(min(shape) for shape in shapes)) < self.size:
-                raise InputError(f"patches of {self.size} px of a slice of {least} px; take smaller ones")
+                raise InputError(f"patch size {self.size} px exceeds the slice ({least} px); use a smaller patch size")
             self._places = np.array(
                 [
                     (n, x, y)
@@ -63,10 +63,10 @@ class Patches(Dataset[dict[str, Any]]):
         return self._places
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len(self._patches())
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        item, x, y = (int(value) for value in self._all()[index])
+        item, x, y = (int(value) for value in self._patches()[index])
         whole = self.dataset[item]
         place = (..., slice(x, x + self.size), slice(y, y + self.size))
         return {**whole, "image": whole["image"][place], "label": whole["label"][place]}

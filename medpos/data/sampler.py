@@ -8,14 +8,14 @@ from torch.utils.data.distributed import DistributedSampler
 
 
 class EpochSampler(DistributedSampler[Any]):
-    """PyTorch's sampler, which also tells the data set the epoch that its random transforms rest on.
+    """Draw the order of an epoch, and set the epoch of the data set, on which its random transforms depend.
 
     Args:
-        dataset: a :class:`CachedDataset`, or another that has an ``epoch``.
-        num_replicas: processes of the training.
-        rank: of this process.
-        seed: of the order, with the epoch.
-        samples: items an epoch in each process, drawn without repetition; None takes all.
+        dataset: :class:`CachedDataset`, or another data set with an attribute ``epoch``.
+        num_replicas: number of processes of the training.
+        rank: rank of this process.
+        seed: random seed of the order, combined with the epoch.
+        samples: number of items per epoch and process, drawn without replacement; None takes all.
     """
 
     def __init__(
@@ -32,6 +32,6 @@ class EpochSampler(DistributedSampler[Any]):
         return self.samples
 
     def set_epoch(self, epoch: int) -> None:
-        """Set the epoch of order and images; MONAI's trainer calls it."""
+        """Set the epoch of the order and of the data set; MONAI's trainer calls it."""
         super().set_epoch(epoch)
         self.dataset.epoch = epoch

@@ -1,4 +1,4 @@
-"""What a model must know of the data it was trained on, kept with its run so that it can be used without them."""
+"""Keep with a run what its model must know about the training data, so that it can be used without them."""
 
 import json
 from collections.abc import Sequence
@@ -20,17 +20,17 @@ FILE = "data.json"
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The part of a prepared data set that a prediction rests on.
+    """Describe the properties of a training set that a prediction depends on.
 
     Args:
-        name: of the data set, such as ``jsrt``.
-        phantom: the images were computed, not real.
-        labels: the classes, background first.
-        intensity: grey values of the training set: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1].
-        orientation: where the axes x, y and z of the arrays lead, in letters of R, L, A, P, S, I.
-        nominal: the headers hold the identity, so the letters are none of the patient's; x and y then run as on a
-            screen, to the right and down.
-        channels: names of the image's channels; runs of earlier versions know of one alone.
+        name: name of the data set, such as ``jsrt``.
+        phantom: True if the images were computed, not real.
+        labels: classes, background first.
+        intensity: gray values of the training set: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1].
+        orientation: directions of the array axes x, y and z, in letters of R, L, A, P, S, I.
+        nominal: True if the headers hold the identity, so that the letters don't refer to the patient; x and y then run
+            as on a screen, to the right and down.
+        channels: names of the image's channels; runs of earlier versions have one.
     """
 
     name: str
@@ -42,8 +42,8 @@ class TrainingData:
     channels: tuple[str, ...] = ("image",)
 
     @classmethod
-    def of(cls, source: DataFolder) -> "TrainingData":
-        """Describe a prepared data set; the first training image stands for the orientation of all.
+    def from_folder(cls, source: DataFolder) -> "TrainingData":
+        """Describe a prepared data set; the orientation is that of the first training image.
 
         Raises:
             InputError: the image can't be read.
@@ -61,13 +61,14 @@ class TrainingData:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """What ``data.json`` holds."""
+        """Return the content of ``data.json``."""
         return {**asdict(self), "labels": [label.to_json() for label in self.labels]}
 
     @classmethod
     def of_json(cls, labels: Sequence[dict[str, Any]], **content: Any) -> "TrainingData":
-        """The reverse of :meth:`to_json`, whose content are the keywords; colours also without their ``#``, which MONAI
-        takes for a separator in any text of a configuration.
+        """Reverse :meth:`to_json`; its keys are the keyword arguments.
+
+        Colors may lack their ``#``, which MONAI would take for a separator in a configuration.
 
         Raises:
             TypeError: a key is missing or unknown.
@@ -85,7 +86,7 @@ class TrainingData:
         """Read what :meth:`write` wrote.
 
         Raises:
-            InputError: it is damaged.
+            InputError: the file is damaged.
         """
         try:
             content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))

@@ -118,4 +118,4 @@ def _training_data(run: Path, config: dict[str, Any], dataset_dir: Path | None) 
         ) from error
     if config.get("data_sha256") not in (None, source.sha256):
         raise InputError(f"{folder}: is not what {run} was trained on (other dataset.json); give that by --dataset-dir")
-    return TrainingData.of(source)
+    return TrainingData.from_folder(source)

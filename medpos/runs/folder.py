@@ -194,7 +194,7 @@ class RunFolder:
             write_json(self.results / files.CONFIG, {**config, "resume": False})
             write_json(self.results / files.ENVIRONMENT, environment(device, seed))
             if "data_folder" in config and not self._part:
-                (data or TrainingData.of(DataFolder(config["data_folder"]))).write(self.folder)
+                (data or TrainingData.from_folder(DataFolder(config["data_folder"]))).write(self.folder)
 
 
 def _check_unchanged(path: Path, config: dict[str, Any]) -> None:

@@ -172,7 +172,7 @@ def test_it_is_never_overwritten_unasked(cells, prostates, tmp_path):
         ("a b", "small", "", "can't be called 'a b'"),
         ("jsrt_pe", "small", "", "is a bundle of the project"),
         ("mine", "vgg", "", "--network is 'vgg', needed is one of unet, small, unetpp"),
-        ("mine", "small", "nowhere", "there is no such file"),
+        ("mine", "small", "nowhere", "no such file"),
         ("mine", "small", "a$b", "a bundle reads"),
     ],
 )
@@ -198,7 +198,8 @@ def first_test_case(bundle, data):
 
 
 @pytest.mark.parametrize(
-    ("channels", "message"), [(["T2", "ADC", "DCE"], "has 2 channels, dataset.json names 3"), ("T2", "list of names")]
+    ("channels", "message"),
+    [(["T2", "ADC", "DCE"], "expected 3 channels as dataset.json names, got 2"), ("T2", "list of names")],
 )
 def test_channels_that_the_files_do_not_have(prostates, tmp_path, channels, message):
     data = shutil.copytree(prostates, tmp_path / "data")

@@ -193,9 +193,9 @@ def test_malformed_dataset_json(data, tiny):
     for text, words in {
         "": "can't be read as JSON",
         whole[:-20]: "can't be read as JSON",
-        "[]": "holds a list",
+        "[]": "expected a JSON object, got list",
         "{}": "lacks schema_version",
-        whole.replace('"schema_version": 1', '"schema_version": 2'): "schema_version is 2",
+        whole.replace('"schema_version": 1', '"schema_version": 2'): "expected schema_version 1, got 2",
     }.items():
         (data / "dataset.json").write_text(text)
         message = refusal("jsrt_small", **tiny)
@@ -217,7 +217,7 @@ def test_files_outside_the_data_folder(where, key, data, tiny, tmp_path):
     (data / "link").symlink_to(tmp_path / "elsewhere")
     edit(data, lambda content: content["test"][0].update({key: where}))
     message = refusal("jsrt_small", **{**tiny, "dataset_dir": str(data)})
-    assert "lies outside the data folder" in message
+    assert "inside the data folder, got" in message
     assert where in message
     assert runs(tiny) == []
 
@@ -231,7 +231,7 @@ def test_case_name_that_would_write_outside_the_run_folder(data, tiny):
 def test_empty_split(data, tiny):
     edit(data, lambda content: content.update(validation=[]))
     message = refusal("jsrt_small", **{**tiny, "dataset_dir": str(data)})
-    assert "the validation split is empty" in message
+    assert "at least one subject in the validation split, got none" in message
     assert runs(tiny) == []
 
 
@@ -261,9 +261,9 @@ def spoil_values(path):
         ("image", spoil_gzip, "can't be decoded"),
         ("label", spoil_gzip, "can't be decoded"),
         ("image", spoil_header, "can't be decoded"),
-        ("image", Path.unlink, "is not there"),
-        ("label", spoil_shape, "differ in shape"),
-        ("image", spoil_shape, "differ in shape"),
+        ("image", Path.unlink, "is missing"),
+        ("label", spoil_shape, "expected one shape"),
+        ("image", spoil_shape, "expected one shape"),
         ("image", spoil_values, "NaN"),
     ],
 )

@@ -307,5 +307,5 @@ def test_train_cases_draws_subjects_by_seed(prepared):
 @pytest.mark.parametrize("value", [0, 6, "all", 1.5])
 def test_train_cases_out_of_range(value, tiny):
     message = refusal("jsrt_small", train_cases=value, **tiny)
-    assert "train_cases is" in message
+    assert "train_cases: expected" in message
     assert "1 to 5" in message

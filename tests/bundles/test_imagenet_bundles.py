@@ -291,8 +291,8 @@ def test_what_wants_a_segmentation_refuses_it(trained, photographs, tmp_path):
     ("override", "words"),
     [
         ({"variant": "256"}, ["variant is '256'", "64, 128, 7-128"]),
-        ({"dataset_dir": "/nowhere/at-all"}, ["/nowhere/at-all: there is no such folder", "train and val"]),
-        ({"train_cases": 41}, ["train_cases is 41", "needed 1 to 40"]),
+        ({"dataset_dir": "/nowhere/at-all"}, ["/nowhere/at-all: expected a folder with train and val, found none"]),
+        ({"train_cases": 41}, ["train_cases: expected 1 to 40", "got 41"]),
         ({"image_size": 16}, ["image_size 16", "29"]),
         ({"shortside": 3}, ["--shortside:", "--short_side?"]),
         ({"weights": "a", "transplant": "b"}, ["both weights", "and transplant"]),

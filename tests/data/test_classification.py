@@ -57,7 +57,7 @@ class TestImageClasses:
         assert len({case["case"] for case in few}) == 3
         assert few != source.cases("training", 3, seed=2)
         for number in (0, 10, "3"):
-            with pytest.raises(InputError, match=r"train_cases is .*, needed 1 to 9"):
+            with pytest.raises(InputError, match=r"train_cases: expected 1 to 9 .*, got"):
                 source.cases("training", number)
 
     def test_hash_is_of_names_and_classes(self, folder):
@@ -77,10 +77,12 @@ class TestImageClasses:
         assert (data.channels, data.intensity["high"]) == (("red", "green", "blue"), 255)
 
     def test_refusals(self, folder, tmp_path):
-        with pytest.raises(InputError, match="there is no such folder; give one with train and val as dataset_dir"):
+        with pytest.raises(
+            InputError, match="expected a folder with train and val, found none; give another dataset_dir"
+        ):
             ImageClasses(tmp_path / "nowhere")
         (folder / "val/n3").mkdir()
-        with pytest.raises(InputError, match="n3: no such class in train"):
+        with pytest.raises(InputError, match="n3: expected a class of train"):
             ImageClasses(folder)
 
 

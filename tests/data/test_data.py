@@ -206,7 +206,7 @@ def test_what_the_memory_cannot_hold_is_decoded_at_every_access(slices, volumes,
     assert len(seen) == 1 + 2 * sum(item["case"] != wanted[0]["case"] for item in wanted)
     assert dataset.shapes() == whole.shapes()
     assert (dataset.class_counts(4) == whole.class_counts(4)).all()
-    with pytest.raises(InputError, match="memory_gb is 0, needed is a number above 0"):
+    with pytest.raises(InputError, match="memory_gb: expected a number above 0, got 0"):
         CachedDataset(cases, decode, transform, memory_gb=0)
 
 
@@ -281,14 +281,14 @@ def test_ignored_pixels(data):
     label = nibabel.load(path)
     nibabel.save(nibabel.Nifti1Image(np.full(label.shape, 4, np.uint8), label.affine, label.header), path)
     dataset = parser("jsrt_small", dataset_dir=str(data), image_size=128).get_parsed_content("dataset")
-    with pytest.raises(InputError, match=r"holds label 4, needed 0 to 3 as dataset.json lists, or 255"):
+    with pytest.raises(InputError, match=r"expected labels 0 to 3 as dataset.json lists, or 255 .*got 4"):
         dataset[0]
 
 
 @pytest.mark.parametrize("index", [0, 254, -1, "255", True])
 def test_another_value_to_ignore(index, data):
     ignoring(data, index)
-    with pytest.raises(InputError, match=r"ignore_index is .*needed is 255"):
+    with pytest.raises(InputError, match=r"expected ignore_index 255 or none, got"):
         DataFolder(data)
 
 
@@ -297,7 +297,7 @@ def test_255_is_no_class_where_nothing_says_so(data):
     content = json.loads((data / "dataset.json").read_text())
     del content["ignore_index"]
     (data / "dataset.json").write_text(json.dumps(content))
-    with pytest.raises(InputError, match=r"holds label 255, needed 0 to 3 as dataset.json lists; "):
+    with pytest.raises(InputError, match=r"expected labels 0 to 3 as dataset.json lists, got 255; "):
         parser("jsrt_small", dataset_dir=str(data), image_size=32).get_parsed_content("dataset")[0]
 
 

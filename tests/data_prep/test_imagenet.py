@@ -59,7 +59,7 @@ def listed(images):
 
 
 def test_folders(source):
-    found = imagenet.find(source)
+    found = imagenet.find_images(source)
     assert found.classes == CLASSES
     assert listed(found.train)[:3] == [("n01440764_12.JPEG", 0), ("n01440764_7.JPEG", 0), ("n01443537_12.JPEG", 1)]
     assert [index for _, index in found.val] == [0, 1, 2]
@@ -69,13 +69,13 @@ def test_folders(source):
 
 def test_flat_val(flat):
     names = [f"ILSVRC2012_val_0000000{number}.JPEG" for number in range(1, 5)]
-    assert listed(imagenet.find(flat).val) == list(zip(names, [2, 0, 0, 1], strict=True))
+    assert listed(imagenet.find_images(flat).val) == list(zip(names, [2, 0, 0, 1], strict=True))
 
 
 def test_folder_of_the_larger_download(source, tmp_path):
     place = tmp_path / "all/ILSVRC/Data/CLS-LOC"
     shutil.copytree(source, place)
-    assert imagenet.find(tmp_path / "all").train[0][0].is_relative_to(place)
+    assert imagenet.find_images(tmp_path / "all").train[0][0].is_relative_to(place)
 
 
 def test_published_counts_are_not_remarked_upon(source, monkeypatch):
@@ -87,42 +87,42 @@ def test_published_counts_are_not_remarked_upon(source, monkeypatch):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda root: shutil.rmtree(root / "train"), "no train in it"),
+        (lambda root: shutil.rmtree(root / "train"), "expected train in it"),
         (lambda root: shutil.rmtree(root / "val"), "val: no such folder"),
-        (lambda root: shutil.rmtree(root / "val/n01443537"), "val.n01443537: no .*JPEG in it"),
-        (lambda root: (root / "train/n01443537").rename(root / "x"), "val.n01443537: no such class in train"),
-        (lambda root: [path.unlink() for path in root.glob("train/n01484850/*")], "train.n01484850: no .*JPEG in it"),
+        (lambda root: shutil.rmtree(root / "val/n01443537"), "val.n01443537: expected .*JPEG files, found none"),
+        (lambda root: (root / "train/n01443537").rename(root / "x"), "val.n01443537: expected a class of train"),
+        (lambda root: [path.unlink() for path in root.glob("train/n01484850/*")], "train.n01484850: expected .*JPEG files, found none"),
     ],
 )
 def test_bad_folders(source, damage, message):
     damage(source)
     with pytest.raises(InputError, match=message) as caught:
-        imagenet.find(source)
+        imagenet.find_images(source)
     assert str(source) in str(caught.value)
 
 
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda root: (root / TRUTH).unlink(), "has no folders, and ILSVRC2012_validation_ground_truth.txt isn't in"),
-        (lambda root: (root / META).unlink(), "has no folders, and meta.mat isn't in"),
-        (lambda root: (root / TRUTH).write_text("1\n2\n"), "2 lines for 4 pictures"),
-        (lambda root: (root / TRUTH).write_text("1\n2\n3\n4\n"), "meta.mat: doesn't fit"),  # 4 is no class of train
-        (lambda root: (root / TRUTH).write_text("1\n2\n3\nx\n"), "meta.mat: doesn't fit"),
-        (lambda root: (root / META).write_bytes(b"x"), "meta.mat: doesn't fit"),
+        (lambda root: (root / TRUTH).unlink(), "expected one folder per class, or ILSVRC2012_validation_ground_truth.txt in"),
+        (lambda root: (root / META).unlink(), "expected one folder per class, or meta.mat in"),
+        (lambda root: (root / TRUTH).write_text("1\n2\n"), "expected 4 lines, one per image in .*, got 2"),
+        (lambda root: (root / TRUTH).write_text("1\n2\n3\n4\n"), "meta.mat: doesn't match"),  # 4 is no class of train
+        (lambda root: (root / TRUTH).write_text("1\n2\n3\nx\n"), "meta.mat: doesn't match"),
+        (lambda root: (root / META).write_bytes(b"x"), "meta.mat: doesn't match"),
     ],
 )
 def test_bad_development_kit(flat, damage, message):
     damage(flat)
     with pytest.raises(InputError, match=message) as caught:
-        imagenet.find(flat)
+        imagenet.find_images(flat)
     assert str(flat) in str(caught.value)
 
 
 def test_phantoms_are_made_where_nothing_is(tmp_path):
     default, phantoms = str(tmp_path / "imagenet"), str(tmp_path / "phantoms")
     assert find_or_make_phantoms("imagenet", default, default, phantoms, 50) == phantoms
-    found = imagenet.find(tmp_path / "phantoms")
+    found = imagenet.find_images(tmp_path / "phantoms")
     assert (len(found.classes), len(found.train), len(found.val)) == (10, 40, 10)
     assert json.loads((tmp_path / "phantoms/PHANTOM.json").read_text())["cases"] == 50
     assert [path.name for path in tmp_path.iterdir() if path.is_dir()] == ["phantoms"]

@@ -53,7 +53,7 @@ def made(name, secondary, folder, **changes):
             torch.nn.init.normal_(layer.weight)
     torch.save(network.state_dict(), run / "model.pt")
     (run / "config.json").write_text(json.dumps({key: value for key, value in config.get().items() if key != "_meta_"}))
-    TrainingData.of(DataFolder(data)).write(run)
+    TrainingData.from_folder(DataFolder(data)).write(run)
     return run
 
 

@@ -194,7 +194,7 @@ def test_a_bundle_whose_data_leave_their_folder_is_refused(chest_run, data, tmp_
     content["training"][0]["image"] = "../secret.nii.gz"
     (data / "dataset.json").write_text(json.dumps(content))
     nifti(tmp_path / "secret.nii.gz")
-    with pytest.raises(InputError, match=r"'../secret.nii.gz' lies outside the data folder"):
+    with pytest.raises(InputError, match=r"expected image inside the data folder, got '../secret.nii.gz'"):
         Model(folder, data)
 
 
