@@ -91,7 +91,10 @@ def test_published_counts_are_not_remarked_upon(source, monkeypatch):
         (lambda root: shutil.rmtree(root / "val"), "val: no such folder"),
         (lambda root: shutil.rmtree(root / "val/n01443537"), "val.n01443537: expected .*JPEG files, found none"),
         (lambda root: (root / "train/n01443537").rename(root / "x"), "val.n01443537: expected a class of train"),
-        (lambda root: [path.unlink() for path in root.glob("train/n01484850/*")], "train.n01484850: expected .*JPEG files, found none"),
+        (
+            lambda root: [path.unlink() for path in root.glob("train/n01484850/*")],
+            "train.n01484850: expected .*JPEG files, found none",
+        ),
     ],
 )
 def test_bad_folders(source, damage, message):
@@ -104,7 +107,10 @@ def test_bad_folders(source, damage, message):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda root: (root / TRUTH).unlink(), "expected one folder per class, or ILSVRC2012_validation_ground_truth.txt in"),
+        (
+            lambda root: (root / TRUTH).unlink(),
+            "expected one folder per class, or ILSVRC2012_validation_ground_truth.txt in",
+        ),
         (lambda root: (root / META).unlink(), "expected one folder per class, or meta.mat in"),
         (lambda root: (root / TRUTH).write_text("1\n2\n"), "expected 4 lines, one per image in .*, got 2"),
         (lambda root: (root / TRUTH).write_text("1\n2\n3\n4\n"), "meta.mat: doesn't match"),  # 4 is no class of train
