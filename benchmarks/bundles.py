@@ -9,6 +9,7 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from data_prep.prepared import find_or_make_phantoms
+from medpos.bundle import phantoms
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -19,7 +20,8 @@ def bundle(name: str, **overrides: Any) -> ConfigParser:
     parser.read_config(ROOT / "bundles" / f"{name}.json")
     for key, value in overrides.items():
         parser[key] = value
-    # "known_keys" is what the bundle came with; a benchmark may add its own.
+    phantoms.apply(parser, overrides)
+    # A benchmark may add keys of its own.
     parser["known_keys"] = list(parser.get())
     parser.get_parsed_content("initialize")
     return parser
@@ -30,6 +32,6 @@ def prepared(name: str, dataset_dir: str | None, cases: int) -> Iterator[dict[st
     """``dataset_dir`` and ``runs_dir`` for a bundle of this name; what is made here goes away at the end."""
     kind = name.split("_")[0]
     with tempfile.TemporaryDirectory() as work:
-        default, phantoms = f"{work}/{kind}", f"{work}/phantoms/{kind}"
-        folder = find_or_make_phantoms(kind, dataset_dir or default, default, phantoms, cases)
+        default, made = f"{work}/{kind}", f"{work}/phantoms/{kind}"
+        folder = find_or_make_phantoms(kind, dataset_dir or default, default, made, cases)
         yield {"dataset_dir": folder, "runs_dir": f"{work}/runs"}

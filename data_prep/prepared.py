@@ -1,5 +1,6 @@
 """Find the prepared data of a bundle, or make phantoms in their place and say so."""
 
+import json
 import logging
 import os
 import subprocess
@@ -10,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from medpos.core.errors import InputError
-from medpos.data.schema import MANIFEST
+from medpos.data.schema import MANIFEST, is_phantom
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +22,57 @@ _WARNING = """
   This run uses PHANTOMS: computed images, no patients, and a short schedule.
   For real data: python -m data_prep {kind} --help
 {line}"""
+
+
+# What `state` returns.
+PREPARED, PHANTOMS, MISSING = "prepared", "phantoms", "missing"
+
+
+def state(kind: str, dataset_dir: str, bundle_root: str) -> str:
+    """Tell which data a bundle would read, without making any.
+
+    Args:
+        kind: data set of which there are phantoms, such as ``jsrt``.
+        dataset_dir: prepared folder, the one below ``bundle_root`` unless the user names another.
+        bundle_root: folder of ``data``.
+
+    Returns:
+        ``prepared``; ``phantoms`` if they exist already; ``missing`` if phantoms would have to be made.
+    """
+    default, phantoms = _places(kind, bundle_root)
+    if not _is_named(dataset_dir, default):
+        return PHANTOMS if _exists(kind, Path(phantoms)) else MISSING
+    return PHANTOMS if _holds_phantoms(kind, Path(dataset_dir)) else PREPARED
+
+
+def folder(kind: str, dataset_dir: str, bundle_root: str, cases: int) -> str:
+    """Find the prepared folder of a bundle, or make phantoms; see :func:`find_or_make_phantoms`."""
+    return find_or_make_phantoms(kind, dataset_dir, *_places(kind, bundle_root), cases)
+
+
+def _places(kind: str, bundle_root: str) -> tuple[str, str]:
+    """Return the default folders of prepared data and of prepared phantoms."""
+    return f"{bundle_root}/data/{kind}", f"{bundle_root}/data/phantoms/{kind}"
+
+
+def _is_named(dataset_dir: str, default_dir: str) -> bool:
+    # Compared as text: a user who types the default's path means real data. A folder without dataset.json is an
+    # interrupted preparation, which the reader reports.
+    return dataset_dir != default_dir or Path(dataset_dir).is_dir()
+
+
+def _exists(kind: str, place: Path) -> bool:
+    return (place if kind in READ_IN_PLACE else place / MANIFEST).exists()
+
+
+def _holds_phantoms(kind: str, place: Path) -> bool:
+    if kind in READ_IN_PLACE:
+        return is_phantom(place)
+    try:
+        content = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False  # the reader says what is wrong
+    return isinstance(content, dict) and content.get("phantom") is True
 
 
 def find_or_make_phantoms(
@@ -42,16 +94,14 @@ def find_or_make_phantoms(
     Raises:
         InputError: the phantoms can't be made.
     """
-    # Compared as text: a user who types the default's path means real data. A folder without dataset.json is an
-    # interrupted preparation, which the reader reports.
-    if dataset_dir != default_dir or Path(dataset_dir).is_dir():
+    if _is_named(dataset_dir, default_dir):
         return dataset_dir
     logger.warning(_WARNING.format(line="=" * 100, folder=default_dir, kind=kind))
     target = Path(phantom_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
     # Several processes of one training may come here at once.
     with FileLock(target.with_name(f".{target.name}.lock")):
-        if not (target if kind in READ_IN_PLACE else target / MANIFEST).exists():
+        if not _exists(kind, target):
             _make_phantoms(kind, target, cases, seed)
     return phantom_dir
 

@@ -22,9 +22,9 @@ def made_from(run, folder, network, inferer, resized=False, labels=None):
     """
     folder.mkdir(parents=True)
     config = json.loads((run / "config.json").read_text())
-    steps = config["decode"]["transforms"]
-    config["decode"]["transforms"] = [step for step in steps if resized or step["_target_"] != "Resized"]
-    config["standardise"]["transforms"] = config["standardise"]["transforms"][:1]
+    left_out = {"@steps::position"} | (set() if resized else {"@steps::resize"})
+    for chain in (config["decode"], config["standardise"]):
+        chain["transforms"] = [step for step in chain["transforms"] if step not in left_out]
     config["network_def"], config["inferer"]["inferer"] = network, inferer
     (folder / "config.json").write_text(json.dumps(config))
     data = json.loads((run / "data.json").read_text())

@@ -3,7 +3,6 @@
 import contextlib
 import importlib.util
 import io
-import json
 import logging
 import os
 import subprocess
@@ -14,9 +13,12 @@ from pathlib import Path
 import monai
 import monai.bundle
 
+from medpos.bundle.fragments import recipes
+from medpos.core.config import with_steps
+
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ROOT / "bundles"
-ALL = sorted(json.loads((BUNDLES / "src/recipes.json").read_text()))
+ALL = sorted(recipes(BUNDLES / "src"))
 NAMES = [name for name in ALL if name.split("_")[0] in ("jsrt", "acdc")]  # the position study's
 CLASSIFIERS = [name for name in ALL if name.startswith("imagenet")]  # of whole images
 SECONDARY = [name for name in ALL if name not in [*NAMES, *CLASSIFIERS]]
@@ -107,6 +109,19 @@ def refusal(*args, **kwargs):
     assert message.count("\n") == 1, message
     assert message.endswith("\n")
     return message
+
+
+def at(config, path):
+    """What stands at a path such as ``train::loss``; a named step in a chain by its name."""
+    for key in path.split("::"):
+        config = config[int(key) if isinstance(config, list) else key]
+    return config
+
+
+def targets(config, path):
+    """The classes of a chain's steps, in their order; of another chain in it its reference."""
+    parts = with_steps(at(config, path), config)["transforms"]
+    return [part["_target_"] if isinstance(part, dict) else part for part in parts]
 
 
 def parser(name, **overrides):

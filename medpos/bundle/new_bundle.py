@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from medpos.bundle.fragments import Config, merge, metadata
+from medpos.bundle.fragments import Config, dumps, merge, metadata, recipes
 from medpos.core.errors import InputError
 from medpos.core.files import write_text
 from medpos.data.folder import DataFolder
@@ -87,7 +87,7 @@ def write(
     texts = {}
     for ending in ("", *endings):
         content = _bundle(f"{name}{ending}", network, ending, choices, own, source, len(folder.channels))
-        texts[out / f"{name}{ending}.json"] = json.dumps(content, indent=4) + "\n"
+        texts[out / f"{name}{ending}.json"] = dumps(content)
     changed = [path for path, text in texts.items() if path.exists() and path.read_text(encoding="utf-8") != text]
     if changed and not replace:
         raise InputError(f"{changed[0]}: is there and says something else; take another name, or --replace it")
@@ -108,7 +108,7 @@ def _beside(folder: DataFolder, project: Path, out: Path) -> dict[Path, str]:
         "metadata.json": metadata(plain, folder.channels, classes),
         "metadata_pe.json": metadata(plain, (*folder.channels, "x", "y"), classes),
     }
-    texts = {out / name: json.dumps(content, indent=4) + "\n" for name, content in contents.items()}
+    texts = {out / name: dumps(content) for name, content in contents.items()}
     return {**texts, out / "logging.conf": (project / "logging.conf").read_text(encoding="utf-8")}
 
 
@@ -121,7 +121,7 @@ def reasons(bundle: Path) -> list[str]:
 def _check(name: str, data: Path, network: str, source: Path) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
         raise InputError(f"a bundle can't be called {name!r}; use letters, digits, '_', '-', '.'")
-    if name in json.loads((source / "recipes.json").read_text(encoding="utf-8")):
+    if name in recipes(source):
         raise InputError(f"{name} is a bundle of the project; take another name")
     if network not in NETWORKS:
         raise InputError(f"--network is {network!r}, needed is one of {', '.join(NETWORKS)}")
@@ -130,18 +130,18 @@ def _check(name: str, data: Path, network: str, source: Path) -> None:
 
 
 def _bundle(name: str, network: str, ending: str, choices: Choices, own: Config, source: Path, channels: int) -> Config:
-    fragments = ["base", "learned", *choices.fragments]
+    fragments = ["base", "recipe/learned", *choices.fragments]
     if ending == MEAN_MASK:
-        fragments = ["base", *choices.fragments, "mean_mask"]
+        fragments = ["base", *choices.fragments, "network/mean_mask"]
     else:
-        fragments += [network] if network in STUDIED else []
+        fragments += [f"network/{network}"] if network in STUDIED else []
         own = {**own, **_network(network), "network_def::in_channels": channels}
     if ending == POSITION:
-        fragments.append("pe")
+        fragments.append("recipe/pe")
         own |= {"network_def::_target_": POSITIONED, "network_def::network": f"$networks.{NETWORKS[network]}"}
         own["network_def::in_channels"] = channels + channel_count("linear")
-        own["+preprocessing::transforms::3"] = {"image_channels": channels}
-    made = f"Written by 'python -m medpos new-bundle' from {' + '.join(fragments)}; yours to edit."
+        own["+steps::probe_position"] = {"image_channels": channels}
+    made = f"Written by 'python -m medpos new-bundle' from {', '.join(fragments)}; yours to edit."
     return merge(source, fragments, name, [made, *choices.reasons], own)
 
 
@@ -149,7 +149,7 @@ def _network(name: str) -> Config:
     """What a network needs that has no fragment."""
     if name in STUDIED:
         return {}
-    own: Config = {"network_def::_target_": f"medpos.networks.{NETWORKS[name]}", "max_epochs": 100}
+    own: Config = {"network_def::_target_": f"medpos.networks.{NETWORKS[name]}"}
     if name == "auxiliary_unet":
         own["train::loss"] = {"_target_": "medpos.losses.AuxiliaryLoss"}
     return own
@@ -176,7 +176,11 @@ def choose(folder: DataFolder) -> Choices:
         "network_def::out_channels": len(folder.labels),
     }
     scaling, window, reason = _intensity(folder, sample)
-    return Choices(("images" if folder.is_flat else "volumes", scaling), {**values, **window}, [*reasons, reason])
+    return Choices(
+        ("data/images" if folder.is_flat else "data/volumes", f"data/{scaling}"),
+        {**values, **window},
+        [*reasons, reason],
+    )
 
 
 def _size(cases: list[dict[str, Any]], sample: list[dict[str, Any]], folder: DataFolder) -> tuple[int, list[str]]:

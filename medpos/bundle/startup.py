@@ -9,7 +9,6 @@ import difflib
 import inspect
 import logging
 import pydoc
-import re
 import sys
 import warnings
 from collections.abc import Collection, Iterator, Sequence
@@ -20,15 +19,14 @@ from typing import Any
 import torch
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
-from medpos.bundle import tracking
+from medpos.bundle import phantoms, tracking
+from medpos.bundle.keys import known_keys
+from medpos.core.config import is_entry_point, is_referred_to, referred
 from medpos.core.device import has_fast_bf16
 from medpos.core.errors import InputError
 from medpos.core.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
-
-# Keys that MONAI itself adds to a configuration (metadata; MLflow tracking).
-_FROM_MONAI = tracking.KEYS | {"_meta_"}
 
 _SWITCHES = frozenset({"amp", "resume"})
 _LEAST = {
@@ -46,7 +44,8 @@ _LEAST = {
 
 
 def start() -> None:
-    """Refuse unknown override keys before anything is read; from here on bad input is shown without a traceback.
+    """Refuse unknown override keys before anything is read, and take phantom mode's values where the data are phantoms;
+    from here on bad input is shown without a traceback.
 
     Raises:
         InputError: an override key is unknown, or its value is out of range.
@@ -59,6 +58,7 @@ def start() -> None:
     check_keys(config)
     check_nested_keys(config, parser.locator)
     check_values(config)
+    phantoms.apply(parser, phantoms.given())
     tracking.complete(config)
     # bf16 halves the feature maps, so keeping their memory stays below what float32 takes; float32 would take more.
     if config["amp"] and has_fast_bf16("cpu"):
@@ -83,18 +83,18 @@ def check_keys(config: dict[str, Any]) -> None:
     """Refuse a top-level key that the bundle doesn't have, which is how a mistyped override shows.
 
     Args:
-        config: raw configuration with the overrides in it; its ``known_keys`` lists the keys that it came with.
+        config: raw configuration with the overrides in it.
 
     Raises:
         InputError: names the unknown key and the nearest known one.
     """
-    known = set(config["known_keys"])
+    known = known_keys(config)
     for key in config:
-        if key in known or key in _FROM_MONAI or _is_referred_to(key, config):
+        if key in known:
             continue
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
         hint = f"; did you mean --{near[0]}?" if near else "."
-        flat = ", ".join(k for k in config["known_keys"] if k[0] != "_" and not isinstance(config[k], dict | list))
+        flat = ", ".join(k for k in known if k[0] != "_" and not isinstance(config[k], dict | list))
         name = config["bundle_name"]
         raise InputError(f"override --{key}: bundle {name} has no such key{hint} Keys to override: {flat}")
 
@@ -148,9 +148,9 @@ def _arguments(node: dict[str, Any], locator: ComponentLocator) -> Collection[st
 def _section(path: str, own: Sequence[str], config: dict[str, Any]) -> Collection[str] | None:
     """The keys of a top-level section that something refers to; None for a dictionary that is used as a whole, and for
     one that an override left without use."""
-    if "#" in path or path == "_meta_" or _is_referred_to(path, config, r"(?!\w|::|#)"):
+    if "#" in path or path == "_meta_" or is_referred_to(path, config, r"(?!\w|::|#)"):
         return None
-    return [key for key in own if _is_referred_to(f"{path}::{key}", config)] or None
+    return [key for key in own if is_referred_to(f"{path}::{key}", config)] or None
 
 
 def check_values(config: dict[str, Any]) -> None:
@@ -171,19 +171,6 @@ def check_values(config: dict[str, Any]) -> None:
             raise InputError(f"--{key} is {value!r}, needed a whole number from {_LEAST[key]} upwards")
         if key == "lr" and not (isinstance(value, int | float) and 0 < value < float("inf")):
             raise InputError(f"--lr is {value!r}, needed a learning rate above 0, such as 0.001")
-
-
-def _is_referred_to(key: str, config: dict[str, Any], end: str = r"(?!\w)") -> bool:
-    """An overlay may bring keys of its own, as long as something in the configuration uses them."""
-    wanted = re.compile(f"@{re.escape(key).replace('::', '(?:::|#)')}{end}")
-    stack: list[Any] = [config]
-    while stack:
-        node = stack.pop()
-        if isinstance(node, str) and wanted.search(node):
-            return True
-        if isinstance(node, dict | list):
-            stack.extend(node.values() if isinstance(node, dict) else node)
-    return False
 
 
 def try_image_size(network: torch.nn.Module, image_size: int) -> None:
@@ -237,14 +224,21 @@ def resolved() -> dict[str, Any]:
     return resolve(_parser())
 
 
-def resolve(parser: ConfigParser) -> dict[str, Any]:
-    """The same for any parser of a bundle; reads the data set, and makes phantoms where there is none."""
+def resolve(parser: ConfigParser, without: Collection[str] = ()) -> dict[str, Any]:
+    """The same for any parser of a bundle; reads the data set, and makes phantoms where there is none.
+
+    Args:
+        parser: of the bundle, phantom mode applied.
+        without: keys whose values are not worked out, nor those of what refers to them.
+    """
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
+    left = {key for key in config if key in without or referred([config[key]], config) & set(without)}
     for key, value in config.items():
-        if isinstance(value, str) and value[:1] in "$@" and key not in ("initialize", "finalize"):
+        if isinstance(value, str) and value[:1] in "$@" and key not in left and not is_entry_point(key, value):
             plain = parser.get_parsed_content(key)
             config[key] = plain if isinstance(plain, bool | int | float | str | None) else _as_text(plain, value)
-    return config
+    # A key whose value is worked out into another one, such as iterations, is referred to no longer.
+    return {**config, "known_keys": [*config, "known_keys"]}
 
 
 def _as_text(value: Any, written: str) -> Any:

@@ -61,10 +61,10 @@ def study(options: Study) -> None:
     elif options.dry_run:
         display.show_plan(_planner(options, options.name).plan(), console)
     else:
-        _run(_planner(options, options.name), options, console)
+        _run(_planner(options, options.name, makes_data=True), options, console)
 
 
-def _planner(options: Study, which: str) -> Any:
+def _planner(options: Study, which: str, makes_data: bool = False) -> Any:
     from medpos.study import declaration
     from medpos.study.plan import Planner, Settings
 
@@ -77,7 +77,8 @@ def _planner(options: Study, which: str) -> Any:
     results = options.out or Path("studies") / declared.name
     bundles = options.bundle.parent if options.bundle else BUNDLES
     folders = pairs(options.dataset_dir, "--dataset-dir")
-    return Planner(declared, Settings(bundles, overrides, folders, options.runs_dir, results / "logs"))
+    settings = Settings(bundles, overrides, folders, options.runs_dir, results / "logs")
+    return Planner(declared, settings, makes_data)
 
 
 def _seeds(text: str) -> list[int]:

@@ -6,9 +6,11 @@ below map the old names to the new ones, so that these files keep working.
 
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from pydoc import locate
 from types import ModuleType
 from typing import Any
 
@@ -98,3 +100,19 @@ def find_moved() -> None:
     """Redirect imports of old module names from now on; a second call changes nothing."""
     if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
         sys.meta_path.append(_Finder())
+
+
+def with_current_names(value: Any) -> Any:
+    """Replace the ``_target_`` names in a part of a configuration by the present full names of their objects.
+
+    Two configurations that say the same under names of different versions become equal; a name that is not found stays.
+    """
+    if isinstance(value, dict):
+        return {k: _current_name(v) if k == "_target_" else with_current_names(v) for k, v in value.items()}
+    return [with_current_names(part) for part in value] if isinstance(value, list) else value
+
+
+@lru_cache(maxsize=4096)
+def _current_name(name: str) -> str:
+    found = locate(name) if name.startswith("medpos.") else None
+    return name if found is None else f"{found.__module__}.{found.__qualname__}"  # type: ignore[attr-defined]

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from medpos.bundle.fragments import fragment
 from medpos.core.errors import InputError
 from medpos.core.files import write_json, write_text
 from medpos.export import configs, models
@@ -81,7 +82,7 @@ def _fill(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], pr
         environment=finished.environment,
     )
     contents = {
-        "inference": configs.inference(files.read_json(bundles / "src/inference.json"), config, model.data, about),
+        "inference": configs.inference(fragment(bundles / "src/inference.yaml"), config, model.data, about),
         "train": configs.train(config, model.data),
         "evaluate": configs.evaluate(config),
         "metadata": metadata(files.read_json(bundles / "metadata.json"), subject),

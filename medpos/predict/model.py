@@ -14,6 +14,7 @@ import torch
 from monai.bundle import ConfigParser
 from torch.nn import functional
 
+from medpos.core.config import with_steps
 from medpos.core.device import memory_format
 from medpos.core.errors import InputError, first_line
 from medpos.core.labels import Label
@@ -65,7 +66,7 @@ class Model:
         self.device = _device(device, backend)
         state = load(weights)
         self.identity = hashlib.sha256(weights.read_bytes()).hexdigest()
-        chain = json.dumps([config["decode"], config["standardise"]])
+        chain = json.dumps([with_steps(config[key], config) for key in ("decode", "standardise")])
         self.classifies = is_classification(config)
         self.is_absolute = "@source.intensity" in chain or "@window::" in chain
         parser = _parser(config, self.data, str(self.device))
@@ -161,8 +162,9 @@ def _device(device: str, backend: str) -> torch.device:
 def _parser(config: dict[str, Any], data: TrainingData, device: str) -> ConfigParser:
     """Of the run's configuration; the training data's description stands for the data."""
     # Reading files is done here already; the chain begins behind it.
-    rest = [step for step in config["decode"]["transforms"] if not str(step.get("_target_")).endswith("LoadImaged")]
-    decode = {**config["decode"], "transforms": rest}
+    chain = with_steps(config["decode"], config)
+    rest = [step for step in chain["transforms"] if not str(step.get("_target_")).endswith("LoadImaged")]
+    decode = {**chain, "transforms": rest}
     parser = ConfigParser({**config, "decode": decode, "source": data, "device": device, "_meta_": {}})
     monai.data.set_track_meta(False)
     return parser

@@ -16,9 +16,11 @@ from typing import Any
 import torch
 import torch.distributed
 
+from medpos.core.config import is_entry_point, with_steps
 from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
 from medpos.core.files import write_json
+from medpos.core.moved import with_current_names
 from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
 from medpos.runs import files
@@ -27,6 +29,7 @@ from medpos.runs.environment import environment
 logger = logging.getLogger(__name__)
 # A resumed run may change where and how long it computes, but not what.
 _FREE_TO_CHANGE = frozenset({"resume", "run_name", "runs_dir", "bundle_root", "device", "num_workers", "max_epochs"})
+_FREE_TO_CHANGE |= {"_desc_", "imports", "known_keys", "steps"}  # a step counts where a chain takes it
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -200,13 +203,19 @@ class RunFolder:
 def _check_unchanged(path: Path, config: dict[str, Any]) -> None:
     if not path.exists():
         return
-    before = files.read_json(path)
-    changed = [k for k in config if k not in _FREE_TO_CHANGE and k in before and before[k] != config[k]]
+    before, config = _what_counts(files.read_json(path)), _what_counts(config)
+    changed = [k for k in config if k in before and before[k] != config[k]]
     if changed:
         values = ", ".join(f"{k} was {before[k]!r}, is {config[k]!r}" for k in changed[:3])
         raise InputError(
             f"{path.parent} was started with other values: {values}; resume with the same values, or start a new run"
         )
+
+
+def _what_counts(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration without what a resumed run may change, however its steps and entry points are written."""
+    counting = {k: v for k, v in config.items() if k not in _FREE_TO_CHANGE and not is_entry_point(k, v)}
+    return {k: with_current_names(with_steps(v, config)) for k, v in counting.items()}
 
 
 def _log_to(path: Path) -> None:

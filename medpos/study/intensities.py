@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from monai.bundle import ConfigParser
 
 from medpos.statistics.verdict import Finding, criterion_range, decide
+from medpos.study.models import parsed
 
 BINS = 200
 
@@ -52,10 +52,7 @@ def measure(data: str, bundle: Path, overrides: dict[str, Any]) -> Intensities:
         bundle: one without position channels.
         overrides: of its keys.
     """
-    parser = ConfigParser()
-    parser.read_config(bundle)
-    for key, value in overrides.items():
-        parser[key] = value
+    parser, _ = parsed(bundle, overrides)
     dataset = parser.get_parsed_content("train::dataset")
     source = parser.get_parsed_content("source")
     by_subject: dict[str, list[npt.NDArray[np.float32]]] = {}

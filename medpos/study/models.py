@@ -14,16 +14,19 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from medpos.bundle import phantoms
 from medpos.bundle.startup import check_keys, check_values, resolve
+from medpos.core.config import is_entry_point, with_steps
 from medpos.core.errors import InputError
+from medpos.core.moved import with_current_names
 from medpos.data.conditions import Condition, named
 from medpos.data.folder import DataFolder
 from medpos.runs import files
 from medpos.runs.checkpoints import load
 from medpos.runs.task import is_classification, not_a_segmentation
 
-# Keys that say where, how long ago or under which conditions, not what is learnt. Everything else counts, so that a
-# bundle's own keys do too.
+# Keys that say where, how long ago or under which conditions, not what is learnt. Everything else but entry points
+# counts, so that a bundle's own keys do too.
 _NOT_LEARNT = frozenset(
     [
         "_desc_",
@@ -50,13 +53,10 @@ _NOT_LEARNT = frozenset(
         "key_metric",
         "handlers",
         "evaluator",
-        "initialize",
-        "run",
-        "evaluate",
-        "robustness",
-        "shift",
-        "finalize",
+        "begin_test",
         "known_keys",
+        "phantom",
+        "steps",  # counted where a chain takes them
         "_meta_",
     ]
 )
@@ -118,18 +118,11 @@ class Model:
 
 def identity(config: Config) -> str:
     """sha256 of what a training depends on, from its resolved configuration (which holds the hash of its data)."""
-    learnt = {k: v for k, v in config.items() if k not in _NOT_LEARNT}
+    learnt = {k: with_steps(v, config) for k, v in config.items() if k not in _NOT_LEARNT and not is_entry_point(k, v)}
     for part in ("train", "validate"):
         # What watches a training doesn't change it.
         learnt[part] = {k: v for k, v in learnt.get(part, {}).items() if k != "handlers"}
-    return hashlib.sha256(json.dumps(_undescribed(learnt), sort_keys=True).encode()).hexdigest()
-
-
-def _undescribed(value: Any) -> Any:
-    """Without the remarks in it."""
-    if isinstance(value, dict):
-        return {k: _undescribed(v) for k, v in value.items() if k != "_desc_"}
-    return [_undescribed(v) for v in value] if isinstance(value, list) else value
+    return hashlib.sha256(json.dumps(with_current_names(learnt), sort_keys=True).encode()).hexdigest()
 
 
 @lru_cache(maxsize=4096)
@@ -139,8 +132,23 @@ def _recorded(path: Path, modified_ns: int) -> tuple[str, str | None]:
     return identity(config), config.get("degradation_table")
 
 
-def configuration(bundle: Path, overrides: dict[str, Any]) -> Config:
-    """The resolved configuration that a run of this bundle would record; phantoms are made where there is no data.
+def configuration(bundle: Path, overrides: dict[str, Any], makes_data: bool = True) -> Config:
+    """The resolved configuration that a run of this bundle would record.
+
+    Args:
+        bundle: its file.
+        overrides: of its keys.
+        makes_data: make phantoms where there are no data; otherwise what rests on the data stays as it is written.
+
+    Raises:
+        InputError: there is no such bundle, or it doesn't take an override.
+    """
+    parser, data = parsed(bundle, overrides)
+    return resolve(parser, {"data_folder"} if data == phantoms.MISSING and not makes_data else ())
+
+
+def parsed(bundle: Path, overrides: dict[str, Any]) -> tuple[ConfigParser, str]:
+    """A bundle with these values, from which its parts can be built, and what data there are for it.
 
     Raises:
         InputError: there is no such bundle, or it doesn't take an override.
@@ -155,7 +163,7 @@ def configuration(bundle: Path, overrides: dict[str, Any]) -> Config:
         parser[key] = value
     check_keys(parser.get())
     check_values(parser.get())
-    return resolve(parser)
+    return parser, phantoms.apply(parser, overrides)
 
 
 def _bundles(folder: Path) -> list[str]:

@@ -65,10 +65,11 @@ class Planner:
     Args:
         study: as declared.
         settings: where and with what.
+        makes_data: make phantoms where there are no data; otherwise their models count as untrained.
     """
 
-    def __init__(self, study: Study, settings: Settings) -> None:
-        self.study, self.settings = study, settings
+    def __init__(self, study: Study, settings: Settings, makes_data: bool = True) -> None:
+        self.study, self.settings, self.makes_data = study, settings, makes_data
         self._configs: dict[tuple[Any, ...], Config] = {}
         # The prepared data or the phantoms that the first bundle of a data set found, so that they are looked for once.
         self._folders = dict(settings.dataset_dirs)
@@ -148,8 +149,9 @@ class Planner:
         overrides = {**common, **variant.overrides, **chosen, "seed": seed}
         key = (str(bundle), *sorted((k, str(v)) for k, v in overrides.items()))
         if key not in self._configs:
-            self._configs[key] = configuration(bundle, overrides)
-            self._folders.setdefault(data, str(self._configs[key]["data_folder"]))
+            self._configs[key] = config = configuration(bundle, overrides, self.makes_data)
+            if not str(config["data_folder"]).startswith("$"):
+                self._folders.setdefault(data, str(config["data_folder"]))
         return Model(data, variant.name, seed, bundle, overrides, self._configs[key], chosen)
 
     def _common(self, bundle: Path, data: str) -> dict[str, Any]:

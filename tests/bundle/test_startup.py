@@ -6,11 +6,11 @@ from monai.bundle import ComponentLocator, ConfigParser
 from running import ALL, BUNDLES, CLASSIFIERS, parser
 
 from medpos.bundle import startup as bundle
+from medpos.core.config import is_entry_point, is_referred_to, step, with_steps
 from medpos.core.errors import InputError
 from medpos.networks import SmallCNN, UNet
 
 CONFIG = {
-    "known_keys": ["known_keys", "bundle_name", "max_epochs", "lr", "train"],
     "bundle_name": "b",
     "max_epochs": 3,
     "lr": 1,
@@ -27,8 +27,58 @@ def test_unknown_key(key):
 def test_known_keys_and_those_that_an_overlay_brings_for_itself():
     bundle.check_keys(CONFIG)
     bundle.check_keys({**CONFIG, "mine": 5, "lr": "$@mine / 2"})
-    bundle.check_keys({**CONFIG, "mine": 5, "train": {"list": [{"a": "@mine"}]}})
+    bundle.check_keys({**CONFIG, "mine": 5, "train": {**CONFIG["train"], "list": [{"a": "@mine"}]}})
+    bundle.check_keys({**CONFIG, "mine": 5, "lr": "%mine"})
+    bundle.check_keys({"momentum": 1, **CONFIG, "run": []})  # left without use by an override of the optimizer
     bundle.check_keys({**CONFIG, "_meta_": {}, "tracking_uri": "x"})
+    bundle.check_keys({**CONFIG, "my_entry_point": ["$print(1)"]})
+
+
+def test_a_key_that_refers_to_itself_alone_is_unknown():
+    with pytest.raises(InputError, match=r"--max_epoch: .* did you mean --max_epochs\?"):
+        bundle.check_keys({**CONFIG, "max_epoch": "$@max_epoch + 1"})
+
+
+def test_bundles_of_earlier_versions_list_their_keys():
+    old = {**CONFIG, "memory_gb": 8, "known_keys": [*CONFIG, "memory_gb", "known_keys"]}
+    bundle.check_keys(old)
+    with pytest.raises(InputError, match=r"--memory_g: .* did you mean --memory_gb\?"):
+        bundle.check_keys({**old, "memory_g": 1})
+
+
+def misspelt(key):
+    """A letter left out, two swapped, one typed twice."""
+    middle = len(key) // 2
+    yield key[:middle] + key[middle + 1 :]
+    yield key[: middle - 1] + key[middle] + key[middle - 1] + key[middle + 1 :]
+    yield key[:middle] + key[middle] + key[middle:]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_every_misspelt_key_is_refused_with_the_right_one(name):
+    config = parser(name).get()
+    bundle.check_keys(config)
+    for key in [key for key, value in config.items() if not isinstance(value, dict) and len(key) > 3]:
+        for typo in {*misspelt(key)} - {*config}:
+            with pytest.raises(InputError, match=rf"override --{typo}: .* did you mean --{key}\?"):
+                bundle.check_keys({**config, typo: 1})
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_no_key_is_accepted_and_ignored(name):
+    config = parser(name).get()
+    used = {key for key in config if is_referred_to(key, {k: v for k, v in config.items() if k != key})}
+    alone = {key for key, value in config.items() if not is_entry_point(key, value)} - used
+    assert alone == {"_desc_", "imports", "data_sha256", "phantom", "_meta_"} & set(config)
+
+
+def test_chains_of_named_and_of_nameless_steps():
+    steps = {"load": {"_target_": "A"}, "resize": {"_target_": "B", "size": "@size"}}
+    chain = {"transforms": ["@steps::load", "@steps::resize", {"_target_": "C"}, "@standardise"]}
+    plain = {"transforms": [{"_target_": "A"}, {"_target_": "B", "size": "@size"}, {"_target_": "C"}, "@standardise"]}
+    assert with_steps(chain, {"steps": steps}) == plain
+    assert with_steps({**plain, "_desc_": "a remark"}, {}) == plain
+    assert [step({"steps": steps}, part) for part in chain["transforms"]] == plain["transforms"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -39,7 +89,7 @@ def test_nested_keys_of_every_bundle_and_arguments_it_leaves_out(name):
     # What a component takes beyond the bundle's own arguments, and keys that something refers to.
     config.update({"evaluator#amp": False, "train#mine": 2, "max_epochs": "@train#mine"})
     if name not in CLASSIFIERS:
-        config.update({"decode#transforms#0#reader": "NibabelReader", "decode#transforms#0#open_ended": 1})
+        config.update({"steps#load#reader": "NibabelReader", "steps#load#open_ended": 1})
     config.update({"key_metric#more": {"_target_": "$object"}, "train#handlers#0#desc": "x"})
     bundle.check_nested_keys(config.get(), locator)
     with pytest.raises(
@@ -93,6 +143,7 @@ def test_resolved_is_called_from_a_configuration():
     assert (out["a"], out["b"], out["d"]) == (2, 2, {"_target_": "torch.nn.ReLU"})
     assert out["c"] == "$torch.device('cpu')"
     assert "_meta_" not in out
+    assert out["known_keys"] == [*out]
     with pytest.raises(RuntimeError, match="not called from a bundle"):
         bundle.resolved()
 

@@ -40,7 +40,7 @@ def edit(data, change):
         ),
         ({"network_def__padding": "reflect"}, ["--network_def#padding:", "--network_def#padding_mode?", "conv_bias"]),
         ({"train__optimiser": 1}, ["--train#optimiser: this section", "--train#optimizer?", "dataloader, "]),
-        ({"preprocessing__transforms__0__sead": 1}, ["--preprocessing#transforms#0#sead", "#0#seed?", "quantise"]),
+        ({"steps__degrade__sead": 1}, ["--steps#degrade#sead", "#degrade#seed?", "quantise"]),
         ({"pe_alpha": -1}, ["pe_alpha", "-1", "> 0"]),
         ({"pe_alpha": 0}, ["pe_alpha", "> 0"]),
         ({"pe_range": "both"}, ["pe_range", "'both'", "symmetric"]),

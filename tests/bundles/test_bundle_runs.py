@@ -283,10 +283,12 @@ def test_paper_schedule_on_real_data_and_short_one_on_phantoms(name, prepared, t
     (data / "dataset.json").write_text(json.dumps({**content, "phantom": False}))
     keys = ("image_size", "batch_size", "max_epochs", "lr")
     real = parser(name, dataset_dir=str(data))
+    phantoms.apply(real)
     assert [real.get_parsed_content(key) for key in keys] == [256, 20, 100, 1e-3]
     assert isinstance(real.get_parsed_content("train::loss"), torch.nn.CrossEntropyLoss)
     assert isinstance(real.get_parsed_content("train::optimizer"), torch.optim.Adam)
     short = parser(name, dataset_dir=str(phantoms))
+    phantoms.apply(short)
     assert short.get_parsed_content("max_epochs") < 100
     assert short.get_parsed_content("image_size") < 256
 

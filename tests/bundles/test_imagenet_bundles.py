@@ -10,7 +10,7 @@ import torch
 from metadata_schema import SCHEMA
 from monai.bundle import verify_metadata, verify_net_in_out
 from PIL import Image
-from running import BUNDLES, CLASSIFIERS, config_file, kept_state, parser, refusal, run_here
+from running import BUNDLES, CLASSIFIERS, at, config_file, kept_state, parser, refusal, run_here, targets
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
@@ -33,7 +33,8 @@ RECIPE = {
     "weight_decay": 0.0005,
     "image_size": 224,
     "publisher": "torchvision",
-    "max_epochs": "$2 if @source.phantom else 100",
+    "max_epochs": 100,
+    "phantom::values": {"batch_size": 8, "max_epochs": 2},
     "network_def::_target_": "medpos.networks.SUNetClassifier",
     "network_def::out_channels": "@classes",
     "train::loss::_target_": "torch.nn.CrossEntropyLoss",
@@ -43,20 +44,15 @@ RECIPE = {
     "train::optimizer::weight_decay": "@weight_decay",
     "train::schedule::_target_": "medpos.optim.schedules.step",
     "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
-    "train::preprocessing::transforms::0::_target_": "medpos.transforms.RandResizedCrop",
-    "train::preprocessing::transforms::0::size": "@image_size",
-    "train::preprocessing::transforms::1::_target_": "RandFlipd",
-    "train::preprocessing::transforms::1::spatial_axis": 0,
-    "train::preprocessing::transforms::2": "@standardise",
-    "decode::transforms::3::_target_": "medpos.transforms.ResizeShortSide",
-    "decode::transforms::4::_target_": "CenterSpatialCropd",
+    "steps::crop::size": "@image_size",
+    "steps::flip::spatial_axis": 0,
     "validate::key_metric::top1::_target_": "medpos.handlers.TopK",
     "key_metric::top1::_target_": "medpos.handlers.TopK",
 }
 RECIPES = {
-    "imagenet_sunet64": {**RECIPE, "variant": "64", "batch_size": "$8 if @source.phantom else 256"},
-    "imagenet_sunet128": {**RECIPE, "variant": "128", "batch_size": "$8 if @source.phantom else 256"},
-    "imagenet_sunet7_128": {**RECIPE, "variant": "7-128", "batch_size": "$8 if @source.phantom else 212"},
+    "imagenet_sunet64": {**RECIPE, "variant": "64", "batch_size": 256},
+    "imagenet_sunet128": {**RECIPE, "variant": "128", "batch_size": 256},
+    "imagenet_sunet7_128": {**RECIPE, "variant": "7-128", "batch_size": 212},
 }
 
 
@@ -101,12 +97,6 @@ def scalars(run, name):
     return [event.value for event in events.Scalars(name)]
 
 
-def at(config, path):
-    for key in path.split("::"):
-        config = config[int(key) if isinstance(config, list) else key]
-    return config
-
-
 def built(key, options, name="imagenet_sunet64", **overrides):
     with kept_state():
         return parser(name, **{**options, **overrides}).get_parsed_content(key)
@@ -116,6 +106,9 @@ def built(key, options, name="imagenet_sunet64", **overrides):
 def test_the_recipe_is_whole(name):
     config = parser(name).get()
     assert {path: at(config, path) for path in RECIPES[name]} == RECIPES[name]
+    assert targets(config, "train::preprocessing") == ["medpos.transforms.RandResizedCrop", "RandFlipd", "@standardise"]
+    assert targets(config, "decode")[3:] == ["medpos.transforms.ResizeShortSide", "CenterSpatialCropd"]
+    assert targets(config, "train::dataset::decode") == targets(config, "decode")[:3]
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from monai.data import set_track_meta
-from running import CRF, SECONDARY, kept_state, parser, run_here
+from running import CRF, SECONDARY, at, kept_state, parser, run_here, targets
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medpos.data.folder import DataFolder
@@ -112,18 +112,14 @@ UNET2015 = {
     "train::loss::_target_": "medpos.losses.PixelWeightedCrossEntropy",
     "train::loss::class_weights": "@class_weights",
     "class_weights": "$losses.inverse_frequency(@train::dataset.class_counts(2))",
-    "decode::transforms::-1::_target_": "medpos.transforms.BorderWeight",
-    "train::preprocessing::transforms::1::_target_": "medpos.transforms.RandElastic",
-    "train::preprocessing::transforms::2::_target_": "RandAffined",
-    "train::preprocessing::transforms::3::_target_": "RandShiftIntensityd",
-    "train::preprocessing::transforms::5::_target_": "medpos.transforms.RandomTile",
     "inferer::_target_": "medpos.inferers.RotationMeanInferer",
     "inferer::inferer::inferer::_target_": "medpos.inferers.OverlapTileInferer",
 }
 BRAIN = {
     "train::dataset::_target_": "medpos.data.Patches",
     "train::slices::neighbours": 1,
-    "patch_step": "$40 if @source.phantom else 10",
+    "patch_step": 10,
+    "phantom::values": {"patch_step": 40, "patches_per_epoch": 640, "max_epochs": 2},
     "batch_size": 64,
     "momentum": 0.9,
     "weight_decay": 0.0001,
@@ -134,8 +130,6 @@ BRAIN = {
 CAMVID = {
     "train::loss::ignore_index": 255,
     "train::loss::weight": "@class_weights",
-    "train::preprocessing::transforms::1::_target_": "medpos.transforms.IgnoreVoid",
-    "postprocessing::transforms::1::_target_": "medpos.transforms.ClearUnlabeled",
     "network_def::out_channels": 11,
     "momentum": 0.9,
     "weight_decay": 0.0005,
@@ -157,17 +151,15 @@ FCN = {
 }
 DEEPLAB = {
     "iterations": 20_000,
-    "batch_size": "$2 if @source.phantom else 10",
+    "batch_size": 10,
+    "phantom::values": {"max_epochs": 2, "batch_size": 2},
     "momentum": 0.9,
     "weight_decay": 0.0005,
     "image_size": 321,
     "window": 513,
     "train::loss::_target_": "medpos.losses.ScoreCrossEntropy",
-    "train::preprocessing::transforms::0::_target_": "RandZoomd",
-    "train::preprocessing::transforms::0::min_zoom": 0.5,
-    "train::preprocessing::transforms::0::max_zoom": 1.5,
-    "train::preprocessing::transforms::2::_target_": "medpos.transforms.RandCropWithClassCap",
-    "train::preprocessing::transforms::3::_target_": "RandFlipd",
+    "steps::zoom::min_zoom": 0.5,
+    "steps::zoom::max_zoom": 1.5,
     "train::schedule::_target_": "medpos.optim.schedules.poly",
     "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
     "factors": {"fc8.*bias$": [20, 0], "fc8": [10, 1], "bias$": [2, 0]},
@@ -185,7 +177,7 @@ LARGE_FOV = {
     "head": "large_fov",
     "lr": 0.001,
     "iterations": 6000,
-    "batch_size": "$2 if @source.phantom else 20",
+    "batch_size": 20,
     "train::schedule::_target_": "medpos.optim.schedules.step",
     "train::schedule::at": 2000,
 }
@@ -202,7 +194,8 @@ RESNET = {
 SUNET = {
     "lr": 0.0002,
     "iterations": 45_000,
-    "batch_size": "$2 if @source.phantom else 22",
+    "batch_size": 22,
+    "phantom::values": {"max_epochs": 2, "batch_size": 2},
     "momentum": 0.95,
     "weight_decay": 0.0001,
     "image_size": 512,
@@ -215,10 +208,7 @@ SUNET = {
     "train::loss::ignore_index": 255,
     "train::schedule::_target_": "medpos.optim.schedules.cosine",
     "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
-    "train::preprocessing::transforms::0::max_zoom": 2.0,
-    "train::preprocessing::transforms::3::_target_": "RandSpatialCropd",
-    "train::preprocessing::transforms::4::_target_": "RandFlipd",
-    "train::preprocessing::transforms::6::_target_": "RandRotated",
+    "steps::zoom::max_zoom": 2.0,
     "train::optimizer::params::factors": {"^final.conv.*bias$": [20, 1], "^final": [10, 1]},
     "inferer::inferer::_target_": "medpos.inferers.MultiScaleInferer",
     "scales": [0.5, 0.75, 1.0, 1.25],
@@ -269,10 +259,6 @@ RECIPES = {
         "train::schedule::_target_": "medpos.optim.schedules.poly",
         "train::schedule::floor": 0.0001,
         "train::handlers::-1::_target_": "medpos.handlers.LearningRate",
-        "train::preprocessing::transforms::0::_target_": "RandZoomd",
-        "train::preprocessing::transforms::1::_target_": "medpos.transforms.RandCropWithClassCap",
-        "train::preprocessing::transforms::2::_target_": "RandFlipd",
-        "train::preprocessing::transforms::3::_target_": "medpos.transforms.PhotometricDistortion",
         "inferer::inferer::_target_": "SlidingWindowInferer",
         "inferer::inferer::overlap": "$1 - @stride / @image_size",
     },
@@ -305,21 +291,68 @@ RECIPES = {
         "variant": "7-128",
         "classes": 19,
         "iterations": 90_000,
-        "scales": "$[0.5, 1.0] if @source.phantom else [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5]",
+        "scales": [0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0, 2.25, 2.5],
+        "phantom::values": {"max_epochs": 2, "batch_size": 2, "scales": [0.5, 1.0]},
     },
 }
 
 
-def at(config, path):
-    for key in path.split("::"):
-        config = config[int(key) if isinstance(config, list) else key]
-    return config
+# What happens to an image in training, by the first part of a name.
+TO_CLASSES = ["SqueezeDimd", "CastToTyped"]
+TRAINING = {
+    "nuclei": ["@standardise", *TO_CLASSES],
+    "brain": ["@standardise", *TO_CLASSES],
+    "camvid": ["@standardise", "medpos.transforms.IgnoreVoid", *TO_CLASSES],
+    "voc_fcn": ["@standardise", *TO_CLASSES],
+}
+TRAINING["nuclei_unet2015"] = TRAINING["cells"] = [
+    "@standardise",
+    "medpos.transforms.RandElastic",
+    "RandAffined",
+    "RandShiftIntensityd",
+    "RandScaleIntensityd",
+    "medpos.transforms.RandomTile",
+    "ConcatItemsd",
+]
+TRAINING["retina"] = [
+    "RandZoomd",
+    "medpos.transforms.RandCropWithClassCap",
+    "RandFlipd",
+    "medpos.transforms.PhotometricDistortion",
+    "@standardise",
+    *TO_CLASSES,
+]
+TRAINING["voc_deeplab"] = TRAINING["cityscapes_deeplab"] = [
+    "RandZoomd",
+    "@standardise",
+    "medpos.transforms.RandCropWithClassCap",
+    "RandFlipd",
+    *TO_CLASSES,
+]
+TRAINING["voc_sunet"] = TRAINING["cityscapes_sunet"] = [
+    "RandZoomd",
+    "SpatialPadd",
+    "SpatialPadd",
+    "RandSpatialCropd",
+    "RandFlipd",
+    "ShiftIntensityd",
+    "RandRotated",
+    "ShiftIntensityd",
+    "ThresholdIntensityd",
+    "ThresholdIntensityd",
+    "@standardise",
+    *TO_CLASSES,
+]
 
 
 @pytest.mark.parametrize("name", SECONDARY)
 def test_the_recipe_is_whole(name):
     config = parser(name).get()
     assert {path: at(config, path) for path in RECIPES[name]} == RECIPES[name]
+    kind = max((part for part in TRAINING if name.startswith(part)), key=len)
+    assert targets(config, "train::preprocessing") == TRAINING[kind]
+    assert ("medpos.transforms.BorderWeight" in targets(config, "decode")) == name.endswith("2015")
+    assert ("medpos.transforms.ClearUnlabeled" in targets(config, "postprocessing")) == name.startswith("camvid")
 
 
 def built(name, secondary, tmp_path, key, **overrides):

@@ -1,0 +1,76 @@
+"""Bundles of an earlier version, which users have: their steps have no names, and they list their keys."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from running import refusal, run_here
+
+from medpos.export import configs
+from medpos.predict.model import Model
+from medpos.study.models import identity
+
+EARLIER = Path(__file__).with_name("earlier_version.json")
+
+
+@pytest.fixture(scope="module")
+def earlier(prepared, tmp_path_factory):
+    """A finished run, made as the fixture ``trained`` is."""
+    runs = tmp_path_factory.mktemp("earlier")
+    sizes = {"image_size": 32, "batch_size": 5, "max_epochs": 3}
+    return run_here(EARLIER, dataset_dir=str(prepared["jsrt"]), runs_dir=str(runs), run_name="a", **sizes)
+
+
+def test_it_trains_the_same_model(earlier, trained):
+    assert (earlier / "metrics.csv").read_text() == (trained / "metrics.csv").read_text()
+    one, other = (torch.load(run / "model.pt", weights_only=True) for run in (earlier, trained))
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert identity(json.loads((earlier / "config.json").read_text())) == identity(
+        json.loads((trained / "config.json").read_text())
+    )
+
+
+def test_its_keys_are_those_that_it_lists(tiny):
+    message = refusal(EARLIER, **tiny, max_epoch=1)
+    assert "did you mean --max_epochs?" in message
+
+
+@pytest.mark.parametrize("entry", ["evaluate", "robustness"])
+def test_its_entry_points_run(entry, earlier, tiny, trained):
+    run = shutil.copytree(earlier, Path(tiny["runs_dir"]) / "jsrt_small_pe/a")
+    run_here(EARLIER, entry=entry, **tiny)
+    rows = (run / entry / "metrics.csv").read_text()
+    assert rows.startswith((trained / "metrics.csv").read_text())
+    # A run of it can be taken up by the present bundle, too.
+    run_here("jsrt_small_pe", entry=entry, **tiny)
+    assert (run / f"{entry}-2/metrics.csv").read_text() == rows
+
+
+def test_todays_bundle_goes_on_with_its_training(earlier, tiny):
+    run = shutil.copytree(earlier, Path(tiny["runs_dir"]) / "jsrt_small_pe/a")
+    (run / "summary.json").unlink()
+    again = {**tiny, "run_name": "a", "resume": True, "max_epochs": 4}
+    assert "lr was 0.001, is 0.1" in refusal("jsrt_small_pe", **again, lr=0.1)
+    assert "decode was" in refusal("jsrt_small_pe", **again, steps__resize__mode=["bilinear", "nearest-exact"])
+    run_here("jsrt_small_pe", **again)
+    assert "epoch 4/4" in (run / "log.txt").read_text()
+
+
+def test_its_runs_predict_as_those_of_today(earlier, trained):
+    image = torch.rand(40, 48, 1).numpy() * 4095
+    one, other = (Model(run, device="cpu") for run in (earlier, trained))
+    assert torch.equal(one.probabilities(one.decode(image)), other.probabilities(other.decode(image)))
+    assert one.is_absolute
+    assert other.is_absolute
+
+
+def test_exports_of_its_runs_lack_the_label_as_those_of_today(earlier, trained):
+    chains = []
+    for run in (earlier, trained):
+        config = json.loads((run / "config.json").read_text())
+        chains.append(configs.image_only(config["decode"], config))
+    assert chains[0]["transforms"][0]["_target_"] == "EnsureTyped"
+    assert chains[1]["transforms"][0] == "@steps::to_tensor"
+    assert len(chains[0]["transforms"]) == len(chains[1]["transforms"])
