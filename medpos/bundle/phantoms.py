@@ -12,6 +12,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
+from medpos.core.config import referred
 from medpos.core.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -46,13 +47,27 @@ def apply(parser: ConfigParser, given: Collection[str] = ()) -> str:
     values, own = section["values"], section.get("instead_of", {})
     if unknown := [key for key in values if key not in config]:
         raise InputError(f"{SECTION}#values: the bundle has no key {', '.join(unknown)}; correct the bundle's file")
-    for key, value in values.items():
-        if key not in given and config[key] == own.get(key, config[key]):
-            config[key] = value
+    taken = {
+        key: value for key, value in values.items() if key not in given and config[key] == own.get(key, config[key])
+    }
+    config.update(taken)
     _tell(parser, {key: config[key] for key in values})
-    # What was read so far is forgotten.
-    parser.parse(reset=True)
+    _forget(parser, taken.keys())
     return data
+
+
+def _forget(parser: ConfigParser, keys: Collection[str]) -> None:
+    """Let a parser read these keys anew, and what rests on them."""
+    config = parser.get()
+    stale = {key for key, value in config.items() if key in keys or referred([value], config) & set(keys)}
+    resolver = parser.ref_resolver
+    items, resolved = (
+        {name: part for name, part in read.items() if name.split("::")[0] not in stale}
+        for read in (resolver.items, resolver.resolved_content)
+    )
+    parser.parse(reset=True)
+    resolver.items.update(items)
+    resolver.resolved_content.update(resolved)
 
 
 def _tell(parser: ConfigParser, values: dict[str, Any]) -> None:

@@ -82,7 +82,11 @@ def test_other_ways_to_start_a_bundle(tmp_path):
 def test_all_of_initialize_at_once(tmp_path):
     config = parser("jsrt_pe", bundle_root=str(tmp_path))
     with kept_state():
+        network = config.get_parsed_content("network_def")
+        assert config.get_parsed_content("steps::resize").resizer.spatial_size == [256, 256]
         config.get_parsed_content("initialize")
+    assert config.get_parsed_content("network_def") is network  # rests on none of the values
+    assert config.get_parsed_content("steps::resize").resizer.spatial_size == [96, 96]
     assert {key: config.get_parsed_content(key) for key in OWN} == SHORT
 
 
