@@ -1,7 +1,11 @@
-"""Query what a device computes fast and which process of a training this is."""
+"""Query what a device computes fast and which process of a training this is; wrap PyTorch's private interface.
+
+Everything private of PyTorch that has no public equivalent is here, so that an upgrade of PyTorch is checked here.
+"""
 
 import torch
 import torch.distributed
+from torch import Tensor, nn
 
 
 def has_fast_bf16(device: torch.device | str) -> bool:
@@ -33,3 +37,18 @@ def memory_format(device: torch.device | str) -> torch.memory_format:
 def is_main_process() -> bool:
     """Tell whether this is rank 0 or nothing is distributed; only this process writes files."""
     return not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0
+
+
+def tensor_version(tensor: Tensor) -> tuple[int, int]:
+    """Return address and version of a tensor's memory; one of them changes when its values are replaced or changed."""
+    return tensor.data_ptr(), tensor._version
+
+
+def child_names(module: nn.Module) -> list[str]:
+    """Return the names of a module's children in order, also of a child that occurs twice."""
+    return list(module._modules)
+
+
+def has_forward_hooks(module: nn.Module) -> bool:
+    """Tell whether hooks run after the module's forward pass."""
+    return bool(module._forward_hooks)

@@ -20,7 +20,7 @@ from medpos.explain.ascent import GOALS, Climbed, Settings, ascend
 from medpos.explain.fields import with_room
 from medpos.explain.layers import Layer, choose, convolutions, features_of, layers_of, shadow_of
 from medpos.explain.subject import Subject, position_names
-from medpos.networks.sunet.network import SUNet, strongest
+from medpos.networks.sunet.network import SUNet, select_strongest
 from medpos.predict.model import Model
 from medpos.runs.text import PHANTOM_NOTE
 
@@ -218,7 +218,7 @@ def _activation_figures(features: Tensor, lines: Sequence[str]) -> dict[str, Fig
 def _levels_figure(network: SUNet, seen: Subject, heads: Sequence[str]) -> Figure:
     """As figure 5 of paper 001."""
     with torch.no_grad():
-        levels = [strongest(features)[0].float().cpu().numpy() for features in network.levels(seen.values[None])]
+        levels = [select_strongest(features)[0].float().cpu().numpy() for features in network.levels(seen.values[None])]
     pages = {title: drawing.grid(picture[None]) for title, picture in _pictures(seen.values, seen).items()}
     for name, values in zip(LEVELS, levels, strict=True):
         pages[f"{name}, {values.shape[0]} x {values.shape[1]} px"] = drawing.grid(values[None])

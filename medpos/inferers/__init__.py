@@ -2,7 +2,7 @@
 
 | inferer | paper | what it does |
 |---|---|---|
-| ``FastInferer`` | | runs any of the others in bf16, channels last, batch normalisation folded |
+| ``FastInferer`` | | runs any of the others in bf16, channels last, batch normalization folded |
 | ``OverlapTileInferer`` | Ronneberger et al. 2015 | tiles with mirrored borders, equal to one large pass |
 | ``RotationMeanInferer`` | Ronneberger et al. 2015 | mean over rotated versions of the image |
 | ``VotingInferer`` | Kumar et al. 2018 | majority vote of overlapping patches of a slice and its neighbours |

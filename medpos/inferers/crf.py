@@ -7,9 +7,9 @@ References:
     Connected CRFs", PAMI 2018, equation 3 and section 4; https://arxiv.org/abs/1606.00915.
 
 Resolved where the papers are silent:
-    - Each kernel K is normalised symmetrically, D^-1/2 K D^-1/2 with D its row sums; a pixel is among its own
+    - Each kernel K is normalized symmetrically, D^-1/2 K D^-1/2 with D its row sums; a pixel is among its own
       neighbours (densecrf).
-    - A grey image counts as a coloured one of three equal channels, so the same widths fit it.
+    - A gray image counts as a colored one of three equal channels, so the same widths fit it.
     - Probabilities that are 0 are taken as the smallest of float32, so that a class can be unlikely, not impossible.
 """
 
@@ -27,7 +27,7 @@ from medpos.core.errors import InputError
 from medpos.inferers.rotations import SMALLEST
 from medpos.inferers.tiles import to_plain_images
 
-GREY_LEVELS = 255.0  # the papers' s_rgb are in such units
+GRAY_LEVELS = 255.0  # the papers' s_rgb are in such units
 
 # The parameters of the authors' models on PASCAL VOC.
 PAPERS = {
@@ -42,15 +42,15 @@ class DenseCRF:
     """Mean-field inference in a fully connected CRF with two Gaussian kernels and a Potts model.
 
     Of two pixels with other classes, w_bi exp(-|p - p'|^2 / (2 s_xy^2) - |I - I'|^2 / (2 s_rgb^2)) and
-    w_pos exp(-|p - p'|^2 / (2 s_pos^2)) are the penalties, before normalisation. ``PAPERS`` has the papers' parameters:
+    w_pos exp(-|p - p'|^2 / (2 s_pos^2)) are the penalties, before normalization. ``PAPERS`` has the papers' parameters:
     ``DenseCRF(**PAPERS["v2_vgg"])``.
 
     Args:
         w_pos: weight of the smoothness kernel, >= 0.
         s_pos: its width, px.
-        w_bi: weight of the kernel of place and colour, >= 0.
+        w_bi: weight of the kernel of place and color, >= 0.
         s_xy: its width in the image, px.
-        s_rgb: its width in colour, 0 to 255.
+        s_rgb: its width in color, 0 to 255.
         iterations: 10 in the papers; 0 leaves all as it is.
 
     Raises:
@@ -129,16 +129,16 @@ class DenseCRF:
         return torch.from_numpy(refined).reshape(shape)
 
     def features(self, image: torch.Tensor) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-        """What the two kernels compare by: place, and place with colour, each over its width; [values, X Y].
+        """What the two kernels compare by: place, and place with color, each over its width; [values, X Y].
 
         Args:
             image: [1 or 3, X, Y], in [0, 1].
         """
         places = np.indices(tuple(image.shape[1:]), np.float32).reshape(2, -1)
         # Of three equal channels the distance is that of one, times the root of 3.
-        levels = GREY_LEVELS * math.sqrt(3 / image.shape[0])
-        colours = levels * image.detach().float().cpu().reshape(image.shape[0], -1).numpy()
-        both = np.concatenate([places / self.s_xy, colours / self.s_rgb])
+        levels = GRAY_LEVELS * math.sqrt(3 / image.shape[0])
+        colors = levels * image.detach().float().cpu().reshape(image.shape[0], -1).numpy()
+        both = np.concatenate([places / self.s_xy, colors / self.s_rgb])
         return np.ascontiguousarray(places / self.s_pos, np.float32), np.ascontiguousarray(both, np.float32)
 
 

@@ -86,9 +86,9 @@ def search_crf(
         cases: probabilities [classes, X, Y], image [1 or 3, X, Y] in [0, 1] and truth [X, Y], 255 ignored, of each
             image, as :func:`crf_cases` gives them.
         labels: the classes, background first; one that is called void is left out.
-        w_bi: weights of the kernel of place and colour.
+        w_bi: weights of the kernel of place and color.
         s_xy: its widths in the image, px.
-        s_rgb: its widths in colour, 0 to 255.
+        s_rgb: its widths in color, 0 to 255.
         w_pos: weight of the smoothness kernel.
         s_pos: its width, px.
         iterations: of the mean field.
@@ -108,7 +108,7 @@ def search_crf(
         for crf, score in zip((NO_CRF, *tried), scores, strict=True):
             score.add(crf(probabilities, image).argmax(dim=0).numpy(), truth)
     if not scores[0].confusion.any():
-        raise InputError("there is no labelled pixel to choose parameters by; give images with labels")
+        raise InputError("there is no labeled pixel to choose parameters by; give images with labels")
     plain, *found = (score.mean for score in scores)
     rows = [CRFRow(**asdict(crf), mean_iou=iou, gain=iou - plain) for crf, iou in zip(tried, found, strict=True)]
     return sorted(rows, key=lambda row: -row.mean_iou)

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from medpos.core.device import has_fast_bf16, memory_format
-from medpos.networks.layers.folding import folded
+from medpos.networks.layers.folding import fold_batch_norms
 
 Forward = Callable[..., torch.Tensor]
 
@@ -19,7 +19,7 @@ Forward = Callable[..., torch.Tensor]
 class FastInferer(Inferer):
     """Runs any MONAI inferer on the fast path; logits come back as float32.
 
-    A network in evaluation mode runs with its batch normalisations folded into its convolutions. These run in bf16
+    A network in evaluation mode runs with its batch normalizations folded into its convolutions. These run in bf16
     with channels-last memory where :func:`has_fast_bf16`, else in float32. Where every image or slice is one window,
     the network gets it without MONAI's cutting and weighing, which would change no value.
 
@@ -62,7 +62,7 @@ class FastInferer(Inferer):
         return logits.to(torch.float32, memory_format=last)
 
     def _without_norms(self, network: Callable[..., torch.Tensor], dtype: torch.dtype | None) -> Forward:
-        """The network with its batch normalisations folded, where it is one that is done learning."""
+        """The network with its batch normalizations folded, where it is one that is done learning."""
         if not isinstance(network, nn.Module) or network.training or torch.is_grad_enabled():
             return network
         is_shared = isinstance(network, DistributedDataParallel)
@@ -72,13 +72,13 @@ class FastInferer(Inferer):
             if is_shared:  # each process has seen other images; what is saved are the statistics of the first
                 for statistic in own.buffers():
                     torch.distributed.broadcast(statistic, 0)
-            twin = folded(own, dtype)
+            twin = fold_batch_norms(own, dtype)
             self._folded = (own, (_versions(own), dtype), twin)
         return cast(Forward, twin)
 
 
 def _versions(network: nn.Module) -> list[tuple[int, int]]:
-    """Changes with the weights and statistics: by an optimiser's step, or a checkpoint that is loaded."""
+    """Changes with the weights and statistics: by an optimizer's step, or a checkpoint that is loaded."""
     return [(tensor.data_ptr(), tensor._version) for tensor in (*network.parameters(), *network.buffers())]
 
 

@@ -35,7 +35,7 @@ class MultiScaleInferer(Inferer):
         crop: side of a crop, in px.
         stride: from crop to crop, in px; two thirds of a crop by default, rounded up.
         flip: take the mirror image too, along X, the columns.
-        fill: value of the padding, one or one for each channel: black, as the image is standardised.
+        fill: value of the padding, one or one for each channel: black, as the image is standardized.
         sw_batch_size: crops that the network gets at a time, each with its mirror image.
 
     Raises:

@@ -76,12 +76,12 @@ class RotationMeanInferer(Inferer):
 
 
 def rotated(images: torch.Tensor, angle: float, size: Sequence[int]) -> torch.Tensor:
-    """Images rotated about their centre, bilinear, mirrored where the rotated image ends.
+    """Images rotated about their center, bilinear, mirrored where the rotated image ends.
 
     Args:
         images: [N, C, X, Y], float32.
         angle: in radians, from the first axis towards the second, as ``torch.rot90``.
-        size: X' and Y' of the result, in px, about the same centre.
+        size: X' and Y' of the result, in px, about the same center.
 
     Returns:
         [N, C, X', Y'].
@@ -90,7 +90,7 @@ def rotated(images: torch.Tensor, angle: float, size: Sequence[int]) -> torch.Te
     cosine, sine = math.cos(angle), math.sin(angle)
     sources = cosine * x[:, None] + sine * y, cosine * y - sine * x[:, None]
     halves = [max(length - 1, 1) / 2 for length in images.shape[2:]]
-    # The last axis comes first there, from -1 to 1 between the centres of the outer pixels.
+    # The last axis comes first there, from -1 to 1 between the centers of the outer pixels.
     grid = torch.stack([source / half for source, half in zip(sources, halves, strict=True)][::-1], dim=2)
     grids = grid.to(images).expand(len(images), -1, -1, -1)
     return functional.grid_sample(images, grids, mode="bilinear", padding_mode="reflection", align_corners=True)

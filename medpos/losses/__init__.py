@@ -1,6 +1,6 @@
-"""Losses that MONAI lacks, and what they are weighted by.
+"""Compute losses that MONAI lacks, and the class weights for them.
 
-Every loss gives float32, whatever the type of the logits. SegNet needs none of its own:
+Every loss is float32, whatever the type of the logits. SegNet needs no loss of its own:
 ``torch.nn.CrossEntropyLoss(weight=median_frequency(counts), ignore_index=255)``.
 """
 

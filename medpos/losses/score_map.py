@@ -1,4 +1,4 @@
-"""The loss of DeepLab, at the resolution of its scores instead of the image's.
+"""Compute the loss of DeepLab at the resolution of its scores instead of the image's.
 
 Reference:
     L.-C. Chen et al., "DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully
@@ -16,22 +16,22 @@ from medpos.losses.dense import summed_loss
 
 
 class ScoreCrossEntropy(nn.Module):
-    """Cross-entropy between scores and the labels of the pixels that they stand for; over several outputs the sum.
+    """Compare scores with the labels of the pixels at their positions, by cross-entropy, and sum over several outputs.
 
-    Enlarging the scores instead would let the loss see what bilinear interpolation made up. Each output's loss is the
-    mean over its labelled scores.
+    The scores aren't enlarged, because interpolated values would then enter the loss. Each output's loss is the mean
+    over its labeled scores.
     """
 
     def forward(self, logits: Tensor | Sequence[Tensor], target: Tensor) -> Tensor:
-        """The loss of a batch.
+        """Compute the loss of a batch.
 
         Args:
-            logits: [N, C, x, y], or a list of such of different x and y, as DeepLab gives them in training for several
-                scales; any float type.
-            target: [N, X, Y], integers, 255 ignored; see :func:`subsampled`.
+            logits: scores [N, C, x, y], any float type, or a list of such scores of different x and y, which DeepLab
+                returns in training with several scales.
+            target: ground truth [N, X, Y], integers, 255 ignored; see :func:`subsample`.
 
         Returns:
-            A scalar, float32.
+            The loss, a scalar, float32.
 
         Raises:
             InputError: an output or the target has another number of dimensions.
@@ -40,29 +40,30 @@ class ScoreCrossEntropy(nn.Module):
         if target.ndim != 3 or not outputs or any(output.ndim != 4 for output in outputs):
             shapes = ", ".join(str(list(output.shape)) for output in outputs)
             raise InputError(
-                f"logits {shapes} for a target {list(target.shape)}: needed are [N, C, x, y] and [N, X, Y]"
+                f"ScoreCrossEntropy: expected logits [N, C, x, y] and a target [N, X, Y], got {shapes} and "
+                f"{list(target.shape)}"
             )
         losses = []
         for output in outputs:
-            labels = subsampled(target, output.shape[2:])
+            labels = subsample(target, output.shape[2:])
             losses.append(summed_loss(output.float(), labels) / (labels != IGNORED).sum().clamp(min=1))
         return torch.stack(losses).sum()
 
 
-def subsampled(labels: Tensor, size: Sequence[int]) -> Tensor:
-    """The nearest label for each score of a map whose corners are the image's corners: every 8th pixel at stride 8.
+def subsample(labels: Tensor, size: Sequence[int]) -> Tensor:
+    """Pick the nearest label for each score of a map with the same corners: every 8th pixel at stride 8.
 
     Args:
-        labels: [N, X, Y].
-        size: x and y of the scores.
+        labels: label maps [N, X, Y].
+        size: size x, y of the scores.
 
     Returns:
-        [N, x, y].
+        Labels at the scores' positions, [N, x, y].
     """
-    rows, columns = (_places(*sides).to(labels.device) for sides in zip(labels.shape[1:], size, strict=True))
+    rows, columns = (_positions(*sides).to(labels.device) for sides in zip(labels.shape[1:], size, strict=True))
     return labels[:, rows[:, None], columns]
 
 
-def _places(length: int, count: int) -> Tensor:
+def _positions(length: int, count: int) -> Tensor:
     gaps = max(count - 1, 1)
     return (torch.arange(count) * (length - 1) + gaps // 2) // gaps

@@ -1,4 +1,4 @@
-"""Networks, one paper a file, with the layer table on top.
+"""Build the networks of the papers, one paper per file, with the table of layers at its top.
 
 | network | paper | parameters (channels -> classes) | bundle |
 |---|---|---|---|
@@ -33,11 +33,13 @@ The position study's tables are those of its supplement. ``build_with_position``
 encoding at the parameter budget of the three channels; the ``_pe`` bundles use it, and
 ``medpos.networks.position_study.position`` lists its parameter counts.
 
-Every network takes [N, C, H, W] and gives logits [N, classes, H, W], ``UNet2015`` [N, classes, H - 184, W - 184],
-``SUNetClassifier`` [N, classes]; all can be traced and scripted. ``UNetPlusPlus(deep_supervision=True)`` and
-``AuxiliaryUNet`` have several heads and give [N, heads, classes, H, W] in training; DeepLab gives the scores of every
-8th pixel then, with several scales a list of them. How much of the image each sees
-stands in ``docs/networks.md``.
+Every network maps images [N, C, H, W] to logits [N, classes, H, W]; ``UNet2015`` to [N, classes, H - 184, W - 184],
+``SUNetClassifier`` to [N, classes]. All can be traced and scripted. In training, ``AuxiliaryUNet`` and
+``UNetPlusPlus(deep_supervision=True)`` return the logits of several heads, [N, heads, classes, H, W], and DeepLab
+returns the scores of every 8th pixel, or a list of such scores with several scales. ``docs/networks.md`` lists the
+receptive fields.
+
+``medpos.networks.lecture`` holds constructions of a lecture that no bundle needs.
 """
 
 from functools import partial
@@ -54,7 +56,7 @@ from medpos.networks.fully_convolutional.alexnet import FCNAlexNet
 from medpos.networks.fully_convolutional.deeplab import DeepLabResNet, DeepLabVGG
 from medpos.networks.fully_convolutional.fcn import FCN8s, FCN16s, FCN32s
 from medpos.networks.fully_convolutional.googlenet import FCNGoogLeNet
-from medpos.networks.layers.frozen import freeze_statistics
+from medpos.networks.layers.freezing import freeze_statistics
 from medpos.networks.position_study.mean_mask import MeanMask, count_labels
 from medpos.networks.position_study.position import (
     CoordConv2d,

@@ -1,4 +1,4 @@
-"""Set learning rates over a training and over groups of parameters."""
+"""Schedule learning rates, and set them for groups of parameters."""
 
 from medpos.optim.groups import parameter_groups
 

@@ -16,7 +16,7 @@ from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
 from medpos.explain.layers import features_of
 from medpos.explain.looking import LEVELS
-from medpos.networks.sunet.network import strongest
+from medpos.networks.sunet.network import select_strongest
 from medpos.predict.model import Model
 
 PICTURES = ["filters", "activations", "activations_own_scale", "ascent"]
@@ -125,7 +125,7 @@ def test_levels_of_sunet(secondary, tmp_path):
     with torch.no_grad():
         levels = model.network.levels(seen.values[None])
     for place, features in zip(axes[1:], levels, strict=False):
-        wanted = strongest(features)[0].T
+        wanted = select_strongest(features)[0].T
         np.testing.assert_allclose(place.images[0].get_array().filled(np.nan), wanted, rtol=1e-4, atol=1e-5)
     folder = explain.write(found, run)
     assert np.ptp(np.asarray(Image.open(folder / "levels.png").convert("L"))) > 100

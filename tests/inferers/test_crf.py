@@ -22,7 +22,7 @@ from medpos.inferers.crf import PAPERS
 
 pytest.importorskip("pydensecrf", reason="pip install 'medpos[crf]'")
 
-# The lattice of pydensecrf approximates the Gaussians: it was found to differ by up to 0.017 (grey) and 0.023 (colour),
+# The lattice of pydensecrf approximates the Gaussians: it was found to differ by up to 0.017 (gray) and 0.023 (color),
 # by 0.003 and 0.004 in the mean.
 LARGEST, MEAN = 0.03, 0.005
 POINTS = ((3, 3), (9, 9), (10, 1), (6, 6))
@@ -52,19 +52,19 @@ def by_brute_force(probabilities, image, crf):
     """Mean field with the exact kernels, in double precision."""
     beliefs = probabilities.double().numpy().reshape(len(probabilities), -1)
     places = np.indices(image.shape[1:]).reshape(2, -1).T.astype(float)
-    colours = 255 * image.double().numpy().reshape(len(image), -1).T
-    colours = np.broadcast_to(colours, (len(colours), 3))
+    colors = 255 * image.double().numpy().reshape(len(image), -1).T
+    colors = np.broadcast_to(colors, (len(colors), 3))
 
     def squares(values, sigma):
         return ((values[:, None] - values[None]) ** 2).sum(-1) / (2 * sigma**2)
 
-    def normalised(exponent):
+    def normalized(exponent):
         kernel = np.exp(-exponent)
         roots = np.sqrt(kernel.sum(1))
         return kernel / roots[:, None] / roots[None]
 
-    kernel = crf.w_pos * normalised(squares(places, crf.s_pos))
-    kernel += crf.w_bi * normalised(squares(places, crf.s_xy) + squares(colours, crf.s_rgb))
+    kernel = crf.w_pos * normalized(squares(places, crf.s_pos))
+    kernel += crf.w_bi * normalized(squares(places, crf.s_xy) + squares(colors, crf.s_rgb))
     unary = np.log(beliefs)
     for _ in range(crf.iterations):
         beliefs = np.exp(unary + beliefs @ kernel)
@@ -118,7 +118,7 @@ def test_axes_are_not_mixed_up_and_classes_not_either():
     torch.testing.assert_close(crf(probabilities[[2, 0, 3, 1]], image), found[[2, 0, 3, 1]], rtol=0, atol=1e-5)
 
 
-def test_the_papers_widths_are_those_of_colours_up_to_255():
+def test_the_papers_widths_are_those_of_colors_up_to_255():
     image = torch.tensor([[[0.0, 0.2]]])
     for channels in (1, 3):
         place, both = small().features(image.expand(channels, -1, -1))
@@ -169,7 +169,7 @@ class TestInferer:
     def image(self):
         return torch.cat([scene()[1] * share for share in (1.0, 0.5, 0.8)])
 
-    def test_it_undoes_the_standardisation(self):
+    def test_it_undoes_the_standardization(self):
         image = self.image()
         mean, std = (torch.tensor(values).reshape(3, 1, 1) for values in (self.MEAN, self.STD))
         inputs = torch.stack([(image - mean) / std, (image.roll(2, 1) - mean) / std])
@@ -181,7 +181,7 @@ class TestInferer:
         assert not torch.allclose(found[0], found[1], atol=0.1)
 
     def test_each_images_own_range_where_none_is_known(self):
-        """Grey, with position channels behind; the bright square is the brightest, so its grey value counts as 255."""
+        """Gray, with position channels behind; the bright square is the brightest, so its gray value counts as 255."""
         network, seen = self.logits()
         inputs = torch.cat([scene()[1] * 7 - 3, torch.rand(2, 12, 12)])[None]
         found = CRFInferer(SimpleInferer(), small(), channels=1)(inputs, network)
@@ -258,7 +258,7 @@ class TestSearch:
         rows = search_crf(self.cases(), self.LABELS, w_bi=(2, 4), s_xy=(1, 4), s_rgb=(20, 2000), w_pos=1, s_pos=1)
         assert len({(row.w_bi, row.s_xy, row.s_rgb) for row in rows}) == len(rows) == 8
         assert [row.mean_iou for row in rows] == sorted((row.mean_iou for row in rows), reverse=True)
-        # A wide kernel that tells colours apart finds the square, one that doesn't shifts nothing.
+        # A wide kernel that tells colors apart finds the square, one that doesn't shifts nothing.
         assert (rows[0].s_xy, rows[0].s_rgb) == (4, 20)
         assert rows[0].mean_iou == 1
         assert rows[-1].mean_iou < 0.9
@@ -272,7 +272,7 @@ class TestSearch:
         assert (rows[0].mean_iou, rows[0].gain) == (1, pytest.approx(1 - 25 / 36))
 
     def test_no_image(self):
-        with pytest.raises(InputError, match="no labelled pixel"):
+        with pytest.raises(InputError, match="no labeled pixel"):
             search_crf([], self.LABELS, w_bi=(2,), s_xy=(4,), s_rgb=(20,))
 
     def test_cases_come_from_network_and_data(self):

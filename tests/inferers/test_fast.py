@@ -8,7 +8,7 @@ from medpos.core.device import has_fast_bf16, memory_format
 from medpos.inferers import FastInferer
 from medpos.inferers import fast as fast_path
 from medpos.networks import SmallCNN
-from medpos.networks.layers.folding import folded
+from medpos.networks.layers.folding import fold_batch_norms
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def test_without_amp_it_is_the_network_itself(network):
     with torch.no_grad():
         out = FastInferer(SimpleInferer(), amp=False)(image, network)
         assert torch.allclose(out, network(image), atol=1e-5)
-        plain = folded(network)(image.contiguous(memory_format=memory_format(image.device)))
+        plain = fold_batch_norms(network)(image.contiguous(memory_format=memory_format(image.device)))
     assert torch.equal(out, plain)
 
 

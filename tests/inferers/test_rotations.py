@@ -25,10 +25,10 @@ def network():
 
 
 def by_scipy(image, angle, size):
-    """An image [X, Y] rotated about its centre onto another grid, bilinear and mirrored."""
+    """An image [X, Y] rotated about its center onto another grid, bilinear and mirrored."""
     matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
-    centres = [(np.array(shape) - 1) / 2 for shape in (image.shape, size)]
-    offset = centres[0] - matrix @ centres[1]
+    centers = [(np.array(shape) - 1) / 2 for shape in (image.shape, size)]
+    offset = centers[0] - matrix @ centers[1]
     return ndimage.affine_transform(image, matrix, offset, size, order=1, mode="mirror")
 
 

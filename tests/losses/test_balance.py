@@ -48,12 +48,12 @@ def test_sums_beyond_32_bits():
 @pytest.mark.parametrize("balance", [inverse_frequency, median_frequency])
 @pytest.mark.parametrize("counts", [[3, 4], [[0.5, 0.5]], [[-1, 2]], np.zeros((0, 2), int)])
 def test_no_table_of_counts(balance, counts):
-    with pytest.raises(InputError, match=r"needed are whole numbers of pixels \[cases, classes\]"):
+    with pytest.raises(InputError, match=r"expected whole numbers of pixels \[cases, classes\]"):
         balance(counts)
 
 
 def test_nothing_to_balance_by():
-    with pytest.raises(InputError, match="no pixel is background"):
+    with pytest.raises(InputError, match="expected pixels of the background"):
         inverse_frequency([[0, 4]])
     with pytest.raises(InputError, match="all counts are 0"):
         median_frequency([[0, 0]])

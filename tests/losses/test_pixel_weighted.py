@@ -74,11 +74,11 @@ def test_target_that_does_not_fit(shape):
 
 
 def test_wrong_number_of_class_weights():
-    with pytest.raises(InputError, match="3 class weights for 2 classes"):
+    with pytest.raises(InputError, match="class_weights: expected 2, one for each class, got 3"):
         PixelWeightedCrossEntropy([1, 1, 1])(LOGITS, target([0, 0], [0, 0]))
 
 
-def test_descends_with_the_paper_s_network_and_optimiser():
+def test_descends_with_the_paper_s_network_and_optimizer():
     torch.manual_seed(0)
     network = UNet2015(width=1 / 16).eval()
     image = torch.rand(1, 1, 188, 188)

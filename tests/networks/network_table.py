@@ -46,7 +46,7 @@ class Network:
         golden: mean and standard deviation of the logits for :func:`filled` weights, of the first small size.
         wrong: H, W that is refused, and words of the error.
         heads: outputs in training where there are several.
-        unfolded: batch normalisations that stay in evaluation, because no convolution alone precedes them.
+        unfolded: batch normalizations that stay in evaluation, because no convolution alone precedes them.
     """
 
     build: Callable[[float], nn.Module]
@@ -257,7 +257,7 @@ NETWORKS = {
         100_961,
         (1, 512, 512),
         stages("nodes.x00 nodes.x10 nodes.x01", (32, 64, 32), (512, 256, 512)),
-        wrong=((31, 32), ["UNetPlusPlus", "multiples of 2 ", "30 x 32 or 32 x 32"]),
+        wrong=((31, 32), ["UNetPlusPlus", "multiples of 2 and", "30 x 32 or 32 x 32"]),
     ),
     "UNet++, L2": Network(
         lambda w: UNetPlusPlus(deep_supervision=True, width=w).pruned(2), 511_105, (1, 512, 512), {"": (1, 512, 512)}

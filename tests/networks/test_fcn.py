@@ -199,7 +199,7 @@ class TestUpsampling:
 
     @pytest.mark.parametrize("network", [FCN8s, FCNAlexNet, FCNGoogLeNet])
     def test_unknown(self, network):
-        with pytest.raises(InputError, match="upsampling is 'bicubic', needed is one of frozen, intermediate, learned"):
+        with pytest.raises(InputError, match="upsampling: expected one of frozen, intermediate, learned"):
             network(upsampling="bicubic")
 
 

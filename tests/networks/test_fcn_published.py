@@ -149,7 +149,7 @@ def test_the_other_trunk_is_told_of(network, shapes):
         weights, model = {key: torch.empty(shape) for key, shape in shapes.items()}, network()
     with pytest.raises(InputError, match="trunk is 'caffe': for the weights of torchvision set it to 'torchvision'"):
         model.load_published(weights)
-    with pytest.raises(InputError, match="trunk is 'tf', needed is one of caffe, torchvision"):
+    with pytest.raises(InputError, match="trunk: expected one of caffe, torchvision"):
         network(trunk="tf")
 
 
@@ -164,7 +164,7 @@ def drawn(shapes):
 
 
 def image(side):
-    """As Caffe takes them, so that the local response normalisation shows."""
+    """As Caffe takes them, so that the local response normalization shows."""
     return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1)) * 255 - 110
 
 

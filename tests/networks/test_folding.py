@@ -1,4 +1,4 @@
-"""Batch normalisation folded into convolutions, alone and on the fast path."""
+"""Batch normalization folded into convolutions, alone and on the fast path."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from torch import nn
 
 from medpos.inferers import FastInferer
 from medpos.networks import MeanMask, SmallCNN, UNet, build_with_position
-from medpos.networks.layers.folding import folded
+from medpos.networks.layers.folding import fold_batch_norms
 
 NETWORKS = {
     "UNet": lambda: UNet(3),
@@ -41,30 +41,30 @@ def test_folded_is_equal_to_1e_5_of_the_largest_logit(name):
     state = {key: value.clone() for key, value in network.state_dict().items()}
     image = torch.randn(2, getattr(network, "in_channels", 3), 32, 48)
     with torch.inference_mode():
-        wanted, found = network(image), folded(network)(image)
+        wanted, found = network(image), fold_batch_norms(network)(image)
     assert (wanted - found).abs().max() <= 1e-5 * wanted.abs().max()
-    assert norms(network) > norms(folded(network)) == 0
+    assert norms(network) > norms(fold_batch_norms(network)) == 0
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
 
 
 def test_what_cannot_be_folded_stays():
     first = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1)).eval()
-    assert folded(first) is first
+    assert fold_batch_norms(first) is first
     apart = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)).eval()
-    assert folded(apart) is apart
+    assert fold_batch_norms(apart) is apart
     moving = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4, track_running_stats=False)).eval()
-    assert folded(moving) is moving
-    assert isinstance(folded(MeanMask().eval()), MeanMask)
+    assert fold_batch_norms(moving) is moving
+    assert isinstance(fold_batch_norms(MeanMask().eval()), MeanMask)
 
 
 def test_a_learning_network_is_refused():
     with pytest.raises(ValueError, match="call eval"):
-        folded(SmallCNN())
+        fold_batch_norms(SmallCNN())
 
 
 def test_bf16_weights_are_those_that_autocast_would_make():
     network = lived_in(SmallCNN())
-    half, whole = (folded(network, dtype) for dtype in (torch.bfloat16, None))
+    half, whole = (fold_batch_norms(network, dtype) for dtype in (torch.bfloat16, None))
     assert half.conv1.conv.weight.dtype == torch.bfloat16
     assert torch.equal(half.conv2.conv.weight, whole.conv2.conv.weight.bfloat16())
     assert half.score.weight.dtype == torch.float32
@@ -98,7 +98,7 @@ class TestOnTheFastPath:
         network = lived_in(SmallCNN(3))
         assert not torch.equal(check(), third)
 
-    def test_batch_normalisation_runs_where_gradients_or_statistics_are_wanted(self):
+    def test_batch_normalization_runs_where_gradients_or_statistics_are_wanted(self):
         network, calls = lived_in(SmallCNN(3)), []
         for layer in network.modules():
             if isinstance(layer, nn.BatchNorm2d):

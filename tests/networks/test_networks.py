@@ -11,7 +11,7 @@ from network_table import NARROW, NETWORKS
 from torch import nn
 
 from medpos.core.errors import InputError
-from medpos.networks.layers.folding import folded
+from medpos.networks.layers.folding import fold_batch_norms
 
 TRAINED = [name for name, network in NETWORKS.items() if network.parameters]
 
@@ -65,7 +65,7 @@ def test_every_parameter_gets_a_gradient(name):
     for parameter_name, parameter in model.named_parameters():
         assert parameter.grad is not None, parameter_name
         assert torch.isfinite(parameter.grad).all(), parameter_name
-        # Batch normalisation takes away what a bias before it adds.
+        # Batch normalization takes away what a bias before it adds.
         assert parameter.grad.abs().sum() > 0 or parameter_name.endswith("conv.bias"), parameter_name
     model.zero_grad(set_to_none=True)
 
@@ -114,7 +114,7 @@ def test_wrong_size_is_explained(name):
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_wrong_dimensions_are_explained(name):
-    with pytest.raises(InputError, match=r"\[1, 32, 32\], needed is \[N, C, H, W\]"):
+    with pytest.raises(InputError, match=r"expected an input \[N, C, H, W\], got shape \[1, 32, 32\]"):
         built(name)(torch.zeros(1, 32, 32))
 
 
@@ -124,20 +124,20 @@ def norms(model):
 
 @pytest.mark.parametrize("name", [name for name in TRAINED if norms(NETWORKS[name].build(NARROW))])
 @torch.no_grad()
-def test_batch_normalisation_folds_into_the_convolutions(name):
+def test_batch_normalization_folds_into_the_convolutions(name):
     torch.manual_seed(3)
     model = NETWORKS[name].build(NARROW).eval()
     for layer in model.modules():
         if isinstance(layer, nn.BatchNorm2d):
             nn.init.normal_(layer.running_mean)
             nn.init.uniform_(layer.running_var, 0.3, 3)
-    expected, found = model(image(name)), folded(model)(image(name))
+    expected, found = model(image(name)), fold_batch_norms(model)(image(name))
     assert (expected - found).abs().max() <= 1e-5 * expected.abs().max()
-    assert norms(folded(model)) == (norms(model) if "ReLU first" in name else NETWORKS[name].unfolded)
+    assert norms(fold_batch_norms(model)) == (norms(model) if "ReLU first" in name else NETWORKS[name].unfolded)
 
 
 def filled(model):
-    """NumPy's weights, so that the numbers don't hang on PyTorch's initialisation."""
+    """NumPy's weights, so that the numbers don't hang on PyTorch's initialization."""
     rng = np.random.default_rng(0)
     for parameter_name, parameter in model.named_parameters():
         width = (24 / parameter[0].numel()) ** 0.5 if parameter.dim() == 4 else 0.2

@@ -17,7 +17,7 @@ from medpos.networks import (
     build_with_position,
     find_width,
 )
-from medpos.networks.layers.blocks import scaled
+from medpos.networks.layers.blocks import scale_stages
 from medpos.networks.position_study.position import count_parameters
 from medpos.transforms import ENCODINGS, PositionChannels, channel_count, position_channels
 
@@ -185,9 +185,11 @@ class TestLearned:
         assert torch.equal(result[0, 1:], result[1, 1:])
 
     def test_a_wrong_shape_is_explained(self):
-        with pytest.raises(InputError, match=r"LearnedPosition: the input has shape \[1, 32, 32\], needed is \[N, C"):
+        with pytest.raises(
+            InputError, match=r"LearnedPosition: expected an input \[N, C, H, W\], got shape \[1, 32, 32\]"
+        ):
             built(SmallCNN, "learned")(torch.zeros(1, 32, 32))
-        with pytest.raises(InputError, match="UNet: the image is 40 x 32 px"):
+        with pytest.raises(InputError, match=r"UNet: expected sides that are .* got 40 x 32 px"):
             built(UNet, "learned")(torch.zeros(1, 1, 40, 32))
 
     def test_training_finds_a_target_that_depends_on_position_alone(self):
@@ -217,7 +219,7 @@ class TestWidth:
     @pytest.mark.parametrize("width", [0.3, 0.5, 0.945, 0.99, 1.0, 1.3])
     def test_scaled_stages_sum_up(self, width):
         stages = {"a": 64, "b": 64, "c": 128, "d": 7}
-        result = scaled(stages, width)
+        result = scale_stages(stages, width)
         assert list(result) == list(stages)
         assert sum(result.values()) == round(width * sum(stages.values()))
         assert all(abs(result[name] - width * stages[name]) < 1 for name in stages)
@@ -225,11 +227,11 @@ class TestWidth:
             assert result == stages
 
     def test_no_stage_vanishes(self):
-        assert scaled({"a": 4, "b": 4}, 0.01) == {"a": 1, "b": 1}
+        assert scale_stages({"a": 4, "b": 4}, 0.01) == {"a": 1, "b": 1}
 
     @pytest.mark.parametrize("width", [0, -1.0, math.inf, math.nan])
     def test_bad_width(self, width):
-        with pytest.raises(InputError, match=r"width is .*, needed is a factor above 0"):
+        with pytest.raises(InputError, match=r"width: expected a factor above 0"):
             SmallCNN(width=width)
 
     @pytest.mark.parametrize("network", BOTH)
@@ -256,12 +258,12 @@ class TestWidth:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"encoding": "polar"}, "encoding is 'polar', needed is one of linear, radial, fourier, learned, coordconv"),
+        ({"encoding": "polar"}, "encoding: expected one of linear, radial, fourier, learned, coordconv"),
         ({"encoding": "fourier", "bands": 0}, r"bands \(encoding_bands\) is 0"),
         ({"encoding": "learned", "alpha": 0.0}, r"alpha \(pe_alpha\) is 0.0"),
-        ({"encoding": "coordconv", "range": "both"}, r"range \(pe_range\) is 'both'"),
-        ({"encoding": "radial", "in_channels": 2}, "in_channels is 2, needed are at least 3"),
-        ({"encoding": "radial", "padding_mode": "mirror"}, "padding_mode is 'mirror'"),
+        ({"encoding": "coordconv", "range": "both"}, r"range \(pe_range\): expected .* got 'both'"),
+        ({"encoding": "radial", "in_channels": 2}, "in_channels: expected at least 3"),
+        ({"encoding": "radial", "padding_mode": "mirror"}, "padding_mode: expected one of zeros, reflect, got 'mirror'"),
     ],
 )
 def test_bad_options(options, message):

@@ -46,7 +46,7 @@ def test_unet_has_19_convolutions_named_and_sized_as_in_the_paper():
 
 
 def test_wrong_padding_is_explained():
-    with pytest.raises(InputError, match="'mirror', needed is one of zeros, reflect"):
+    with pytest.raises(InputError, match="padding_mode: expected one of zeros, reflect, got 'mirror'"):
         SmallCNN(padding_mode="mirror")
 
 
@@ -65,7 +65,7 @@ def fitted():
 )
 @torch.no_grad()
 def test_golden_output(network, mode, mean, std, argmax):
-    """NumPy's weights, so that the numbers don't hang on PyTorch's initialisation."""
+    """NumPy's weights, so that the numbers don't hang on PyTorch's initialization."""
     model, rng = seeded(network, 3, 4, mode), np.random.default_rng(0)
     for parameter in model.parameters():
         width = (24 / parameter[0].numel()) ** 0.5 if parameter.dim() == 4 else 0.2
@@ -146,9 +146,9 @@ class TestMeanMask:
     @pytest.mark.parametrize(
         ("labels", "message"),
         [
-            ([], "no label map"),
-            ([torch.zeros(2, 2), torch.zeros(2, 3)], r"a label map is \(2, 3\) px, the first was \(2, 2\)"),
-            ([torch.full((2, 2), 3)], "a label map has values 3 to 3, needed are 0 to 2"),
+            ([], "expected at least one label map"),
+            ([torch.zeros(2, 2), torch.zeros(2, 3)], r"expected a label map of \(2, 2\) px, as the first, got \(2, 3\) px"),
+            ([torch.full((2, 2), 3)], "expected label values 0 to 2, got 3 to 3"),
         ],
     )
     def test_bad_labels(self, labels, message):
@@ -158,5 +158,5 @@ class TestMeanMask:
     def test_bad_use(self):
         with pytest.raises(InputError, match="not fitted"):
             MeanMask(3)(image(1, 1, 2, 2))
-        with pytest.raises(InputError, match="4 x 2 px, the mean mask 2 x 2"):
+        with pytest.raises(InputError, match=r"expected an image of 2 x 2 px, .* got 4 x 2 px"):
             fitted()(image(1, 1, 4, 2))

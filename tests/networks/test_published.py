@@ -10,7 +10,7 @@ from torch import nn
 from medpos.bundle.pretrained import begin
 from medpos.core.colors import PUBLISHED as PUBLISHED
 from medpos.core.errors import InputError
-from medpos.networks.layers.published import place, transplant, transpose_kernels
+from medpos.networks.layers.published import load_layers, transplant, transpose_kernels
 
 NAMES = {"first": ("conv1", "features.0"), "norm": ("bn1", "features.1"), "dense": ("fc", "classifier.0")}
 
@@ -35,7 +35,7 @@ def weights(column=0, **extra):
 def test_both_publishers_are_read_and_a_dense_layer_becomes_a_convolution(column):
     model, given = network(), weights(column, aux=torch.ones(1))
     own = model["own"].weight.clone()
-    assert place(model, given, NAMES) == ["aux"]
+    assert load_layers(model, given, NAMES) == ["aux"]
     for layer, names in NAMES.items():
         for kind in ("weight", "bias"):
             values = given[f"{names[column]}.{kind}"]
@@ -53,14 +53,14 @@ def test_what_is_missing_is_counted_and_nothing_is_changed():
     del given["conv1.bias"], given["bn1.running_mean"]
     before = model["first"].weight.clone()
     with pytest.raises(InputError, match=r"ModuleDict.* 2 tensors missing \(first conv1.bias or features.0.bias\)"):
-        place(model, given, NAMES)
+        load_layers(model, given, NAMES)
     assert torch.equal(model["first"].weight, before)
 
 
 @pytest.mark.parametrize("shape", [(5, 15), (4, 20), (5, 4, 1, 4), (80,)])
 def test_another_shape_is_refused(shape):
     with pytest.raises(InputError, match=r"1 of another shape \(first fc.weight .* instead of \[5, 4, 2, 2\]\)"):
-        place(network(), weights() | {"fc.weight": torch.zeros(shape)}, NAMES)
+        load_layers(network(), weights() | {"fc.weight": torch.zeros(shape)}, NAMES)
 
 
 def test_transplant_keeps_what_is_new_and_names_what_is_left():
@@ -109,7 +109,7 @@ class Loadable(nn.Module):
         self.layers = network()
 
     def load_published(self, values):
-        return place(self.layers, values, NAMES)
+        return load_layers(self.layers, values, NAMES)
 
 
 class TestBegin:
@@ -142,12 +142,12 @@ class TestBegin:
             f"{tmp_path / 'model.pt'}: transplanted; new: layers.own.bias; left over: nothing",
         ]
 
-    def test_a_stage_of_other_colours_is_refused(self, tmp_path):
+    def test_a_stage_of_other_colors_is_refused(self, tmp_path):
         torch.save(Loadable().state_dict(), tmp_path / "model.pt")
         (tmp_path / "config.json").write_text('{"publisher": "torchvision"}')
         begin(Loadable(), transplant=str(tmp_path / "model.pt"), publisher="torchvision")
         with pytest.raises(
-            InputError, match=r"model.pt: that stage .* colours of torchvision.* --publisher torchvision"
+            InputError, match=r"model.pt: that stage .* colou?rs of torchvision.* --publisher torchvision"
         ):
             begin(Loadable(), transplant=str(tmp_path / "model.pt"), publisher="caffe")
 
@@ -173,7 +173,7 @@ class TestBegin:
             begin(network(), str(path))
 
     @pytest.mark.parametrize("given", sorted(PUBLISHED))
-    def test_weights_that_want_other_colours_are_refused(self, given, tmp_path):
+    def test_weights_that_want_other_colors_are_refused(self, given, tmp_path):
         [other] = PUBLISHED.keys() - {given}
         path = tmp_path / "vgg.pth"
         first = {"caffe": "conv1_1.weight", "torchvision": "features.0.weight"}[given]

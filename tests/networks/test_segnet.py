@@ -103,7 +103,7 @@ class TestVGG16:
 
 
 class TestSegNet:
-    def test_13_and_13_convolutions_and_the_last_without_normalisation(self):
+    def test_13_and_13_convolutions_and_the_last_without_normalization(self):
         with torch.device("meta"):
             model = SegNet()
         names = [name for name, layer in model.named_modules() if isinstance(layer, nn.Conv2d)]
@@ -132,7 +132,7 @@ class TestSegNet:
         assert list(narrow(dropout=0.5).state_dict()) == list(narrow().state_dict())
 
     @pytest.mark.parametrize("network", [SegNet, SegNetBasic])
-    def test_normalisation_begins_with_a_shift_and_weights_as_he(self, network):
+    def test_normalization_begins_with_a_shift_and_weights_as_he(self, network):
         model = network()
         assert all((x.bias == 0.001).all() for x in model.modules() if isinstance(x, nn.BatchNorm2d))
         layer = model.conv4[0].conv if network is SegNet else model.conv["2"].conv
@@ -169,7 +169,7 @@ class TestSegNetBasic:
         assert sees == 106
 
     @torch.no_grad()
-    def test_the_input_is_normalised_over_its_channels(self):
+    def test_the_input_is_normalized_over_its_channels(self):
         x = 255 * image(8, 8)
         expected = x / (1 + 1e-4 / 5 * (x**2).sum(1, keepdim=True)) ** 0.75
         torch.testing.assert_close(narrow(SegNetBasic).norm(x), expected)
@@ -209,5 +209,5 @@ class TestSegNetBasic:
         assert not torch.allclose(found, expected)
 
     def test_an_unknown_decoder_is_explained(self):
-        with pytest.raises(InputError, match="decoder is 'unet', needed is one of bilinear, max_unpooling, "):
+        with pytest.raises(InputError, match="decoder: expected one of bilinear, max_unpooling, "):
             SegNetBasic(decoder="unet")

@@ -14,8 +14,8 @@ from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED
 from medpos.losses.dense import summed_loss
 from medpos.networks import SUNet, SUNetClassifier
-from medpos.networks.sunet.module import Decoder, Grid, ResidualBlock, UNetModule, UNetPlus, encoder, grids
-from medpos.networks.sunet.network import SMALLEST, VARIANTS, strongest
+from medpos.networks.sunet.module import Decoder, Grid, ResidualBlock, UNetModule, UNetPlus, choose_grids, encoder
+from medpos.networks.sunet.network import SMALLEST, VARIANTS, select_strongest
 
 
 @functools.cache
@@ -156,7 +156,7 @@ class TestModule:
     @pytest.mark.parametrize(("strided", "share"), [(True, 1 / 4), (False, 1.0)])
     def test_strides_of_dilated_filters_drop_points(self, strided, share):
         """Section 6.2.1: every other row and column is seen by no filter."""
-        grid = grids(2, strided)[0]
+        grid = choose_grids(2, strided)[0]
         image = features(1, 4, 16, 16).requires_grad_()
         conv = encoder(4, 4, grid).conv1
         conv(image).sum().backward()
@@ -322,10 +322,10 @@ class TestPublishedNames:
 
     def test_refusals(self):
         weights = small(SUNetClassifier).state_dict()
-        with pytest.raises(InputError, match=r"linear.bias is \[1000\], needed is \[7\]"):
+        with pytest.raises(InputError, match=r"linear.bias: expected shape \[7\], got \[1000\]"):
             small(SUNetClassifier, out_channels=7).load_published(weights)
         del weights["features.bn2.running_mean"]
-        with pytest.raises(InputError, match=r"features.bn2.running_mean is missing"):
+        with pytest.raises(InputError, match=r"features.bn2.running_mean: .* got no such tensor"):
             small().load_published(weights)
 
 
@@ -351,7 +351,7 @@ class TestSUNet:
     def test_strongest_map(self):
         given = torch.zeros(2, 3, 2, 2)
         given[0, 1], given[0, 2, 0, 0], given[1, 0] = -1, 3, 1
-        assert torch.equal(strongest(given), torch.stack([given[0, 1], given[1, 0]]))
+        assert torch.equal(select_strongest(given), torch.stack([given[0, 1], given[1, 0]]))
 
     def test_degridding_filters(self):
         first, second, last = (
@@ -387,7 +387,7 @@ class TestSUNet:
 
     @pytest.mark.parametrize("options", [{"variant": "32"}, {"output_stride": 4}])
     def test_refusals(self, options):
-        with pytest.raises(InputError, match="needed is one of"):
+        with pytest.raises(InputError, match="expected one of"):
             SUNet(**options)
 
 

@@ -105,7 +105,7 @@ class TestDeepSupervision:
         assert torch.equal(model(image()), model.logits(image())[3])
 
     def test_an_unknown_mode_is_explained(self):
-        with pytest.raises(InputError, match="mode is 'slow', needed is one of accurate, fast"):
+        with pytest.raises(InputError, match="mode: expected one of accurate, fast"):
             UNetPlusPlus(mode="slow")
 
 
@@ -125,7 +125,7 @@ class TestPruning:
     def test_without_deep_supervision_only_the_whole_has_a_head(self):
         model = narrow()
         assert torch.equal(model.pruned(4)(image()), model(image()))
-        with pytest.raises(InputError, match="level is 2, needed is one of 4; train with deep_supervision"):
+        with pytest.raises(InputError, match="level: expected one of 4, got 2; train with deep_supervision"):
             model.pruned(2)
-        with pytest.raises(InputError, match="level is 5, needed is one of 1, 2, 3, 4"):
+        with pytest.raises(InputError, match="level: expected one of 1, 2, 3, 4"):
             narrow(deep_supervision=True).pruned(5)

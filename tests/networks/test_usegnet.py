@@ -45,7 +45,7 @@ def test_skips_are_consolidated_before_the_decoder():
         assert torch.equal(seen[level], merged)
 
 
-def test_relu_before_or_after_the_normalisation():
+def test_relu_before_or_after_the_normalization():
     plain, first = narrow(), narrow(relu_first=True)
     assert list(plain.state_dict()) == list(first.state_dict())
     assert [type(layer) for layer in first.conv1[0]] == [nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
@@ -53,5 +53,5 @@ def test_relu_before_or_after_the_normalisation():
 
 
 def test_another_number_of_skips_is_explained():
-    with pytest.raises(InputError, match="skips is 3, needed is 0, 1 or 2"):
+    with pytest.raises(InputError, match="skips: expected 0, 1 or 2"):
         USegNet(skips=3)

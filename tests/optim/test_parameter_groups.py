@@ -38,24 +38,24 @@ def test_what_is_not_trained_is_in_no_group():
     assert set(found) == {"body.weight", "body.bias", "head.weight", "head.bias"}
 
 
-def test_an_optimiser_steps_at_these_rates():
+def test_an_optimizer_steps_at_these_rates():
     model = network()
     before = {name: parameter.clone() for name, parameter in model.named_parameters()}
-    optimiser = torch.optim.SGD(parameter_groups(model, 0.5, 0.0, {"bias$": [2, 0]}), lr=0.5)
+    optimizer = torch.optim.SGD(parameter_groups(model, 0.5, 0.0, {"bias$": [2, 0]}), lr=0.5)
     sum(parameter.sum() for parameter in model.parameters()).backward()
-    optimiser.step()
+    optimizer.step()
     for name, parameter in model.named_parameters():
         torch.testing.assert_close(before[name] - parameter, torch.full_like(parameter, 1 if "bias" in name else 0.5))
 
 
 def test_an_expression_without_a_parameter_is_refused():
-    with pytest.raises(InputError, match=r"'\^haed' is found in no .* ModuleDict .* such as body.weight, body.bias"):
+    with pytest.raises(InputError, match=r"expected '\^haed' to match .* ModuleDict .* such as body.weight, body.bias"):
         parameter_groups(network(), 1.0, 0.0, {"^haed": [10, 1]})
-    with pytest.raises(InputError, match="'bias' is found in no"):
+    with pytest.raises(InputError, match="expected 'bias' to match"):
         parameter_groups(network(), 1.0, 0.0, {"s$": [2, 0], "bias": [2, 0]})
 
 
 @pytest.mark.parametrize("pair", [[2], [1, 2, 3]])
 def test_factors_are_two(pair):
-    with pytest.raises(InputError, match="needed are two"):
+    with pytest.raises(InputError, match="expected two"):
         parameter_groups(network(), 1.0, 0.0, {"bias$": pair})

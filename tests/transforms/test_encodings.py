@@ -130,7 +130,7 @@ class TestRadial:
         linear = position_channels(size, 1.0).double()
         torch.testing.assert_close(torch.stack([radius * cosine, radius * sine]), linear, rtol=0, atol=1e-6)
 
-    def test_a_side_of_one_pixel_is_the_centre(self):
+    def test_a_side_of_one_pixel_is_the_center(self):
         distance, cosine, sine = position_channels((1, 3), 2.0, encoding="radial")
         assert (cosine == 0).all()
         assert sine.tolist() == [[-2, 0, 2]]

@@ -12,26 +12,26 @@ from medpos.transforms import PhotometricDistortion
 from medpos.transforms.intensity.photometric import distort, hsv_to_rgb, rgb_to_hsv
 
 LEVELS = (0, 0.1, 0.5, 0.7, 1)
-# Greys and ties among them, and a red whose hue is a hair below a whole turn.
+# Grays and ties among them, and a red whose hue is a hair below a whole turn.
 COLOURS = [*itertools.product(LEVELS, repeat=3), *np.random.default_rng(0).random((50, 3)), (1, 0.5, 0.50000006)]
 NEUTRAL = {"brightness": 0, "contrast": 1, "saturation": 1, "hue": 0, "contrast_first": True}
 
 
-def image_of(colours):
-    return torch.tensor(np.array(colours), dtype=torch.float32).T[:, :, None]
+def image_of(colors):
+    return torch.tensor(np.array(colors), dtype=torch.float32).T[:, :, None]
 
 
-def colours_of(image):
+def colors_of(image):
     return image[:, :, 0].T.double().numpy()
 
 
-def distorted(colours, **changes):
-    return colours_of(distort(image_of(colours), **{**NEUTRAL, **changes}))
+def distorted(colors, **changes):
+    return colors_of(distort(image_of(colors), **{**NEUTRAL, **changes}))
 
 
 def test_to_hsv_is_colorsys():
-    found = colours_of(rgb_to_hsv(image_of(COLOURS)))
-    wanted = np.array([colorsys.rgb_to_hsv(*colour) for colour in COLOURS])
+    found = colors_of(rgb_to_hsv(image_of(COLOURS)))
+    wanted = np.array([colorsys.rgb_to_hsv(*color) for color in COLOURS])
     around = np.abs(found[:, 0] - wanted[:, 0])
     assert np.minimum(around, 1 - around).max() < 1e-5
     np.testing.assert_allclose(found[:, 1:], wanted[:, 1:], atol=1e-6)
@@ -41,12 +41,12 @@ def test_to_hsv_is_colorsys():
 
 def test_to_rgb_is_colorsys():
     turns = [*itertools.product(np.linspace(0, 1, 13)[:-1], LEVELS, LEVELS), *np.random.default_rng(1).random((50, 3))]
-    wanted = [colorsys.hsv_to_rgb(*colour) for colour in turns]
-    np.testing.assert_allclose(colours_of(hsv_to_rgb(image_of(turns))), wanted, atol=1e-5)
+    wanted = [colorsys.hsv_to_rgb(*color) for color in turns]
+    np.testing.assert_allclose(colors_of(hsv_to_rgb(image_of(turns))), wanted, atol=1e-5)
 
 
 def test_there_and_back():
-    np.testing.assert_allclose(colours_of(hsv_to_rgb(rgb_to_hsv(image_of(COLOURS)))), COLOURS, atol=1e-6)
+    np.testing.assert_allclose(colors_of(hsv_to_rgb(rgb_to_hsv(image_of(COLOURS)))), COLOURS, atol=1e-6)
 
 
 class TestDistort:
@@ -62,13 +62,13 @@ class TestDistort:
 
     @pytest.mark.parametrize("factor", [0.5, 1.5])
     def test_saturation(self, factor):
-        hsv = [colorsys.rgb_to_hsv(*colour) for colour in COLOURS]
+        hsv = [colorsys.rgb_to_hsv(*color) for color in COLOURS]
         wanted = [colorsys.hsv_to_rgb(h, min(s * factor, 1), v) for h, s, v in hsv]
         np.testing.assert_allclose(distorted(COLOURS, saturation=factor), wanted, atol=1e-5)
 
     @pytest.mark.parametrize("degrees", [-36, 20])
     def test_hue(self, degrees):
-        hsv = [colorsys.rgb_to_hsv(*colour) for colour in COLOURS]
+        hsv = [colorsys.rgb_to_hsv(*color) for color in COLOURS]
         wanted = [colorsys.hsv_to_rgb((h + degrees / 360) % 1, s, v) for h, s, v in hsv]
         np.testing.assert_allclose(distorted(COLOURS, hue=degrees), wanted, atol=1e-5)
 
@@ -119,6 +119,6 @@ class TestPhotometricDistortion:
         none = PhotometricDistortion(brightness=0, contrast=(1, 1), saturation=(1, 1), hue=0)
         assert torch.equal(none({"image": image_of(COLOURS)})["image"], image_of(COLOURS))
 
-    def test_grey_image(self):
+    def test_gray_image(self):
         with pytest.raises(InputError, match="has 1 channels, needed are red, green and blue"):
             PhotometricDistortion()({"image": torch.zeros(1, 4, 4)})

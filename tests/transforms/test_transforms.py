@@ -164,14 +164,14 @@ class TestDegradations:
                 assert list(values) == sorted(values, reverse=kind == "shot_noise")
 
     @pytest.mark.parametrize(
-        ("sigma", "centre", "radius"),
+        ("sigma", "center", "radius"),
         zip(STUDY["gaussian_blur"], (0.618694, 0.282925, 0.159156, 0.101860, 0.070737), (2, 3, 4, 5, 6), strict=True),
     )
-    def test_blur_of_a_point(self, sigma, centre, radius):
+    def test_blur_of_a_point(self, sigma, center, radius):
         point = np.zeros((1, 31, 31), dtype=np.float32)
         point[0, 15, 15] = 1
         blurred = gaussian_blur(point, sigma, rng())
-        assert blurred[0, 15, 15] == pytest.approx(centre, abs=1e-6)
+        assert blurred[0, 15, 15] == pytest.approx(center, abs=1e-6)
         assert np.flatnonzero(blurred[0, 15]).tolist() == list(range(15 - radius, 15 + radius + 1))
 
     @pytest.mark.parametrize("sigma", STUDY["gaussian_blur"])
@@ -183,16 +183,16 @@ class TestDegradations:
             np.testing.assert_array_equal(blurred[channel, ..., z], np.clip(expected, 0, 1))
 
     @pytest.mark.parametrize("sigma", STUDY["gaussian_noise"])
-    def test_noise_on_black_and_on_grey(self, sigma):
+    def test_noise_on_black_and_on_gray(self, sigma):
         black = np.zeros((1, 400, 400), dtype=np.float32)
         assert gaussian_noise(black, sigma, rng()).mean() == pytest.approx(sigma / math.sqrt(2 * math.pi), rel=0.015)
-        grey = gaussian_noise(np.full_like(black, 0.5), sigma, rng())
+        gray = gaussian_noise(np.full_like(black, 0.5), sigma, rng())
         if sigma <= 0.12:  # 4 sigma and more from the clipping
-            assert grey.std() == pytest.approx(sigma, rel=0.01)
-        assert grey.mean() == pytest.approx(0.5, abs=0.002)
+            assert gray.std() == pytest.approx(sigma, rel=0.01)
+        assert gray.mean() == pytest.approx(0.5, abs=0.002)
 
     @pytest.mark.parametrize("photons", STUDY["shot_noise"])
-    def test_shot_noise_of_grey(self, photons):
+    def test_shot_noise_of_gray(self, photons):
         counts = rng().poisson(0.5 * photons, 160_000) / photons
         noisy = shot_noise(np.full((1, 400, 400), 0.5, dtype=np.float32), photons, rng())
         assert noisy.mean() == pytest.approx(0.5, abs=0.004)

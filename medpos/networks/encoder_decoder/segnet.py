@@ -1,4 +1,4 @@
-"""SegNet: the convolutions of VGG-16 and their mirror image, which unpools with the places of the maxima.
+"""Segment with SegNet: VGG-16 as encoder, and its reverse as decoder, which unpools to the positions of the maxima.
 
 Reference:
     V. Badrinarayanan, A. Kendall, R. Cipolla, "SegNet: A Deep Convolutional Encoder-Decoder Architecture for Image
@@ -6,12 +6,12 @@ Reference:
     https://github.com/alexgkendall/SegNet-Tutorial.
 
 Resolved where the paper is silent:
-    - Pooling rounds sizes up, so 360 x 480 px become 23 x 30 at the fourth; the first of equal maxima counts. The size
-      before each pooling is kept for the unpooling, so any size is taken.
-    - Convolutions have biases; batch normalisation begins with a shift of 0.001; the last convolution is 3 x 3
+    - Pooling rounds sizes up, so 360 x 480 px become 23 x 30 after the fourth; the first of equal maxima counts. The
+      size before each pooling is kept for the unpooling, so images of any size work.
+    - Convolutions have biases; batch normalization starts with a shift of 0.001; the last convolution is 3 x 3
       (prototxt).
     - Dropout "at the end of the deeper layers" of the benchmark (table 3): after the stages 3 to 5 of encoder and
-      decoder. It is off unless asked for, as in the released model.
+      decoder. It is off by default, as in the released model.
 """
 
 from collections import OrderedDict
@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from medpos.networks.fully_convolutional.vgg import STAGES as ENCODER
 from medpos.networks.fully_convolutional.vgg import TORCHVISION
-from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, times
-from medpos.networks.layers.published import place
+from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, scale_channels
+from medpos.networks.layers.published import load_layers
 from medpos.networks.layers.upsampling import max_unpool
 
-# conv5_3_D, conv5_2_D, conv5_1_D, ... to conv1_2_D; before each stage unpooling; conv1_1_D gives the classes.
+# Channels of conv5_3_D, conv5_2_D, conv5_1_D, ... to conv1_2_D; unpooling precedes each stage; conv1_1_D is the
+# score layer.
 DECODER = {
     "conv5_D": (512, 512, 512),
     "conv4_D": (512, 512, 256),
@@ -39,16 +40,16 @@ BN_SHIFT = 0.001
 
 
 class SegNet(nn.Module):
-    """SegNet; its layers bear the names of the authors' files.
+    """Segment with SegNet, with the layer names of the authors' files.
 
     Args:
         in_channels: channels of the image.
         out_channels: classes.
-        dropout: probability after the deeper stages; the paper's benchmark has 0.5.
+        dropout: dropout probability after the deeper stages; 0.5 in the paper's benchmark.
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: width that isn't above 0; in ``forward``, an input that isn't [N, C, H, W].
+        InputError: a width that isn't above 0; in ``forward``, an input that isn't [N, C, H, W].
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 11, dropout: float = 0.0, width: float = 1.0) -> None:
@@ -57,7 +58,7 @@ class SegNet(nn.Module):
         last = in_channels
         for stage, paper_channels in (ENCODER | DECODER).items():
             layers: OrderedDict[str, nn.Module] = OrderedDict()
-            for index, channels in enumerate(times(wide, width) for wide in paper_channels):
+            for index, channels in enumerate(scale_channels(wide, width) for wide in paper_channels):
                 name = f"{stage}_{index + 1}"
                 if stage in DECODER:
                     name = f"{stage[:5]}_{len(ENCODER[stage[:5]]) - index}_D"
@@ -74,24 +75,24 @@ class SegNet(nn.Module):
                 nn.init.constant_(layer.bias, BN_SHIFT)
 
     def load_published(self, weights: Mapping[str, Tensor]) -> list[str]:
-        """Sets the encoder's convolutions to those of VGG-16.
+        """Load published weights of VGG-16 into the encoder's convolutions.
 
         Args:
-            weights: state dict with the names of the authors' Caffe model, ``conv1_1.weight``, which wants channels in
-                the order BGR, 0 to 255, less their means; or of torchvision, ``features.0.weight``, RGB, 0 to 1,
-                standardised. The batch normalisations make up for the scale.
+            weights: state dict with the names of VGG-16's Caffe model, ``conv1_1.weight``, for BGR images, 0 to 255,
+                minus their means; or of torchvision, ``features.0.weight``, for standardized RGB images. The batch
+                norm layers compensate for the scale.
 
         Returns:
-            Names of the weights that have no place, as of the dense layers.
+            Names of the weights that aren't used, such as those of the dense layers.
 
         Raises:
-            InputError: a layer is missing, or has another shape, as with other ``in_channels`` than 3.
+            InputError: a layer is missing or has another shape, as it has if ``in_channels`` isn't 3.
         """
         names = {f"{layer[:5]}.{layer}.conv": (layer, f"features.{n}") for layer, n in TORCHVISION.items()}
-        return place(self, weights, names)
+        return load_layers(self, weights, names)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""
+        """Map an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, 1, 1, "SegNet")
         conv1 = self.conv1(image)

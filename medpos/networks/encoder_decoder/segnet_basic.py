@@ -1,27 +1,28 @@
-"""SegNet-Basic and the decoder variants that its paper compares.
+"""Segment with SegNet-Basic and the decoder variants that its paper compares.
 
 Reference:
     V. Badrinarayanan, A. Kendall, R. Cipolla, "SegNet", PAMI 2017, section 3.2, figure 3 and table 1;
     https://arxiv.org/abs/1511.00561. The authors' prototxt files: https://github.com/alexgkendall/SegNet-Tutorial.
 
-Four encoders of a 7 x 7 convolution to 64 channels, batch normalisation, ReLU and max-pooling; four decoders. The
-deepest layer sees 106 x 106 px. The table below is the paper's table 1; its parameters count weights only. There are
-files of SegNet-Basic alone: the variants were rebuilt from the paper's description, and what was checked of them is
+Four encoders of a 7 x 7 convolution to 64 channels, batch normalization, ReLU and max-pooling; four decoders. The
+receptive field of the deepest layer has 106 x 106 px. The table below is the paper's table 1, which counts weights
+only. The authors published files of SegNet-Basic only; the variants follow the paper's description, and were checked by
 their number of weights.
 
 Resolved where the paper is silent or differs from the files:
-    - The input goes through the files' local response normalisation, which the paper calls local contrast
-      normalisation. It is made for intensities of 0 to 255 and changes standardised ones little.
-    - Convolutions have no bias (paper) unless ``conv_bias`` (files); those that make classes have one.
-    - Batch normalisation begins with a shift of 0.001; pooling rounds sizes up.
-    - The addition of SegNet takes what the encoder pools, at the size of the decoder's output. That of the FCN family
-      takes what was pooled, 180 x 240 px of 360 x 480 in the first encoder, from whose size the paper reckons the
-      memory; so its last upsampling has no addition.
-    - Upsampling kernels of 8 x 8 px by 2 begin as the bilinear kernel with zeros around it, on the diagonal of the
-      channels. What they make of rounded-up sizes is cut. They have neither bias nor batch normalisation, as in FCN.
-    - Bilinear-Interpolation is FCN-Basic-NoAddition with interpolation that isn't learned: 612,224 weights where the
-      table has 0.625 M. Without dimensionality reduction there are 1,660,800 where it has 1.625 M. The others agree to
-      the 0.025 M that it is rounded to.
+    - The input passes the files' local response normalization, which the paper calls local contrast normalization. It
+      is designed for intensities of 0 to 255 and changes standardized ones little.
+    - Convolutions have no bias (paper) unless ``conv_bias`` (files); score layers have one.
+    - Batch normalization starts with a shift of 0.001; pooling rounds sizes up.
+    - The addition of SegNet uses the encoder's features before pooling, at the size of the decoder's output. That of
+      the FCN family uses them after pooling, 180 x 240 px for 360 x 480 px in the first encoder; the paper computes
+      the memory from this size. So its last upsampling has no addition.
+    - Kernels of 8 x 8 px that upsample by 2 start as the bilinear kernel surrounded by zeros, on the diagonal of the
+      channels. Their output is cropped where sizes were rounded up. They have neither bias nor batch normalization, as
+      in FCN.
+    - Bilinear-Interpolation is FCN-Basic-NoAddition with fixed interpolation: 612,224 weights, 0.625 M in the table.
+      Without dimensionality reduction there are 1,660,800, 1.625 M in the table. The others agree with the table to
+      its rounding, 0.025 M.
 """
 
 from dataclasses import dataclass
@@ -30,7 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from medpos.core.errors import InputError
-from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, times
+from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, scale_channels
 from medpos.networks.layers.upsampling import initialize_bilinear, max_unpool
 
 CHANNELS = 64
@@ -41,13 +42,13 @@ BN_SHIFT = 0.001
 
 @dataclass(frozen=True)
 class Decoder:
-    """A row of table 1.
+    """Hold a row of table 1.
 
     Attributes:
-        upsampling: ``"indices"``, ``"learned"`` or ``"fixed"``.
+        upsampling: kind of upsampling, ``"indices"``, ``"learned"`` or ``"fixed"``.
         addition: whether the encoders' features are added.
-        reduced: whether features become classes before the upsampling.
-        single_channel: whether each filter after the unpooling sees one channel only.
+        reduced: whether features are reduced to classes before the upsampling.
+        single_channel: whether each filter after the unpooling has one input channel only.
     """
 
     upsampling: str
@@ -69,7 +70,7 @@ DECODERS = {
 
 
 class _Unpool(nn.Module):
-    """Unpooling, 7 x 7 convolution and batch normalisation, without ReLU."""
+    """Apply unpooling, a 7 x 7 convolution and batch normalization, without ReLU."""
 
     def __init__(self, channels: int, variant: Decoder, conv_bias: bool) -> None:
         super().__init__()
@@ -84,7 +85,7 @@ class _Unpool(nn.Module):
 
 
 class _Upsample(nn.Module):
-    """Upsampling by 2, cut to the encoder's size, and the encoder's features, reduced or not, where they are added."""
+    """Upsample by 2, crop to the encoder's size, and optionally add the encoder's features, reduced or not."""
 
     def __init__(self, channels: int, variant: Decoder, reduction: nn.Module | None) -> None:
         super().__init__()
@@ -111,7 +112,7 @@ def _decoder(place: int, variant: Decoder, channels: int, classes: int, conv_bia
 
 
 class SegNetBasic(nn.Module):
-    """SegNet-Basic with one of the decoders of table 1; its layers bear the names of the authors' files.
+    """Segment with SegNet-Basic and a decoder of table 1, with the layer names of the authors' files.
 
     Args:
         in_channels: channels of the image.
@@ -121,7 +122,7 @@ class SegNetBasic(nn.Module):
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: unknown decoder; width that isn't above 0; in ``forward``, an input that isn't [N, C, H, W].
+        InputError: unknown decoder; a width that isn't above 0; in ``forward``, an input that isn't [N, C, H, W].
     """
 
     def __init__(
@@ -134,10 +135,10 @@ class SegNetBasic(nn.Module):
     ) -> None:
         super().__init__()
         if decoder not in DECODERS:
-            raise InputError(f"decoder is {decoder!r}, needed is one of {', '.join(DECODERS)}")
+            raise InputError(f"decoder: expected one of {', '.join(DECODERS)}, got {decoder!r}")
         variant = DECODERS[decoder]
         self.in_channels = in_channels
-        channels = times(CHANNELS, width)
+        channels = scale_channels(CHANNELS, width)
         self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75)
         entering = [in_channels, channels, channels, channels]
         blocks = [ConvBlock(last, channels, conv_bias=conv_bias, kernel_size=KERNEL) for last in entering]
@@ -156,7 +157,7 @@ class SegNetBasic(nn.Module):
                 nn.init.constant_(layer.bias, BN_SHIFT)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""
+        """Map an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, 1, 1, "SegNetBasic")
         features = self.norm(image)

@@ -1,31 +1,31 @@
-"""U-Net, 23 convolutions without padding.
+"""Segment with the original U-Net, 23 convolutions without padding.
 
 Reference:
     O. Ronneberger, P. Fischer, T. Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,
     figure 1; https://arxiv.org/abs/1505.04597.
 
 Resolved where the paper is silent:
-    - Dropout 0.5 "at the end of the contracting path": after the 512 and the 1024 channels, so the skip from 512
-      carries it too.
-    - No ReLU after the up-convolutions, and concatenation [skip, upsampled], as figure 1 draws it. The network that the
-      authors released (``phseg_v5``) differs in both and keeps 128 channels in the last up-convolution;
-      ``released=True`` builds that one.
-    - Initialisation: N(0, sqrt(2 / N)) with N = 9 x channels for a 3 x 3 convolution as in section 3; an output of an
-      up-convolution has one input pixel, so N = channels there. Biases 0.
+    - Dropout 0.5 "at the end of the contracting path": after the 512 and the 1024 channels, so it also affects the skip
+      of 512 channels.
+    - No ReLU after the up-convolutions, and concatenation [skip, upsampled], as in figure 1. The network that the
+      authors released (``phseg_v5``) differs in both and has 128 channels in the last up-convolution;
+      ``released=True`` builds it.
+    - Initialization: N(0, sqrt(2 / N)) with N = 9 x channels for a 3 x 3 convolution, as in section 3; an output of an
+      up-convolution depends on one input pixel, so N = channels there. Biases 0.
 """
 
 import torch
 from torch import Tensor, nn
 
-from medpos.networks.layers.blocks import check_size, initialize_he, times
+from medpos.networks.layers.blocks import check_size, initialize_he, scale_channels
 
-# Each stage is two 3 x 3 convolutions of this many channels, each with ReLU.
+# Channels of each stage of two 3 x 3 convolutions with ReLU.
 ENCODER = {"conv1": 64, "conv2": 128, "conv3": 256, "conv4": 512, "conv5": 1024}  # 2 x 2 max-pooling between stages
 DECODER = {"conv6": 512, "conv7": 256, "conv8": 128, "conv9": 64}  # before each: 2 x 2 up-convolution, concatenation
-RELEASED_LAST_UP = 128  # where the paper's has 64
+RELEASED_LAST_UP = 128  # 64 in the paper
 DROPOUT = 0.5
 
-# Without padding 572 px give 388, and every 16 k + 60 px from k = 8 on give 184 px less.
+# Without padding, 572 px become 388 px; every valid size 16 k + 60 px, k >= 8, shrinks by 184 px.
 STRIDE, OFFSET, SMALLEST, BORDER = 16, 60, 188, 92
 
 
@@ -46,16 +46,17 @@ def _up(in_channels: int, out_channels: int, relu: bool) -> nn.Sequential:
 
 
 class UNet2015(nn.Module):
-    """The U-Net whose output is 92 px smaller on every side, because only true pixels are convolved.
+    """Segment with a U-Net that has no padding, so that its output is 92 px smaller on every side.
 
     Args:
         in_channels: channels of the image.
-        out_channels: classes, the background among them.
-        released: the authors' released variant instead of the paper's.
+        out_channels: classes, including the background.
+        released: whether to build the authors' released network instead of the paper's.
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: width that isn't above 0; in ``forward``, H or W that isn't 16 k + 60 with k >= 8, as 188, 204, 572.
+        InputError: a width that isn't above 0; in ``forward``, H or W that isn't 16 k + 60 with k >= 8, such as
+            188, 204, 572.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 2, released: bool = False, width: float = 1.0) -> None:
@@ -65,13 +66,13 @@ class UNet2015(nn.Module):
         last = in_channels
         skips = []
         for stage, paper_channels in ENCODER.items():
-            channels = times(paper_channels, width)
+            channels = scale_channels(paper_channels, width)
             self.add_module(stage, _stage(last, channels))
             skips.append(channels)
             last = channels
         for stage, paper_channels in DECODER.items():
-            channels = times(paper_channels, width)
-            upsampled = times(RELEASED_LAST_UP, width) if released and stage == "conv9" else channels
+            channels = scale_channels(paper_channels, width)
+            upsampled = scale_channels(RELEASED_LAST_UP, width) if released and stage == "conv9" else channels
             self.add_module(stage.replace("conv", "up"), _up(last, upsampled, relu=released))
             self.add_module(stage, _stage(skips[9 - int(stage[-1])] + upsampled, channels))
             last = channels
@@ -81,7 +82,7 @@ class UNet2015(nn.Module):
         self.dropout = nn.Dropout(DROPOUT)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] to logits [N, out_channels, H - 184, W - 184] of its middle."""
+        """Map an image [N, in_channels, H, W] to logits [N, out_channels, H - 184, W - 184] of its middle."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, STRIDE, SMALLEST, "UNet2015", OFFSET)
         conv1 = self.conv1(image)
@@ -96,6 +97,6 @@ class UNet2015(nn.Module):
         return self.score(conv9)
 
     def _crop_and_concatenate(self, skip: Tensor, margin: int, up: Tensor) -> Tensor:
-        """The skip without ``margin`` px on each side, and the upsampled features."""
+        """Crop ``margin`` px on each side of the skip, and concatenate it with the upsampled features."""
         skip = skip[:, :, margin:-margin, margin:-margin]
         return torch.cat([up, skip] if self.up_first else [skip, up], dim=1)

@@ -1,23 +1,23 @@
-"""The U-Net with an auxiliary head of MMSegmentation.
+"""Segment with MMSegmentation's U-Net with an auxiliary head.
 
 References:
     "U-Net: Convolutional Networks for Biomedical Images Segmentation" (article), "Implementation details analysis",
-    which prints the model; https://github.com/open-mmlab/mmsegmentation, ``fcn_unet_s5-d16``.
+    with a printout of the model; https://github.com/open-mmlab/mmsegmentation, ``fcn_unet_s5-d16``.
 
 Resolved where the article is silent:
     - Concatenation [skip, upsampled]; upsampling is bilinear by 2 with ``align_corners=False``.
-    - Convolutions are drawn as its ``Kaiming`` does by default, N(0, sqrt(2 / fan_out)); ``conv_seg`` as N(0, 0.01);
-      biases 0.
-    - The auxiliary logits, at half the size, are upsampled bilinearly here, as the article does before its loss.
+    - Convolutions are initialized as by MMSegmentation's ``Kaiming``, N(0, sqrt(2 / fan_out)); ``conv_seg`` as
+      N(0, 0.01); biases 0.
+    - The auxiliary logits have half the size and are upsampled bilinearly here; the article does this before its loss.
 """
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, times
+from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, scale_channels
 
-# Each stage is two 3 x 3 convolutions of this many channels, with batch normalisation and ReLU.
+# Channels of each stage of two 3 x 3 convolutions with batch normalization and ReLU.
 ENCODER = {"encoder1": 64, "encoder2": 128, "encoder3": 256, "encoder4": 512, "encoder5": 1024}  # pooling in between
 DECODER = {"decoder4": 512, "decoder3": 256, "decoder2": 128, "decoder1": 64}  # before each: upsampling, concatenation
 STRIDE = 2 ** (len(ENCODER) - 1)
@@ -32,7 +32,7 @@ def _stage(in_channels: int, out_channels: int) -> nn.Sequential:
 
 
 class Backbone(nn.Module):
-    """Encoder and decoder.
+    """Compute the features of encoder and decoder.
 
     Args:
         in_channels: channels of the image.
@@ -43,11 +43,11 @@ class Backbone(nn.Module):
         super().__init__()
         last = in_channels
         for stage, paper_channels in ENCODER.items():
-            channels = times(paper_channels, width)
+            channels = scale_channels(paper_channels, width)
             self.add_module(stage, _stage(last, channels))
             last = channels
         for stage, paper_channels in DECODER.items():
-            channels = times(paper_channels, width)
+            channels = scale_channels(paper_channels, width)
             up = nn.Sequential(
                 nn.Upsample(scale_factor=2, mode="bilinear", align_corners=False),
                 ConvBlock(last, channels, conv_bias=False, kernel_size=1),
@@ -58,9 +58,9 @@ class Backbone(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, image: Tensor) -> list[Tensor]:
-        """Maps an image [N, in_channels, H, W] to the five outputs that the article lists.
+        """Map an image [N, in_channels, H, W] to the article's list of five outputs.
 
-        Of 480 px they are [N, 1024, 30, 30], [N, 512, 60, 60], [N, 256, 120, 120], [N, 128, 240, 240] and
+        For 480 px they are [N, 1024, 30, 30], [N, 512, 60, 60], [N, 256, 120, 120], [N, 128, 240, 240] and
         [N, 64, 480, 480]: the encoder's last stage, then the decoder's four.
         """
         encoder1 = self.encoder1(image)
@@ -76,7 +76,7 @@ class Backbone(nn.Module):
 
 
 class FCNHead(nn.Module):
-    """3 x 3 convolution to 64 channels, dropout of whole channels, 1 x 1 convolution to the classes.
+    """Compute logits by a 3 x 3 convolution, dropout of whole channels and a 1 x 1 convolution.
 
     Args:
         in_channels: channels of the features.
@@ -91,27 +91,27 @@ class FCNHead(nn.Module):
         self.conv_seg = nn.Conv2d(channels, out_channels, 1)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps [N, in_channels, H, W] to logits [N, out_channels, H, W]."""
+        """Map [N, in_channels, H, W] to logits [N, out_channels, H, W]."""
         return self.conv_seg(self.dropout(self.conv(features)))
 
 
 class AuxiliaryUNet(nn.Module):
-    """A U-Net whose last but one decoder stage has a head of its own in training.
+    """Segment with a U-Net that has a second head on its last but one decoder stage in training.
 
     Args:
         in_channels: channels of the image.
-        out_channels: classes, the background among them.
+        out_channels: classes, including the background.
         width: factor of the channels inside, 1 for the article's.
 
     Raises:
-        InputError: width that isn't above 0; in ``forward``, H or W that isn't a multiple of 16.
+        InputError: a width that isn't above 0; in ``forward``, H or W that isn't a multiple of 16.
     """
 
     def __init__(self, in_channels: int = 3, out_channels: int = 2, width: float = 1.0) -> None:
         super().__init__()
         self.in_channels = in_channels
         self.backbone = Backbone(in_channels, width)
-        main, auxiliary, inside = (times(channels, width) for channels in (64, 128, HEAD_CHANNELS))
+        main, auxiliary, inside = (scale_channels(channels, width) for channels in (64, 128, HEAD_CHANNELS))
         self.decode_head = FCNHead(main, inside, out_channels)
         self.auxiliary_head = FCNHead(auxiliary, inside, out_channels)
         initialize_he(self, "fan_out")
@@ -119,10 +119,10 @@ class AuxiliaryUNet(nn.Module):
             nn.init.normal_(head.conv_seg.weight, std=0.01)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] to logits [N, out_channels, H, W].
+        """Map an image [N, in_channels, H, W] to logits [N, out_channels, H, W].
 
-        In training to [N, 2, out_channels, H, W]: those of the head, and those of the auxiliary head, whose loss the
-        article weighs less (0.4 in MMSegmentation's configuration).
+        In training, map it to [N, 2, out_channels, H, W], the logits of the main head and of the auxiliary head; the
+        article gives the auxiliary loss a smaller weight (0.4 in MMSegmentation's configuration).
         """
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, STRIDE, STRIDE, "AuxiliaryUNet")

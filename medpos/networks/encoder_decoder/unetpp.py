@@ -1,22 +1,22 @@
-"""UNet++ and the two U-Nets that its paper compares it with.
+"""Segment with UNet++, and with the two U-Nets that its paper compares it with.
 
 References:
     Z. Zhou et al., "UNet++: A Nested U-Net Architecture for Medical Image Segmentation", DLMIA 2018, equation 1,
     figure 1 and table 3; https://arxiv.org/abs/1807.10165. The authors' code:
     https://github.com/MrGiovanni/UNetPlusPlus.
 
-Node X(i, j) lies at depth i, and j places to the right of the encoder. It takes what comes from its neighbour, X(i - 1,
-0) pooled or X(i + 1, j - 1) upsampled, and all nodes to the left of it.
+Node X(i, j) is at depth i, j steps to the right of the encoder. Its inputs are X(i - 1, 0) pooled or X(i + 1, j - 1)
+upsampled, and all nodes to its left.
 
 Resolved where the paper is silent, wrong or differs from the code:
-    - Concatenation [upsampled, X(i, 0), ..., X(i, j - 1)], the code's order; equation 1 writes the upsampled last.
-    - H is two of 3 x 3 convolution, ReLU and dropout 0.5, without batch normalisation; upsampling is a 2 x 2 transposed
+    - Concatenation [upsampled, X(i, 0), ..., X(i, j - 1)], the code's order; equation 1 has the upsampled one last.
+    - H is two of 3 x 3 convolution, ReLU and dropout 0.5, without batch normalization; upsampling is a 2 x 2 transposed
       convolution to the channels of the row, without ReLU (code).
-    - "Between X(0,0) and X(1,3)" of the text is X(0,4): three convolution nodes lie on that pathway.
-    - Initialisation: He for the convolutions; Glorot uniform, the default of the authors' Keras, for the transposed
+    - "Between X(0,0) and X(1,3)" in the text means X(0,4), because that pathway has three convolution nodes.
+    - Initialization: He for the convolutions; Glorot uniform, the default of the authors' Keras, for the transposed
       ones.
-    - The wide U-Net is that of the code, 9,282,246 parameters; the table's 9.13 M fits no width.
-    - The accurate mode averages the outputs. They are probabilities, so what is returned is the logit of their mean.
+    - The wide U-Net is the code's, 9,282,246 parameters; no width has the table's 9.13 M.
+    - The accurate mode averages the outputs, which are probabilities, so the network returns the logit of their mean.
 """
 
 import copy
@@ -26,11 +26,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from medpos.core.errors import InputError
-from medpos.networks.layers.blocks import check_size, initialize_he, times
+from medpos.networks.layers.blocks import check_size, initialize_he, scale_channels
 
-CHANNELS = (32, 64, 128, 256, 512)  # of the nodes X(i, .)
+CHANNELS = (32, 64, 128, 256, 512)  # channels of the nodes X(i, .)
 WIDE_CHANNELS = (35, 70, 140, 280, 560)
-# By diagonals i + j, so that the first k + 1 of them are the network pruned to level k.
+# Sorted by diagonals i + j; the first k + 1 diagonals are the network pruned to level k.
 NESTED = tuple(f"x{diagonal - j}{j}" for diagonal in range(5) for j in range(diagonal + 1))
 PLAIN = ("x00", "x10", "x20", "x30", "x40", "x31", "x22", "x13", "x04")
 HEADS = ("x01", "x02", "x03", "x04")
@@ -39,7 +39,7 @@ DROPOUT = 0.5
 
 
 class _Node(nn.Module):
-    """X(i, j): resamples the neighbour, concatenates the nodes to the left, and convolves twice."""
+    """Compute X(i, j): resample the neighbor, concatenate it with the nodes to the left, and convolve twice."""
 
     def __init__(self, resample: nn.Module, in_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -53,13 +53,13 @@ class _Node(nn.Module):
             nn.Dropout(DROPOUT),
         )
 
-    # TorchScript knows no unpacking into a list.
-    def forward(self, neighbour: Tensor, left: list[Tensor]) -> Tensor:
-        return self.unit(torch.cat([self.resample(neighbour)] + left, dim=1))  # noqa: RUF005
+    # TorchScript has no unpacking into a list.
+    def forward(self, neighbor: Tensor, left: list[Tensor]) -> Tensor:
+        return self.unit(torch.cat([self.resample(neighbor)] + left, dim=1))  # noqa: RUF005
 
 
 class _Nodes(nn.Module):
-    """The named nodes of equation 1, and a 1 x 1 convolution on each node of the first row that is to give logits."""
+    """Compute the named nodes of equation 1, and logits by a 1 x 1 convolution on nodes of the first row."""
 
     def __init__(
         self, names: tuple[str, ...], heads: tuple[str, ...], in_channels: int, out_channels: int, channels: list[int]
@@ -68,7 +68,7 @@ class _Nodes(nn.Module):
         self.in_channels = in_channels
         self.stride = 16
         self.nodes = nn.ModuleDict()
-        lengths = [0] * len(channels)  # of the rows so far
+        lengths = [0] * len(channels)  # number of nodes in each row so far
         for name in names:
             row = int(name[1])
             if lengths[row]:
@@ -84,38 +84,38 @@ class _Nodes(nn.Module):
         initialize_he(self)
 
     def logits(self, image: Tensor) -> list[Tensor]:
-        """The logits [N, out_channels, H, W] of each head."""
+        """Compute the logits [N, out_channels, H, W] of each head."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, self.stride, self.stride, type(self).__name__)
         rows: list[list[Tensor]] = []
         for name, node in self.nodes.items():
             i, j = int(name[1]), int(name[2])
             if j > 0:
-                neighbour = rows[i + 1][-1]
+                neighbor = rows[i + 1][-1]
             else:
-                neighbour = image if i == 0 else rows[i - 1][0]
+                neighbor = image if i == 0 else rows[i - 1][0]
                 rows.append([])
-            rows[i].append(node(neighbour, rows[i]))
+            rows[i].append(node(neighbor, rows[i]))
         first = len(rows[0]) - len(self.heads)
         logits: list[Tensor] = []
-        for place, head in enumerate(self.heads.values()):
-            logits.append(head(rows[0][first + place]))
+        for index, head in enumerate(self.heads.values()):
+            logits.append(head(rows[0][first + index]))
         return logits
 
 
 class UNetPlusPlus(_Nodes):
-    """UNet++; its nodes bear the names of the paper's figure, ``x04`` for X(0, 4).
+    """Segment with UNet++, with the node names of the paper's figure, ``x04`` for X(0, 4).
 
     Args:
         in_channels: channels of the image.
         out_channels: 1 for the probability of the foreground (sigmoid), or the number of classes (softmax).
-        deep_supervision: logits from X(0, 1) to X(0, 4) instead of X(0, 4) alone.
-        mode: with deep supervision, what evaluation gives: ``"accurate"``, the mean of the four, or ``"fast"``, that of
-            X(0, 4) alone; :meth:`pruned` gives the faster ones.
+        deep_supervision: whether X(0, 1) to X(0, 4) have heads, instead of X(0, 4) alone.
+        mode: output of evaluation with deep supervision: ``"accurate"``, the mean of the four heads, or ``"fast"``,
+            the head of X(0, 4) alone; :meth:`pruned` builds faster networks.
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: unknown mode; width that isn't above 0; in ``forward``, H or W that isn't a multiple of 16.
+        InputError: unknown mode; a width that isn't above 0; in ``forward``, H or W that isn't a multiple of 16.
     """
 
     def __init__(
@@ -127,18 +127,18 @@ class UNetPlusPlus(_Nodes):
         width: float = 1.0,
     ) -> None:
         if mode not in MODES:
-            raise InputError(f"mode is {mode!r}, needed is one of {', '.join(MODES)}")
-        channels = [times(paper_channels, width) for paper_channels in CHANNELS]
+            raise InputError(f"mode: expected one of {', '.join(MODES)}, got {mode!r}")
+        channels = [scale_channels(paper_channels, width) for paper_channels in CHANNELS]
         super().__init__(NESTED, HEADS if deep_supervision else HEADS[-1:], in_channels, out_channels, channels)
         self.out_channels = out_channels
         self.deep_supervision = deep_supervision
         self.mode = mode
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] to logits [N, out_channels, H, W].
+        """Map an image [N, in_channels, H, W] to logits [N, out_channels, H, W].
 
-        In training with deep supervision to [N, 4, out_channels, H, W], those of X(0, 1) to X(0, 4), for a loss on
-        each.
+        In training with deep supervision, map it to [N, 4, out_channels, H, W], the logits of X(0, 1) to X(0, 4), for a
+        loss on each.
         """
         logits = self.logits(image)
         if not self.deep_supervision:
@@ -148,56 +148,56 @@ class UNetPlusPlus(_Nodes):
         return logits[-1] if self.mode == "fast" else _logit_of_mean(torch.stack(logits, dim=1), self.out_channels)
 
     def pruned(self, level: int) -> "UNetPlusPlus":
-        """Copies the network without what X(0, level) doesn't need, for inference.
+        """Copy the network without the nodes that X(0, level) doesn't need, for inference.
 
         Args:
-            level: k of L^k, 1 to 4 with deep supervision; without it, X(0, 4) alone has learned to give logits.
+            level: level k of L^k, 1 to 4 with deep supervision; without it 4, because only X(0, 4) has a trained head.
 
         Returns:
-            A network with the nodes i + j <= level and one head; it gives what that head gives here, to the bit. H and
-            W need only be multiples of 2^level.
+            A network with the nodes i + j <= level and one head. Its output is that head's, bit for bit. H and W only
+            need to be multiples of 2^level.
 
         Raises:
-            InputError: the network has no such head.
+            InputError: the network has no head at this level.
         """
         kept = f"x0{level}"
         if kept not in self.heads:
             levels = ", ".join(name[2:] for name in self.heads)
-            raise InputError(f"level is {level}, needed is one of {levels}; train with deep_supervision for 1 to 4")
-        twin = copy.deepcopy(self)
-        for name in [name for name in twin.nodes if int(name[1]) + int(name[2]) > level]:
-            del twin.nodes[name]
-        for name in [name for name in twin.heads if name != kept]:
-            del twin.heads[name]
-        twin.deep_supervision, twin.stride = False, 2**level
-        return twin
+            raise InputError(f"level: expected one of {levels}, got {level}; train with deep_supervision for 1 to 4")
+        pruned = copy.deepcopy(self)
+        for name in [name for name in pruned.nodes if int(name[1]) + int(name[2]) > level]:
+            del pruned.nodes[name]
+        for name in [name for name in pruned.heads if name != kept]:
+            del pruned.heads[name]
+        pruned.deep_supervision, pruned.stride = False, 2**level
+        return pruned
 
 
 class PlainUNet(_Nodes):
-    """The U-Net that UNet++ is compared with: of its nodes only X(i, 0) and X(i, 4 - i).
+    """Segment with the U-Net that UNet++ is compared with: only the nodes X(i, 0) and X(i, 4 - i).
 
     Args:
         in_channels: channels of the image.
         out_channels: 1 for the probability of the foreground (sigmoid), or the number of classes (softmax).
-        wide: the paper's wide U-Net, 35 to 560 channels instead of 32 to 512, which has about as many parameters as
-            UNet++.
+        wide: whether to build the paper's wide U-Net, with 35 to 560 channels instead of 32 to 512 and about as many
+            parameters as UNet++.
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: width that isn't above 0; in ``forward``, H or W that isn't a multiple of 16.
+        InputError: a width that isn't above 0; in ``forward``, H or W that isn't a multiple of 16.
     """
 
     def __init__(self, in_channels: int = 1, out_channels: int = 1, wide: bool = False, width: float = 1.0) -> None:
-        channels = [times(paper_channels, width) for paper_channels in (WIDE_CHANNELS if wide else CHANNELS)]
+        channels = [scale_channels(paper_channels, width) for paper_channels in (WIDE_CHANNELS if wide else CHANNELS)]
         super().__init__(PLAIN, HEADS[-1:], in_channels, out_channels, channels)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] to logits [N, out_channels, H, W]."""
+        """Map an image [N, in_channels, H, W] to logits [N, out_channels, H, W]."""
         return self.logits(image)[0]
 
 
 def _logit_of_mean(logits: Tensor, out_channels: int) -> Tensor:
-    """Logits [N, heads, C, H, W] to [N, C, H, W], whose probabilities are the mean of the heads'."""
+    """Map the logits [N, heads, C, H, W] of the heads to the logits [N, C, H, W] of their mean probabilities."""
     if out_channels == 1:
         return F.logsigmoid(logits).logsumexp(1) - F.logsigmoid(-logits).logsumexp(1)
     return F.log_softmax(logits, dim=2).logsumexp(1)

@@ -1,15 +1,15 @@
-"""U-SegNet: a SegNet of three levels with a skip connection at the top, for brain tissue.
+"""Segment brain tissue with U-SegNet: a SegNet of three levels with a skip connection at the top.
 
 Reference:
     P. Kumar, P. Nagar, C. Arora, A. Gupta, "U-SegNet: Fully Convolutional Neural Network based Automated Brain tissue
     segmentation Tool", ICIP 2018, figure 1 and table 1; https://arxiv.org/abs/1806.04429.
 
 Resolved where the paper is silent:
-    - Convolution, batch normalisation, ReLU; the figure's legend has the ReLU before the normalisation, which
-      ``relu_first`` builds.
-    - The 1 x 1 convolution that consolidates the skip has a bias, and neither normalisation nor ReLU: the published
+    - Convolution, batch normalization, ReLU; the figure's legend has the ReLU before the normalization, as with
+      ``relu_first``.
+    - The 1 x 1 convolution that consolidates the skip has a bias, and neither normalization nor ReLU: the published
       counts of SegNet and U-SegNet differ by its 8,256 parameters.
-    - Concatenation [skip, unpooled]. The second skip stands at the second level in the same way.
+    - Concatenation [skip, unpooled]. The second skip is the same at the second level.
 """
 
 from collections import OrderedDict
@@ -18,10 +18,10 @@ import torch
 from torch import Tensor, nn
 
 from medpos.core.errors import InputError
-from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, times
+from medpos.networks.layers.blocks import ConvBlock, check_size, initialize_he, scale_channels
 from medpos.networks.layers.upsampling import max_unpool
 
-# 3 x 3 convolutions of each stage; max-pooling after those of the encoder, unpooling before those of the decoder.
+# Channels of the 3 x 3 convolutions; max-pooling after each stage of the encoder, unpooling before each of the decoder.
 ENCODER = {"conv1": (64, 64), "conv2": (128, 128), "conv3": (256, 256, 256)}
 DECODER = {"conv3_D": (256, 256, 128), "conv2_D": (128, 64), "conv1_D": (64,)}
 
@@ -35,17 +35,18 @@ def _layer(in_channels: int, out_channels: int, relu_first: bool) -> nn.Module:
 
 
 class USegNet(nn.Module):
-    """U-SegNet with one skip connection, or two (U-SegNet-2), or none (the paper's SegNet).
+    """Segment with one skip connection (U-SegNet), two (U-SegNet-2) or none (the paper's SegNet).
 
     Args:
-        in_channels: 3 for a slice and its neighbours.
-        out_channels: classes, the background among them.
-        skips: 0, 1 or 2, from the top.
-        relu_first: whether the ReLU stands before the batch normalisation.
+        in_channels: channels of the input; 3 for a slice and its neighbors.
+        out_channels: classes, including the background.
+        skips: number of skip connections from the top, 0, 1 or 2.
+        relu_first: whether the ReLU precedes the batch normalization.
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: other number of skips; width that isn't above 0; in ``forward``, an input that isn't [N, C, H, W].
+        InputError: another number of skips; a width that isn't above 0; in ``forward``, an input that isn't
+            [N, C, H, W].
     """
 
     def __init__(
@@ -58,16 +59,16 @@ class USegNet(nn.Module):
     ) -> None:
         super().__init__()
         if skips not in (0, 1, 2):
-            raise InputError(f"skips is {skips}, needed is 0, 1 or 2")
+            raise InputError(f"skips: expected 0, 1 or 2, got {skips}")
         self.in_channels = in_channels
         last = in_channels
         for stage, paper_channels in (ENCODER | DECODER).items():
             layers = []
-            for channels in (times(wide, width) for wide in paper_channels):
+            for channels in (scale_channels(wide, width) for wide in paper_channels):
                 layers.append(_layer(last, channels, relu_first))
                 last = channels
             self.add_module(stage, nn.Sequential(*layers))
-        top, second = (times(ENCODER[stage][-1], width) for stage in ("conv1", "conv2"))
+        top, second = (scale_channels(ENCODER[stage][-1], width) for stage in ("conv1", "conv2"))
         self.merge1 = nn.Conv2d(2 * top, top, 1) if skips > 0 else None
         self.merge2 = nn.Conv2d(2 * second, second, 1) if skips > 1 else None
         self.score = nn.Conv2d(last, out_channels, 3, padding=1)
@@ -75,7 +76,7 @@ class USegNet(nn.Module):
         initialize_he(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] of any size, 40 px in the paper, to logits [N, out_channels, H, W]."""
+        """Map an image [N, in_channels, H, W] of any size, 40 px in the paper, to logits [N, out_channels, H, W]."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, 1, 1, "USegNet")
         conv1 = self.conv1(image)

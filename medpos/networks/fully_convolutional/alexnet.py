@@ -1,16 +1,16 @@
-"""Fully convolutional network of AlexNet, in a stride of 32 px.
+"""Segment with a fully convolutional AlexNet with an output stride of 32 px.
 
 Reference:
     A. Krizhevsky et al., "ImageNet Classification with Deep Convolutional Neural Networks", NIPS 2012; J. Long et al.,
     "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, table 1, and the authors' prototxt file,
     https://github.com/shelhamer/fcn.berkeleyvision.org, ``voc-fcn-alexnet``.
 
-The first convolution has 100 px of padding, poolings round sizes up; a unit of fc7 sees 355 x 355 px.
+The first convolution has 100 px of padding, poolings round sizes up; the receptive field of fc7 has 355 x 355 px.
 
-There are two trunks, and each takes the weights of its publisher alone:
-    - ``"caffe"``, of the paper: convolutions 2, 4 and 5 in two groups, local response normalisation behind the first
-      two poolings (as in BVLC's CaffeNet; BVLC's AlexNet, of the same names and shapes, has it before them).
-    - ``"torchvision"``: fewer channels in one group, without normalisation (A. Krizhevsky, "One weird trick for
+There are two trunks, and each fits the weights of one publisher only:
+    - ``"caffe"``, the paper's: convolutions 2, 4 and 5 in two groups, local response normalization after the first
+      two poolings (as in BVLC's CaffeNet; BVLC's AlexNet, with the same names and shapes, has it before them).
+    - ``"torchvision"``: fewer channels in one group, without normalization (A. Krizhevsky, "One weird trick for
       parallelizing convolutional neural networks", 2014).
 """
 
@@ -29,29 +29,29 @@ from medpos.networks.fully_convolutional.fcn import (
     check_upsampling,
     crop,
     dense_block,
-    heads,
+    head_names,
     score_layer,
 )
-from medpos.networks.layers.blocks import check_size, initialize_he, times
-from medpos.networks.layers.published import place
+from medpos.networks.layers.blocks import check_size, initialize_he, scale_channels
+from medpos.networks.layers.published import load_layers
 
 KERNELS = {"conv1": 11, "conv2": 5, "conv3": 3, "conv4": 3, "conv5": 3}
 
 
 @dataclass(frozen=True)
 class Trunk:
-    """What the two trunks differ in.
+    """Hold the differences between the two trunks.
 
     Attributes:
-        channels: of the five convolutions.
-        groups: of the five convolutions.
-        normalised: whether there is local response normalisation.
-        names: their layers conv1 to conv5, fc6 and fc7 in the published weights.
+        channels: channels of the five convolutions.
+        groups: groups of the five convolutions.
+        normalized: whether there is local response normalization.
+        names: names of the layers conv1 to conv5, fc6 and fc7 in the published weights.
     """
 
     channels: tuple[int, ...]
     groups: tuple[int, ...]
-    normalised: bool
+    normalized: bool
     names: tuple[str, ...]
 
 
@@ -67,18 +67,18 @@ TRUNKS = {
 
 
 class FCNAlexNet(nn.Module):
-    """FCN-AlexNet: the scores of fc7, upsampled by 32.
+    """Upsample the scores of AlexNet's fc7 by 32 (FCN-AlexNet).
 
     Args:
         in_channels: channels of the image.
         out_channels: classes.
         trunk: ``"caffe"`` or ``"torchvision"``.
-        upsampling: as of :class:`medpos.networks.FCN32s`.
-        dropout: probability after fc6 and fc7.
+        upsampling: trained upsampling layers, as in :class:`medpos.networks.FCN32s`.
+        dropout: dropout probability after fc6 and fc7.
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: unknown trunk or upsampling; width that isn't above 0; in ``forward``, an input that isn't
+        InputError: unknown trunk or upsampling; a width that isn't above 0; in ``forward``, an input that isn't
             [N, C, H, W].
     """
 
@@ -97,14 +97,14 @@ class FCNAlexNet(nn.Module):
         self.in_channels, self.trunk = in_channels, trunk
         variant, last = TRUNKS[trunk], in_channels
         for (name, size), wide, groups in zip(KERNELS.items(), variant.channels, variant.groups, strict=True):
-            channels = 2 * times(wide // 2, width)  # two groups divide it
+            channels = 2 * scale_channels(wide // 2, width)  # divisible by two groups
             stride, padding = (4, PADDING) if name == "conv1" else (1, size // 2)
             self.add_module(name, nn.Conv2d(last, channels, size, stride, padding, groups=groups))
             last = channels
         self.relu = nn.ReLU(inplace=True)
         self.pool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-        self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75) if variant.normalised else nn.Identity()
-        dense = times(DENSE, width)
+        self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75) if variant.normalized else nn.Identity()
+        dense = scale_channels(DENSE, width)
         self.fc6 = dense_block(last, dense, 6, dropout)
         self.fc7 = dense_block(dense, dense, 1, dropout)
         initialize_he(self)
@@ -112,26 +112,26 @@ class FCNAlexNet(nn.Module):
         self.upscore = Upsampling(out_channels, 63, 32, upsampling == "learned")
 
     def load_published(self, weights: Mapping[str, Tensor]) -> list[str]:
-        """Sets the trunk, fc6 and fc7 to published weights of AlexNet.
+        """Load published weights of AlexNet into the trunk, fc6 and fc7.
 
         Args:
-            weights: state dict with the names of Caffe's files, ``conv1.weight`` to ``fc7.bias``, or for that trunk of
-                torchvision's, ``features.0.weight`` to ``classifier.4.bias``; fc6 and fc7 may be dense layers. Of a
-                published FCN the score and upsampling layers are taken as well. What images they want is told in
-                :meth:`medpos.networks.FCN32s.load_published`.
+            weights: state dict with the names of Caffe's files, ``conv1.weight`` to ``fc7.bias``, or for the trunk
+                ``"torchvision"`` with its names, ``features.0.weight`` to ``classifier.4.bias``; fc6 and fc7 may be
+                dense layers. If it is that of a published FCN, score and upsampling layers are loaded too. See
+                :meth:`medpos.networks.FCN32s.load_published` for the images that the weights expect.
 
         Returns:
-            Names of the weights that have no place, as of the classifier's last layer.
+            Names of the weights that aren't used, such as those of the classifier's last layer.
 
         Raises:
-            InputError: a layer is missing or has another shape, as with the other trunk's weights.
+            InputError: a layer is missing or has another shape, as in the other trunk's weights.
         """
         layers = (*KERNELS, "fc6.conv", "fc7.conv")
         names = {layer: (name,) for layer, name in zip(layers, TRUNKS[self.trunk].names, strict=True)}
-        return place_trunk(self, weights, names | heads(self, weights), self.trunk)
+        return load_trunk(self, weights, names | head_names(self, weights), self.trunk)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""
+        """Map an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, 1, 1, "FCNAlexNet")
         norm1 = self.norm(self.pool(self.relu(self.conv1(image))))
@@ -143,17 +143,21 @@ class FCNAlexNet(nn.Module):
 
 
 def check_trunk(trunk: str) -> None:
-    """Refuses what isn't in ``TRUNKS``, with an InputError."""
+    """Refuse a trunk that isn't in ``TRUNKS``.
+
+    Raises:
+        InputError: the trunk is unknown.
+    """
     if trunk not in TRUNKS:
-        raise InputError(f"trunk is {trunk!r}, needed is one of {', '.join(TRUNKS)}")
+        raise InputError(f"trunk: expected one of {', '.join(TRUNKS)}, got {trunk!r}")
 
 
-def place_trunk(
+def load_trunk(
     network: nn.Module, weights: Mapping[str, Tensor], names: Mapping[str, tuple[str, ...]], trunk: str
 ) -> list[str]:
-    """As :func:`medpos.networks.layers.published.place`; its error tells of the other trunk."""
+    """Load layers as :func:`medpos.networks.layers.published.load_layers`, with an error that names the other trunk."""
     try:
-        return place(network, weights, names)
+        return load_layers(network, weights, names)
     except InputError as error:
         other = next(name for name in TRUNKS if name != trunk)
         raise InputError(f"{error}; trunk is {trunk!r}: for the weights of {other} set it to {other!r}") from error

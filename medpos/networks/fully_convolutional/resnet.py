@@ -1,36 +1,36 @@
-"""ResNet-101 as DeepLab runs it: with holes instead of the last two strides.
+"""Build ResNet-101 as DeepLab uses it: with dilated convolutions instead of the last two strides.
 
 References:
     K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image Recognition", CVPR 2016, table 1.
     L.-C. Chen et al., "DeepLab: Semantic Image Segmentation with Deep Convolutional Nets, Atrous Convolution, and Fully
     Connected CRFs", PAMI 2018; https://github.com/kazuto1011/deeplab-pytorch.
 
-The layers bear torchvision's names. Its network has the same weights, but takes the stride of a stage in the first 3 x
-3 convolution; the original one, and this, take it in the first 1 x 1.
+The layers have torchvision's names. torchvision's network has the same weights, but the stride of a stage is in its
+first 3 x 3 convolution; in the original network, and here, it is in the first 1 x 1 convolution.
 """
 
 from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from medpos.networks.layers.blocks import times
+from medpos.networks.layers.blocks import scale_channels
 
-# Channels inside the blocks, blocks, stride of the first block, dilation of the 3 x 3 convolutions.
+# Channels inside the blocks, number of blocks, stride of the first block, dilation of the 3 x 3 convolutions.
 STAGES = {"layer1": (64, 3, 1, 1), "layer2": (128, 4, 2, 1), "layer3": (256, 23, 1, 2), "layer4": (512, 3, 1, 4)}
 STEM = 64
 EXPANSION = 4
 
 
 class Bottleneck(nn.Sequential):
-    """1 x 1, 3 x 3 and 1 x 1 convolution, each with batch normalisation, added to what went in.
+    """Add the output of a 1 x 1, a 3 x 3 and a 1 x 1 convolution, each with batch normalization, to the input.
 
-    It is a Sequential so that inference finds the normalisations that fold into convolutions.
+    It is a Sequential so that inference can fold the batch norm layers into the convolutions.
 
     Args:
         in_channels: channels of the input.
-        channels: channels inside; four times as many come out.
-        stride: of the first convolution, in px.
-        dilation: of the 3 x 3 convolution, in px.
+        channels: channels inside; the output has four times as many.
+        stride: stride of the first convolution in px.
+        dilation: dilation of the 3 x 3 convolution in px.
     """
 
     def __init__(self, in_channels: int, channels: int, stride: int, dilation: int) -> None:
@@ -49,20 +49,20 @@ class Bottleneck(nn.Sequential):
             self.downsample = nn.Sequential(projection, nn.BatchNorm2d(out_channels))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps [N, in_channels, H, W] to [N, 4 channels, H / stride, W / stride], rounded up."""
+        """Map [N, in_channels, H, W] to [N, 4 * channels, H / stride, W / stride], rounded up."""
         inside = self.relu(self.bn1(self.conv1(features)))
         inside = self.relu(self.bn2(self.conv2(inside)))
         return self.relu(self.bn3(self.conv3(inside)) + self.downsample(features))
 
 
 def resnet101(in_channels: int = 3, width: float = 1.0) -> nn.Sequential:
-    """The convolutions of ResNet-101, which map [N, in_channels, H, W] to [N, 2048, H / 8, W / 8], rounded up.
+    """Build the convolutions of ResNet-101, which map [N, in_channels, H, W] to [N, 2048, H / 8, W / 8], rounded up.
 
     Args:
         in_channels: channels of the image.
         width: factor of the channels inside, 1 for the paper's.
     """
-    last = times(STEM, width)
+    last = scale_channels(STEM, width)
     layers: OrderedDict[str, nn.Module] = OrderedDict(
         conv1=nn.Conv2d(in_channels, last, 7, 2, padding=3, bias=False),
         bn1=nn.BatchNorm2d(last),
@@ -70,7 +70,7 @@ def resnet101(in_channels: int = 3, width: float = 1.0) -> nn.Sequential:
         maxpool=nn.MaxPool2d(3, 2, padding=1, ceil_mode=True),
     )
     for stage, (paper_channels, count, stride, dilation) in STAGES.items():
-        channels = times(paper_channels, width)
+        channels = scale_channels(paper_channels, width)
         blocks = [Bottleneck(last, channels, stride, dilation)]
         last = EXPANSION * channels
         blocks += [Bottleneck(last, channels, 1, dilation) for _ in range(count - 1)]

@@ -1,1 +1,1 @@
-"""Build networks from shared blocks, and fill them with published weights."""
+"""Build networks from shared blocks, load published weights, and fold or freeze batch norm statistics."""

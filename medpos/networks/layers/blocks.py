@@ -1,4 +1,4 @@
-"""What more than one network is built from."""
+"""Build convolution blocks, scale their channels, draw their weights and check image sizes."""
 
 import itertools
 import math
@@ -12,14 +12,14 @@ PADDING_MODES = ("zeros", "reflect")
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch normalisation and ReLU, which keep the image size.
+    """Apply a convolution, batch normalization and ReLU without changing the image size.
 
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        padding_mode: ``"zeros"`` or ``"reflect"``, how the border is filled.
-        conv_bias: whether the convolution has a bias, which the batch normalisation makes redundant.
-        kernel_size: height and width of the kernel in px, odd.
+        padding_mode: ``"zeros"`` or ``"reflect"``, the fill of the border.
+        conv_bias: whether the convolution has a bias; batch normalization makes it redundant.
+        kernel_size: side of the kernel in px, odd.
     """
 
     def __init__(
@@ -32,7 +32,7 @@ class ConvBlock(nn.Module):
     ) -> None:
         super().__init__()
         if padding_mode not in PADDING_MODES:
-            raise InputError(f"padding_mode is {padding_mode!r}, needed is one of {', '.join(PADDING_MODES)}")
+            raise InputError(f"padding_mode: expected one of {', '.join(PADDING_MODES)}, got {padding_mode!r}")
         padding = kernel_size // 2
         self.conv = nn.Conv2d(
             in_channels, out_channels, kernel_size, padding=padding, padding_mode=padding_mode, bias=conv_bias
@@ -41,22 +41,22 @@ class ConvBlock(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps [N, in_channels, H, W] to [N, out_channels, H, W]."""
+        """Map [N, in_channels, H, W] to [N, out_channels, H, W]."""
         return self.relu(self.norm(self.conv(features)))
 
 
-def scaled(stages: dict[str, int], width: float) -> dict[str, int]:
-    """Channels of the stages times ``width``.
+def scale_stages(stages: dict[str, int], width: float) -> dict[str, int]:
+    """Multiply the channels of all stages by a factor and round their running sum.
 
-    The running sum is what is rounded, so equal stages may differ by one channel, the number of parameters can be set
-    finely, and the channels of all stages together are the scaled ones to the nearest whole.
+    Because the running sum is rounded, equal stages may differ by one channel, the number of parameters can be set
+    finely, and the total number of channels is the scaled total, rounded.
 
     Args:
-        stages: channels by name, in order.
-        width: factor, > 0; 1 changes nothing.
+        stages: channels of the stages by name, in order.
+        width: factor, above 0; 1 changes nothing.
 
     Returns:
-        Channels by name, one at least, even where that is more than the scaled sum.
+        Channels by name, at least 1 each, even if their sum then exceeds the scaled one.
 
     Raises:
         InputError: the factor isn't positive and finite.
@@ -66,23 +66,31 @@ def scaled(stages: dict[str, int], width: float) -> dict[str, int]:
     return {name: max(end - start, 1) for name, start, end in zip(stages, ends, ends[1:], strict=False)}
 
 
-def times(channels: int, width: float) -> int:
-    """Channels times ``width``, rounded, at least 1; equal channels stay equal. Errors as in :func:`scaled`."""
+def scale_channels(channels: int, width: float) -> int:
+    """Multiply channels by a factor, rounded, at least 1; equal channels stay equal.
+
+    Args:
+        channels: number of channels.
+        width: factor, above 0; 1 changes nothing.
+
+    Raises:
+        InputError: the factor isn't positive and finite.
+    """
     _check_width(width)
     return max(round(channels * width), 1)
 
 
 def _check_width(width: float) -> None:
     if not (math.isfinite(width) and width > 0):
-        raise InputError(f"width is {width}, needed is a factor above 0; 1 gives the paper's channels")
+        raise InputError(f"width: expected a factor above 0, got {width}; 1 gives the paper's channels")
 
 
 def initialize_he(network: nn.Module, mode: str = "fan_in") -> None:
-    """Draws all convolutions anew as in K. He et al., ICCV 2015: N(0, sqrt(2 / fan)), biases 0.
+    """Draw the weights of all convolutions as in K. He et al., ICCV 2015: N(0, sqrt(2 / fan)), biases 0.
 
     Args:
-        network: is changed in place; transposed convolutions stay as they are.
-        mode: ``"fan_in"`` or ``"fan_out"``, whether the fan is that of the inputs or of the outputs.
+        network: network, changed in place; transposed convolutions keep their weights.
+        mode: ``"fan_in"`` or ``"fan_out"``, whether the fan counts inputs or outputs.
     """
     for layer in network.modules():
         if isinstance(layer, nn.Conv2d):
@@ -92,22 +100,22 @@ def initialize_he(network: nn.Module, mode: str = "fan_in") -> None:
 
 
 def check_size(image: Tensor, multiple: int, smallest: int, network: str, offset: int = 0) -> None:
-    """Refuses an image whose size the network can't take.
+    """Refuse an image of a size that the network can't process.
 
     Args:
-        image: [N, C, H, W].
-        multiple: H and W must be multiples of it plus ``offset``, in px.
-        smallest: the smallest H and W, in px, itself such a sum.
-        network: name that the message begins with.
-        offset: see ``multiple``, in px.
+        image: images [N, C, H, W].
+        multiple: step in px between valid values of H and W, which are ``multiple`` k + ``offset``.
+        smallest: smallest valid H and W in px.
+        network: name of the network, the start of the message.
+        offset: remainder in px, see ``multiple``.
 
     Raises:
-        InputError: the size, what is needed and the nearest sizes that are valid.
+        InputError: the image isn't [N, C, H, W], or H or W isn't valid; the message has the nearest valid sizes.
     """
-    if torch.compiler.is_exporting():  # the sizes may be symbols
+    if torch.compiler.is_exporting():  # sizes may be symbols then
         return
     if image.dim() != 4:
-        raise InputError(f"{network}: the input has shape {list(image.shape)}, needed is [N, C, H, W]")
+        raise InputError(f"{network}: expected an input [N, C, H, W], got shape {list(image.shape)}")
     height, width = int(image.shape[2]), int(image.shape[3])
     sizes = (height, width)
     if all((size - offset) % multiple == 0 and size >= smallest for size in sizes):
@@ -117,6 +125,6 @@ def check_size(image: Tensor, multiple: int, smallest: int, network: str, offset
     nearest = " or ".join(f"{h} x {w}" for h, w in dict.fromkeys([tuple(below), tuple(above)]))
     rule = f"{multiple} k + {offset}" if offset else f"multiples of {multiple}"
     raise InputError(
-        f"{network}: the image is {height} x {width} px, both sides must be {rule} and at least "
-        f"{smallest} px; nearest valid: {nearest} (set image_size, or pad)"
+        f"{network}: expected sides that are {rule} and at least {smallest} px, got {height} x {width} px; nearest "
+        f"valid: {nearest} (set image_size, or pad)"
     )

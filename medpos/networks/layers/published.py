@@ -1,4 +1,4 @@
-"""Putting published weights, or those of an earlier stage, into a network, with every tensor accounted for."""
+"""Load published weights, or those of an earlier stage, into a network, and account for every tensor."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,26 +7,26 @@ from torch import Tensor, nn
 
 from medpos.core.errors import InputError
 
-# Older files of PyTorch lack it, and nothing depends on it where the momentum of the statistics is given.
+# Files of old PyTorch versions lack it, and it has no effect if the momentum of the statistics is set.
 OPTIONAL = "num_batches_tracked"
 
 
-def place(network: nn.Module, weights: Mapping[str, Tensor], names: Mapping[str, Sequence[str]]) -> list[str]:
-    """Sets layers of a network to published weights.
+def load_layers(network: nn.Module, weights: Mapping[str, Tensor], names: Mapping[str, Sequence[str]]) -> list[str]:
+    """Load published weights into the named layers of a network.
 
-    The weights [out, in] of a dense layer fit a convolution [out, channels, h, w] of as many values.
+    The weights [out, in] of a dense layer fit a convolution [out, channels, h, w] with the same number of values.
 
     Args:
-        network: is changed in place, once everything has been found to fit.
-        weights: a published state dict.
-        names: for each layer to be set, as ``"conv1.conv1_1"``, the names that its publishers gave it, as
-            ``("conv1_1", "features.0")``. Tensors bear the layer's name and their own, as ``features.0.bias``.
+        network: network, changed in place once all tensors are known to fit.
+        weights: published state dict.
+        names: for each layer to load, such as ``"conv1.conv1_1"``, its possible names in the published state dict, such
+            as ``("conv1_1", "features.0")``. A tensor's name is the layer's name and its own: ``features.0.bias``.
 
     Returns:
-        Names of the weights that have no place in the network, in the order of the file.
+        Names of the weights that the network doesn't use, in the order of the state dict.
 
     Raises:
-        InputError: a layer is missing from the weights or has another shape; the message counts them all.
+        InputError: layers are missing from the weights or have another shape; the message counts all of them.
     """
     own = network.state_dict(keep_vars=True)
     found: dict[str, str] = {}
@@ -46,8 +46,8 @@ def place(network: nn.Module, weights: Mapping[str, Tensor], names: Mapping[str,
         problems = [f"{len(missing)} tensors missing (first {missing[0]})"] if missing else []
         problems += [f"{len(misfits)} of another shape (first {misfits[0]})"] if misfits else []
         raise InputError(
-            f"{type(network).__name__}: these weights don't fit: {'; '.join(problems)}; needed is a state dict of "
-            "one of the publishers that the network's file names, in_channels as there, and width 1"
+            f"{type(network).__name__}: these weights don't fit: {'; '.join(problems)}; give a state dict of a "
+            "publisher that load_published names, and set in_channels as there and width 1"
         )
     _copy(own, {target: weights[source] for target, source in found.items()})
     used = set(found.values())
@@ -55,17 +55,17 @@ def place(network: nn.Module, weights: Mapping[str, Tensor], names: Mapping[str,
 
 
 def transplant(network: nn.Module, weights: Mapping[str, Tensor]) -> tuple[list[str], list[str]]:
-    """Sets to the weights of an earlier stage whatever bears the same name; the rest stays as it is.
+    """Load the weights of an earlier stage into all tensors of the same name, and keep the rest.
 
     Args:
-        network: is changed in place.
-        weights: the state dict of another network, as that of FCN-32s for an FCN-16s.
+        network: network, changed in place.
+        weights: state dict of another network, such as that of an FCN-32s for an FCN-16s.
 
     Returns:
-        Names of the network's tensors that stay, and names of the weights that have no place.
+        Names of the network's tensors that were kept, and names of the weights that were not used.
 
     Raises:
-        InputError: nothing bears the same name, or it has another shape.
+        InputError: no tensor has the same name, or one has another shape.
 
     Reference:
         https://github.com/shelhamer/fcn.berkeleyvision.org, ``surgery.py``.
@@ -80,21 +80,21 @@ def transplant(network: nn.Module, weights: Mapping[str, Tensor]) -> tuple[list[
     if misfits or not shared:
         problem = f"{len(misfits)} of another shape (first {misfits[0]})" if misfits else "no tensor of the same name"
         raise InputError(
-            f"{type(network).__name__}: these weights can't be transplanted: {problem}; needed is the model.pt of an "
-            "earlier stage, with the same classes, in_channels and width"
+            f"{type(network).__name__}: these weights can't be transplanted: {problem}; give the model.pt of an "
+            "earlier stage with the same classes, in_channels and width"
         )
     _copy(own, shared)
     return [name for name in own if name not in shared], [name for name in weights if name not in shared]
 
 
 def transpose_kernels(network: nn.Module) -> None:
-    """Transposes all kernels, in place, for images [N, C, X, Y] in place of the publishers' [N, C, rows, columns].
+    """Transpose all kernels, so that weights published for images [N, C, rows, columns] fit images [N, C, X, Y].
 
-    The transposed network makes of a transposed image the transposed output, as strides, paddings and dilations are the
-    same along both axes. Kernels that are drawn, or symmetric, are as good one way as the other.
+    The transposed network maps a transposed image to the transposed output, because strides, paddings and dilations are
+    the same along both axes. For kernels that are random or symmetric the orientation doesn't matter.
 
     Args:
-        network: with published weights.
+        network: network with published weights, changed in place.
     """
     with torch.no_grad():
         for values in network.state_dict(keep_vars=True).values():

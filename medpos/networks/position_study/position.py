@@ -1,14 +1,14 @@
-"""Position encodings that live in the network, and all encodings at the same number of parameters.
+"""Encode position inside a network, and give every encoding the same number of parameters.
 
 References:
     learned: A. Dosovitskiy et al., "An Image is Worth 16x16 Words" (ViT), ICLR 2021, section 3.1 and appendix D.4:
-    learned absolute positions, resized to other image sizes; J. Gehring et al., ICML 2017, had them before for text.
+    learned absolute positions, resized to other image sizes; J. Gehring et al., ICML 2017, used them earlier for text.
     coordconv: R. Liu et al., "An intriguing failing of convolutional neural networks and the CoordConv solution",
     NeurIPS 2018, section 3.
     width: A. Howard et al., "MobileNets", 2017, section 3.3, one factor for the channels of all layers.
 
-Equal budget: every encoding adds weights, and a network with more weights may be better for that alone. So what exceeds
-the linear variant by more than 1 % gets narrower layers throughout, by the one factor that comes nearest to it:
+Equal budget: every encoding adds weights, and more weights alone may make a network better. So a network that exceeds
+the linear variant by more than 1 % gets narrower layers, all by the one factor that comes nearest to the budget:
 
 | parameters (4 classes, zero or reflect padding) | ``UNet`` | width | ``SmallCNN`` | width |
 |---|---|---|---|---|
@@ -46,33 +46,33 @@ def build_with_position(
     padding_mode: str = "zeros",
     conv_bias: bool = True,
 ) -> nn.Module:
-    """Builds a network for a position encoding, at the parameter budget of the linear one.
+    """Build a network for a position encoding with the number of parameters of the linear one.
 
     Args:
-        network: class of the project that takes ``in_channels``, ``out_channels`` and ``width``.
-        encoding: one of ``medpos.transforms.ENCODINGS``; for ``"linear"`` the network comes as it is.
-        bands: K of ``"fourier"``.
-        alpha: magnitude of what the network itself encodes, > 0, in units of the standardised intensity.
-        range: ``"symmetric"`` or ``"positive"``, of the coordinates of ``"coordconv"``.
-        in_channels: of the linear variant: the image's channels, x and y.
-        out_channels: classes, the background among them.
-        padding_mode: ``"zeros"`` or ``"reflect"``.
+        network: network class of this package with the arguments ``in_channels``, ``out_channels`` and ``width``.
+        encoding: one of ``medpos.transforms.ENCODINGS``; ``"linear"`` leaves the network unchanged.
+        bands: number of bands K of ``"fourier"``.
+        alpha: magnitude of an encoding inside the network, above 0, in units of the standardized intensity.
+        range: range of the coordinates of ``"coordconv"``, ``"symmetric"`` or ``"positive"``.
+        in_channels: input channels of the linear variant: the image's channels, x and y.
+        out_channels: classes, including the background.
+        padding_mode: padding, ``"zeros"`` or ``"reflect"``.
         conv_bias: whether the 3 x 3 convolutions have biases.
 
     Returns:
-        A network whose ``in_channels`` are those of the image and of ``PositionChannels`` with the same encoding and
-        bands, and whose number of parameters is within 1 % of the linear variant's.
+        A network with a number of parameters within 1 % of the linear variant's. Its ``in_channels`` are those of the
+        image and of ``PositionChannels`` with the same encoding and bands.
 
     Raises:
-        InputError: bad encoding, bands, alpha, range or option; too few channels; no width meets the budget.
+        InputError: an argument is out of range; too few channels; no width meets the budget.
     """
     check_position(alpha, range, 1, encoding, bands)
-    options = {"out_channels": out_channels, **_own(network, padding_mode=padding_mode, conv_bias=conv_bias)}
+    options = {"out_channels": out_channels, **_select_options(network, padding_mode=padding_mode, conv_bias=conv_bias)}
     if encoding == "linear":
         return network(in_channels=in_channels, **options)
     image_channels = in_channels - channel_count("linear")
     if image_channels < 1:
-        raise InputError(f"in_channels is {in_channels}, needed are at least 3: the image, x and y")
+        raise InputError(f"in_channels: expected at least 3, for the image, x and y, got {in_channels}")
 
     def build(width: float) -> nn.Module:
         if encoding == "learned":
@@ -88,33 +88,35 @@ def build_with_position(
     return build(width)
 
 
-def _own(network: Callable[..., nn.Module], **options: Any) -> dict[str, Any]:
-    """Those of the options that the network has; what it hasn't must be asked for as it is anyway."""
-    known, usual = inspect.signature(network).parameters, {"padding_mode": "zeros", "conv_bias": True}
+def _select_options(network: Callable[..., nn.Module], **options: Any) -> dict[str, Any]:
+    """Select the options that the network has; others must have their default value."""
+    known, defaults = inspect.signature(network).parameters, {"padding_mode": "zeros", "conv_bias": True}
     for name, value in options.items():
-        if name not in known and value != usual[name]:
-            raise InputError(f"{name} is {value!r}, but {getattr(network, '__name__', network)} has no such option")
+        if name not in known and value != defaults[name]:
+            raise InputError(
+                f"{getattr(network, '__name__', network)}: expected no {name}, got {value!r}; it has no such option"
+            )
     return {name: value for name, value in options.items() if name in known}
 
 
 def count_parameters(network: nn.Module) -> int:
-    """The number of trained numbers."""
+    """Count the numbers in all parameters of a network."""
     return sum(parameter.numel() for parameter in network.parameters())
 
 
 def find_width(build: Callable[[float], nn.Module], budget: int, tolerance: float = TOLERANCE) -> float:
-    """Finds the factor of the channels with which a network has so many parameters.
+    """Find the width at which a network has a given number of parameters.
 
     Args:
-        build: gives the network of a width.
-        budget: parameters wanted.
-        tolerance: part of the budget by which the count may differ.
+        build: function that builds the network of a width.
+        budget: wanted number of parameters.
+        tolerance: allowed relative difference.
 
     Returns:
-        1 where that is within the tolerance; else the width below 1, a multiple of 1 / 1024, with the nearest count.
+        1 if its count is within the tolerance; else the multiple of 1 / 1024 below 1 with the nearest count.
 
     Raises:
-        InputError: the nearest isn't within the tolerance, or the network is too small even at width 1.
+        InputError: the nearest count isn't within the tolerance, or the network is too small even at width 1.
     """
 
     def excess(steps: int) -> float:
@@ -136,20 +138,20 @@ def find_width(build: Callable[[float], nn.Module], budget: int, tolerance: floa
 
 
 class LearnedPosition(nn.Module):
-    """A network whose position channels are parameters, trained with its weights: one map for all images.
+    """Append position channels that are parameters, trained with the network: one map for all images.
 
-    The map spans the image from corner pixel to corner pixel, as equation 1 does, and is resized to it bilinearly. It
-    begins as noise of a standard deviation of 0.02, as in ViT, so it knows nothing about position, not even the
-    order of the pixels. It is multiplied by alpha, so that a parameter of 1 has the magnitude at which the linear
-    encoding ends, and the same step of the optimiser moves it as far in proportion.
+    The map spans the image from corner pixel to corner pixel, as in equation 1, and is resized to it bilinearly. It is
+    initialized with noise of standard deviation 0.02, as in ViT, so it holds no information about position, not even
+    the order of the pixels. It is multiplied by alpha, so that a parameter of 1 has the largest magnitude of the linear
+    encoding, and an optimizer step changes it by as much in proportion.
 
     Args:
-        network: takes the image's channels and two more.
-        alpha: magnitude, > 0, in units of the standardised intensity.
-        size: entries of the map a side; the default adds 512 parameters.
+        network: network with two more input channels than the image.
+        alpha: magnitude, above 0, in units of the standardized intensity.
+        size: entries along each side of the map; the default adds 512 parameters.
 
     Attributes:
-        in_channels: those of the image alone.
+        in_channels: channels of the image.
         position: parameter [1, 2, size, size].
     """
 
@@ -164,7 +166,7 @@ class LearnedPosition(nn.Module):
         nn.init.trunc_normal_(self.position, std=0.02)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, X, Y] to what the network makes of it, [N, out_channels, X, Y]."""
+        """Map an image [N, in_channels, X, Y] to the network's output, [N, out_channels, X, Y]."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, 1, 1, "LearnedPosition")
         size = image.shape[-2:]
@@ -173,17 +175,17 @@ class LearnedPosition(nn.Module):
 
 
 class CoordConv2d(nn.Conv2d):
-    """A convolution that gets the coordinates x and y as two more input channels.
+    """Convolve features with the coordinates x and y as two more input channels.
 
-    They follow equation 1a or 1b on the grid of the features: the ends of every layer's grid are the ends of the
-    range, at any resolution; a side of 1 px gets 0.
+    The coordinates follow equation 1a or 1b on the grid of the features: the first and last positions of every layer's
+    grid have the ends of the range, at any resolution; a side of 1 px has the coordinate 0.
 
     Args:
         in_channels: channels of the features, without the coordinates.
         out_channels: channels of the output.
-        kernel_size: of the convolution.
-        alpha: magnitude, > 0.
-        range: ``"symmetric"``, -alpha to alpha, or ``"positive"``, 0 to alpha.
+        kernel_size: kernel size in px.
+        alpha: magnitude, above 0.
+        range: range of the coordinates, ``"symmetric"``, -alpha to alpha, or ``"positive"``, 0 to alpha.
         **options: further arguments of ``Conv2d``.
     """
 
@@ -201,8 +203,8 @@ class CoordConv2d(nn.Conv2d):
         self.symmetric = range == "symmetric"
 
     def coordinates(self, features: Tensor) -> Tensor:
-        """The channels x, along dimension 2, and y, along dimension 3, of features [N, C, X, Y]: [1, 2, X, Y]."""
-        # Counted on the tensor itself, so that a traced network can take other sizes.
+        """Compute x, along dimension 2, and y, along dimension 3, [1, 2, X, Y], for features [N, C, X, Y]."""
+        # Counted on the tensor itself, so that a traced network works for other sizes.
         ones = torch.ones_like(features[:1, :1], dtype=torch.float32)
         channels = []
         for axis in (2, 3):
@@ -213,17 +215,18 @@ class CoordConv2d(nn.Conv2d):
         return torch.cat(channels, dim=1)
 
     def forward(self, input: Tensor) -> Tensor:
-        """Maps [N, in_channels, X, Y] to the convolution of it and its coordinates, [N, out_channels, X', Y']."""
+        """Map [N, in_channels, X, Y] to the convolution of features and coordinates, [N, out_channels, X', Y']."""
         return self._conv_forward(_append(input, self.coordinates(input)), self.weight, self.bias)
 
 
 def add_coordinates(network: nn.Module, alpha: float, range: str = "symmetric") -> nn.Module:
-    """Gives the coordinates to every convolution of a network that looks at more than one pixel.
+    """Replace every convolution larger than 1 x 1 by one that gets the coordinates.
 
     Args:
-        network: is changed in place; its convolutions are drawn anew. Names stay, so the state dict has the same keys.
-        alpha: magnitude, > 0.
-        range: ``"symmetric"`` or ``"positive"``.
+        network: network, changed in place; its convolutions get new random weights, and the keys of the state dict stay
+            the same.
+        alpha: magnitude of the coordinates, above 0.
+        range: range of the coordinates, ``"symmetric"`` or ``"positive"``.
 
     Returns:
         The network.
@@ -231,11 +234,11 @@ def add_coordinates(network: nn.Module, alpha: float, range: str = "symmetric") 
     for module in list(network.modules()):
         for name, layer in list(module.named_children()):
             if type(layer) is nn.Conv2d and max(layer.kernel_size) > 1:
-                setattr(module, name, _with_coordinates(layer, alpha, range))
+                setattr(module, name, _to_coord_conv(layer, alpha, range))
     return network
 
 
-def _with_coordinates(layer: nn.Conv2d, alpha: float, range: str) -> CoordConv2d:
+def _to_coord_conv(layer: nn.Conv2d, alpha: float, range: str) -> CoordConv2d:
     same = ("stride", "padding", "dilation", "padding_mode")
     options = {name: getattr(layer, name) for name in same} | {"bias": layer.bias is not None}
     return CoordConv2d(
@@ -251,7 +254,7 @@ def _with_coordinates(layer: nn.Conv2d, alpha: float, range: str) -> CoordConv2d
 
 
 def _append(features: Tensor, channels: Tensor) -> Tensor:
-    """Features [N, C, X, Y] and channels [1, K, X, Y] to [N, C + K, X, Y], in the features' type and layout."""
+    """Append channels [1, K, X, Y] to features [N, C, X, Y], in the features' type and layout."""
     channels = channels.to(features.dtype).expand(features.shape[0], -1, -1, -1)
-    # Concatenation keeps channels last only if all its inputs have it, and else gives PyTorch's own layout.
+    # Concatenation keeps channels last only if all inputs have it; otherwise the result has PyTorch's default layout.
     return torch.cat([features, channels.contiguous(memory_format=torch.channels_last)], dim=1)

@@ -1,12 +1,12 @@
-"""The U-Net of the position study, 19 convolutions.
+"""Segment with the U-Net of the position study, 19 convolutions.
 
 Reference:
     "How Can CNNs Use Image Position for Segmentation?", supplementary material, first table.
-    It follows O. Ronneberger et al., "U-Net", MICCAI 2015, with batch normalisation.
+    It follows O. Ronneberger et al., "U-Net", MICCAI 2015, with batch normalization.
 
 Resolved where the table is silent or wrong:
     - pool4 is listed with 64 channels; conv4_2 gives 512, so pool4 has 512.
-    - ReLU after each batch normalisation, convolution biases on, concatenation [skip, upsampled] and bilinear
+    - ReLU after each batch normalization, convolution biases on, concatenation [skip, upsampled] and bilinear
       interpolation with aligned corners, as in the PyTorch U-Net that was common then and has the same channels.
     - Reflect padding (section 3.4) is in all eighteen 3 x 3 convolutions.
 """
@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
-from medpos.networks.layers.blocks import ConvBlock, check_size, scaled
+from medpos.networks.layers.blocks import ConvBlock, check_size, scale_stages
 
-# Each stage is two 3 x 3 convolutions (conv1_1, conv1_2, ...) of this many channels.
+# Channels of each stage of two 3 x 3 convolutions (conv1_1, conv1_2, ...).
 ENCODER = {"conv1": 64, "conv2": 128, "conv3": 256, "conv4": 512, "conv5": 512}  # 2 x 2 max-pooling between stages
 DECODER = {"conv6": 256, "conv7": 128, "conv8": 64, "conv9": 64}  # before each: up x 2, concatenate the encoder's stage
 STRIDE = 2 ** (len(ENCODER) - 1)
@@ -29,17 +29,17 @@ def _up_and_concatenate(features: Tensor, skip: Tensor) -> Tensor:
 
 
 class UNet(nn.Module):
-    """The position study's U-Net; its layers bear the names of the paper's table.
+    """Segment with the position study's U-Net, with the layer names of the paper's table.
 
     Args:
-        in_channels: 1 for the image, 3 with the position channels.
-        out_channels: classes, the background among them.
-        padding_mode: ``"zeros"`` or ``"reflect"``, in every 3 x 3 convolution.
+        in_channels: channels of the input: 1 for the image, 3 with the position channels.
+        out_channels: classes, including the background.
+        padding_mode: padding, ``"zeros"`` or ``"reflect"``, in every 3 x 3 convolution.
         conv_bias: whether the 3 x 3 convolutions have biases (``score`` always has).
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: unknown padding mode; width that isn't above 0; in ``forward``, H or W that isn't a multiple of 16
+        InputError: unknown padding mode; a width that isn't above 0; in ``forward``, H or W that isn't a multiple of 16
             (with reflect padding at least 32).
     """
 
@@ -53,10 +53,10 @@ class UNet(nn.Module):
     ) -> None:
         super().__init__()
         self.in_channels = in_channels
-        # Reflecting one pixel takes at least two, also at stride 16.
+        # Reflection by one pixel needs at least two pixels, also at stride 16.
         self.smallest = 2 * STRIDE if padding_mode == "reflect" else STRIDE
         last = in_channels
-        stages = scaled(ENCODER | DECODER, width)
+        stages = scale_stages(ENCODER | DECODER, width)
         skips = [stages[stage] for stage in list(ENCODER)[-2::-1]]
         for depth, (stage, channels) in enumerate(stages.items()):
             if stage in DECODER:
@@ -68,7 +68,7 @@ class UNet(nn.Module):
         self.pool = nn.MaxPool2d(2)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] to logits [N, out_channels, H, W]."""
+        """Map an image [N, in_channels, H, W] to logits [N, out_channels, H, W]."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, STRIDE, self.smallest, "UNet")
         conv1 = self.conv1_2(self.conv1_1(image))

@@ -1,12 +1,12 @@
-"""The parts of SUNet: the u-net module with its multigrid of dilations, u-net+, and the residual block of the stem.
+"""Build the parts of SUNet: the u-net module with its multigrid of dilations, u-net+, and the stem's residual block.
 
 Reference:
     Paper 001, "Stacked U-Nets: A No-Frills Approach to Natural Image Segmentation", figures 1 and 2, sections 3.1 and
-    5.2; S. Shah et al., https://arxiv.org/abs/1804.10343. Names of layers, and whatever the paper leaves open, are
-    those of the authors' code, https://github.com/shahsohil/sunets.
+    5.2; S. Shah et al., https://arxiv.org/abs/1804.10343. Names of layers, and all that the paper doesn't specify,
+    follow the authors' code, https://github.com/shahsohil/sunets.
 
-Every convolution follows a batch normalisation and a ReLU, and has a bias. The authors have dropout of probability 1e-7
-behind each, which drops one value in ten million; it is left out.
+Every convolution follows a batch normalization and a ReLU, and has a bias. The authors' dropout of probability 1e-7
+after each, which drops one value in ten million, is left out.
 """
 
 from collections import OrderedDict
@@ -15,17 +15,17 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-LEVELS = 2  # E1 and E2 of a u-net; a u-net+ has E1 alone
+LEVELS = 2  # E1 and E2 of a u-net; a u-net+ has only E1
 
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the filters of a level sample: of its encoder, and in reverse of its decoder.
+    """Hold stride and dilations of a level's encoder, which its decoder has in reverse.
 
-    Args:
-        stride: of the first convolution and of the deconvolution; 1 or 2.
-        first: dilation of the first convolution, and of the last in the decoder.
-        second: dilation of the second convolution, and of the deconvolution.
+    Attributes:
+        stride: stride of the first convolution and of the transposed convolution, 1 or 2.
+        first: dilation of the first convolution, and of the last one in the decoder.
+        second: dilation of the second convolution, and of the transposed convolution.
     """
 
     stride: int
@@ -33,15 +33,16 @@ class Grid:
     second: int
 
 
-def grids(dilation: int, strided: bool = False) -> list[Grid]:
-    """The grids of a module's levels.
+def choose_grids(dilation: int, strided: bool = False) -> list[Grid]:
+    """Choose strides and dilations for the levels of a module.
 
     Args:
-        dilation: of the block, as many times as its input is finer than it was for the classification; 1, 2, 4.
-        strided: keep the strides and dilate every filter alike, as the strided column of table 4, instead of multigrid.
+        dilation: dilation of the block, 1, 2 or 4: the resolution of its input relative to that in the classifier.
+        strided: whether to keep the strides and dilate all filters equally, as in the strided column of table 4,
+            instead of multigrid.
 
     Returns:
-        Those of E1 and E2. Multigrid at dilation 2 samples 2, 4 and 4, 8, which is with the decoder the
+        The grids of E1 and E2. Multigrid at dilation 2 has the dilations 2, 4 and 4, 8; with the decoder these are
         1, 2, 4, 4, 8, 8, 4, 4, 2, 1 of figure 2.
     """
     if dilation == 1 or strided:
@@ -58,14 +59,14 @@ def _activation(number: int, channels: int) -> dict[str, nn.Module]:
 
 
 def encoder(in_channels: int, filters: int, grid: Grid, bottleneck: bool = False, activated: bool = False) -> nn.Module:
-    """E1 or E2: two 3 x 3 convolutions, the first of which has the stride.
+    """Build E1 or E2: two 3 x 3 convolutions, the first one with the stride.
 
     Args:
-        in_channels: channels of the input, ``filters`` without a bottleneck.
+        in_channels: channels of the input; equal to ``filters`` without a bottleneck.
         filters: channels of all layers.
-        grid: of the level.
+        grid: stride and dilations of the level.
         bottleneck: whether a 1 x 1 convolution comes first.
-        activated: whether the input of the bottleneck is activated already.
+        activated: whether batch normalization and ReLU were already applied to the input of the bottleneck.
     """
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     if bottleneck:
@@ -79,13 +80,13 @@ def encoder(in_channels: int, filters: int, grid: Grid, bottleneck: bool = False
 
 
 class Decoder(nn.Sequential):
-    """D1 or D2: a 3 x 3 deconvolution that undoes the stride, and a 3 x 3 convolution.
+    """Upsample by a 3 x 3 transposed convolution that undoes the stride, and a 3 x 3 convolution: D1 or D2.
 
     Args:
         in_channels: channels of the input.
         filters: channels of all layers.
-        grid: of the level.
-        out_channels: of a 1 x 1 convolution at the end; None has none.
+        grid: stride and dilations of the level.
+        out_channels: channels of a 1 x 1 convolution at the end; None for no such convolution.
     """
 
     def __init__(self, in_channels: int, filters: int, grid: Grid, out_channels: int | None = None) -> None:
@@ -99,17 +100,17 @@ class Decoder(nn.Sequential):
             dilation=grid.second,
         )
         layers = OrderedDict({**_activation(0, in_channels), "deconv0": deconv, **_activation(1, filters)})
-        layers["deconv1"] = _conv3x3(filters, filters, grid.first)  # the authors' name; it is a convolution
+        layers["deconv1"] = _conv3x3(filters, filters, grid.first)  # the authors' name of a convolution
         last = {"bn2": nn.Identity(), "relu2": nn.Identity(), "conv2": nn.Identity()}
         if out_channels is not None:
             last = {**_activation(2, filters), "conv2": nn.Conv2d(filters, out_channels, 1)}
         super().__init__(OrderedDict({**layers, **last}))
 
     def forward(self, features: Tensor, skip: Tensor) -> Tensor:
-        """Maps [N, in_channels, h, w] to [N, filters or out_channels, H, W], the size of ``skip``.
+        """Map [N, in_channels, h, w] to [N, filters or out_channels, H, W], the size of ``skip``.
 
-        An odd H or W needs no output padding, an even one needs 1. What the padding adds is cut off here, which gives
-        the same values, and a traced network takes any size.
+        An odd H or W needs no output padding, an even one needs 1. Here the padding is always added and then cropped,
+        which gives the same values and lets a traced network process any size.
         """
         raised = self.deconv0(self.relu0(self.bn0(features)))[:, :, : skip.shape[2], : skip.shape[3]]
         raised = self.deconv1(self.relu1(self.bn1(raised)))
@@ -117,17 +118,17 @@ class Decoder(nn.Sequential):
 
 
 class UNetModule(nn.Module):
-    """A u-net of two levels with a bottleneck before it, an expansion behind it, and a shortcut around it all.
+    """Apply a bottleneck, a u-net of two levels and an expansion, and add a shortcut around them.
 
-    Where the channels change, the shortcut is a 1 x 1 convolution, and one batch normalisation with ReLU serves both it
-    and the bottleneck.
+    Where the number of channels changes, the shortcut is a 1 x 1 convolution, and shortcut and bottleneck share one
+    batch normalization with ReLU.
 
     Args:
         in_channels: channels of the input.
         filters: channels inside, N of figure 1.
         out_channels: channels of the output.
-        dilation: of the block, 1, 2 or 4.
-        strided: see :func:`grids`.
+        dilation: dilation of the block, 1, 2 or 4.
+        strided: whether strides are kept, see :func:`choose_grids`.
     """
 
     levels = LEVELS
@@ -143,34 +144,34 @@ class UNetModule(nn.Module):
             self.bn = nn.Sequential(OrderedDict(_activation(0, in_channels)))
             self.upsample = nn.Sequential(OrderedDict(conv0=nn.Conv2d(in_channels, out_channels, 1)))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for level, grid in enumerate(grids(dilation, strided)[: self.levels]):
+        for level, grid in enumerate(choose_grids(dilation, strided)[: self.levels]):
             outer, inner = level == 0, level == self.levels - 1
             self.down.append(encoder(in_channels if outer else filters, filters, grid, outer, expands))
             self.up.append(Decoder(filters if inner else 2 * filters, filters, grid, out_channels if outer else None))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps [N, in_channels, H, W] to [N, out_channels, H, W]."""
+        """Map [N, in_channels, H, W] to [N, out_channels, H, W]."""
         features = self.bn(features)
         inside = self.inside(self.down[0](features))
         return self.up[0](inside, features) + self.upsample(features)
 
     def inside(self, e1: Tensor) -> Tensor:
-        """Concatenates D2 and E1: what D1 takes of E1's output."""
+        """Compute the input of D1 from E1's output: the concatenation of D2 and E1."""
         return torch.cat([self.up[1](self.down[1](e1), e1), e1], dim=1)
 
 
 class UNetPlus(UNetModule):
-    """The trimmed u-net of block 4, whose maps are too small for E2 and D2."""
+    """Apply the trimmed u-net of block 4, where maps are too small for E2 and D2."""
 
     levels = 1
 
     def inside(self, e1: Tensor) -> Tensor:
-        """E1's output as it is."""
+        """Return E1's output unchanged."""
         return e1
 
 
 class ResidualBlock(nn.Module):
-    """Two 3 x 3 convolutions, the first of stride 2, in place of the usual max-pooling of the stem.
+    """Apply two 3 x 3 convolutions, the first of stride 2, instead of the usual max-pooling of the stem.
 
     Args:
         in_channels: channels of the input.
@@ -180,7 +181,7 @@ class ResidualBlock(nn.Module):
     def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
         self.bn = nn.Sequential(nn.BatchNorm2d(in_channels), nn.ReLU(inplace=True))
-        # Numbers 1 and 5 are the authors' dropout.
+        # Numbers 1 and 5 were the authors' dropout.
         layers = {
             "0": _conv3x3(in_channels, out_channels, 1, stride=2),
             "2": nn.BatchNorm2d(out_channels),
@@ -191,6 +192,6 @@ class ResidualBlock(nn.Module):
         self.shortcut = nn.Sequential(nn.Conv2d(in_channels, out_channels, 1, stride=2))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Maps [N, in_channels, H, W] to [N, out_channels, H / 2, W / 2], rounded up."""
+        """Map [N, in_channels, H, W] to [N, out_channels, H / 2, W / 2], rounded up."""
         activated = self.bn(features)
         return self.conv(activated) + self.shortcut(activated)

@@ -1,19 +1,18 @@
-"""SUNet: stacked u-nets, trained on whole images for their class, then on pixels with the same weights.
+"""Classify and segment with SUNet: stacked u-nets, trained to classify images first, then to segment them.
 
 Reference:
     Paper 001, "Stacked U-Nets: A No-Frills Approach to Natural Image Segmentation", table 1 and figure 2; S. Shah et
     al., https://arxiv.org/abs/1804.10343. The authors' code: https://github.com/shahsohil/sunets.
 
 Resolved where paper and code disagree or are silent:
-    - Parameters are those of the authors' code, with all biases: 6,910,248, 24,704,360 and 39,113,832 for ImageNet.
-      Table 1 has 6.9M, 24.6M (true of the weights alone, 24,618,176) and 37.7M, which its own configuration can't
-      reach. Section 6.2.2 gives the 7-128 for segmentation 35.4M; it has 36,857,237. One module less in block 1 would
-      give both numbers, but 160 layers instead of table 1's 170. Section 6.2.1's 6.7M for SUNet-64 fits neither
-      network.
-    - Layers are counted as in table 1, 110, 110 and 170: the 1 x 1 convolutions of shortcuts don't count. Table 2 has
+    - Numbers of parameters are those of the authors' code, with all biases: 6,910,248, 24,704,360 and 39,113,832 for
+      ImageNet. Table 1 has 6.9M, 24.6M (correct for the weights alone, 24,618,176) and 37.7M, which its own
+      configuration can't have. Section 6.2.2 has 35.4M for the 7-128 for segmentation; it has 36,857,237. One module
+      less in block 1 would give both numbers, but 160 layers instead of table 1's 170. Section 6.2.1's 6.7M for
+      SUNet-64 fits neither network.
+    - Layers are counted as in table 1, 110, 110 and 170: without the 1 x 1 convolutions of shortcuts. Table 2 counts
       one more each.
-    - Transitions have no convolution. Any image size is taken; the authors' code is made for even ones and fails at 224
-      px.
+    - Transitions have no convolution. Images of any size work; the authors' code needs even sizes and fails at 224 px.
     - Table 4's strided network keeps the strides inside the modules and dilates every filter by its block's factor.
     - Levels of figure 5: stem, the four blocks, prediction.
 
@@ -21,7 +20,7 @@ Published training on ImageNet: stochastic gradient descent, Nesterov momentum 0
 by 10 every 30 of 100 epochs, weight decay 5e-4, batches of 256 (212 for the 7-128), 224 px. For segmentation: momentum
 0.95, weight decay 1e-4, rate 2e-4 with :func:`medpos.optim.schedules.cosine` over 45,000 iterations (90,000 for
 Cityscapes), batches of 22, 512 px. The layers of ``final`` learn ten times as fast, the biases of its convolutions
-twenty times. Of the loss, cross-entropy over the pixels that aren't 255, PyTorch's mean is the authors' quotient.
+twenty times. The loss is PyTorch's mean cross-entropy over the pixels that aren't 255.
 """
 
 from collections import OrderedDict
@@ -32,19 +31,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from medpos.core.errors import InputError
-from medpos.networks.layers.blocks import check_size, initialize_he, times
-from medpos.networks.layers.frozen import freeze_statistics
+from medpos.networks.layers.blocks import check_size, initialize_he, scale_channels
+from medpos.networks.layers.freezing import freeze_statistics
 from medpos.networks.sunet.module import ResidualBlock, UNetModule, UNetPlus
 
 
 @dataclass(frozen=True)
 class Variant:
-    """A column of table 1.
+    """Hold a column of table 1.
 
     Attributes:
         filters: N, channels inside the modules.
-        modules: their number in each block; those of block 4 are u-net+.
-        outputs: channels of each block.
+        modules: number of modules in each block; those of block 4 are u-net+.
+        outputs: output channels of each block.
     """
 
     filters: int
@@ -58,29 +57,30 @@ VARIANTS = {
     "7-128": Variant(128, (2, 7, 7, 1), (512, 1280, 2048, 2304)),
 }
 STEM = (64, 128)  # 7 x 7 convolution and residual block, both of stride 2
-# Dilation of each block, and the smallest image side in px of which a block 4 is left; poolings before dilated blocks
-# are dropped.
+# Dilation of each block by output stride, without the poolings before dilated blocks; and the smallest image side in px
+# that leaves a pixel for block 4.
 DILATIONS = {32: (1, 1, 1, 1), 16: (1, 1, 1, 2), 8: (1, 1, 2, 4)}
 SMALLEST = {32: 29, 16: 13, 8: 5}
-DEGRIDDING = 512  # channels of both filters, whose dilations are 2 and 1
-# What the authors called the head's layers at first.
+DEGRIDDING = 512  # channels of both filters; their dilations are 2 and 1
+# Names of the head's layers in the authors' first files.
 FORMER_NAMES = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3"}
 
 
 def _variant(name: str, width: float) -> Variant:
     if name not in VARIANTS:
-        raise InputError(f"variant is {name!r}, needed is one of {', '.join(VARIANTS)}")
+        raise InputError(f"variant: expected one of {', '.join(VARIANTS)}, got {name!r}")
     paper = VARIANTS[name]
-    return Variant(times(paper.filters, width), paper.modules, tuple(times(c, width) for c in paper.outputs))
+    outputs = tuple(scale_channels(channels, width) for channels in paper.outputs)
+    return Variant(scale_channels(paper.filters, width), paper.modules, outputs)
 
 
 def _features(
     variant: Variant, in_channels: int, output_stride: int, strided: bool = False, width: float = 1.0
 ) -> nn.Sequential:
-    """Everything up to the last batch normalisation, whose ReLU is the head's; one state dict for all strides."""
+    """Build the layers up to the last batch normalization, with the same state dict for all output strides."""
     if output_stride not in DILATIONS:
-        raise InputError(f"output_stride is {output_stride}, needed is one of {', '.join(map(str, DILATIONS))}")
-    stem, last = (times(channels, width) for channels in STEM)
+        raise InputError(f"output_stride: expected one of {', '.join(map(str, DILATIONS))}, got {output_stride}")
+    stem, last = (scale_channels(channels, width) for channels in STEM)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv1"] = nn.Conv2d(in_channels, stem, 7, stride=2, padding=3)
     layers["residual1"] = ResidualBlock(stem, last)
@@ -89,14 +89,14 @@ def _features(
         if block > 1 and dilation == 1:
             layers[f"avgpool{block - 1}"] = nn.AvgPool2d(2)
         kind = UNetPlus if block == len(variant.modules) else UNetModule
-        for place in range(modules):
-            layers[f"unet{block}_{place}"] = kind(last, variant.filters, channels, dilation, strided)
+        for index in range(modules):
+            layers[f"unet{block}_{index}"] = kind(last, variant.filters, channels, dilation, strided)
             last = channels
     layers["bn2"] = nn.BatchNorm2d(last)
     return nn.Sequential(layers)
 
 
-def _initialise(network: nn.Module) -> None:
+def _initialize(network: nn.Module) -> None:
     initialize_he(network, "fan_out")
     for layer in network.modules():
         if isinstance(layer, nn.ConvTranspose2d):
@@ -105,22 +105,23 @@ def _initialise(network: nn.Module) -> None:
 
 
 class SUNet(nn.Module):
-    """SUNet for segmentation, whose logits at the output stride are interpolated to the image's size.
+    """Segment with SUNet, and interpolate the logits from the output stride to the image's size.
 
     Args:
         in_channels: channels of the image.
-        out_channels: classes, the background among them.
-        variant: one of ``VARIANTS``: ``"64"``, ``"128"``, ``"7-128"``.
-        output_stride: px of the image for each px of the logits: 32, 16 or 8. The weights of one serve all.
-        strided: keep the strides inside dilated modules, as table 4 does in comparison, instead of multigrid.
-        degridding: two filters before the prediction, for output stride 8.
-        freeze_bn: keep statistics, scales and shifts of the batch normalisations, as in the last fine-tuning.
-        bn_momentum: of the batch normalisations' statistics; 0.01 is the paper's decay of 0.99.
+        out_channels: classes, including the background.
+        variant: size of the network, one of ``VARIANTS``: ``"64"``, ``"128"``, ``"7-128"``.
+        output_stride: px of the image per px of the logits, 32, 16 or 8; the weights are the same for all.
+        strided: whether to keep the strides inside dilated modules, as in the comparison of table 4, instead of
+            multigrid.
+        degridding: whether two filters precede the prediction, for output stride 8.
+        freeze_bn: whether batch norm statistics, scales and shifts are frozen, as in the last fine-tuning.
+        bn_momentum: momentum of the batch norm statistics; 0.01 is the paper's decay of 0.99.
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: unknown variant or output stride; width that isn't above 0; in ``forward``, an image that isn't
-            [N, C, H, W], or too small for the last block to see a pixel.
+        InputError: unknown variant or output stride; a width that isn't above 0; in ``forward``, an image that isn't
+            [N, C, H, W], or is too small to leave a pixel for the last block.
     """
 
     def __init__(
@@ -139,9 +140,9 @@ class SUNet(nn.Module):
         table = _variant(variant, width)
         self.in_channels = in_channels
         self.features = _features(table, in_channels, output_stride, strided, width)
-        self.final = _head(table.outputs[-1], times(DEGRIDDING, width) if degridding else None, out_channels)
+        self.final = _head(table.outputs[-1], scale_channels(DEGRIDDING, width) if degridding else None, out_channels)
         self.smallest = SMALLEST[output_stride]
-        _initialise(self)
+        _initialize(self)
         for layer in self.modules():
             if isinstance(layer, nn.BatchNorm2d):
                 layer.momentum = bn_momentum
@@ -149,7 +150,7 @@ class SUNet(nn.Module):
             freeze_statistics(self)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""
+        """Map an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, 1, self.smallest, "SUNet")
         logits = self.final(F.relu(self.features(image)))
@@ -157,32 +158,32 @@ class SUNet(nn.Module):
 
     @torch.jit.ignore  # type: ignore[untyped-decorator]
     def levels(self, image: Tensor) -> list[Tensor]:
-        """What figure 5 shows of an image: the features at the end of each level.
+        """Compute the features at the end of each level, which figure 5 shows.
 
         Args:
-            image: [N, in_channels, H, W].
+            image: images [N, in_channels, H, W].
 
         Returns:
-            Six maps [N, C, h, w]: of the stem and the four blocks, before their pooling, and the prediction before its
-            interpolation. The figure shows :func:`strongest` of each.
+            Six tensors [N, C, h, w]: those of the stem and the four blocks, before pooling, and the prediction before
+            interpolation. The figure shows :func:`select_strongest` of each.
         """
         features, ends = image, {}
         for name, layer in self.features.named_children():
             features = layer(features)
             if name.startswith(("residual", "unet")):
-                ends[name.partition("_")[0]] = features  # the last module of a block stays
+                ends[name.partition("_")[0]] = features  # the last module of a block remains
         return [*ends.values(), self.final(F.relu(features))]
 
     @torch.jit.ignore  # type: ignore[untyped-decorator]
     def load_published(self, weights: dict[str, Tensor]) -> list[str]:
-        """Sets the weights to those of a network trained for classification or segmentation, of any output stride.
+        """Load weights of a network trained for classification or segmentation with any output stride.
 
         Args:
-            weights: state dict with the authors' names, with or without their ``module.``; of a classifier the head
-                stays as it is.
+            weights: state dict with the authors' names, with or without the prefix ``module.``; that of a classifier
+                doesn't change the head.
 
         Returns:
-            Names that have no place here, such as ``linear.weight``.
+            Names of the weights that aren't used, such as ``linear.weight``.
 
         Raises:
             InputError: a tensor is missing or has another shape.
@@ -204,17 +205,17 @@ def _head(channels: int, between: int | None, classes: int) -> nn.Sequential:
 
 
 class SUNetClassifier(nn.Module):
-    """SUNet for the class of a whole image: global average pooling and a fully connected layer.
+    """Classify images with SUNet, global average pooling and a fully connected layer.
 
     Args:
         in_channels: channels of the image.
         out_channels: classes.
-        variant: see :class:`SUNet`.
-        output_stride: as for the segmentation; the paper's is 32, 7 x 7 px of 224 px.
+        variant: size of the network, see :class:`SUNet`.
+        output_stride: px of the image per px of the features, 32, 16 or 8; 32 in the paper, 7 x 7 px for 224 px.
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: as :class:`SUNet`.
+        InputError: as in :class:`SUNet`.
     """
 
     def __init__(
@@ -231,18 +232,18 @@ class SUNetClassifier(nn.Module):
         self.features = _features(table, in_channels, output_stride, width=width)
         self.linear = nn.Linear(table.outputs[-1], out_channels)
         self.smallest = SMALLEST[output_stride]
-        _initialise(self)
+        _initialize(self)
         nn.init.zeros_(self.linear.bias)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Maps an image [N, in_channels, H, W] to logits [N, out_channels]."""
+        """Map an image [N, in_channels, H, W] to logits [N, out_channels]."""
         if not torch.jit.is_scripting() and not torch.jit.is_tracing():
             check_size(image, 1, self.smallest, "SUNetClassifier")
         return self.linear(F.relu(self.features(image)).mean((2, 3)))
 
     @torch.jit.ignore  # type: ignore[untyped-decorator]
     def load_published(self, weights: dict[str, Tensor]) -> list[str]:
-        """As :meth:`SUNet.load_published`; ``linear`` is needed too."""
+        """Load weights as :meth:`SUNet.load_published` does; ``linear`` is required too."""
         return _load_published(self, weights)
 
 
@@ -252,25 +253,27 @@ def _load_published(network: nn.Module, weights: dict[str, Tensor], optional: tu
         first, _, rest = name.removeprefix("module.").partition(".")
         number, _, kind = rest.partition(".")
         given[f"{first}.{FORMER_NAMES.get(number, number)}.{kind}" if first == "final" else f"{first}.{rest}"] = tensor
-    # Weights from before PyTorch 0.4.1 don't count batches.
+    # PyTorch before 0.4.1 didn't count batches.
     missing = [n for n in own.keys() - given.keys() if not n.startswith(optional) and "num_batches" not in n]
     wrong = [n for n in own.keys() & given.keys() if own[n].shape != given[n].shape]
     if missing or wrong:
         name = min(missing + wrong)
-        found = f"is {list(given[name].shape)}" if name in given else "is missing"
-        raise InputError(f"SUNet: {name} {found}, needed is {list(own[name].shape)}; take the weights of this variant")
+        found = list(given[name].shape) if name in given else "no such tensor"
+        raise InputError(
+            f"SUNet: {name}: expected shape {list(own[name].shape)}, got {found}; use the weights of this variant"
+        )
     network.load_state_dict({name: tensor for name, tensor in given.items() if name in own}, strict=False)
     return sorted(given.keys() - own.keys())
 
 
-def strongest(features: Tensor) -> Tensor:
-    """The map with the largest sum of magnitudes.
+def select_strongest(features: Tensor) -> Tensor:
+    """Select the channel with the largest sum of magnitudes.
 
     Args:
-        features: [N, C, h, w].
+        features: features [N, C, h, w].
 
     Returns:
-        [N, h, w].
+        The channel of each image, [N, h, w].
 
     Reference:
         Paper 001, figure 5.

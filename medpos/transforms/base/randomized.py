@@ -6,7 +6,7 @@ papers isn't written again. These do it (the amounts of U-Net 2015 aren't publis
 - shift and rotation (U-Net 2015):
   ``{"_target_": "RandAffined", "keys": ["image", "label", "weight"], "prob": 1.0, "rotate_range": 3.14159,
   "translate_range": 20, "mode": ["bilinear", "nearest", "bilinear"], "padding_mode": "reflection"}``
-- grey values of an image in [0, 1] (U-Net 2015), as contrast, brightness and gamma:
+- gray values of an image in [0, 1] (U-Net 2015), as contrast, brightness and gamma:
   ``{"_target_": "RandScaleIntensityd", "keys": "image", "prob": 0.5, "factors": 0.25}``,
   ``{"_target_": "RandShiftIntensityd", "keys": "image", "prob": 0.5, "offsets": 0.1}``,
   ``{"_target_": "RandAdjustContrastd", "keys": "image", "prob": 0.5, "gamma": [0.7, 1.5]}``

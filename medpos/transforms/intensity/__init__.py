@@ -1,1 +1,1 @@
-"""Change grey values: degrade, standardize and distort."""
+"""Change gray values: degrade, standardize and distort."""

@@ -151,7 +151,7 @@ def _known(what: str, name: str, names: Iterable[str]) -> None:
 class Degraded(Lifted):
     """Degrades the image by the item's ``degradation`` and ``severity``; an item without them stays as it is.
 
-    It comes after the scaling to [0, 1] and before the standardisation.
+    It comes after the scaling to [0, 1] and before the standardization.
 
     Args:
         seed: chooses the random numbers, together with the item's ``case``.

@@ -1,4 +1,4 @@
-"""Photometric distortion of colour images.
+"""Photometric distortion of color images.
 
 Reference:
     https://github.com/open-mmlab/mmsegmentation, ``PhotoMetricDistortion``; after W. Liu et al., "SSD: Single Shot
@@ -27,16 +27,16 @@ def rgb_to_hsv(image: Tensor) -> Tensor:
         image: [3, X, Y], red, green and blue in [0, 1].
 
     Returns:
-        [3, X, Y]: hue in [0, 1), one turn; saturation and value in [0, 1]. Grey has hue 0 and saturation 0.
+        [3, X, Y]: hue in [0, 1), one turn; saturation and value in [0, 1]. Gray has hue 0 and saturation 0.
     """
     value, brightest = image.max(0)
     spread = value - image.amin(0)
     # The hue runs from the brightest channel towards the larger of its neighbours, up to a sixth of a turn.
     after, before = (image.gather(0, ((brightest + by) % 3)[None])[0] for by in (1, 2))
-    coloured = spread > 0
-    hue = ((2 * brightest + (after - before) / torch.where(coloured, spread, 1)) / 6) % 1
+    colored = spread > 0
+    hue = ((2 * brightest + (after - before) / torch.where(colored, spread, 1)) / 6) % 1
     # Of a tiny negative number float32 makes a whole turn.
-    hue = torch.where(coloured & (hue < 1), hue, 0)
+    hue = torch.where(colored & (hue < 1), hue, 0)
     return torch.stack([hue, spread / torch.where(value > 0, value, 1), value])
 
 
@@ -74,7 +74,7 @@ def distort(
 
 
 class PhotometricDistortion(RandLifted):
-    """Distorts a colour image, each of the four ways with probability 0.5, as :func:`distort` does.
+    """Distorts a color image, each of the four ways with probability 0.5, as :func:`distort` does.
 
     The original rounds to 8 bits after every step; here nothing is rounded.
 
@@ -125,7 +125,7 @@ class PhotometricDistortion(RandLifted):
         """Distorts one entry."""
         if len(image) != 3:
             raise InputError(
-                f"PhotometricDistortion: {key} has {len(image)} channels, needed are red, green and blue; for grey "
+                f"PhotometricDistortion: {key} has {len(image)} channels, needed are red, green and blue; for gray "
                 "images take RandScaleIntensityd and RandShiftIntensityd"
             )
         return distort(image, **self._drawn, contrast_first=self._contrast_first)

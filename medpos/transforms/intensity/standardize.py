@@ -1,6 +1,6 @@
 """Intensity scaling of every slice by itself.
 
-MONAI does the rest: ``NormalizeIntensityd(subtrahend=mean, divisor=std)`` standardises with the statistics of a data
+MONAI does the rest: ``NormalizeIntensityd(subtrahend=mean, divisor=std)`` standardizes with the statistics of a data
 set, ``ScaleIntensityRanged(a_min=low, a_max=high, b_min=0, b_max=1, clip=True)`` scales from a known range. Its
 per-image forms take the statistics of a whole volume, not of each slice.
 
@@ -27,12 +27,12 @@ class StandardizePerSlice(Lifted):
     """
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Maps [C, X, Y(, Z)] to float32 of the same shape."""
+        """Map [C, X, Y(, Z)] to float32 of the same shape."""
         values = image.float()
         varies = values.amax(_PLANE, True) > values.amin(_PLANE, True)  # of a constant slice rounding leaves a std > 0
-        centred = values - values.mean(_PLANE, True)
-        std = centred.square().mean(_PLANE, True).sqrt()
-        return torch.where(varies, centred / std, 0.0)
+        centered = values - values.mean(_PLANE, True)
+        std = centered.square().mean(_PLANE, True).sqrt()
+        return torch.where(varies, centered / std, 0.0)
 
 
 class ScaleToUnit(Lifted):
@@ -44,7 +44,7 @@ class ScaleToUnit(Lifted):
     """
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Maps [C, X, Y(, Z)] to float32 of the same shape."""
+        """Map [C, X, Y(, Z)] to float32 of the same shape."""
         values = image.float()
         low, high = values.amin(_PLANE, True), values.amax(_PLANE, True)
         return torch.where(high > low, (values - low) / (high - low), 0.0)

@@ -1,4 +1,4 @@
-"""Pixels that nobody labelled: class 0, ``void``, of a data set without background."""
+"""Pixels that nobody labeled: class 0, ``void``, of a data set without background."""
 
 from collections.abc import Hashable
 

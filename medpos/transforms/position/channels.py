@@ -3,7 +3,7 @@
 | encoding | channels | held by |
 |---|---|---|
 | ``linear`` | 2: x, y | :class:`PositionChannels` |
-| ``radial`` | 3: distance from the centre, cosine and sine of the angle | :class:`PositionChannels` |
+| ``radial`` | 3: distance from the center, cosine and sine of the angle | :class:`PositionChannels` |
 | ``fourier`` | 4 K: for each band k < K the cosine and sine of x, then of y | :class:`PositionChannels` |
 | ``learned`` | 2, in the network | :class:`medpos.networks.LearnedPosition` |
 | ``coordconv`` | x, y before every 3 x 3 convolution, in the network | :class:`medpos.networks.CoordConv2d` |
@@ -58,7 +58,7 @@ def position_channels(
 
     Args:
         shape: [X, Y] or [X, Y, Z], in px; the channels are constant along Z.
-        alpha: magnitude, > 0, in units of the standardised intensity.
+        alpha: magnitude, > 0, in units of the standardized intensity.
         range: ``"symmetric"``, -alpha to alpha, or ``"positive"``, 0 to alpha; for ``"linear"`` the equations 1a,
             ``x = alpha (2u / (W - 1) - 1)``, and 1b, ``x = alpha u / (W - 1)``.
         x_axis: dimension of the image [C, ...] along which the column u runs: 1 as NIfTI files load, or 2; y runs along
@@ -66,8 +66,8 @@ def position_channels(
         encoding: one of ``ENCODINGS``. With p, q the coordinates of -1 to 1 in x and y,
 
             - ``"linear"``: x and y. Both ends are exact; a side of 1 px gets 0.
-            - ``"radial"``: the distance ``sqrt((p^2 + q^2) / 2)``, which is 0 in the centre and 1 in the corners,
-              stretched over the range; then cosine and sine of the angle, which count as 0 in the very centre. A side
+            - ``"radial"``: the distance ``sqrt((p^2 + q^2) / 2)``, which is 0 in the center and 1 in the corners,
+              stretched over the range; then cosine and sine of the angle, which count as 0 in the very center. A side
               of 1 px has p = 0.
             - ``"fourier"``: for k = 0 to bands - 1 ``cos(2^k pi u)``, ``sin(2^k pi u)`` with u = (p + 1) / 2, then
               the same of y.
@@ -147,11 +147,11 @@ def check_position(alpha: float, range: str, x_axis: int, encoding: str, bands: 
             f"alpha (pe_alpha) is {alpha}, it must be > 0 and finite; to leave position out take a bundle without _pe"
         )
     if range not in RANGES:
-        raise InputError(f"range (pe_range) is {range!r}, needed is one of {', '.join(RANGES)}")
+        raise InputError(f"range (pe_range): expected one of {', '.join(RANGES)}, got {range!r}")
     if x_axis not in (1, 2):
         raise InputError(f"x_axis is {x_axis}, needed is 1 (columns run along dimension 1, as in NIfTI) or 2")
     if encoding not in ENCODINGS:
-        raise InputError(f"encoding is {encoding!r}, needed is one of {', '.join(ENCODINGS)}")
+        raise InputError(f"encoding: expected one of {', '.join(ENCODINGS)}, got {encoding!r}")
     if isinstance(bands, bool) or not isinstance(bands, int) or not 1 <= bands <= 16:
         raise InputError(f"bands (encoding_bands) is {bands!r}, needed is a whole number from 1 to 16, such as {BANDS}")
 
@@ -167,7 +167,7 @@ class PositionChannels(Lifted):
     holds append nothing, so that one chain serves all.
 
     Args:
-        alpha: magnitude, > 0, in units of the standardised intensity.
+        alpha: magnitude, > 0, in units of the standardized intensity.
         range: ``"symmetric"`` for -alpha to alpha, ``"positive"`` for 0 to alpha.
         x_axis: dimension along which the columns run, 1 (as NIfTI files load) or 2.
         encoding: one of ``ENCODINGS``, as in :func:`position_channels`.
@@ -196,7 +196,7 @@ class PositionChannels(Lifted):
         self.encoding, self.bands = encoding, bands
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Maps [C, X, Y(, Z)] to float32 [C + ``channel_count``, X, Y(, Z)]."""
+        """Map [C, X, Y(, Z)] to float32 [C + ``channel_count``, X, Y(, Z)]."""
         # Volumes share the grid of their slices: one of every depth would fill the memory with Fourier bands.
         grid = _cached_channels(
             tuple(image.shape[1:3]), self.alpha, self.range, self.x_axis, self.encoding, self.bands

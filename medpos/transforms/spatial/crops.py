@@ -92,13 +92,13 @@ class RandomTile(RandLifted):
 class RandCropWithClassCap(RandLifted):
     """Cuts a random crop that no single class fills.
 
-    Up to ten positions are drawn until no class has ``cap`` or more of the crop's labelled pixels; the eleventh is
+    Up to ten positions are drawn until no class has ``cap`` or more of the crop's labeled pixels; the eleventh is
     taken as it is. Where the image is smaller than the crop, it is padded at the right and below. MMSegmentation pads
-    after the standardisation, with its mean; to do so too, standardise before.
+    after the standardization, with its mean; to do so too, standardise before.
 
     Args:
         size: X and Y of the crop, px.
-        cap: share of the labelled pixels, above 0; 1 takes the first position.
+        cap: share of the labeled pixels, above 0; 1 takes the first position.
         keys: entries to cut, [C, X, Y].
         label_key: entry whose classes are counted, [1, X, Y], 255 ignored.
         fill: value of the padding, one for all keys or one for each.

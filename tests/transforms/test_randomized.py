@@ -13,7 +13,7 @@ from monai.transforms import Compose
 
 from medpos.core.errors import InputError
 from medpos.transforms import BorderWeight, PhotometricDistortion, RandCropWithClassCap, RandElastic, RandomTile
-from medpos.transforms.base import randomized as randomised
+from medpos.transforms.base import randomized as randomized
 
 TRANSFORMS = [
     RandElastic(),
@@ -21,7 +21,7 @@ TRANSFORMS = [
     RandCropWithClassCap(16),
     PhotometricDistortion(),
 ]
-CONFIGS = [json.loads(" ".join(text.split())) for text in re.findall(r"``(\{.*?\})``", randomised.__doc__, re.DOTALL)]
+CONFIGS = [json.loads(" ".join(text.split())) for text in re.findall(r"``(\{.*?\})``", randomized.__doc__, re.DOTALL)]
 
 
 def item(x=40, y=33, channels=3):
@@ -104,7 +104,7 @@ class TestMonaisOwn:
         torch.testing.assert_close(found["weight"], found["image"])
 
     @pytest.mark.parametrize("kind", ["RandScaleIntensityd", "RandShiftIntensityd", "RandAdjustContrastd"])
-    def test_grey_values(self, kind):
+    def test_gray_values(self, kind):
         transform = self.build(kind)
         images = [run(transform, seed)["image"] for seed in range(20)]
         changed = [image for image in images if not torch.equal(image, item()["image"])]

@@ -1,8 +1,8 @@
-"""Batch normalisations whose statistics no longer move, for fine-tuning with few images a batch.
+"""Freeze batch norm statistics, for fine-tuning with few images per batch.
 
 References:
     Paper 001, section 6.2.2, "fine-tuned on the trainval set with batch-norm parameters frozen"; L.-C. Chen et al.,
-    "DeepLab", PAMI 2018, whose ResNet-101 is trained so; https://arxiv.org/abs/1606.00915.
+    "DeepLab", PAMI 2018, where ResNet-101 is trained in this way; https://arxiv.org/abs/1606.00915.
 """
 
 from typing import TypeVar
@@ -13,21 +13,21 @@ Network = TypeVar("Network", bound=nn.Module)
 
 
 class FrozenBatchNorm2d(nn.BatchNorm2d):
-    """A batch normalisation that stays in evaluation mode; MONAI's trainer asks for training before every iteration."""
+    """Normalize with fixed statistics: stay in evaluation mode when MONAI's trainer switches to training mode."""
 
     def train(self, mode: bool = True) -> "FrozenBatchNorm2d":
-        """Changes nothing."""
+        """Ignore the mode and stay in evaluation mode."""
         super().train(False)
         return self
 
 
 def freeze_statistics(network: Network, affine: bool = True) -> Network:
-    """Freezes all batch normalisations of a network.
+    """Freeze the statistics of all batch norm layers of a network.
 
     Args:
-        network: is changed in place; its state dict stays as it is. Comes before the optimiser and
-            DistributedDataParallel are made of it.
-        affine: freeze scale and shift too, as SUNet's authors do.
+        network: network, changed in place before an optimizer or DistributedDataParallel is built from it; the keys of
+            its state dict stay the same.
+        affine: whether scale and shift are frozen too, as SUNet's authors do.
 
     Returns:
         The network.

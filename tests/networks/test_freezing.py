@@ -1,4 +1,4 @@
-"""Frozen batch normalisations within MONAI's trainer, which asks for training before every iteration."""
+"""Frozen batch normalizations within MONAI's trainer, which asks for training before every iteration."""
 
 import copy
 
@@ -8,7 +8,7 @@ from monai.engines import SupervisedTrainer
 from torch import nn
 
 from medpos.networks import freeze_statistics
-from medpos.networks.layers.folding import folded
+from medpos.networks.layers.folding import fold_batch_norms
 
 
 def network():
@@ -54,5 +54,5 @@ def test_the_rest_is_as_before():
     assert list(model.state_dict()) == list(network().state_dict())
     twin = copy.deepcopy(model).train()
     torch.testing.assert_close(twin(image), network().eval()(image))
-    torch.testing.assert_close(folded(model.eval())(image), model(image))
+    torch.testing.assert_close(fold_batch_norms(model.eval())(image), model(image))
     torch.testing.assert_close(torch.jit.script(model)(image), model(image))
