@@ -1,4 +1,4 @@
-"""Look inside a trained network: ``python -m medpos explain``."""
+"""Show what is inside a trained network: ``python -m medpos explain``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,21 +26,22 @@ class Explain:
 
 
 def explain(options: Explain) -> None:
-    """Draw the first filters of a trained network, a layer's activations, and the image that a unit looks for."""
-    from medpos import explain as inside
+    """Draw the first filters of a trained network, a layer's activations, and the image that a unit prefers."""
+    from medpos.explain import AscentSettings, ExplainOptions, explain_network, load_input_image, write_explanation
     from medpos.predict import case
     from medpos.predict.model import Model
 
-    settings = inside.Settings(steps=options.steps, seed=options.seed)
-    wish = inside.Wish(options.layer, options.unit, options.goal, settings)
+    settings = AscentSettings(steps=options.steps, seed=options.seed)
+    choices = ExplainOptions(options.layer, options.unit, options.goal, settings)
     model = Model(options.run, options.dataset_dir, options.device)
-    found = inside.look(model, inside.subject_of(model, options.image, options.dataset_dir), wish)
-    folder = inside.write(found, options.run, options.out)
+    image = load_input_image(model, options.image, options.dataset_dir)
+    found = explain_network(model, image, choices)
+    folder = write_explanation(found, options.run, options.out)
     if model.data.phantom:
         output.warnings.print(case.PHANTOM, style="bold")
-    start, end = found.rise[0], found.rise[-1]
+    start, end = found.activations[0], found.activations[-1]
     text = f"{folder}: {', '.join(found.figures)}; {found.title}: activation {start:.3g}, after the ascent {end:.3g}"
     output.results.print(text)
     if end <= start:
-        silent = "the unit did not rise: nothing near noise wakes it; choose another --unit or --goal"
+        silent = "the unit's activation did not rise from noise; choose another --unit or --goal"
         output.warnings.print(silent)

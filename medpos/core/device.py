@@ -3,9 +3,12 @@
 Everything private of PyTorch that has no public equivalent is here, so that an upgrade of PyTorch is checked here.
 """
 
+from typing import Any
+
 import torch
 import torch.distributed
 from torch import Tensor, nn
+from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode  # private in PyTorch
 
 
 def has_fast_bf16(device: torch.device | str) -> bool:
@@ -52,3 +55,9 @@ def child_names(module: nn.Module) -> list[str]:
 def has_forward_hooks(module: nn.Module) -> bool:
     """Tell whether hooks run after the module's forward pass."""
     return bool(module._forward_hooks)
+
+
+def arguments_by_name(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
+    """Return the arguments of a call of an ATen operation by name, those left out at their defaults."""
+    given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
+    return {a.name: given.get(a.name, a.default_value) for a in func._schema.arguments}

@@ -1,23 +1,23 @@
-"""Looking inside a trained network, and what each network sees of the image."""
+"""Show filters, activations and preferred images of a trained network, and find receptive fields."""
 
-from medpos.explain.ascent import Climbed, Settings, ascend
-from medpos.explain.fields import Field, Seen, fields
-from medpos.explain.layers import Layer, layers_of
-from medpos.explain.looking import Look, Wish, look, subject_of
-from medpos.explain.writing import write
+from medpos.explain.ascent import AscentResult, AscentSettings, ascend
+from medpos.explain.explanation import ExplainOptions, Explanation, explain_network, load_input_image
+from medpos.explain.field_table import LayerField, NetworkFields, find_network_fields
+from medpos.explain.layers import Layer, trace_layers
+from medpos.explain.writing import write_explanation
 
 __all__ = [
-    "Climbed",
-    "Field",
+    "AscentResult",
+    "AscentSettings",
+    "ExplainOptions",
+    "Explanation",
     "Layer",
-    "Look",
-    "Seen",
-    "Settings",
-    "Wish",
+    "LayerField",
+    "NetworkFields",
     "ascend",
-    "fields",
-    "layers_of",
-    "look",
-    "subject_of",
-    "write",
+    "explain_network",
+    "find_network_fields",
+    "load_input_image",
+    "trace_layers",
+    "write_explanation",
 ]

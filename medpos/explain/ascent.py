@@ -1,11 +1,11 @@
-"""The image that a unit of a network answers to most, by gradient ascent from noise.
+"""Find an image that maximizes the activation of a unit of a network, by gradient ascent from noise.
 
 References:
     K. Simonyan, A. Vedaldi, A. Zisserman, "Deep Inside Convolutional Networks", ICLR workshop 2014, section 2: ascent
     with an L2 penalty on the image.
     J. Yosinski et al., "Understanding Neural Networks Through Deep Visualization", ICML workshop 2015, section 3.1: L2
     decay and Gaussian blur between the steps.
-    A. Mordvintsev, C. Olah, M. Tyka, "Inceptionism", 2015: jitter, the image shifted at random before every step.
+    A. Mordvintsev, C. Olah, M. Tyka, "Inceptionism", 2015: jitter, a random shift of the image before every step.
 """
 
 from collections.abc import Sequence
@@ -18,26 +18,26 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 from torch.overrides import TorchFunctionMode
 
-from medpos.explain.layers import features_of
+from medpos.explain.layers import compute_features
 
-SLOPE = 0.1  # of the rectifications' gradient below 0, while a unit is silent
+SLOPE = 0.1  # gradient of a ReLU below 0 while the unit is silent
 RECTIFICATIONS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
-GOALS = {"mean": "mean of the channel", "centre": "its centre pixel"}
+GOALS = {"mean": "mean of the channel", "centre": "its center pixel"}
 
 
 @dataclass(frozen=True)
-class Settings:
-    """How to climb.
+class AscentSettings:
+    """Hold the settings of a gradient ascent.
 
     Args:
-        steps: of the ascent.
-        rate: how far a step moves the pixels, root mean square, in standard deviations of an image.
-        decay: part of the image that each step takes away.
-        blur: standard deviation of the Gaussian, px; 0 for none.
-        blur_every: steps from one blur to the next.
-        jitter: the image is shifted by up to so many px before each step, and back behind it.
-        noise: standard deviation of what the ascent begins with, in those of an image.
-        seed: of noise and jitter.
+        steps: number of steps.
+        rate: root mean square change of the pixels in a step, in standard deviations of an image.
+        decay: share of the image that each step removes (L2 decay), in [0, 1].
+        blur: standard deviation of the Gaussian blur in pixels; 0 for no blur.
+        blur_every: number of steps from one blur to the next.
+        jitter: largest shift of the image before each step in pixels; it is undone after the step.
+        noise: standard deviation of the initial noise, in standard deviations of an image.
+        seed: random seed of noise and jitter.
     """
 
     steps: int = 100
@@ -49,23 +49,23 @@ class Settings:
     noise: float = 0.1
     seed: int = 0
 
-    def unregularised(self) -> "Settings":
-        """The same without decay, blur and jitter."""
-        return Settings(self.steps, self.rate, 0.0, 0.0, self.blur_every, 0, self.noise, self.seed)
+    def unregularized(self) -> "AscentSettings":
+        """Return the same settings without decay, blur and jitter."""
+        return AscentSettings(self.steps, self.rate, 0.0, 0.0, self.blur_every, 0, self.noise, self.seed)
 
 
 @dataclass(frozen=True, eq=False)
-class Climbed:
-    """What an ascent found.
+class AscentResult:
+    """Hold the result of a gradient ascent.
 
     Args:
-        image: [C, X, Y], as the network sees it.
-        rise: the unit's activation before each step, of the image as the jitter shifted it, and at the end, where it
-            lies as it is; the first step has no jitter.
+        image: image [C, X, Y] in the network's units.
+        activations: the unit's activation before each step, for the image as jitter shifted it, and after the last
+            step, for the image itself; the first step has no jitter.
     """
 
     image: Tensor
-    rise: list[float]
+    activations: list[float]
 
 
 def ascend(
@@ -75,58 +75,61 @@ def ascend(
     start: Tensor,
     free: Tensor,
     goal: str = "mean",
-    settings: Settings | None = None,
+    settings: AscentSettings | None = None,
     scale: float = 1.0,
-) -> Climbed:
-    """Changes an image until a unit answers strongly.
+) -> AscentResult:
+    """Maximize the activation of a unit by gradient ascent on the image.
 
-    A unit that is silent has no gradient; until it wakes, the rectifications let a tenth of what is below 0 pass.
+    A silent unit has no gradient, so every ReLU leaks a tenth of the values below 0 until the unit is active.
 
     Args:
-        network: in evaluation mode.
-        layer: a name of :func:`medpos.explain.layers.layers_of`.
+        network: network in evaluation mode.
+        layer: name of the layer, as :func:`medpos.explain.layers.trace_layers` gives it.
         unit: channel of the layer, from 0.
-        start: [C, X, Y]; gives the channels that aren't free, such as the position.
-        free: [C], bool: the channels that begin as noise and change.
-        goal: what is maximised: ``"mean"`` or ``"centre"``, of the channel.
-        settings: how to climb.
-        scale: standard deviation of an image as the network gets it; 1 where it is standardised.
+        start: image [C, X, Y]; its values are kept in the channels that aren't free, such as the position.
+        free: channels that begin as noise and change, bool [C].
+        goal: quantity to maximize: ``"mean"`` of the channel, or its pixel in the ``"centre"``.
+        settings: settings of the ascent; the defaults of :class:`AscentSettings` if omitted.
+        scale: standard deviation of an image in the network's units; 1 where images are standardized.
+
+    Returns:
+        The final image and the activations on the way to it.
 
     Raises:
         InputError: there is no such layer.
     """
-    settings = settings or Settings()
+    settings = settings or AscentSettings()
     generator = torch.Generator().manual_seed(settings.seed)
-    image, rise = start.clone(), []
+    image, activations = start.clone(), []
     image[free] = settings.noise * scale * torch.randn(start[free].shape, generator=generator).to(image)
     for step in range(settings.steps):
-        most = settings.jitter if step else 0  # the rise begins with the noise itself
+        most = settings.jitter if step else 0  # the first activation is that of the noise itself
         shift = torch.randint(-most, most + 1, (2,), generator=generator).tolist()
         value, gradient = _gradient(network, layer, unit, _shifted(image, free, shift), goal)
-        rise.append(value)
+        activations.append(value)
         back = gradient[free].roll((-shift[0], -shift[1]), (1, 2))
         moved = image[free] + settings.rate * scale * back / back.square().mean().sqrt().clamp(min=1e-12)
         moved = moved * (1 - settings.decay)
         blurs = settings.blur and (step + 1) % settings.blur_every == 0
         image[free] = _blurred(moved, settings.blur) if blurs else moved
     with torch.no_grad():
-        end = _of_unit(features_of(network, layer, image[None]), unit, goal)
-    return Climbed(image, [*rise, float(end)])
+        end = _of_unit(compute_features(network, layer, image[None]), unit, goal)
+    return AscentResult(image, [*activations, float(end)])
 
 
 def _gradient(network: nn.Module, layer: str, unit: int, image: Tensor, goal: str) -> tuple[float, Tensor]:
     given = image[None].clone().requires_grad_()
     with torch.enable_grad():
-        value = _of_unit(features_of(network, layer, given), unit, goal)
+        value = _of_unit(compute_features(network, layer, given), unit, goal)
         (gradient,) = torch.autograd.grad(value, given)
         if not gradient.any():
             with _Leaky():
-                (gradient,) = torch.autograd.grad(_of_unit(features_of(network, layer, given), unit, goal), given)
+                (gradient,) = torch.autograd.grad(_of_unit(compute_features(network, layer, given), unit, goal), given)
     return float(value.detach()), gradient[0]
 
 
 class _Leaky(TorchFunctionMode):
-    """Lets a part of what is below 0 pass every rectification inside."""
+    """Replace every ReLU by a leaky one."""
 
     def __torch_function__(
         self, func: Any, types: Sequence[type], args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -142,13 +145,13 @@ def _of_unit(features: Tensor, unit: int, goal: str) -> Tensor:
 
 
 def _shifted(image: Tensor, free: Tensor, shift: list[int]) -> Tensor:
-    """Only the free channels: the position stays where it is."""
+    """Shift the free channels only; the position stays in place."""
     moved = image.clone()
     moved[free] = image[free].roll((shift[0], shift[1]), (1, 2))
     return moved
 
 
 def _blurred(image: Tensor, sigma: float) -> Tensor:
-    """Of [C, X, Y], the edge pixels repeated outwards."""
+    """Blur an image [C, X, Y], with the edge pixels repeated outwards."""
     done = ndimage.gaussian_filter(image.cpu().numpy(), (0, sigma, sigma), mode="nearest")
     return torch.from_numpy(done).to(image)

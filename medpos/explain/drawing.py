@@ -1,4 +1,4 @@
-"""Grids of small pictures, and the figures they stand in."""
+"""Draw grids of small pictures, and figures that hold them."""
 
 import io
 from collections.abc import Sequence
@@ -14,30 +14,30 @@ from matplotlib.figure import Figure
 from medpos.core.files import write_atomically
 
 Values = npt.NDArray[np.float32]
-_GAP = 1  # px between tiles
-_WIDEST = 1200  # px of a grid; larger tiles are averaged down
-_TEXT = {"text.parse_math": False, "font.size": 9, "axes.titlesize": 9}  # a name is text, whatever it holds
+_GAP = 1  # pixels between tiles
+_WIDEST = 1200  # width of a grid in pixels; larger tiles are averaged down
+_TEXT = {"text.parse_math": False, "font.size": 9, "axes.titlesize": 9}  # a name with a $ is no formula
 
 
-def grid(tiles: Values, columns: int = 0) -> Values:
-    """Puts tiles side by side, with gaps of NaN.
+def make_grid(tiles: Values, columns: int = 0) -> Values:
+    """Arrange tiles in a grid, with gaps of NaN.
 
     Args:
-        tiles: [n, X, Y], or [n, X, Y, 3] in colour.
-        columns: tiles beside each other; 0 for about as many as rows.
+        tiles: tiles [n, X, Y], or [n, X, Y, 3] in color.
+        columns: number of tiles in a row; 0: about as many as rows.
 
     Returns:
-        [rows, columns] or [rows, columns, 3] of px, rows first, as screens want it.
+        Pixels [Y, X] or [Y, X, 3] of the whole grid.
     """
     columns = columns or int(np.ceil(np.sqrt(len(tiles))))
     step = -(-columns * tiles.shape[1] // _WIDEST)
     small = tiles if step == 1 else _averaged(tiles, step)
-    upright = small.swapaxes(1, 2)
-    n, tall, wide = upright.shape[:3]
+    rows_first = small.swapaxes(1, 2)
+    n, tall, wide = rows_first.shape[:3]
     rows = -(-n // columns)
     size = (rows * (tall + _GAP) - _GAP, columns * (wide + _GAP) - _GAP)
-    page = np.full((*size, *upright.shape[3:]), np.nan, np.float32)
-    for place, tile in enumerate(upright):
+    page = np.full((*size, *rows_first.shape[3:]), np.nan, np.float32)
+    for place, tile in enumerate(rows_first):
         y, x = (place // columns) * (tall + _GAP), (place % columns) * (wide + _GAP)
         page[y : y + tall, x : x + wide] = tile
     return page
@@ -52,24 +52,24 @@ def _averaged(tiles: Values, step: int) -> Values:
     return mean
 
 
-def own_scales(tiles: Values) -> Values:
-    """Each tile [n, X, Y] or [n, X, Y, 3] from 0 to 1; one of a single value is 0."""
+def scale_each(tiles: Values) -> Values:
+    """Scale each tile [n, X, Y] or [n, X, Y, 3] to [0, 1]; a tile of a single value becomes 0."""
     axes = tuple(range(1, tiles.ndim))
     low, high = tiles.min(axis=axes, keepdims=True), tiles.max(axis=axes, keepdims=True)
     scaled: Values = (tiles - low) / np.where(high > low, high - low, 1)
     return scaled
 
 
-def figure_of(
+def draw_grids(
     pages: dict[str, Values], lines: Sequence[str], cmap: str = "gray", ends: tuple[float, float] | None = None
 ) -> Figure:
-    """Grids with a title, and a bar that says what the colours mean.
+    """Draw grids with titles and a color bar.
 
     Args:
-        pages: of :func:`grid`, by their titles; in colour from 0 to 1.
-        lines: of the title.
-        cmap: colour map of grids without colours.
-        ends: values of its ends; None draws no bar, for tiles of their own scales.
+        pages: grids of :func:`make_grid` by title; those in color in [0, 1].
+        lines: lines of the figure's title.
+        cmap: name of the color map of grids that aren't in color.
+        ends: values at the ends of the color map; None draws no color bar, for tiles that are each scaled.
     """
     across = min(len(pages), 4)
     down = -(-len(pages) // across)
@@ -87,13 +87,13 @@ def figure_of(
     return figure
 
 
-def ascent_figure(pictures: dict[str, Values], rise: Sequence[float], lines: Sequence[str]) -> Figure:
-    """The images that an ascent found, and how the activation rose.
+def draw_ascent(pictures: dict[str, Values], activations: Sequence[float], lines: Sequence[str]) -> Figure:
+    """Draw the images that a gradient ascent found, and the curve of the activation.
 
     Args:
-        pictures: by title, [X, Y] or [X, Y, 3] from 0 to 1.
-        rise: activation before the first step and after each.
-        lines: of the title.
+        pictures: images [X, Y], or [X, Y, 3] in [0, 1], by title.
+        activations: activation before each step and after the last.
+        lines: lines of the figure's title.
     """
     with mpl.rc_context(_TEXT):
         figure = Figure(figsize=(4 * len(pictures) + 4, 4.6), layout="constrained")
@@ -101,7 +101,7 @@ def ascent_figure(pictures: dict[str, Values], rise: Sequence[float], lines: Seq
         for axes, (title, picture) in zip(places, pictures.items(), strict=False):
             _show(axes, picture.swapaxes(0, 1), "gray", None)
             axes.set_title(title)
-        places[-1].plot(rise, color="black")
+        places[-1].plot(activations, color="black")
         places[-1].set(xlabel="step", title="activation")
         figure.suptitle("\n".join(lines), x=0.01, ha="left", fontsize=9)
     return figure
@@ -109,13 +109,13 @@ def ascent_figure(pictures: dict[str, Values], rise: Sequence[float], lines: Seq
 
 def _show(axes: Axes, page: Values, cmap: str, ends: tuple[float, float] | None) -> None:
     low, high = ends or (None, None)
-    colours = mpl.colormaps[cmap].with_extremes(bad="0.6")  # the gaps
-    axes.imshow(page if page.ndim == 2 else np.nan_to_num(page, nan=1.0), cmap=colours, vmin=low, vmax=high)
+    colors = mpl.colormaps[cmap].with_extremes(bad="0.6")  # the gaps
+    axes.imshow(page if page.ndim == 2 else np.nan_to_num(page, nan=1.0), cmap=colors, vmin=low, vmax=high)
     axes.set_axis_off()
 
 
-def save(figure: Figure, path: Path) -> None:
-    """Write a PNG, whole or not at all."""
+def save_figure(figure: Figure, path: Path) -> None:
+    """Save a figure as PNG; a file that can't be completed is not left behind."""
     write_atomically(path, lambda partial: _save(figure, partial))
 
 
@@ -126,8 +126,8 @@ def _save(figure: Figure, path: Path) -> None:
     path.write_bytes(buffer.getvalue())
 
 
-def pixels(path: Path) -> npt.NDArray[Any]:
-    """A PNG as [Y, X, 3], 0 to 255."""
+def read_pixels(path: Path) -> npt.NDArray[Any]:
+    """Read a PNG as uint8 pixels [Y, X, 3]."""
     from PIL import Image
 
     with Image.open(path) as image:

@@ -1,42 +1,42 @@
-"""What a look inside leaves: pictures and a record in a folder of its own, and the same in the run's TensorBoard."""
+"""Write the pictures and the record of an explanation to a folder, and to the run's TensorBoard."""
 
 from pathlib import Path
 
 from medpos.core.errors import InputError
 from medpos.core.files import write_json
 from medpos.explain import drawing
-from medpos.explain.looking import Look
+from medpos.explain.explanation import Explanation
 
 FILE = "explain.json"
-_BOARD = "tensorboard"
+_TENSORBOARD = "tensorboard"  # folder of the event files in a run
 
 
-def write(look: Look, run: Path, out: Path | None = None) -> Path:
+def write_explanation(explanation: Explanation, run: Path, out: Path | None = None) -> Path:
     """Write the pictures and ``explain.json``.
 
     Args:
-        look: what was seen.
-        run: the run's folder, whose ``tensorboard/`` gets the pictures too; an exported bundle has none.
-        out: the folder; ``explain`` in the run's by default. Where it stands already, ``-2`` and so on is added.
+        explanation: the explanation.
+        run: folder of the run; its ``tensorboard/`` gets the pictures too; an exported bundle has none.
+        out: folder to write, ``explain`` in the run by default; where it exists, ``-2``, ``-3`` ... is appended.
 
     Returns:
-        The folder.
+        The folder that was written.
 
     Raises:
-        InputError: it can't be written to.
+        InputError: the folder can't be written to.
     """
-    folder = _new(out or run / "explain")
-    files = {name: folder / f"{name}.png" for name in look.figures}
+    folder = _make_new_folder(out or run / "explain")
+    files = {name: folder / f"{name}.png" for name in explanation.figures}
     for name, path in files.items():
-        drawing.save(look.figures[name], path)
-    write_json(folder / FILE, {**look.record, "files": [path.name for path in files.values()]})
-    if (run / _BOARD).is_dir():
-        _show(look, files, run / _BOARD)
+        drawing.save_figure(explanation.figures[name], path)
+    write_json(folder / FILE, {**explanation.record, "files": [path.name for path in files.values()]})
+    if (run / _TENSORBOARD).is_dir():
+        _write_events(explanation, files, run / _TENSORBOARD)
     return folder
 
 
-def _new(wanted: Path) -> Path:
-    """The folder, made; never one that was there before."""
+def _make_new_folder(wanted: Path) -> Path:
+    """Make the folder, under a name that is free."""
     for number in range(1, 1000):
         folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
         try:
@@ -44,20 +44,24 @@ def _new(wanted: Path) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise InputError(f"{folder}: can't be made ({error}); give another --out") from error
+            raise InputError(
+                f"{folder}: expected a folder that can be created, got: {error}; give another --out"
+            ) from error
         return folder
-    raise InputError(f"{wanted}: stands there a thousand times; give another --out")
+    raise InputError(f"{wanted}: expected a free name, got 999 folders with this name; give another --out")
 
 
-def _show(look: Look, files: dict[str, Path], board: Path) -> None:
+def _write_events(explanation: Explanation, files: dict[str, Path], folder: Path) -> None:
     from torch.utils.tensorboard import SummaryWriter
 
     try:
-        with SummaryWriter(str(board), filename_suffix=".explain") as writer:
+        with SummaryWriter(str(folder), filename_suffix=".explain") as writer:
             for name, path in files.items():
-                tag = name if name in ("filters", "levels") else f"{name}/{look.title}"
-                writer.add_image(f"explain/{tag}", drawing.pixels(path), dataformats="HWC")
-            for step, value in enumerate(look.rise):
-                writer.add_scalar(f"explain/activation/{look.title}", value, step)
+                tag = name if name in ("filters", "levels") else f"{name}/{explanation.title}"
+                writer.add_image(f"explain/{tag}", drawing.read_pixels(path), dataformats="HWC")
+            for step, value in enumerate(explanation.activations):
+                writer.add_scalar(f"explain/activation/{explanation.title}", value, step)
     except OSError as error:
-        raise InputError(f"{board}: can't be written to ({error}); give the run's folder that right") from error
+        raise InputError(
+            f"{folder}: expected a folder that can be written to, got: {error}; change its permissions"
+        ) from error

@@ -19,7 +19,7 @@ from medpos.__main__ import app
 from medpos.bundle.pretrained import begin
 from medpos.core.colors import PUBLISHED as PUBLISHED
 from medpos.core.errors import InputError
-from medpos.explain import Settings, Wish, look, subject_of
+from medpos.explain import AscentSettings, ExplainOptions, explain_network, load_input_image
 from medpos.predict.model import Model
 from medpos.study import declaration, models
 
@@ -247,19 +247,19 @@ def test_transplanting_another_variant_is_refused(trained):
 def test_explain_shows_what_the_classifier_sees(trained, photographs):
     model = Model(trained, device="cpu")
     image = next((photographs / "val").rglob("*.JPEG"))
-    seen = subject_of(model, str(image), None)
+    seen = load_input_image(model, str(image), None)
     assert seen.values.shape == (3, 64, 64)
     cases = {"image": str(image), "label": 0, "case": "a"}
     data = built("validate::dataset", {"dataset_dir": str(photographs), **SMALL})
     data.data = [cases]
     torch.testing.assert_close(seen.values, data[0]["image"], atol=1e-4, rtol=1e-4)
-    found = look(model, seen, Wish(settings=Settings(steps=2)))
+    found = explain_network(model, seen, ExplainOptions(settings=AscentSettings(steps=2)))
     assert list(found.figures) == ["filters", "activations", "activations_own_scale", "ascent"]
     assert found.record["filters"]["layer"] == "features.conv1"
     assert found.record["activations"]["layer"].startswith("features.unet4_0")
     assert found.record["activations"]["stride_px"] == 64  # a u-net+ pools once more
-    with pytest.raises(InputError, match="--image is '', needed is a file"):
-        subject_of(model, "", None)
+    with pytest.raises(InputError, match=r"--image: expected a file, .* got ''"):
+        load_input_image(model, "", None)
 
 
 def test_what_wants_a_segmentation_refuses_it(trained, photographs, tmp_path):

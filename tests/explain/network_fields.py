@@ -1,4 +1,4 @@
-"""Writes docs/networks.md: what every network of ``network_table.py`` sees."""
+"""Write docs/networks.md: the receptive fields of every network of ``network_table.py``."""
 
 import functools
 import sys
@@ -12,16 +12,16 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests/networks")]
 from network_table import NETWORKS  # noqa: E402
 
 from medpos.core.files import write_text  # noqa: E402
-from medpos.explain.fields import fields, table  # noqa: E402
+from medpos.explain.field_table import find_network_fields, render_table  # noqa: E402
 
 COMMAND = "python tests/explain/network_fields.py"
 PAGE = ROOT / "docs/networks.md"
-NARROWEST = 1 / 64  # of the channels: what a network sees doesn't rest on them
+NARROWEST = 1 / 64  # share of the channels; receptive fields don't depend on them
 
 
 @functools.cache
 def fields_of(name):
-    """Of one network; a strip of an image is enough."""
+    """Return the receptive fields of one network; a strip of an image is enough."""
     network = NETWORKS[name]
     with torch.random.fork_rng():
         torch.manual_seed(0)
@@ -29,12 +29,12 @@ def fields_of(name):
         # All channels, or some layer might have as many as there are classes; a mean mask needs its labels.
         with torch.device("meta" if network.parameters else "cpu"):
             whole = network.build(1).eval()
-    return fields(whole, network.native[0], min(network.sizes[0]), narrow)
+    return find_network_fields(whole, network.native[0], min(network.sizes[0]), narrow)
 
 
 def page():
-    """The text of the page."""
-    return table({name: functools.partial(fields_of, name) for name in NETWORKS}, COMMAND)
+    """Return the text of the page."""
+    return render_table({name: functools.partial(fields_of, name) for name in NETWORKS}, COMMAND)
 
 
 if __name__ == "__main__":

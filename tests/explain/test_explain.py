@@ -18,16 +18,16 @@ from typer.testing import CliRunner
 from medpos import explain
 from medpos.__main__ import app, main
 from medpos.core.errors import InputError
-from medpos.explain import drawing, looking
+from medpos.explain import drawing, explanation, figures
 from medpos.explain.ascent import _blurred
-from medpos.explain.layers import features_of
+from medpos.explain.layers import compute_features
 from medpos.export import export
 from medpos.networks import SegNet, SmallCNN
 from medpos.predict.model import Model
 
 NAMES = ["image", "position x", "position y"]
 PICTURES = ["filters", "activations", "activations_own_scale", "ascent"]
-FEW = explain.Settings(steps=4)
+FEW = explain.AscentSettings(steps=4)
 WINDOWS = {"_target_": "SlidingWindowInferer", "roi_size": [32, 32], "sw_batch_size": 4}
 VOTES = {"_target_": "medpos.inferers.VotingInferer", "size": 24, "step": 12}
 TILES = {"_target_": "medpos.inferers.OverlapTileInferer", "size": 284}
@@ -57,7 +57,7 @@ def model(trained):
 
 @pytest.fixture(scope="module")
 def seen(model):
-    return explain.subject_of(model, "", None)
+    return explain.load_input_image(model, "", None)
 
 
 @pytest.fixture
@@ -102,10 +102,10 @@ def test_nothing_is_overwritten(run, tmp_path, model, seen):
     assert call(run, "--unit", 3, "--layer", "conv2").exit_code == 0
     before = (run / "explain/explain.json").read_bytes()
     assert json.loads(before)["ascent"]["unit"] == 3
-    other = explain.look(model, seen, explain.Wish(settings=FEW))
-    assert explain.write(other, run) == run / "explain-2"
+    other = explain.explain_network(model, seen, explain.ExplainOptions(settings=FEW))
+    assert explain.write_explanation(other, run) == run / "explain-2"
     for name in ("out", "out-2"):
-        assert explain.write(other, run, tmp_path / "out") == tmp_path / name
+        assert explain.write_explanation(other, run, tmp_path / "out") == tmp_path / name
         assert (tmp_path / name / "explain.json").is_file()
     assert (run / "explain/explain.json").read_bytes() == before
 
@@ -113,9 +113,9 @@ def test_nothing_is_overwritten(run, tmp_path, model, seen):
 @pytest.mark.parametrize("name", RUNS)
 def test_every_network(name, trained, tmp_path):
     found = Model(made(trained, tmp_path, name))
-    seen = explain.subject_of(found, "", None)
+    seen = explain.load_input_image(found, "", None)
     *_, (layer, stride, field), size, climbed = RUNS[name]
-    result = explain.look(found, seen, explain.Wish(settings=explain.Settings(steps=2)))
+    result = explain.explain_network(found, seen, explain.ExplainOptions(settings=explain.AscentSettings(steps=2)))
     record = result.record
     assert list(result.figures) == PICTURES
     activations = record["activations"]
@@ -123,21 +123,21 @@ def test_every_network(name, trained, tmp_path):
     assert record["image"]["size"] == [size, size]
     assert record["ascent"]["size"] == [climbed, climbed]
     assert record["layers"][-1] == "output"
-    assert np.isfinite(result.rise).all()
+    assert np.isfinite(result.activations).all()
 
 
 def test_neighbouring_slices(trained_heart, tmp_path):
     """U-SegNet sees the slices beside its own; all of them climb."""
     network = {"_target_": "medpos.networks.USegNet", "width": 1 / 8}
     found = Model(inferer_runs.made_from(trained_heart, tmp_path / "runs/a", network, VOTES))
-    seen = explain.subject_of(found, "", None)
+    seen = explain.load_input_image(found, "", None)
     assert seen.channels == ("image, slice -1", "image", "image, slice +1")
     assert seen.free.tolist() == [True] * 3
     assert seen.values.shape == (3, 24, 24)
-    result = explain.look(found, seen, explain.Wish(settings=FEW))
+    result = explain.explain_network(found, seen, explain.ExplainOptions(settings=FEW))
     assert result.record["image"]["slice"] == seen.slice > 1
     assert axes_titles(result.figures["ascent"])[0].startswith("image, slice -1, ")
-    assert result.rise[-1] > result.rise[0]
+    assert result.activations[-1] > result.activations[0]
 
 
 def axes_titles(figure):
@@ -146,14 +146,14 @@ def axes_titles(figure):
 
 @pytest.mark.parametrize("goal", ["mean", "centre"])
 def test_ascent_raises_the_activation(goal, model, seen):
-    features = features_of(model.network, "conv2", seen.values[None])[0]
+    features = compute_features(model.network, "conv2", seen.values[None])[0]
     unit = int(features.mean((1, 2)).argmax())
     found = explain.ascend(model.network, "conv2", unit, seen.values, seen.free, goal)
-    channel = features_of(model.network, "conv2", found.image[None])[0, unit]
+    channel = compute_features(model.network, "conv2", found.image[None])[0, unit]
     value = channel.mean() if goal == "mean" else channel[16, 16]
-    assert found.rise[-1] == pytest.approx(float(value.detach()), rel=1e-5)
-    assert found.rise[-1] > found.rise[0] + 0.3
-    assert len(found.rise) == 101
+    assert found.activations[-1] == pytest.approx(float(value.detach()), rel=1e-5)
+    assert found.activations[-1] > found.activations[0] + 0.3
+    assert len(found.activations) == 101
 
 
 def test_position_channels_stay_and_start_is_noise(model, seen):
@@ -167,20 +167,22 @@ def test_position_channels_stay_and_start_is_noise(model, seen):
 
 def test_ascent_is_reproducible_by_seed(model, seen):
     first, again, other = (
-        explain.ascend(model.network, "conv2", 1, seen.values, seen.free, settings=explain.Settings(steps=5, seed=seed))
+        explain.ascend(
+            model.network, "conv2", 1, seen.values, seen.free, settings=explain.AscentSettings(steps=5, seed=seed)
+        )
         for seed in (3, 3, 4)
     )
     torch.testing.assert_close(first.image, again.image, rtol=0, atol=0)
-    assert first.rise == again.rise
+    assert first.activations == again.activations
     assert not torch.allclose(first.image[0], other.image[0])
 
 
 @pytest.mark.parametrize("left", ["decay", "blur", "jitter"])
 def test_each_regularisation_does_its_part(left, model, seen):
     """Decay makes the image smaller, blur smoother; jitter spreads what one place would get alone."""
-    unit = int(features_of(model.network, "conv3", seen.values[None])[0].mean((1, 2)).argmax())
-    plain = explain.Settings(steps=12).unregularised()
-    on = explain.Settings(**{**vars(plain), left: {"decay": 0.1, "blur": 1.0, "jitter": 4}[left]})
+    unit = int(compute_features(model.network, "conv3", seen.values[None])[0].mean((1, 2)).argmax())
+    plain = explain.AscentSettings(steps=12).unregularized()
+    on = explain.AscentSettings(**{**vars(plain), left: {"decay": 0.1, "blur": 1.0, "jitter": 4}[left]})
     without, regularised = (
         explain.ascend(model.network, "conv3", unit, seen.values, seen.free, "centre", s).image[0] for s in (plain, on)
     )
@@ -195,7 +197,7 @@ def test_each_regularisation_does_its_part(left, model, seen):
         assert moved[1] <= 49 < moved[0]  # without jitter the 7 x 7 px that the pixel sees
 
 
-STILL = explain.Settings(steps=1, rate=0.0).unregularised()
+STILL = explain.AscentSettings(steps=1, rate=0.0).unregularized()
 
 
 def test_blur_is_scipys():
@@ -211,8 +213,8 @@ def test_silent_unit_wakes():
     nn.init.constant_(network[0].bias, -0.5)
     nn.init.constant_(network[2].bias, -0.2)
     found = explain.ascend(network, "3", 0, torch.zeros(1, 16, 16), torch.tensor([True]))
-    assert found.rise[0] == 0
-    assert found.rise[-1] > 0.1
+    assert found.activations[0] == 0
+    assert found.activations[-1] > 0.1
 
 
 def test_silent_unit_is_said(run):
@@ -228,7 +230,7 @@ def test_silent_unit_is_said(run):
 @pytest.mark.parametrize(("n", "columns"), [(1, 0), (7, 0), (64, 0), (10, 4)])
 def test_a_grid_has_as_many_tiles_as_filters(n, columns):
     tiles = np.arange(n * 6, dtype=np.float32).reshape(n, 2, 3)
-    page = drawing.grid(tiles, columns)
+    page = drawing.make_grid(tiles, columns)
     _, found = ndimage.label(~np.isnan(page))
     assert found == n
     across = columns or int(np.ceil(np.sqrt(n)))
@@ -238,13 +240,13 @@ def test_a_grid_has_as_many_tiles_as_filters(n, columns):
 
 
 def test_large_tiles_are_averaged():
-    page = drawing.grid(np.ones((16, 700, 600), np.float32))
+    page = drawing.make_grid(np.ones((16, 700, 600), np.float32))
     assert max(page.shape) <= 1210
     assert np.nanmin(page) == np.nanmax(page) == 1
 
 
 def test_filters_are_the_first_convolutions(model, seen):
-    figure = explain.look(model, seen, explain.Wish(settings=FEW)).figures["filters"]
+    figure = explain.explain_network(model, seen, explain.ExplainOptions(settings=FEW)).figures["filters"]
     assert axes_titles(figure)[:3] == NAMES
     weight = model.network.conv1.conv.weight.detach().numpy()
     for place, axes in enumerate(figure.axes[:3]):
@@ -256,7 +258,7 @@ def test_filters_are_the_first_convolutions(model, seen):
 
 
 def test_activations_are_the_layers(model, seen):
-    result = explain.look(model, seen, explain.Wish("conv2.norm", 3, settings=FEW))
+    result = explain.explain_network(model, seen, explain.ExplainOptions("conv2.norm", 3, settings=FEW))
     with torch.no_grad():
         # Before the ReLU, which writes over what the normalisation gave.
         wanted = model.network.conv2.norm(model.network.conv2.conv(model.network.conv1(seen.values[None])))[0].numpy()
@@ -270,23 +272,23 @@ def test_activations_are_the_layers(model, seen):
 
 def test_colour_filters_are_in_colour(model, seen):
     network = SmallCNN(3, width=1 / 8)
-    colour = explain.subject.Subject("a", None, seen.values, ("red", "green", "blue"), torch.ones(3, dtype=bool))
-    name, weight = looking.first_filters(network, colour.values)
-    figure = looking._filters_figure(name, weight, colour, [])
+    colour = explain.input_image.InputImage("a", None, seen.values, ("red", "green", "blue"), torch.ones(3, dtype=bool))
+    name, weight = explanation.first_filters(network, colour.values)
+    figure = figures.draw_filters(name, weight, colour, [])
     page = figure.axes[0].images[0].get_array()
     assert page.shape == (11, 11, 3)
     tile = weight[0].permute(2, 1, 0).detach().numpy()
     np.testing.assert_allclose(page[:3, :3], (tile - tile.min()) / np.ptp(tile), atol=1e-6)
-    assert list(looking._pictures(colour.values, colour)) == ["red, green, blue"]
+    assert list(figures.channel_pictures(colour.values, colour)) == ["red, green, blue"]
 
 
 def test_images_by_file_and_by_case(run, model, prepared, tmp_path):
     entry = json.loads((prepared["jsrt"] / "dataset.json").read_text())
     first, other = entry["test"][0], entry["training"][0]
-    default = explain.subject_of(model, "", None)
+    default = explain.load_input_image(model, "", None)
     assert default.name == first["case"]
-    by_case = explain.subject_of(model, other["case"], None)
-    by_file = explain.subject_of(model, str(prepared["jsrt"] / other["image"]), None)
+    by_case = explain.load_input_image(model, other["case"], None)
+    by_file = explain.load_input_image(model, str(prepared["jsrt"] / other["image"]), None)
     assert by_case.name == other["case"]
     torch.testing.assert_close(by_case.values, by_file.values)
     assert not torch.equal(by_case.values, default.values)
@@ -295,8 +297,8 @@ def test_images_by_file_and_by_case(run, model, prepared, tmp_path):
     (run / "config.json").write_text(json.dumps({**config, "data_folder": str(tmp_path / "gone")}))
     without = Model(run)
     with pytest.raises(InputError, match=r"no image is given, and its data can't be read .*--image FILE, or .*--data"):
-        explain.subject_of(without, "", None)
-    torch.testing.assert_close(explain.subject_of(without, "", moved).values, default.values)
+        explain.load_input_image(without, "", None)
+    torch.testing.assert_close(explain.load_input_image(without, "", moved).values, default.values)
 
 
 def test_exported_bundles(trained, tmp_path, prepared):
@@ -310,13 +312,13 @@ def test_exported_bundles(trained, tmp_path, prepared):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--layer", "conv9"], r"--layer is 'conv9', needed is one of conv1.conv, conv1.norm, .*score, output"),
-        (["--unit", "64"], r"--unit is 64, needed is a channel of conv3, 0 to 63"),
-        (["--unit", "-1"], r"--unit is -1, needed is a channel of conv3"),
-        (["--image", "nobody"], r"--image nobody: is neither a file nor a case of the data; cases are \w+"),
-        (["--image", "DATA"], r"holds 8 images, needed is one; give one of .*nii.gz"),
-        (["--goal", "sum"], r"--goal is 'sum', needed is one of mean, centre"),
-        (["--steps", "0"], r"--steps is 0, needed is 1 or more"),
+        (["--layer", "conv9"], r"--layer: expected one of conv1.conv, conv1.norm, .*score, output, got 'conv9'"),
+        (["--unit", "64"], r"--unit: expected a channel of conv3, 0 to 63, got 64"),
+        (["--unit", "-1"], r"--unit: expected a channel of conv3, 0 to 63, got -1"),
+        (["--image", "nobody"], r"--image nobody: expected a file or a case of the data, got neither; cases are \w+"),
+        (["--image", "DATA"], r"expected one image, got 8; give one of .*nii.gz"),
+        (["--goal", "sum"], r"--goal: expected one of mean, centre, got 'sum'"),
+        (["--steps", "0"], r"--steps: expected 1 or more, got 0"),
     ],
 )
 def test_bad_input(options, words, run, prepared, monkeypatch, capsys):
@@ -335,16 +337,16 @@ def test_bad_input(options, words, run, prepared, monkeypatch, capsys):
 def test_mean_mask_has_nothing_to_show(trained, tmp_path):
     network = {"_target_": "medpos.networks.MeanMask", "size": [32, 32]}
     run = inferer_runs.made_from(trained, tmp_path / "a", network, WINDOWS, resized=True)
-    with pytest.raises(InputError, match="MeanMask: has no filters and no layer that sees the image"):
-        explain.subject_of(Model(run), "", None)
+    with pytest.raises(InputError, match="MeanMask: expected a network with convolutions"):
+        explain.load_input_image(Model(run), "", None)
 
 
 def test_unknown_layer_of_features():
     network = SegNet(1, 2, width=1 / 64).eval()
     image = torch.zeros(1, 1, 32, 32)
-    assert features_of(network, "pool:2", image).shape == (1, 2, 8, 8)
-    with pytest.raises(InputError, match=r"--layer is 'pool:6', needed is one of conv1.conv1_1.conv, .*pool:5"):
-        features_of(network, "pool:6", image)
+    assert compute_features(network, "pool:2", image).shape == (1, 2, 8, 8)
+    with pytest.raises(InputError, match=r"--layer: expected one of conv1.conv1_1.conv, .*pool:5, .*got 'pool:6'"):
+        compute_features(network, "pool:6", image)
     assert not any(module._forward_hooks for module in network.modules())
 
 
@@ -354,4 +356,4 @@ def test_nothing_behind_the_layer_is_computed():
             raise AssertionError
 
     network = nn.Sequential(nn.Conv2d(1, 2, 3), Refuses())
-    assert features_of(network, "0", torch.zeros(1, 1, 5, 5)).shape == (1, 2, 3, 3)
+    assert compute_features(network, "0", torch.zeros(1, 1, 5, 5)).shape == (1, 2, 3, 3)

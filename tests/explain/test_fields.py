@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from medpos.core.errors import InputError
-from medpos.explain.fields import Field, Seen, fields, table
-from medpos.explain.layers import OUTPUT, deepest, layers_of
-from medpos.explain.measured import windows
+from medpos.explain.field_table import LayerField, NetworkFields, find_network_fields, render_table
+from medpos.explain.layers import OUTPUT, find_deepest, trace_layers
+from medpos.explain.measured_field import measure_fields
 from medpos.networks import (
     DeepLabResNet,
     DeepLabVGG,
@@ -84,15 +84,15 @@ OPERATIONS = {
 def test_every_row_sees_what_its_gradient_shows(name):
     network = OPERATIONS[name].eval()
     shape = (1, 41, 12)
-    output = layers_of(network, shape)[-1]
+    output = trace_layers(network, shape)[-1]
     rows = range(output.shape[1])
-    assert seen_by(output, rows) == windows(network, OUTPUT, shape, rows)
-    assert len(output.windows.first) == len(output.windows.last) == output.shape[1]
+    assert seen_by(output, rows) == measure_fields(network, OUTPUT, shape, rows)
+    assert len(output.row_fields.first) == len(output.row_fields.last) == output.shape[1]
 
 
 def seen_by(layer, rows):
     """First and last row of the image; what a padding alone gives depends on none."""
-    ends = [(int(layer.windows.first[row]), int(layer.windows.last[row])) for row in rows]
+    ends = [(int(layer.row_fields.first[row]), int(layer.row_fields.last[row])) for row in rows]
     return [(0, -1) if last == -1 else (first, last) for first, last in ends]
 
 
@@ -111,9 +111,9 @@ def seen_by(layer, rows):
     ],
 )
 def test_what_the_edge_cuts_does_not_count(name, field, rows):
-    output = layers_of(OPERATIONS[name].eval(), (1, 41, 12))[-1]
-    assert (output.field, len(output.complete)) == (field, rows)
-    assert set(output.sizes[output.complete]) <= {field}
+    output = trace_layers(OPERATIONS[name].eval(), (1, 41, 12))[-1]
+    assert (output.receptive_field, len(output.complete_rows)) == (field, rows)
+    assert set(output.field_sizes[output.complete_rows]) <= {field}
 
 
 @pytest.mark.parametrize(
@@ -133,7 +133,7 @@ def test_what_the_edge_cuts_does_not_count(name, field, rows):
 )
 def test_published_fields(name, layer, stride, field):
     seen = network_fields.fields_of(name)
-    assert seen.coarsest == Field(layer, (stride, field), (stride, field))
+    assert seen.coarsest == LayerField(layer, (stride, field), (stride, field))
     assert seen.logits.computed[0] == seen.logits.measured[0] == 1
 
 
@@ -151,7 +151,7 @@ def test_published_fields(name, layer, stride, field):
     ],
 )
 def test_scores_are_what_the_classes_are_read_from(name, layer, stride, field):
-    assert network_fields.fields_of(name).scores == Field(layer, (stride, field), (stride, field))
+    assert network_fields.fields_of(name).scores == LayerField(layer, (stride, field), (stride, field))
 
 
 @pytest.mark.parametrize(("name", "stride"), [("SUNet", 16), ("SUNet, strided", 8)])
@@ -183,9 +183,9 @@ def averaged(**options):
 def test_layers_of_natural_image_networks(network, layer, stride, field):
     with torch.device("meta"):
         model = network(width=1 / 64).eval()
-    found = next(each for each in layers_of(model, (3, 4097, 33)) if each.name == layer)
+    found = next(each for each in trace_layers(model, (3, 4097, 33)) if each.name == layer)
     assert found.stride == stride
-    assert found.field == field or field is None
+    assert found.receptive_field == field or field is None
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -197,8 +197,8 @@ def test_both_agree(name):
 
 
 def test_numbers_that_differ_both_stand():
-    field = Field("a", (8, 20), (8, 19))
-    page = table({"one": lambda: Seen(field, field, Field("b", (1, 21), (1, 21)))}, "command")
+    field = LayerField("a", (8, 20), (8, 19))
+    page = render_table({"one": lambda: NetworkFields(field, field, LayerField("b", (1, 21), (1, 21)))}, "command")
     assert page.splitlines()[-1] == "| one | `a` | 8 | 20, **measured 19** | `a` | 8 | 20, **measured 19** | 21 |"
 
 
@@ -222,13 +222,13 @@ def test_page_is_fresh():
 def test_every_row_of_whole_networks(network, shape):
     """The pattern of the fields behind the upsampling, cut or not, not the largest alone."""
     model = network(width=1 / 64).eval()
-    for layer in (deepest(layers := layers_of(model, shape)), layers[-1]):
+    for layer in (find_deepest(layers := trace_layers(model, shape)), layers[-1]):
         rows = range(0, layer.shape[1], max(layer.shape[1] // 24, 1))
-        assert windows(model, layer.name, shape, rows) == seen_by(layer, rows)
+        assert measure_fields(model, layer.name, shape, rows) == seen_by(layer, rows)
 
 
 def test_layers_are_named_in_order():
-    layers = layers_of(USegNet(width=1 / 32).eval(), (3, 41, 24))
+    layers = trace_layers(USegNet(width=1 / 32).eval(), (3, 41, 24))
     names = [layer.name for layer in layers]
     assert names[:4] == ["conv1.0.conv", "conv1.0.norm", "conv1.0.relu", "conv1.0"]
     assert names[-1] == "output"
@@ -237,21 +237,21 @@ def test_layers_are_named_in_order():
 
 
 def test_a_network_that_is_too_deep_for_any_image_has_no_field():
-    seen = fields(nn.Sequential(nn.Conv2d(1, 1, 3), OPERATIONS["global pooling"]).eval(), 1, 8)
+    seen = find_network_fields(nn.Sequential(nn.Conv2d(1, 1, 3), OPERATIONS["global pooling"]).eval(), 1, 8)
     assert seen.logits.computed == seen.logits.measured == (None, None)
     assert seen.coarsest.computed == seen.coarsest.measured == (1, 3)
 
 
 def test_unknown_operations_are_refused():
-    with pytest.raises(InputError, match=r"operation roll can't be followed; add its rule to RULES"):
-        layers_of(Does(lambda x: x.roll(1, 2)), (1, 8, 8))
-    with pytest.raises(InputError, match="along the rows can't be followed"):
-        layers_of(Does(lambda x: x.logsumexp(2, keepdim=True)), (1, 8, 8))
+    with pytest.raises(InputError, match=r"got roll in the network; add its rule to RULES"):
+        trace_layers(Does(lambda x: x.roll(1, 2)), (1, 8, 8))
+    with pytest.raises(InputError, match="got one along the rows; add its rule"):
+        trace_layers(Does(lambda x: x.logsumexp(2, keepdim=True)), (1, 8, 8))
 
 
 def test_weights_stay_and_nothing_is_computed():
     model = SmallCNN(width=1 / 8).eval()
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    layers_of(model, (1, 16, 16))
-    windows(model, "conv2", (1, 16, 16), [8])
+    trace_layers(model, (1, 16, 16))
+    measure_fields(model, "conv2", (1, 16, 16), [8])
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())

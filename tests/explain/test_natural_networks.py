@@ -14,8 +14,9 @@ from medpos import explain
 from medpos.__main__ import app
 from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
-from medpos.explain.layers import features_of
-from medpos.explain.looking import LEVELS
+from medpos.explain import explanation, figures
+from medpos.explain.figures import LEVELS
+from medpos.explain.layers import compute_features
 from medpos.networks.sunet.network import select_strongest
 from medpos.predict.model import Model
 
@@ -61,43 +62,44 @@ def made(name, secondary, folder, **changes):
 def test_every_bundle(name, secondary, tmp_path):
     _, first, deepest, size, other = BUNDLES[name]
     model = Model(made(name, secondary, tmp_path))
-    seen = explain.subject_of(model, "", None)
-    wish = explain.Wish(goal="centre", settings=explain.Settings(steps=3))
-    found = explain.look(model, seen, wish)
+    seen = explain.load_input_image(model, "", None)
+    options = explain.ExplainOptions(goal="centre", settings=explain.AscentSettings(steps=3))
+    found = explain.explain_network(model, seen, options)
     record = found.record
     activations = record["activations"]
     assert record["filters"]["layer"] == first
     assert tuple(activations[key] for key in ("layer", "stride_px", "receptive_field_px")) == deepest
     assert tuple(record["image"]["size"]) == tuple(record["ascent"]["size"]) == size
     assert list(found.figures)[:4] == PICTURES
-    assert np.isfinite(found.rise).all()
-    assert found.rise[-1] > found.rise[0]
+    assert np.isfinite(found.activations).all()
+    assert found.activations[-1] > found.activations[0]
     assert other in record["layers"]
-    assert features_of(model.network, other, seen.values[None]).isfinite().all()
+    assert compute_features(model.network, other, seen.values[None]).isfinite().all()
 
 
 def test_ascent_takes_the_sizes_of_the_network(secondary, tmp_path):
     """At most 256 px a side, and 32 k + 1 for DeepLab's three scales, 8 k + 1 for one."""
     for name, side in (("voc_deeplab_largefov", 249), ("voc_deeplab_resnet101", 225)):
         model = Model(made(name, secondary, tmp_path, window=321))
-        assert explain.looking._sides(model.network, torch.zeros(3, 321, 321)) == [side, side]
+        assert explanation._ascent_sides(model.network, torch.zeros(3, 321, 321)) == [side, side]
 
 
 def test_caffes_colours_are_told_and_shown_as_they_are(secondary, tmp_path):
     """Its weights want blue, green, red, 0 to 255; pictures show red, green, blue, and the ascent goes as far."""
     publishers = ("caffe", "torchvision")
     models = [Model(made("voc_fcn32s", secondary, tmp_path / name, publisher=name)) for name in publishers]
-    caffe, torchvision = (explain.subject_of(model, "", None) for model in models)
+    caffe, torchvision = (explain.load_input_image(model, "", None) for model in models)
     assert caffe.channels == ("blue", "green", "red")
     assert torchvision.channels == ("red", "green", "blue")
-    assert (caffe.colours, torchvision.colours) == ([2, 1, 0], [0, 1, 2])
+    assert (caffe.colors, torchvision.colors) == ([2, 1, 0], [0, 1, 2])
     shown = [
-        explain.looking._pictures(seen.values * torch.ones(1), seen)["red, green, blue"]
-        for seen in (caffe, torchvision)
+        figures.channel_pictures(seen.values * torch.ones(1), seen)["red, green, blue"] for seen in (caffe, torchvision)
     ]
     assert np.corrcoef(shown[0].ravel(), shown[1].ravel())[0, 1] > 0.99
     assert np.corrcoef(shown[0][..., ::-1].ravel(), shown[1].ravel())[0, 1] < 0.95
-    found = explain.look(models[0], caffe, explain.Wish("conv1", settings=explain.Settings(steps=2)))
+    found = explain.explain_network(
+        models[0], caffe, explain.ExplainOptions("conv1", settings=explain.AscentSettings(steps=2))
+    )
     page = found.figures["filters"].axes[0].images[0].get_array()
     tile = models[0].network.conv1.conv1_1.weight[0].flip(0).permute(2, 1, 0).detach().numpy()
     np.testing.assert_allclose(page[:3, :3], (tile - tile.min()) / np.ptp(tile), atol=1e-5)
@@ -116,8 +118,8 @@ def test_levels_of_sunet(secondary, tmp_path):
     run = made("voc_sunet64", secondary, tmp_path)
     (run / "tensorboard").mkdir()
     model = Model(run)
-    seen = explain.subject_of(model, "", None)
-    found = explain.look(model, seen, explain.Wish(settings=explain.Settings(steps=1)))
+    seen = explain.load_input_image(model, "", None)
+    found = explain.explain_network(model, seen, explain.ExplainOptions(settings=explain.AscentSettings(steps=1)))
     axes = found.figures["levels"].axes
     sides = dict(zip(LEVELS, (16, 16, 8, 4, 4, 4), strict=True))
     titles = ["red, green, blue", *(f"{name}, {side} x {side} px" for name, side in sides.items())]
@@ -127,7 +129,7 @@ def test_levels_of_sunet(secondary, tmp_path):
     for place, features in zip(axes[1:], levels, strict=False):
         wanted = select_strongest(features)[0].T
         np.testing.assert_allclose(place.images[0].get_array().filled(np.nan), wanted, rtol=1e-4, atol=1e-5)
-    folder = explain.write(found, run)
+    folder = explain.write_explanation(found, run)
     assert np.ptp(np.asarray(Image.open(folder / "levels.png").convert("L"))) > 100
     events = EventAccumulator(str(run / "tensorboard"), size_guidance={"images": 0})
     events.Reload()

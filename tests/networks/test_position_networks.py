@@ -263,7 +263,10 @@ class TestWidth:
         ({"encoding": "learned", "alpha": 0.0}, r"alpha \(pe_alpha\) is 0.0"),
         ({"encoding": "coordconv", "range": "both"}, r"range \(pe_range\): expected .* got 'both'"),
         ({"encoding": "radial", "in_channels": 2}, "in_channels: expected at least 3"),
-        ({"encoding": "radial", "padding_mode": "mirror"}, "padding_mode: expected one of zeros, reflect, got 'mirror'"),
+        (
+            {"encoding": "radial", "padding_mode": "mirror"},
+            "padding_mode: expected one of zeros, reflect, got 'mirror'",
+        ),
     ],
 )
 def test_bad_options(options, message):

@@ -147,7 +147,10 @@ class TestMeanMask:
         ("labels", "message"),
         [
             ([], "expected at least one label map"),
-            ([torch.zeros(2, 2), torch.zeros(2, 3)], r"expected a label map of \(2, 2\) px, as the first, got \(2, 3\) px"),
+            (
+                [torch.zeros(2, 2), torch.zeros(2, 3)],
+                r"expected a label map of \(2, 2\) px, as the first, got \(2, 3\) px",
+            ),
             ([torch.full((2, 2), 3)], "expected label values 0 to 2, got 3 to 3"),
         ],
     )

@@ -1,8 +1,8 @@
-"""The receptive field as gradients show it: the pixels of the image that change one pixel of the features.
+"""Measure receptive fields by gradients: the pixels of the image that change one pixel of the features.
 
-Nothing may cancel and no ReLU be silent: all weights are positive, and all biases so large that features are positive
-too. Of a max-pooling only the maximum has a gradient, so the mean stands in its place, and its unpooling gives every
-pixel of a window the window's value.
+No gradients may cancel and no ReLU may be silent, so all weights are positive, and all biases are large enough for
+positive features. In a max-pooling only the maximum has a gradient, so mean pooling replaces it, and its unpooling
+gives every pixel of a window the window's value.
 """
 
 import copy
@@ -14,14 +14,14 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from medpos.explain.layers import features_of
+from medpos.explain.layers import compute_features
 
-_OFFSET = 4.0  # more than coordinates of -3 to 3 can take away
+_OFFSET = 4.0  # bias that keeps features positive where coordinate channels go from -3 to 3
 _POOLS = ("max_pool2d", "_max_pool2d", "max_pool2d_with_indices")
 
 
 class _Averaged(TorchFunctionMode):
-    """Means in place of maxima, and of unpooling to their places."""
+    """Replace max-pooling by mean pooling, and unpooling to indices by unpooling to whole windows."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -59,22 +59,24 @@ class _Averaged(TorchFunctionMode):
         return whole[:, :, :rows, :columns].flatten(2)
 
 
-def windows(network: nn.Module, layer: str, shape: tuple[int, int, int], rows: Sequence[int]) -> list[tuple[int, int]]:
-    """Measures what rows of a layer see.
+def measure_fields(
+    network: nn.Module, layer: str, shape: tuple[int, int, int], rows: Sequence[int]
+) -> list[tuple[int, int]]:
+    """Measure the receptive fields of rows of a layer, at their middle pixel.
 
     Args:
-        network: in evaluation mode; a copy is measured, with weights of its own.
-        layer: a name of :func:`medpos.explain.layers.layers_of`.
-        shape: C, X, Y of the image.
-        rows: of the layer, whose middle pixel is taken.
+        network: network in evaluation mode; a copy with positive weights is measured.
+        layer: name of the layer, as :func:`medpos.explain.layers.trace_layers` gives it.
+        shape: shape C, X, Y of the image.
+        rows: numbers of the rows, from 0.
 
     Returns:
-        For each, first and last row of the image with a gradient other than 0; (0, -1) where there is none.
+        For each row, the first and the last row of the image with a nonzero gradient; (0, -1) where there is none.
     """
     image = torch.ones(1, *shape, dtype=torch.float64, requires_grad=True)
     positive = _positive(network)
     with torch.enable_grad(), _Averaged():
-        features = features_of(positive, layer, image)
+        features = compute_features(positive, layer, image)
     if not features.requires_grad:
         return [(0, -1)] * len(rows)
     found = []
@@ -91,7 +93,7 @@ def _positive(network: nn.Module) -> nn.Module:
     generator = torch.Generator().manual_seed(0)
     for parameter in twin.parameters():
         if parameter.dim() > 1:
-            # Not all equal: classes of equal logits would have gradients that cancel.
+            # Random, not constant: the gradients of classes of equal logits would cancel.
             drawn = torch.rand(parameter.shape, generator=generator, dtype=torch.float64) + 0.5
             parameter.copy_(drawn / parameter[0].numel())
         else:
