@@ -1,4 +1,4 @@
-"""Many cases: going on after a bad file, ending cleanly, resuming where a call was stopped."""
+"""Segment many cases: skip bad files, stop cleanly, resume a stopped call."""
 
 import signal
 import threading
@@ -12,8 +12,8 @@ from medpos.core.errors import InputError
 from medpos.predict import records
 from medpos.predict.case import Pipeline
 from medpos.predict.engines import Engine, LocalEngine
+from medpos.predict.ensemble import Ensemble
 from medpos.predict.inputs import CaseFiles
-from medpos.predict.model import Ensemble
 from medpos.predict.records import Options
 
 __all__ = ["Options", "Summary", "predict_cases"]
@@ -21,14 +21,14 @@ __all__ = ["Options", "Summary", "predict_cases"]
 
 @dataclass
 class Summary:
-    """How a call went.
+    """Count what a call did.
 
     Args:
-        done: cases that were segmented.
-        kept: cases that an earlier call had segmented.
-        warned: cases with a warning.
+        done: number of cases that were segmented.
+        kept: number of cases that an earlier call had segmented.
+        warned: number of cases with a warning.
         failed: file and reason of each case that could not be segmented.
-        signal: that stopped the call; 0: it came to its end.
+        signal: number of the signal that stopped the call; 0: none did.
     """
 
     done: int = 0
@@ -46,18 +46,18 @@ def predict_cases(
     watch: Callable[[CaseFiles], object] = lambda source: None,
     engine: Engine | None = None,
 ) -> Summary:
-    """Segment every case that has no result yet; memory holds a few cases, however many there are.
+    """Segment every case that has no result yet, with a few cases in memory at a time.
 
     Args:
-        ensemble: the network.
-        sources: the cases.
+        ensemble: model or models.
+        sources: files of the cases.
         out: folder of the results.
         options: the user's choices.
-        watch: is told of every case that is done with.
-        engine: computes; this process by default.
+        watch: function that is called with every case that is finished.
+        engine: engine that computes; this process by default.
 
     Returns:
-        What was done. A case that can't be read or segmented is named there and does not stop the others.
+        Summary of the call; a case that can't be read or segmented is listed there and doesn't stop the others.
 
     Raises:
         InputError: ``out`` can't be written to, or holds results of another network or other options.
@@ -65,10 +65,11 @@ def predict_cases(
     pipeline = Pipeline(ensemble, out, options or Options())
     records.begin(out, ensemble, pipeline.options)
     summary = Summary()
-    # The engine first: Ray has a handler of its own for signals, which is to be replaced.
-    with engine or LocalEngine() as entered, _stop_after_case(summary):
+    # The engine is entered first, so that the handler of signals here replaces the one that Ray sets.
+    chosen = engine or LocalEngine()
+    with chosen, _stop_after_case(summary):
         left = _remaining(sources, out, summary, watch)
-        for outcome in entered.run(pipeline, left, lambda: bool(summary.signal)):
+        for outcome in chosen.run(pipeline, left, lambda: bool(summary.signal)):
             if outcome.is_last:
                 raise InputError(outcome.failure)
             if outcome.failure:
@@ -95,7 +96,7 @@ def _remaining(
 
 @contextmanager
 def _stop_after_case(summary: Summary) -> Iterator[None]:
-    """Let SIGTERM and Ctrl-C end the call after the present case; the second one ends it at once."""
+    """Let SIGTERM and Ctrl-C end the call after the current case; a second signal ends it at once."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

@@ -4,38 +4,36 @@ import functools
 import itertools
 import os
 import pickle
-import signal
-import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
-from medpos.core.errors import InputError, first_line
+from medpos.core.errors import InputError
 from medpos.core.memory import keep_freed_memory, release_freed_memory
+from medpos.core.ray_session import RaySession
 from medpos.predict.case import Pipeline, PreparedCase, describe_failure
 from medpos.predict.inputs import CaseFiles
 
-_AHEAD = 2  # cases that are loaded while one is computed; the memory's bound
-_WAITING = 2  # tasks that Ray holds for each that can run, so that no machine waits for the next
-ATTEMPTS = 3
-_RELEASE_EVERY = 20  # cases of a process
+_AHEAD = 2  # cases that are loaded while one is computed; this bounds the memory
+_WAITING = 2  # tasks that Ray holds for each slot, so that no machine waits for the next one
+_RELEASE_EVERY = 20  # cases of a process between two releases of freed memory
 _attempted = itertools.count(1)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How it went with a case.
+    """Hold the outcome of one case.
 
     Args:
-        source: the case.
-        failure: why it could not be segmented; empty: it was.
-        is_last: the same would happen with every other case, so the call is to end.
+        source: files of the case.
+        failure: reason why the case could not be segmented; empty if it was.
+        is_last: whether every other case would fail likewise, so that the call must end.
     """
 
     source: CaseFiles
@@ -44,60 +42,69 @@ class Outcome:
 
 
 def segment_case(pipeline: Pipeline, source: CaseFiles, load: Callable[[], PreparedCase]) -> Outcome:
-    """Segment a case and write its results; a case that can't be read or segmented is an outcome as well."""
+    """Segment a case and write its results.
+
+    Args:
+        pipeline: steps of a case.
+        source: files of the case.
+        load: function that returns the prepared case.
+
+    Returns:
+        The outcome, also for a case that can't be read or segmented.
+    """
     if next(_attempted) % _RELEASE_EVERY == 0:
         release_freed_memory()
     try:
-        loaded = load()
-        labels, probabilities = pipeline.segment(loaded)
+        prepared = load()
+        labels, probabilities = pipeline.segment(prepared)
     except Exception as error:
         return Outcome(source, describe_failure(source, error))
     try:
-        pipeline.write(source, loaded, labels, probabilities)
-    except InputError as error:  # a full disk is full for all that follow
+        pipeline.write(source, prepared, labels, probabilities)
+    except InputError as error:  # a full disk is full for all later cases
         return Outcome(source, str(error), is_last=True)
     except Exception as error:
         return Outcome(source, describe_failure(source, error))
     return Outcome(source)
 
 
-class Engine(AbstractContextManager["Engine"], Protocol):
-    """Segments cases; to be entered before it is used."""
+class Engine(AbstractContextManager[object], Protocol):
+    """Segment cases; an engine is a context manager and must be entered before use."""
 
     def run(self, pipeline: Pipeline, sources: Iterator[CaseFiles], stopped: Callable[[], bool]) -> Iterator[Outcome]:
-        """Gives the outcome of each case as it ends; takes few cases ahead of those that ended.
+        """Yield the outcome of each case when it is finished, taking few cases from ``sources`` ahead.
 
         Args:
-            pipeline: what to do.
-            sources: the cases; ends where the call is stopped.
-            stopped: whether it was.
+            pipeline: steps of a case.
+            sources: files of the cases; ends early when the call is stopped.
+            stopped: function that tells whether the call is stopped.
         """
         ...
 
 
 class LocalEngine(AbstractContextManager["LocalEngine"]):
-    """This process: one case after another, the next ones loaded in a thread meanwhile."""
+    """Segment one case after another in this process, while a thread loads the next ones."""
 
     def __exit__(self, *error: object) -> None:
-        """Nothing is left behind."""
+        """Do nothing: there is nothing to release."""
 
     def run(self, pipeline: Pipeline, sources: Iterator[CaseFiles], stopped: Callable[[], bool]) -> Iterator[Outcome]:
-        """In the order of the cases; none is begun after a stop."""
-        for source, future in _ahead(pipeline.load, sources):
+        """Yield the outcomes in the order of the cases; no case is started after a stop."""
+        for source, future in _load_ahead(pipeline.load, sources):
             if stopped():
                 return
             yield segment_case(pipeline, source, future.result)
 
 
-def _ahead(
-    function: Callable[[CaseFiles], PreparedCase], sources: Iterator[CaseFiles]
+def _load_ahead(
+    load: Callable[[CaseFiles], PreparedCase], sources: Iterator[CaseFiles]
 ) -> Iterator[tuple[CaseFiles, "Future[PreparedCase]"]]:
-    """Call the function in a thread of its own, a few cases before they are needed."""
+    """Load cases in a thread, a few ahead of the one in use."""
     with ThreadPoolExecutor(1) as pool:
         waiting: deque[tuple[CaseFiles, Future[PreparedCase]]] = deque()
         try:
             for source in sources:
-                waiting.append((source, pool.submit(function, source)))
+                waiting.append((source, pool.submit(load, source)))
                 if len(waiting) > _AHEAD:
                     yield waiting.popleft()
             while waiting:
@@ -107,99 +114,49 @@ def _ahead(
                 future.cancel()
 
 
-class RayEngine(AbstractContextManager["RayEngine"]):
-    """Ray tasks, here or on a cluster whose machines see the same folders; Ray repeats what dies with its machine.
+class RayEngine(RaySession):
+    """Segment cases as Ray tasks, on this machine or on a cluster whose machines see the same folders.
 
     Args:
-        address: of a running cluster; empty starts one of this machine's own.
-        threads: CPUs of each task.
-        gpus: GPUs of each task, a fraction shares one.
+        address: address of a running cluster; empty: start a cluster on this machine.
+        threads: number of CPUs of each task.
+        gpus: number of GPUs of each task; a fraction shares one.
 
     Raises:
         InputError: Ray isn't installed.
     """
 
     def __init__(self, address: str = "", threads: int = 1, gpus: float = 0.0) -> None:
-        try:
-            import ray
-        except ImportError:
-            raise InputError("--engine ray needs Ray: pip install 'medpos[ray]'") from None
-        self.ray: Any = ray
-        self.address, self.threads, self.gpus = address, threads, gpus
-
-    def __enter__(self) -> "RayEngine":
-        """Join the cluster, or start one.
-
-        Raises:
-            InputError: there is no cluster at this address.
-        """
-        self._handler = signal.getsignal(signal.SIGTERM)  # Ray puts its own in its place, and leaves it there
-        own = {} if self.address else {"include_dashboard": False, "num_cpus": max(os.cpu_count() or 1, self.threads)}
-        try:
-            self.ray.init(address=self.address or "local", log_to_driver=False, logging_level="ERROR", **own)
-        except (ConnectionError, ValueError) as error:
-            raise InputError(
-                f"--address {self.address}: no Ray cluster can be joined ({first_line(error)}); start one"
-            ) from error
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Leave the cluster."""
-        self.ray.shutdown()
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGTERM, self._handler)
+        super().__init__(address, max(os.cpu_count() or 1, threads), threads, gpus)
 
     def run(self, pipeline: Pipeline, sources: Iterator[CaseFiles], stopped: Callable[[], bool]) -> Iterator[Outcome]:
-        """In the order in which they end; after a stop those that Ray has are brought to their end."""
-        task = self.ray.remote(num_cpus=self.threads, num_gpus=self.gpus, max_retries=ATTEMPTS - 1)(segment_on_worker)
-        sent = pickle.dumps(pipeline)
-        pending: dict[Any, CaseFiles] = {}
-        most = _WAITING * self._slots()
-        while True:
-            while len(pending) < most and (source := next(sources, None)) is not None:
-                pending[task.remote(sent, str(Path.cwd()), self.threads, source)] = source
-            if not pending:
-                return
-            [done], _ = self.ray.wait(list(pending), num_returns=1)
-            source = pending.pop(done)
-            try:
-                yield self.ray.get(done)
-            except self.ray.exceptions.RayError as error:
-                yield Outcome(
-                    source, f"{source.files[0]}: Ray gave it up ({first_line(error)}); look at it, or leave it out"
-                )
-
-    def _slots(self) -> int:
-        """Tasks that the cluster can run at a time."""
-        has = self.ray.cluster_resources()
-        counts = [has.get("CPU", 0) / self.threads] + ([has.get("GPU", 0) / self.gpus] if self.gpus else [])
-        if min(counts) < 1:
-            raise InputError(
-                f"--engine ray: the cluster has {has.get('CPU', 0):g} CPUs and {has.get('GPU', 0):g} GPUs, a task "
-                f"needs {self.threads} and {self.gpus:g}; give --threads or --gpus"
-            )
-        return int(min(counts))
+        """Yield the outcomes in the order in which they finish; after a stop, submitted cases are completed."""
+        sent, folder = pickle.dumps(pipeline), str(Path.cwd())
+        calls = ((source, (sent, folder, self.threads, source)) for source in sources)
+        for source, outcome, failure in self.run_tasks(segment_on_worker, calls, _WAITING * self.count_slots()):
+            lost = f"{source.files[0]}: {failure}; look at the file, or leave it out"
+            yield Outcome(source, lost) if failure else outcome
 
 
 def segment_on_worker(sent: bytes, folder: str, threads: int, source: CaseFiles) -> Outcome:
     """Segment a case in a worker process of Ray.
 
     Args:
-        sent: the pickled :class:`Pipeline`.
-        folder: in which relative paths begin.
-        threads: of the computation.
-        source: the case.
+        sent: pickled :class:`Pipeline`.
+        folder: folder that relative paths start from.
+        threads: number of CPU threads.
+        source: files of the case.
     """
     try:
-        pipeline = _received(sent, folder, threads)
+        pipeline = _unpickle_pipeline(sent, folder, threads)
     except (InputError, OSError) as error:  # this machine lacks the run, or sees other folders
         return Outcome(source, f"{os.uname().nodename}: {error}", is_last=True)
     return segment_case(pipeline, source, lambda: pipeline.load(source))
 
 
 @functools.lru_cache(maxsize=1)
-def _received(sent: bytes, folder: str, threads: int) -> Pipeline:
-    """Build the network once a worker process, not once a case."""
+def _unpickle_pipeline(sent: bytes, folder: str, threads: int) -> Pipeline:
+    """Build the network once for each worker process, not once for each case."""
     os.chdir(folder)
     torch.set_num_threads(threads)
     keep_freed_memory()
