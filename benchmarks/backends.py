@@ -27,7 +27,8 @@ from medpos.inferers import FastInferer
 from medpos.metrics.overlap import overlap
 from medpos.networks import UNet
 from medpos.predict.backends import BACKENDS, compile_network
-from medpos.predict.model import Model, compute_label_map
+from medpos.predict.label_maps import compute_label_map
+from medpos.predict.model import Model
 
 SIZE = 256
 BATCHES = {"1 X-ray": 1, "8 slices": 8}

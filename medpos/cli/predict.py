@@ -48,7 +48,8 @@ def predict(options: Predict) -> None:
 
     from medpos.core.memory import keep_freed_memory
     from medpos.predict import case, cohort, inputs
-    from medpos.predict.model import Ensemble, Model
+    from medpos.predict.ensemble import Ensemble
+    from medpos.predict.model import Model
 
     if options.tta not in ("", "flip"):
         raise InputError(f"--tta is {options.tta!r}, needed flip")

@@ -1,7 +1,7 @@
-"""Handing a run on: a folder as MONAI's model zoo has them, complete without medpos's data.
+"""Export a run as a bundle in the layout of MONAI's model zoo, usable without the training data.
 
-``configs`` (from the run's configuration) -> ``metadata`` and ``card`` (from its results) -> ``models`` (its network as
-PyTorch, TorchScript and ONNX, which must agree).
+``configs`` derives the configurations from that of the run, ``metadata`` and ``card`` describe its results, and
+``models`` writes its network as PyTorch, TorchScript and ONNX, which must agree.
 """
 
 import os
@@ -15,8 +15,8 @@ from medpos.bundle.fragments import fragment
 from medpos.core.errors import InputError
 from medpos.core.files import write_json, write_text
 from medpos.export import configs, models
-from medpos.export.card import card
-from medpos.export.metadata import Subject, metadata
+from medpos.export.card import write_card
+from medpos.export.metadata import ExportedRun, build_metadata
 from medpos.predict.model import Model
 from medpos.predict.run_files import EXPORTED, EXPORTED_WEIGHTS
 from medpos.runs import files
@@ -29,35 +29,36 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
     """Write a run as a bundle that others can use.
 
     Args:
-        run: the run's folder.
-        out: folder of the bundle; must not exist. It appears when it is complete and has passed its checks.
-        project: folder of ``LICENSE``, and of ``bundles/`` with the project's metadata and fragments.
-        dataset_dir: the training data, for a run that lacks ``data.json`` and whose data have moved.
+        run: folder of the run.
+        out: folder of the bundle; must not exist, and appears only when the bundle is complete and checked.
+        project: folder with ``LICENSE``, and ``bundles/`` with the metadata and fragments of medpos.
+        dataset_dir: training data, for a run without ``data.json`` whose data have moved.
 
     Returns:
-        ``out``.
+        The folder ``out``.
 
     Raises:
-        InputError: no run, or none that can be handed on; ``out`` is there or can't be written; packages are missing.
+        InputError: the run is missing or can't be exported, ``out`` exists or can't be written, or packages are
+            missing.
     """
     models.check_installed()
     if out.exists() or out.is_symlink():
-        raise InputError(f"{out}: is there already and is not overwritten; choose another --out")
+        raise InputError(f"{out}: expected a folder that doesn't exist, got an existing one; choose another --out")
     if not files.Run(run).is_recorded and (run / EXPORTED).is_file():
-        raise InputError(f"{run}: is an exported bundle already; copy it, or give the run that it came from")
+        raise InputError(f"{run}: expected a run, got an exported bundle; copy it, or give the run that it came from")
     model = Model(run, dataset_dir, device="cpu")
     if model.classifies:
         raise not_a_segmentation(run)
     if model.input_shape is None:
         raise InputError(
-            f"{run}: gives its network each image as it is, and an exported network takes one size; give the bundle an "
-            "inferer with windows, such as SlidingWindowInferer, or let it resample, and train again"
+            f"{run}: expected a run whose network gets images of one size, got one with images of any size; give the "
+            "bundle a resampling step, or an inferer with windows such as SlidingWindowInferer, and train again"
         )
-    # Beside its place, so that it can be moved there in one step.
+    # In the same folder as out, so that one rename completes it.
     partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
     try:
         partial.mkdir(parents=True)
-        _fill(partial, run, model, model.input_shape, project)
+        _write_bundle(partial, run, model, model.input_shape, project)
         partial.rename(out)
     except OSError as error:
         raise InputError(f"{out}: can't be written ({error}); make room or choose another --out") from error
@@ -66,11 +67,11 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
     return out
 
 
-def _fill(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], project: Path) -> None:
+def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], project: Path) -> None:
     bundles, finished = project / "bundles", files.Run(run)
     config = finished.config
     about = {"is_flat": model.is_flat, "is_absolute": model.is_absolute, "size": shape[1]}
-    subject = Subject(
+    exported = ExportedRun(
         bundle=str(config.get("bundle_name", run.resolve().parent.name)),
         run=run.resolve().name,
         config=config,
@@ -81,25 +82,26 @@ def _fill(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], pr
         summary=finished.summary,
         environment=finished.environment,
     )
+    template = fragment(bundles / "src/inference.yaml")
     contents = {
-        "inference": configs.inference(fragment(bundles / "src/inference.yaml"), config, model.data, about),
-        "train": configs.train(config, model.data),
-        "evaluate": configs.evaluate(config),
-        "metadata": metadata(files.read_json(bundles / "metadata.json"), subject),
+        "inference": configs.inference_config(template, config, model.data, about),
+        "train": configs.train_config(config, model.data),
+        "evaluate": configs.evaluate_config(config),
+        "metadata": build_metadata(files.read_json(bundles / "metadata.json"), exported),
     }
     for name, content in contents.items():
         write_json(folder / f"configs/{name}.json", content)
     shutil.copyfile(bundles / "logging.conf", folder / "configs/logging.conf")
     shutil.copyfile(project / "LICENSE", folder / "LICENSE")
-    write_text(folder / "docs/README.md", card(subject))
+    write_text(folder / "docs/README.md", write_card(exported))
     (folder / EXPORTED_WEIGHTS).parent.mkdir()
     shutil.copyfile(run / files.MODEL, folder / EXPORTED_WEIGHTS)
-    models.write(folder, model.network, shape, subject.classes)
+    models.write_models(folder, model.network, shape, exported.classes)
     _check_chain(folder, model)
 
 
 def _check_chain(folder: Path, model: Model) -> None:
-    """The chain without labels must prepare images as the run's own does."""
+    """Check that the preprocessing without labels prepares images as that of the run does."""
     exported = Model(folder, device="cpu")
     rng = np.random.default_rng(0)
     channels = len(model.data.channels)
@@ -107,6 +109,6 @@ def _check_chain(folder: Path, model: Model) -> None:
     mine, theirs = model.decode(values), exported.decode(values)
     if not (torch.equal(mine, theirs) and torch.equal(model.prepare(mine), exported.prepare(theirs))):
         raise InputError(
-            f"{model.run}: its chain needs the label to prepare an image, which a new image hasn't; take such steps "
-            "out of decode and standardise, and train again"
+            f"{model.run}: expected preprocessing that works without the label, got one that changes without it; "
+            "remove such steps from decode and standardise, and train again"
         )

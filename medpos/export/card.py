@@ -1,46 +1,50 @@
-"""The model card, ``docs/README.md``: what it is, how good it was, what it must not be used for, how to run it."""
+"""Write the model card ``docs/README.md``: purpose, results, limits, data and commands."""
 
 from medpos.core.labels import MEAN_OF_ORGANS, title
 from medpos.data.conditions import CLEAN
-from medpos.export.metadata import INTENDED, PAPER, PHANTOM, Subject, source_of
+from medpos.export.metadata import INTENDED, PAPER, PHANTOM, ExportedRun, describe_data
 from medpos.metrics import METRICS
 from medpos.runs.text import PHANTOM_NOTE, TITLES, format_interval, format_mean
 
 _SETTINGS = ("seed", "image_size", "max_epochs", "batch_size", "lr", "padding_mode", "encoding", "pe_alpha", "pe_range")
 
 
-def card(subject: Subject) -> str:
-    """The page, in Markdown."""
-    parts = [f"# {subject.bundle}", _what(subject)]
-    if subject.data.phantom:
+def write_card(exported: ExportedRun) -> str:
+    """Write the model card in Markdown.
+
+    Args:
+        exported: the exported run.
+    """
+    parts = [f"# {exported.bundle}", _what(exported)]
+    if exported.data.phantom:
         parts.append(f"> **{PHANTOM}.** The images were computed; the numbers below say nothing about patients.")
-    parts += ["## Intended use", f"{INTENDED[0].upper()}{INTENDED[1:]}. Classes: {_classes(subject)}."]
-    parts += ["## Results", _results(subject), "## Limits", _limits(subject), "## Data", _data(subject)]
-    parts += ["## How to run", _running(subject), "## Training", _training(subject), "## References", PAPER]
+    parts += ["## Intended use", f"{INTENDED[0].upper()}{INTENDED[1:]}. Classes: {_classes(exported)}."]
+    parts += ["## Results", _results(exported), "## Limits", _limits(exported), "## Data", _data(exported)]
+    parts += ["## How to run", _running(exported), "## Training", _training(exported), "## References", PAPER]
     return "\n\n".join(parts) + "\n"
 
 
-def _what(subject: Subject) -> str:
-    positions = " and the position within the image" if _sees_position(subject) else ""
+def _what(exported: ExportedRun) -> str:
+    positions = " and the position within the image" if _sees_position(exported) else ""
     return (
-        f"Segments {', '.join(subject.organs)} in 2-D images or slices. The network sees grey values{positions}, at "
-        f"{subject.inputs[1]} x {subject.inputs[2]} px; label maps come back on the image's own grid. Exported by "
-        f"medpos from run `{subject.run}` of bundle `{subject.bundle}`."
+        f"Segments {', '.join(exported.organs)} in 2-D images or slices. The network sees grey values{positions}, at "
+        f"{exported.inputs[1]} x {exported.inputs[2]} px; label maps come back on the image's own grid. Exported by "
+        f"medpos from run `{exported.run}` of bundle `{exported.bundle}`."
     )
 
 
-def _sees_position(subject: Subject) -> bool:
-    return subject.inputs[0] > subject.slices * len(subject.data.channels)
+def _sees_position(exported: ExportedRun) -> bool:
+    return exported.inputs[0] > exported.slices * len(exported.data.channels)
 
 
-def _classes(subject: Subject) -> str:
-    return ", ".join(f"{label.index} {label.title}" for label in subject.data.labels)
+def _classes(exported: ExportedRun) -> str:
+    return ", ".join(f"{label.index} {label.title}" for label in exported.data.labels)
 
 
-def _results(subject: Subject) -> str:
-    condition, summary = subject.clean, subject.summary
+def _results(exported: ExportedRun) -> str:
+    condition, summary = exported.clean, exported.summary
     if condition is None or summary is None:
-        return "The run was not tested, so nothing is known of its quality."
+        return "The run was not tested, so its quality is unknown."
     header = [
         "organ",
         "Dice",
@@ -65,17 +69,17 @@ def _results(subject: Subject) -> str:
     kind = "PHANTOMS" if summary["phantom"] else "images"
     notes = [
         f"{summary['split']} split: {summary['cases']} {kind} of {summary['subjects']} subjects; mean ± sd over them; "
-        "95 % bootstrap interval of the mean, subjects drawn. Measured on the network's grid. Missing: the organ is in "
-        "neither truth nor prediction; infinite: in only one of the two."
+        "95 % bootstrap interval of the mean over resampled subjects. Measured on the network's grid. Missing: the "
+        "organ is in neither ground truth nor prediction; infinite: in only one of the two."
     ]
     notes += ["Pixel sizes are nominal, so distances in mm are too."] if summary["nominal_spacing"] else []
     notes += [PHANTOM_NOTE + "."] if summary["phantom"] else []
-    return f"{table}\n\n{' '.join(notes)}{_changed(subject)}"
+    return f"{table}\n\n{' '.join(notes)}{_changed(exported)}"
 
 
-def _changed(subject: Subject) -> str:
-    """What the run's own test says of changed images, if it looked at any."""
-    conditions = (subject.summary or {}).get("conditions", [])
+def _changed(exported: ExportedRun) -> str:
+    """Return a table of the run's test on degraded or shifted images, or an empty text."""
+    conditions = (exported.summary or {}).get("conditions", [])
     rows = [
         f"| {entry['degradation'].replace('_', ' ')} | {entry['severity']} | {entry['shift']} | "
         f"{format_mean(entry['mean_foreground_dice'], 3)} |"
@@ -87,24 +91,24 @@ def _changed(subject: Subject) -> str:
     return "\n\n| degradation | severity | shift px | mean Dice |\n| --- | --- | --- | --- |\n" + "\n".join(rows)
 
 
-def _limits(subject: Subject) -> str:
-    lines = ["Not checked on images of other makers, hospitals, protocols or patients than those of its data."]
-    if _sees_position(subject) or subject.config.get("encoding") in ("learned", "coordconv"):
+def _limits(exported: ExportedRun) -> str:
+    lines = ["Not checked on images of other vendors, hospitals, protocols or patients than those of its data."]
+    if _sees_position(exported) or exported.config.get("encoding") in ("learned", "coordconv"):
         lines.append(
-            "It rests on where things lie in the image: a moved, cropped, turned or mirrored image misleads it."
+            "It uses the position within the image: a shifted, cropped, rotated or mirrored image misleads it."
         )
-    lines.append("It answers on every image, also on one of something else; look at each result.")
-    if subject.slices == 1:
-        lines.append("Slices of a volume are segmented one by one, without knowledge of their neighbours.")
+    lines.append("It gives a result for every image, even for one of something else; check each result.")
+    if exported.slices == 1:
+        lines.append("Slices of a volume are segmented one by one, without knowledge of their neighbors.")
     return "\n".join(f"- {line}" for line in lines)
 
 
-def _data(subject: Subject) -> str:
-    text = source_of(subject.data)
+def _data(exported: ExportedRun) -> str:
+    text = describe_data(exported.data)
     return f"{text[0].upper()}{text[1:]}. Neither images nor masks are part of this bundle."
 
 
-def _running(subject: Subject) -> str:
+def _running(exported: ExportedRun) -> str:
     run = "python -m monai.bundle run --config_file"
     return f"""It needs medpos (`configs/metadata.json` says which version), not its data. New images, a folder of
 NIfTI, PNG, JPEG, TIFF, JSRT `.IMG` or DICOM (`pip install 'medpos[dicom]'`):
@@ -113,10 +117,10 @@ NIfTI, PNG, JPEG, TIFF, JSRT `.IMG` or DICOM (`pip install 'medpos[dicom]'`):
     python -m medpos predict . IMAGES --out OUT      # the same label maps, with measurements, warnings and overlays
 
 In Python: `monai.bundle.load(NAME_OF_THIS_FOLDER, bundle_dir=FOLDER_ABOVE, workflow_type="inference")`.
-`models/model.ts` (TorchScript) and `models/model.onnx` take the standardised image
-[n, {", ".join(map(str, subject.inputs))}] and give logits [n, {", ".join(map(str, subject.outputs))}].
+`models/model.ts` (TorchScript) and `models/model.onnx` take the standardized image
+[n, {", ".join(map(str, exported.inputs))}] and give logits [n, {", ".join(map(str, exported.outputs))}].
 
-Anew, or on a test split, with a prepared folder of {subject.data.name}:
+To train it again, or test it on a test split, with a prepared folder of {exported.data.name}:
 
     {run} configs/train.json --bundle_root . --dataset_dir DATA
     {run} "['configs/train.json','configs/evaluate.json']" --bundle_root . --dataset_dir DATA
@@ -124,11 +128,11 @@ Anew, or on a test split, with a prepared folder of {subject.data.name}:
 A configuration is code: MONAI evaluates its `$` expressions. Run no bundle that you don't trust."""
 
 
-def _training(subject: Subject) -> str:
-    settings = {key: subject.config[key] for key in _SETTINGS if key in subject.config}
-    packages = {name: version for name, version in subject.environment.get("packages", {}).items() if version}
+def _training(exported: ExportedRun) -> str:
+    settings = {key: exported.config[key] for key in _SETTINGS if key in exported.config}
+    packages = {name: version for name, version in exported.environment.get("packages", {}).items() if version}
     lines = [", ".join(f"{key} {value}" for key, value in settings.items())]
     lines += [", ".join(f"{name} {version}" for name, version in packages.items())] if packages else []
-    commit = subject.environment.get("commit")
+    commit = exported.environment.get("commit")
     lines += [f"medpos commit {commit}"] if commit else []
     return "\n".join(f"- {line}" for line in lines)

@@ -1,4 +1,4 @@
-"""The configurations of an exported bundle, from the one that its run left."""
+"""Derive the configurations of an exported bundle from that of its run."""
 
 import re
 from collections.abc import Iterable
@@ -11,40 +11,40 @@ from medpos.data.training_data import TrainingData
 
 Config = dict[str, Any]
 
-# Of MONAI's dictionary transforms: these hold a value for each key.
+# Arguments of MONAI's dictionary transforms that hold a value for each key.
 _PER_KEY = frozenset({"dtype", "mode", "padding_mode", "align_corners", "anti_aliasing", "anti_aliasing_sigma"})
 _CHAIN = ("network_def", "network", "decode", "standardise", "inferer")
-# They name places of the machine that trained, or the data that stay there.
+# Keys that name folders of the machine that trained, or data that remain there.
 _PLACES = frozenset({"data_folder", "dataset_dir", "runs_dir", "run_folder", "data_sha256"})
 
 
-def inference(template: Config, run: Config, data: TrainingData, about: Config) -> Config:
-    """``inference.json``: the run's network and chain, for images without labels and without the training data.
+def inference_config(template: Config, run: Config, data: TrainingData, about: Config) -> Config:
+    """Build ``inference.json``: the run's network and preprocessing, for images without labels and training data.
 
     Args:
-        template: the wiring, ``inference.yaml`` of the fragments.
-        run: the run's configuration.
-        data: what it was trained on.
-        about: ``is_flat``, ``is_absolute``, and ``size``, the side of the network's images in px.
+        template: content of the fragment ``inference.yaml``.
+        run: resolved configuration of the run.
+        data: description of the training data.
+        about: ``is_flat`` and ``is_absolute`` of the model, and ``size``, the side of the network's images in pixels.
 
     Raises:
-        InputError: the chain reads the training data.
+        InputError: the preprocessing reads the training data.
     """
     own = {key: run[key] for key in _CHAIN}
     own["decode"], own["standardise"] = image_only(run["decode"], run), image_only(run["standardise"], run)
-    if steps := {**_steps(own["decode"], run), **_steps(own["standardise"], run)}:
+    if steps := {**_named_steps(own["decode"], run), **_named_steps(own["standardise"], run)}:
         own["steps"] = steps
-    own["network_def"] = _of_known_size(run["network_def"], about["size"])
-    # An overlay may have put another inferer around the chain's.
+    own["network_def"] = _with_size(run["network_def"], about["size"])
+    # An overlay may have replaced the inferer.
     tested = run.get("evaluator", {}).get("inferer", "@inferer")
-    # The template has its own of some.
+    # Keys that the template defines itself are left out.
     used = referred([*own.values(), tested], run, {"source", "device", "bundle_root", *own})
     own |= {key: run[key] for key in sorted(used) if key not in template}
     own["evaluator"] = {**template["evaluator"], "inferer": tested}
     if places := sorted(_PLACES & (own.keys() | names(own.values()))):
         raise InputError(
-            f"bundle {run['bundle_name']}: its chain reads {', '.join(places)}, which an export can't hold; write the "
-            "values into the bundle and train again"
+            f"bundle {run['bundle_name']}: expected preprocessing without the training data, got references to "
+            f"{', '.join(places)}, which an export can't contain; write the values into the bundle and train again"
         )
     name = run["bundle_name"]
     config = {**template, "_desc_": f"Exported from a run of {name} by 'python -m medpos export'.", "bundle_name": name}
@@ -59,23 +59,27 @@ def inference(template: Config, run: Config, data: TrainingData, about: Config) 
 
 
 def _imports(lines: Iterable[str], own: Config, known: Iterable[str]) -> list[str]:
-    """Those of a run's imports that expressions of its chain need, and the template lacks."""
+    """Return the run's imports that its preprocessing uses and the template lacks."""
     expressions = " ".join(texts(own.values()))
     aliases = {line: line.rpartition(" ")[2] for line in lines if line not in set(known)}
     return [line for line, name in aliases.items() if re.search(rf"\b{re.escape(name)}\.", expressions)]
 
 
 def image_only(chain: Config, run: Config) -> Config:
-    """A chain of dictionary transforms for ``image`` and ``label``, without the label and without reading files.
+    """Reduce dictionary transforms for ``image`` and ``label`` to the image, without reading files.
 
-    MONAI's metadata are kept on, so that the way back to the image's grid travels with it. Steps that have a name are
-    left by their names; :func:`_steps` has their content.
+    The transforms keep MONAI's metadata, which hold what is needed to return to the image's grid. Named steps stay
+    references; :func:`_named_steps` returns their content.
+
+    Args:
+        chain: configuration of a ``Compose``.
+        run: resolved configuration of the run, with the named steps.
     """
     return {**chain, "transforms": [_image_only(part) for part in chain["transforms"] if _keeps_image(step(run, part))]}
 
 
-def _steps(chain: Config, run: Config) -> Config:
-    """The content of the named steps of a chain, for the image alone."""
+def _named_steps(chain: Config, run: Config) -> Config:
+    """Return the named steps of a chain, reduced to the image."""
     named = [part for part in chain["transforms"] if step(run, part) is not part]
     return {part.removeprefix("@steps::"): _image_only(step(run, part)) for part in named}
 
@@ -100,15 +104,20 @@ def _image_only(step: Any) -> Any:
     return {**one, "keys": "image"}
 
 
-def _of_known_size(network: Config, size: int) -> Config:
-    """A mean mask has no size before it has weights, and MONAI's loader passes over weights of another shape."""
+def _with_size(network: Config, size: int) -> Config:
+    """Set the size of a mean mask, as MONAI's loader skips weights of another shape."""
     if str(network.get("_target_")).endswith("MeanMask"):
         return {**network, "size": [size, size]}
     return network
 
 
-def train(run: Config, data: TrainingData) -> Config:
-    """``train.json``: the run's own configuration; the data have to be given, as ``dataset_dir``."""
+def train_config(run: Config, data: TrainingData) -> Config:
+    """Build ``train.json``: the run's configuration, with the data to be given as ``dataset_dir``.
+
+    Args:
+        run: resolved configuration of the run.
+        data: description of the training data.
+    """
     own = {
         "_desc_": f"The training of this bundle. It needs --dataset_dir, a prepared folder of {data.name}.",
         "bundle_root": ".",
@@ -124,8 +133,12 @@ def train(run: Config, data: TrainingData) -> Config:
     return {key: own.get(key, value) for key, value in without(run).items()}
 
 
-def evaluate(run: Config) -> Config:
-    """``evaluate.json``, laid over ``train.json``: the exported weights on the test split."""
+def evaluate_config(run: Config) -> Config:
+    """Build ``evaluate.json``, an overlay of ``train.json`` that tests the exported weights on the test split.
+
+    Args:
+        run: resolved configuration of the run.
+    """
     return {
         "_desc_": "Use: --config_file \"['configs/train.json','configs/evaluate.json']\"",
         "checkpoint": "$@bundle_root + '/models/model.pt'",

@@ -1,4 +1,4 @@
-"""``configs/metadata.json`` of an exported bundle, by MONAI's schema."""
+"""Build ``configs/metadata.json`` of an exported bundle, which follows MONAI's schema."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,19 +28,19 @@ _POSITION = {"linear": ("x", "y"), "radial": ("distance", "cosine of the angle",
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What is exported.
+class ExportedRun:
+    """Hold what is written about an exported run.
 
     Args:
         bundle: name of the bundle.
         run: name of the run.
-        config: the run's configuration.
-        data: what it was trained on.
-        inputs: [C, X, Y] of what the network takes.
-        outputs: [C, X, Y] of its logits.
-        slices: of a volume that it sees at a time.
-        summary: content of the run's ``summary.json``; None: it was not tested.
-        environment: content of its ``environment.json``; empty where it is missing.
+        config: resolved configuration of the run.
+        data: description of the training data.
+        inputs: shape [C, X, Y] of the network's input.
+        outputs: shape [C, X, Y] of its logits.
+        slices: number of slices of a volume that it sees at a time.
+        summary: content of the run's ``summary.json``; None: it wasn't tested.
+        environment: content of the run's ``environment.json``; empty where it is missing.
     """
 
     bundle: str
@@ -55,68 +55,72 @@ class Subject:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the channels of its logits, which may lack the background."""
+        """Names of the channels of the logits, which may lack the background."""
         return tuple(label.name for label in self.data.labels)[-self.outputs[0] :]
 
     @property
     def organs(self) -> tuple[str, ...]:
-        """The classes as people read them, without the background."""
+        """Titles of the classes, without the background."""
         return tuple(label.title for label in self.data.labels[1:])
 
     @property
     def clean(self) -> Config | None:
-        """The part of the summary that is of unchanged images; None: it was not tested on them."""
+        """Entry of the summary for unchanged images; None: the run wasn't tested on them."""
         conditions = (self.summary or {}).get("conditions", [])
         return next((entry for entry in conditions if not entry["severity"] and entry["shift"] == CLEAN.shift), None)
 
 
-def source_of(data: TrainingData) -> str:
-    """Where the training data come from, in a sentence."""
-    real = SOURCES.get(data.name, f"{data.name}, a data set of whoever trained this")
+def describe_data(data: TrainingData) -> str:
+    """Describe the origin of the training data in a sentence.
+
+    Args:
+        data: description of the training data.
+    """
+    real = SOURCES.get(data.name, f"{data.name}, a custom data set")
     return f"phantoms: images computed by medpos in the format of {data.name}; no patients" if data.phantom else real
 
 
-def metadata(base: Config, subject: Subject) -> Config:
-    """All that MONAI's schema and its tools ask for.
+def build_metadata(base: Config, exported: ExportedRun) -> Config:
+    """Build all entries that MONAI's schema and tools require.
 
     Args:
-        base: the project's own ``metadata.json``.
-        subject: what is exported.
+        base: content of medpos's own ``metadata.json``.
+        exported: the exported run.
     """
-    data = subject.data
-    changed = fragments.metadata(base, _inputs(subject), subject.classes)
+    data = exported.data
+    changed = fragments.metadata(base, _inputs(exported), exported.classes)
     formats = changed["network_data_format"]
-    formats["inputs"]["image"]["spatial_shape"] = list(subject.inputs[1:])
-    formats["outputs"]["pred"]["spatial_shape"] = list(subject.outputs[1:])
+    formats["inputs"]["image"]["spatial_shape"] = list(exported.inputs[1:])
+    formats["outputs"]["pred"]["spatial_shape"] = list(exported.outputs[1:])
     note = f" {PHANTOM}." if data.phantom else ""
     return {
         **changed,
-        "changelog": {changed["version"]: f"exported from run {subject.run} of bundle {subject.bundle}"},
+        "changelog": {changed["version"]: f"exported from run {exported.run} of bundle {exported.bundle}"},
         "pytorch_version": torch.__version__.split("+")[0],
         "numpy_version": np.__version__,
         "required_packages_version": {**changed["required_packages_version"], "medpos": __version__},
-        "name": subject.bundle,
-        "task": f"2-D segmentation of {', '.join(subject.organs)}{note and ' (PHANTOMS)'}",
-        "description": f"Network of the medpos bundle {subject.bundle}, trained on {data.name}.{note}",
-        "authors": "whoever trained the run, with medpos",
+        "name": exported.bundle,
+        "task": f"2-D segmentation of {', '.join(exported.organs)}{note and ' (PHANTOMS)'}",
+        "description": f"Network of the medpos bundle {exported.bundle}, trained on {data.name}.{note}",
+        "authors": "the people who trained the run, with medpos",
         "copyright": "The medpos authors (code and configuration)",
-        "data_source": source_of(data),
+        "data_source": describe_data(data),
         "image_classes": "grey values; further channels hold the position within the image",
         "pred_classes": ", ".join(f"{label.index}: {label.title}" for label in data.labels),
-        "eval_metrics": _scores(subject.clean),
+        "eval_metrics": _scores(exported.clean),
         "intended_use": f"{INTENDED}.{note}",
         "references": [PAPER],
     }
 
 
-def _inputs(subject: Subject) -> Sequence[str]:
-    """Names of the channels: the image's, or slices of it, and those of its position encoding."""
-    if subject.slices > 1:
-        near = subject.slices // 2
+def _inputs(exported: ExportedRun) -> Sequence[str]:
+    """Name the channels of the input: those of the image or its slices, then those of the position encoding."""
+    if exported.slices > 1:
+        near = exported.slices // 2
         return [f"slice z{place:+d}" if place else "slice z" for place in range(-near, near + 1)]
-    own = subject.data.channels
-    count = subject.inputs[0] - len(own)
-    known = _POSITION.get(str(subject.config.get("encoding", "")), ())
+    own = exported.data.channels
+    count = exported.inputs[0] - len(own)
+    known = _POSITION.get(str(exported.config.get("encoding", "")), ())
     return (*own, *(known if len(known) == count else [f"position {n}" for n in range(1, count + 1)]))
 
 

@@ -1,4 +1,4 @@
-"""The network in its three forms, and the proof that they are one network."""
+"""Write a network as TorchScript and ONNX, and check that all forms give equal logits."""
 
 import copy
 import io
@@ -21,31 +21,31 @@ Forward = Callable[[torch.Tensor], torch.Tensor]
 
 
 def check_installed() -> None:
-    """Refuse early, before a minute of work.
+    """Check that the packages of the extra ``export`` are installed, before a minute of work.
 
     Raises:
-        InputError: the packages of the extra ``export`` are missing.
+        InputError: a package is missing.
     """
     try:
         import onnx  # type: ignore[import-untyped,unused-ignore]  # noqa: F401
         import onnxruntime  # type: ignore[import-untyped,unused-ignore]  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"export: {error.name} is not installed, which writes and checks model.onnx; pip install 'medpos[export]'"
+            f"export: {error.name}, which writes and checks model.onnx, is not installed; pip install 'medpos[export]'"
         ) from None
 
 
-def write(folder: Path, network: nn.Module, shape: Sequence[int], classes: Sequence[str]) -> None:
+def write_models(folder: Path, network: nn.Module, shape: Sequence[int], classes: Sequence[str]) -> None:
     """Write ``model.ts`` and ``model.onnx`` beside ``model.pt``, and compare all three.
 
     Args:
-        folder: of the bundle; holds ``configs`` and ``models/model.pt``.
-        network: with its weights, on the CPU.
-        shape: of its input [C, X, Y].
+        folder: folder of the bundle, with ``configs`` and ``models/model.pt``.
+        network: network with its weights, on the CPU.
+        shape: shape [C, X, Y] of its input.
         classes: names of its output channels.
 
     Raises:
-        InputError: it can't be written, or the forms differ by more than ``TOLERANCE`` of the largest logit.
+        InputError: the forms differ by more than ``TOLERANCE`` times the largest logit.
     """
     models, configs = folder / "models", folder / "configs"
     plain = copy.deepcopy(network).to(memory_format=torch.contiguous_format).float().eval()
@@ -64,16 +64,21 @@ def write(folder: Path, network: nn.Module, shape: Sequence[int], classes: Seque
         write_onnx(plain, example, models / "model.onnx")
     _name_classes(models / "model.onnx", classes)
     with torch.inference_mode():
-        wanted = plain(example)
-    # One image where two were traced: the batch must be free in every form.
+        expected = plain(example)
+    # Batches of one and two: the batch size must be free in every form.
     forms = {"model.pt": _eager(folder), "model.ts": _scripted(models), "model.onnx": _session(models)}
     for name, forward in forms.items():
         for count in (1, 2):
-            _compare(name, forward(example[:count]), wanted[:count])
+            _compare(name, forward(example[:count]), expected[:count])
 
 
 def output_shape(network: nn.Module, shape: Sequence[int]) -> tuple[int, int, int]:
-    """[C, X, Y] of the logits of an input [C, X, Y]."""
+    """Return the shape [C, X, Y] of the logits.
+
+    Args:
+        network: network in evaluation mode, on the CPU.
+        shape: shape [C, X, Y] of its input.
+    """
     with torch.inference_mode():
         channels, x, y = network(torch.zeros(1, *shape)).shape[1:]
     return int(channels), int(x), int(y)
@@ -81,7 +86,7 @@ def output_shape(network: nn.Module, shape: Sequence[int]) -> tuple[int, int, in
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without what the exporters say to their developers."""
+    """Suppress the exporters' messages for developers."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -103,7 +108,7 @@ def _name_classes(path: Path, classes: Sequence[str]) -> None:
 
 
 def _eager(folder: Path) -> Forward:
-    """As any program of MONAI loads it."""
+    """Load the bundle as any program that uses MONAI does."""
     with _quiet():
         network = monai.bundle.load(folder.name, bundle_dir=folder.parent, workflow_type="inference", device="cpu")
     return _inference(network)
@@ -135,12 +140,12 @@ def _session(models: Path) -> Forward:
     return run
 
 
-def _compare(name: str, found: torch.Tensor, wanted: torch.Tensor) -> None:
-    scale = max(1.0, float(wanted.abs().max()))
-    apart = float((found - wanted).abs().max()) if found.shape == wanted.shape else float("inf")
-    # Not "apart > limit": a NaN must fail too.
-    if not apart <= TOLERANCE * scale:
+def _compare(name: str, found: torch.Tensor, expected: torch.Tensor) -> None:
+    scale = max(1.0, float(expected.abs().max()))
+    difference = float((found - expected).abs().max()) if found.shape == expected.shape else float("inf")
+    # Not "difference > limit": a NaN must fail too.
+    if not difference <= TOLERANCE * scale:
         raise InputError(
-            f"export: {name} gives other values than the run's network (apart by {apart:.3g}, logits up to {scale:.3g})"
-            "; nothing was written; please report it with the run's config.json"
+            f"export: expected {name} to give the logits of the run's network, got a difference of {difference:.3g} "
+            f"with logits up to {scale:.3g}; nothing was written; please report it with the run's config.json"
         )

@@ -1,6 +1,6 @@
-"""Read JSRT's headerless ``.IMG``.
+"""Read JSRT's headerless ``.IMG`` files.
 
-The file holds 2048 x 2048 big-endian 16-bit numbers, 12 bits used, high = dark, 0.175 mm a pixel.
+A file holds 2048 x 2048 big-endian 16-bit numbers, 12 bits used, high = dark, with pixels of 0.175 mm.
 """
 
 from pathlib import Path
@@ -17,14 +17,27 @@ PIXEL_MM = 0.175
 
 
 def read_image(path: Path, size: int) -> Array:
-    """Read an ``.IMG`` as (size, size) int16 rows of grey values in [0, 4095], high = dense, averaged over blocks."""
+    """Read an ``.IMG`` file, averaged over blocks.
+
+    Args:
+        path: file to read.
+        size: side of the result in pixels, a divisor of 2048.
+
+    Returns:
+        Rows [size, size] of grey values in [0, 4095], high = dense, int16.
+
+    Raises:
+        InputError: the file has another size, or values of more than 12 bits.
+    """
     data = read_bytes(path)
     if len(data) != 2 * RAW_SIDE**2:
-        raise InputError(f"{path}: {len(data)} bytes, needed are {2 * RAW_SIDE**2} (2048 x 2048 x 2); unpack it again.")
+        raise InputError(
+            f"{path}: expected {2 * RAW_SIDE**2} bytes (2048 x 2048 x 2), got {len(data)}; unpack it again"
+        )
     raw = np.frombuffer(data, ">u2")
     if raw.max() > HIGHEST:
         hint = "its bytes are swapped, store it big-endian" if raw.byteswap().max() <= HIGHEST else "unpack it again"
-        raise InputError(f"{path}: grey value {raw.max()}, the highest in 12 bits is {HIGHEST}; {hint}.")
+        raise InputError(f"{path}: expected grey values up to {HIGHEST} (12 bits), got {raw.max()}; {hint}")
     block = RAW_SIDE // size
     mean: Array = raw.reshape(size, block, size, block).mean(axis=(1, 3), dtype=np.float64)
     grey: Array = np.rint(HIGHEST - mean).astype(np.int16)
@@ -32,6 +45,16 @@ def read_image(path: Path, size: int) -> Array:
 
 
 def coronal_affine(size: int, spacing: float) -> Array:
-    """Columns run to the patient's left, rows to the feet, the slice to the back; centre at the origin."""
+    """Return the affine of a coronal image with its center at the origin.
+
+    Columns go to the patient's left, rows to the feet, the slice axis to the back.
+
+    Args:
+        size: side of the image in pixels.
+        spacing: side of a pixel in mm.
+
+    Returns:
+        Affine [4, 4] from the axes of the image to RAS+ space, in mm.
+    """
     middle = spacing * (size - 1) / 2
     return np.array([[-spacing, 0, 0, middle], [0, 0, -1.0, 0], [0, -spacing, 0, middle], [0, 0, 0, 1]])

@@ -1,4 +1,4 @@
-"""Label maps on the image's own grid and geometry, and pictures to look at."""
+"""Write label maps as NIfTI or PNG, on the grid and with the geometry of an image."""
 
 import gzip
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from medpos.core.files import write_atomically
 from medpos.core.labels import Label
 from medpos.io.scan import Array, Pixels
 
-_LEVEL = 3  # of gzip; label maps compress as well as at the highest
+_LEVEL = 3  # level of gzip; label maps compress no better at the highest
 
 
 @dataclass(frozen=True)
 class NiftiTarget:
-    """NIfTI with the header of the image: origin, spacing and direction stay to the bit.
+    """Write NIfTI with the header of an image: origin, spacing and direction stay exactly the same.
 
     Args:
-        header: geometry alone; texts that could name a patient are taken out.
-        shape: of the image's array, 2-D or 3-D, axes of size 1 at the end included.
+        header: header with the geometry alone, without texts that could name a patient.
+        shape: shape of the image's array, 2-D or 3-D, including axes of size 1 at the end.
     """
 
     header: Any
@@ -31,7 +31,7 @@ class NiftiTarget:
 
     @classmethod
     def like(cls, header: Any, shape: Sequence[int]) -> "NiftiTarget":
-        """The geometry of another file's header."""
+        """Take the geometry from the header of a file, and drop all texts."""
         own = header.copy()
         own.extensions.clear()
         for key in ("descrip", "aux_file", "intent_name", "db_name", "data_type"):
@@ -44,7 +44,7 @@ class NiftiTarget:
 
     @classmethod
     def of(cls, affine: Array, shape: Sequence[int]) -> "NiftiTarget":
-        """The geometry that an affine says, mm."""
+        """Take the geometry from an affine [4, 4] to RAS+ space in mm."""
         header = nib.Nifti1Header()
         header.set_data_shape(shape)
         header.set_xyzt_units("mm")
@@ -54,22 +54,22 @@ class NiftiTarget:
 
     @property
     def affine(self) -> Array:
-        """The header's, by the same rule as nibabel reads it."""
+        """Affine [4, 4] of the header, chosen as nibabel does."""
         return np.asarray(self.header.get_best_affine(), float)
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
-        """Write uint8 labels to ``stem.nii.gz``."""
+        """Write a label map [X, Y, Z] to ``stem.nii.gz``, uint8."""
         return self._write(stem, values.reshape(self.shape))
 
     def write_probabilities(self, stem: Path, values: Array) -> Path:
-        """Write float32 probabilities, the classes along the fourth axis."""
+        """Write probabilities [X, Y, Z, classes] to ``stem.nii.gz``, float32."""
         return self._write(stem, np.asarray(values, np.float32))
 
     def _write(self, stem: Path, values: Array) -> Path:
         header = self.header.copy()
         header.set_data_dtype(values.dtype)
         kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-        # No affine beside the header: it would be written anew, rounded.
+        # An affine beside the header would be written in its place, rounded.
         image = kind(values, None, header)
         path = stem.with_name(stem.name + ".nii.gz")
         write_atomically(path, lambda partial: _gzip(partial, image.to_bytes()))
@@ -77,22 +77,22 @@ class NiftiTarget:
 
 
 def _gzip(path: Path, content: bytes) -> None:
-    # No name and no time of day, so that equal label maps are equal files.
+    # Without name and time, so that equal label maps become equal files.
     with path.open("wb") as stream, gzip.GzipFile("", "wb", _LEVEL, stream, mtime=0) as packed:
         packed.write(content)
 
 
 @dataclass(frozen=True)
 class PictureTarget:
-    """A PNG whose pixels are the class indices, shown in the classes' colours."""
+    """Write a PNG with the class indices as pixels, displayed in the colors of the classes."""
 
     @property
     def affine(self) -> Array:
-        """Pixels of 1 mm that lie as on a screen."""
+        """Affine [4, 4] of pixels of 1 mm, oriented as on a screen."""
         return np.diag([-1.0, -1.0, 1.0, 1.0])
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
-        """Write the labels, rows first, to ``stem.png``."""
+        """Write a label map [X, Y, 1] to ``stem.png``."""
         image = Image.fromarray(np.ascontiguousarray(values[..., 0].T))
         image.putpalette([channel for label in labels for channel in ImageColor.getrgb(label.color)])
         path = stem.with_name(stem.name + ".png")
@@ -100,5 +100,5 @@ class PictureTarget:
         return path
 
     def write_probabilities(self, stem: Path, values: Array) -> Path:
-        """Write NIfTI of 1 mm pixels that lies as the picture does."""
+        """Write probabilities [X, Y, 1, classes] as NIfTI with pixels of 1 mm, oriented as the picture."""
         return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)

@@ -1,7 +1,7 @@
-"""Segmenting new images with trained runs: ``python -m medpos predict``.
+"""Segment new images with trained runs: ``python -m medpos predict``.
 
-The way of a case: ``inputs`` (which files are one case) -> ``readers``, ``dicom``, ``channels`` (grey values and
-geometry) -> ``orientation`` (as in training) -> ``model`` (the run's own chain and network, back to the image's grid)
--> ``measurements`` and ``outputs``. ``case`` leads one case along it; ``cohort`` many, on one of the ``engines``;
-``records`` keeps what is done.
+A case passes through these modules: ``inputs`` (files of a case) -> :mod:`medpos.io` (grey values and geometry) ->
+``loading`` and ``orientation`` (training orientation and units) -> ``model`` (the run's own preprocessing and network)
+-> ``label_maps`` (the image's grid) -> ``measurements`` and ``overlays``. ``case`` takes one case through them,
+``cohort`` many cases on one of the ``engines``, and ``records`` keeps track of finished cases.
 """

@@ -1,4 +1,4 @@
-"""The engines that a trained network can run in; the run's own is PyTorch."""
+"""Run a trained network in PyTorch, ONNX Runtime or OpenVINO."""
 
 import functools
 import tempfile
@@ -18,30 +18,30 @@ Network = Callable[[torch.Tensor], torch.Tensor]
 
 
 def compile_network(network: nn.Module, backend: str, shape: Sequence[int] | None, amp: bool) -> Network:
-    """A network as a function in another engine, on the CPU.
+    """Compile a network for a backend.
 
     Args:
-        network: in evaluation mode, on the CPU.
-        backend: ``torch``: the network itself, whose results are those of its run to the bit; ``onnxruntime``, float32;
-            ``openvino``, bf16 where the CPU does it well and ``amp`` allows it.
-        shape: of an input, [C, X, Y]; None: X and Y differ from image to image, which only ``torch`` can take.
-        amp: False keeps float32.
+        network: network in evaluation mode, on the CPU unless the backend is ``torch``.
+        backend: ``torch``: the network itself, with exactly the results of its run; ``onnxruntime``: float32;
+            ``openvino``: bf16 where the CPU computes it in hardware and ``amp`` allows it.
+        shape: shape [C, X, Y] of an input; None: X and Y differ between images, which only ``torch`` supports.
+        amp: whether bf16 is allowed.
 
     Returns:
-        From [N, C, X, Y] to logits [N, classes, X, Y], float32.
+        Function from images [N, C, X, Y] to logits [N, classes, X, Y], float32.
 
     Raises:
-        InputError: unknown backend, it isn't installed, or can't take the network or images of any size.
+        InputError: the backend is unknown, isn't installed, or doesn't support the network or images of several sizes.
     """
     if backend not in BACKENDS:
-        raise InputError(f"--backend is {backend!r}, needed one of {', '.join(BACKENDS)}")
+        raise InputError(f"--backend: expected one of {', '.join(BACKENDS)}, got {backend!r}; give one of these")
     if backend == "torch":
         own: Network = network
         return own
     if shape is None:
         raise InputError(
-            f"--backend {backend}: takes images of one size, and this run gives its network each image as it is; leave "
-            "--backend out"
+            f"--backend {backend}: expected a run whose network gets images of one size, got one with images of any "
+            "size; leave --backend out"
         )
     build = _onnxruntime if backend == "onnxruntime" else _openvino
     try:
@@ -50,7 +50,7 @@ def compile_network(network: nn.Module, backend: str, shape: Sequence[int] | Non
         raise InputError(f"--backend {backend}: {error.name} is not installed; pip install 'medpos[fast]'") from None
     except Exception as error:
         reason = first_line(error, 150)
-        raise InputError(f"--backend {backend}: can't take this network ({reason}); leave --backend out") from error
+        raise InputError(f"--backend {backend}: can't compile this network ({reason}); leave --backend out") from error
 
 
 def _onnxruntime(network: nn.Module, example: torch.Tensor, amp: bool) -> Network:
@@ -74,9 +74,9 @@ def write_onnx(network: nn.Module, example: torch.Tensor, path: Path) -> None:
     """Write a network as ONNX: ``image`` [n, C, X, Y] to ``logits`` [n, classes, X, Y], float32, any n.
 
     Args:
-        network: in evaluation mode, on the CPU.
-        example: an input [N, C, X, Y].
-        path: the file.
+        network: network in evaluation mode, on the CPU.
+        example: example of an input [N, C, X, Y].
+        path: file to write.
     """
     axes = {"image": {0: "n"}, "logits": {0: "n"}}
     torch.onnx.export(
@@ -105,9 +105,10 @@ def _openvino(network: nn.Module, example: torch.Tensor, amp: bool) -> Network:
 
 @functools.cache
 def _core() -> Any:
-    """OpenVINO's engine, kept: it gives the thread that compiles a stack for signals, and frees it when it goes.
+    """Return OpenVINO's engine, and keep it alive until the process ends.
 
-    Where another thread lets it go, the next SIGTERM would crash the process.
+    It gives the compiling thread a stack for signal handlers and frees that stack when it is deleted; after a deletion
+    in another thread, the next SIGTERM would crash the process.
     """
     import openvino
 

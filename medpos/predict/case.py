@@ -1,4 +1,4 @@
-"""One case, from its files to its results."""
+"""Segment one case, from its files to its results."""
 
 import logging
 from dataclasses import dataclass
@@ -10,9 +10,10 @@ import torch
 from medpos.core.errors import InputError
 from medpos.io.scan import Pixels
 from medpos.predict import measurements, records
+from medpos.predict.ensemble import Ensemble
 from medpos.predict.inputs import CaseFiles
+from medpos.predict.label_maps import compute_label_map, compute_probability_map
 from medpos.predict.loading import LoadedImage, load_image
-from medpos.predict.model import Ensemble, compute_label_map, compute_probability_map
 from medpos.predict.overlays import write_overlay
 from medpos.predict.records import Options
 
@@ -23,11 +24,11 @@ PHANTOM = "network trained on PHANTOMS: not fit for patients"
 
 @dataclass(eq=False)
 class PreparedCase:
-    """A case that is ready for the network.
+    """Hold a case that is ready for the network.
 
     Args:
-        image: as in training, in its units.
-        decoded: on the grid of each member of the ensemble.
+        image: image in training orientation and units.
+        decoded: image on the grid of each member of the ensemble, [C, x, y] or [C, x, y, z].
     """
 
     image: LoadedImage
@@ -36,10 +37,10 @@ class PreparedCase:
 
 @dataclass(frozen=True)
 class Pipeline:
-    """What is to be done with every case; it can be sent to another machine that sees the same folders.
+    """Load, segment and write cases; a pipeline can be pickled for another machine that sees the same folders.
 
     Args:
-        ensemble: the network.
+        ensemble: model or models.
         out: folder of the results.
         options: the user's choices.
     """
@@ -49,34 +50,50 @@ class Pipeline:
     options: Options
 
     def load(self, source: CaseFiles) -> PreparedCase:
-        """Read a case and bring it to the network's grid.
+        """Read a case and resample it to the network's grid.
+
+        Args:
+            source: files of the case.
 
         Raises:
-            InputError: it can't be used.
+            InputError: the case can't be used.
         """
         requirements, options = self.ensemble.models[0].requirements, self.options
         image = load_image(source, requirements, options.force, options.window, options.spacing_mm)
         return PreparedCase(image, self.ensemble.decode(image.values))
 
-    def segment(self, loaded: PreparedCase) -> tuple[Pixels, torch.Tensor]:
-        """Label map [X, Y, Z] of the upright image, and the probabilities on the network's grid.
+    def segment(self, prepared: PreparedCase) -> tuple[Pixels, torch.Tensor]:
+        """Segment a prepared case.
+
+        Returns:
+            Label map [X, Y, Z] of the image in training orientation, and probabilities [classes, x, y(, z)] on the
+            network's grid.
 
         Raises:
-            InputError: the network gives another number of slices.
+            InputError: the run's preprocessing changes the number of slices.
         """
-        shape = loaded.image.values.shape[:3]
-        probabilities = self.ensemble.probabilities(loaded.decoded)
+        shape = prepared.image.values.shape[:3]
+        probabilities = self.ensemble.probabilities(prepared.decoded)
         if probabilities.ndim == 4 and probabilities.shape[3] != shape[2]:
-            raise InputError("the run's chain changes the number of slices, so they can't be brought back")
+            raise InputError(
+                f"expected {shape[2]} slices from the run's preprocessing, as in the file, got "
+                f"{probabilities.shape[3]}; give a run that keeps the slices"
+            )
         return compute_label_map(probabilities, shape), probabilities
 
-    def write(self, source: CaseFiles, loaded: PreparedCase, values: Pixels, probabilities: torch.Tensor) -> None:
-        """Write the results of a case: label map, probabilities, overlay, and the record that makes it complete.
+    def write(self, source: CaseFiles, prepared: PreparedCase, values: Pixels, probabilities: torch.Tensor) -> None:
+        """Write the results of a case: label map, probabilities, overlay, and last the record that completes it.
+
+        Args:
+            source: files of the case.
+            prepared: the case, prepared.
+            values: label map [X, Y, Z] in training orientation.
+            probabilities: probabilities [classes, x, y(, z)] on the network's grid.
 
         Raises:
             InputError: the folder can't be written to.
         """
-        ensemble, out, image = self.ensemble, self.out, loaded.image
+        ensemble, out, image = self.ensemble, self.out, prepared.image
         labels, target, back = ensemble.labels, image.scan.target, image.orientation.undo
         files = [target.write(out / source.name, back(values), labels)]
         if self.options.probabilities:
@@ -93,10 +110,10 @@ class Pipeline:
 
 
 def describe_failure(source: CaseFiles, error: Exception) -> str:
-    """Why a case could not be segmented, in a line that names its file and quotes nothing of a header."""
+    """Describe why a case could not be segmented, in a line that names its file and quotes no header."""
     if isinstance(error, InputError):
         text = str(error)
         named = any(str(path) in text or str(path.parent) in text for path in source.files)
         return text if named else f"{source.files[0]}: {text}"
     logger.debug("%s", source.name, exc_info=error)
-    return f"{source.files[0]}: could not be segmented ({type(error).__name__}); look at it, or leave it out"
+    return f"{source.files[0]}: could not be segmented ({type(error).__name__}); look at the file, or leave it out"

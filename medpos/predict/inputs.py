@@ -1,4 +1,4 @@
-"""Which files are given, and which of them are one case."""
+"""Find the files that the user gives, group them into cases, and read a case."""
 
 import glob
 import re
@@ -8,7 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medpos.core.errors import InputError
-from medpos.io import channels, dicom, readers
+from medpos.io import dicom, readers
+from medpos.io.channels import group_channels, join_channels
 from medpos.io.scan import Scan, check_values
 
 FORMATS = {
@@ -18,19 +19,19 @@ FORMATS = {
     "img": (".img",),
 }
 LISTS = (".txt", ".lst")
-_NAMES = "NIfTI, DICOM, PNG, JPEG, TIFF, BMP, JSRT .IMG"
+_FORMAT_NAMES = "NIfTI, DICOM, PNG, JPEG, TIFF, BMP, JSRT .IMG"
 _PHASE = re.compile(r"(.+?)[_-]((?:ED|ES)|(?:frame|phase)\d+)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class CaseFiles:
-    """One case that is to be read.
+    """Name the files of one case.
 
     Args:
-        name: unique, of letters, digits, ``.``, ``_`` and ``-``; names its results.
-        kind: a key of ``FORMATS``.
-        files: of the case, in the order of its channels.
-        frames: numbers from 1 of those of a multi-frame DICOM file that belong to the case; empty: all.
+        name: unique name of the case and its results: letters, digits, ``.``, ``_`` and ``-``.
+        kind: format, a key of ``FORMATS``.
+        files: files of the case, in the order of its channels.
+        frames: numbers, from 1, of the case's frames in a multi-frame DICOM file; empty: all.
     """
 
     name: str
@@ -40,96 +41,105 @@ class CaseFiles:
 
     @property
     def subject_and_phase(self) -> tuple[str, str]:
-        """``patient001_ED`` and ``patient001_frame01`` are phases of ``patient001``; others have none."""
+        """Subject and phase: ``patient001_ED`` and ``patient001_frame01`` are phases of ``patient001``."""
         found = _PHASE.fullmatch(self.name)
         return (found[1], found[2].upper() if found[2][0] in "eE" else found[2].lower()) if found else (self.name, "")
 
 
-def find_cases(inputs: Sequence[str], out: Path, names: Sequence[str] = ("image",)) -> list[CaseFiles]:
-    """The cases of files, folders, globs and lists of files.
+def find_cases(inputs: Sequence[str], out: Path, channels: Sequence[str] = ("image",)) -> list[CaseFiles]:
+    """Find the cases in files, folders, globs and lists of files.
 
     Args:
-        inputs: as the user gives them. A folder counts with all below it, hidden files and ``out`` left out. A list is
-            a text file of one path a line, relative to its folder and within it.
-        out: where results go; never read.
-        names: of the channels that the network takes; where there are several, files ``NAME_0000``, ``NAME_0001`` ...
-            of one folder are one case.
+        inputs: paths as the user gives them. A folder includes its subfolders, but no hidden files and not ``out``. A
+            list is a text file with one path per line, relative to the list's folder and inside it.
+        out: folder of the results; never read.
+        channels: names of the network's channels; where there are several, files ``NAME_0000``, ``NAME_0001`` ... of
+            one folder are one case.
+
+    Returns:
+        The cases, each with a name of its own.
 
     Raises:
-        InputError: nothing there, nothing to be read, an unknown format, or a list that leaves its folder.
+        InputError: a path doesn't exist, holds no image or an unknown format, or a list leaves its folder.
     """
     files: dict[Path, None] = {}
     for given in inputs:
         found = list(_expand(given, out.resolve()))
         if not found:
-            raise InputError(f"{given}: holds no image; needed is {_NAMES}")
+            raise InputError(f"{given}: expected at least one image ({_FORMAT_NAMES}), got none; check the path")
         files.update(dict.fromkeys(found))
     kinds = {path: _kind(path) for path in files}
-    scans = dicom.group([path for path, kind in kinds.items() if kind == "dicom"]) if "dicom" in kinds.values() else []
+    series = [path for path, kind in kinds.items() if kind == "dicom"]
+    scans = dicom.group_files(series) if series else []
     plain = [CaseFiles(_stem(path), kind, (path,)) for path, kind in kinds.items() if kind and kind != "dicom"]
-    if len(names) > 1:
-        plain = [CaseFiles(*case) for case in channels.group((s.name, s.kind, s.files[0]) for s in plain)]
-    return list(_named([*plain, *(CaseFiles(scan.name, "dicom", scan.files, scan.frames) for scan in scans)]))
+    if len(channels) > 1:
+        plain = [CaseFiles(*case) for case in group_channels((s.name, s.kind, s.files[0]) for s in plain)]
+    return list(_name_uniquely([*plain, *(CaseFiles(scan.name, "dicom", scan.files, scan.frames) for scan in scans)]))
 
 
 def identify_case(files: Sequence[str | Path]) -> CaseFiles:
-    """The case that these files are together, as :func:`find_cases` would give it.
+    """Identify the one case that these files form, as :func:`find_cases` would.
+
+    Args:
+        files: files of the case.
 
     Raises:
-        InputError: an unknown format, or more than one image.
+        InputError: the format is unknown, or the files hold more than one image.
     """
     paths = tuple(Path(path) for path in files)
     kind = _kind(paths[0])
     if kind is None:
-        raise InputError(f"{paths[0]}: has an unknown format; needed is {_NAMES}")
+        raise InputError(f"{paths[0]}: expected one of the formats {_FORMAT_NAMES}, got another one; convert it")
     if kind == "dicom":
-        scans = dicom.group(paths)
+        scans = dicom.group_files(paths)
         if len(scans) > 1:
             raise InputError(
-                f"{paths[0]}: holds {len(scans)} images, phases or series; needed is one, so give it to "
-                "'python -m medpos predict', which takes them apart"
+                f"{paths[0]}: expected one image, got {len(scans)} images, phases or series; use 'python -m medpos "
+                "predict', which separates them"
             )
-        return CaseFiles(_clean(scans[0].name), kind, scans[0].files, scans[0].frames)
-    return CaseFiles(_clean(_stem(paths[0])), kind, paths)
+        return CaseFiles(_clean_name(scans[0].name), kind, scans[0].files, scans[0].frames)
+    return CaseFiles(_clean_name(_stem(paths[0])), kind, paths)
 
 
 def read_case(
-    source: CaseFiles, modalities: Sequence[str] = (), force: bool = False, names: Sequence[str] = ("image",)
+    source: CaseFiles, modalities: Sequence[str] = (), force: bool = False, channels: Sequence[str] = ("image",)
 ) -> Scan:
     """Read a case.
 
     Args:
-        source: which.
-        modalities: DICOM modalities that the network knows; empty: any.
-        force: take another modality, colour, or what looks like a label map.
-        names: of the channels that the network takes.
+        source: files of the case.
+        modalities: DICOM modalities that the network was trained on; empty: any.
+        force: whether to accept another modality, color, or an image that looks like a label map.
+        channels: names of the network's channels.
 
     Raises:
-        InputError: names the file, the reason and the remedy.
+        InputError: the case can't be used; the message names the file, the reason and the remedy.
     """
-    several = len(names) > 1
+    multichannel = len(channels) > 1
     if source.kind == "dicom":
-        scans = [dicom.read(source.files, source.frames, modalities, force)]
+        scans = [dicom.read_dicom(source.files, source.frames, modalities, force)]
     elif source.kind == "picture":
-        scans = [readers.read_picture(path, force, several) for path in source.files]
+        scans = [readers.read_picture(path, force, multichannel) for path in source.files]
     elif source.kind == "nifti":
-        scans = [readers.read_nifti(path, several) for path in source.files]
+        scans = [readers.read_nifti(path, multichannel) for path in source.files]
     else:
-        scans = [readers.read_img(path) for path in source.files]
-    for path, scan in zip(source.files, scans, strict=False):  # of a DICOM series the first file stands for all
+        scans = [readers.read_jsrt(path) for path in source.files]
+    for path, scan in zip(source.files, scans, strict=False):  # a DICOM series is one scan, named by its first file
         check_values(path, scan.values, force)
-    return channels.join(source.files, scans, names) if several else scans[0]
+    return join_channels(source.files, scans, channels) if multichannel else scans[0]
 
 
 def _expand(given: str, out: Path) -> Iterator[Path]:
     path = Path(given)
     if path.is_dir():
-        yield from _within(path, out)
+        yield from _images_below(path, out)
     elif path.is_file():
         if path.suffix.lower() in LISTS:
-            yield from _listed(path)
+            yield from _read_list(path)
         elif _kind(path) is None:
-            raise InputError(f"{path}: has an unknown format; needed is {_NAMES}, or a list of files (.txt)")
+            raise InputError(
+                f"{path}: expected {_FORMAT_NAMES} or a list of files (.txt), got another format; convert it"
+            )
         else:
             yield path
     elif glob.has_magic(given):
@@ -138,30 +148,35 @@ def _expand(given: str, out: Path) -> Iterator[Path]:
             if place.is_dir() or _kind(place) is not None:
                 yield from _expand(match, out)
     else:
-        raise InputError(f"{given}: there is no such file or folder; check the path")
+        raise InputError(f"{given}: expected a file or folder, got nothing at this path; check it")
 
 
-def _within(folder: Path, out: Path) -> Iterator[Path]:
+def _images_below(folder: Path, out: Path) -> Iterator[Path]:
     for path in sorted(folder.rglob("*")):
         hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
         if not hidden and path.is_file() and not path.resolve().is_relative_to(out) and _kind(path) is not None:
             yield path
 
 
-def _listed(path: Path) -> Iterator[Path]:
+def _read_list(path: Path) -> Iterator[Path]:
     folder = path.parent.resolve()
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: can't be read as a list of files ({error}); write one path a line") from error
+        raise InputError(f"{path}: expected a list of files, one path per line, got: {error}; write it anew") from error
     for number, line in enumerate((line.strip() for line in lines), 1):
         if not line or line.startswith("#"):
             continue
         place = (folder / line).resolve()
         if not place.is_relative_to(folder):
-            raise InputError(f"{path}, line {number}: {line!r} leaves the list's folder; put the list above its files")
+            raise InputError(
+                f"{path}, line {number}: expected a path inside the list's folder, got {line!r}; put the list above "
+                "its files"
+            )
         if not place.is_file() or _kind(place) is None:
-            raise InputError(f"{path}, line {number}: {line!r} is no image file; needed is {_NAMES}")
+            raise InputError(
+                f"{path}, line {number}: expected an image file ({_FORMAT_NAMES}), got {line!r}; correct the line"
+            )
         yield path.parent / line
 
 
@@ -170,7 +185,7 @@ def _kind(path: Path) -> str | None:
     for kind, suffixes in FORMATS.items():
         if name.endswith(suffixes):
             return kind
-    # Scanners write DICOM files without a suffix, or with a number in its place.
+    # Scanners write DICOM files without a suffix, or with a number as suffix.
     bare = re.fullmatch(r"|\.\d+", path.suffix) is not None
     return "dicom" if bare and dicom.is_dicom(path) else None
 
@@ -181,13 +196,13 @@ def _stem(path: Path) -> str:
     return name[: -len(suffix)]
 
 
-def _named(cases: Sequence[CaseFiles]) -> Iterator[CaseFiles]:
-    """Give every case a name of its own: the folder's before it, then a number, where the file's isn't."""
-    clean = [_clean(case.name) for case in cases]
+def _name_uniquely(cases: Sequence[CaseFiles]) -> Iterator[CaseFiles]:
+    """Give every case a unique name: that of the file, if taken with the folder's before it, if taken with a number."""
+    clean = [_clean_name(case.name) for case in cases]
     counts = Counter(clean)
     taken: set[str] = set()
     for case, name in zip(cases, clean, strict=True):
-        wanted = name if counts[name] == 1 else _clean(f"{case.files[0].parent.name}-{name}")
+        wanted = name if counts[name] == 1 else _clean_name(f"{case.files[0].parent.name}-{name}")
         unique, number = wanted, 2
         while unique.lower() in taken:
             unique, number = f"{wanted}-{number}", number + 1
@@ -195,5 +210,5 @@ def _named(cases: Sequence[CaseFiles]) -> Iterator[CaseFiles]:
         yield replace(case, name=unique)
 
 
-def _clean(name: str) -> str:
+def _clean_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-_") or "case"

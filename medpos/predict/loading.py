@@ -1,4 +1,4 @@
-"""From a file to grey values as the network's training had them: orientation, units, and what is odd about them."""
+"""Load an image in training orientation and units, with notes on what looks wrong."""
 
 from dataclasses import dataclass
 
@@ -13,12 +13,12 @@ from medpos.predict.orientation import Orientation, find_orientation, is_other_p
 
 @dataclass(frozen=True)
 class ImageRequirements:
-    """What a network takes.
+    """Describe the images that a network takes.
 
     Args:
-        data: what it was trained on.
-        is_flat: single images, no volumes.
-        is_absolute: grey values in the units of the training set, not on each image's own range.
+        data: description of the training data.
+        is_flat: whether it takes single images and no volumes.
+        is_absolute: whether it takes grey values in the units of the training set, rather than on each image's range.
     """
 
     data: TrainingData
@@ -28,14 +28,14 @@ class ImageRequirements:
 
 @dataclass(eq=False)
 class LoadedImage:
-    """An image as it would have stood in training.
+    """Hold an image in training orientation and units.
 
     Args:
-        scan: as it was read.
-        orientation: how its axes were turned.
-        values: float32 [X, Y, Z(, C)] as in training, in its units.
-        spacing_mm: along those axes; None: unknown.
-        notes: what is odd, a line each.
+        scan: image as it was read.
+        orientation: order and direction of the file's axes.
+        values: values [X, Y, Z(, C)] in training orientation and units, float32.
+        spacing_mm: spacing along X, Y and Z in mm; None: unknown.
+        notes: remarks on what looks wrong, one per line.
     """
 
     scan: Scan
@@ -47,41 +47,41 @@ class LoadedImage:
 
 def load_image(
     source: CaseFiles,
-    wanted: ImageRequirements,
+    requirements: ImageRequirements,
     force: bool = False,
     window: tuple[float, float] | None = None,
     spacing_mm: tuple[float, ...] | None = None,
 ) -> LoadedImage:
-    """Read a case and turn it upright.
+    """Load a case in training orientation and units.
 
     Args:
-        source: which.
-        wanted: by the network.
-        force: take images that look wrong.
-        window: grey values of the file that are black and white, in place of its format's.
-        spacing_mm: in place of the file's, where that says nothing; along its axes.
+        source: files of the case.
+        requirements: images that the network takes.
+        force: whether to accept images that look wrong.
+        window: grey values of the file that are black and white; those of its format if omitted.
+        spacing_mm: spacing along the file's axes in mm, for files without spacing.
 
     Raises:
-        InputError: it can't be used.
+        InputError: the case can't be used.
     """
-    data = wanted.data
+    data = requirements.data
     scan = inputs.read_case(source, dicom.MODALITIES.get(data.name, ()), force, data.channels)
     spacing = scan.spacing_mm
     if spacing is None and spacing_mm is not None:
         x, y, z = (*spacing_mm, 1.0)[:3]
         spacing = (x, y, z)
     shape = scan.values.shape[:3]
-    orientation = find_orientation(scan.directions, shape, spacing or (1.0, 1.0, 1.0), data, scan.is_true)
+    orientation = find_orientation(scan.directions, shape, spacing or (1.0, 1.0, 1.0), data, scan.has_patient_axes)
     values = orientation.apply(scan.values)
-    if wanted.is_flat and values.shape[2] != 1:
+    if requirements.is_flat and values.shape[2] != 1:
         raise InputError(
-            f"{source.files[0]}: is a volume of {values.shape[2]} slices, the network takes single images; give them "
-            "one by one"
+            f"{source.files[0]}: expected a single image, as the network takes, got a volume of {values.shape[2]} "
+            "slices; give the slices one by one"
         )
     notes = list(scan.notes)
     if is_other_plane(scan.directions, orientation, data):
-        notes.append("its header says another plane than the training's: looked at as it would hang on a screen")
-    if wanted.is_absolute:
+        notes.append("the header names another plane than the training data: oriented as on a screen")
+    if requirements.is_absolute:
         values = _in_training_units(values, window or scan.grey_range, data.intensity)
         notes += measurements.find_intensity_warnings(values, data)
     mm = None if spacing is None else orientation.reorder(spacing)

@@ -1,4 +1,4 @@
-"""What is measured on a predicted label map, and what a reader must be warned of."""
+"""Measure organs on predicted label maps, and find what a reader must be warned of."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,23 +24,23 @@ from medpos.metrics.clinical import (
 COLUMNS = ("case", "subject", "phase", "structure", "measure", "value", "unit")
 Row = dict[str, Any]
 
-_FAR = 1.0  # standard deviations of training's grey values between the means
-_FLAT = 0.33  # share of training's standard deviation
-_OUTSIDE = 0.05  # share of pixels outside the range of training
-_SPECK = 0.001  # share of an organ; smaller pieces are not counted
+_FAR = 1.0  # allowed distance of the means, in standard deviations of the training set's grey values
+_FLAT = 0.33  # smallest allowed contrast, as a share of the training set's standard deviation
+_OUTSIDE = 0.05  # allowed share of pixels outside the training set's range
+_SPECK = 0.001  # share of an organ; smaller pieces aren't counted
 
 
 def measure_organs(values: Pixels, spacing_mm: Sequence[float] | None, labels: Sequence[Label]) -> list[Row]:
-    """Area or volume of every organ, and the cardiothoracic ratio where there are heart and lungs.
+    """Measure area or volume of every organ, and the cardiothoracic ratio of single images with heart and lungs.
 
     Args:
-        values: label map [X, Y, Z] in training's orientation.
-        spacing_mm: along its axes; None: unknown, and pixels are counted.
-        labels: the classes, background first.
+        values: label map [X, Y, Z] in training orientation.
+        spacing_mm: spacing along its axes in mm; None: unknown, so pixels are counted.
+        labels: classes, background first.
 
     Returns:
-        Rows of ``structure``, ``measure``, ``value`` and ``unit``: mm2 or pixels of a single slice, ml or voxels of a
-        volume. An organ that was not found has 0. A ratio that can't be taken is NaN.
+        Rows of ``structure``, ``measure``, ``value`` and ``unit``: mm2 or pixels for a single slice, ml or voxels for a
+        volume; 0 for an organ that wasn't found, NaN for a ratio that is undefined.
     """
     counts = np.bincount(values.reshape(-1), minlength=len(labels))
     flat = values.shape[2] == 1
@@ -62,16 +62,16 @@ def measure_organs(values: Pixels, spacing_mm: Sequence[float] | None, labels: S
 
 
 def measure_ventricles(cases: Iterable[tuple[str, str, Sequence[Row]]]) -> list[Row]:
-    """Indices of the ventricles of every subject of whom both phases are given.
+    """Compute the indices of ventricular function of every subject with both phases.
 
-    ED and ES are the phases of this name; of numbered phases those in which the left cavity (the right one where there
-    is no left) is largest and smallest.
+    The phases are those named ED and ES; of numbered phases, those with the largest and the smallest left cavity, or
+    right cavity where there is no left one.
 
     Args:
-        cases: subject, phase and rows of :func:`measure_organs`.
+        cases: subject, phase and rows of :func:`measure_organs` for each case.
 
     Returns:
-        Rows with ``subject``, ``structure`` (the side), ``measure``, ``value`` and ``unit``.
+        Rows of ``subject``, ``structure`` (the side), ``measure``, ``value`` and ``unit``.
     """
     subjects: dict[str, dict[str, dict[str, float]]] = {}
     for subject, phase, rows in cases:
@@ -87,13 +87,13 @@ def measure_ventricles(cases: Iterable[tuple[str, str, Sequence[Row]]]) -> list[
             "unit": VENTRICULAR_UNITS[name],
         }
         for subject, volumes in subjects.items()
-        if (pair := _pair(volumes)) is not None
+        if (pair := _choose_phases(volumes)) is not None
         for name, value in ventricular_function(*pair).items()
     ]
 
 
-def _pair(volumes: Mapping[str, dict[str, float]]) -> tuple[dict[str, float], dict[str, float]] | None:
-    """End-diastole and end-systole."""
+def _choose_phases(volumes: Mapping[str, dict[str, float]]) -> tuple[dict[str, float], dict[str, float]] | None:
+    """Return the volumes at end-diastole and end-systole; None where a phase is missing."""
     if {"ED", "ES"} <= volumes.keys():
         return volumes["ED"], volumes["ES"]
     cavity = next((name for name in ("lv_cavity", "rv_cavity") if name in next(iter(volumes.values()))), None)
@@ -104,15 +104,18 @@ def _pair(volumes: Mapping[str, dict[str, float]]) -> tuple[dict[str, float], di
 
 
 def find_label_warnings(values: Pixels, spacing_mm: Sequence[float] | None, labels: Sequence[Label]) -> list[str]:
-    """What is odd about a label map, a line each.
+    """Find what looks wrong with a label map.
 
-    An organ that is missing, lies in several pieces (specks of less than 0.1 % of it aside) or touches the border of
-    the image, and an unknown spacing.
+    Warns of an unknown spacing, and of an organ that is missing, is in several pieces (specks of less than 0.1 % of the
+    organ don't count) or touches the border of the image.
 
     Args:
         values: label map [X, Y, Z].
-        spacing_mm: along its axes; None: unknown.
-        labels: the classes, background first.
+        spacing_mm: spacing along its axes in mm; None: unknown.
+        labels: classes, background first.
+
+    Returns:
+        Warnings, one per line.
     """
     found = [] if spacing_mm is not None else ["spacing unknown: pixels are counted, give --spacing for mm"]
     for label, place in zip(labels[1:], _boxes(values, len(labels)), strict=True):
@@ -135,11 +138,14 @@ def _boxes(values: Pixels, classes: int) -> list[tuple[slice, ...] | None]:
 
 
 def find_intensity_warnings(values: Array, data: TrainingData) -> list[str]:
-    """Whether grey values lie far from those of training, a line each.
+    """Find out whether grey values are far from those of the training set.
 
     Args:
-        values: of any shape, in the units of training.
-        data: what the network was trained on.
+        values: grey values of any shape, in the units of training.
+        data: description of the training data.
+
+    Returns:
+        One warning, or none.
     """
     low, high = data.intensity["low"], data.intensity["high"]
     mean, std = (float(getattr(values, name)(dtype=np.float64)) / (high - low) for name in ("mean", "std"))
@@ -156,7 +162,13 @@ def find_intensity_warnings(values: Array, data: TrainingData) -> list[str]:
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a CSV file; what is NaN or not there is left empty."""
+    """Write a CSV file; NaN and missing values become empty cells.
+
+    Args:
+        path: file to write.
+        columns: names of the columns.
+        rows: values by column.
+    """
     write_csv(path, columns, ({key: _cell(value) for key, value in row.items()} for row in rows))
 
 

@@ -1,50 +1,47 @@
-"""Bringing an image's axes to how they ran in training, and a label map back.
+"""Bring an image's axes into training orientation, and a label map back.
 
-A network with position channels knows where it is: an image that is mirrored or lies on its side is another image.
+A network with position channels sees a mirrored or rotated image as a different image.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from medpos.data.training_data import TrainingData
-from medpos.io.scan import _AXES, directions_of
+from medpos.io.scan import UNIT_VECTORS, Array, directions_of
 
-Array = npt.NDArray[Any]
-_THICK = 1.5  # an axis whose spacing is so many times that of the others counts the slices
-_ALIGNED = 0.96  # cosine; an axis within 15 degrees of the patient's
-# How pictures are hung: the patient's left on the right, front and head on top.
-_SCREEN_X = np.array(_AXES["L"], float)
+_THICK = 1.5  # an axis with this many times the spacing of the others is the slice axis
+_ALIGNED = 0.96  # cosine of an angle within 15 degrees of the patient's axis
+# Pictures are displayed with the patient's left on the right, and front and head on top.
+_SCREEN_X = np.array(UNIT_VECTORS["L"], float)
 _SCREEN_Y = np.array([0, -1, -1]) / np.sqrt(2)
 
 
 @dataclass(frozen=True)
 class Orientation:
-    """Which axes of a file are x, y and z of training, and which of x and y run the other way.
+    """Map the axes of a file to x, y and z of training.
 
     Args:
-        order: the file's axis for x, y and z.
-        flips: whether x and y run backwards.
+        order: number of the file's axis for each of x, y and z.
+        flips: whether x and y are reversed.
     """
 
     order: tuple[int, int, int] = (0, 1, 2)
     flips: tuple[bool, bool] = (False, False)
 
     def apply(self, values: Array) -> Array:
-        """A file's array as in training, [X, Y, Z(, C)]; a view, no copy."""
+        """Return a file's array [X, Y, Z(, C)] in training orientation, as a view."""
         return self._flip(values.transpose(*self.order, *range(3, values.ndim)))
 
     def undo(self, values: Array) -> Array:
-        """An array [X, Y, Z(, C)] of training's order in the file's; a view, no copy."""
+        """Return an array [X, Y, Z(, C)] of training orientation in that of the file, as a view."""
         back = tuple(int(axis) for axis in np.argsort(self.order))
         return self._flip(values).transpose(*back, *range(3, values.ndim))
 
     def reorder(self, per_axis: Sequence[float]) -> tuple[float, float, float]:
-        """What the file says of each of its axes, in the order of training."""
+        """Return numbers given for each axis of the file in the order x, y, z of training."""
         x, y, z = (float(per_axis[axis]) for axis in self.order)
         return x, y, z
 
@@ -54,31 +51,32 @@ class Orientation:
 
 
 def find_orientation(
-    directions: Array | None, shape: Sequence[int], spacing_mm: Sequence[float], data: TrainingData, is_true: bool
+    directions: Array | None, shape: Sequence[int], spacing_mm: Sequence[float], data: TrainingData, are_certain: bool
 ) -> Orientation:
-    """How the axes of a file have to be ordered.
+    """Find the order and direction of a file's axes that match training.
 
-    The slice axis is the one of size 1, or of by far the greatest spacing, or the one nearest to training's. The other
-    two become x and y, whichever fits better, and run as in training. Slices keep their order: networks see one at a
-    time. Where training had no orientation of its own (``data.nominal``), an image that has a true one, because it
-    comes from DICOM or stands oblique, is hung as on a screen, which is how scanners store what training saw.
+    The slice axis is the one of size 1, or with by far the largest spacing, or nearest to that of training. The other
+    two become x and y, whichever order fits better, with the directions of training. Slices keep their order, as
+    networks see one at a time. Where the training data have no true orientation (``data.nominal``), an image that has
+    one, because it comes from DICOM or is oblique, is oriented as on a screen, which is how scanners store images.
 
     Args:
-        directions: unit vectors in RAS+ space, a column for each axis of the file; None: unknown, kept as stored.
-        shape: of the file's array, three axes.
-        spacing_mm: along each axis.
-        data: what the network was trained on.
-        is_true: the directions are surely the patient's, as in DICOM.
+        directions: unit vectors in RAS+ space [3, 3], a column for each axis of the file; None: unknown, so the axes
+            stay as stored.
+        shape: shape of the file's array, three axes.
+        spacing_mm: spacing along each axis in mm.
+        data: description of the training data.
+        are_certain: whether the directions are certainly the patient's, as in DICOM.
     """
     if directions is None:
         return Orientation()
     oblique = bool((np.abs(directions).max(axis=0) < _ALIGNED).any())
-    hung = data.nominal and (is_true or oblique)
-    wanted = directions_of(data.orientation)
-    depth = _slice_axis(directions, shape, spacing_mm, None if hung else wanted[:, 2])
-    right, down = wanted[:, 0], wanted[:, 1]
-    if hung or abs(directions[:, depth] @ wanted[:, 2]) < np.sqrt(0.5):
-        right, down = (_SCREEN_X if hung else right), _SCREEN_Y
+    as_on_screen = data.nominal and (are_certain or oblique)
+    trained = directions_of(data.orientation)
+    depth = _slice_axis(directions, shape, spacing_mm, None if as_on_screen else trained[:, 2])
+    right, down = trained[:, 0], trained[:, 1]
+    if as_on_screen or abs(directions[:, depth] @ trained[:, 2]) < np.sqrt(0.5):
+        right, down = (_SCREEN_X if as_on_screen else right), _SCREEN_Y
     plane = [axis for axis in range(3) if axis != depth]
     x, y = max(
         permutations(plane),
@@ -89,7 +87,13 @@ def find_orientation(
 
 
 def is_other_plane(directions: Array | None, orientation: Orientation, data: TrainingData) -> bool:
-    """Whether the slices lie across those of training by more than 45 degrees, as far as both are known."""
+    """Return whether the slices differ from those of training by more than 45 degrees; False where unknown.
+
+    Args:
+        directions: unit vectors in RAS+ space [3, 3], a column for each axis of the file; None: unknown.
+        orientation: order and direction of the file's axes.
+        data: description of the training data.
+    """
     if directions is None or data.nominal:
         return False
     normal = directions_of(data.orientation)[:, 2]

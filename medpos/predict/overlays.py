@@ -1,4 +1,4 @@
-"""Draw the picture of a predicted case."""
+"""Draw image and prediction of a case side by side."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,19 +8,19 @@ from medpos.core.labels import Label
 from medpos.io.scan import Array, Pixels
 from medpos.plotting.overlay import draw_page, draw_panels
 
-_SIDE = 512  # an overlay's panel is reduced to at most this, px
-_SLICES = 4  # of a volume, in its overlay
+_SIDE = 512  # largest side of a panel in pixels
+_SLICES = 4  # number of slices of a volume to show
 
 
 def write_overlay(path: Path, image: Array, prediction: Pixels, labels: Sequence[Label], lines: Sequence[str]) -> None:
-    """Write a picture of image and prediction beside each other, in training's orientation.
+    """Write a picture of image and prediction side by side, in training orientation.
 
     Args:
-        path: of the PNG.
+        path: PNG file to write.
         image: grey values [X, Y, Z].
-        prediction: label map of the same shape.
-        labels: the classes, background first.
-        lines: stand above; nothing of a patient.
+        prediction: label map [X, Y, Z].
+        labels: classes, background first.
+        lines: lines of the title; they must not identify a patient.
     """
     step = -(-max(image.shape[:2]) // _SIDE)
     depth = image.shape[2]

@@ -1,4 +1,4 @@
-"""What a folder of predictions remembers, so that the next call goes on where one was stopped."""
+"""Record finished cases in a folder of predictions, so that a stopped call can be resumed."""
 
 import json
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from medpos import __version__
 from medpos.core.errors import InputError
 from medpos.core.files import write_json, write_text
 from medpos.predict import measurements
+from medpos.predict.ensemble import Ensemble
 from medpos.predict.inputs import CaseFiles
-from medpos.predict.model import Ensemble
 
 FOLDER = ".cases"
 MANIFEST = "predictions.json"
@@ -22,14 +22,14 @@ FAILED = "failed.txt"
 
 @dataclass(frozen=True)
 class Options:
-    """What the user can choose; results of other choices are never mixed in one folder.
+    """Hold the user's choices; one folder never mixes results of different choices.
 
     Args:
-        probabilities: keep them too.
-        overlays: write a picture of each case.
-        force: take images that look wrong.
-        window: grey values of the file that are black and white, in place of its format's.
-        spacing_mm: in place of the file's, where that says nothing; along its axes.
+        probabilities: whether to write probabilities too.
+        overlays: whether to write a picture of each case.
+        force: whether to accept images that look wrong.
+        window: grey values of the file that are black and white; those of its format if omitted.
+        spacing_mm: spacing along the file's axes in mm, for files without spacing.
     """
 
     probabilities: bool = False
@@ -40,14 +40,20 @@ class Options:
 
 
 def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
-    """Write what the results are made with, or find it equal.
+    """Write the manifest of networks and options, or check that an existing one is equal.
+
+    Args:
+        out: folder of the results.
+        ensemble: model or models.
+        options: the user's choices.
 
     Raises:
         InputError: ``out`` can't be written to, or holds results of another network or other options.
     """
     if options.window is not None and not ensemble.models[0].is_absolute:
         raise InputError(
-            f"--window: {ensemble.models[0].run} scales every image by itself, so it would change nothing; leave it out"
+            f"--window: expected a run that uses absolute grey values, got {ensemble.models[0].run}, which scales each "
+            "image by itself; leave --window out"
         )
     path = out / MANIFEST
     settings = {
@@ -62,7 +68,9 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
         except (OSError, ValueError, KeyError, TypeError):
             before = None
         if before != settings:
-            raise InputError(f"{out}: holds predictions of other runs or options; choose another --out")
+            raise InputError(
+                f"{out}: expected predictions of the same runs and options, got others; choose another --out"
+            )
         return
     about = {
         "medpos": __version__,
@@ -77,14 +85,14 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
 def write(
     out: Path, source: CaseFiles, files: Sequence[Path], measured: Sequence[dict[str, Any]], warnings: Sequence[str]
 ) -> None:
-    """Record a case as complete; to be called when all of its files are written.
+    """Record a case as complete, after all its files are written.
 
     Args:
         out: folder of the results.
-        source: the case.
-        files: its results.
+        source: files of the case.
+        files: result files of the case.
         measured: rows of :func:`measurements.measure_organs`.
-        warnings: a line each.
+        warnings: warnings, one per line.
 
     Raises:
         InputError: the folder can't be written to.
@@ -100,7 +108,12 @@ def write(
 
 
 def read(out: Path, source: CaseFiles) -> dict[str, Any] | None:
-    """What an earlier call left of this case, if that is complete and of the same files."""
+    """Return the record of a case, or None where it isn't complete or its files have changed.
+
+    Args:
+        out: folder of the results.
+        source: files of the case.
+    """
     try:
         record: dict[str, Any] = json.loads(_path(out, source).read_text(encoding="utf-8"))
         same = record["made_from"] == _stamp(source) and all((out / name).is_file() for name in record["files"])
@@ -114,18 +127,18 @@ def _path(out: Path, source: CaseFiles) -> Path:
 
 
 def _stamp(source: CaseFiles) -> list[list[Any]]:
-    """Equal as long as the files are the same."""
+    """Return path, size and time of each file, which stay equal as long as the files do."""
     stats = [(path, path.stat()) for path in source.files]
     return [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
 def finish(out: Path, sources: Sequence[CaseFiles], failed: Sequence[str]) -> int:
-    """Write tables over all cases that are complete, those of earlier calls too.
+    """Write the tables of all complete cases, including those of earlier calls.
 
     Args:
         out: folder of the results.
-        sources: all cases of this call.
-        failed: a line for each that could not be segmented.
+        sources: files of all cases of this call.
+        failed: file and reason of each case that could not be segmented.
 
     Returns:
         Number of cases with a warning.

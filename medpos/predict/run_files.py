@@ -1,4 +1,4 @@
-"""What a training left behind to predict with: a run folder, or a bundle that was exported from one."""
+"""Read the files that a prediction needs from a run folder or an exported bundle."""
 
 import json
 import re
@@ -16,17 +16,17 @@ from medpos.runs import files
 EXPORTED = Path("configs/inference.json")
 EXPORTED_WEIGHTS = Path("models/model.pt")
 _METADATA = Path("configs/metadata.json")
-_NEEDED = ("network_def", "decode", "standardise", "inferer")
+_REQUIRED = ("network_def", "decode", "standardise", "inferer")
 
 
 @dataclass(frozen=True)
 class RunFiles:
-    """The files of a run, or of an exported bundle, that a prediction needs.
+    """Hold what a prediction needs of a run or an exported bundle.
 
     Args:
-        config: the bundle's configuration, plain values worked out.
-        data: what it was trained on.
-        weights: the file of the network's state.
+        config: resolved configuration.
+        data: description of the training data.
+        weights: file of the network's weights.
     """
 
     config: dict[str, Any]
@@ -35,14 +35,14 @@ class RunFiles:
 
 
 def read_run_files(run: Path, dataset_dir: Path | None = None) -> RunFiles:
-    """Find and check the files.
+    """Find and check the files of a run or an exported bundle.
 
     Args:
-        run: a run's folder or an exported bundle's; or that of a later evaluation in a run, to predict as that did.
-        dataset_dir: the training data, for a run without ``data.json`` whose data have moved.
+        run: folder of a run, of an exported bundle, or of an evaluation in a run, whose settings are then used.
+        dataset_dir: training data, for a run without ``data.json`` whose data have moved.
 
     Raises:
-        InputError: neither the one nor the other, without weights, of a newer version, or its data are not known.
+        InputError: the folder is neither, lacks weights, is of a newer version, or its training data are unknown.
     """
     exported = not files.Run(run).is_recorded and (run / EXPORTED).is_file()
     path = run / (EXPORTED if exported else files.CONFIG)
@@ -50,13 +50,13 @@ def read_run_files(run: Path, dataset_dir: Path | None = None) -> RunFiles:
     weights = run / EXPORTED_WEIGHTS if exported else home / files.MODEL
     if not path.is_file():
         raise InputError(
-            f"{run}: is no run folder (no config.json) and no exported bundle (no {EXPORTED}); give the folder that a "
-            "training or an export made"
+            f"{run}: expected a run folder (with config.json) or an exported bundle (with {EXPORTED}), got neither; "
+            "give the folder that a training or an export wrote"
         )
     if not weights.is_file():
-        name = weights.relative_to(run)  # only an evaluation's stand elsewhere, and those are there
-        mend = "export it again" if exported else "it was not trained to its first epoch; train it first"
-        raise InputError(f"{run}: has no {name}: {mend}")
+        name = weights.relative_to(run)  # those of an evaluation are elsewhere, but known to exist
+        remedy = "export it again" if exported else "train it for at least one epoch"
+        raise InputError(f"{run}: expected {name}, got none; {remedy}")
     config = _read_config(path)
     _check_version(run, exported)
     data = _exported_data(path, config) if exported else _training_data(home, config, dataset_dir)
@@ -64,21 +64,28 @@ def read_run_files(run: Path, dataset_dir: Path | None = None) -> RunFiles:
 
 
 def _home(run: Path) -> Path:
-    """Where weights and data of a run stand: beside its configuration, or of an evaluation one folder up."""
+    """Return the folder of a run's weights and data: that of its configuration; for an evaluation, the one above."""
     up = run.resolve().parent
     return up if not files.Run(run).has_model and files.Run(up).has_model else run
 
 
 def inferer_key(config: dict[str, Any]) -> str:
-    """Where the inferer stands with which the run was tested; an overlay may have put another one there."""
+    """Return the key of the inferer that the run was tested with, which an overlay may have replaced.
+
+    Args:
+        config: resolved configuration.
+    """
     evaluator = config.get("evaluator")
     return "evaluator::inferer" if isinstance(evaluator, dict) and "inferer" in evaluator else "inferer"
 
 
 def _read_config(path: Path) -> dict[str, Any]:
     config = read_json(path, "copy the run again")
-    if missing := [key for key in _NEEDED if key not in config]:
-        raise InputError(f"{path}: lacks {', '.join(missing)}; give a run of a medpos bundle")
+    if missing := [key for key in _REQUIRED if key not in config]:
+        raise InputError(
+            f"{path}: expected the keys {', '.join(_REQUIRED)}, got a file without {', '.join(missing)}; give a run of "
+            "a medpos bundle"
+        )
     return config
 
 
@@ -89,7 +96,10 @@ def _check_version(run: Path, exported: bool) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         return  # copied without it
     if isinstance(made_by, str) and _numbers(made_by) > _numbers(__version__):
-        raise InputError(f"{run}: was made by medpos {made_by}, this is {__version__}; pip install --upgrade medpos")
+        raise InputError(
+            f"{run}: expected a run of medpos {__version__} or older, got one of {made_by}; pip install --upgrade "
+            "medpos"
+        )
 
 
 def _numbers(text: str) -> list[int]:
@@ -102,7 +112,7 @@ def _exported_data(path: Path, config: dict[str, Any]) -> TrainingData:
         return TrainingData.of_json(**{k: v for k, v in dict(source or {}).items() if not k.startswith("_")})
     except (TypeError, ValueError) as error:
         raise InputError(
-            f"{path}: its source does not say what it was trained on ({error}); export it again"
+            f"{path}: expected a source that describes the training data, got: {error}; export it again"
         ) from error
 
 
@@ -114,8 +124,11 @@ def _training_data(run: Path, config: dict[str, Any], dataset_dir: Path | None) 
         source = DataFolder(folder)
     except InputError as error:
         raise InputError(
-            f"{run}: has no {files.DATA} and its training data can't be read ({error}); give them by --dataset-dir"
+            f"{run}: expected {files.DATA} or readable training data, got neither ({error}); give the data by "
+            "--dataset-dir"
         ) from error
     if config.get("data_sha256") not in (None, source.sha256):
-        raise InputError(f"{folder}: is not what {run} was trained on (other dataset.json); give that by --dataset-dir")
+        raise InputError(
+            f"{folder}: expected the training data of {run}, got another dataset.json; give these data by --dataset-dir"
+        )
     return TrainingData.from_folder(source)

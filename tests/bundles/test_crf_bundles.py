@@ -22,7 +22,8 @@ from data_prep.phantoms import write
 from medpos.data.folder import DataFolder
 from medpos.inferers import BackgroundInferer, CRFInferer, DenseCRF, FastInferer
 from medpos.networks import DeepLabVGG
-from medpos.predict.model import Model, compute_label_map
+from medpos.predict.label_maps import compute_label_map
+from medpos.predict.model import Model
 from medpos.runs.checkpoints import load, load_network
 
 pytest.importorskip("pydensecrf", reason="pip install 'medpos[crf]'")

@@ -157,9 +157,9 @@ def unlink(path):
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        (FIRST, cut, "JPCLN001.IMG: 4194304 bytes, needed are 8388608"),
-        (FIRST, pad, "JPCLN001.IMG: 8388610 bytes"),
-        (FIRST, bright, "JPCLN001.IMG: grey value 5000, the highest in 12 bits is 4095; unpack"),
+        (FIRST, cut, "JPCLN001.IMG: expected 8388608 bytes .2048 x 2048 x 2., got 4194304"),
+        (FIRST, pad, "JPCLN001.IMG: expected 8388608 bytes .2048 x 2048 x 2., got 8388610"),
+        (FIRST, bright, "JPCLN001.IMG: expected grey values up to 4095 .12 bits., got 5000; unpack"),
         (FIRST, swap, "its bytes are swapped"),
         (FIRST, second, "a second JPCLN001"),
         (FIRST, unlink, "no \\*.IMG file"),

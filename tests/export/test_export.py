@@ -22,7 +22,8 @@ from medpos.core.errors import InputError
 from medpos.data import DataFolder
 from medpos.export import export
 from medpos.predict import cohort, inputs
-from medpos.predict.model import Ensemble, Model
+from medpos.predict.ensemble import Ensemble
+from medpos.predict.model import Model
 
 FILES = {
     "LICENSE",
@@ -212,17 +213,15 @@ def test_refusals_leave_nothing_behind(trained, chest_bundle, tmp_path, monkeypa
 
     weightless = shutil.copytree(trained, tmp_path / "weightless")
     (weightless / "model.pt").unlink()
-    assert "has no model.pt: it was not trained to its first epoch; train it first" in refused(
-        weightless, tmp_path / "a"
-    )
-    assert "is no run folder" in refused(tmp_path / "nowhere", tmp_path / "a")
-    assert "is an exported bundle already" in refused(chest_bundle, tmp_path / "a")
-    assert "is there already and is not overwritten" in refused(trained, weightless)
+    assert "expected model.pt, got none; train it for at least one epoch" in refused(weightless, tmp_path / "a")
+    assert "expected a run folder" in refused(tmp_path / "nowhere", tmp_path / "a")
+    assert "expected a run, got an exported bundle" in refused(chest_bundle, tmp_path / "a")
+    assert "expected a folder that doesn't exist" in refused(trained, weightless)
     places = shutil.copytree(trained, tmp_path / "places")
     config = json.loads((places / "config.json").read_text())
     config["network_def"]["padding_mode"] = "$'zeros' if @data_folder else 'reflect'"
     (places / "config.json").write_text(json.dumps(config))
-    assert "its chain reads data_folder, which an export can't hold" in refused(places, tmp_path / "a")
+    assert "got references to data_folder, which an export can't contain" in refused(places, tmp_path / "a")
     monkeypatch.setitem(sys.modules, "onnx", None)
     assert "onnx is not installed" in refused(trained, tmp_path / "a")
     assert "pip install 'medpos[export]'" in refused(trained, tmp_path / "a")
@@ -242,7 +241,7 @@ def test_forms_that_differ_are_refused(trained, tmp_path, monkeypatch):
             network.score.bias -= 1
 
     monkeypatch.setattr(models, "write_onnx", wrong)
-    with pytest.raises(InputError, match=r"model.onnx gives other values than the run's network \(apart by 1"):
+    with pytest.raises(InputError, match=r"expected model.onnx to give the logits .*, got a difference of 1"):
         export(trained, tmp_path / "bundle", ROOT)
     assert list(tmp_path.iterdir()) == []
 
@@ -252,14 +251,14 @@ def test_a_damaged_bundle_is_refused(chest_bundle, tmp_path):
     config = json.loads((broken / "configs/inference.json").read_text())
     del config["source"]["labels"]
     (broken / "configs/inference.json").write_text(json.dumps(config))
-    with pytest.raises(InputError, match="does not say what it was trained on"):
+    with pytest.raises(InputError, match="expected a source that describes the training data"):
         Model(broken)
     (broken / "models/model.pt").unlink()
-    with pytest.raises(InputError, match=r"has no models/model\.pt: export it again"):
+    with pytest.raises(InputError, match=r"expected models/model\.pt, got none; export it again"):
         Model(broken)
     newer = shutil.copytree(chest_bundle, tmp_path / "newer")
     metadata = json.loads((newer / "configs/metadata.json").read_text())
     metadata["required_packages_version"]["medpos"] = "99.0"
     (newer / "configs/metadata.json").write_text(json.dumps(metadata))
-    with pytest.raises(InputError, match=r"was made by medpos 99\.0"):
+    with pytest.raises(InputError, match=r"got one of 99\.0"):
         Model(newer)

@@ -14,7 +14,8 @@ from medpos.core.errors import InputError
 from medpos.data.folder import DataFolder
 from medpos.export import export
 from medpos.predict import cohort, inputs
-from medpos.predict.model import Ensemble, Model
+from medpos.predict.ensemble import Ensemble
+from medpos.predict.model import Model
 
 WANTED = {
     "tiles": (["image"], ["background", "right_lung", "left_lung", "heart"], [220, 220], [36, 36]),
@@ -82,5 +83,5 @@ def test_photographs_in_published_colours(name, sizes, secondary, tmp_path):
 
 def test_whole_images_are_refused(trained, tmp_path):
     run = inferer_runs.whole(trained, tmp_path / "run")
-    with pytest.raises(InputError, match="gives its network each image as it is"):
+    with pytest.raises(InputError, match="expected a run whose network gets images of one size"):
         export(run, tmp_path / "bundle", ROOT)

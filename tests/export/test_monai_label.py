@@ -19,7 +19,8 @@ import pytest
 from running import ROOT
 
 from medpos.predict import cohort, inputs
-from medpos.predict.model import Ensemble, Model
+from medpos.predict.ensemble import Ensemble
+from medpos.predict.model import Model
 
 PYTHON = os.environ.get("MEDPOS_MONAI_LABEL", "")
 pytestmark = [

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from medpos.predict import cohort, inputs
-from medpos.predict.model import Ensemble, Model
+from medpos.predict.ensemble import Ensemble
+from medpos.predict.model import Model
 
 
 @pytest.fixture(scope="session")

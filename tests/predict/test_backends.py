@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from medpos.core.errors import InputError
-from medpos.predict.model import Model, compute_label_map
+from medpos.predict.label_maps import compute_label_map
+from medpos.predict.model import Model
 
 
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
@@ -20,9 +21,9 @@ def test_labels_are_those_of_torch(chest, heart, chest_run, heart_run, xray, sta
 
 
 def test_refusals(chest_run):
-    with pytest.raises(InputError, match="needed one of torch"):
+    with pytest.raises(InputError, match="expected one of torch"):
         Model(chest_run, backend="tensorflow")
-    with pytest.raises(InputError, match=r"no CUDA device|computes on the CPU"):
+    with pytest.raises(InputError, match=r"no CUDA device|expected --device cpu"):
         Model(chest_run, device="cuda", backend="onnxruntime")
-    with pytest.raises(InputError, match="needed cpu, cuda"):
+    with pytest.raises(InputError, match="expected cpu, cuda"):
         Model(chest_run, device="abacus")

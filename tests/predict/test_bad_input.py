@@ -18,7 +18,8 @@ from medpos.core.errors import InputError
 from medpos.core.labels import ACDC, JSRT
 from medpos.io import readers
 from medpos.predict import inputs
-from medpos.predict.model import Ensemble, Model, mirror_classes
+from medpos.predict.ensemble import Ensemble, mirror_classes
+from medpos.predict.model import Model
 
 GREY = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.int16)
 
@@ -58,8 +59,8 @@ BAD = {
     "no gzip": (lambda d: text(d / "a.nii.gz"), "copy it again"),
     "4-D": (lambda d: nifti(d / "a.nii.gz", np.zeros((8, 8, 8, 3), np.int16)), "a file of its own"),
     "NaN": (lambda d: nifti(d / "a.nii.gz", np.where(GREY > 9, GREY, np.nan)), "without them"),
-    "zero spacing": (lambda d: nifti(d / "a.nii", pixdim=[1, 0, 1, 1, 1, 1, 1, 1]), "mend pixdim"),
-    "flat affine": (lambda d: nifti(d / "a.nii", srow_z=[0, 0, 0, 0]), "mend sform"),
+    "zero spacing": (lambda d: nifti(d / "a.nii", pixdim=[1, 0, 1, 1, 1, 1, 1, 1]), "correct pixdim"),
+    "flat affine": (lambda d: nifti(d / "a.nii", srow_z=[0, 0, 0, 0]), "correct sform"),
     "label map": (lambda d: nifti(d / "a.nii.gz", (GREY // 1400).astype(np.uint8)), "--force"),
     "empty image": (lambda d: nifti(d / "a.nii.gz", GREY * 0), "export it again"),
     "20,000 x 20,000": (lambda d: nifti(d / "a.nii", GREY, dim=[2, 20000, 20000, 1, 1, 1, 1, 1]), "crop"),
@@ -74,7 +75,7 @@ BAD = {
     "colour dicom": (lambda d: save(dicom(GREY, PhotometricInterpretation="RGB"), d / "a.dcm"), "convert it"),
     "frames": (lambda d: save(dicom(GREY, NumberOfFrames=3), d / "a.dcm"), "split it"),
     "huge dicom": (lambda d: save(dicom(GREY, Rows=20000, Columns=20000), d / "a.dcm"), "crop"),
-    "zero spacing dicom": (lambda d: save(dicom(GREY, PixelSpacing=[0, 0]), d / "a.dcm"), "mend it"),
+    "zero spacing dicom": (lambda d: save(dicom(GREY, PixelSpacing=[0, 0]), d / "a.dcm"), "correct the header"),
     "volume": (lambda d: nifti(d / "a.nii.gz", np.dstack([GREY, GREY])), "one by one"),
 }
 
@@ -106,10 +107,10 @@ def test_inputs_that_are_not_there(tmp_path):
     (tmp_path / "empty").mkdir()
     text(tmp_path / "a.doc")
     for given, message in (
-        ("empty", "holds no image; needed is NIfTI, DICOM"),
-        ("none", "there is no such file or folder; check the path"),
-        ("*.nii", "holds no image; needed is NIfTI"),
-        ("a.doc", "has an unknown format; needed is NIfTI"),
+        ("empty", "expected at least one image (NIfTI, DICOM"),
+        ("none", "expected a file or folder, got nothing at this path; check it"),
+        ("*.nii", "expected at least one image (NIfTI"),
+        ("a.doc", "expected NIfTI, DICOM"),
     ):
         with pytest.raises(InputError) as error:
             inputs.find_cases([str(tmp_path / given)], tmp_path / "out")
@@ -124,9 +125,9 @@ def test_a_list_stays_in_its_folder(tmp_path):
     cases = text(tmp_path / "set/cases.txt", "# mine\nsub/a.nii\n")
     assert [source.name for source in inputs.find_cases([str(cases)], tmp_path / "out")] == ["a"]
     for line in ("../secret.nii", str(tmp_path / "secret.nii"), "link.nii"):
-        with pytest.raises(InputError, match=r"line 1: .* leaves the list's folder"):
+        with pytest.raises(InputError, match=r"line 1: expected a path inside the list's folder"):
             inputs.find_cases([str(text(cases, line))], tmp_path / "out")
-    with pytest.raises(InputError, match="is no image file"):
+    with pytest.raises(InputError, match="expected an image file"):
         inputs.find_cases([str(text(cases, "b.nii"))], tmp_path / "out")
 
 
@@ -210,13 +211,13 @@ def test_bad_runs(chest_run, tmp_path):
     newer["packages"]["medpos"] = "9.0.0"
     config = {**json.loads((chest_run / "config.json").read_text()), "data_folder": "/gone"}
     for folder, message in (
-        (tmp_path, "is no run folder"),
-        (spoilt("weightless", model_pt=None), "has no model.pt"),
-        (spoilt("newer", environment_json=json.dumps(newer)), "was made by medpos 9.0.0"),
+        (tmp_path, "expected a run folder"),
+        (spoilt("weightless", model_pt=None), "expected model.pt, got none"),
+        (spoilt("newer", environment_json=json.dumps(newer)), "got one of 9.0.0; pip install"),
         (spoilt("damaged", data_json="{}"), "is damaged"),
         (spoilt("dataless", data_json=None, config_json=json.dumps(config)), "--dataset-dir"),
         (spoilt("garbled", config_json="{"), "JSON"),
-        (spoilt("other", config_json="{}"), "lacks network_def"),
+        (spoilt("other", config_json="{}"), "got a file without network_def"),
         (spoilt("cut", model_pt=""), "truncated or no checkpoint"),
     ):
         with pytest.raises(InputError, match=message):
@@ -235,16 +236,16 @@ def test_a_run_without_its_description_reads_its_data(chest, chest_run, prepared
     (folder / "data.json").unlink()
     assert Model(folder).data == chest.models[0].data
     assert Model(folder, prepared["jsrt"]).data == chest.models[0].data
-    with pytest.raises(InputError, match="is not what"):
+    with pytest.raises(InputError, match=r"got another dataset\.json"):
         Model(folder, prepared["acdc"])
 
 
 def test_ensembles_and_mirrors(chest, heart):
     assert mirror_classes(JSRT) == (0, 2, 1, 3)
     assert mirror_classes(ACDC) == (0, 1, 2, 3)
-    with pytest.raises(InputError, match="right_lung has no left_lung"):
+    with pytest.raises(InputError, match="expected a class left_lung opposite to right_lung"):
         mirror_classes(JSRT[:2])
-    with pytest.raises(InputError, match="labels differ"):
+    with pytest.raises(InputError, match=r"expected labels .*, got "):
         Ensemble([chest.models[0], heart.models[0]])
     image = chest.decode(np.array(GREY[..., None], np.float32))
     one, flipped = chest.models[0], Ensemble(chest.models, flip=True)
@@ -259,9 +260,9 @@ def test_output_that_cannot_be_written(chest, heart, predict, xray, tmp_path):
         predict(chest, xray[0], out=place / "out")
     predict(chest, xray[0])
     for other in ({"probabilities": True}, {"window": (0, 100)}):
-        with pytest.raises(InputError, match="holds predictions of other runs or options"):
+        with pytest.raises(InputError, match="expected predictions of the same runs and options"):
             predict(chest, xray[0], **other)
-    with pytest.raises(InputError, match="holds predictions of other runs"):
+    with pytest.raises(InputError, match="expected predictions of the same runs"):
         predict(heart, xray[0])
 
 

@@ -19,7 +19,8 @@ from medpos.data.training_data import TrainingData
 from medpos.export import export
 from medpos.io import readers
 from medpos.predict import inputs
-from medpos.predict.model import Ensemble, Model
+from medpos.predict.ensemble import Ensemble
+from medpos.predict.model import Model
 from medpos.runs.cases import load_cases
 
 CHANNELS = ("T2", "ADC")
@@ -106,14 +107,14 @@ def test_what_is_wrong_with_channels_is_said(ensemble, raw, predict, tmp_path):
     summary, _ = segment(predict, ensemble, bad_channels(raw, tmp_path / "in"))
     assert summary.done == 1
     wanted = {
-        "lone_0000.nii.gz: channel 1 (ADC) is missing; needed beside it is lone_0001.nii.gz",
-        "second_0001.nii.gz: channel 0 (T2) is missing; needed beside it is second_0000.nii.gz",
-        "plain.nii.gz: holds one channel, the network takes 2 (T2, ADC); give a file of each",
-        "three_0002.nii.gz: is no channel of the network",
-        "small_0001.nii.gz: differs in size from small_0000.nii.gz",
-        "moved_0001.nii.gz: lies elsewhere in space than moved_0000.nii.gz",
-        "many.nii.gz: holds 3 channels, the network takes 2 (T2, ADC)",
-        "mask_0001.nii.gz: has only the values",
+        "lone_0000.nii.gz: expected lone_0001.nii.gz for channel 1 (ADC), got no such file",
+        "second_0001.nii.gz: expected second_0000.nii.gz for channel 0 (T2), got no such file",
+        "plain.nii.gz: expected 2 channels (T2, ADC), got one channel; give a file of each",
+        "three_0002.nii.gz: expected 2 channels (T2, ADC), got a further file",
+        "small_0001.nii.gz: expected 20 x 24 x 2, the size of small_0000.nii.gz, got 10 x 50 x 2",
+        "moved_0001.nii.gz: expected the affine of moved_0000.nii.gz",
+        "many.nii.gz: expected 2 channels (T2, ADC), got 3 channels",
+        "mask_0001.nii.gz: expected an image, got a label map or mask",
     }
     assert len(summary.failed) == len(wanted)
     for words in wanted:
@@ -139,8 +140,8 @@ def test_colours_are_channels(predict, tmp_path):
 def test_a_network_of_one_channel_takes_no_more(chest, predict, tmp_path):
     own_raw.volume(tmp_path / "in/a.nii.gz", own_raw.noise(0, (20, 24, 1, 2), np.int16))
     summary, _ = predict(chest, tmp_path / "in")
-    assert "a.nii.gz: has 4 axes (20 x 24 x 1 x 2), needed is an image or a volume;" in summary.failed[0]
-    assert readers.read_nifti(tmp_path / "in/a.nii.gz", several=True).values.shape == (20, 24, 1, 2)
+    assert "a.nii.gz: expected an image or a volume, got 4 axes (20 x 24 x 1 x 2);" in summary.failed[0]
+    assert readers.read_nifti(tmp_path / "in/a.nii.gz", multichannel=True).values.shape == (20, 24, 1, 2)
     assert len(inputs.find_cases([str(tmp_path / "in")], tmp_path / "out", CHANNELS)) == 1
 
 
@@ -154,7 +155,9 @@ def test_a_run_that_does_not_know_its_channels_asks_for_its_data(prostates, tmp_
     del described["channels"]
     (copy / "data.json").write_text(json.dumps(described))
     assert TrainingData.read(copy / "data.json").channels == ("image",)
-    with pytest.raises(InputError, match=r"takes 4 input channels, images of image give 3; .* --dataset-dir"):
+    with pytest.raises(
+        InputError, match=r"expected 4 input channels for its network, got 3 from images of image; .* --dataset-dir"
+    ):
         Model(copy)
     assert Model(copy, data).data.channels == CHANNELS
 

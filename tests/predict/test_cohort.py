@@ -169,7 +169,7 @@ def test_spacing_and_window_from_the_user(chest, heart, predict, tmp_path, xray)
 
 
 def test_two_runs_vote(chest, chest_run, predict, tmp_path):
-    from medpos.predict.model import Ensemble
+    from medpos.predict.ensemble import Ensemble
 
     folder = pictures(tmp_path / "in", 1)
     summary, out = predict(Ensemble([*chest.models, Model(chest_run)], flip=True), folder)

@@ -62,7 +62,7 @@ def test_each_frame_has_its_own_rescaling(stack, tmp_path):
     from medpos.io import dicom as reader
 
     content, _ = enhanced(stack[1], slopes=(1, 2))
-    scan = reader.read((save(content, tmp_path / "a.dcm"),))
+    scan = reader.read_dicom((save(content, tmp_path / "a.dcm"),))
     assert np.abs(scan.values - np.asarray(stack[1].dataobj)).max() <= 1
 
 
@@ -76,5 +76,5 @@ def test_frames_without_a_place_and_planes_of_several_directions_are_refused(hea
     save(content, tmp_path / "in/scout.dcm")
     summary, _ = predict(heart, tmp_path / "in")
     assert summary.done == 0
-    assert any("placeless.dcm: holds" in line and "split it" in line for line in summary.failed)
-    assert any("scout.dcm: slices differ in orientation" in line for line in summary.failed)
+    assert any("placeless.dcm: expected one frame" in line and "split it" in line for line in summary.failed)
+    assert any("scout.dcm: expected slices of one orientation" in line for line in summary.failed)

@@ -138,7 +138,7 @@ def test_orientation_undoes_itself():
 
 
 def test_probabilities_are_resampled_smoothly():
-    from medpos.predict.model import compute_label_map
+    from medpos.predict.label_maps import compute_label_map
 
     shares = torch.zeros(2, 4, 4)
     shares[1, 2:] = 1

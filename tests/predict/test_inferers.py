@@ -9,8 +9,9 @@ from images import labels_of
 
 from medpos.core.errors import InputError
 from medpos.predict import inputs
+from medpos.predict.ensemble import Ensemble
 from medpos.predict.loading import load_image
-from medpos.predict.model import Ensemble, Model
+from medpos.predict.model import Model
 
 
 @pytest.fixture
@@ -88,7 +89,10 @@ def test_other_backends_take_windows(name, backend, run_of, given):
 def test_other_backends_refuse_whole_images(run_of):
     run = run_of("whole")
     for backend in ("onnxruntime", "openvino"):
-        with pytest.raises(InputError, match=f"--backend {backend}: takes images of one size.*leave --backend out"):
+        with pytest.raises(
+            InputError,
+            match=f"--backend {backend}: expected .* images of one size.*leave --backend out",
+        ):
             Model(run, backend=backend)
 
 
@@ -96,7 +100,7 @@ def test_channels_that_do_not_fit(trained_heart, tmp_path):
     network = {"_target_": "medpos.networks.USegNet", "width": 1 / 16, "in_channels": 5}
     inferer = {"_target_": "medpos.inferers.VotingInferer", "size": 24, "step": 12}
     made = inferer_runs.made_from(trained_heart, tmp_path / "run", network, inferer)
-    with pytest.raises(InputError, match="takes 5 input channels, images of image give 3"):
+    with pytest.raises(InputError, match="expected 5 input channels for its network, got 3 from images of image"):
         Model(made)
 
 

@@ -1,9 +1,9 @@
-"""DICOM: which files are one image (``series``), reading it (``planes``, ``volume``), and a SEG that refers to it.
+"""Group DICOM files into images (``series``), read them (``planes``, ``volume``), and write a SEG that refers to them.
 
-Nothing of a patient leaves this package but in the SEG, whose patient module DICOM wants equal to its source's.
+No data of a patient leave this package except in the SEG, whose patient module must equal that of its source.
 """
 
-from medpos.io.dicom.series import MODALITIES, Group, group, is_dicom
-from medpos.io.dicom.volume import read
+from medpos.io.dicom.series import MODALITIES, Group, group_files, is_dicom
+from medpos.io.dicom.volume import read_dicom
 
-__all__ = ["MODALITIES", "Group", "group", "is_dicom", "read"]
+__all__ = ["MODALITIES", "Group", "group_files", "is_dicom", "read_dicom"]

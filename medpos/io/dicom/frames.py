@@ -1,11 +1,11 @@
-"""Multi-frame (enhanced) images, whose geometry stands in functional groups: DICOM PS3.3, C.7.6.16."""
+"""Read the geometry of multi-frame (enhanced) images from their functional groups: DICOM PS3.3, C.7.6.16."""
 
 from collections.abc import Sequence
 from typing import Any
 
-from medpos.io.dicom.library import pydicom
+from medpos.io.dicom.library import import_pydicom
 
-# Of each macro, what the readers ask a plane for.
+# Attributes that the readers need, by macro.
 _MACROS = {
     "PlanePositionSequence": ("ImagePositionPatient",),
     "PlaneOrientationSequence": ("ImageOrientationPatient",),
@@ -14,28 +14,28 @@ _MACROS = {
     "FrameContentSequence": ("TemporalPositionIndex",),
     "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime",),
 }
-# highdicom looks for these among what all frames share; some scanners write them with every frame.
+# highdicom expects these macros to be shared by all frames; some scanners write them with every frame.
 _SHARED = ("PlaneOrientationSequence", "PixelMeasuresSequence")
 
 
-def count(header: Any) -> int:
-    """Number of frames with a geometry of their own; 0: an image of the classic kind."""
+def count_frames(header: Any) -> int:
+    """Return the number of frames with functional groups; 0 for a classic image."""
     return len(header.get("PerFrameFunctionalGroupsSequence") or ())
 
 
-def flat(header: Any, number: int) -> Any:
-    """What the functional groups say of one frame, as a classic image's header would.
+def flatten_frame(header: Any, number: int) -> Any:
+    """Collect the attributes of one frame from its functional groups, as in the header of a classic image.
 
     Args:
-        header: of the multi-frame image.
-        number: of the frame, from 1.
+        header: header of the multi-frame image.
+        number: number of the frame, from 1.
 
     Returns:
-        A data set; what is nowhere said is not in it.
+        Data set with the attributes that are given.
     """
     own = header.PerFrameFunctionalGroupsSequence[number - 1]
     shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
-    result = pydicom().Dataset()
+    result = import_pydicom().Dataset()
     for macro, keys in _MACROS.items():
         items = own.get(macro) or shared.get(macro)
         for key in keys if items else ():
@@ -44,11 +44,16 @@ def flat(header: Any, number: int) -> Any:
     return result
 
 
-def share(header: Any, numbers: Sequence[int]) -> None:
-    """Let all frames share, in this header, the orientation and pixel size that the frames of a volume have alike."""
-    library = pydicom()
+def share_geometry(header: Any, numbers: Sequence[int]) -> None:
+    """Move orientation and pixel size, equal in all frames of a volume, to the shared functional groups.
+
+    Args:
+        header: header of the multi-frame image; it is changed.
+        numbers: numbers of the volume's frames, from 1.
+    """
+    pydicom = import_pydicom()
     if not header.get("SharedFunctionalGroupsSequence"):
-        header.SharedFunctionalGroupsSequence = [library.Dataset()]
+        header.SharedFunctionalGroupsSequence = [pydicom.Dataset()]
     shared, first = header.SharedFunctionalGroupsSequence[0], header.PerFrameFunctionalGroupsSequence[numbers[0] - 1]
     for macro in _SHARED:
         if macro not in shared and macro in first:

@@ -1,4 +1,4 @@
-"""The libraries, which are optional, and which must not quote a header in a warning."""
+"""Import the optional DICOM libraries, and suppress their warnings, which quote headers."""
 
 import logging
 import warnings
@@ -9,8 +9,8 @@ from typing import Any
 from medpos.core.errors import InputError
 
 
-def pydicom() -> Any:
-    """The library, or how to get it.
+def import_pydicom() -> Any:
+    """Import pydicom.
 
     Raises:
         InputError: it isn't installed.
@@ -18,12 +18,12 @@ def pydicom() -> Any:
     try:
         import pydicom as library
     except ImportError:
-        raise InputError("DICOM needs pydicom and highdicom; install them with pip install 'medpos[dicom]'") from None
+        raise InputError("DICOM: pydicom is not installed; pip install 'medpos[dicom]'") from None
     return library
 
 
-def highdicom() -> Any:
-    """The library, or how to get it.
+def import_highdicom() -> Any:
+    """Import highdicom.
 
     Raises:
         InputError: it isn't installed.
@@ -31,13 +31,13 @@ def highdicom() -> Any:
     try:
         import highdicom as library
     except ImportError:
-        raise InputError("DICOM SEG needs highdicom; install it with pip install 'medpos[dicom]'") from None
+        raise InputError("DICOM SEG: highdicom is not installed; pip install 'medpos[dicom]'") from None
     return library
 
 
 @contextmanager
-def silent() -> Iterator[None]:
-    """Without pydicom's warnings, which quote what stands in the header."""
+def suppress_warnings() -> Iterator[None]:
+    """Suppress pydicom's warnings, which quote the header and so may name a patient."""
     log = logging.getLogger("pydicom")
     before, log.disabled = log.disabled, True
     try:

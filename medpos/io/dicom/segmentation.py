@@ -1,4 +1,4 @@
-"""A DICOM SEG that refers to the images it was made of."""
+"""Write a label map as a DICOM SEG that refers to its source images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,8 +14,8 @@ from medpos.io.dicom import frames, library
 from medpos.io.scan import Array, Pixels
 from medpos.io.targets import NiftiTarget
 
-TO_RAS = np.array([-1.0, -1.0, 1.0])  # DICOM's axes lead to L, P, S
-# SNOMED CT codes of the segments; other classes are called by their own name.
+TO_RAS = np.array([-1.0, -1.0, 1.0])  # DICOM's axes point to L, P, S
+# SNOMED CT codes of the segments; other classes get the code of any anatomical structure.
 _CODES = {
     "right_lung": ("3341006", "Right lung"),
     "left_lung": ("44029006", "Left lung"),
@@ -29,13 +29,14 @@ _STRUCTURE = ("91723000", "Anatomical structure")
 
 @dataclass(frozen=True)
 class SegTarget:
-    """Writes a label map as a DICOM SEG, and probabilities as NIfTI.
+    """Write a label map as a DICOM SEG, and probabilities as NIfTI.
 
     Args:
-        headers: of the source images in the order of the slices, without pixels; of a multi-frame image its one.
-        numbers: of a multi-frame image's frames, from 1, in the order of the slices; empty: a file for each slice.
-        spacing: of rows and columns, mm; None: unknown.
-        affine: from columns, rows and slices to RAS+ space, mm.
+        headers: headers of the source images in the order of the slices, without pixels; one for a multi-frame image.
+        numbers: numbers of a multi-frame image's frames, from 1, in the order of the slices; empty: a file for each
+            slice.
+        spacing: spacing of rows and columns in mm; None: unknown.
+        affine: affine [4, 4] from columns, rows and slices to RAS+ space in mm.
     """
 
     headers: Sequence[Any]
@@ -44,20 +45,20 @@ class SegTarget:
     affine: Array
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
-        """Write the labels as binary segments to ``stem.dcm``."""
+        """Write a label map [X, Y, Z] as binary segments to ``stem.dcm``."""
         content = self._segmentation(np.ascontiguousarray(values.transpose(2, 1, 0)), labels)
         path = stem.with_name(stem.name + ".dcm")
         write_atomically(path, _saver(content))
         return path
 
     def write_probabilities(self, stem: Path, values: Array) -> Path:
-        """Write NIfTI with the source's geometry."""
+        """Write probabilities [X, Y, Z, classes] as NIfTI with the geometry of the source."""
         return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)
 
     def _segmentation(self, maps: Pixels, labels: Sequence[Label]) -> Any:
-        """The SEG of label maps [slices, rows, columns]."""
-        highdicom, first = library.highdicom(), self.headers[0]
-        with library.silent():
+        """Build the SEG of label maps [slices, rows, columns]."""
+        highdicom, first = library.import_highdicom(), self.headers[0]
+        with library.suppress_warnings():
             content = highdicom.seg.Segmentation(
                 source_images=list(self.headers),
                 pixel_array=maps,
@@ -72,52 +73,52 @@ class SegTarget:
                 software_versions=__version__,
                 device_serial_number="0",
                 series_description="medpos segmentation",
-                **(self._of_frames() if self.numbers else self._of_files()),
+                **(self._frame_geometry() if self.numbers else self._file_geometry()),
             )
         if self.numbers:
             _keep_references(content, self.numbers)
         return content
 
-    def _of_files(self) -> dict[str, Any]:
-        """Geometry where it stands in the files themselves."""
+    def _file_geometry(self) -> dict[str, Any]:
+        """Return what highdicom doesn't read from single files itself: the pixel size."""
         if self.spacing is None:
             return {}
-        # An X-ray has no thickness, but highdicom reads no pixel spacing without one.
+        # An X-ray has no thickness, but highdicom needs one for the pixel spacing.
         thickness = float(self.headers[0].get("SliceThickness") or 1.0)
-        return {"pixel_measures": library.highdicom().PixelMeasuresSequence(self.spacing, thickness)}
+        return {"pixel_measures": library.import_highdicom().PixelMeasuresSequence(self.spacing, thickness)}
 
-    def _of_frames(self) -> dict[str, Any]:
-        """Geometry of the frames: those of a volume may be some of the file's, and in another order."""
-        header, highdicom = self.headers[0], library.highdicom()
-        frames.share(header, self.numbers)
-        places = [frames.flat(header, number).ImagePositionPatient for number in self.numbers]
+    def _frame_geometry(self) -> dict[str, Any]:
+        """Return the positions of the frames; a volume may be some of the file's frames, in another order."""
+        header, highdicom = self.headers[0], library.import_highdicom()
+        frames.share_geometry(header, self.numbers)
+        places = [frames.flatten_frame(header, number).ImagePositionPatient for number in self.numbers]
         return {"plane_positions": [highdicom.PlanePositionSequence("PATIENT", place) for place in places]}
 
 
 def _keep_references(content: Any, numbers: Sequence[int]) -> None:
-    """highdicom finds the source frames by their place, where the other phases of a cine lie too: leave those out."""
+    """Keep the references to these frames only; highdicom also finds other phases of a cine at the same position."""
     for group in content.PerFrameFunctionalGroupsSequence:
         for derivation in group.get("DerivationImageSequence") or ():
             derivation.SourceImageSequence = [
-                item for item in derivation.SourceImageSequence if _frame_of(item) in numbers
+                item for item in derivation.SourceImageSequence if _frame_number(item) in numbers
             ]
 
 
-def _frame_of(item: Any) -> int:
+def _frame_number(item: Any) -> int:
     found = item.ReferencedFrameNumber
     return int(found[0] if isinstance(found, Sequence) else found)
 
 
 def _saver(content: Any) -> Callable[[Path], None]:
     def save(path: Path) -> None:
-        with library.silent():
+        with library.suppress_warnings():
             content.save_as(path)
 
     return save
 
 
 def _segments(labels: Sequence[Label]) -> list[Any]:
-    """All classes but the background: an empty segment says that the organ was looked for."""
+    """Describe all classes except the background; an empty segment tells that the organ wasn't found."""
     import highdicom
     from pydicom.sr.codedict import codes
     from pydicom.sr.coding import Code

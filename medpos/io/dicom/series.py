@@ -1,4 +1,4 @@
-"""Which DICOM files, or which frames of one, are one image."""
+"""Group DICOM files, or the frames of one, into images."""
 
 import hashlib
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medpos.io.dicom import frames
-from medpos.io.dicom.library import pydicom, silent
+from medpos.io.dicom.library import import_pydicom, suppress_warnings
 
 XRAY = ("CR", "DX", "RG")
 MODALITIES: dict[str, tuple[str, ...]] = {"jsrt": XRAY, "acdc": ("MR",)}
@@ -29,13 +29,13 @@ _HEADER = [
 
 @dataclass(frozen=True)
 class Group:
-    """Files, or frames of one file, that make up an image.
+    """Name the files, or the frames of one file, that form an image.
 
     Args:
-        name: the file's (X-ray, multi-frame image) or the folder's (series), or made of a hash where these hold the
+        name: name of the file (X-ray, multi-frame image) or of the folder (series), or a hash where these contain the
             patient's name or number.
-        files: of the image.
-        frames: numbers from 1 of those that belong to it; empty: all there are.
+        files: files of the image.
+        frames: numbers of its frames, from 1; empty: all.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Group:
 
 @dataclass(frozen=True)
 class _Plane:
-    """Where and when a plane was taken; ``moment`` orders the phases of a cine series."""
+    """Hold position and time of a plane; ``moment`` orders the phases of a cine series."""
 
     path: Path
     frame: int
@@ -55,7 +55,7 @@ class _Plane:
 
 @dataclass(frozen=True)
 class _File:
-    """What is kept of a header: little, as there may be many."""
+    """Hold the few attributes that are kept of each header, as there may be many files."""
 
     path: Path
     series: str
@@ -64,13 +64,13 @@ class _File:
     planes: tuple[_Plane, ...]
 
     def name(self, is_series: bool) -> str:
-        """The folder's name for a series, the file's for a single one, or a hash where it names the patient."""
+        """Return the folder's name for a series, else the file's name; a hash where that names the patient."""
         name = self.path.parent.name if is_series else self.path.stem
         return self.hashes[is_series] if any(word in name.lower() for word in self.words) else name
 
 
 def is_dicom(path: Path) -> bool:
-    """Whether the file has DICOM's mark."""
+    """Return whether a file has DICOM's magic number."""
     try:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
@@ -78,21 +78,21 @@ def is_dicom(path: Path) -> bool:
         return False
 
 
-def group(files: Sequence[Path]) -> list[Group]:
-    """Which files are one image: an X-ray or a multi-frame image by itself, a series as a volume, each phase of a cine.
+def group_files(files: Sequence[Path]) -> list[Group]:
+    """Group files into images: each X-ray, each series, and each phase of a cine series or multi-frame image.
 
     Args:
         files: DICOM files of any number of series.
 
     Returns:
-        The images in the order of ``files``. What can't be read stands by itself, for the reader to say why.
+        The images in the order of ``files``; a file that can't be read forms one of its own, which fails when read.
 
     Raises:
         InputError: pydicom isn't installed.
     """
     series: dict[str, list[_File]] = {}
     for path in files:
-        file = _look(path)
+        file = _read_header(path)
         series.setdefault(file.series, []).append(file)
     found: list[Group] = []
     for members in series.values():
@@ -105,18 +105,18 @@ def group(files: Sequence[Path]) -> list[Group]:
     return found
 
 
-def _look(path: Path) -> _File:
-    library = pydicom()
+def _read_header(path: Path) -> _File:
+    pydicom = import_pydicom()
     try:
-        with silent():
-            return _described(path, library.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER))
+        with suppress_warnings():
+            return _describe(path, pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_HEADER))
     except Exception:
         return _File(path, str(path), {}, frozenset(), (_Plane(path, 0, (), ()),))
 
 
-def _described(path: Path, header: Any) -> _File:
+def _describe(path: Path, header: Any) -> _File:
     planes = tuple(_planes(path, header))
-    # A multi-frame image holds all of its planes.
+    # A multi-frame image contains all of its planes.
     alone = planes[0].frame > 0 or not planes[0].place or header.get("Modality") in XRAY
     words = re.split(r"[\W_]+", f"{header.get('PatientName', '')} {header.get('PatientID', '')}".lower())
     uids = {True: header.get("SeriesInstanceUID", path), False: header.get("SOPInstanceUID", path)}
@@ -126,11 +126,11 @@ def _described(path: Path, header: Any) -> _File:
 
 
 def _planes(path: Path, header: Any) -> Iterator[_Plane]:
-    for number in range(1, frames.count(header) + 1):
-        flat = frames.flat(header, number)
+    for number in range(1, frames.count_frames(header) + 1):
+        flat = frames.flatten_frame(header, number)
         moment = _numbers(flat, ("TemporalPositionIndex", "NominalCardiacTriggerDelayTime"))
         yield _Plane(path, number, _place(flat), (*moment, number))
-    if not frames.count(header):
+    if not frames.count_frames(header):
         moment = _numbers(header, ("TriggerTime", "TemporalPositionIdentifier", "InstanceNumber"))
         yield _Plane(path, 0, _place(header), moment)
 
@@ -144,12 +144,12 @@ def _numbers(header: Any, keys: Sequence[str]) -> tuple[float, ...]:
 
 
 def _phases(planes: Sequence[_Plane]) -> list[list[_Plane]]:
-    """The planes of each phase; several planes of one position are phases, where every position has as many."""
+    """Split planes into phases: several planes at one position are phases if every position has as many."""
     places: dict[tuple[float, ...], list[_Plane]] = {}
     for plane in planes:
         places.setdefault(plane.place, []).append(plane)
     counts = {len(found) for found in places.values()}
     if len(counts) > 1 or counts == {1}:
-        return [list(planes)]  # uneven counts: the reader refuses them
+        return [list(planes)]  # uneven counts: an error when read
     ordered = [sorted(found, key=lambda plane: plane.moment) for found in places.values()]
     return [[found[n] for found in ordered] for n in range(counts.pop())]

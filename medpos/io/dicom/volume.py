@@ -1,4 +1,4 @@
-"""One DICOM X-ray, or the planes of a series or of a multi-frame image sorted into a volume."""
+"""Read a DICOM X-ray, or sort the planes of a series or a multi-frame image into a volume."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,33 +12,33 @@ from medpos.io.dicom.segmentation import TO_RAS, SegTarget
 from medpos.io.scan import Array, Scan, directions_of
 
 _LETTERS = {"H": "S", "F": "I"}
-_UNEVEN = 0.1  # share by which gaps between slices may differ
+_UNEVEN = 0.1  # relative difference allowed between the gaps of slices
 
 
-def read(
+def read_dicom(
     files: Sequence[Path], numbers: Sequence[int] = (), modalities: Sequence[str] = (), force: bool = False
 ) -> Scan:
     """Read an image.
 
     Args:
-        files: what :func:`~medpos.io.dicom.series.group` puts together.
-        numbers: of the frames of a multi-frame file, from 1; empty: all.
-        modalities: those that the network was trained on; empty: any.
-        force: take another modality.
+        files: files of the image, as :func:`~medpos.io.dicom.series.group_files` groups them.
+        numbers: numbers of the frames of a multi-frame file, from 1; empty: all.
+        modalities: modalities that the network was trained on; empty: any.
+        force: whether to accept another modality.
 
     Raises:
-        InputError: unreadable, without pixel data, of another modality, colour, too large, or planes that don't make
-            up a volume.
+        InputError: a file is unreadable or too large, has no pixel data, another modality or color, or the planes
+            don't form a volume.
     """
     planes = [plane for path in files for plane in read_planes(path, numbers, modalities, force)]
-    where = files[0] if len(files) == 1 else files[0].parent
+    place = files[0] if len(files) == 1 else files[0].parent
     if len(planes) > 1:
-        planes = _sorted(where, planes)
+        planes = _sort_planes(place, planes)
     first = planes[0].geometry
     depth, note = _depth(planes)
-    spacing = _spacing(where, first)
+    spacing = _spacing(place, first)
     if spacing is not None and "PixelSpacing" not in first:
-        note.append("spacing is at the detector: organs are smaller")
+        note.append("spacing is that at the detector: organs are smaller")
     directions = _directions(first)
     return Scan(
         np.stack([plane.values.T for plane in planes], axis=2),
@@ -46,7 +46,7 @@ def read(
         directions,
         _target(planes, directions, spacing, depth),
         grey_range=(min(plane.low for plane in planes), max(plane.high for plane in planes)),
-        is_true=True,
+        has_patient_axes=True,
         notes=note,
     )
 
@@ -54,7 +54,7 @@ def read(
 def _target(
     planes: Sequence[Plane], directions: Array | None, spacing: tuple[float, float] | None, depth: float
 ) -> SegTarget:
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # an X-ray lies as a picture does
+    affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # an X-ray is oriented as a picture
     first = planes[0].geometry
     if "ImagePositionPatient" in first and directions is not None:
         rows, columns = spacing or (1.0, 1.0)
@@ -65,23 +65,25 @@ def _target(
     return SegTarget(headers, numbers, spacing, affine)
 
 
-def _spacing(where: Path, header: Any) -> tuple[float, float] | None:
-    """Distance of the rows and of the columns, mm."""
+def _spacing(place: Path, header: Any) -> tuple[float, float] | None:
+    """Return the spacing of rows and columns in mm."""
     sizes = header.get("PixelSpacing") or header.get("ImagerPixelSpacing")
     if not sizes:
         return None
     rows, columns = (float(size) for size in sizes)
     if not (0 < rows < np.inf and 0 < columns < np.inf):
-        raise InputError(f"{where}: pixel spacing is {rows:g} x {columns:g} mm, needed are numbers above 0; mend it")
+        raise InputError(
+            f"{place}: expected a pixel spacing above 0 mm, got {rows:g} x {columns:g} mm; correct the header"
+        )
     return rows, columns
 
 
 def _directions(header: Any) -> Array | None:
-    """Unit vectors of columns, rows and slices in RAS+ space, as far as the header says."""
+    """Return the unit vectors of columns, rows and slices in RAS+ space [3, 3]; None where the header lacks them."""
     if "ImageOrientationPatient" in header:
         right, down = np.reshape([float(v) for v in header.ImageOrientationPatient], (2, 3)) * TO_RAS
     elif len(header.get("PatientOrientation") or ()) == 2:
-        # Of letters such as LF the first is the main direction.
+        # The first of several letters, such as LF, is the main direction.
         letters = [_LETTERS.get(text[:1], text[:1]) for text in header.PatientOrientation]
         if not set(letters) <= set("RLAPSI"):
             return None
@@ -91,20 +93,22 @@ def _directions(header: Any) -> Array | None:
     return np.stack([right, down, np.cross(right, down)], axis=1)
 
 
-def _sorted(where: Path, planes: Sequence[Plane]) -> list[Plane]:
-    """In the order of their place along the normal."""
+def _sort_planes(place: Path, planes: Sequence[Plane]) -> list[Plane]:
+    """Sort planes by their position along the normal."""
     first = planes[0]
     for plane in planes:
         if plane.values.shape != first.values.shape:
-            raise InputError(f"{where}: slices differ in size; give the files of one series")
+            raise InputError(f"{place}: expected slices of one size, got several; give the files of one series")
         for key in ("ImageOrientationPatient", "ImagePositionPatient"):
             if key not in plane.geometry:
-                raise InputError(f"{where}: a slice has no {key}, so slices can't be sorted; export it again")
+                raise InputError(f"{place}: expected {key} in every slice, got a slice without; export it again")
         if not np.allclose(_orientation(plane), _orientation(first), atol=1e-3):
-            raise InputError(f"{where}: slices differ in orientation, so they are no stack; give those of one plane")
-    ordered = sorted(planes, key=_place)
-    if min(np.diff([_place(plane) for plane in ordered])) < 1e-3:
-        raise InputError(f"{where}: several slices lie at one place; give the files of one series, none missing")
+            raise InputError(f"{place}: expected slices of one orientation, got several; give those of one stack")
+    ordered = sorted(planes, key=_position)
+    if min(np.diff([_position(plane) for plane in ordered])) < 1e-3:
+        raise InputError(
+            f"{place}: expected one slice at each position, got several; give the files of one series, none missing"
+        )
     return ordered
 
 
@@ -112,17 +116,17 @@ def _orientation(plane: Plane) -> list[float]:
     return [float(v) for v in plane.geometry.ImageOrientationPatient]
 
 
-def _place(plane: Plane) -> float:
+def _position(plane: Plane) -> float:
     right, down = np.reshape(_orientation(plane), (2, 3))
     return float(np.cross(right, down) @ [float(v) for v in plane.geometry.ImagePositionPatient])
 
 
 def _depth(planes: Sequence[Plane]) -> tuple[float, list[str]]:
-    """Distance of the slices, mm, and what is to say about it."""
+    """Return the distance of the slices in mm, and notes about it."""
     if len(planes) == 1:
         header = planes[0].geometry
         return float(header.get("SpacingBetweenSlices") or header.get("SliceThickness") or 1.0), []
-    gaps = np.diff([_place(plane) for plane in planes])
+    gaps = np.diff([_position(plane) for plane in planes])
     middle = float(np.median(gaps))
     uneven = bool((np.abs(gaps - middle) > _UNEVEN * middle).any())
-    return middle, ["slices are unevenly spaced, some may be missing: volumes are wrong"] if uneven else []
+    return middle, ["slices are unevenly spaced and some may be missing: volumes are wrong"] if uneven else []

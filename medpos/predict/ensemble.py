@@ -1,0 +1,102 @@
+"""Average the predictions of several runs, and of the mirrored image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from medpos.core.errors import InputError
+from medpos.core.labels import Label
+from medpos.io.scan import Array
+from medpos.predict.label_maps import resample
+from medpos.predict.model import Model
+from medpos.runs.task import not_a_segmentation
+
+_SIDES = ("right_", "left_")
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """Average the probabilities of one or several models.
+
+    Args:
+        models: models trained on the same classes.
+        flip: whether to average with the prediction for the mirrored image, mirrored back and with sides exchanged.
+
+    Raises:
+        InputError: a model classifies whole images; classes, orientation or images of the models differ; or a class of
+            one side has no counterpart.
+    """
+
+    models: Sequence[Model]
+    flip: bool = False
+
+    def __post_init__(self) -> None:
+        first = self.models[0]
+        for model in self.models:
+            if model.classifies:
+                raise not_a_segmentation(model.run)
+        for other in self.models[1:]:
+            for name in ("labels", "channels", "orientation", "nominal"):
+                mine, theirs = getattr(first.data, name), getattr(other.data, name)
+                if mine != theirs:
+                    raise InputError(
+                        f"--member {other.run}: expected {name} {mine}, as {first.run} has, got {theirs}; leave it out"
+                    )
+            if first.is_flat != other.is_flat or first.is_absolute != other.is_absolute:
+                raise InputError(f"--member {other.run}: expected a run on images like {first.run}; leave it out")
+        if self.flip:
+            mirror_classes(self.labels)
+
+    @property
+    def labels(self) -> tuple[Label, ...]:
+        """Classes, background first."""
+        return self.models[0].data.labels
+
+    @property
+    def phantom(self) -> bool:
+        """Whether a model was trained on phantoms."""
+        return any(model.data.phantom for model in self.models)
+
+    def decode(self, values: Array) -> list[torch.Tensor]:
+        """Decode an image [X, Y, Z(, C)] for each model, on its own grid."""
+        return [model.decode(values) for model in self.models]
+
+    def probabilities(self, decoded: Sequence[torch.Tensor]) -> torch.Tensor:
+        """Compute the mean probabilities.
+
+        Args:
+            decoded: decoded image of each model.
+
+        Returns:
+            Probabilities [classes, x, y(, z)] on the grid of the first model.
+        """
+        parts = []
+        for model, image in zip(self.models, decoded, strict=True):
+            parts.append(model.probabilities(image))
+            if self.flip:
+                turned = model.probabilities(image.flip(1)).flip(1)
+                parts.append(turned[list(mirror_classes(self.labels))])
+        plane = parts[0].shape[1:3]
+        same = [part if part.shape[1:3] == plane else resample(part, plane) for part in parts]
+        return same[0] if len(same) == 1 else torch.stack(same).mean(dim=0)
+
+
+def mirror_classes(labels: Sequence[Label]) -> tuple[int, ...]:
+    """Return the index of each class's counterpart on the other side; its own index for a class without side.
+
+    Args:
+        labels: classes, background first.
+
+    Raises:
+        InputError: a class of one side has no counterpart.
+    """
+    names = [label.name for label in labels]
+    result = []
+    for name in names:
+        side = next((side for side in _SIDES if name.startswith(side)), None)
+        other = name if side is None else _SIDES[1 - _SIDES.index(side)] + name[len(side) :]
+        if other not in names:
+            raise InputError(f"--tta flip: expected a class {other} opposite to {name}, got none; leave --tta out")
+        result.append(names.index(other))
+    return tuple(result)
