@@ -31,7 +31,7 @@ def allot_groups(sizes: Sequence[int], weights: Sequence[int]) -> list[list[int]
         sizes: number of subjects in each group.
 
     Returns:
-        table[group][part]; each row sums to its group's size.
+        ``table[group][part]``; each row sums to its group's size.
     """
     whole = sum(weights)
     left = allot(sum(sizes), weights)

@@ -106,7 +106,7 @@ def dim(colour: Colour, by: float) -> Colour:
 class Build(NamedTuple):
     """How an animal on four legs is built, in metres.
 
-    Args:
+    Attributes:
         length: of the trunk.
         height: of the back.
         deep: half the trunk's thickness.
@@ -327,7 +327,7 @@ def _built(build: Build) -> Callable[[Pen], None]:
 class Kind(NamedTuple):
     """A kind of object.
 
-    Args:
+    Attributes:
         name: as :data:`medpos.core.labels.VOC` has it.
         paint: draws it.
         size: its larger side in metres.

@@ -1,6 +1,6 @@
 """MONAI Label serves an exported bundle, and answers over REST with the label map of ``predict``.
 
-It can't share an environment with medpos (docs/monai_label.md): MEDPOS_MONAI_LABEL names the Python of its own.
+It can't share an environment with medpos (docs/how-to/monai_label.md): MEDPOS_MONAI_LABEL names the Python of its own.
 """
 
 import json
