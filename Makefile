@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test lint bundles clean
+.PHONY: demo test lint bundles docs clean
 
 demo: .venv/installed
 	$(BIN)/python -m monai.bundle run --config_file bundles/jsrt_pe.json
@@ -16,9 +16,15 @@ lint: .venv/installed
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo "no hadolint for this machine: Dockerfile not checked"; fi
 
 bundles: .venv/installed
 	$(BIN)/python bundles/src/build.py
+
+docs: .venv/installed
+	$(BIN)/python docs/src/site.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict --config-file build/mkdocs.yml
+	@echo "site: build/site/index.html"
 
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv

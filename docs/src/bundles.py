@@ -26,15 +26,17 @@ IMAGENET_CLASSES = 1000  # the bundles count them in the data
 START, END = "<!-- table: python docs/src/bundles.py -->\n", "<!-- end of table -->\n"
 HEAD = """# The bundles
 
-Made by `python docs/src/bundles.py` from [bundles.yaml](src/bundles.yaml) and the networks; do not edit. A test compares it.
+Made by `python docs/src/bundles.py` from [bundles.yaml](src/bundles.yaml) and the networks; do not edit. A test
+compares it.
 
-`python -m monai.bundle run --config_file bundles/NAME.json` runs any of them, on phantoms where there is no prepared data. The
-position study has fourteen; each of the others brings its paper's whole recipe: loss, weighting, augmentation, schedule, inference
-and metric ([stage by stage](explanation/recipes.md)). The [data sets](../data_prep/README.md) are prepared from the published
-downloads. How much of the image each network sees: [networks](networks.md).
+`python -m monai.bundle run --config_file bundles/NAME.json` runs any of them, on phantoms where there is no prepared
+data. The position study has fourteen; each of the others brings its paper's whole recipe: loss, weighting,
+augmentation, schedule, inference and metric ([stage by stage](explanation/recipes.md)). The [data
+sets](../data_prep/README.md) are prepared from the published downloads. How much of the image each network sees:
+[networks](networks.md).
 
-"The paper" is the published value, "ours" the measured one; `-`: not given by the paper, or not trained here. Data, commands, seeds
-and intervals: [results](explanation/results.md).
+"The paper" is the published value, "ours" the measured one; `-`: not given by the paper, or not trained here. Data,
+commands, seeds and intervals: [results](explanation/results.md).
 """
 
 
@@ -65,7 +67,14 @@ def page() -> str:
     parts = [HEAD]
     for section in SECTIONS:
         rows = [
-            (f"`{name}`", row["network"], row["data"], f"{parameters(name):,}", row.get("paper", "-"), row.get("ours", "-"))
+            (
+                f"`{name}`",
+                row["network"],
+                row["data"],
+                f"{parameters(name):,}",
+                row.get("paper", "-"),
+                row.get("ours", "-"),
+            )
             for name, row in section["bundles"].items()
         ]
         text = table(("NAME", "network", "data", "parameters", "the paper", "ours"), rows)

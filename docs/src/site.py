@@ -6,6 +6,7 @@ Writes build/pages and build/mkdocs.yml, which ``mkdocs build`` reads; ``make do
 the API's pages follow from the tree of packages, and mkdocstrings reads the sources.
 """
 
+import ast
 import os
 import re
 import shutil
@@ -45,6 +46,40 @@ def packages() -> Iterator[str]:
     yield "data_prep"
 
 
+def api_page(name: str) -> str:
+    """Write the directives for a package: what it defines itself, then each of its modules.
+
+    Args:
+        name: dotted name of a package, or of a module.
+    """
+    path = ROOT / name.replace(".", "/")
+    if not path.is_dir():
+        return f"# {name}\n\n::: {name}\n"
+    parts = [f"# {name}\n\n::: {name}\n    options:\n      members: {defined(path / '__init__.py') or 'false'}\n"]
+    for file in sorted(path.rglob("*.py")):
+        module = file.relative_to(ROOT).with_suffix("").as_posix().replace("/", ".").removesuffix(".__init__")
+        if module != name and not file.stem.startswith("__main"):
+            parts.append(
+                f"::: {module}\n    options:\n      show_root_heading: true\n      show_root_toc_entry: true\n"
+            )
+            if file.stem == "__init__":
+                parts[-1] += f"      members: {defined(file) or 'false'}\n"
+    return "\n".join(parts)
+
+
+def defined(file: Path) -> list[str]:
+    """Name the public functions and classes that a file defines."""
+    body = ast.parse(file.read_text(encoding="utf-8")).body
+    names = [node.name for node in body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    return [name for name in names if not name.startswith("_")]
+
+
+def moved_text(source: str, repository: str) -> str:
+    """Read a source file with its links as its page needs them."""
+    text = (ROOT / source).read_text(encoding="utf-8")
+    return LINK.sub(lambda link: moved_link(link.group(), source, repository), text)
+
+
 def moved_link(link: str, source: str, repository: str) -> str:
     """Translate a link of a source file to one of its page.
 
@@ -60,8 +95,8 @@ def moved_link(link: str, source: str, repository: str) -> str:
     path = path_of(address, source, repository)
     if path is None:
         return link
-    known = sources()
-    if path in known or path.startswith("docs/"):
+    known = sources() | {name.replace(".", "/"): f"reference/api/{name}.md" for name in packages()}
+    if path in known or path.startswith("docs/figures/"):
         page = known.get(path, path.removeprefix("docs/"))
         return Path(os.path.relpath(page, Path(known[source]).parent)).as_posix() + mark + anchor
     kind = "tree" if (ROOT / path).is_dir() else "blob"
@@ -89,12 +124,12 @@ def assemble(build: Path) -> None:
     pages = build / "pages"
     shutil.rmtree(pages, ignore_errors=True)
     shutil.copytree(ROOT / "docs/figures", pages / "figures")
+    shutil.copy(ROOT / "docs/src/site.css", pages)
     for source, page in sources().items():
-        text = (ROOT / source).read_text(encoding="utf-8")
-        write(pages / page, LINK.sub(lambda link: moved_link(link.group(), source, config["repo_url"]), text))
+        write(pages / page, moved_text(source, config["repo_url"]))
     names = list(packages())
     for name in names:
-        write(pages / f"reference/api/{name}.md", f"# {name}\n\n::: {name}\n")
+        write(pages / f"reference/api/{name}.md", api_page(name))
     for part in config["nav"]:
         for entry in next(iter(part.values())):
             if isinstance(entry, dict) and API in entry:
