@@ -1,0 +1,27 @@
+# On CPUs:  docker build --tag medpos .
+# On CUDA:  docker build --tag medpos --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu126 .
+#
+# The main command, on phantoms where work/data/jsrt is not there; results in work/runs:
+#   mkdir -p work
+#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD/work:/work" medpos
+# Any other command, with GPUs by --gpus all --shm-size 2g:
+#   docker run --rm ... medpos medpos predict runs/jsrt_pe/first images --out predictions
+FROM python:3.11-slim-bookworm AS build
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+ARG EXTRAS=dicom
+RUN python3 -m venv /opt/medpos
+WORKDIR /src
+COPY pyproject.toml README.md LICENSE ./
+COPY medpos medpos
+COPY data_prep data_prep
+COPY bundles bundles
+RUN /opt/medpos/bin/pip install --no-cache-dir --no-compile --extra-index-url "$TORCH_INDEX" ".[$EXTRAS]"
+
+FROM python:3.11-slim-bookworm
+COPY --from=build /opt/medpos /opt/medpos
+COPY bundles /opt/bundles
+RUN useradd --create-home --uid 1000 medpos && install --directory --owner=medpos /work
+ENV PATH=/opt/medpos/bin:$PATH HOME=/tmp
+USER 1000
+WORKDIR /work
+CMD ["python", "-m", "monai.bundle", "run", "--config_file", "/opt/bundles/jsrt_pe.json"]
