@@ -21,7 +21,8 @@ FROM python:3.11-slim-bookworm
 COPY --from=build /opt/medpos /opt/medpos
 COPY bundles /opt/bundles
 RUN useradd --create-home --uid 1000 medpos && install --directory --owner=medpos /work
-ENV PATH=/opt/medpos/bin:$PATH HOME=/tmp
+# A name and a home, for any --user: MONAI asks for the name, matplotlib for the home.
+ENV PATH=/opt/medpos/bin:$PATH USER=medpos HOME=/tmp
 USER 1000
 WORKDIR /work
 CMD ["python", "-m", "monai.bundle", "run", "--config_file", "/opt/bundles/jsrt_pe.json"]
