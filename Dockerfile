@@ -1,9 +1,9 @@
 # On CPUs:  docker build --tag medpos .
 # On CUDA:  docker build --tag medpos --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu126 .
 #
-# The main command, on phantoms where work/data/jsrt is not there; results in work/runs:
-#   mkdir -p work
-#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD/work:/work" medpos
+# The main command, on phantoms where files/data/jsrt is not there; results in files/runs:
+#   mkdir -p files
+#   docker run --rm --user "$(id -u):$(id -g)" --volume "$PWD/files:/home/medpos" medpos
 # Any other command, with GPUs by --gpus all --shm-size 2g:
 #   docker run --rm ... medpos medpos predict runs/jsrt_pe/first images --out predictions
 FROM python:3.11-slim-bookworm AS build
@@ -20,9 +20,9 @@ RUN /opt/medpos/bin/pip install --no-cache-dir --no-compile --extra-index-url "$
 FROM python:3.11-slim-bookworm
 COPY --from=build /opt/medpos /opt/medpos
 COPY bundles /opt/bundles
-RUN useradd --create-home --uid 1000 medpos && install --directory --owner=medpos /work
+RUN useradd --create-home --uid 1000 medpos
 # A name and a home, for any --user: MONAI asks for the name, matplotlib for the home.
 ENV PATH=/opt/medpos/bin:$PATH USER=medpos HOME=/tmp
 USER 1000
-WORKDIR /work
+WORKDIR /home/medpos
 CMD ["python", "-m", "monai.bundle", "run", "--config_file", "/opt/bundles/jsrt_pe.json"]
