@@ -15,6 +15,7 @@ COPY pyproject.toml README.md LICENSE ./
 COPY medpos medpos
 COPY data_prep data_prep
 COPY bundles bundles
+COPY notebooks notebooks
 RUN /opt/medpos/bin/pip install --no-cache-dir --no-compile --extra-index-url "$TORCH_INDEX" ".[$EXTRAS]"
 
 FROM python:3.11-slim-bookworm
