@@ -1,4 +1,4 @@
-"""What the fully connected CRF gives a trained network, above all near boundaries: the entry ``crf`` of a bundle.
+"""Measure the gain by the fully connected CRF, also near boundaries: the entry ``crf`` of a bundle.
 
 References:
     P. Kraehenbuehl, V. Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011,
@@ -36,22 +36,22 @@ from medpos.runs.text import PHANTOM_NOTE
 
 logger = logging.getLogger(__name__)
 
-TELL_EVERY_S = 10
-SHOWN = 5  # best sets of parameters in the log
+_LOG_INTERVAL_S = 10
+_SHOWN = 5  # number of parameter sets in the log
 COLUMNS = ("crf", "width_px", "mean_iou", "accuracy")  # of trimap.csv
 PARAMETERS = tuple(field.name for field in fields(DenseCRF))
-_COLOURS = (INK, OKABE_ITO[5], OKABE_ITO[6], OKABE_ITO[1])
+_COLORS = (INK, OKABE_ITO[5], OKABE_ITO[6], OKABE_ITO[1])
 
 
 @dataclass(frozen=True)
-class Refined:
-    """What a CRF makes of a set of images.
+class CRFScores:
+    """Hold the scores of a set of images with one CRF.
 
-    Attributes:
+    Args:
         name: ``none``; one of ``PAPERS``, or ``given`` for other parameters; ``found``.
-        crf: its parameters.
-        mean_iou: of all pixels.
-        bands: for each width in px, ``mean_iou`` and ``accuracy`` within that distance of a boundary.
+        crf: the CRF with its parameters.
+        mean_iou: mean IoU of all pixels, 0 to 1.
+        bands: ``mean_iou`` and ``accuracy`` within a distance of boundaries, by this distance in px.
     """
 
     name: str
@@ -70,37 +70,38 @@ def study(
     run: RunFolder,
     phantom: bool,
     images: int = 100,
-) -> list[Refined]:
-    """Search parameters on validation images, and try them on the test images, a pass of the network an image.
+) -> list[CRFScores]:
+    """Search CRF parameters on validation images and test them on the test images, with one pass of the network each.
 
     Writes ``search.csv``, ``trimap.csv``, ``trimap.png``, ``trimap.svg`` and ``summary.json``, and logs the tables.
 
     Args:
-        network: trained.
-        validation: batches of a :class:`medpos.data.CachedDataset`.
-        test: the same.
-        inferer: whose CRF the found one is compared with.
+        network: trained network.
+        validation: batches of a :class:`medpos.data.CachedDataset` of the validation split.
+        test: batches of a :class:`medpos.data.CachedDataset` of the test split.
+        inferer: inferer with the CRF that the found one is compared with.
         search: :func:`medpos.inferers.search_crf` with its grid.
         labels: the classes, background first.
-        run: opened for this evaluation.
-        phantom: the images are computed, not real.
-        images: of validation, to search with, at most; of a volume each slice counts.
+        run: run folder, opened for this evaluation.
+        phantom: True for phantoms.
+        images: greatest number of validation images to search with; every slice of a volume counts.
 
     Returns:
-        Without a CRF, with the inferer's and with the found one.
+        Scores without a CRF, with the inferer's CRF and with the found one.
 
     Raises:
-        InputError: the inferer's CRF is switched off, no labelled image to search with, or a bad grid.
+        InputError: the inferer's CRF is switched off, there is no labeled image to search with, or the grid is invalid.
     """
     if not inferer.crf.iterations:
-        raise InputError("crf_iterations is 0, so there is no CRF to search for; give 10, the papers' number")
+        raise InputError("crf_iterations: expected 1 or more, got 0; give 10, as in the papers")
     cases = crf_cases(network, validation, inferer, images)
-    rows = search(told(cases, "search", min(images, image_count(validation))), labels)
+    rows = search(_log_progress(cases, "search", min(images, _count_images(validation))), labels)
     write_csv(run.results / "search.csv", [field.name for field in fields(CRFRow)], [asdict(row) for row in rows])
     logger.info("CRF parameters on the validation set, the best of %d\n%s", len(rows), _search_table(rows))
     found = DenseCRF(**{name: getattr(rows[0], name) for name in PARAMETERS})
-    crfs = {"none": NO_CRF, name_of(inferer.crf): inferer.crf, "found": found}
-    tested = evaluate(told(crf_cases(network, test, inferer, None), "test", image_count(test)), crfs, labels)
+    crfs = {"none": NO_CRF, _name_of(inferer.crf): inferer.crf, "found": found}
+    test_cases = _log_progress(crf_cases(network, test, inferer, None), "test", _count_images(test))
+    tested = evaluate(test_cases, crfs, labels)
     _write(tested, rows, run, phantom)
     logger.info("CRF on the test set\n%s\nresults are in %s", _test_table(tested, phantom), run.results)
     return tested
@@ -108,14 +109,14 @@ def study(
 
 def evaluate(
     cases: Iterable[Case], crfs: Mapping[str, DenseCRF], labels: Sequence[Label], widths: Sequence[int] = WIDTHS
-) -> list[Refined]:
-    """Mean IoU of all pixels and of bands around boundaries, with each CRF.
+) -> list[CRFScores]:
+    """Compute the mean IoU of all pixels and of bands around boundaries, with each CRF.
 
     Args:
-        cases: as of :func:`medpos.inferers.crf_cases`; one at a time is in memory.
-        crfs: by name.
+        cases: cases from :func:`medpos.inferers.crf_cases`; one at a time is in memory.
+        crfs: CRFs by name.
         labels: the classes, background first.
-        widths: of the bands, px.
+        widths: reach of the bands in px.
     """
     trimap = TrimapScores(labels, widths)
     whole = {name: ClassIoU(labels) for name in crfs}
@@ -125,35 +126,35 @@ def evaluate(
             prediction = crf(probabilities, image).argmax(dim=0).numpy()
             whole[name].add(prediction, truth)
             near[name] += trimap.of_case(CaseMaps(prediction, truth, (1.0, 1.0))).kept
-    return [Refined(name, crf, whole[name].mean, trimap.bands(near[name])) for name, crf in crfs.items()]
+    return [CRFScores(name, crf, whole[name].mean, trimap.bands(near[name])) for name, crf in crfs.items()]
 
 
-def name_of(crf: DenseCRF) -> str:
-    """Which paper's parameters they are; ``given`` for other ones."""
-    own = {key: value for key, value in asdict(crf).items() if key != "iterations"}
-    return next((name for name, parameters in PAPERS.items() if parameters == own), "given")
+def _name_of(crf: DenseCRF) -> str:
+    """Return the paper with these parameters; ``given`` for others."""
+    given = {key: value for key, value in asdict(crf).items() if key != "iterations"}
+    return next((name for name, parameters in PAPERS.items() if parameters == given), "given")
 
 
-def image_count(loader: DataLoader[Any]) -> int:
-    """Images, or slices of volumes, that a loader of a :class:`medpos.data.CachedDataset` gives."""
+def _count_images(loader: DataLoader[Any]) -> int:
+    """Count the images, or slices of volumes, of a loader of a :class:`medpos.data.CachedDataset`."""
     return sum(int(case["shape"][2]) for case in loader.dataset.data)
 
 
-def told(cases: Iterable[Case], what: str, total: int) -> Iterator[Case]:
-    """Give the cases, and log how far they are, every few seconds."""
-    began = last = time.perf_counter()
+def _log_progress(cases: Iterable[Case], what: str, total: int) -> Iterator[Case]:
+    """Yield the cases, and log their number every few seconds."""
+    started = last = time.perf_counter()
     for number, case in enumerate(cases, 1):
         yield case
         now = time.perf_counter()
-        if number == 1 or number == total or now - last > TELL_EVERY_S:
+        if number == 1 or number == total or now - last > _LOG_INTERVAL_S:
             last = now
-            logger.info("CRF %s: image %d of %d, %.1f s an image", what, number, total, (now - began) / number)
+            logger.info("CRF %s: image %d of %d, %.1f s an image", what, number, total, (now - started) / number)
 
 
-def _write(tested: Sequence[Refined], rows: Sequence[CRFRow], run: RunFolder, phantom: bool) -> None:
+def _write(tested: Sequence[CRFScores], rows: Sequence[CRFRow], run: RunFolder, phantom: bool) -> None:
     table = [{"crf": each.name, "width_px": at, **found} for each in tested for at, found in each.bands.items()]
     write_csv(run.results / "trimap.csv", COLUMNS, table)
-    save_figure(figure(tested, phantom), run.results, "trimap")
+    save_figure(draw_bands(tested, phantom), run.results, "trimap")
     summary = {
         "phantom": phantom,
         "search": {"tried": len(rows), "best": {name: _finite(value) for name, value in asdict(rows[0]).items()}},
@@ -174,16 +175,16 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def figure(tested: Sequence[Refined], phantom: bool) -> Figure:
-    """Mean IoU within bands around boundaries against their width, a curve a CRF."""
+def draw_bands(tested: Sequence[CRFScores], phantom: bool) -> Figure:
+    """Draw the mean IoU within bands around boundaries against their width, one curve per CRF."""
     with styled():
         drawn = Figure(figsize=(4.8, 3.4), layout="constrained")
         axes = drawn.subplots()
-        for each, colour, line in zip(tested, _COLOURS, LINES, strict=False):
+        for each, color, line in zip(tested, _COLORS, LINES, strict=False):
             iou = [found["mean_iou"] for found in each.bands.values()]
             name = "without a CRF" if each.name == "none" else f"CRF, {each.name}"
             label = f"{name}; {each.mean_iou:.3f} of all pixels"
-            axes.plot(list(each.bands), iou, color=colour, linestyle=line, linewidth=1.6, label=label)
+            axes.plot(list(each.bands), iou, color=color, linestyle=line, linewidth=1.6, label=label)
         axes.set_xlabel("half-width of the band around boundaries, px")
         axes.set_ylabel("mean IoU in the band")
         axes.set_title(PHANTOM_NOTE.partition(":")[0] if phantom else "")
@@ -195,13 +196,13 @@ def _search_table(rows: Sequence[CRFRow]) -> str:
     table = Table(box=SIMPLE_HEAD)
     for title in ("w_bi", "s_xy", "s_rgb", "w_pos", "s_pos", "mean IoU", "gain"):
         table.add_column(title, justify="right")
-    for row in rows[:SHOWN]:
+    for row in rows[:_SHOWN]:
         numbers = (row.w_bi, row.s_xy, row.s_rgb, row.w_pos, row.s_pos)
         table.add_row(*(f"{number:g}" for number in numbers), f"{row.mean_iou:.4f}", f"{row.gain:+.4f}")
     return as_text(table)
 
 
-def _test_table(tested: Sequence[Refined], phantom: bool) -> str:
+def _test_table(tested: Sequence[CRFScores], phantom: bool) -> str:
     table = Table(box=SIMPLE_HEAD)
     table.add_column("CRF")
     widths = [at for at in tested[0].bands if at in (1, 5, 10, 20, 40)]

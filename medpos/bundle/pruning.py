@@ -1,4 +1,4 @@
-"""The table of a trained UNet++ pruned to each level: the entry ``prune`` of its bundle.
+"""Test a trained UNet++ pruned to each level: the entry ``prune`` of its bundle.
 
 Reference:
     Z. Zhou et al., "UNet++", DLMIA 2018, figure 3.
@@ -36,18 +36,18 @@ def prune(
     run: RunFolder,
     phantom: bool,
 ) -> list[PruningLevel]:
-    """Write ``pruning.csv`` and ``summary.json``, and log the table.
+    """Test a network pruned to each level, write ``pruning.csv`` and ``summary.json``, and log the table.
 
     Args:
-        network: trained with deep supervision.
-        batches: of the test set, ``image`` [N, C, X, Y] and ``label`` [N, 1, X, Y].
-        inferer: gives logits with a background.
+        network: network trained with deep supervision.
+        batches: batches of the test set, with ``image`` [N, C, X, Y] and ``label`` [N, 1, X, Y].
+        inferer: inferer that returns logits with a background.
         labels: the classes, background first.
-        run: opened for this evaluation.
-        phantom: the images are computed, not real.
+        run: run folder, opened for this evaluation.
+        phantom: True for phantoms.
 
     Returns:
-        A row a level.
+        One row per level.
 
     Raises:
         InputError: the network has no deep supervision.
@@ -68,7 +68,7 @@ def prune(
 
 
 def mean_iou(network: nn.Module, batches: Iterable[dict[str, Any]], inferer: Inferer, labels: Sequence[Label]) -> float:
-    """Mean over the cases of the mean IoU of their classes, in [0, 1]; cases without any class are left out."""
+    """Compute the mean over the cases of the mean IoU of their classes, 0 to 1; cases without classes are left out."""
     device = next(network.parameters()).device
     found = []
     for batch in batches:

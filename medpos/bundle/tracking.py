@@ -1,26 +1,27 @@
-"""What MONAI's ``--tracking mlflow`` leaves out: the parameters of a run, and trainings as medpos does them."""
+"""Complete MONAI's ``--tracking mlflow`` by the parameters of a run, and adapt it to the trainings of medpos."""
 
 from typing import Any
 
-# What MONAI adds to the top level of a configuration.
+# Keys that MONAI adds to the top level of a configuration.
 KEYS = frozenset({"tracking_uri", "experiment_name", "save_execute_config", "output_dir", "is_not_rank0"})
 _HANDLER = "MLFlowHandler"
 _PLAIN = (str, int, float, bool)
-# Places and names say nothing of what was computed; some of them are the machine's own.
+# Paths and names have no influence on the results, and some of them belong to the machine.
 _LEFT_OUT = KEYS | {"bundle_root", "dataset_dir", "data_folder", "runs_dir", "run_name", "checkpoint", "resume"}
 _LEFT_OUT |= {"device", "num_workers"}
-_LONGEST = 500  # characters of a value that MLflow's databases take
+_LONGEST = 500  # greatest number of characters of a value in MLflow's databases
 
 
 def complete(config: dict[str, Any]) -> None:
     """Complete MONAI's tracking handlers in a raw configuration, before they are built; a no-op without them.
 
-    MONAI logs ``max_epochs`` and ``epoch_length`` alone. Its handler of each iteration fails on outputs that are not
-    taken apart by image (``decollate`` false) and on trainings without an optimiser, and writes to the database at
-    every step; :class:`medpos.handlers.ScalarLog` gives loss and learning rate of each epoch instead.
+    MONAI logs ``max_epochs`` and ``epoch_length`` alone. Its logging of iterations fails on outputs that are not split
+    by image (``decollate`` false) and on trainings without an optimizer, and writes to the database at every step;
+    :class:`medpos.handlers.ScalarLog` provides loss and learning rate of each epoch instead.
 
     Args:
-        config: of a bundle, changed in place, by plain values alone: its expressions are read already.
+        config: configuration of a bundle, changed in place; only plain values are added, because its expressions are
+            already parsed.
     """
     train = config.get("train")
     for handler in train.get("handlers", []) if isinstance(train, dict) else []:
@@ -30,7 +31,7 @@ def complete(config: dict[str, Any]) -> None:
 
 
 def parameters(config: dict[str, Any]) -> dict[str, str]:
-    """The plain values among a configuration's top-level keys, without places and expressions."""
+    """Return the plain values of a configuration's top-level keys as text, without paths and expressions."""
     return {
         key: str(value)[:_LONGEST]
         for key, value in config.items()
@@ -42,8 +43,8 @@ def parameters(config: dict[str, Any]) -> dict[str, str]:
     }
 
 
-def without(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without what MONAI added to it for tracking, which names places of the machine that trained."""
+def remove_tracking(config: dict[str, Any]) -> dict[str, Any]:
+    """Remove everything that MONAI added to a configuration for tracking, with paths of the training machine."""
     kept = {key: value for key, value in config.items() if key not in KEYS}
     cleaned: dict[str, Any] = _without_handlers(kept)
     return cleaned

@@ -53,10 +53,10 @@ def study(options: Study) -> None:
     console = Console()
     folder = BUNDLES / "studies"
     if options.name == "list":
-        for known in declaration.names(folder):
+        for known in declaration.list_studies(folder):
             console.print(f"[bold]{known}[/]: {declaration.load(folder, known).title}")
     elif options.name == "status":
-        for which in [options.of] if options.of else declaration.names(folder):
+        for which in [options.of] if options.of else declaration.list_studies(folder):
             display.show_status(_planner(options, which).plan(), which, console)
     elif options.dry_run:
         display.show_plan(_planner(options, options.name).plan(), console)
@@ -69,7 +69,7 @@ def _planner(options: Study, which: str, makes_data: bool = False) -> Any:
     from medpos.study.plan import Planner, Settings
 
     folder = BUNDLES / "studies"
-    overrides = declaration.profile(folder, options.profile)
+    overrides = declaration.load_profile(folder, options.profile)
     own_seeds = overrides.pop("seeds", [])
     overrides |= {key: plain_value(value) for key, value in pairs(options.set_, "--set").items()}
     chosen, data = _seeds(options.seeds) or own_seeds, parts(options.data)

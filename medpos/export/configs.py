@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from medpos.bundle.tracking import without
+from medpos.bundle.tracking import remove_tracking
 from medpos.core.config import names, referred, step, texts
 from medpos.core.errors import InputError
 from medpos.data.training_data import TrainingData
@@ -130,7 +130,7 @@ def train_config(run: Config, data: TrainingData) -> Config:
         "data_folder": "@dataset_dir",
         "data_sha256": "$@source.sha256",
     }
-    return {key: own.get(key, value) for key, value in without(run).items()}
+    return {key: own.get(key, value) for key, value in remove_tracking(run).items()}
 
 
 def evaluate_config(run: Config) -> Config:

@@ -1,11 +1,12 @@
 """Draw all figures in one style, and save them for a paper or a page.
 
-Every figure comes as SVG and PNG for a paper, and as SVG to stand in the page, whose ink takes the page's text color.
+Every figure is saved as SVG and PNG for a paper, and as SVG within the page, where its ink is the page's text color.
 """
 
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -30,11 +31,33 @@ _STYLE = {
     "legend.frameon": False,
     "font.size": 10,
     "axes.titlesize": 10,
-    "text.parse_math": False,  # a name from a file is text, whatever it holds
+    "text.parse_math": False,  # a name from a file is plain text
     "svg.hashsalt": "medpos",
 }
 LINES = ("-", "--", ":", "-.", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 3)))
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+
+
+@dataclass(frozen=True, eq=False)
+class Drawing:
+    """Hold a figure with its texts.
+
+    Args:
+        name: stem of its files.
+        title: caption.
+        alt: description of the figure in words.
+        figure: the figure.
+    """
+
+    name: str
+    title: str
+    alt: str
+    figure: Figure
+
+    @property
+    def svg(self) -> Markup:
+        """The figure as an ``<svg>`` for a page."""
+        return inline_svg(self.figure, self.name, self.alt)
 
 
 @contextmanager
@@ -62,12 +85,12 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
 
 
 def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
-    """The figure as an ``<svg>`` to stand in a page.
+    """Render a figure as an ``<svg>`` element for a page.
 
     Args:
-        figure: any figure of this module.
-        name: makes its ids differ from those of the page's other figures.
-        alt: what it shows, for those who don't see it.
+        figure: figure drawn in :func:`styled`.
+        name: prefix of its ids, to keep them unique in the page.
+        alt: description of the figure in words, for screen readers.
     """
     stream = StringIO()
     with styled(**{"svg.fonttype": "none"}):
@@ -76,11 +99,11 @@ def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.DOTALL)
     svg = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{re.sub(r'[^a-z0-9]', '-', name.lower())}-", svg)
     svg = re.sub(
-        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{_plain(alt)}">', svg
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{_escape(alt)}">', svg
     )
     return Markup(svg.replace(INK, "currentColor"))
 
 
-def _plain(text: str) -> str:
-    """For an attribute, and for the replacement of a regular expression."""
+def _escape(text: str) -> str:
+    """Escape text for an attribute and for the replacement of a regular expression."""
     return str(escape(text)).replace("\\", r"\\")

@@ -1,8 +1,8 @@
-"""The report: one HTML file that needs no network, with its tables as CSV and its figures as SVG and PNG.
+"""Write a report: one HTML file that works offline, with its tables as CSV and its figures as SVG and PNG.
 
-Runs and studies are read by ``sources``; ``tables``, ``scores``, ``clinical`` and ``browser`` say what is shown,
-``figures`` and ``pictures`` draw it, ``page`` puts it together from ``templates``. Nothing in a file that is read is
-evaluated or runs in the page: its policy lets one script run, that of ``templates``, and load nothing.
+``sources`` reads runs and studies; ``tables``, ``scores``, ``clinical`` and ``browser`` choose the content, ``figures``
+and ``pictures`` draw it, ``page`` fills in the ``templates``. No content of a file is evaluated, or run in the page:
+the page's policy allows a single script, that of ``templates``, and no loading.
 """
 
 from collections.abc import Sequence
@@ -10,8 +10,8 @@ from pathlib import Path
 
 from medpos.core.files import write_text
 from medpos.plotting.style import save_figure
-from medpos.report.browser import browser
-from medpos.report.clinical import clinical, clinical_cases
+from medpos.report.browser import make_browser
+from medpos.report.clinical import measure_indices, tabulate_cases
 from medpos.report.page import Page, render
 from medpos.report.sources import read
 
@@ -23,24 +23,24 @@ def build(sources: Sequence[Path], out: Path) -> Path:
 
     Args:
         sources: run folders (``runs/<bundle>/<run>``) and study folders (with ``study.json``).
-        out: folder of the report; ``index.html``, ``csv/`` and ``figures/`` in it are replaced, file by file.
+        out: folder for the report; files of the same names in it are replaced.
 
     Returns:
-        The path of ``index.html``.
+        Path of ``index.html``.
 
     Raises:
         InputError: a source is neither a run nor a study, a file in it is missing or malformed, or ``out`` can't be
             written to.
     """
     found = read([Path(source) for source in sources])
-    page = Page(found, clinical(found.runs), browser(found.runs), tuple(map(str, sources)))
+    page = Page(found, measure_indices(found.runs), make_browser(found.runs), tuple(map(str, sources)))
     for table in page.csv:
         write_text(out / f"csv/{table.name}.csv", table.frame.to_csv(index=False, lineterminator="\n"))
     write_text(out / "csv/cases.csv", page.table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
     if page.scores:
         write_text(out / "csv/score_cases.csv", page.score_rows.to_csv(index=False, lineterminator="\n", na_rep="nan"))
     if page.indices:
-        cases = clinical_cases(page.indices)
+        cases = tabulate_cases(page.indices)
         write_text(out / "csv/clinical_cases.csv", cases.to_csv(index=False, lineterminator="\n"))
     for drawn in page.figures:
         save_figure(drawn.figure, out / "figures", drawn.name)

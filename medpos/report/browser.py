@@ -1,38 +1,39 @@
-"""The cards of the case browser: one case of one run each, worst first."""
+"""Make the cards of the case browser: one per case and run, worst first."""
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from medpos.core.labels import MEAN_OF_ORGANS, labels_of
+from medpos.core.labels import MEAN_OF_ORGANS
 from medpos.core.labels import title as organ_title
 from medpos.metrics import METRICS
-from medpos.report.pictures import Pictures, pictures
-from medpos.report.sources import Evaluation, Run, clean
-from medpos.report.tables import Cell, number, organ
+from medpos.report.pictures import Pictures, draw_case
+from medpos.report.sources import Evaluation, Run, clean_rows
+from medpos.report.tables import Cell, number_cell, organ_cell
+from medpos.runs import files
 from medpos.runs.cases import CaseView
 from medpos.runs.text import TITLES
 
-BUDGET = 160  # cases on one page, so that it stays below about 15 MB
+BUDGET = 160  # greatest number of cases on a page, about 15 MB
 
 
 @dataclass(frozen=True, eq=False)
 class Card:
-    """One case.
+    """Hold one case of the browser.
 
     Args:
         case: name of the case.
         subject: name of the subject.
         phase: ``ED``, ``ES`` or empty.
         data: name of the data set.
-        model: as the tables show it, with the seed.
-        dice: by organ, and ``mean of organs``; None where it can't be measured.
-        columns: titles of ``rows``.
-        rows: the metrics, an organ each.
-        pictures: what is shown.
-        shape: of the volume or image.
-        spacing_mm: of its pixels.
+        model: name of the model in the tables, with the seed.
+        dice: Dice by organ, and ``mean of organs``; None where it can't be measured.
+        columns: titles of the columns of ``rows``.
+        rows: metrics, one row per organ.
+        pictures: pictures of the case.
+        shape: shape of the image or volume.
+        spacing_mm: size of a pixel along each axis in mm.
     """
 
     case: str
@@ -54,12 +55,12 @@ class Card:
 
     @property
     def text(self) -> str:
-        """What the text filter looks in."""
+        """Text that the filter searches."""
         return f"{self.case} {self.subject} {self.phase} {self.data} {self.model}".lower()
 
     @property
     def style(self) -> str:
-        """The pictures as CSS custom properties, which the panels draw from."""
+        """The pictures as CSS custom properties, used by the panels."""
         p = self.pictures
         urls = ";".join(f"--{k}:url({getattr(p, k)})" for k in ("image", "truth", "prediction", "difference"))
         across, down = p.middle
@@ -68,14 +69,14 @@ class Card:
 
 @dataclass(frozen=True, eq=False)
 class Browser:
-    """All cards, worst first, and what is not among them.
+    """Hold all cards, and notes on cases without a card.
 
     Args:
-        cards: sorted by mean Dice, those without one last.
-        notes: sentences on what is left out and why.
+        cards: cards sorted by mean Dice, worst first, those without a Dice last.
+        notes: sentences on the cases that are left out.
         organs: name and title of every organ, for the filter.
-        phases: for the filter.
-        models: for the filter.
+        phases: phases for the filter.
+        models: models for the filter.
     """
 
     cards: tuple[Card, ...]
@@ -85,14 +86,14 @@ class Browser:
     models: tuple[str, ...]
 
 
-def browser(runs: Sequence[Run]) -> Browser:
-    """Make the cards of all runs that kept their cases; of too many cases the worst ones of each run."""
+def make_browser(runs: Sequence[Run]) -> Browser:
+    """Make the cards of all runs with saved cases; with too many cases, of the worst ones of each run."""
     kept = [(run, evaluation) for run in runs if (evaluation := _with_cases(run))]
     notes = []
     if lacking := [f"{run.model} ({run.folder.name})" for run in runs if not _with_cases(run)]:
         notes.append(
-            f"No pictures of {', '.join(lacking)}: these runs hold no cases.npz, which older versions did not write; "
-            "evaluate them again to see their cases."
+            f"No pictures of {', '.join(lacking)}: these runs have no {files.CASES}, which older versions did not "
+            "write; evaluate them again to see their cases."
         )
     cards: list[Card] = []
     share = max(BUDGET // max(len(kept), 1), 8)
@@ -122,7 +123,7 @@ def _name(run: Run) -> str:
 
 def _cards(run: Run, evaluation: Evaluation, limit: int) -> tuple[list[Card], int]:
     measured: dict[str, list[dict[str, Any]]] = {}
-    for row in clean(evaluation.table).to_dict("records"):
+    for row in clean_rows(evaluation.table).to_dict("records"):
         measured.setdefault(str(row["case"]), []).append({str(key): value for key, value in row.items()})
     views = [(_dice(measured.get(view.case, [])), view) for view in evaluation.cases()]
     views.sort(key=lambda pair: _rank(pair[0]))
@@ -137,7 +138,7 @@ def _dice(rows: Sequence[dict[str, Any]]) -> dict[str, float | None]:
 
 
 def _rank(dice: dict[str, float | None]) -> float:
-    """Worst first, and last what could not be measured."""
+    """Return the key that sorts the worst first, and cases without a Dice last."""
     mean = dice[MEAN_OF_ORGANS]
     return math.inf if mean is None else mean
 
@@ -145,9 +146,10 @@ def _rank(dice: dict[str, float | None]) -> float:
 def _card(
     run: Run, evaluation: Evaluation, dice: dict[str, float | None], view: CaseView, rows: Sequence[dict[str, Any]]
 ) -> Card:
-    labels = labels_of(evaluation.table["organ"])
+    labels = evaluation.labels
     cells = tuple(
-        (organ(row["organ"], labels), *(number(row[m], 1 if m.endswith("_mm") else 3) for m in METRICS)) for row in rows
+        (organ_cell(row["organ"], labels), *(number_cell(row[m], 1 if m.endswith("_mm") else 3) for m in METRICS))
+        for row in rows
     )
     return Card(
         view.case,
@@ -158,7 +160,7 @@ def _card(
         dice,
         ("organ", *(TITLES[metric] for metric in METRICS)),
         cells,
-        pictures(view, labels),
+        draw_case(view, labels),
         view.truth.shape,
         view.spacing_mm,
     )

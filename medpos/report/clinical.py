@@ -1,4 +1,4 @@
-"""Clinical indices in a report: agreement, Bland-Altman plots and the worst cases, per model."""
+"""Compute clinical indices for a report: agreement, Bland-Altman plots and the worst cases, per model."""
 
 import math
 from collections.abc import Sequence
@@ -11,23 +11,23 @@ from matplotlib.figure import Figure
 from medpos.metrics.clinical import agreement, indices
 from medpos.report.figures import bland_altman
 from medpos.report.sources import Evaluation, Run
-from medpos.report.tables import Cell, Table, count, number, text
+from medpos.report.tables import Cell, Table, count_cell, number_cell, text_cell
 
 _WORST = 5
 
 
 @dataclass(frozen=True, eq=False)
 class Index:
-    """One index of one model.
+    """Hold one clinical index of one model.
 
     Args:
         data: name of the data set.
-        model: as the tables show it.
-        name: of the index.
-        unit: of the index, empty for a ratio.
-        found: ``n``, ``bias``, ``sd``, ``lower``, ``upper`` and ``correlation``.
+        model: name of the model in the tables.
+        name: name of the index.
+        unit: unit of the index, empty for a ratio.
+        found: agreement from :func:`medpos.metrics.clinical.agreement`.
         rows: ``subject``, ``case``, ``true``, ``predicted`` and ``difference``, the largest difference first.
-        skipped: cases in which the index can't be computed for truth or prediction.
+        skipped: number of cases in which the index can't be computed for ground truth or prediction.
     """
 
     data: str
@@ -39,7 +39,7 @@ class Index:
     skipped: int
 
     def figure(self) -> Figure:
-        """Its Bland-Altman plot."""
+        """Draw the Bland-Altman plot."""
         return bland_altman(
             self.rows["true"].tolist(),
             self.rows["predicted"].tolist(),
@@ -50,7 +50,7 @@ class Index:
 
     @property
     def alt(self) -> str:
-        """The plot in words."""
+        """Description of the plot in words."""
         name = f"{self.name} in {self.unit}" if self.unit else self.name
         limits = f"{self._of('lower')} to {self._of('upper')}"
         return (
@@ -60,15 +60,15 @@ class Index:
 
     @property
     def digits(self) -> int:
-        """Decimals to show: a ratio lies within 0 to 1."""
+        """Number of decimals to show: 4 for a ratio, which lies within 0 to 1."""
         return 2 if self.unit else 4
 
     def _of(self, key: str) -> str:
-        return number(self.found.get(key), self.digits).text
+        return number_cell(self.found.get(key), self.digits).text
 
     @property
     def worst(self) -> list[str]:
-        """The cases that differ most, as text."""
+        """The cases with the greatest differences, as text."""
         unit = f" {self.unit}" if self.unit else ""
         return [
             f"{row.case}: true {row.true:.3g}, predicted {row.predicted:.3g} ({row.difference:+.3g}){unit}"
@@ -76,8 +76,8 @@ class Index:
         ]
 
 
-def clinical(runs: Sequence[Run]) -> list[Index]:
-    """The indices of the first run of each model on each data set that kept its cases."""
+def measure_indices(runs: Sequence[Run]) -> list[Index]:
+    """Compute the indices of each model and data set, from the first run with saved cases."""
     out: list[Index] = []
     seen: set[tuple[str, str]] = set()
     for run in runs:
@@ -106,20 +106,20 @@ def _of_evaluation(run: Run, evaluation: Evaluation) -> list[Index]:
     return out
 
 
-def clinical_table(found: Sequence[Index]) -> Table:
-    """Bias, limits and correlation of every index."""
+def tabulate_agreement(found: Sequence[Index]) -> Table:
+    """Tabulate bias, limits and correlation of every index."""
     rows, records = [], []
     for index in found:
         values, digits = index.found, index.digits
         rows.append(
             (
                 Cell(index.name, index.name),
-                *map(text, (index.unit, index.data, index.model)),
-                number(values.get("bias"), digits, values.get("sd")),
-                number(values.get("lower"), digits),
-                number(values.get("upper"), digits),
-                number(values.get("correlation"), 3),
-                *map(count, (values.get("n"), index.skipped)),
+                *map(text_cell, (index.unit, index.data, index.model)),
+                number_cell(values.get("bias"), digits, values.get("sd")),
+                number_cell(values.get("lower"), digits),
+                number_cell(values.get("upper"), digits),
+                number_cell(values.get("correlation"), 3),
+                *map(count_cell, (values.get("n"), index.skipped)),
             )
         )
         identity = {"data": index.data, "model": index.model, "index": index.name, "unit": index.unit}
@@ -135,8 +135,8 @@ def clinical_table(found: Sequence[Index]) -> Table:
     )
 
 
-def clinical_cases(found: Sequence[Index]) -> pd.DataFrame:
-    """Every index of every case, for CSV."""
+def tabulate_cases(found: Sequence[Index]) -> pd.DataFrame:
+    """Tabulate every index of every case, for CSV."""
     parts = [index.rows.assign(data=index.data, model=index.model) for index in found]
     keys = ["data", "model", "subject", "case", "index", "unit", "true", "predicted", "difference"]
     return pd.concat(parts, ignore_index=True)[keys] if parts else pd.DataFrame(columns=keys)

@@ -1,7 +1,4 @@
-"""The figures of a report and of a study: Dice against severity and against shift, and Bland-Altman plots.
-
-Every figure comes as SVG and PNG for a paper, and as SVG to stand in the page, whose ink takes the page's text colour.
-"""
+"""Draw the figures of a report: Dice against severity and against shift, and Bland-Altman plots."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,115 +11,100 @@ from matplotlib.lines import Line2D
 
 from medpos.core.labels import Label, labels_of
 from medpos.metrics import summarize
+from medpos.plotting.curves import Panel, severity_panels, shift_panels
 from medpos.plotting.style import INK, LINES, MARKERS, styled
 from medpos.transforms.position.probe import DISTANCES, PROBES
 
-_AXES = {"x": "shift to the right, px", "y": "shift down, px"}
-Panels = list[tuple[str, str, pd.DataFrame]]  # title, axis label, rows with a column `at`
-
 
 def severity_curves(table: pd.DataFrame) -> Figure | None:
-    """Dice against the severity of each degradation, with 95 % bands over subjects.
+    """Draw Dice against the severity of each degradation, with 95 % bands over subjects.
 
     Args:
-        table: long, columns ``model``, ``seed``, ``case``, ``subject``, ``degradation``, ``severity`` (0 to 5),
-            ``shift``, ``organ``, ``dice`` [0, 1] or NaN; shifted rows and probes of the position channels are left out,
-            and severity 0 begins every curve.
+        table: long table with the columns ``model``, ``seed``, ``case``, ``subject``, ``degradation``, ``severity`` (0
+            to 5), ``shift``, ``organ`` and ``dice``, 0 to 1 or NaN; shifted rows and probes of the position channels
+            are left out, and severity 0 begins every curve.
 
     Returns:
-        A panel each kind, and a row of them each organ where there are several models; None where nothing is degraded.
+        Figure with one panel per kind, and with several models one row of panels per organ; None without degradations.
     """
     still = table[(table["shift"] == "0") & ~table["degradation"].isin(PROBES)]
     still = _measured(still, lambda rows: rows["severity"] > 0)
-    kinds = [kind for kind in dict.fromkeys(still["degradation"]) if kind != "none"]
-    panels: Panels = []
-    for kind in kinds:
-        rows = still[(still["degradation"] == kind) | (still["severity"] == 0)]
-        panels.append((kind.replace("_", " "), "severity", rows.assign(at=rows["severity"])))
-    return _curves(panels) if panels else None
+    return _curves(severity_panels(still))
 
 
 def shift_curves(table: pd.DataFrame) -> Figure | None:
-    """Dice against the shift along each axis, with 95 % bands over subjects.
+    """Draw Dice against the shift along each axis, with 95 % bands over subjects.
 
     Args:
-        table: as for :func:`severity_curves`; degraded rows are left out, and so are shifts along both axes.
+        table: long table as for :func:`severity_curves`; degraded rows and shifts along both axes are left out.
 
     Returns:
-        A panel each axis, and a row of them each organ where there are several models; None where nothing is shifted.
+        Figure with one panel per axis, and with several models one row of panels per organ; None without shifts.
     """
     sharp = _measured(table[table["severity"] == 0], lambda rows: rows["shift"] != "0")
-    panels: Panels = []
-    for axis, text in _AXES.items():
-        at = sharp["shift"].str.extract(rf"^{axis}([+-]\d+)$", expand=False).where(sharp["shift"] != "0", "0")
-        rows = sharp.assign(at=pd.to_numeric(at)).dropna(subset=["at"])
-        if rows["at"].nunique() > 1:
-            panels.append((text.split(",")[0], text, rows))
-    return _curves(panels) if panels else None
+    return _curves(shift_panels(sharp))
 
 
 def probe_curves(table: pd.DataFrame) -> Figure | None:
-    """Dice against how far the position channels, and they alone, are moved, with 95 % bands over subjects.
+    """Draw Dice against the shift of the position channels alone, with 95 % bands over subjects.
 
     Args:
-        table: as for :func:`severity_curves`; of the probes those of several distances are drawn.
+        table: long table as for :func:`severity_curves`; probes with several distances are drawn.
 
     Returns:
-        A panel each probe, and a row of them each organ where there are several models; None without such probes.
+        Figure with one panel per probe, and with several models one row of panels per organ; None without such probes.
     """
     moved = [probe for probe, most in PROBES.items() if most > 1]
     rows = table[(table["shift"] == "0") & ((table["severity"] == 0) | table["degradation"].isin(moved))]
     rows = _measured(rows, lambda rows: rows["severity"] > 0)
     rows = rows.assign(at=rows["severity"].map(dict(enumerate((0, *DISTANCES)))))
-    panels: Panels = [
-        (probe.replace("_", " "), "px", rows[(rows["degradation"] == probe) | (rows["severity"] == 0)])
+    panels = [
+        Panel(probe.replace("_", " "), "px", rows[(rows["degradation"] == probe) | (rows["severity"] == 0)])
         for probe in moved
         if (rows["degradation"] == probe).any()
     ]
-    return _curves(panels) if panels else None
+    return _curves(panels)
 
 
 def _measured(table: pd.DataFrame, off: Callable[[pd.DataFrame], "pd.Series[bool]"]) -> pd.DataFrame:
-    """The rows of the trainings that were measured off the clean images too.
+    """Keep the rows of trainings that were also measured on degraded or shifted images.
 
-    The other models would be single points, and the other seeds would move a curve's first point alone.
+    Other models would be single points, and other seeds would change a curve's first point alone.
     """
     trainings = pd.MultiIndex.from_frame(table[["model", "seed"]])
     return table[trainings.isin(trainings[off(table)])]
 
 
-def _curves(panels: Panels) -> Figure:
-    """One row of panels with a line each organ, or for several models a row each organ with a line each model."""
-    labels = labels_of(panels[0][2]["organ"])[1:]
-    models = list(dict.fromkeys(panels[0][2]["model"]))
+def _curves(panels: Sequence[Panel]) -> Figure | None:
+    """Draw one row of panels with a line per organ, or for several models a row per organ with a line per model."""
+    if not panels:
+        return None
+    labels = labels_of(panels[0].rows["organ"])[1:]
+    models = list(dict.fromkeys(panels[0].rows["model"]))
     groups = [labels] if len(models) == 1 else [(label,) for label in labels]
     with styled():
         size = (3.2 * len(panels) + 0.6, 2.5 * len(groups) + 0.9)
         figure = Figure(figsize=size, layout="constrained")
         grid = figure.subplots(len(groups), len(panels), squeeze=False, sharey=True, sharex="col")
         for n_row, (row, group) in enumerate(zip(grid, groups, strict=True)):
-            for axes, (title, text, rows) in zip(row, panels, strict=True):
+            for axes, panel in zip(row, panels, strict=True):
                 for label in group:
                     for n, model in enumerate(models):
-                        part = rows[(rows["organ"] == label.name) & (rows["model"] == model)]
+                        part = panel.rows[(panel.rows["organ"] == label.name) & (panel.rows["model"] == model)]
                         _curve(axes, part, label, n, len(models))
-                axes.set_title(title if n_row == 0 else "")
-                axes.set_xlabel(text if n_row == len(groups) - 1 else "")
+                axes.set_title(panel.title if n_row == 0 else "")
+                axes.set_xlabel(panel.label if n_row == len(groups) - 1 else "")
                 axes.set_ylim(-0.03, 1.03)
             row[0].set_ylabel("Dice" if len(models) == 1 else f"Dice, {group[0].title}")
         figure.legend(handles=_keys(labels, models), loc="outside lower center", ncols=3)
-        return _laid_out(figure)
-
-
-def _laid_out(figure: Figure) -> Figure:
-    """Lay it out once, not again for every file."""
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")
+        # The layout is computed once, not again for every file.
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")
     return figure
 
 
 def _curve(axes: Axes, rows: pd.DataFrame, label: Label, n: int, models: int) -> None:
-    """Mean and band over the subjects at each place; the seeds of a model are pooled within a subject."""
+    """Draw mean and band over the subjects at each place; the seeds of a model are pooled within a subject."""
     points = []
     for at, part in rows.groupby("at"):
         found = summarize(part["dice"].to_numpy(), groups=part["subject"].tolist())
@@ -156,14 +138,14 @@ def _keys(labels: Sequence[Label], models: Sequence[str]) -> list[Line2D]:
 def bland_altman(
     true: Sequence[float], predicted: Sequence[float], agreement: dict[str, Any], unit: str, names: Sequence[str] = ()
 ) -> Figure:
-    """Difference against mean of the true and the predicted value of one index.
+    """Draw the difference of predicted and true value of an index against their mean.
 
     Args:
-        true: one finite value a case, in ``unit``.
-        predicted: the same for the prediction.
+        true: true value of each case, finite, in ``unit``.
+        predicted: predicted value of each case, finite, in ``unit``.
         agreement: ``bias``, ``lower`` and ``upper`` limit of agreement, in ``unit``.
-        unit: of the index, empty for a ratio.
-        names: of the cases; the three that differ most are named.
+        unit: unit of the index, empty for a ratio.
+        names: names of the cases; the three with the greatest differences are shown.
 
     Reference:
         J. M. Bland and D. G. Altman, "Statistical methods for assessing agreement between two methods of clinical
@@ -172,7 +154,7 @@ def bland_altman(
     x = (np.asarray(true, float) + np.asarray(predicted, float)) / 2
     y = np.asarray(predicted, float) - np.asarray(true, float)
     with styled():
-        # One size for all, so that nothing has to be laid out: a page may hold dozens.
+        # A fixed size, so that no layout is computed: a page may hold dozens of plots.
         figure = Figure(figsize=(4.4, 3.1))
         axes = figure.add_axes((0.19, 0.17, 0.78, 0.79))
         axes.scatter(x, y, s=18, color=INK, alpha=0.65, linewidths=0)

@@ -1,4 +1,4 @@
-"""The page: what stands where, and the template filled in."""
+"""Collect the content of the page, and render its template."""
 
 import shlex
 import time
@@ -13,19 +13,29 @@ from typing import Any
 import jinja2
 import pandas as pd
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from medpos.core.errors import InputError
 from medpos.core.labels import Label, labels_of
 from medpos.data.conditions import is_clean
-from medpos.plotting.style import inline_svg
+from medpos.plotting.style import Drawing
 from medpos.report import pictures
 from medpos.report.browser import Browser
-from medpos.report.clinical import Index, clinical_table
+from medpos.report.clinical import Index, tabulate_agreement
 from medpos.report.figures import probe_curves, severity_curves, shift_curves
-from medpos.report.scores import score_rows, scores
+from medpos.report.scores import collect_scores, tabulate_scores
 from medpos.report.sources import Evaluation, Run, Sources, Study
-from medpos.report.tables import Cell, Table, comparisons, conditions, count, organs, slug, study_tables, text
+from medpos.report.tables import (
+    Cell,
+    Table,
+    count_cell,
+    slug,
+    tabulate_comparisons,
+    tabulate_conditions,
+    tabulate_organs,
+    tabulate_study,
+    text_cell,
+)
+from medpos.runs import files
 from medpos.runs.text import PHANTOM_NOTE
 from medpos.transforms.position.probe import PROBES
 
@@ -34,24 +44,9 @@ _CURVES = {"severity": severity_curves, "shift": shift_curves, "position alone":
 _VERDICTS = {"confirmed": "✓", "contradicted": "✗", "undecided": "?"}
 
 
-@dataclass(frozen=True, eq=False)
-class Drawn:
-    """A figure, the stem of its files, its caption and what it shows in words."""
-
-    name: str
-    title: str
-    alt: str
-    figure: Figure
-
-    @property
-    def svg(self) -> Markup:
-        """It, to stand in the page."""
-        return inline_svg(self.figure, self.name, self.alt)
-
-
 @dataclass(frozen=True)
 class Picture:
-    """A figure that a study brings: caption, words, and the file as data URI."""
+    """Hold a figure of a study: caption, description in words, and the file as data URI."""
 
     title: str
     alt: str
@@ -60,13 +55,13 @@ class Picture:
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """Everything that the template shows.
+    """Hold everything that the template shows.
 
     Args:
-        sources: what was read.
+        sources: runs and studies.
         indices: clinical indices.
-        browser: the cases.
-        given: the folders as the user gave them.
+        browser: cards of the cases.
+        given: folders as the user gave them.
     """
 
     sources: Sources
@@ -76,12 +71,12 @@ class Page:
 
     @cached_property
     def table(self) -> pd.DataFrame:
-        """Every measurement."""
+        """Long table of every measurement."""
         return self.sources.table()
 
     @property
     def title(self) -> str:
-        """Of the page."""
+        """Title of the page."""
         names = [str(study.content.get("title") or study.content["name"]) for study in self.sources.studies]
         if names:
             return "; ".join(names)
@@ -91,12 +86,12 @@ class Page:
 
     @property
     def created(self) -> str:
-        """When the report was made, UTC."""
+        """Date and time of the report, UTC."""
         return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime())
 
     @property
     def phantom_note(self) -> str:
-        """The banner, empty where all data are real."""
+        """Text of the banner, empty where all data are real."""
         if not self.sources.phantom:
             return ""
         mixed = "" if self.sources.all_phantom else " Part of the data here are real: see the table of runs."
@@ -104,96 +99,96 @@ class Page:
 
     @property
     def labels(self) -> list[Label]:
-        """Every organ of every data set once, for the colour key."""
+        """Every organ of every data set once, for the color key."""
         found = [label for _, part in self.table.groupby("data", sort=False) for label in labels_of(part["organ"])[1:]]
         return list({label.name: label for label in found}.values())
 
     @cached_property
     def runs(self) -> Table:
-        """What was run on what."""
-        return _runs_table(self.sources.runs)
+        """Table of the runs and their evaluations."""
+        return _tabulate_runs(self.sources.runs)
 
     @cached_property
     def organs(self) -> Table:
-        """The metrics per organ."""
-        return organs(self.table)
+        """Table of the metrics per organ."""
+        return tabulate_organs(self.table)
 
     @cached_property
     def score_rows(self) -> pd.DataFrame:
-        """Every value of every score."""
-        return score_rows(self.sources.runs)
+        """Long table of every value of every score."""
+        return collect_scores(self.sources.runs)
 
     @cached_property
     def scores(self) -> list[Table]:
-        """The scores beside the metrics per organ; none where no run has any."""
-        return [] if self.score_rows.empty else scores(self.score_rows)
+        """Tables of the scores; none where no run has any."""
+        return [] if self.score_rows.empty else tabulate_scores(self.score_rows)
 
     @cached_property
     def conditions(self) -> list[Table]:
-        """Dice under every condition."""
-        return conditions(self.table)
+        """Tables of Dice under every condition."""
+        return tabulate_conditions(self.table)
 
     @cached_property
     def comparisons(self) -> Table:
-        """Paired comparisons."""
-        return comparisons(self.sources)
+        """Table of the paired comparisons."""
+        return tabulate_comparisons(self.sources)
 
     @cached_property
     def clinical(self) -> Table:
-        """Agreement of the clinical indices."""
-        return clinical_table(self.indices)
+        """Table of the agreement of clinical indices."""
+        return tabulate_agreement(self.indices)
 
     @cached_property
     def study_tables(self) -> dict[int, list[Table]]:
-        """The tables of each study, by its number."""
-        return {n: study_tables(study) for n, study in enumerate(self.sources.studies)}
+        """Tables of each study, by its number."""
+        return {n: tabulate_study(study) for n, study in enumerate(self.sources.studies)}
 
     @property
     def csv(self) -> list[Table]:
-        """The tables that come as files, each name once."""
-        own = [self.runs, self.organs, *self.scores, *self.conditions, self.comparisons, self.clinical]
-        return [t for t in (*own, *(t for ts in self.study_tables.values() for t in ts)) if t.rows]
+        """Tables that are written to files, each name once."""
+        tables = [self.runs, self.organs, *self.scores, *self.conditions, self.comparisons, self.clinical]
+        return [t for t in (*tables, *(t for ts in self.study_tables.values() for t in ts)) if t.rows]
 
     @cached_property
-    def curves(self) -> list[Drawn]:
-        """Dice against severity and shift, by data set."""
+    def curves(self) -> list[Drawing]:
+        """Figures of Dice against severity and shift, by data set."""
         out = []
         for data, part in self.table.groupby("data", sort=False):
             for kind, draw in _CURVES.items():
                 if figure := draw(part):
                     title = f"Dice against {kind}, {data}; bands: 95 % bootstrap interval over subjects"
-                    alt = f"Curves of the Dice coefficient against {kind} on {data}. {_in_words(part, kind)}"
-                    out.append(Drawn(f"{slug(kind)}_{slug(str(data))}", title, alt, figure))
+                    alt = f"Curves of the Dice coefficient against {kind} on {data}. {_describe(part, kind)}"
+                    out.append(Drawing(f"{slug(kind)}_{slug(str(data))}", title, alt, figure))
         return out
 
     @cached_property
-    def plots(self) -> list[tuple[Index, Drawn]]:
-        """A Bland-Altman plot for each index."""
+    def plots(self) -> list[tuple[Index, Drawing]]:
+        """Bland-Altman plot of each index."""
         return [
-            (index, Drawn(f"bland_altman_{n:02d}_{slug(index.name)}", index.name, index.alt, index.figure()))
+            (index, Drawing(f"bland_altman_{n:02d}_{slug(index.name)}", index.name, index.alt, index.figure()))
             for n, index in enumerate(self.indices, 1)
         ]
 
     @property
-    def figures(self) -> list[Drawn]:
-        """The figures that come as files."""
+    def figures(self) -> list[Drawing]:
+        """Figures that are written to files."""
         return [*self.curves, *(drawn for _, drawn in self.plots)]
 
     @property
     def commands(self) -> list[dict[str, Any]]:
-        """How each run was made."""
+        """Command and environment of each evaluation."""
         return [_command(run, evaluation) for run in self.sources.runs for evaluation in run.evaluations]
 
     def pictures_of(self, study: Study) -> list[Picture]:
-        """The figures that a study brings.
+        """Load the figures of a study.
 
         Raises:
-            InputError: a figure is named but not there.
+            InputError: a figure has no file.
         """
         return [_picture(study, entry) for entry in study.content.get("figures", [])]
 
 
-def _runs_table(runs: Sequence[Run]) -> Table:
+def _tabulate_runs(runs: Sequence[Run]) -> Table:
     rows, records = [], []
     for run in runs:
         for evaluation in run.evaluations:
@@ -212,22 +207,24 @@ def _runs_table(runs: Sequence[Run]) -> Table:
                 "commit": evaluation.environment.get("commit"),
             }
             shown = {**record, "commit": str(record["commit"] or "-")[:10]}
-            rows.append(tuple(count(v) if k in ("seed", "subjects", "cases") else text(v) for k, v in shown.items()))
+            rows.append(
+                tuple(count_cell(v) if k in ("seed", "subjects", "cases") else text_cell(v) for k, v in shown.items())
+            )
             records.append(record)
-    note = "pictures: whether the segmented cases were kept, from which the case browser and the clinical indices come"
+    note = "pictures: whether the segmented cases were saved, which the case browser and the clinical indices need"
     head = tuple(records[0]) if records else ()
     return Table("runs", "Runs and their evaluations", note, head, tuple(rows), pd.DataFrame(records))
 
 
-def _in_words(table: pd.DataFrame, kind: str) -> str:
-    """Clean and worst mean Dice of every model, for those who don't see the curves."""
+def _describe(table: pd.DataFrame, kind: str) -> str:
+    """Describe curves in words: clean and worst mean Dice of every model."""
     probed = table["degradation"].isin(PROBES)
     off = {"shift": table["shift"] != "0", "severity": (table["severity"] > 0) & ~probed}
     moved = off.get(kind, probed)
     parts = []
     for model, rows in table[moved].groupby("model", sort=False):
-        own = table[table["model"] == model]
-        clean = own[is_clean(own)]["dice"].mean()
+        of_model = table[table["model"] == model]
+        clean = of_model[is_clean(of_model)]["dice"].mean()
         worst = rows.groupby(["degradation", "severity", "shift"])["dice"].mean().min()
         parts.append(f"{model}: mean Dice {clean:.3f} clean, {worst:.3f} under the worst condition")
     return f"{'; '.join(parts)}. The table below holds all numbers."
@@ -237,7 +234,7 @@ def _command(run: Run, evaluation: Evaluation) -> dict[str, Any]:
     environment = evaluation.environment
     words = [str(word) for word in environment.get("command") or []]
     if words and words[0].endswith("__main__.py"):
-        # What python -m leaves of a command: MONAI's own, or a study that made the run.
+        # python -m records the path of __main__.py: that of MONAI, or of a study that made the run.
         words = ["python", "-m", "monai.bundle" if "--config_file" in words else "medpos", *words[1:]]
     packages = environment.get("packages")
     device = environment.get("device")
@@ -261,8 +258,8 @@ def _picture(study: Study, entry: dict[str, Any]) -> Picture:
     path = (folder / f"{name}.svg").resolve()
     if not (path.is_relative_to(folder) and path.is_file()):
         raise InputError(
-            f"{study.folder / 'study.json'}: figure {name!r}: needed figures/{name}.svg in the study's folder; run the "
-            "study again"
+            f"{study.folder / files.STUDY}: figure {name!r}: expected figures/{name}.svg in the study's folder, got no "
+            "such file; run the study again"
         )
     # As the source of an <img>, an SVG file can neither run a script nor load anything.
     uri = f"data:image/svg+xml;base64,{b64encode(path.read_bytes()).decode('ascii')}"
@@ -274,7 +271,7 @@ def _sorting(cell: Cell) -> str:
 
 
 def render(page: Page) -> str:
-    """The whole HTML file."""
+    """Render the whole HTML file."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,

@@ -1,7 +1,7 @@
-"""Pictures of a case for the page: one grey picture and three thin overlays of the same size, as data URIs.
+"""Draw a case for the page: one gray picture and three small overlays of the same size, as data URIs.
 
-The page lays the overlays on the grey picture, so that nothing is stored twice; a volume shows up to six of its slices,
-side by side.
+The page shows the overlays on top of the gray picture, so that it is stored once; a volume shows up to six slices, side
+by side.
 """
 
 from base64 import b64encode
@@ -20,24 +20,25 @@ from medpos.runs.cases import CaseView, Pixels
 
 SLICES = 6
 _COLUMNS = 3
-_SIDE = {2: 256, 3: 144}  # of one slice at most, px
-# No organ's colours. A third kind, one organ in place of another, is a chequer of both.
+_SIDE = {2: 256, 3: 144}  # greatest side of an image and of a slice, px
+# Not the colors of organs. Where one organ stands for another, both are mixed as a checkerboard.
 MISSED, EXTRA = "#CC79A7", "#FFFFFF"
 _UNKNOWN = "#FFFFFF"
 
 
 @dataclass(frozen=True)
 class Pictures:
-    """The pictures of one case.
+    """Hold the pictures of one case.
 
     Args:
-        image: the grey picture, a JPEG as data URI.
-        truth: overlay of the truth, a PNG as data URI; ``prediction`` and ``difference`` likewise.
-        prediction: overlay.
-        difference: overlay: missed, extra, and a chequer where one organ stands for another.
-        columns: slices beside each other.
-        rows: slices below each other.
-        ratio: width of a slice over its height.
+        image: gray picture, a JPEG as data URI.
+        truth: overlay of the ground truth, a PNG as data URI.
+        prediction: overlay of the prediction, a PNG as data URI.
+        difference: overlay of missed and extra pixels, and a checkerboard where one organ stands for another, a PNG as
+            data URI.
+        columns: number of slices side by side.
+        rows: number of rows of slices.
+        ratio: width of a slice divided by its height.
         slices: numbers of the slices shown, from 0; empty for an image.
     """
 
@@ -52,32 +53,32 @@ class Pictures:
 
     @property
     def middle(self) -> tuple[float, float]:
-        """Where the middle slice lies, as CSS background position: across and down, in %."""
+        """Position of the middle slice as CSS background position: across and down, in %."""
         shown = max(len(self.slices), 1)
         row, column = divmod(shown // 2, self.columns)
         return 100 * column / max(self.columns - 1, 1), 100 * row / max(self.rows - 1, 1)
 
 
-def pictures(view: CaseView, labels: Sequence[Label]) -> Pictures:
+def draw_case(view: CaseView, labels: Sequence[Label]) -> Pictures:
     """Draw one case.
 
     Args:
-        view: an image [X, Y] or a volume [X, Y, Z], x along the columns.
-        labels: its classes, background first.
+        view: case with an image [X, Y] or a volume [X, Y, Z], x along the columns.
+        labels: the classes, background first.
     """
     chosen = _slices(view)
     width, height = _size(view)
     columns = min(_COLUMNS, max(len(chosen), 1))
     rows = -(-max(len(chosen), 1) // columns)
-    grey = _mosaic([_flat(view.image, z) for z in chosen or (None,)], columns, (width, height), smooth=True)
+    gray = _mosaic([_flat(view.image, z) for z in chosen or (None,)], columns, (width, height), smooth=True)
     truth, prediction = (
         _mosaic([_flat(part, z) for z in chosen or (None,)], columns, (width, height), smooth=False)
         for part in (view.truth, view.prediction)
     )
     return Pictures(
-        _uri(Image.fromarray(grey), "JPEG"),
-        _uri(_painted(truth, labels), "PNG"),
-        _uri(_painted(prediction, labels), "PNG"),
+        _uri(Image.fromarray(gray), "JPEG"),
+        _uri(_paint(truth, labels), "PNG"),
+        _uri(_paint(prediction, labels), "PNG"),
         _uri(_difference(truth, prediction), "PNG"),
         columns,
         rows,
@@ -87,7 +88,7 @@ def pictures(view: CaseView, labels: Sequence[Label]) -> Pictures:
 
 
 def _slices(view: CaseView) -> tuple[int, ...]:
-    """Up to six numbers, spread over the slices that hold an organ in the truth (all slices where none does)."""
+    """Choose up to six slices, spread over those with an organ in the ground truth (over all where none has)."""
     if view.truth.ndim == 2:
         return ()
     held = np.flatnonzero(view.truth.any(axis=(0, 1)))
@@ -98,16 +99,16 @@ def _slices(view: CaseView) -> tuple[int, ...]:
 
 
 def _size(view: CaseView) -> tuple[int, int]:
-    """Width and height of one slice in px, in the proportions of the body."""
+    """Return width and height of one slice in px, in the proportions of the body."""
     sizes = [n * s for n, s in zip(view.image.shape[:2], view.spacing_mm, strict=False)]
-    sound = len(sizes) == 2 and min(sizes) > 0 and 0.25 <= sizes[0] / sizes[1] <= 4
-    across, down = sizes if sound else view.image.shape[:2]
+    plausible = len(sizes) == 2 and min(sizes) > 0 and 0.25 <= sizes[0] / sizes[1] <= 4
+    across, down = sizes if plausible else view.image.shape[:2]
     side = min(_SIDE[view.image.ndim], max(view.image.shape[:2]))
     return max(1, round(side * min(1, across / down))), max(1, round(side * min(1, down / across)))
 
 
 def _flat(volume: Pixels, z: int | None) -> Pixels:
-    """One slice, rows first, as screens want it."""
+    """Return one slice, rows first."""
     return (volume if z is None else volume[..., z]).T
 
 
@@ -119,17 +120,17 @@ def _mosaic(tiles: Sequence[Pixels], columns: int, size: tuple[int, int], smooth
     return np.concatenate(lines)
 
 
-def _painted(mask: Pixels, labels: Sequence[Label]) -> Image.Image:
-    """Each organ tinted, its outline in full colour, the rest transparent."""
-    colours = {label.index: label.color for label in labels}
+def _paint(mask: Pixels, labels: Sequence[Label]) -> Image.Image:
+    """Tint each organ, draw its outline in full color, and leave the rest transparent."""
+    colors = {label.index: label.color for label in labels}
     entries: list[tuple[str, float]] = [("#000000", 0)]
     out = np.zeros(mask.shape, np.uint8)
     for index in np.unique(mask[mask > 0]):
         inside = mask == index
-        colour = colours.get(int(index), _UNKNOWN)
+        color = colors.get(int(index), _UNKNOWN)
         out[inside] = len(entries)
         out[inside & ~ndimage.binary_erosion(inside, border_value=1)] = len(entries) + 1
-        entries += [(colour, OPACITY), (colour, 1)]
+        entries += [(color, OPACITY), (color, 1)]
     return _palette(out, entries)
 
 
@@ -145,7 +146,7 @@ def _difference(truth: Pixels, prediction: Pixels) -> Image.Image:
 
 def _palette(indices: npt.NDArray[np.uint8], entries: Sequence[tuple[str, float]]) -> Image.Image:
     picture = Image.fromarray(indices, "P")
-    picture.putpalette([value for colour, _ in entries for value in ImageColor.getrgb(colour)[:3]])
+    picture.putpalette([value for color, _ in entries for value in ImageColor.getrgb(color)[:3]])
     picture.info["transparency"] = bytes(round(255 * alpha) for _, alpha in entries)
     return picture
 

@@ -1,4 +1,4 @@
-"""Scores beside the metrics per organ, where the runs of a report have them."""
+"""Tabulate the scores of a report's runs, where they have any."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,32 +8,32 @@ import pandas as pd
 
 from medpos.core.errors import InputError
 from medpos.metrics import summarize
-from medpos.report.sources import Evaluation, Run, as_numbers, clean, read_rows, with_run
-from medpos.report.tables import Cell, Table, condition_title, count, interval, number, text
+from medpos.report.sources import Evaluation, Run, add_run, as_numbers, clean_rows, read_rows
+from medpos.report.tables import Cell, Table, condition_title, count_cell, interval_cell, number_cell, text_cell
 from medpos.runs import files
 from medpos.runs.tables import SCORE_COLUMNS
 from medpos.runs.text import score_digits, score_title
+from medpos.statistics.grid import CONDITION
 
 _CASES, _SET = "cases", "whole set"
 _IDENTITY = ["data", "split", "model", "seed"]
-_CONDITION = ["degradation", "severity", "shift"]
 _COLUMNS = ["data", "model", "seed", "run", "evaluation", *SCORE_COLUMNS, "over", "score", "value"]
-# An evaluation under many conditions measures the clean images once more.
-_KEY = [*_IDENTITY, "case", *_CONDITION, "over", "score"]
+# An evaluation under many conditions measures the clean images again.
+_KEY = [*_IDENTITY, "case", *CONDITION, "over", "score"]
 
 
-def score_rows(runs: Sequence[Run]) -> pd.DataFrame:
-    """Every value once, long; those of a whole set have neither case nor subject.
+def collect_scores(runs: Sequence[Run]) -> pd.DataFrame:
+    """Collect every value of every score once; values of a whole set have no case and no subject.
 
     Returns:
-        Columns ``data``, ``model``, ``seed`` (-1 where it is not recorded), ``run``, ``evaluation``, those of
-        ``scores.csv``, ``over`` (``cases`` or ``whole set``), ``score`` and ``value``.
+        Long table with the columns ``data``, ``model``, ``seed`` (-1 where it is not recorded), ``run``,
+        ``evaluation``, those of ``scores.csv``, ``over`` (``cases`` or ``whole set``), ``score`` and ``value``.
 
     Raises:
         InputError: a file is malformed.
     """
     parts = [
-        with_run(part, run, evaluation)
+        add_run(part, run, evaluation)
         for run in runs
         for evaluation in run.evaluations
         if (evaluation.folder / files.SCORES).is_file()
@@ -56,7 +56,7 @@ def _of_sets(evaluation: Evaluation) -> pd.DataFrame:
     rows = []
     try:
         for entry in files.read_json(path)["conditions"]:
-            place = {"case": "", "subject": "", "split": evaluation.split, **{key: entry[key] for key in _CONDITION}}
+            place = {"case": "", "subject": "", "split": evaluation.split, **{key: entry[key] for key in CONDITION}}
             for name, value in entry["scores"]["set"].items():
                 rows.append({**place, "score": name, "value": float("nan" if value is None else value)})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -64,25 +64,25 @@ def _of_sets(evaluation: Evaluation) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "score", "value"]).assign(over=_SET)
 
 
-def scores(rows: pd.DataFrame) -> list[Table]:
-    """Every score of every model: on clean images and, where there are others, under every condition.
+def tabulate_scores(rows: pd.DataFrame) -> list[Table]:
+    """Tabulate every score of every model on clean images and, where there are others, under every condition.
 
     Args:
-        rows: as :func:`score_rows` gives them.
+        rows: table from :func:`collect_scores`.
     """
-    clean_rows = clean(rows)
-    tables = [_table("scores", "Scores, clean images", clean_rows, False)]
-    if len(rows) > len(clean_rows):
+    clean = clean_rows(rows)
+    tables = [_table("scores", "Scores, clean images", clean, False)]
+    if len(rows) > len(clean):
         tables.append(_table("score_conditions", "Scores under every condition", rows, True))
     return tables
 
 
 def _table(name: str, title: str, rows: pd.DataFrame, conditions: bool) -> Table:
-    keys = ["data", "split", "model", *(_CONDITION if conditions else ()), "over", "score"]
+    keys = ["data", "split", "model", *(CONDITION if conditions else ()), "over", "score"]
     shown, records = [], []
     for key, part in rows.groupby(keys, sort=False):
         place = dict(zip(keys, key, strict=True))
-        # A set has no subject, and so no interval: seeds are no sample of patients.
+        # A set has no subject, and so no interval, because seeds are no sample of patients.
         found = summarize(part["value"].to_numpy(), groups=part["subject"].tolist())
         low, high = found["ci95"] or (None, None)
         counts = {"seeds": part["seed"].nunique(), "subjects": part.loc[part["over"] == _CASES, "subject"].nunique()}
@@ -106,11 +106,11 @@ def _table(name: str, title: str, rows: pd.DataFrame, conditions: bool) -> Table
 def _row(place: dict[str, Any], found: dict[str, Any], counts: dict[str, Any]) -> tuple[Cell, ...]:
     name, digits = score_title(place["score"]), score_digits(place["score"])
     split = "" if place["split"] == "test" else f", {place['split']}"
-    condition = [condition_title(*(place[key] for key in _CONDITION))] if "severity" in place else []
+    condition = [condition_title(*(place[key] for key in CONDITION))] if "severity" in place else []
     return (
         Cell(name, name),
-        *map(text, (place["over"], f"{place['data']}{split}", place["model"], *condition)),
-        number(found["mean"], digits, found["sd"]),
-        interval(found["ci95"], digits),
-        *map(count, (found["n"], found["missing"], counts["seeds"], counts["subjects"])),
+        *map(text_cell, (place["over"], f"{place['data']}{split}", place["model"], *condition)),
+        number_cell(found["mean"], digits, found["sd"]),
+        interval_cell(found["ci95"], digits),
+        *map(count_cell, (found["n"], found["missing"], counts["seeds"], counts["subjects"])),
     )

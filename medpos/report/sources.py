@@ -1,4 +1,4 @@
-"""What a report is made of: run folders and study folders, read and checked."""
+"""Read and check the run folders and study folders of a report."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -18,23 +18,23 @@ from medpos.runs.tables import COLUMNS
 from medpos.runs.task import not_a_segmentation
 
 _FINISH = "let the run finish, or resume it, then report again"
-# One measurement; an evaluation under many conditions measures the clean images once more.
+# Columns that identify a measurement; an evaluation under many conditions measures the clean images again.
 _KEY = ["data", "split", "model", "seed", "case", "degradation", "severity", "shift", "organ"]
 
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """One ``metrics.csv`` with what stands beside it.
+    """Hold one ``metrics.csv`` and the facts about its evaluation.
 
     Args:
-        name: ``test`` for the one that ends a training, else the name of the sub-folder.
-        folder: where it lies.
-        table: a row per case, organ and condition, columns as in :data:`medpos.runs.tables.COLUMNS`.
+        name: ``test`` for the test at the end of a training, else the name of the sub-folder.
+        folder: folder of the evaluation.
+        table: one row per case, organ and condition, with the columns :data:`medpos.runs.tables.COLUMNS`.
         data: name of the data set.
-        phantom: True where the images are computed.
-        split: the split that was segmented.
-        nominal_spacing: True where the data don't hold their true pixel sizes.
-        environment: ``environment.json``, empty where there is none.
+        phantom: True for phantoms.
+        split: name of the split that was segmented.
+        nominal_spacing: True where the true pixel sizes are unknown.
+        environment: content of ``environment.json``, empty where there is none.
     """
 
     name: str
@@ -48,7 +48,7 @@ class Evaluation:
 
     @property
     def has_cases(self) -> bool:
-        """Whether the segmented cases were kept."""
+        """Whether the segmented cases were saved."""
         return (self.folder / files.CASES).is_file()
 
     @property
@@ -57,7 +57,7 @@ class Evaluation:
         return labels_of(self.table["organ"])
 
     def cases(self) -> list[CaseView]:
-        """The segmented cases, none where they were not kept.
+        """Load the segmented cases, none where they were not saved.
 
         Raises:
             InputError: the file is damaged.
@@ -67,13 +67,13 @@ class Evaluation:
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """One trained model and its evaluations.
+    """Hold one trained model and its evaluations.
 
     Args:
-        folder: the run's folder.
-        model: the name that tables show.
-        seed: of the training, None where it is not recorded.
-        evaluations: at least one.
+        folder: run folder.
+        model: name of the model in the tables.
+        seed: random seed of the training, None where it is not recorded.
+        evaluations: evaluations of the model, at least one.
     """
 
     folder: Path
@@ -89,7 +89,7 @@ class Run:
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """One study folder: ``study.json`` and the runs that it names."""
+    """Hold one study folder: ``study.json`` and its runs."""
 
     folder: Path
     content: dict[str, Any]
@@ -98,49 +98,49 @@ class Study:
 
 @dataclass(frozen=True, eq=False)
 class Sources:
-    """All that a report shows."""
+    """Hold all runs and studies of a report."""
 
     runs: tuple[Run, ...]
     studies: tuple[Study, ...]
 
     @property
     def evaluations(self) -> list[Evaluation]:
-        """Those of all runs."""
+        """Evaluations of all runs."""
         return [evaluation for run in self.runs for evaluation in run.evaluations]
 
     @property
     def phantom(self) -> bool:
-        """True where any of the images are computed."""
+        """Whether any of the data are phantoms."""
         flagged = any(study.content.get("phantom") for study in self.studies)
         return bool(flagged) or any(evaluation.phantom for evaluation in self.evaluations)
 
     @property
     def all_phantom(self) -> bool:
-        """True where no evaluation was on real images."""
+        """Whether all evaluations are on phantoms."""
         return all(evaluation.phantom for evaluation in self.evaluations)
 
     @property
     def nominal_spacing(self) -> bool:
-        """True where any data don't hold their true pixel sizes."""
+        """Whether the true pixel sizes of any data are unknown."""
         flagged = any(study.content.get("nominal_spacing") for study in self.studies)
         return bool(flagged) or any(evaluation.nominal_spacing for evaluation in self.evaluations)
 
     def table(self) -> pd.DataFrame:
-        """Every measurement once, long.
+        """Collect every measurement once.
 
         Returns:
-            The columns of :data:`medpos.runs.tables.COLUMNS` and before them ``data``, ``model``, ``seed`` (-1 where it
-            is not recorded), ``run`` (folder name) and ``evaluation``.
+            Long table with the columns ``data``, ``model``, ``seed`` (-1 where it is not recorded), ``run`` (name of
+            the folder), ``evaluation`` and those of :data:`medpos.runs.tables.COLUMNS`.
         """
-        parts = [with_run(evaluation.table, run, evaluation) for run in self.runs for evaluation in run.evaluations]
+        parts = [add_run(evaluation.table, run, evaluation) for run in self.runs for evaluation in run.evaluations]
         # A study of the images alone has no runs.
         parts = parts or [pd.DataFrame(columns=["data", "model", "seed", "run", "evaluation", *COLUMNS])]
         whole = pd.concat(parts, ignore_index=True).drop_duplicates(_KEY, ignore_index=True)
         return whole[["data", "model", "seed", "run", "evaluation", *COLUMNS]]
 
 
-def clean(table: pd.DataFrame) -> pd.DataFrame:
-    """The rows that were measured on images as they are."""
+def clean_rows(table: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of the clean condition."""
     rows: pd.DataFrame = table[is_clean(table)]
     return rows
 
@@ -149,34 +149,34 @@ def read(sources: Sequence[Path]) -> Sources:
     """Read run folders and study folders.
 
     Raises:
-        InputError: no source, or one that is neither, or a file in it that is missing or malformed.
+        InputError: there is no source, a source is neither a run nor a study, or a file in it is missing or malformed.
     """
     if not sources:
         raise InputError("nothing to report; give the folder of a run, such as runs/jsrt_pe/first, or of a study")
     runs: list[Run] = []
     studies: list[Study] = []
     for folder in map(Path, dict.fromkeys(sources)):
-        if (folder / "study.json").is_file():
+        if (folder / files.STUDY).is_file():
             studies.append(_study(folder))
         elif files.Run(folder).is_recorded:
             runs.append(_run(folder))
         else:
             raise InputError(
-                f"{folder}: holds neither config.json (a run) nor study.json (a study); give a folder such as "
-                "runs/jsrt_pe/first, or that of a study"
+                f"{folder}: holds neither {files.CONFIG} (a run) nor {files.STUDY} (a study); give the folder of a "
+                "run, such as runs/jsrt_pe/first, or of a study"
             )
-    return Sources((*_told_apart(runs), *(run for study in studies for run in study.runs)), tuple(studies))
+    return Sources((*_distinguish(runs), *(run for study in studies for run in study.runs)), tuple(studies))
 
 
 def _study(folder: Path) -> Study:
-    path = folder / "study.json"
+    path = folder / files.STUDY
     content = files.read_json(path)
     for key in ("name", "models"):
         if key not in content:
             raise InputError(f"{path}: has no {key!r}, which a report needs; run the study again")
     models = content["models"]
     if not (isinstance(models, list) and all(isinstance(m, dict) and {"run", "model"} <= set(m) for m in models)):
-        raise InputError(f"{path}: models: needed a list of entries with 'run' and 'model'; run the study again")
+        raise InputError(f"{path}: models: expected entries with 'run' and 'model', got others; run the study again")
     runs = []
     for entry in models:
         run = _run(folder / str(entry["run"]))
@@ -187,19 +187,19 @@ def _study(folder: Path) -> Study:
 
 def _run(folder: Path) -> Run:
     if not folder.is_dir():
-        raise InputError(f"{folder}: there is no such folder; give the folder of a finished run")
+        raise InputError(f"{folder}: does not exist; give the folder of a finished run")
     evaluations = tuple(_evaluation(part, folder) for part in files.Run(folder).evaluations())
     if not evaluations and (folder / files.PREDICTIONS).is_file():
         raise not_a_segmentation(folder)
     if not evaluations:
-        raise InputError(f"{folder}: has no metrics.csv, so nothing was tested; {_FINISH}")
+        raise InputError(f"{folder}: has no {files.METRICS}, so nothing was tested; {_FINISH}")
     seed = next((e.environment["seed"] for e in evaluations if "seed" in e.environment), None)
     bundle = files.read_json(evaluations[0].folder / files.SUMMARY).get("bundle", folder.resolve().parent.name)
     return Run(folder, str(bundle), seed if isinstance(seed, int) else None, evaluations)
 
 
-def _told_apart(runs: Sequence[Run]) -> list[Run]:
-    """Runs of one bundle and one seed differ in something else, so their folder's name joins the model's."""
+def _distinguish(runs: Sequence[Run]) -> list[Run]:
+    """Add the folder's name to the model's for runs of one bundle and seed, which differ in something else."""
     count = Counter((run.data, run.model, run.seed) for run in runs)
     return [
         run
@@ -212,14 +212,14 @@ def _told_apart(runs: Sequence[Run]) -> list[Run]:
 def _evaluation(part: files.Run, run: Path) -> Evaluation:
     folder, about = part.folder, part.summary
     if about is None:
-        raise InputError(f"{folder}: has metrics.csv but no summary.json, so it is not finished; {_FINISH}")
+        raise InputError(f"{folder}: has {files.METRICS} but no {files.SUMMARY}, so it is not finished; {_FINISH}")
     for key in ("data", "phantom"):
         if key not in about:
-            raise InputError(f"{folder / 'summary.json'}: has no {key!r}, which a report needs; evaluate again")
+            raise InputError(f"{folder / files.SUMMARY}: has no {key!r}, which a report needs; evaluate again")
     return Evaluation(
         "test" if folder == run else folder.name,
         folder,
-        _metrics(folder / files.METRICS),
+        _read_metrics(folder / files.METRICS),
         str(about["data"]),
         bool(about["phantom"]),
         str(about.get("split", "test")),
@@ -229,7 +229,7 @@ def _evaluation(part: files.Run, run: Path) -> Evaluation:
 
 
 def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
-    """The rows of a file of measurements, all as text; names stay so, even ``NA`` or ``001``.
+    """Read the rows of a table of measurements as text, so that names like ``NA`` or ``001`` stay as they are.
 
     Raises:
         InputError: the file can't be read, lacks a column, or is empty.
@@ -246,26 +246,28 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def as_numbers(table: pd.DataFrame, names: Sequence[str], path: Path) -> pd.DataFrame:
-    """These columns of the rows of a file as numbers, and ``severity`` as a whole one.
+    """Convert columns of a table to numbers, and ``severity`` to integers.
 
     Raises:
-        InputError: what stands there is none.
+        InputError: a cell is no number.
     """
     try:
-        # Python's own reading: pandas would take no text "nan" as a number.
+        # Python's float reads "nan" as a number, pandas' conversion doesn't.
         return table.assign(**{name: table[name].map(float) for name in names}, severity=table["severity"].map(int))
     except ValueError as error:
         listed = ", ".join(["severity", *names])
-        raise InputError(f"{path}: {listed}: {error}; needed numbers, 'nan' or 'inf'") from error
+        raise InputError(
+            f"{path}: {listed}: expected numbers, 'nan' or 'inf', got others ({error}); evaluate again"
+        ) from error
 
 
-def _metrics(path: Path) -> pd.DataFrame:
-    """The rows of ``metrics.csv``."""
+def _read_metrics(path: Path) -> pd.DataFrame:
+    """Read the rows of ``metrics.csv``."""
     return as_numbers(read_rows(path, COLUMNS), METRICS, path)[list(COLUMNS)]
 
 
-def with_run(table: pd.DataFrame, run: Run, evaluation: Evaluation) -> pd.DataFrame:
-    """Rows of an evaluation with what tells it from others."""
+def add_run(table: pd.DataFrame, run: Run, evaluation: Evaluation) -> pd.DataFrame:
+    """Add the columns that identify run and evaluation."""
     return table.assign(
         data=evaluation.data,
         model=run.model,

@@ -1,4 +1,4 @@
-"""The tables of a report, for the page and as CSV: organs, conditions, comparisons and those of a study."""
+"""Make the tables of a report, for the page and as CSV: organs, conditions, comparisons and those of a study."""
 
 import math
 import re
@@ -13,7 +13,7 @@ from medpos.core.labels import MEAN_OF_ORGANS, Label, labels_of
 from medpos.core.labels import title as organ_title
 from medpos.data.conditions import Condition
 from medpos.metrics import METRICS, summarize
-from medpos.report.sources import Sources, Study, clean
+from medpos.report.sources import Sources, Study, clean_rows
 from medpos.runs.tables import summarize_conditions
 from medpos.runs.text import TITLES
 from medpos.statistics.effects import compare_models
@@ -27,24 +27,24 @@ _COUNTS = (
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell: what is read, what it is sorted by (a number or text), and the colour of an organ, if it names one."""
+    """Hold one cell: its text, its sorting key (number or text), and the color of the organ that it names, if any."""
 
     text: str
     sort: float | str = ""
-    colour: str = ""
+    color: str = ""
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """One table.
+    """Hold one table.
 
     Args:
         name: stem of its CSV file.
         title: caption.
-        note: what the numbers are.
-        columns: titles.
-        rows: cells, one a column; the first column heads its row.
-        frame: the same in full precision.
+        note: explanation of the numbers.
+        columns: titles of the columns.
+        rows: cells of each row; the first one heads the row.
+        frame: the numbers in full precision.
     """
 
     name: str
@@ -56,35 +56,35 @@ class Table:
 
     @property
     def numeric(self) -> tuple[bool, ...]:
-        """Which columns hold numbers, and so stand to the right."""
+        """Whether each column holds numbers, which are aligned to the right."""
         return tuple(
             any(isinstance(row[n].sort, float) for row in self.rows) and bool(self.rows)
             for n in range(len(self.columns))
         )
 
 
-def number(value: Any, digits: int = 3, spread: Any = None) -> Cell:
-    """A number, with its spread where there is one; what is missing or not finite reads ``-`` and is sorted last."""
+def number_cell(value: Any, digits: int = 3, spread: Any = None) -> Cell:
+    """Format a number, with its spread where there is one; a missing or infinite one reads ``-`` and is sorted last."""
     if not _is_finite(value):
         return Cell("-", math.inf)
     text = f"{float(value):.{digits}f}"
     return Cell(f"{text} ± {float(spread):.{digits}f}" if _is_finite(spread) else text, float(value))
 
 
-def interval(ends: Any, digits: int = 3) -> Cell:
-    """A 95 % interval, sorted by its lower end."""
+def interval_cell(ends: Any, digits: int = 3) -> Cell:
+    """Format a 95 % interval, sorted by its lower end."""
     if not (isinstance(ends, Sequence) and len(ends) == 2 and all(map(_is_finite, ends))):
         return Cell("-", math.inf)
     return Cell(f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}", float(ends[0]))
 
 
-def count(value: Any) -> Cell:
-    """A whole number; what is missing reads ``-``."""
+def count_cell(value: Any) -> Cell:
+    """Format a whole number; a missing one reads ``-``."""
     return Cell(str(int(value)), float(value)) if _is_finite(value) else Cell("-", math.inf)
 
 
-def text(value: Any) -> Cell:
-    """Anything as text; a number is sorted as one."""
+def text_cell(value: Any) -> Cell:
+    """Format any value as text; a number is sorted as a number."""
     if _is_finite(value):
         return Cell(f"{value:.4g}" if isinstance(value, float) else str(value), float(value))
     shown = "-" if value is None else str(value)
@@ -95,20 +95,20 @@ def _is_finite(value: Any) -> bool:
     return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
-def organ(name: str, labels: Iterable[Label] = ()) -> Cell:
-    """An organ with its colour."""
-    colour = next((label.color for label in labels if label.name == name), "")
-    return Cell(organ_title(name), organ_title(name), colour)
+def organ_cell(name: str, labels: Iterable[Label] = ()) -> Cell:
+    """Make the cell of an organ with its color."""
+    color = next((label.color for label in labels if label.name == name), "")
+    return Cell(organ_title(name), organ_title(name), color)
 
 
-def organs(table: pd.DataFrame) -> Table:
-    """Every metric per model and organ on clean images.
+def tabulate_organs(table: pd.DataFrame) -> Table:
+    """Tabulate every metric per model and organ on clean images.
 
     Args:
-        table: as :meth:`medpos.report.sources.Sources.table` gives it.
+        table: long table from :meth:`medpos.report.sources.Sources.table`.
     """
     rows, records = [], []
-    for (data, split, model), part in clean(table).groupby(["data", "split", "model"], sort=False):
+    for (data, split, model), part in clean_rows(table).groupby(["data", "split", "model"], sort=False):
         labels = labels_of(part["organ"])
         identity = {"data": data, "split": split, "model": model}
         counts = {
@@ -116,12 +116,12 @@ def organs(table: pd.DataFrame) -> Table:
             "subjects": part["subject"].nunique(),
             "cases": part["case"].nunique(),
         }
-        # Each seed measures every case anew.
+        # Every seed measures every case.
         measured = part.assign(case=part["case"] + "\n" + part["seed"].astype(str))
         [found] = summarize_conditions(measured.to_dict("records"))  # type: ignore[arg-type]
         organs_found = {**found["organs"], MEAN_OF_ORGANS: {"dice": found["mean_foreground_dice"]}}
         for name, metrics in organs_found.items():
-            rows.append(_organ_row(identity, counts, organ(name, labels), metrics))
+            rows.append(_organ_row(identity, counts, organ_cell(name, labels), metrics))
             records.append({**identity, "organ": name, **counts, **_flat(metrics)})
     metrics_titles = [TITLES[metric] for metric in METRICS]
     return Table(
@@ -142,20 +142,20 @@ def _organ_row(
 ) -> tuple[Cell, ...]:
     dice = metrics["dice"]
     cells = [
-        number(metrics[m]["mean"], 1 if m.endswith("_mm") else 3, metrics[m]["sd"])
+        number_cell(metrics[m]["mean"], 1 if m.endswith("_mm") else 3, metrics[m]["sd"])
         if m in metrics
         else Cell("", math.inf)
         for m in METRICS
     ]
     infinite = metrics["hd95_mm"]["infinite"] if "hd95_mm" in metrics else None
-    numbers = map(count, (dice["n"], dice["missing"], infinite, counts["seeds"], counts["subjects"]))
+    numbers = map(count_cell, (dice["n"], dice["missing"], infinite, counts["seeds"], counts["subjects"]))
     split = "" if identity["split"] == "test" else f", {identity['split']}"
-    data = text(f"{identity['data']}{split}")
-    return (name, data, text(identity["model"]), cells[0], interval(dice["ci95"]), *cells[1:], *numbers)
+    data = text_cell(f"{identity['data']}{split}")
+    return (name, data, text_cell(identity["model"]), cells[0], interval_cell(dice["ci95"]), *cells[1:], *numbers)
 
 
 def _flat(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """``dice_mean``, ``dice_low`` and so on, one column each."""
+    """Flatten statistics to columns: ``dice_mean``, ``dice_low`` and so on."""
     out: dict[str, Any] = {}
     for metric, values in metrics.items():
         low, high = values["ci95"] or (None, None)
@@ -165,12 +165,12 @@ def _flat(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     return out
 
 
-def conditions(table: pd.DataFrame) -> list[Table]:
-    """Mean Dice under every condition, a table each data set that has more than clean images."""
+def tabulate_conditions(table: pd.DataFrame) -> list[Table]:
+    """Tabulate mean Dice under every condition, one table per data set with more than clean images."""
     return [
         _condition_table(str(data), part)
         for data, part in table.groupby("data", sort=False)
-        if len(part) > len(clean(part))
+        if len(part) > len(clean_rows(part))
     ]
 
 
@@ -183,11 +183,11 @@ def _condition_table(data: str, table: pd.DataFrame) -> Table:
         for label in labels:
             dice = part.loc[part["organ"] == label.name]
             found = summarize(dice["dice"].to_numpy(), groups=dice["subject"].tolist())
-            cells.append(number(found["mean"], 3, found["sd"]))
+            cells.append(number_cell(found["mean"], 3, found["sd"]))
             place = {"data": data, "model": model, "degradation": degradation, "severity": severity, "shift": shift}
             records.append({**place, "organ": label.name, **_flat({"dice": found})})
         name = condition_title(str(degradation), int(str(severity)), str(shift))
-        rows.append((Cell(name, name), text(model), *cells))
+        rows.append((Cell(name, name), text_cell(model), *cells))
     return Table(
         f"conditions_{slug(data)}",
         f"Dice under every condition, {data}",
@@ -199,13 +199,13 @@ def _condition_table(data: str, table: pd.DataFrame) -> Table:
 
 
 def condition_title(degradation: str, severity: int, shift: str) -> str:
-    """A row's condition as people read it; ``shift`` as tables hold it."""
+    """Return the title of a row's condition; ``shift`` as in the tables."""
     moved = {axis: int(pixels) for axis, pixels in re.findall(r"([xy])([+-]\d+)", shift)}
     return Condition(degradation, severity, moved.get("x", 0), moved.get("y", 0)).title
 
 
 def slug(name: str) -> str:
-    """A name for a file or an id: letters, digits and ``_``."""
+    """Convert a name for a file or an id: lower-case letters, digits and ``_``."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "unnamed"
 
 
@@ -216,41 +216,41 @@ _COMPARED = (
 )
 
 
-def comparisons(sources: Sources) -> Table:
-    """Paired differences a - b: those of the studies, and of the other runs on one data set, each against the first."""
+def tabulate_comparisons(sources: Sources) -> Table:
+    """Tabulate paired differences a - b, from the studies, and of other runs on one data set with the first of them."""
     entries = [e for study in sources.studies for e in study.content.get("comparisons", [])]
     in_study = {id(run) for study in sources.studies for run in study.runs}
-    own = tuple(run for run in sources.runs if id(run) not in in_study)
-    if own:
-        entries += _paired(clean(Sources(own, ()).table()))
+    others = tuple(run for run in sources.runs if id(run) not in in_study)
+    if others:
+        entries += _compare_with_first(clean_rows(Sources(others, ()).table()))
     labels = [label for evaluation in sources.evaluations for label in evaluation.labels]
     rows = []
     for entry in entries:
         name = str(entry.get("organ", ""))
         rows.append(
             (
-                organ(name, labels),
-                *(text(entry.get(key)) for key in ("data", "a", "b", "condition")),
-                number(entry.get("mean_difference")),
-                interval(entry.get("ci95")),
+                organ_cell(name, labels),
+                *(text_cell(entry.get(key)) for key in ("data", "a", "b", "condition")),
+                number_cell(entry.get("mean_difference")),
+                interval_cell(entry.get("ci95")),
                 *(_probability(entry.get(key)) for key in ("p", "p_holm")),
-                number(entry.get("effect_size"), 2),
-                *(count(entry.get(key)) for key in ("n", "subjects")),
+                number_cell(entry.get("effect_size"), 2),
+                *(count_cell(entry.get(key)) for key in ("n", "subjects")),
             )
         )
     note = (
-        "a - b, the same cases of both, averaged over seeds; above 0: a is better; interval: bootstrap over subjects; "
+        "a - b, on the same cases, averaged over seeds; above 0: a is better; interval: bootstrap over subjects; "
         "p: Wilcoxon signed-rank test of the subjects' means, two-sided; effect size: matched-pairs rank-biserial"
     )
     return Table("comparisons", "Paired comparisons", note, _COMPARED, tuple(rows), pd.DataFrame(entries))
 
 
 def _probability(value: Any) -> Cell:
-    return Cell("< 0.001", float(value)) if _is_finite(value) and value < 0.001 else number(value)
+    return Cell("< 0.001", float(value)) if _is_finite(value) and value < 0.001 else number_cell(value)
 
 
-def _paired(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Models of one data set against its first one, organ by organ, on the cases that both segmented."""
+def _compare_with_first(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Compare the models of each data set with its first one, organ by organ, on the cases that both segmented."""
     entries = []
     for (data, _), part in table.groupby(["data", "split"], sort=False):
         first, *others = dict.fromkeys(part["model"])
@@ -263,8 +263,8 @@ def _paired(table: pd.DataFrame) -> list[dict[str, Any]]:
     return entries
 
 
-def study_tables(study: Study) -> list[Table]:
-    """The tables that a study brings, and its comparison with published numbers."""
+def tabulate_study(study: Study) -> list[Table]:
+    """Make the tables of a study, with published numbers."""
     out = []
     for n, entry in enumerate(study.content.get("tables", []), 1):
         columns = tuple(str(column) for column in entry.get("columns", []))
@@ -279,6 +279,6 @@ def study_tables(study: Study) -> list[Table]:
 
 
 def _plain(name: str, entry: Mapping[str, Any], columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> Table:
-    cells = tuple(tuple(map(text, row)) for row in rows)
+    cells = tuple(tuple(map(text_cell, row)) for row in rows)
     frame = pd.DataFrame(list(rows), columns=list(columns))
     return Table(name, str(entry.get("title", name)), str(entry.get("note", "")), columns, cells, frame)

@@ -1,6 +1,6 @@
-"""Studies: many models under many conditions, their statistics, and what they say about a claim.
+"""Run studies: train many models, test them under many conditions, and decide on a claim.
 
-``declaration`` reads a study's file, ``models`` says which trained model is which, ``plan`` finds what is left to do,
-``jobs`` does one of it, ``engines`` many, ``run`` all; ``grid`` takes the tables in, ``paired``, ``statistics``,
-``verdict`` and ``results`` make of them what people read.
+``declaration`` reads a study's file, ``models`` identifies trained models, ``plan`` finds the jobs that are left,
+``jobs`` runs one of them, ``engines`` many, ``run`` all; ``results`` writes tables, figures and verdicts, with
+``medpos.statistics``.
 """

@@ -1,41 +1,43 @@
-"""Reading a declared study: which models, seeds and conditions, what the paper claims, and when that is confirmed.
+"""Load the declaration of a study: its models, seeds and conditions, the paper's claim, and the criteria for it.
 
-A study is a JSON file in ``bundles/studies``; no Python is needed to add one. ``{data}`` and ``{network}`` in a
-bundle's name stand for the data set and for the network chosen.
+A study is a JSON file in ``bundles/studies``, so one can be added without Python. ``{data}`` and ``{network}`` in the
+name of a bundle stand for the data set and the network.
 """
 
 import difflib
 import itertools
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from medpos.core.errors import InputError
+from medpos.core.files import read_json
 from medpos.data.conditions import GROUPS
 from medpos.runs.task import is_classification, not_a_segmentation
 
 NETWORKS = {"unet": ("", "U-Net"), "small": ("_small", "small CNN")}
-# As a bundle's network_def has them.
+# Class of the network in a bundle's network_def -> its title.
 _NETWORK_NAMES = {"UNet": NETWORKS["unet"][1], "SmallCNN": NETWORKS["small"][1]}
 _KEYS = {
     "title", "paper", "claim", "data", "network", "models", "seeds", "conditions", "figures", "criteria", "published",
 }  # fmt: skip
+_ADVICE = "correct the file"
 _MODEL_KEYS = {"name", "bundle", "set", "vary", "choose", "seeds", "data"}
 
 
 @dataclass(frozen=True)
 class Variant:
-    """One model of a study before its data set and seed are chosen.
+    """Declare one model of a study, for any data set and seed.
 
     Args:
-        name: as tables and figures show it.
+        name: name in tables and figures.
         bundle: name of the bundle, with ``{data}`` in it.
-        overrides: of the bundle's flat keys.
-        choose: one key with its candidate values; the best on the validation split, at the first seed, is taken.
-        seeds: in place of the study's.
-        data: data sets it is made for; all of the study's by default.
+        overrides: values for top-level keys of the bundle.
+        choose: one key with its candidate values; the value with the best Dice on the validation split at the first
+            seed is used for all seeds.
+        seeds: seeds in place of the study's.
+        data: data sets of this model; empty for all of the study's.
     """
 
     name: str
@@ -48,20 +50,20 @@ class Variant:
 
 @dataclass(frozen=True)
 class Study:
-    """A declared study.
+    """Declare a study.
 
     Args:
-        name: of its file.
-        title: as the page shows it.
-        paper: the table or figure, or ``beyond the paper``.
-        claim: one sentence.
-        data: data sets.
-        variants: the models.
-        seeds: of each model.
+        name: name of the study and of its file.
+        title: title of the page.
+        paper: table or figure of the paper, or ``beyond the paper``.
+        claim: claim in one sentence.
+        data: names of the data sets.
+        variants: models of the study.
+        seeds: random seeds of each model.
         conditions: groups of :data:`medpos.data.conditions.GROUPS` under which each model is tested.
-        figures: kinds of figure.
-        criteria: what confirms the claim; see :mod:`medpos.statistics.verdict`.
-        published: values of the paper beside ours.
+        figures: kinds of figures.
+        criteria: criteria of the claim; see :mod:`medpos.statistics.verdict`.
+        published: values of the paper, shown beside the measured ones.
     """
 
     name: str
@@ -77,8 +79,8 @@ class Study:
     published: tuple[dict[str, Any], ...]
 
 
-def names(folder: Path) -> list[str]:
-    """Names of the declared studies."""
+def list_studies(folder: Path) -> list[str]:
+    """List the names of the declared studies."""
     return sorted(path.stem for path in folder.glob("*.json") if path.stem != "profiles")
 
 
@@ -90,138 +92,143 @@ def load(
     seeds: Sequence[int] = (),
     bundle: Path | None = None,
 ) -> Study:
-    """Read one study.
+    """Load one study.
 
     Args:
-        folder: ``bundles/studies``.
-        name: of the study, or a path of a study's file.
-        network: a key of ``NETWORKS`` in place of the study's own.
-        data: keep these data sets only.
-        seeds: in place of the study's seeds.
-        bundle: a user's plain bundle in place of ``{data}{network}``, with its variants beside it; what the study says
-            of a data set of its own is left out.
+        folder: folder of the studies, ``bundles/studies``.
+        name: name of the study, or path of its file.
+        network: key of ``NETWORKS`` in place of the study's network.
+        data: data sets to keep; empty for all.
+        seeds: seeds in place of the study's.
+        bundle: a user's plain bundle in place of ``{data}{network}``, with its variants in the same folder; criteria
+            and published values for the study's own data sets are left out.
 
     Raises:
         InputError: there is no such study, or its file lacks a key or has an unknown one.
     """
     path = Path(name) if name.endswith(".json") else folder / f"{name}.json"
-    content = _read(path, folder)
+    content = _read_study(path, folder)
     if bundle is not None:
         if network:
             raise InputError(f"--network {network}: the network is that of --bundle {bundle}; leave one of them out")
-        content = _for_bundle(content, bundle)
+        content = _adapt_to_bundle(content, bundle)
     else:
         chosen = network or content.get("network", "unet")
         if chosen not in NETWORKS:
-            raise InputError(f"network is {chosen!r}, needed {' or '.join(NETWORKS)}")
-        content = _filled(content, dict(zip(("network", "network_name"), NETWORKS[chosen], strict=True)))
+            raise InputError(f"--network: expected {' or '.join(NETWORKS)}, got {chosen!r}; choose one of them")
+        content = _fill(content, dict(zip(("network", "network_name"), NETWORKS[chosen], strict=True)))
     sets = tuple(content["data"])
     if unknown := [d for d in data if d not in sets]:
-        raise InputError(f"study {name} has no data set {unknown[0]!r}, needed {', '.join(sets)}")
+        raise InputError(
+            f"study {name}: expected a data set among {', '.join(sets)}, got {unknown[0]!r}; choose one of them"
+        )
     return Study(
         name=path.stem,
         title=content["title"],
         paper=content["paper"],
         claim=content["claim"],
         data=tuple(data) or sets,
-        variants=tuple(_seeded(v, seeds) for entry in content["models"] for v in _variants(entry, path)),
+        variants=tuple(_set_seeds(v, seeds) for entry in content["models"] for v in _variants(entry, path)),
         seeds=tuple(seeds) or tuple(content.get("seeds", [0, 1, 2])),
-        conditions=tuple(_known_groups(content.get("conditions", ["clean"]), path)),
+        conditions=tuple(_check_groups(content.get("conditions", ["clean"]), path)),
         figures=tuple(content.get("figures", [])),
         criteria=tuple(content.get("criteria", [])),
         published=tuple(content.get("published", [])),
     )
 
 
-def profile(folder: Path, name: str) -> dict[str, Any]:
-    """The overrides of a profile from ``profiles.json``, such as ``tiny``.
+def load_profile(folder: Path, name: str) -> dict[str, Any]:
+    """Load the overrides of a profile from ``profiles.json``, such as ``tiny``.
 
     Raises:
         InputError: there is no such profile.
     """
-    profiles: dict[str, dict[str, Any]] = json.loads((folder / "profiles.json").read_text(encoding="utf-8"))
+    profiles = read_json(folder / "profiles.json", _ADVICE)
     if name not in profiles:
-        raise InputError(f"profile {name!r} is unknown, needed {', '.join(profiles)}")
-    return profiles[name]
+        raise InputError(f"--profile: expected {', '.join(profiles)}, got {name!r}; choose one of them")
+    overrides: dict[str, Any] = profiles[name]
+    return overrides
 
 
-def _read(path: Path, folder: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = names(folder)
+def _read_study(path: Path, folder: Path) -> dict[str, Any]:
+    if not path.exists():
+        known = list_studies(folder)
         near = difflib.get_close_matches(path.stem, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise InputError(f"there is no study {path.stem!r}{hint} Studies: {', '.join(known)}") from None
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: can't be read as JSON ({error})") from None
-    needed = {"title", "paper", "claim", "data", "models"}
-    if not isinstance(content, dict) or (missing := sorted(needed - set(content))):
-        raise InputError(f"{path}: a study needs {', '.join(sorted(needed))}; missing: {', '.join(missing)}")
+        raise InputError(f"there is no study {path.stem!r}{hint} Studies: {', '.join(known)}")
+    content = read_json(path, _ADVICE)
+    required = {"title", "paper", "claim", "data", "models"}
+    if missing := sorted(required - set(content)):
+        raise InputError(f"{path}: expected the keys {', '.join(sorted(required))}; add {', '.join(missing)}")
     if unknown := sorted(set(content) - _KEYS):
-        raise InputError(f"{path}: unknown keys {', '.join(unknown)}; a study has {', '.join(sorted(_KEYS))}")
+        raise InputError(f"{path}: expected keys among {', '.join(sorted(_KEYS))}; remove {', '.join(unknown)}")
     return content
 
 
-def _for_bundle(content: dict[str, Any], bundle: Path) -> dict[str, Any]:
-    """A study's content for a user's bundle, which is data set and network in one.
+def _adapt_to_bundle(content: dict[str, Any], bundle: Path) -> dict[str, Any]:
+    """Adapt the content of a study to a user's bundle, which stands for both data set and network.
 
     Raises:
-        InputError: the bundle, or a variant of it that the study needs, isn't there, or it classifies whole images.
+        InputError: the bundle or a variant of it is missing, or it classifies whole images.
     """
-    plain = _content(bundle)
+    plain = _read_bundle(bundle)
     if is_classification(plain):
         raise not_a_segmentation(bundle)
     models = [{key: value for key, value in model.items() if key != "data"} for model in content["models"]]
-    files = [bundle, *(bundle.parent / f"{_filled(model['bundle'], _user_words(bundle))}.json" for model in models)]
-    if missing := [file for file in files if not file.is_file()]:
+    paths = [bundle, *(bundle.parent / f"{_fill(model['bundle'], _user_words(bundle))}.json" for model in models)]
+    if missing := [path for path in paths if not path.is_file()]:
         made = f"python -m medpos new-bundle {bundle.stem} --pe --mean-mask --data FOLDER --out {bundle.parent}"
-        raise InputError(f"{missing[0]}: not there, and the study needs it; write it with '{made}'")
+        raise InputError(f"{missing[0]}: does not exist, and the study needs it; write it with '{made}'")
     try:
         network = str(plain["network_def"]["_target_"]).rpartition(".")[2]
     except (KeyError, TypeError):
-        raise InputError(f"{bundle}: not a bundle with a network_def; needed is the plain one, without _pe") from None
+        raise InputError(
+            f"{bundle}: expected a bundle with a network_def, got none; give the plain bundle, without _pe"
+        ) from None
     found = {
         **content,
         "data": [bundle.stem],
         "models": models,
-        # What is said of one of the project's data sets isn't claimed of others.
+        # Criteria for one of the project's data sets are not claimed for others.
         "criteria": [criterion for criterion in content.get("criteria", []) if "data" not in criterion],
         "published": [],
     }
     words = {**_user_words(bundle), "network_name": _NETWORK_NAMES.get(network, network)}
-    return {**found, "models": _filled(models, words), "criteria": _filled(found["criteria"], words)}
+    return {**found, "models": _fill(models, words), "criteria": _fill(found["criteria"], words)}
 
 
-def _content(bundle: Path) -> dict[str, Any]:
-    """Of a bundle's file; nothing where there is none, or it holds something else."""
+def _read_bundle(bundle: Path) -> dict[str, Any]:
+    """Read a bundle's file; empty where it is missing or no bundle."""
     try:
-        content = json.loads(bundle.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        return read_json(bundle, _ADVICE)
+    except InputError:
         return {}
-    return content if isinstance(content, dict) else {}
 
 
 def _user_words(bundle: Path) -> dict[str, str]:
     return {"data": bundle.stem, "network": ""}
 
 
-def _filled(value: Any, words: dict[str, str]) -> Any:
-    """Put the network's names in; ``{data}`` stays until a data set is chosen."""
+def _fill(value: Any, words: dict[str, str]) -> Any:
+    """Replace words in braces by their values; ``{data}`` stays until a data set is chosen."""
     if isinstance(value, str):
         for key, word in words.items():
             value = value.replace("{" + key + "}", word)
         return value
     if isinstance(value, dict):
-        return {key: _filled(v, words) for key, v in value.items()}
-    return [_filled(v, words) for v in value] if isinstance(value, list) else value
+        return {key: _fill(v, words) for key, v in value.items()}
+    return [_fill(v, words) for v in value] if isinstance(value, list) else value
 
 
 def _variants(entry: dict[str, Any], path: Path) -> list[Variant]:
     if unknown := sorted(set(entry) - _MODEL_KEYS):
-        raise InputError(f"{path}: unknown keys {', '.join(unknown)} of a model; needed {', '.join(_MODEL_KEYS)}")
+        raise InputError(
+            f"{path}: expected keys of a model among {', '.join(sorted(_MODEL_KEYS))}; remove {', '.join(unknown)}"
+        )
     if len(entry.get("choose", {})) > 1:
-        raise InputError(f"{path}: {entry['name']}: 'choose' takes one key, found {', '.join(entry['choose'])}")
+        raise InputError(
+            f"{path}: {entry['name']}: choose: expected one key, got {', '.join(entry['choose'])}; keep one of them"
+        )
     vary: dict[str, list[Any]] = entry.get("vary", {})
     found = []
     for values in itertools.product(*vary.values()):
@@ -235,14 +242,14 @@ def _variants(entry: dict[str, Any], path: Path) -> list[Variant]:
     return found
 
 
-def _seeded(variant: Variant, seeds: Sequence[int]) -> Variant:
-    """The user's seeds, as many as the variant asks for (a mean mask knows no chance: one is enough)."""
+def _set_seeds(variant: Variant, seeds: Sequence[int]) -> Variant:
+    """Replace the seeds of a variant by the user's; a variant with one seed, such as a mean mask, keeps one."""
     if not (variant.seeds and seeds):
         return variant
     return replace(variant, seeds=tuple(s for s in seeds if s in variant.seeds) or tuple(seeds[:1]))
 
 
-def _known_groups(groups: Sequence[str], path: Path) -> Sequence[str]:
+def _check_groups(groups: Sequence[str], path: Path) -> Sequence[str]:
     if unknown := [group for group in groups if group not in GROUPS]:
-        raise InputError(f"{path}: conditions {unknown[0]!r} is unknown, needed {', '.join(GROUPS)}")
+        raise InputError(f"{path}: conditions: expected {', '.join(GROUPS)}, got {unknown[0]!r}; choose among them")
     return groups

@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: what is done, what runs, and the time left."""
+"""Show the progress, the plan and the status of a study on a terminal."""
 
 import threading
 from types import TracebackType
@@ -17,15 +17,15 @@ from rich.table import Column, Table
 
 from medpos.runs import files
 from medpos.study.jobs import Job, Outcome
-from medpos.study.plan import Plan, epochs_done, seconds_left
+from medpos.study.plan import Plan, estimate_seconds, read_epochs
 from medpos.study.run import Watcher
 
 
 class Display(Watcher):
-    """Bars on a terminal, one line a job elsewhere; use it as a context.
+    """Show progress bars on a terminal, and one line per job elsewhere; a context manager.
 
     Args:
-        console: where it goes.
+        console: console to print to.
     """
 
     def __init__(self, console: Console) -> None:
@@ -52,7 +52,7 @@ class Display(Watcher):
         self.progress.stop()
 
     def planned(self, plan: Plan) -> None:
-        """Grow the whole by what is new."""
+        """Add the jobs of a new plan to the total."""
         left = sum(_size(job) for job in plan.jobs)
         with self._lock:
             self.progress.update(self._whole, total=self._finished + left)
@@ -61,12 +61,12 @@ class Display(Watcher):
             self.console.print(f"{training} models to train, {len(plan.jobs) - training} to test further")
 
     def started(self, job: Job) -> None:
-        """Give the job a bar of its own."""
+        """Add a bar for the job."""
         with self._lock:
             self._running[job.name] = job, self.progress.add_task(job.name, total=_size(job))
 
     def ended(self, job: Job, outcome: Outcome) -> None:
-        """Take the bar away and say what came of it."""
+        """Remove the bar and print the outcome."""
         with self._lock:
             self._finished += _size(job)
             _, task = self._running.pop(job.name)
@@ -76,13 +76,13 @@ class Display(Watcher):
         self.console.print(f"{job.name}: {word} ({outcome.seconds:.0f} s)", highlight=False)
 
     def _follow(self) -> None:
-        """Read the epochs of what runs from its log."""
+        """Update the bars from the logs of the running jobs, every second."""
         while not self._stop.wait(1.0):
             with self._lock:
                 running = list(self._running.values())
             done = 0
             for job, task in running:
-                epochs = epochs_done(job.folder)[0] if job.train else 0
+                epochs = read_epochs(job.folder)[0] if job.train else 0
                 done += epochs
                 self.progress.update(task, completed=epochs)
             with self._lock:
@@ -90,20 +90,20 @@ class Display(Watcher):
 
 
 def _size(job: Job) -> int:
-    """In epochs; a test counts as one."""
+    """Return the size of a job in epochs; a test counts as one."""
     return job.epochs + 1 if job.train else 1
 
 
 def show_plan(plan: Plan, console: Console) -> None:
-    """Print what a study would train and test, with the time that the trainings would take on one worker."""
-    left = seconds_left(plan)
+    """Print the jobs of a study, and the time that its trainings take on one worker."""
+    left = estimate_seconds(plan)
     jobs = {job.folder: job for job in plan.jobs}
     table = Table("model", "state", "training left", Column("run folder", overflow="fold"))
     for model in plan.models:
         folder = str(model.folder().resolve())
         job = jobs.get(folder)
         state = "finished" if job is None else "to train" if job.train else "to test further"
-        if job is not None and job.train and (done := epochs_done(folder)[0]):
+        if job is not None and job.train and (done := read_epochs(folder)[0]):
             state = f"epoch {done} of {job.epochs}"
         table.add_row(model.name, state, "" if job is None else _duration(left[folder]), str(model.folder()))
     console.print(table)
@@ -111,17 +111,17 @@ def show_plan(plan: Plan, console: Console) -> None:
     note = "" if len(known) == len(left) else f", and {len(left) - len(known)} jobs whose first epoch was not measured"
     console.print(f"{len(jobs)} jobs left; trainings: {_duration(sum(known))} on one worker{note}")
     for name in plan.undecided:
-        console.print(f"{name}: the validation split has still to choose; more trainings follow for the other seeds")
+        console.print(f"{name}: not chosen yet on the validation split; trainings with the other seeds follow")
 
 
 def show_status(plan: Plan, name: str, console: Console) -> None:
-    """Print how far a study is, from what lies on the disk."""
+    """Print how many models of a study are trained and complete."""
     models = {str(model.folder()): model for model in plan.models}
     trained = sum(files.Run(model.folder()).is_trained for model in models.values())
     left = len({job.folder for job in plan.jobs})
     console.print(f"{name}: {trained} of {len(models)} models trained, {len(models) - left} complete", highlight=False)
     for job in plan.jobs:
-        if job.train and (done := epochs_done(job.folder)[0]):
+        if job.train and (done := read_epochs(job.folder)[0]):
             console.print(f"  {job.name}: epoch {done} of {job.epochs}", highlight=False)
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from medpos.core.ray_session import ATTEMPTS, RaySession
-from medpos.study.jobs import Job, Outcome, die_with_parent, execute
+from medpos.study.jobs import Job, Outcome, execute, exit_with_parent
 
 Started = Callable[[Job], None]
 
@@ -89,7 +89,7 @@ class LocalEngine:
 def _start_process() -> ProcessPoolExecutor:
     # Spawned, not forked: PyTorch's threads don't survive a fork.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, mp_context=context, initializer=die_with_parent)
+    return ProcessPoolExecutor(1, mp_context=context, initializer=exit_with_parent)
 
 
 class RayEngine(RaySession):

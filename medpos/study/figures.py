@@ -1,11 +1,9 @@
-"""The figures of a study: one line or mark a model, mean of the organs, with intervals over subjects and seeds.
+"""Draw the figures of a study: one line or mark per model, with intervals over subjects and seeds.
 
-A study's file names kinds of :data:`KINDS`; each is drawn once a data set.
+A study's file names kinds of :data:`KINDS`; each is drawn once per data set.
 """
 
-import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
@@ -17,29 +15,21 @@ from matplotlib.figure import Figure
 
 from medpos.core.labels import MEAN_OF_ORGANS, labels_of, title
 from medpos.data.conditions import Condition, is_clean
-from medpos.plotting.style import INK, LINES, MARKERS, styled
+from medpos.plotting.curves import Panel, severity_panels, shift_panels
+from medpos.plotting.style import INK, LINES, MARKERS, Drawing, styled
 from medpos.study.intensities import Intensities
 from medpos.transforms.position.probe import PROBES
 
 Maps = dict[str, npt.NDArray[np.float32]]
 
 
-@dataclass(frozen=True, eq=False)
-class Drawing:
-    """One figure of a study: the stem of its files, its caption, and what it shows in words."""
-
-    name: str
-    title: str
-    alt: str
-    figure: Figure
-
-
 def draw(kinds: Sequence[str], spread: pd.DataFrame) -> list[Drawing]:
-    """Draw the kinds that come from the table, for each data set.
+    """Draw figures of some kinds from the table of a study, for each data set.
 
     Args:
-        kinds: of :data:`KINDS`; others are left to :func:`histogram` and :func:`change_maps`.
-        spread: as :func:`medpos.statistics.effects.summarize_over_seeds` gives it.
+        kinds: kinds of figures; those that are not in :data:`KINDS` are left to :func:`histogram` and
+            :func:`change_maps`.
+        spread: table from :func:`medpos.statistics.effects.summarize_over_seeds`.
     """
     drawings = []
     for data in dict.fromkeys(spread["data"]):
@@ -48,67 +38,55 @@ def draw(kinds: Sequence[str], spread: pd.DataFrame) -> list[Drawing]:
             with styled():
                 figure = KINDS[kind](rows)
             if figure is not None:
-                alt = f"{_WORDS[kind]} on {data}: {_in_words(rows)}"
+                alt = f"{_WORDS[kind]} on {data}: {_describe(rows)}"
                 drawings.append(Drawing(f"models_{kind}_{data}", f"{_WORDS[kind]}, {data}", alt, figure))
     return drawings
 
 
 def _severity(rows: pd.DataFrame) -> Figure | None:
-    """Dice against severity, a panel each kind."""
-    mean = rows[(rows["organ"] == MEAN_OF_ORGANS) & (rows["shift"] == "0")]
-    kinds = [k for k in dict.fromkeys(mean["degradation"]) if k != "none" and k not in PROBES]
-    panels = []
-    for kind in kinds:
-        part = mean[(mean["degradation"] == kind) | (mean["severity"] == 0)]
-        panels.append((kind.replace("_", " "), "severity", part.assign(at=part["severity"])))
-    return _lines(panels)
+    """Draw Dice against severity, one panel per kind of degradation."""
+    mean = rows[(rows["organ"] == MEAN_OF_ORGANS) & (rows["shift"] == "0") & ~rows["degradation"].isin(PROBES)]
+    return _lines(severity_panels(mean))
 
 
 def _shift(rows: pd.DataFrame) -> Figure | None:
-    """Dice against shift, a panel each axis."""
-    mean = rows[(rows["organ"] == MEAN_OF_ORGANS) & (rows["severity"] == 0)]
-    panels = []
-    for axis, text in (("x", "shift to the right, px"), ("y", "shift down, px")):
-        at = [0.0 if s == "0" else float(m.group(1)) if (m := re.fullmatch(rf"{axis}([+-]\d+)", s)) else np.nan
-              for s in mean["shift"]]  # fmt: skip
-        part = mean.assign(at=at).dropna(subset=["at"])
-        if part["at"].nunique() > 1:
-            panels.append((text.split(",")[0], text, part))
-    return _lines(panels)
+    """Draw Dice against shift, one panel per axis."""
+    return _lines(shift_panels(rows[(rows["organ"] == MEAN_OF_ORGANS) & (rows["severity"] == 0)]))
 
 
-def _lines(panels: list[tuple[str, str, pd.DataFrame]]) -> Figure | None:
+def _lines(panels: Sequence[Panel]) -> Figure | None:
+    """Draw a line with its interval per model in each panel; None without panels."""
     if not panels:
         return None
-    models = list(dict.fromkeys(panels[0][2]["model"]))
+    models = list(dict.fromkeys(panels[0].rows["model"]))
     figure = Figure(figsize=(3.3 * len(panels) + 0.4, 3.4 + 0.22 * ((len(models) + 1) // 2)), layout="constrained")
     row: Sequence[Axes] = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
-    for axes, (name, text, rows) in zip(row, panels, strict=True):
+    for axes, panel in zip(row, panels, strict=True):
         for n, model in enumerate(models):
-            part = rows[rows["model"] == model].sort_values("at")
-            look = _look(n, len(models))
-            axes.plot(part["at"], part["mean"], markersize=4, linewidth=1.5, label=model, **look)
-            axes.fill_between(part["at"], part["ci95_low"], part["ci95_high"], color=look["color"], alpha=0.13, lw=0)
-        axes.set(title=name, xlabel=text, ylim=(-0.03, 1.03))
+            part = panel.rows[panel.rows["model"] == model].sort_values("at")
+            style = _line_style(n, len(models))
+            axes.plot(part["at"], part["mean"], markersize=4, linewidth=1.5, label=model, **style)
+            axes.fill_between(part["at"], part["ci95_low"], part["ci95_high"], color=style["color"], alpha=0.13, lw=0)
+        axes.set(title=panel.title, xlabel=panel.label, ylim=(-0.03, 1.03))
     row[0].set_ylabel("mean Dice of organs")
     figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 
 
-def _look(n: int, models: int) -> dict[str, Any]:
-    """Colours of one lightness scale, which every eye can tell apart, and a line and marker of its own."""
-    colour = mpl.colormaps["cividis"](0.88 * n / max(models - 1, 1))
-    return {"color": colour, "linestyle": LINES[n % len(LINES)], "marker": MARKERS[n % len(MARKERS)]}
+def _line_style(n: int, models: int) -> dict[str, Any]:
+    """Return color, line and marker of a model; the colors differ in lightness, for the color-blind."""
+    color = mpl.colormaps["cividis"](0.88 * n / max(models - 1, 1))
+    return {"color": color, "linestyle": LINES[n % len(LINES)], "marker": MARKERS[n % len(MARKERS)]}
 
 
 def _bars(rows: pd.DataFrame) -> Figure | None:
-    """Clean Dice of each model, organ by organ."""
+    """Draw the clean Dice of each model, organ by organ."""
     clean = rows[is_clean(rows)]
     return _dots(clean, list(dict.fromkeys(clean["model"])), "model", "Dice on clean test images")
 
 
 def _reliance(rows: pd.DataFrame) -> Figure | None:
-    """Dice under each probe of the position channels, organ by organ, for the first model."""
+    """Draw the Dice of the first model under each probe of the position channels, organ by organ."""
     first = rows[(rows["model"] == rows["model"].iloc[0]) & (rows["shift"] == "0")]
     kept = first[first["degradation"].isin([*PROBES, "none"])]
     names = [Condition(d, int(s)).title for d, s in zip(kept["degradation"], kept["severity"], strict=True)]
@@ -117,7 +95,7 @@ def _reliance(rows: pd.DataFrame) -> Figure | None:
 
 
 def _dots(rows: pd.DataFrame, names: list[str], by: str, text: str) -> Figure:
-    """A line each name: a dot each organ with its interval, and a bar for the mean of the organs."""
+    """Draw one line per name: a dot with its interval per organ, and a bar for the mean of organs."""
     labels = labels_of([o for o in dict.fromkeys(rows["organ"]) if o != MEAN_OF_ORGANS])[1:]
     figure = Figure(figsize=(6.4, 0.9 + 0.42 * len(names)), layout="constrained")
     axes = figure.subplots()
@@ -150,7 +128,8 @@ _WORDS = {
 }
 
 
-def _in_words(rows: pd.DataFrame) -> str:
+def _describe(rows: pd.DataFrame) -> str:
+    """Describe a figure in words: clean and worst Dice of every model."""
     clean = rows[(rows["organ"] == MEAN_OF_ORGANS) & is_clean(rows)]
     other = rows[(rows["organ"] == MEAN_OF_ORGANS) & ((rows["severity"] > 0) | (rows["shift"] != "0"))]
     parts = []
@@ -162,10 +141,11 @@ def _in_words(rows: pd.DataFrame) -> str:
 
 
 def change_maps(maps: Maps, data: str, model: str) -> Drawing:
-    """Where predictions change when the position channels do.
+    """Draw maps of where predictions change with the position channels.
 
     Args:
-        maps: by probe and severity (``position_zeroed-1``), the share of slices whose class changes, [X, Y], 0 to 1.
+        maps: share of slices with another predicted class, [X, Y], 0 to 1, by probe and severity
+            (``position_zeroed-1``).
         data: name of the data set.
         model: name of the model.
     """
@@ -181,17 +161,17 @@ def change_maps(maps: Maps, data: str, model: str) -> Drawing:
             probe, severity = name.rsplit("-", 1)
             shown = axes.imshow(values.T, cmap="cividis", vmin=0, vmax=top, interpolation="nearest")
             axes.set_title(Condition(probe, int(severity)).title.removeprefix("position "), fontsize=9)
-        figure.colorbar(shown, ax=list(grid.flat), label="share of slices whose class changes", shrink=0.8)
+        figure.colorbar(shown, ax=list(grid.flat), label="share of slices with another class", shrink=0.8)
     words = "; ".join(f"{name}: {float(m.mean()):.3f} of all pixels" for name, m in maps.items())
     caption = f"Where predictions change with the position channels, {model}, {data}"
     return Drawing(f"models_changes_{data}", caption, f"{caption}: {words}", figure)
 
 
 def histogram(measured: Sequence[Intensities], alphas: Sequence[float]) -> Drawing:
-    """Normalised intensities of each data set, with the ends of the position channels at each alpha in view.
+    """Draw histograms of the normalized intensities, with the range of the position channels for each alpha.
 
     Args:
-        measured: one a data set.
+        measured: intensities of each data set.
         alphas: strengths of the position channels.
     """
     with styled():
@@ -203,9 +183,11 @@ def histogram(measured: Sequence[Intensities], alphas: Sequence[float]) -> Drawi
                 axes.axvline(alpha, color=INK, linestyle="--", linewidth=1)
                 axes.annotate(f"±{alpha:g}", (alpha, 0.97), xycoords=("data", "axes fraction"), fontsize=8)
             name = title(found.data.upper()) + (" PHANTOMS" if found.phantom else "")
-            axes.set(title=name, xlabel="normalised intensity", yscale="log")
-            # The style leaves mathematical text alone, which a logarithmic scale would write.
+            axes.set(title=name, xlabel="normalized intensity", yscale="log")
+            # The style turns off math text, which a logarithmic scale would use.
             axes.yaxis.set_major_formatter("{x:g}")
         figure.axes[0].set_ylabel("share of pixels per unit, log scale")
     words = "; ".join(f"{m.data}: {m.edges[0]:.2f} to {m.edges[-1]:.2f} (99.9 % of pixels)" for m in measured)
-    return Drawing("models_intensities", "Normalised intensities; dashed: ends of the position channels", words, figure)
+    return Drawing(
+        "models_intensities", "Normalized intensities; dashed: range of the position channels", words, figure
+    )

@@ -1,4 +1,4 @@
-"""The normalised intensities that a network sees: the study that needs no network.
+"""Measure the normalized intensities of training images, for the study that needs no network.
 
 Reference:
     "How Can CNNs Use Image Position for Segmentation?", supplementary material.
@@ -12,21 +12,21 @@ import numpy as np
 import numpy.typing as npt
 
 from medpos.statistics.verdict import Finding, criterion_range, decide
-from medpos.study.models import parsed
+from medpos.study.models import parse_bundle
 
 BINS = 200
 
 
 @dataclass(frozen=True, eq=False)
 class Intensities:
-    """The normalised intensities of one data set's training images.
+    """Hold the normalized intensities of one data set's training images.
 
     Args:
         data: name of the data set.
-        phantom: whether it is computed.
-        edges: of the histogram's bins, standardised intensity.
-        density: share of pixels per unit of intensity.
-        percentiles: 1st and 99th of each subject, [subjects, 2].
+        phantom: True for phantoms.
+        edges: edges of the histogram's bins, in normalized intensity.
+        density: share of pixels per unit of intensity, for each bin.
+        percentiles: 1st and 99th percentile of each subject, [subjects, 2].
         images: number of images or slices.
     """
 
@@ -39,20 +39,20 @@ class Intensities:
 
     @property
     def half_range(self) -> npt.NDArray[np.float64]:
-        """Half the range between the percentiles, of each subject."""
+        """Half the range between the percentiles of each subject."""
         half: npt.NDArray[np.float64] = (self.percentiles[:, 1] - self.percentiles[:, 0]) / 2
         return half
 
 
 def measure(data: str, bundle: Path, overrides: dict[str, Any]) -> Intensities:
-    """Pass the training images of a bundle through its own chain and count.
+    """Measure the intensities of a bundle's training images after its transforms.
 
     Args:
         data: name of the data set.
-        bundle: one without position channels.
-        overrides: of its keys.
+        bundle: path of a bundle without position channels.
+        overrides: values for keys of the bundle.
     """
-    parser, _ = parsed(bundle, overrides)
+    parser, _ = parse_bundle(bundle, overrides)
     dataset = parser.get_parsed_content("train::dataset")
     source = parser.get_parsed_content("source")
     by_subject: dict[str, list[npt.NDArray[np.float32]]] = {}
@@ -66,8 +66,8 @@ def measure(data: str, bundle: Path, overrides: dict[str, Any]) -> Intensities:
     return Intensities(data, source.phantom, edges, density, percentiles, len(dataset))
 
 
-def find(measured: Intensities, criterion: dict[str, Any], resamples: int = 2000) -> Finding:
-    """Hold the mean half range over subjects, with its bootstrap interval, against a criterion."""
+def evaluate_criterion(measured: Intensities, criterion: dict[str, Any], resamples: int = 2000) -> Finding:
+    """Evaluate a criterion for the mean half range over subjects, by its bootstrap interval."""
     values = measured.half_range
     drawn = np.random.default_rng(0).integers(0, values.size, (resamples, values.size))
     means = values[drawn].mean(axis=1)

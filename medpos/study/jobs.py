@@ -1,11 +1,10 @@
-"""One job of a study: train one model if it isn't yet, and test it under what it hasn't been tested under.
+"""Run one job of a study: train a model unless it is trained, and test it under the missing conditions.
 
-A job is plain data and runs in a process of its own, here or on another machine that sees the same folders. Killed at
-any point, it is run again and goes on from the last epoch to the same bits.
+A job is plain data and runs in a process of its own, on this or another machine with the same folders. After a kill at
+any point it is run again and continues from the last epoch to the same bits.
 """
 
 import contextlib
-import logging
 import os
 import signal
 import sys
@@ -22,17 +21,18 @@ from medpos.core.errors import InputError
 
 @dataclass(frozen=True)
 class Job:
-    """What a worker is told.
+    """Describe a job to a worker.
 
     Args:
-        name: as people read it.
+        name: name of the model, with data set and seed.
         bundle: path of the bundle's file.
-        overrides: of its keys, the run's name among them.
-        folder: the run folder.
-        conditions: groups under which the model is to be tested.
-        train: train first; otherwise the run is finished and only tested again.
-        epochs: of the training, for progress.
-        log: file that gets what the run prints.
+        overrides: values for keys of the bundle, with the run's name.
+        folder: path of the run folder.
+        conditions: groups of conditions to test the model under.
+        train: True trains first; False tests a finished run again.
+        epochs: number of epochs of the training, for the progress.
+        log: path of the file that gets the printed output.
+        threads: number of threads of the process.
     """
 
     name: str
@@ -48,12 +48,12 @@ class Job:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a job.
+    """Report the end of a job.
 
     Args:
-        name: of the job.
-        error: one line; empty if it went well.
-        seconds: that it took.
+        name: name of the job.
+        error: error in one line; empty after success.
+        seconds: duration in seconds.
     """
 
     name: str
@@ -62,7 +62,7 @@ class Outcome:
 
 
 def execute(job: Job) -> Outcome:
-    """Do a job in this process; an error is reported, never raised, so that the other jobs go on."""
+    """Run a job in this process; an error is reported, never raised, so that the other jobs continue."""
     started = time.monotonic()
     with _printing_to(Path(job.log)):
         try:
@@ -70,7 +70,7 @@ def execute(job: Job) -> Outcome:
             error = ""
         except Exception as failure:
             traceback.print_exc()
-            error = _one_line(failure)
+            error = _describe(failure)
     return Outcome(job.name, error, time.monotonic() - started)
 
 
@@ -81,29 +81,29 @@ def _run(job: Job) -> None:
     torch.set_num_threads(job.threads)
     overrides = {**job.overrides, "conditions": list(job.conditions)}
     if job.train:
-        # A kill before the first epoch leaves a folder, maybe empty; going on with it is the same as beginning.
+        # A kill before the first epoch leaves a folder, maybe empty; resuming it is the same as starting.
         overrides["resume"] = Path(job.folder).is_dir()
     try:
         monai.bundle.run(
             run_id="run" if job.train else "evaluate", config_file=job.bundle, logging_file=False, **overrides
         )
     finally:
-        _forget()
+        _reset_process()
 
 
-def _forget() -> None:
-    """Put back what a run leaves in its process: log files, MONAI's switches."""
+def _reset_process() -> None:
+    """Close the log of a run, and reset MONAI's global switches."""
     import monai
 
-    root = logging.getLogger()
-    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
-        root.removeHandler(handler)
-        handler.close()
+    from medpos.runs.folder import close_log
+
+    close_log()
     monai.utils.set_determinism(seed=None)
     monai.data.set_track_meta(True)
 
 
-def _one_line(failure: BaseException) -> str:
+def _describe(failure: BaseException) -> str:
+    """Return an error in one line, or the message of the InputError behind it."""
     cause: BaseException | None = failure
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__ or cause.__context__
@@ -112,7 +112,7 @@ def _one_line(failure: BaseException) -> str:
 
 @contextlib.contextmanager
 def _printing_to(path: Path) -> Iterator[None]:
-    """Send what this process prints, libraries included, to a file."""
+    """Append everything that this process prints, also from C libraries, to a file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     sys.stdout.flush()
     sys.stderr.flush()
@@ -130,8 +130,8 @@ def _printing_to(path: Path) -> Iterator[None]:
                 os.close(copy)
 
 
-def die_with_parent() -> None:
-    """End this process when the one that started it is gone: two processes must not write one run folder."""
+def exit_with_parent() -> None:
+    """Kill this process when its parent is gone, so that no two processes write to one run folder."""
     parent = os.getppid()
 
     def watch() -> None:

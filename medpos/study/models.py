@@ -1,6 +1,6 @@
-"""What makes two trained models the same model: the resolved training configuration and the hash of the data.
+"""Identify trained models by their resolved training configuration and the hash of their data.
 
-A run folder's ``config.json`` says both, so a model trained for one study, or by hand, serves every other study.
+Both are in a run folder's ``config.json``, so a model trained for one study, or by hand, can be used in every other.
 """
 
 import csv
@@ -23,11 +23,12 @@ from medpos.data.conditions import Condition, named
 from medpos.data.folder import DataFolder
 from medpos.runs import files
 from medpos.runs.checkpoints import load
+from medpos.runs.tables import condition_key
 from medpos.runs.task import is_classification, not_a_segmentation
 
-# Keys that say where, how long ago or under which conditions, not what is learnt. Everything else but entry points
-# counts, so that a bundle's own keys do too.
-_NOT_LEARNT = frozenset(
+# Keys about places, names and tests, which don't change the trained weights. All other keys but entry points count, so
+# that keys which only some bundle has count too.
+_IRRELEVANT = frozenset(
     [
         "_desc_",
         "imports",
@@ -65,16 +66,16 @@ Config = dict[str, Any]
 
 @dataclass(frozen=True)
 class Model:
-    """One model of a study, to be trained or found.
+    """Describe one model of a study, trained or not.
 
     Args:
         data: name of the data set.
         variant: name of the variant.
-        seed: of the training.
+        seed: random seed of the training.
         bundle: path of the bundle's file.
-        overrides: all of them, the seed among them.
+        overrides: values for keys of the bundle, with the seed.
         config: resolved configuration.
-        chosen: the value that the validation split chose, by key.
+        chosen: value chosen on the validation split, by key.
     """
 
     data: str
@@ -87,74 +88,90 @@ class Model:
 
     @property
     def name(self) -> str:
-        """As people read it."""
+        """Name with data set, chosen value and seed."""
         chosen = "".join(f", {key} {value}" for key, value in self.chosen.items())
         return f"{self.data}: {self.variant}{chosen}, seed {self.seed}"
 
     @cached_property
     def identity(self) -> str:
-        """Equal for models that are the same."""
-        return identity(self.config)
+        """Hash that is equal for equal models."""
+        return compute_identity(self.config)
 
     @property
     def parent(self) -> Path:
-        """The folder of all runs of its bundle."""
+        """Folder of all runs of its bundle."""
         return Path(self.config["runs_dir"]) / str(self.config["bundle_name"])
 
     @property
     def run_name(self) -> str:
-        """What a new run of it is called: the overrides that tell it apart, and its identity."""
-        plain = {k: v for k, v in self.overrides.items() if k not in _NOT_LEARNT and k != "seed"}
+        """Name for a new run: seed, distinguishing overrides and the beginning of the identity."""
+        plain = {k: v for k, v in self.overrides.items() if k not in _IRRELEVANT and k != "seed"}
         words = "_".join(f"{k}-{v}" for k, v in sorted(plain.items()))
         return re.sub(r"[^A-Za-z0-9._-]", "", f"seed{self.seed}_{words}")[:60].rstrip("_-.") + f"-{self.identity[:8]}"
 
     def folder(self) -> Path:
-        """Its run folder: a finished one if there is one, else one that was begun, else the one to be."""
+        """Return its run folder: a finished one, else an unfinished one, else the folder of a new run."""
         configs = sorted(self.parent.glob(f"*/{files.CONFIG}"))
-        same = [path.parent for path in configs if _recorded(path, path.stat().st_mtime_ns)[0] == self.identity]
+        same = [path.parent for path in configs if _read_identity(path, path.stat().st_mtime_ns)[0] == self.identity]
         finished = [run for run in same if files.Run(run).is_trained]
         return next(iter(finished or same), self.parent / self.run_name)
 
 
-def identity(config: Config) -> str:
-    """sha256 of what a training depends on, from its resolved configuration (which holds the hash of its data)."""
-    learnt = {k: with_steps(v, config) for k, v in config.items() if k not in _NOT_LEARNT and not is_entry_point(k, v)}
+def compute_identity(config: Config) -> str:
+    """Compute the sha256 of everything that a training depends on.
+
+    Args:
+        config: resolved configuration, which holds the hash of its data.
+    """
+    relevant = {
+        key: with_steps(value, config)
+        for key, value in config.items()
+        if key not in _IRRELEVANT and not is_entry_point(key, value)
+    }
     for part in ("train", "validate"):
-        # What watches a training doesn't change it.
-        learnt[part] = {k: v for k, v in learnt.get(part, {}).items() if k != "handlers"}
-    return hashlib.sha256(json.dumps(with_current_names(learnt), sort_keys=True).encode()).hexdigest()
+        # Handlers observe a training without changing it.
+        relevant[part] = {k: v for k, v in relevant.get(part, {}).items() if k != "handlers"}
+    return hashlib.sha256(json.dumps(with_current_names(relevant), sort_keys=True).encode()).hexdigest()
 
 
 @lru_cache(maxsize=4096)
-def _recorded(path: Path, modified_ns: int) -> tuple[str, str | None]:
-    """Identity and degradation table of a recorded configuration, read again only when the file has changed."""
-    config = _read(path)
-    return identity(config), config.get("degradation_table")
+def _read_identity(path: Path, modified_ns: int) -> tuple[str, str | None]:
+    """Read identity and degradation table of a run's configuration, once for each state of the file."""
+    config = files.read_json(path)
+    return compute_identity(config), config.get("degradation_table")
 
 
-def configuration(bundle: Path, overrides: dict[str, Any], makes_data: bool = True) -> Config:
-    """The resolved configuration that a run of this bundle would record.
+def resolve_configuration(bundle: Path, overrides: dict[str, Any], makes_data: bool = True) -> Config:
+    """Resolve the configuration of a bundle as a run would record it.
 
     Args:
-        bundle: its file.
-        overrides: of its keys.
-        makes_data: make phantoms where there are no data; otherwise what rests on the data stays as it is written.
+        bundle: path of the bundle's file.
+        overrides: values for keys of the bundle.
+        makes_data: True makes phantoms where there are no data; False leaves values that depend on the data as they are
+            written.
 
     Raises:
-        InputError: there is no such bundle, or it doesn't take an override.
+        InputError: there is no such bundle, it classifies whole images, or it has no such key.
     """
-    parser, data = parsed(bundle, overrides)
+    parser, data = parse_bundle(bundle, overrides)
     return resolve(parser, {"data_folder"} if data == phantoms.MISSING and not makes_data else ())
 
 
-def parsed(bundle: Path, overrides: dict[str, Any]) -> tuple[ConfigParser, str]:
-    """A bundle with these values, from which its parts can be built, and what data there are for it.
+def parse_bundle(bundle: Path, overrides: dict[str, Any]) -> tuple[ConfigParser, str]:
+    """Parse a bundle, so that its parts can be built.
+
+    Args:
+        bundle: path of the bundle's file.
+        overrides: values for keys of the bundle.
+
+    Returns:
+        Parser with the overrides, and the kind of data that there are for the bundle.
 
     Raises:
-        InputError: there is no such bundle, or it doesn't take an override.
+        InputError: there is no such bundle, it classifies whole images, or it has no such key.
     """
     if not bundle.exists():
-        raise InputError(f"{bundle}: there is no such bundle; there are {', '.join(_bundles(bundle.parent))}")
+        raise InputError(f"{bundle}: does not exist; choose one of {', '.join(_list_bundles(bundle.parent))}")
     parser = ConfigParser()
     parser.read_config(bundle)
     if is_classification(parser.get()):
@@ -166,66 +183,57 @@ def parsed(bundle: Path, overrides: dict[str, Any]) -> tuple[ConfigParser, str]:
     return parser, phantoms.apply(parser, overrides)
 
 
-def _bundles(folder: Path) -> list[str]:
+def _list_bundles(folder: Path) -> list[str]:
     others = ("metadata", "multi_gpu", "crf")
     return sorted(p.stem for p in folder.glob("*.json") if not p.stem.startswith(others))
 
 
-def validation_dice(run: Path) -> float:
-    """Mean foreground Dice of the best epoch on the validation split."""
+def read_validation_dice(run: Path) -> float:
+    """Read the mean foreground Dice of the best epoch on the validation split."""
     return float(load(run / files.RESUME)["best_metric"])
 
 
 def conditions_of(config: Config, groups: tuple[str, ...]) -> list[Condition]:
-    """The conditions that these groups name for this configuration."""
+    """Return the conditions of these groups under a configuration."""
     return named(groups, config["degradation_table"], config["shift_pixels"])
 
 
-def tables(run: Path, config: Config) -> list[Path]:
-    """The finished evaluations of a model: every ``metrics.csv`` of its run folder that was made with its settings."""
-    wanted = identity(config), config["degradation_table"]
+def find_tables(run: Path, config: Config) -> list[Path]:
+    """Find the finished evaluations of a model: every ``metrics.csv`` in its run folder with the same settings."""
+    wanted = compute_identity(config), config["degradation_table"]
     found = []
     for table in sorted([run / files.METRICS, *run.glob(f"*/{files.METRICS}")]):
         part = files.Run(table.parent)
         if part.is_finished and part.is_recorded:
             path = part.folder / files.CONFIG
-            if _recorded(path, path.stat().st_mtime_ns) == wanted:
+            if _read_identity(path, path.stat().st_mtime_ns) == wanted:
                 found.append(table)
     return found
 
 
-def rows(run: Path, config: Config, conditions: list[Condition]) -> list[dict[str, str]]:
-    """The rows of a model under these conditions, each condition once, as ``metrics.csv`` has them."""
-    wanted = {key_of(c) for c in conditions}
+def read_rows(run: Path, config: Config, conditions: list[Condition]) -> list[dict[str, str]]:
+    """Read the rows of a model under these conditions from its tables, each condition once."""
+    wanted = {_text_key(c) for c in conditions}
     found: list[dict[str, str]] = []
-    for table in tables(run, config):
+    for table in find_tables(run, config):
         with table.open(encoding="utf-8", newline="") as stream:
-            new = [row for row in csv.DictReader(stream) if _key(row) in wanted]
-        wanted -= {_key(row) for row in new}
+            new = [row for row in csv.DictReader(stream) if condition_key(row) in wanted]
+        wanted -= {condition_key(row) for row in new}
         found += new
     return found
 
 
-def lacking(run: Path, config: Config, conditions: list[Condition]) -> list[Condition]:
-    """The conditions under which a model has not been tested yet."""
-    done = {_key(row) for row in rows(run, config, conditions)}
-    return [c for c in conditions if key_of(c) not in done]
+def missing_conditions(run: Path, config: Config, conditions: list[Condition]) -> list[Condition]:
+    """Return the conditions under which a model has not been tested yet."""
+    done = {condition_key(row) for row in read_rows(run, config, conditions)}
+    return [c for c in conditions if _text_key(c) not in done]
 
 
-def key_of(condition: Condition) -> tuple[str, str, str]:
-    """A condition as the columns of ``metrics.csv`` name it."""
+def _text_key(condition: Condition) -> tuple[str, str, str]:
+    """Return a condition as ``metrics.csv`` names it."""
     return condition.degradation, str(condition.severity), condition.shift
 
 
-def _key(row: dict[str, str]) -> tuple[str, str, str]:
-    return row["degradation"], row["severity"], row["shift"]
-
-
-def _read(path: Path) -> Config:
-    content: Config = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
-def data_folder(config: Config) -> DataFolder:
-    """The data set of a resolved configuration."""
+def open_data_folder(config: Config) -> DataFolder:
+    """Open the prepared folder of a resolved configuration."""
     return DataFolder(config["data_folder"])

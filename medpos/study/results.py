@@ -1,4 +1,4 @@
-"""From finished models to what people read: one table of all cases, the study's tables, figures and ``study.json``."""
+"""Write the results of a study: a table of all cases, summaries, comparisons, figures and ``study.json``."""
 
 import os
 from collections.abc import Sequence
@@ -10,58 +10,65 @@ import pandas as pd
 
 from medpos.core.files import write_json, write_text
 from medpos.metrics import METRICS
-from medpos.plotting.style import save_figure
+from medpos.plotting.style import Drawing, save_figure
 from medpos.runs import files
 from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.environment import commit
-from medpos.statistics import effects as statistics
 from medpos.statistics import verdict
+from medpos.statistics.effects import compare_models, summarize_over_seeds
 from medpos.study import figures, intensities, models, tables, tensorboard
 from medpos.study.declaration import Study
-from medpos.study.figures import Drawing, Maps
+from medpos.study.figures import Maps
 from medpos.study.intensities import Intensities
 from medpos.study.models import Model
 from medpos.study.plan import Planner
 
-# The strengths of the position channels that the paper's figure 2 compares.
+# Strengths of the position channels in the paper's figure 2.
 ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0)
 _COLUMNS = ["data", "model", "seed", "case", "subject", "split", "degradation", "severity", "shift", "organ", *METRICS]
 
 
 def collect(planner: Planner, found: Sequence[Model]) -> pd.DataFrame:
-    """All rows of the models that are finished, under the study's conditions.
+    """Collect the rows of the trained models under the study's conditions.
+
+    Args:
+        planner: planner of the study.
+        found: models of the study.
 
     Returns:
-        One row per data set, model, seed, case, condition and organ; the columns of ``metrics.csv`` behind ``data``,
-        ``model`` and ``seed``.
+        One row per data set, model, seed, case, condition and organ; the columns are ``data``, ``model``, ``seed`` and
+        those of ``metrics.csv``.
     """
     parts: list[dict[str, Any]] = []
     for model in found:
         run = model.folder()
         if files.Run(run).is_trained:
             about = {"data": model.data, "model": model.variant, "seed": model.seed}
-            parts += [{**about, **row} for row in models.rows(run, model.config, planner.conditions(model))]
+            parts += [{**about, **row} for row in models.read_rows(run, model.config, planner.conditions(model))]
     table = pd.DataFrame(parts, columns=_COLUMNS)
     return table.astype({"severity": int, "seed": int, **dict.fromkeys(METRICS, float)})
 
 
 def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, about: dict[str, Any]) -> dict[str, Any]:
-    """Write tables, figures and ``study.json`` into ``out``; returns the content of the last.
+    """Write the tables and figures of a study and ``study.json``.
 
     Args:
-        study: as declared.
-        planner: of the study.
-        found: its models.
-        out: folder of the study's results.
+        study: declaration of the study.
+        planner: planner of the study.
+        found: models of the study.
+        out: folder for the results.
         about: ``command``, ``failed`` and ``created``.
+
+    Returns:
+        Content of ``study.json``.
     """
     table = collect(planner, found)
     write_text(out / "per_case.csv", table.to_csv(index=False))
-    measured = _intensities(study, planner)
+    measured = _measure_intensities(study, planner)
     findings = verdict.evaluate_criteria(table, [c for c in study.criteria if "model" in c]) if len(table) else []
-    findings += [intensities.find(m, c) for m in measured for c in study.criteria if "intensity" in c]
-    spread = statistics.summarize_over_seeds(table) if len(table) else pd.DataFrame()
-    comparisons = _comparisons(table, study)
+    findings += [intensities.evaluate_criterion(m, c) for m in measured for c in study.criteria if "intensity" in c]
+    spread = summarize_over_seeds(table) if len(table) else pd.DataFrame()
+    comparisons = _compare(table, study)
     write_text(out / "summary.csv", spread.to_csv(index=False))
     write_text(out / "comparisons.csv", comparisons.to_csv(index=False))
     trained = [model for model in found if files.Run(model.folder()).is_trained]
@@ -72,26 +79,26 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "claim": study.claim,
         "verdict": verdict.overall_verdict(findings) if findings else "undecided",
         "criteria": [finding.to_json() for finding in findings],
-        **_data(trained, table, measured),
-        "models": [_model(model, out) for model in trained],
+        **_describe_data(trained, table, measured),
+        "models": [_describe_model(model, out) for model in trained],
         "published": list(study.published),
-        "comparisons": [_compared(row) for row in _records(comparisons)],
-        "tables": [*tables.choices(planner.choices()), *tables.tables(spread), *_slices(trained)],
+        "comparisons": [_comparison_entry(row) for row in _records(comparisons)],
+        "tables": [*tables.choice_tables(planner.choices()), *tables.dice_tables(spread), *_slice_tables(trained)],
         "figures": _draw(study, spread, trained, measured, out / "figures"),
         "commit": commit(),
         **about,
     }
-    tensorboard.write(trained, table, out / "tensorboard")
-    write_json(out / "study.json", content)
+    tensorboard.write(trained, table, out / files.TENSORBOARD)
+    write_json(out / files.STUDY, content)
     return content
 
 
-def _intensities(study: Study, planner: Planner) -> list[Intensities]:
+def _measure_intensities(study: Study, planner: Planner) -> list[Intensities]:
     if "intensities" not in study.figures:
         return []
     found = []
     for data in study.data:
-        bundle, overrides = planner.bundle(f"{data}", data)
+        bundle, overrides = planner.bundle(data, data)
         found.append(intensities.measure(data, bundle, overrides))
     return found
 
@@ -111,38 +118,38 @@ def _draw(
 
 
 def _changes(trained: Sequence[Model]) -> list[tuple[str, str, Maps]]:
-    """The change maps of each data set's first model, averaged over its seeds."""
+    """Load the change maps of each data set's first model, averaged over its seeds."""
     first = {model.data: model.variant for model in reversed(trained)}
     found = []
     for data, variant in first.items():
         seeds = [m for m in trained if (m.data, m.variant) == (data, variant)]
-        files = [newest(m.folder(), files.CHANGES) for m in seeds]
-        maps = [dict(np.load(file, allow_pickle=False)) for file in files if file is not None]
+        paths = [find_newest(m.folder(), files.CHANGES) for m in seeds]
+        maps = [dict(np.load(path, allow_pickle=False)) for path in paths if path is not None]
         if maps:
             found.append((data, variant, {name: np.mean([m[name] for m in maps], axis=0) for name in maps[0]}))
     return found
 
 
-def newest(run: Path, name: str) -> Path | None:
-    """A file of a run's newest evaluation that has it."""
-    files = [*run.glob(name), *run.glob(f"*/{name}")]
-    return max(files, key=lambda file: file.stat().st_mtime_ns, default=None)
+def find_newest(run: Path, name: str) -> Path | None:
+    """Find the newest file of this name in a run folder and its evaluations; None where there is none."""
+    paths = [*run.glob(name), *run.glob(f"*/{name}")]
+    return max(paths, key=lambda path: path.stat().st_mtime_ns, default=None)
 
 
-def _slices(trained: Sequence[Model]) -> list[dict[str, Any]]:
+def _slice_tables(trained: Sequence[Model]) -> list[dict[str, Any]]:
     found = []
     for data in dict.fromkeys(model.data for model in trained):
-        own = [model for model in trained if model.data == data]
-        labels = models.data_folder(own[0].config).labels
+        of_data = [model for model in trained if model.data == data]
+        labels = models.open_data_folder(of_data[0].config).labels
         cases: dict[str, list[Sequence[CaseView]]] = {}
-        for model in own:
-            if file := newest(model.folder(), files.CASES):
-                cases.setdefault(model.variant, []).append(load_cases(file))
-        found.append(tables.slices(data, labels, dict(cases)))
+        for model in of_data:
+            if path := find_newest(model.folder(), files.CASES):
+                cases.setdefault(model.variant, []).append(load_cases(path))
+        found.append(tables.slice_table(data, labels, dict(cases)))
     return [table for table in found if table is not None]
 
 
-def _data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequence[Intensities]) -> dict[str, Any]:
+def _describe_data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequence[Intensities]) -> dict[str, Any]:
     entries = {}
     for found in measured:
         entries[found.data] = {
@@ -154,7 +161,7 @@ def _data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequence[Inte
         }
     for model in trained:
         rows = table[table["data"] == model.data]
-        source = models.data_folder(model.config)
+        source = models.open_data_folder(model.config)
         entries[model.data] = {
             "name": model.data,
             "phantom": source.phantom,
@@ -171,7 +178,7 @@ def _data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequence[Inte
     }
 
 
-def _model(model: Model, out: Path) -> dict[str, Any]:
+def _describe_model(model: Model, out: Path) -> dict[str, Any]:
     return {
         "data": model.data,
         "model": model.variant,
@@ -184,23 +191,25 @@ def _model(model: Model, out: Path) -> dict[str, Any]:
     }
 
 
-def _comparisons(table: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Every pair of models that a criterion compares."""
+def _compare(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Compare every pair of models in a criterion."""
     pairs = dict.fromkeys((c["model"], c["minus"]) for c in study.criteria if "minus" in c)
-    there = set(table["model"])
-    parts = [statistics.compare_models(table, a, b).assign(a=a, b=b) for a, b in pairs if {a, b} <= there]
+    known = set(table["model"])
+    parts = [compare_models(table, a, b).assign(a=a, b=b) for a, b in pairs if {a, b} <= known]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON has them: no NaN."""
+    """Convert rows for JSON: NaN becomes None."""
     return [{str(k): _plain(v) for k, v in row.items()} for row in frame.to_dict("records")]
 
 
-def _compared(row: dict[str, Any]) -> dict[str, Any]:
-    """One comparison as the page takes it."""
+def _comparison_entry(row: dict[str, Any]) -> dict[str, Any]:
+    """Convert one comparison for the page."""
     low, high = row.pop("ci95_low"), row.pop("ci95_high")
-    condition = " ".join(str(word) for word in tables.words((row["degradation"], row["severity"], row["shift"])))
+    condition = " ".join(
+        str(word) for word in tables.condition_words((row["degradation"], row["severity"], row["shift"]))
+    )
     return {**row, "condition": condition, "ci95": None if low is None else [low, high]}
 
 

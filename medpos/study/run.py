@@ -1,4 +1,4 @@
-"""Runs a study: plan, do what is left, plan again until nothing is, then write the results."""
+"""Run a study: plan, run the jobs that are left, plan again until there are none, then write the results."""
 
 import logging
 import time
@@ -16,40 +16,40 @@ logger = logging.getLogger(__name__)
 
 
 class Watcher:
-    """Is told what happens; the command line shows it. This one keeps silent."""
+    """Receive the events of a study; this base class ignores them, the command line shows them."""
 
     def planned(self, plan: Plan) -> None:
-        """A plan was made."""
+        """Receive a new plan."""
 
     def started(self, job: Job) -> None:
-        """A job began, or was handed to a cluster."""
+        """Receive a job that began, or was submitted to a cluster."""
 
     def ended(self, job: Job, outcome: Outcome) -> None:
-        """A job ended."""
+        """Receive a job that ended."""
 
 
 def run(study: Study, settings: Settings, engine: Engine, out: Path, command: str, watcher: Watcher) -> dict[str, Any]:
-    """Run a study to its results.
+    """Run a study and write its results.
 
     Args:
-        study: as declared.
-        settings: where and with what.
-        engine: where the jobs run.
-        out: folder of the results.
-        command: that reproduces it, for the page.
-        watcher: is told what happens.
+        study: declaration of the study.
+        settings: folders and overrides.
+        engine: engine that runs the jobs.
+        out: folder for the results.
+        command: command that reproduces the study, for the page.
+        watcher: object that receives the events.
 
     Returns:
-        The content of ``study.json``.
+        Content of ``study.json``.
     """
     planner = Planner(study, settings)
     failed: dict[str, tuple[str, str]] = {}
     plan = planner.plan()
     while plan.jobs:
         watcher.planned(plan)
-        failed |= _do(plan.jobs, engine, watcher)
+        failed |= _run_jobs(plan.jobs, engine, watcher)
         before, plan = plan, planner.plan(given_up=list(failed))
-        # A job that reports success and leaves no results would be planned for ever.
+        # A job that reports success without results would be planned again and again.
         if stuck := set(plan.jobs) & set(before.jobs):
             failed |= {job.folder: (job.name, f"ended without its results; see {job.log}") for job in stuck}
             plan = planner.plan(given_up=list(failed))
@@ -62,8 +62,8 @@ def run(study: Study, settings: Settings, engine: Engine, out: Path, command: st
     return results.write(study, planner, plan.models, out, about)
 
 
-def _do(jobs: Sequence[Job], engine: Engine, watcher: Watcher) -> dict[str, tuple[str, str]]:
-    """Do the jobs; gives the name and the error of those that failed, by run folder."""
+def _run_jobs(jobs: Sequence[Job], engine: Engine, watcher: Watcher) -> dict[str, tuple[str, str]]:
+    """Run the jobs; return name and error of those that failed, by run folder."""
     failed = {}
     by_name = {job.name: job for job in jobs}
     for outcome in engine.run(jobs, watcher.started):

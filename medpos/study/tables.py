@@ -1,4 +1,4 @@
-"""The tables of a study, as ``study.json`` holds them: text in cells, a row a model or a condition."""
+"""Make the tables of a study for ``study.json``: cells of text, one row per model or condition."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,20 +14,24 @@ from medpos.runs.cases import CaseView
 Content = dict[str, Any]
 
 
-def tables(spread: pd.DataFrame) -> list[Content]:
-    """For each data set: models by organs on clean images, and models by conditions for the mean of organs."""
+def dice_tables(spread: pd.DataFrame) -> list[Content]:
+    """Tabulate Dice for each data set: models by organs on clean images, and conditions by models.
+
+    Args:
+        spread: table from :func:`medpos.statistics.effects.summarize_over_seeds`.
+    """
     found: list[Content] = []
     for data in dict.fromkeys(spread["data"]) if len(spread) else []:
         rows = spread[spread["data"] == data]
         clean = rows[is_clean(rows)]
-        found.append(_organs(data, clean))
+        found.append(_organ_table(data, clean))
         others = rows[(rows["organ"] == MEAN_OF_ORGANS) & ~is_clean(rows)]
         if len(others):
-            found.append(_conditions(data, rows[rows["organ"] == MEAN_OF_ORGANS]))
+            found.append(_condition_table(data, rows[rows["organ"] == MEAN_OF_ORGANS]))
     return found
 
 
-def _organs(data: str, clean: pd.DataFrame) -> Content:
+def _organ_table(data: str, clean: pd.DataFrame) -> Content:
     organs = [MEAN_OF_ORGANS, *(o for o in dict.fromkeys(clean["organ"]) if o != MEAN_OF_ORGANS)]
     rows = []
     for name in dict.fromkeys(clean["model"]):
@@ -40,7 +44,7 @@ def _organs(data: str, clean: pd.DataFrame) -> Content:
     return {
         "title": f"{data}: Dice on clean test images",
         "note": "mean ± sd over seeds; 95 % bootstrap interval of the mean of organs, drawing subjects and seeds; "
-        f"sd of seeds, cases and what is left: variance components of the mean of organs{_few(clean)}",
+        f"sd of seeds, of cases and left (residual): variance components of the mean of organs{_few(clean)}",
         "columns": [
             "model",
             "seeds",
@@ -57,11 +61,14 @@ def _organs(data: str, clean: pd.DataFrame) -> Content:
     }
 
 
-def _conditions(data: str, rows: pd.DataFrame) -> Content:
+def _condition_table(data: str, rows: pd.DataFrame) -> Content:
     names = list(dict.fromkeys(rows["model"]))
     keys = list(dict.fromkeys(zip(rows["degradation"], rows["severity"], rows["shift"], strict=True)))
     by_key = {(r["degradation"], r["severity"], r["shift"], r["model"]): r for _, r in rows.iterrows()}
-    cells = [[*words(key), *(_cell(by_key[(*key, n)]) if (*key, n) in by_key else "-" for n in names)] for key in keys]
+    cells = [
+        [*condition_words(key), *(_cell(by_key[(*key, n)]) if (*key, n) in by_key else "-" for n in names)]
+        for key in keys
+    ]
     return {
         "title": f"{data}: mean Dice of organs under each condition",
         "note": "mean ± sd over seeds",
@@ -70,13 +77,13 @@ def _conditions(data: str, rows: pd.DataFrame) -> Content:
     }
 
 
-def slices(data: str, labels: Sequence[Label], cases: dict[str, Sequence[Sequence[CaseView]]]) -> Content | None:
-    """Dice slice by slice beside that of whole volumes, on clean images; None for data without volumes.
+def slice_table(data: str, labels: Sequence[Label], cases: dict[str, Sequence[Sequence[CaseView]]]) -> Content | None:
+    """Tabulate Dice slice by slice, on clean images; None for data without volumes.
 
     Args:
         data: name of the data set.
-        labels: its classes.
-        cases: by model, the cases of each seed.
+        labels: the classes.
+        cases: cases of each seed, by model.
     """
     rows = []
     for model, seeds in cases.items():
@@ -99,7 +106,7 @@ def slices(data: str, labels: Sequence[Label], cases: dict[str, Sequence[Sequenc
 
 
 def _slice_dice(views: Sequence[CaseView], classes: int) -> Any:
-    """Dice of every slice of every volume, [slices, organs]."""
+    """Compute the Dice of every slice of every volume, [slices, organs]."""
     return np.array(
         [
             overlap(view.prediction[..., z], view.truth[..., z], classes)["dice"]
@@ -113,26 +120,27 @@ def _mean_sd(means: Any) -> tuple[Any, Any]:
     return means.mean(axis=0), means.std(axis=0, ddof=1) if len(means) > 1 else np.zeros(means.shape[1])
 
 
-def choices(rows: Sequence[tuple[str, str, str, Any, float, bool]]) -> list[Content]:
-    """What the validation split chose.
+def choice_tables(rows: Sequence[tuple[str, str, str, Any, float, bool]]) -> list[Content]:
+    """Tabulate the choices on the validation split; no table where there were none.
 
     Args:
-        rows: data set, model, key, value, mean foreground Dice of the best epoch on the validation split, chosen.
+        rows: data set, model, key, value, mean foreground Dice of the best epoch on the validation split, and whether
+            the value was chosen, for each candidate.
     """
     if not rows:
         return []
     return [
         {
             "title": "Chosen on the validation split",
-            "note": "mean foreground Dice of the best epoch, first seed; the highest is taken for all seeds",
+            "note": "mean foreground Dice of the best epoch, first seed; the best value is used for all seeds",
             "columns": ["data", "model", "key", "value", "validation Dice", "chosen"],
             "rows": [[*row[:4], f"{row[4]:.4f}", "yes" if row[5] else ""] for row in rows],
         }
     ]
 
 
-def words(key: tuple[str, int, str]) -> tuple[str, int, str]:
-    """A condition in words: degradation, severity and shift."""
+def condition_words(key: tuple[str, int, str]) -> tuple[str, int, str]:
+    """Return degradation, severity and shift of a condition in words."""
     degradation, severity, shift = key
     return (degradation.replace("_", " ") if severity else "none"), int(severity), shift
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from running import BUNDLES, NAMES, kept_state, run_here
 
-from medpos.bundle.tracking import complete, parameters, without
+from medpos.bundle.tracking import complete, parameters, remove_tracking
 
 mlflow = pytest.importorskip("mlflow", reason="the extra 'tracking' is not installed")
 
@@ -94,7 +94,9 @@ def test_parameters_are_plain_and_name_no_place():
 def test_an_export_of_a_tracked_run_keeps_nothing_of_the_tracking():
     config = content("jsrt_small")
     config["handlers"].append({"_target_": "MLFlowHandler", "tracking_uri": "@tracking_uri"})
-    assert without({**config, "tracking_uri": "sqlite:////somewhere", "output_dir": "/here"}) == content("jsrt_small")
+    assert remove_tracking({**config, "tracking_uri": "sqlite:////somewhere", "output_dir": "/here"}) == content(
+        "jsrt_small"
+    )
 
 
 def test_a_run_without_tracking_is_left_alone():

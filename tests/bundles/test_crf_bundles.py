@@ -235,7 +235,7 @@ def test_the_papers_parameters(name, parameters):
 
 
 def test_refusals(made, prepared, monkeypatch, tmp_path):
-    assert "crf_iterations is 0" in refusal(NAME, entry="crf", crf_iterations=0, **made.given)
+    assert "crf_iterations: expected 1 or more, got 0" in refusal(NAME, entry="crf", crf_iterations=0, **made.given)
     assert "needed are lists of numbers" in refusal(NAME, entry="crf", **{"crf_search#w_bi": 4}, **made.given)
     assert "did you mean --crf_search#s_xy?" in refusal(NAME, entry="crf", **{"crf_search#s_xz": [4]}, **made.given)
     assert "--crf_iterations is 2.5" in refusal(NAME, entry="crf", crf_iterations=2.5, **made.given)

@@ -275,7 +275,7 @@ def test_what_wants_a_segmentation_refuses_it(trained, photographs, tmp_path):
         assert "expected a segmentation, got a classification of whole images; give a segmentation" in str(error)
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="got a classification of whole images"):
-        models.configuration(BUNDLES / "imagenet_sunet64.json", {})
+        models.resolve_configuration(BUNDLES / "imagenet_sunet64.json", {})
     with pytest.raises(InputError, match="not there, and the study needs it"):
         declaration.load(BUNDLES / "studies", "table1", bundle=BUNDLES / "nowhere.json")
 
@@ -288,7 +288,7 @@ def test_what_wants_a_segmentation_refuses_it(trained, photographs, tmp_path):
         ({"train_cases": 41}, ["train_cases: expected 1 to 40", "got 41"]),
         ({"image_size": 16}, ["image_size 16", "29"]),
         ({"shortside": 3}, ["--shortside:", "--short_side?"]),
-        ({"weights": "a", "transplant": "b"}, ["both weights", "and transplant"]),
+        ({"weights": "a", "transplant": "b"}, ["expected --weights or --transplant, got both"]),
     ],
 )
 def test_bad_input(override, words, options, tmp_path):

@@ -120,7 +120,7 @@ class TestBegin:
             begin(model, weights=str(tmp_path / "published.pth"))
         assert model.layers["first"].bias.tolist() == [0, 1, 2, 3]
         assert model.layers["first"].weight[0, 0].tolist() == [[0, 3, 6], [1, 4, 7], [2, 5, 8]]  # columns before rows
-        assert caplog.messages == [f"{tmp_path / 'published.pth'}: loaded; left over: aux"]
+        assert caplog.messages == [f"{tmp_path / 'published.pth'}: loaded; unused: aux"]
 
     def test_a_checkpoint_holds_its_weights_with_other_things(self, tmp_path):
         torch.save({"epoch": 100, "arch": "sunet", "state_dict": weights()}, tmp_path / "published.pth.tar")
@@ -139,7 +139,7 @@ class TestBegin:
             begin(model, transplant=str(tmp_path / "model.pt"))
         assert (model.layers["own"].weight == 1).all()
         assert caplog.messages == [
-            f"{tmp_path / 'model.pt'}: transplanted; new: layers.own.bias; left over: nothing",
+            f"{tmp_path / 'model.pt'}: transplanted; new: layers.own.bias; unused: nothing",
         ]
 
     def test_a_stage_of_other_colors_is_refused(self, tmp_path):
@@ -147,7 +147,8 @@ class TestBegin:
         (tmp_path / "config.json").write_text('{"publisher": "torchvision"}')
         begin(Loadable(), transplant=str(tmp_path / "model.pt"), publisher="torchvision")
         with pytest.raises(
-            InputError, match=r"model.pt: that stage .* colou?rs of torchvision.* --publisher torchvision"
+            InputError,
+            match=r"model.pt: expected a stage .* got one with those of torchvision; add --publisher torchvision",
         ):
             begin(Loadable(), transplant=str(tmp_path / "model.pt"), publisher="caffe")
 
@@ -165,11 +166,11 @@ class TestBegin:
         for given in ({"weights": str(path)}, {"transplant": str(path)}):
             with pytest.raises(InputError, match=r"bad\.pth: .* these weights"):
                 begin(Loadable(), **given)
-        with pytest.raises(InputError, match="needed is one of them"):
+        with pytest.raises(InputError, match="expected --weights or --transplant, got both"):
             begin(Loadable(), str(path), str(path))
         with pytest.raises(InputError, match=r"nowhere\.pth: does not exist"):
             begin(Loadable(), str(tmp_path / "nowhere.pth"))
-        with pytest.raises(InputError, match=r"bad\.pth: ModuleDict has no published weights"):
+        with pytest.raises(InputError, match=r"bad\.pth: ModuleDict can't load published weights"):
             begin(network(), str(path))
 
     @pytest.mark.parametrize("given", sorted(PUBLISHED))
@@ -178,9 +179,9 @@ class TestBegin:
         path = tmp_path / "vgg.pth"
         first = {"caffe": "conv1_1.weight", "torchvision": "features.0.weight"}[given]
         torch.save({first: torch.ones(1)}, path)
-        with pytest.raises(InputError, match=f"vgg.pth: these are {given}'s weights.* add --publisher {given}"):
+        with pytest.raises(InputError, match=f"vgg.pth: expected weights of {other},.* add --publisher {given}"):
             begin(Loadable(), str(path), publisher=other)
-        with pytest.raises(InputError, match="publisher is 'keras'"):
+        with pytest.raises(InputError, match=r"--publisher: .* got 'keras'"):
             begin(Loadable(), str(path), publisher="keras")
 
     def test_code_in_a_file_is_not_run(self, tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from medpos.core.labels import ACDC, JSRT
-from medpos.report.pictures import EXTRA, MISSED, pictures
+from medpos.report.pictures import EXTRA, MISSED, draw_case
 from medpos.runs.cases import CaseView
 
 
@@ -28,7 +28,7 @@ def colours(uri):
 def test_an_image_is_upright_and_in_its_organs_colours():
     truth = np.zeros((32, 24), np.uint8)
     truth[24:30, 2:8] = 3  # right above
-    found = pictures(view(truth, np.zeros_like(truth)), JSRT)
+    found = draw_case(view(truth, np.zeros_like(truth)), JSRT)
     picture = np.asarray(opened(found.truth).convert("RGBA"))
     assert picture.shape[:2] == (24, 32)
     assert picture[4, 26, 3] > 0
@@ -42,10 +42,10 @@ def test_an_image_is_upright_and_in_its_organs_colours():
 def test_differences():
     truth, prediction = np.zeros((2, 32, 32), np.uint8)
     truth[:8], prediction[24:] = 1, 1
-    assert colours(pictures(view(truth, prediction), JSRT).difference) == {MISSED, EXTRA}
-    assert colours(pictures(view(truth, truth), JSRT).difference) == set()
+    assert colours(draw_case(view(truth, prediction), JSRT).difference) == {MISSED, EXTRA}
+    assert colours(draw_case(view(truth, truth), JSRT).difference) == set()
     # Another organ is a chequer of both.
-    chequer = np.asarray(opened(pictures(view(truth, 2 * truth), JSRT).difference))[:, :8]
+    chequer = np.asarray(opened(draw_case(view(truth, 2 * truth), JSRT).difference))[:, :8]
     assert set(np.unique(chequer)) == {1, 2}
 
 
@@ -54,7 +54,7 @@ def test_up_to_six_slices_that_hold_an_organ(held, shown):
     truth = np.zeros((16, 16, 10), np.uint8)
     for z in held:
         truth[4:8, 4:8, z] = 2
-    found = pictures(view(truth, truth), ACDC)
+    found = draw_case(view(truth, truth), ACDC)
     assert len(found.slices) == shown
     assert set(found.slices) <= set(held or range(10))
     assert opened(found.image).size == (found.columns * 16, found.rows * 16)
@@ -63,15 +63,15 @@ def test_up_to_six_slices_that_hold_an_organ(held, shown):
 
 def test_proportions_are_those_of_the_body():
     truth = np.zeros((64, 64), np.uint8)
-    assert pictures(view(truth, truth, (1.0, 2.0)), JSRT).ratio == 0.5
-    assert pictures(view(truth, truth, (1.0, 0.0)), JSRT).ratio == 1
+    assert draw_case(view(truth, truth, (1.0, 2.0)), JSRT).ratio == 0.5
+    assert draw_case(view(truth, truth, (1.0, 0.0)), JSRT).ratio == 1
 
 
 def test_large_pictures_are_made_small():
     truth = np.zeros((1000, 500), np.uint8)
-    assert opened(pictures(view(truth, truth), JSRT).image).size == (256, 128)
+    assert opened(draw_case(view(truth, truth), JSRT).image).size == (256, 128)
 
 
 def test_an_unknown_label_is_drawn_too():
     truth = np.full((16, 16), 9, np.uint8)
-    assert colours(pictures(view(truth, truth), JSRT).truth) == {"#FFFFFF"}
+    assert colours(draw_case(view(truth, truth), JSRT).truth) == {"#FFFFFF"}

@@ -52,7 +52,7 @@ def test_what_was_run_is_said(html):
     assert "contradicted" in shown
     assert "third: out of memory" in shown
     assert "about 0.9" in shown
-    assert "these runs hold no cases.npz" in shown
+    assert "these runs have no cases.npz" in shown
 
 
 def test_text_of_files_stays_text(html):
@@ -156,7 +156,7 @@ def test_a_number_that_is_none_is_refused(tmp_path):
     run = make_run(tmp_path / "r/a/b", with_cases=False)
     path = run / "metrics.csv"
     path.write_text(path.read_text().replace(",none,0,0,rv_cavity,", ",none,0,0,rv_cavity,many", 1))
-    with pytest.raises(InputError, match=r"metrics\.csv.*needed numbers"):
+    with pytest.raises(InputError, match=r"metrics\.csv.*expected numbers"):
         read([run])
 
 
@@ -168,9 +168,9 @@ def test_nothing_is_refused():
 @pytest.mark.parametrize(
     ("key", "value", "message"),
     [
-        ("models", {}, "models: needed a list"),
-        ("models", [{"model": "a", "run": "nowhere"}], "nowhere: there is no such folder"),
-        ("figures", [{"name": "../study"}], r"needed figures/\.\./study\.svg"),
+        ("models", {}, "models: expected entries"),
+        ("models", [{"model": "a", "run": "nowhere"}], "nowhere: does not exist"),
+        ("figures", [{"name": "../study"}], r"expected figures/\.\./study\.svg"),
     ],
 )
 def test_bad_studies_are_refused(key, value, message, tmp_path):

@@ -125,7 +125,7 @@ def test_without_scores_there_is_no_section(tmp_path):
 @pytest.mark.parametrize(
     ("name", "old", "new", "message"),
     [
-        ("scores.csv", "0.75", "many", r"scores\.csv: severity, seg, objects_true: .*'many'; needed numbers"),
+        ("scores.csv", "0.75", "many", r"scores\.csv: severity, seg, objects_true: expected numbers, .*'many'"),
         ("scores.csv", "shift", "moved", r"scores\.csv: lacks the columns shift"),
         ("summary.json", '"set"', '"sets"', r"summary\.json: holds no scores beside scores\.csv .*evaluate again"),
         ("summary.json", "0.625", '"good"', r"summary\.json: holds no scores beside scores\.csv"),

@@ -10,7 +10,7 @@ from medpos.statistics import verdict
 from medpos.study import declaration
 
 STUDIES = BUNDLES / "studies"
-NAMES = declaration.names(STUDIES)
+NAMES = declaration.list_studies(STUDIES)
 
 
 def test_every_study_of_the_paper_is_declared():
@@ -63,11 +63,11 @@ def write(tmp_path, **changes):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"claim": None}, "missing: claim"),
-        ({"seed": [1]}, "unknown keys seed"),
-        ({"conditions": ["fog"]}, "'fog' is unknown"),
-        ({"models": [{"name": "a", "bundle": "b", "overide": {}}]}, "unknown keys overide"),
-        ({"models": [{"name": "a", "bundle": "b", "choose": {"lr": [1], "seed": [1]}}]}, "takes one key"),
+        ({"claim": None}, "add claim"),
+        ({"seed": [1]}, "remove seed"),
+        ({"conditions": ["fog"]}, "got 'fog'"),
+        ({"models": [{"name": "a", "bundle": "b", "overide": {}}]}, "remove overide"),
+        ({"models": [{"name": "a", "bundle": "b", "choose": {"lr": [1], "seed": [1]}}]}, "choose: expected one key"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path, changes, words):
@@ -83,8 +83,8 @@ def test_a_file_of_the_users_own_is_taken(tmp_path):
     ("arguments", "words"),
     [
         ({"name": "figure33"}, "did you mean figure3?"),
-        ({"name": "figure3", "network": "vgg"}, "needed unet or small"),
-        ({"name": "figure3", "data": ["brats"]}, "no data set 'brats'"),
+        ({"name": "figure3", "network": "vgg"}, "expected unet or small"),
+        ({"name": "figure3", "data": ["brats"]}, "got 'brats'"),
     ],
 )
 def test_what_there_is_not_is_refused(arguments, words):
@@ -93,8 +93,8 @@ def test_what_there_is_not_is_refused(arguments, words):
 
 
 def test_an_unknown_profile_is_refused():
-    with pytest.raises(InputError, match="needed paper, quick, tiny"):
-        declaration.profile(STUDIES, "huge")
+    with pytest.raises(InputError, match="expected paper, quick, tiny"):
+        declaration.load_profile(STUDIES, "huge")
 
 
 def test_a_file_that_is_no_json_is_refused(tmp_path):

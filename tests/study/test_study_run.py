@@ -22,7 +22,7 @@ from medpos.core.errors import InputError
 from medpos.study import declaration
 from medpos.study.engines import LocalEngine, RayEngine
 from medpos.study.jobs import Job, Outcome, execute
-from medpos.study.models import identity
+from medpos.study.models import compute_identity
 from medpos.study.plan import Planner, Settings
 from medpos.study.run import Watcher, run
 
@@ -173,9 +173,9 @@ def test_a_run_made_by_hand_serves_a_study(prepared, tmp_path):
 def test_identity_is_of_what_is_learnt():
     config = {"lr": 1, "device": "cpu", "train": {"loss": 1, "handlers": 2}, "decode": {"_desc_": "a", "x": 1}}
     same = {"lr": 1, "device": "cuda", "train": {"loss": 1, "handlers": 3}, "decode": {"_desc_": "b", "x": 1}}
-    assert identity(config) == identity(same)
+    assert compute_identity(config) == compute_identity(same)
     for key, value in (("lr", 2), ("train", {"loss": 2}), ("decode", {"x": 2}), ("my_own", 1), ("data_sha256", "a")):
-        assert identity(config) != identity({**config, key: value})
+        assert compute_identity(config) != compute_identity({**config, key: value})
 
 
 def test_a_failed_training_is_named_and_the_others_go_on(prepared, tmp_path):
@@ -296,7 +296,7 @@ def test_every_study_runs_with_the_tiny_profile(tmp_path, monkeypatch):
     """On phantoms made for it, with the small CNN, whose files are small; all studies share their models."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    for name in declaration.names(BUNDLES / "studies"):
+    for name in declaration.list_studies(BUNDLES / "studies"):
         shown = (
             invoke("study", name, "--profile", "tiny", "--network", "small", "--data", "jsrt", "--workers", 2)
             if name != "intensities"

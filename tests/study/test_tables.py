@@ -5,7 +5,7 @@ import pytest
 
 from medpos.core.labels import ACDC
 from medpos.runs.cases import CaseView
-from medpos.study.tables import choices, slices
+from medpos.study.tables import choice_tables, slice_table
 
 
 def volume(prediction):
@@ -20,27 +20,27 @@ def volume(prediction):
 
 def test_slices_are_averaged_one_by_one():
     # Slice 1: 2 of 2 pixels, Dice 1. Slice 2: 1 of 2, Dice 2/3. Slice 3: in neither, missing.
-    table = slices("acdc", ACDC[:2], {"network": [[volume((2, 1, 0))]]})
+    table = slice_table("acdc", ACDC[:2], {"network": [[volume((2, 1, 0))]]})
     assert table["columns"] == ["model", "seeds", "RV cavity", "slices", "missing"]
     assert table["rows"] == [["network", 1, f"{(1 + 2 / 3) / 2:.3f}", 3, 1]]
     # A second seed that finds nothing: 0 and 0; mean 0.417, sd of (0.833, 0) 0.589.
-    table = slices("acdc", ACDC[:2], {"network": [[volume((2, 1, 0))], [volume((0, 0, 0))]]})
+    table = slice_table("acdc", ACDC[:2], {"network": [[volume((2, 1, 0))], [volume((0, 0, 0))]]})
     assert table["rows"][0][2] == "0.417 ± 0.589"
 
 
 def test_images_have_no_slices():
     flat = volume((2, 1, 0))
     picture = CaseView("a", "a", "", (1.0, 1.0), *(getattr(flat, n)[..., 0] for n in ("image", "truth", "prediction")))
-    assert slices("jsrt", ACDC[:2], {"network": [[picture]]}) is None
+    assert slice_table("jsrt", ACDC[:2], {"network": [[picture]]}) is None
 
 
 def test_choices():
-    [table] = choices([("jsrt", "network", "pe_alpha", 3.0, 0.51234, True)])
+    [table] = choice_tables([("jsrt", "network", "pe_alpha", 3.0, 0.51234, True)])
     assert table["rows"] == [["jsrt", "network", "pe_alpha", 3.0, "0.5123", "yes"]]
-    assert choices([]) == []
+    assert choice_tables([]) == []
 
 
 @pytest.mark.parametrize("prediction", [(2, 1, 3)])
 def test_a_slice_found_where_there_is_none_counts_as_zero(prediction):
-    table = slices("acdc", ACDC[:2], {"network": [[volume(prediction)]]})
+    table = slice_table("acdc", ACDC[:2], {"network": [[volume(prediction)]]})
     assert table["rows"][0][2] == f"{(1 + 2 / 3 + 0) / 3:.3f}"
