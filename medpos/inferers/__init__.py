@@ -1,19 +1,19 @@
-"""How a network is run over whole images: the fast path, and what the papers do at test time.
+"""Run networks over whole images: the fast path, and the test-time procedures of the papers.
 
-| inferer | paper | what it does |
+| inferer | paper | function |
 |---|---|---|
-| ``FastInferer`` | | runs any of the others in bf16, channels last, batch normalization folded |
+| ``FastInferer`` | | runs another inferer in bf16, channels last, with batch normalization folded |
 | ``OverlapTileInferer`` | Ronneberger et al. 2015 | tiles with mirrored borders, equal to one large pass |
 | ``RotationMeanInferer`` | Ronneberger et al. 2015 | mean over rotated versions of the image |
-| ``VotingInferer`` | Kumar et al. 2018 | majority vote of overlapping patches of a slice and its neighbours |
-| ``BackgroundInferer`` | Zhou et al. 2018; Badrinarayanan et al. 2017 | adds the background that a network lacks |
+| ``VotingInferer`` | Kumar et al. 2018 | majority vote of overlapping patches of a slice and its neighbors |
+| ``BackgroundInferer`` | Zhou et al. 2018; Badrinarayanan et al. 2017 | adds a background class to the output |
 | ``MultiScaleInferer`` | paper 001, SUNet | mean over sizes and mirror images, in overlapping crops |
 | ``CRFInferer`` | Chen et al. 2015, 2018 | refines the probabilities by a fully connected CRF |
 | MONAI's ``SlidingWindowInferer`` | article on MMSegmentation's U-Net | mean logits of overlapping windows |
 
 For the last one, ``roi_size=[64, 64]`` and ``overlap=1 - 42 / 64`` are MMSegmentation's crop of 64 and stride of 42.
-They nest: ``FastInferer(RotationMeanInferer(OverlapTileInferer()))``. ``measure_pruning`` compares the levels to which
-a UNet++ can be pruned.
+Inferers can be nested: ``FastInferer(RotationMeanInferer(OverlapTileInferer()))``. ``measure_pruning`` compares the
+pruning levels of a UNet++.
 """
 
 from functools import partial

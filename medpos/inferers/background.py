@@ -1,4 +1,4 @@
-"""The background of a network that doesn't give one."""
+"""Add a background class to the output of a network."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,18 +6,18 @@ from typing import Any
 import torch
 from monai.inferers import Inferer
 
-NEVER = -1e4  # finite, so that differences are too; its probability is 0
+IMPOSSIBLE = -1e4  # logit with probability 0, finite so that differences of logits are finite
 
 
 class BackgroundInferer(Inferer):
-    """Puts a background in front of the network's classes, so that everything behind it finds one channel a label.
+    """Insert a background channel before the network's classes, so that there is one channel per label.
 
-    One channel is the logit z of the foreground, as a sigmoid takes it: it becomes [0, z], of which the softmax is
-    [1 - sigmoid(z), sigmoid(z)]. Several are the classes 1, 2 ... of a network that knows no background, such as the
-    eleven of CamVid: the background becomes impossible.
+    A single channel is the logit z of the foreground, for a sigmoid: it becomes [0, z] with the softmax
+    [1 - sigmoid(z), sigmoid(z)]. Several channels are the classes 1, 2 ... of a network without background, such as the
+    eleven of CamVid: the background gets probability 0.
 
     Args:
-        inferer: runs the network.
+        inferer: inferer that runs the network.
     """
 
     def __init__(self, inferer: Inferer) -> None:
@@ -27,7 +27,7 @@ class BackgroundInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Logits [N, 1 + C, X, Y(, Z)], where the network gives C channels."""
+        """Compute logits [N, 1 + C, X, Y(, Z)] with a network that returns C channels."""
         logits = self.inferer(inputs, network, *args, **kwargs)
-        background = torch.full_like(logits[:, :1], 0.0 if logits.shape[1] == 1 else NEVER)
+        background = torch.full_like(logits[:, :1], 0.0 if logits.shape[1] == 1 else IMPOSSIBLE)
         return torch.cat([background, logits], dim=1)

@@ -1,4 +1,4 @@
-"""Which parameters of the CRF are best on the validation set.
+"""Search the best parameters of the CRF on the validation set.
 
 References:
     L.-C. Chen et al., "DeepLab", PAMI 2018, section 4.1: w_pos = s_pos = 3, then w_bi in 3 to 6, s_xy in 30 to 100 by
@@ -21,18 +21,18 @@ from medpos.inferers.crf import CRFInferer, DenseCRF
 from medpos.metrics.confusion import class_scores, confusion_matrix
 from medpos.metrics.scores import VOID
 
-Case = tuple[torch.Tensor, torch.Tensor, npt.NDArray[Any]]  # probabilities, image, truth
+Case = tuple[torch.Tensor, torch.Tensor, npt.NDArray[Any]]  # probabilities, image, ground truth
 NO_CRF = DenseCRF(1, 1, 1, 1, 1, iterations=0)
 
 
 @dataclass(frozen=True)
 class CRFRow:
-    """What one set of parameters gives.
+    """Hold the result of one set of parameters.
 
     Attributes:
-        w_pos, s_pos, w_bi, s_xy, s_rgb, iterations: as of :class:`DenseCRF`.
-        mean_iou: of all images together.
-        gain: of the mean IoU over that without a CRF.
+        w_pos, s_pos, w_bi, s_xy, s_rgb, iterations: parameters of :class:`DenseCRF`.
+        mean_iou: mean IoU over the classes, of all images together.
+        gain: difference to the mean IoU without a CRF.
     """
 
     w_pos: float
@@ -46,10 +46,10 @@ class CRFRow:
 
 
 class ClassIoU:
-    """The mean IoU of all images that were added; a class called void is left out.
+    """Accumulate the mean IoU over images; a class called void is excluded.
 
     Args:
-        labels: the classes, background first.
+        labels: classes, background first.
     """
 
     def __init__(self, labels: Sequence[Label]) -> None:
@@ -57,13 +57,13 @@ class ClassIoU:
         self.confusion = np.zeros((len(labels), len(labels)), np.int64)
 
     def add(self, prediction: npt.NDArray[Any], truth: npt.NDArray[Any]) -> None:
-        """Count the pixels of an image, label maps [X, Y], 255 ignored."""
+        """Add the pixels of an image, given by label maps [X, Y], 255 ignored."""
         true = np.where(truth == 0, IGNORED, truth) if self.void else truth
         self.confusion += confusion_matrix(prediction, true, len(self.confusion))
 
     @property
     def mean(self) -> float:
-        """In [0, 1]; NaN of no pixel."""
+        """Mean IoU in [0, 1]; NaN without labeled pixels."""
         return class_scores(self.confusion, not self.void)["mean_iou"]
 
 
@@ -77,38 +77,38 @@ def search_crf(
     s_pos: float = 3,
     iterations: int = 10,
 ) -> list[CRFRow]:
-    """Tries all combinations.
+    """Measure the mean IoU of all combinations of parameters.
 
-    An image at a time is in memory. The papers' grid has 128 combinations, each about a second for an image of
-    500 x 375 px and 21 classes.
+    Only one image is in memory at a time. The papers' grid has 128 combinations, each takes about a second for an image
+    of 500 x 375 px and 21 classes.
 
     Args:
-        cases: probabilities [classes, X, Y], image [1 or 3, X, Y] in [0, 1] and truth [X, Y], 255 ignored, of each
-            image, as :func:`crf_cases` gives them.
-        labels: the classes, background first; one that is called void is left out.
-        w_bi: weights of the kernel of place and color.
-        s_xy: its widths in the image, px.
-        s_rgb: its widths in color, 0 to 255.
+        cases: probabilities [classes, X, Y], image [1 or 3, X, Y] in [0, 1] and ground truth [X, Y], 255 ignored, of
+            each image, as in :func:`crf_cases`.
+        labels: classes, background first; a class called void is excluded.
+        w_bi: weights of the kernel of position and color.
+        s_xy: widths of this kernel in the image in px.
+        s_rgb: widths of this kernel in color, 0 to 255.
         w_pos: weight of the smoothness kernel.
-        s_pos: its width, px.
-        iterations: of the mean field.
+        s_pos: width of the smoothness kernel in px.
+        iterations: number of mean-field iterations.
 
     Returns:
-        A row a combination, the best first; of equally good ones the first tried.
+        One row per combination, the best first; equally good ones in the order of the grid.
 
     Raises:
-        InputError: no image; no parameters, or such that :class:`DenseCRF` refuses.
+        InputError: there is no image with labels; parameters are missing or invalid for :class:`DenseCRF`.
     """
     grid = (w_bi, s_xy, s_rgb)
     if not all(isinstance(values, list | tuple) and values for values in grid):
-        raise InputError(f"w_bi is {w_bi}, s_xy {s_xy}, s_rgb {s_rgb}; needed are lists of numbers, such as [3, 4]")
+        raise InputError(f"expected lists of numbers, such as [3, 4], got w_bi {w_bi}, s_xy {s_xy}, s_rgb {s_rgb}")
     tried = [DenseCRF(w_pos, s_pos, *widths, iterations=iterations) for widths in itertools.product(*grid)]
     scores = [ClassIoU(labels) for _ in range(1 + len(tried))]
     for probabilities, image, truth in cases:
         for crf, score in zip((NO_CRF, *tried), scores, strict=True):
             score.add(crf(probabilities, image).argmax(dim=0).numpy(), truth)
     if not scores[0].confusion.any():
-        raise InputError("there is no labeled pixel to choose parameters by; give images with labels")
+        raise InputError("crf_search: expected labeled pixels, got none; give images with labels")
     plain, *found = (score.mean for score in scores)
     rows = [CRFRow(**asdict(crf), mean_iou=iou, gain=iou - plain) for crf, iou in zip(tried, found, strict=True)]
     return sorted(rows, key=lambda row: -row.mean_iou)
@@ -117,13 +117,14 @@ def search_crf(
 def crf_cases(
     network: nn.Module, batches: Iterable[dict[str, Any]], inferer: CRFInferer, images: int | None = 100
 ) -> Iterator[Case]:
-    """What :func:`search_crf` looks at, from the network and its data, an image after the other.
+    """Yield the input of :func:`search_crf` for one image after the other.
 
     Args:
-        network: trained; is set to evaluation mode.
-        batches: of the validation set, ``image`` [N, C, X, Y(, Z)] and ``label`` [N, 1, X, Y(, Z)].
-        inferer: what is inside it gives the logits; its mean, std and channels the image.
-        images: how many to take at most, of a volume each slice; None takes all.
+        network: trained network; it is set to evaluation mode.
+        batches: batches of the validation set, ``image`` [N, C, X, Y(, Z)] and ``label`` [N, 1, X, Y(, Z)].
+        inferer: inferer with the CRF; its inner inferer computes the logits, and its mean, std and channels restore the
+            image.
+        images: maximal number of images, or of slices of volumes; None for all.
     """
     device = next(network.eval().parameters()).device
     items = (item for batch in batches for item in _items(network, batch, inferer, device))

@@ -1,4 +1,4 @@
-"""The fast path: channels-last memory and bf16 autocast where the device does them well."""
+"""Run inferers on the fast path: channels-last memory and bf16 autocast where the device supports them well."""
 
 from collections.abc import Callable
 from typing import Any, cast
@@ -10,22 +10,22 @@ from monai.utils import BlendMode
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from medpos.core.device import has_fast_bf16, memory_format
+from medpos.core.device import has_fast_bf16, memory_format, tensor_version
 from medpos.networks.layers.folding import fold_batch_norms
 
 Forward = Callable[..., torch.Tensor]
 
 
 class FastInferer(Inferer):
-    """Runs any MONAI inferer on the fast path; logits come back as float32.
+    """Run any MONAI inferer on the fast path, and return float32 logits.
 
-    A network in evaluation mode runs with its batch normalizations folded into its convolutions. These run in bf16
-    with channels-last memory where :func:`has_fast_bf16`, else in float32. Where every image or slice is one window,
-    the network gets it without MONAI's cutting and weighing, which would change no value.
+    A network in evaluation mode runs with its batch norm layers folded into its convolutions, in bf16 with
+    channels-last memory if :func:`has_fast_bf16`, else in float32. If every image or slice is one window, the network
+    gets it without MONAI's cutting and weighting, which wouldn't change any value.
 
     Args:
-        inferer: the MONAI inferer that decides on windows, such as ``SlidingWindowInferer``.
-        amp: False keeps float32 everywhere.
+        inferer: MONAI inferer that selects the windows, such as ``SlidingWindowInferer``.
+        amp: whether bf16 is allowed; False keeps float32 everywhere.
     """
 
     def __init__(self, inferer: Inferer, amp: bool = True) -> None:
@@ -37,9 +37,10 @@ class FastInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Network output for ``inputs`` [N, C, X, Y] or [N, C, X, Y, Z]; float32, of the same spatial shape.
+        """Compute the network's output for ``inputs`` [N, C, X, Y] or [N, C, X, Y, Z].
 
-        That of a classifier is [N, classes].
+        Returns:
+            float32 logits of the same spatial shape, or [N, classes] of a classifier.
         """
         layout, amp = memory_format(inputs.device), self.amp and has_fast_bf16(inputs.device)
         network = self._without_norms(network, torch.bfloat16 if amp else None)
@@ -48,42 +49,42 @@ class FastInferer(Inferer):
             return network(x.contiguous(memory_format=layout), *args, **kwargs)
 
         kind = inputs.device.type
-        # One context around all windows: the weights are cast once a call, not once a window.
+        # One context around all windows, so that the weights are cast once per call, not once per window.
         with torch.autocast(kind, torch.bfloat16, enabled=amp):
             if _is_one_window(self.inferer, inputs) and not (args or kwargs):
                 return _without_windows(self.inferer, inputs, forward)
             logits: torch.Tensor = self.inferer(inputs, forward, *args, **kwargs)
-        if isinstance(logits, list):  # in training, outputs of several sizes
+        if isinstance(logits, list):  # outputs of several sizes, in training
             return [output.float() for output in logits]
-        if logits.ndim == 2:  # of a whole image
+        if logits.ndim == 2:  # classes of whole images
             return logits.float()
-        # The classes side by side in memory, whatever the inferer left: an argmax over them is six times as fast so.
+        # Channels last, independent of the inferer's layout: the argmax over the classes is six times as fast.
         last = torch.channels_last if logits.ndim == 4 else torch.channels_last_3d
         return logits.to(torch.float32, memory_format=last)
 
     def _without_norms(self, network: Callable[..., torch.Tensor], dtype: torch.dtype | None) -> Forward:
-        """The network with its batch normalizations folded, where it is one that is done learning."""
+        """Return the network with its batch norm layers folded, or unchanged while it is being trained."""
         if not isinstance(network, nn.Module) or network.training or torch.is_grad_enabled():
             return network
         is_shared = isinstance(network, DistributedDataParallel)
         own: nn.Module = network.module if is_shared else network
-        known, made_from, twin = self._folded
-        if known is not own or made_from != (_versions(own), dtype):
-            if is_shared:  # each process has seen other images; what is saved are the statistics of the first
+        source, version, folded = self._folded
+        if source is not own or version != (_versions(own), dtype):
+            if is_shared:  # processes have statistics of different images; those of the first one are saved
                 for statistic in own.buffers():
                     torch.distributed.broadcast(statistic, 0)
-            twin = fold_batch_norms(own, dtype)
-            self._folded = (own, (_versions(own), dtype), twin)
-        return cast(Forward, twin)
+            folded = fold_batch_norms(own, dtype)
+            self._folded = (own, (_versions(own), dtype), folded)
+        return cast(Forward, folded)
 
 
 def _versions(network: nn.Module) -> list[tuple[int, int]]:
-    """Changes with the weights and statistics: by an optimizer's step, or a checkpoint that is loaded."""
-    return [(tensor.data_ptr(), tensor._version) for tensor in (*network.parameters(), *network.buffers())]
+    """Return the versions of all tensors, which change at optimizer steps and when a checkpoint is loaded."""
+    return [tensor_version(tensor) for tensor in (*network.parameters(), *network.buffers())]
 
 
 def _is_one_window(inferer: Any, inputs: torch.Tensor) -> bool:
-    """Whether a plain MONAI inferer takes every image, or every slice of a volume, as one window of weight 1."""
+    """Tell whether a plain MONAI inferer takes every image, or every slice of a volume, as one window of weight 1."""
     size = list(inputs.shape[2:])
     if type(inferer) is SliceInferer and len(size) == 3 and inferer.spatial_dim in (0, 1, 2):
         roi = inferer.orig_roi_size
@@ -98,7 +99,7 @@ def _is_one_window(inferer: Any, inputs: torch.Tensor) -> bool:
 
 
 def _without_windows(inferer: Any, inputs: torch.Tensor, forward: Forward) -> torch.Tensor:
-    """What the inferer would give, in its batches, float32 with the classes side by side in memory."""
+    """Compute the inferer's output in its batches, without windows, as float32 in channels-last memory."""
     axis = inferer.spatial_dim + 2 if isinstance(inferer, SliceInferer) else None
     images = inputs if axis is None else inputs.movedim(axis, 1).flatten(0, 1)
     parts = [forward(part) for part in images.split(inferer.sw_batch_size)]

@@ -1,4 +1,4 @@
-"""Several sizes of an image and of its mirror image, in overlapping crops.
+"""Average the predictions for several sizes of an image and its mirror image, in overlapping crops.
 
 Reference:
     Paper 001, section 6.2.1 and table 5; the order of operations is that of the authors' ``test_multiscale.py``,
@@ -23,24 +23,24 @@ SCALES = (0.5, 0.75, 1.0, 1.25)
 
 
 class MultiScaleInferer(Inferer):
-    """Averages the probabilities of a network over several sizes of an image.
+    """Average the probabilities of a network over several sizes of an image.
 
-    At each scale the image is cut into overlapping crops; one that is smaller is padded all around. The logits of a
-    crop and those of its mirror image, mirrored back, are summed; the softmax of the sum is averaged over the crops,
-    interpolated to the size of the image, and averaged over the scales.
+    At each scale the image is cut into overlapping crops; images smaller than a crop are padded on all sides. The
+    logits of a crop and those of its mirror image, mirrored back, are summed; the softmax of the sum is averaged over
+    the crops, interpolated to the size of the image, and averaged over the scales.
 
     Args:
         scales: factors of ``short_side``, above 0. For Cityscapes the paper adds 1.5, 1.75, 2, 2.25 and 2.5.
-        short_side: of the image at scale 1, in px; None keeps that of each image.
-        crop: side of a crop, in px.
-        stride: from crop to crop, in px; two thirds of a crop by default, rounded up.
-        flip: take the mirror image too, along X, the columns.
-        fill: value of the padding, one or one for each channel: black, as the image is standardized.
-        sw_batch_size: crops that the network gets at a time, each with its mirror image.
+        short_side: shorter side of the image in px at scale 1; None keeps that of each image.
+        crop: side of a crop in px.
+        stride: distance between crops in px; two thirds of a crop by default, rounded up.
+        flip: whether the image mirrored along X, the columns, is used too.
+        fill: value of the padding, one or one for each channel: black in the standardized image.
+        sw_batch_size: number of crops in a batch, each with its mirror image.
 
     Raises:
-        InputError: no scale, or one that isn't above 0; a size below 1; strides that leave gaps; in the call, an image
-            that isn't [N, C, X, Y], or a network of one channel.
+        InputError: no scale, or a scale that isn't above 0; a size below 1; strides that leave gaps; in the call, an
+            image that isn't [N, C, X, Y], or a network with one channel.
     """
 
     def __init__(
@@ -58,12 +58,13 @@ class MultiScaleInferer(Inferer):
         self.stride = math.ceil(2 * crop / 3) if stride is None else stride
         if not self.scales or min(self.scales) <= 0 or (short_side is not None and short_side < 1):
             raise InputError(
-                f"scales are {list(scales)} and short_side is {short_side}, needed are factors above 0 and px above 0"
+                "MultiScaleInferer: expected scales and short_side above 0, got "
+                f"scales {list(scales)} and short_side {short_side}"
             )
         if not 1 <= self.stride <= crop or sw_batch_size < 1:
             raise InputError(
-                f"crop is {crop}, stride {stride} and sw_batch_size {sw_batch_size}, needed are 1 <= stride <= crop "
-                "and a batch of 1 at least; crop 512 and stride 342 are the paper's"
+                "MultiScaleInferer: expected 1 <= stride <= crop and sw_batch_size >= 1, got "
+                f"crop {crop}, stride {stride} and sw_batch_size {sw_batch_size}; the paper's are crop 512, stride 342"
             )
         self.fill = torch.tensor(fill, dtype=torch.float32).reshape(-1, 1, 1)
         self.roi_size = (crop, crop)
@@ -72,7 +73,7 @@ class MultiScaleInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Logarithms of the mean probabilities [N, classes, X, Y], float32, whose softmax are the probabilities."""
+        """Compute logarithms of the mean probabilities, [N, classes, X, Y], float32."""
         images = to_plain_images(inputs, type(self).__name__)
         size = images.shape[2:]
         total = torch.zeros((), device=images.device)
@@ -88,7 +89,7 @@ class MultiScaleInferer(Inferer):
         return [side * length // short for length in size]
 
     def _probabilities(self, images: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """Mean over the crops [N, classes, X, Y] of images [N, C, X, Y]."""
+        """Average the probabilities [N, classes, X, Y] of images [N, C, X, Y] over the crops."""
         padded, (x0, y0) = self._padded(images)
         places = list(itertools.product(*(starts(length, self.crop, self.stride) for length in padded.shape[2:])))
         total, counts = torch.zeros((), device=images.device), padded.new_zeros(padded.shape[2:])
@@ -104,11 +105,11 @@ class MultiScaleInferer(Inferer):
         return (total / counts)[:, :, x0 : x0 + images.shape[2], y0 : y0 + images.shape[3]]
 
     def _summed(self, crops: torch.Tensor, network: Callable[[torch.Tensor], torch.Tensor]) -> torch.Tensor:
-        """Logits of the crops, float32, plus those of their mirror images, mirrored back."""
+        """Sum the logits of the crops, float32, and those of their mirror images, mirrored back."""
         logits = network(torch.cat([crops, crops.flip(2)]) if self.flip else crops).float()
         if logits.shape[1] == 1:
             raise InputError(
-                "MultiScaleInferer: the network gives one channel, needed is one for each class, background first"
+                "MultiScaleInferer: expected a channel per class, background first, got one channel from the network"
             )
         if not self.flip:
             return logits
@@ -116,7 +117,7 @@ class MultiScaleInferer(Inferer):
         return straight + mirrored.flip(2)
 
     def _padded(self, images: torch.Tensor) -> tuple[torch.Tensor, list[int]]:
-        """The images on a canvas of one crop at least, and where they begin there."""
+        """Pad the images to at least one crop, and return their start in the padded ones."""
         size = images.shape[2:]
         canvas = [max(length, self.crop) for length in size]
         begins = [(wide - length) // 2 for wide, length in zip(canvas, size, strict=True)]

@@ -1,4 +1,4 @@
-"""What a network gets to see of an image, which its inferer decides."""
+"""Describe the input that a network gets from its inferer."""
 
 from typing import Any
 
@@ -9,14 +9,14 @@ Sides = tuple[int, int]
 
 
 def describe_network_input(inferer: Any, channels: int) -> tuple[int, Sides | None]:
-    """Channels and size of the network's input.
+    """Return channels and size of the network's input.
 
     Args:
-        inferer: any of MONAI's or of this package.
-        channels: of the images.
+        inferer: inferer of MONAI or of this package.
+        channels: channels of the images.
 
     Returns:
-        The channels; X and Y in px, or None where the network gets images as they are.
+        The number of channels, and the size X, Y in px, or None if the network gets whole images.
     """
     inner = getattr(inferer, "inferer", None)
     if inner is not None:
@@ -25,7 +25,7 @@ def describe_network_input(inferer: Any, channels: int) -> tuple[int, Sides | No
         return channels, (inferer.size, inferer.size)
     if isinstance(inferer, VotingInferer):
         return channels * (2 * inferer.neighbours + 1), (inferer.size, inferer.size)
-    # A SliceInferer's own roi_size has a third side after its first volume.
+    # A SliceInferer adds a third side to its roi_size at its first volume.
     roi = getattr(inferer, "orig_roi_size", getattr(inferer, "roi_size", None))
     sides = (roi, roi) if isinstance(roi, int) else tuple(roi or ())
     known = len(sides) == 2 and all(isinstance(side, int) and side > 0 for side in sides)

@@ -1,4 +1,4 @@
-"""What pruning a UNet++ costs and saves.
+"""Measure the time and the IoU of a UNet++ at each pruning level.
 
 Reference:
     Z. Zhou et al., "UNet++", DLMIA 2018, section 3.2 and figure 3; https://arxiv.org/abs/1807.10165.
@@ -20,14 +20,14 @@ LEVELS = (1, 2, 3, 4)
 
 @dataclass(frozen=True)
 class PruningLevel:
-    """A UNet++ pruned to one level.
+    """Hold the measurements of a UNet++ pruned to one level.
 
     Attributes:
-        level: k of L^k, 1 to 4.
-        parameters: of the pruned network.
-        seconds: per image, the median.
-        ratio: of the time to that of L^4, the median over turns.
-        iou: what the evaluator gave, NaN without one.
+        level: level k of L^k, 1 to 4.
+        parameters: number of parameters of the pruned network.
+        seconds: median time per image in seconds.
+        ratio: time relative to L^4, median over the repeats.
+        iou: IoU from the evaluation, NaN without one.
     """
 
     level: int
@@ -44,24 +44,24 @@ def measure_pruning(
     evaluate: Callable[[nn.Module], float] | None = None,
     repeats: int = 5,
 ) -> list[PruningLevel]:
-    """Prunes a trained UNet++ to each level, and measures time and IoU.
+    """Prune a trained UNet++ to each level, and measure time and IoU.
 
     Args:
-        network: with deep supervision.
-        images: [N, C, X, Y] to measure the time on, on the network's device.
-        inferer: runs the pruned networks.
-        evaluate: gives the IoU of a network in evaluation mode; None measures none.
-        repeats: turns, each of which runs all levels, because a machine's speed changes.
+        network: network trained with deep supervision.
+        images: images [N, C, X, Y] for the time measurement, on the network's device.
+        inferer: inferer that runs the pruned networks.
+        evaluate: function that computes the IoU of a network in evaluation mode; None for no IoU.
+        repeats: number of runs over all levels; levels alternate because a machine's speed varies.
 
     Returns:
-        A row a level, L^1 to L^4.
+        One row per level, L^1 to L^4.
 
     Raises:
-        InputError: the network has no deep supervision, so only its last head has learned to give logits.
+        InputError: the network has no deep supervision, so only its last head is trained.
     """
     pruned = {level: network.pruned(level).eval() for level in LEVELS}
     spent: dict[int, list[float]] = {level: [] for level in LEVELS}
-    for turn in range(repeats + 1):  # the first one warms up
+    for turn in range(repeats + 1):  # the first run is a warm-up
         for level, one in pruned.items():
             seconds = _seconds(one, images, inferer) / len(images)
             if turn:
@@ -81,6 +81,6 @@ def measure_pruning(
 def _seconds(network: nn.Module, images: torch.Tensor, inferer: Inferer) -> float:
     started = time.perf_counter()
     with torch.inference_mode():
-        # Copied to the processor, the result is there.
+        # The copy to the CPU waits for the result.
         inferer(images, network).cpu()
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""The mean over rotated versions of an image.
+"""Average the predictions for rotated versions of an image.
 
 Reference:
     O. Ronneberger et al., "U-Net", MICCAI 2015, section 4 and table 1, "averaged over 7 rotated versions of the input
@@ -19,46 +19,46 @@ from torch.nn import functional
 from medpos.core.errors import InputError
 from medpos.inferers.tiles import to_plain_images
 
-SMALLEST = torch.finfo(torch.float32).tiny  # whose logarithm is finite
+SMALLEST = torch.finfo(torch.float32).tiny  # smallest number with a finite logarithm
 
 
 class RotationMeanInferer(Inferer):
-    """Averages the probabilities of rotated versions of an image, each rotated back.
+    """Average the probabilities of rotated versions of an image, each rotated back.
 
-    A rotated image stands on a canvas that holds all of it; the canvas's corners are the image mirrored at its edges.
-    So the inferer inside must take images of any size.
+    The canvas of a rotated image is large enough for all of it; its corners are filled by mirroring the image. So the
+    inner inferer must accept images of any size.
 
     Args:
-        inferer: runs the network on one version.
-        rotations: number of versions, at equal angles over the full turn, 0 among them; multiples of 90 degrees are
-            exact, and 1 is the inferer alone.
+        inferer: inferer that runs the network on one version.
+        rotations: number of versions, at equal angles over the full turn from 0 on; multiples of 90 degrees are exact,
+            and 1 is the inner inferer alone.
 
     Raises:
-        InputError: no rotation; in the call, an image that isn't [N, C, X, Y].
+        InputError: ``rotations`` is below 1; in the call, an image that isn't [N, C, X, Y].
     """
 
     def __init__(self, inferer: Inferer, rotations: int = 7) -> None:
         super().__init__()
         if rotations < 1:
-            raise InputError(f"rotations is {rotations}, needed is 1 or more; 7 are the paper's")
+            raise InputError(f"RotationMeanInferer: rotations: expected 1 or more, got {rotations}; 7 in the paper")
         self.inferer = inferer
         self.rotations = rotations
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Logarithms of the mean probabilities [N, classes, X, Y], float32, whose softmax are the probabilities."""
+        """Compute logarithms of the mean probabilities, [N, classes, X, Y], float32."""
         if self.rotations == 1:
             only: torch.Tensor = self.inferer(inputs, network, *args, **kwargs)
             return only
         images = to_plain_images(inputs, type(self).__name__)
         total = torch.zeros((), device=images.device)
         for turn in range(self.rotations):
-            logits = self.inferer(self._turned(images, turn), network, *args, **kwargs)
-            total = total + self._turned_back(logits.float().softmax(dim=1), turn, images.shape[2:])
+            logits = self.inferer(self._rotate(images, turn), network, *args, **kwargs)
+            total = total + self._rotate_back(logits.float().softmax(dim=1), turn, images.shape[2:])
         return (total / self.rotations).clamp(min=SMALLEST).log()
 
-    def _turned(self, images: torch.Tensor, turn: int) -> torch.Tensor:
+    def _rotate(self, images: torch.Tensor, turn: int) -> torch.Tensor:
         quarters, rest = divmod(4 * turn, self.rotations)
         if rest == 0:
             return images.rot90(quarters, (2, 3))
@@ -66,31 +66,31 @@ class RotationMeanInferer(Inferer):
         cosine, sine = abs(math.cos(angle)), abs(math.sin(angle))
         height, width = images.shape[2:]
         canvas = math.ceil(height * cosine + width * sine), math.ceil(width * cosine + height * sine)
-        return rotated(images, angle, canvas)
+        return rotate(images, angle, canvas)
 
-    def _turned_back(self, maps: torch.Tensor, turn: int, size: Sequence[int]) -> torch.Tensor:
+    def _rotate_back(self, maps: torch.Tensor, turn: int, size: Sequence[int]) -> torch.Tensor:
         quarters, rest = divmod(4 * turn, self.rotations)
         if rest == 0:
             return maps.rot90(-quarters, (2, 3))
-        return rotated(maps, -2 * math.pi * turn / self.rotations, size)
+        return rotate(maps, -2 * math.pi * turn / self.rotations, size)
 
 
-def rotated(images: torch.Tensor, angle: float, size: Sequence[int]) -> torch.Tensor:
-    """Images rotated about their center, bilinear, mirrored where the rotated image ends.
+def rotate(images: torch.Tensor, angle: float, size: Sequence[int]) -> torch.Tensor:
+    """Rotate images about their center, with bilinear interpolation and mirroring outside of the image.
 
     Args:
-        images: [N, C, X, Y], float32.
-        angle: in radians, from the first axis towards the second, as ``torch.rot90``.
-        size: X' and Y' of the result, in px, about the same center.
+        images: images [N, C, X, Y], float32.
+        angle: angle in radians from the first axis towards the second, as in ``torch.rot90``.
+        size: size X', Y' of the result in px, around the same center.
 
     Returns:
-        [N, C, X', Y'].
+        Rotated images [N, C, X', Y'].
     """
     x, y = (torch.arange(length, dtype=torch.float64) - (length - 1) / 2 for length in size)
     cosine, sine = math.cos(angle), math.sin(angle)
     sources = cosine * x[:, None] + sine * y, cosine * y - sine * x[:, None]
     halves = [max(length - 1, 1) / 2 for length in images.shape[2:]]
-    # The last axis comes first there, from -1 to 1 between the centers of the outer pixels.
+    # grid_sample expects the last axis first, from -1 to 1 between the centers of the outer pixels.
     grid = torch.stack([source / half for source, half in zip(sources, halves, strict=True)][::-1], dim=2)
     grids = grid.to(images).expand(len(images), -1, -1, -1)
     return functional.grid_sample(images, grids, mode="bilinear", padding_mode="reflection", align_corners=True)

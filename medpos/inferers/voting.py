@@ -1,13 +1,13 @@
-"""Patches of a slice and its neighbours, whose majority decides.
+"""Segment slices by the majority vote of overlapping patches.
 
 Reference:
     P. Kumar et al., "U-SegNet", ICIP 2018, section 3; https://arxiv.org/abs/1806.04429.
 
 Resolved where the paper is silent:
-    - Beyond the first and the last slice, that slice is repeated.
-    - 10 px don't divide what a patch leaves of the paper's 256 x 128 px, so on each axis a last patch ends with the
+    - At the ends of the volume, the first and the last slice are repeated.
+    - Steps of 10 px don't end at the border of the paper's 256 x 128 px, so on each axis a last patch ends with the
       image.
-    - Of classes with equally many votes the lowest label wins.
+    - Among classes with equal votes, the lowest label wins.
 """
 
 from collections.abc import Callable
@@ -22,44 +22,45 @@ from medpos.inferers.tiles import to_plain_images
 from medpos.transforms.spatial.crops import mirror_indices
 from medpos.transforms.spatial.neighbors import stack_neighbors
 
-TIE = 1e-6  # of a share: too little to change it, enough to tell the winner
+TIE = 1e-6  # added to the winner's share of a tie, small enough to change no other result
 
 
 class VotingInferer(Inferer):
-    """Lets the overlapping patches of every slice vote on each pixel.
+    """Classify each pixel by the vote of all overlapping patches of its slice.
 
     A patch votes for its most probable class; scores aren't averaged.
 
     Args:
-        size: of a patch, in px.
-        step: from patch to patch, in px.
-        neighbours: slices above and below that the network sees with a slice.
-        batch: patches that the network gets at a time, of one slice or of several.
+        size: side of a patch in px.
+        step: distance between patches in px.
+        neighbours: number of slices above, and below, that the network gets with a slice.
+        batch: number of patches in a batch, from one or several slices.
 
     Raises:
         InputError: a number below 1 (``neighbours`` below 0), or patches that leave gaps; in the call, an input that is
-            neither image nor volume, or a network of one channel.
+            neither image nor volume, or a network with one channel.
     """
 
     def __init__(self, size: int = 40, step: int = 10, neighbours: int = 1, batch: int = 64) -> None:
         super().__init__()
         if not (1 <= step <= size and neighbours >= 0 and batch >= 1):
             raise InputError(
-                f"size is {size}, step {step}, neighbours {neighbours}, batch {batch}, needed are 1 <= step <= size, "
-                f"neighbours >= 0 and batch >= 1; size 40, step 10 and neighbours 1 are the paper's"
+                "VotingInferer: expected 1 <= step <= size, neighbours >= 0 and batch >= 1, got "
+                f"size {size}, step {step}, neighbours {neighbours} and batch {batch}; the paper's are size 40, step "
+                "10 and neighbours 1"
             )
         self.size, self.step, self.neighbours, self.batch = size, step, neighbours, batch
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Logarithms of the vote shares [N, classes, X, Y(, Z)], float32, of ``inputs`` [N, C, X, Y(, Z)].
+        """Compute logarithms of the vote shares, [N, classes, X, Y(, Z)], float32, of ``inputs`` [N, C, X, Y(, Z)].
 
-        Their softmax are the shares, their argmax the vote, also where it is a tie.
+        Their softmax are the shares, and their argmax is the winner, also of a tie.
         """
         images = to_plain_images(inputs, type(self).__name__, dims=(4, 5))
         volumes = images if images.ndim == 5 else images[..., None]
-        for axis in (2, 3):  # room for one patch at least
+        for axis in (2, 3):  # at least the size of a patch
             length = volumes.shape[axis]
             wide = mirror_indices(0, max(length, self.size), length).to(images.device)
             volumes = volumes.index_select(axis, wide)
@@ -70,12 +71,12 @@ class VotingInferer(Inferer):
     def _votes(
         self, stacks: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
-        """Counts [N, classes, X, Y, Z], int32, of stacks [N, C', X, Y, Z]."""
+        """Count the votes [N, classes, X, Y, Z], int32, of stacks [N, C', X, Y, Z]."""
         n, _, height, width, depth = stacks.shape
         pixels = torch.arange(n * height * width * depth, device=stacks.device).view(n, height, width, depth)
         patches, fields = self._unfolded(stacks), self._unfolded(pixels[:, None])[:, 0]
         axes = [range(n), starts(height, self.size, self.step), starts(width, self.size, self.step), range(depth)]
-        # The slices of one place follow each other, as they lie in memory.
+        # The slices at one position follow each other, as in memory.
         places = torch.cartesian_prod(*(torch.tensor(list(axis), device=stacks.device) for axis in axes))
         votes: torch.Tensor | None = None
         for batch in places.split(self.batch):
@@ -89,18 +90,18 @@ class VotingInferer(Inferer):
         return votes.view(-1, n, height, width, depth).transpose(0, 1)
 
     def _unfolded(self, volumes: torch.Tensor) -> torch.Tensor:
-        """A view [N, C, X', Y', Z, size, size] of [N, C, X, Y, Z]: the patch that begins at each pixel."""
+        """View [N, C, X, Y, Z] as the patches that start at each pixel, [N, C, X', Y', Z, size, size]."""
         return volumes.unfold(2, self.size, 1).unfold(3, self.size, 1)
 
 
 def _empty(logits: torch.Tensor, pixels: int) -> torch.Tensor:
     if logits.shape[1] == 1:
-        raise InputError("VotingInferer: the network gives one channel, needed is one for each class, background first")
+        raise InputError("VotingInferer: expected a channel per class, background first, from the network, got one")
     return torch.zeros(logits.shape[1] * pixels, dtype=torch.int32, device=logits.device)
 
 
 def _log_shares(votes: torch.Tensor) -> torch.Tensor:
-    """Logarithms of the shares of votes [N, classes, ...], float32, the first of the most voted classes the largest."""
+    """Compute logarithms of the shares of votes [N, classes, ...], float32; the first class wins a tie."""
     winners = votes == votes.amax(dim=1, keepdim=True)
     first = winners & (winners.cumsum(dim=1) == 1)
     shares = votes / votes.sum(dim=1, keepdim=True)

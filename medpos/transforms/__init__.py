@@ -1,10 +1,9 @@
-"""What MONAI's transforms lack: position channels, graded degradations, shifts, scaling slice by slice, augmentation.
+"""Transform images beyond MONAI: position channels, graded degradations, shifts, scaling per slice, augmentation.
 
-An item is a dictionary with ``image`` [C, X, Y] or [C, X, Y, Z] and ``label`` of the same spatial shape. Dimension 1
-runs along the image's columns, dimension 2 along its rows, as NIfTI files load, and Z counts the slices. Nothing is
-changed in place.
+An item is a dictionary with ``image`` [C, X, Y] or [C, X, Y, Z] and ``label`` of the same spatial shape. X is the
+column and Y the row of the image, as in NIfTI files, and Z the slice. Nothing is changed in place.
 
-The order of the chain: scale to [0, 1], shift, degrade, standardise, append the position channels.
+The order of the chain: scale to [0, 1], shift, degrade, standardize, append the position channels.
 """
 
 from functools import partial

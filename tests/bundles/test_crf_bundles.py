@@ -239,13 +239,13 @@ def test_refusals(made, prepared, monkeypatch, tmp_path):
     assert "needed are lists of numbers" in refusal(NAME, entry="crf", **{"crf_search#w_bi": 4}, **made.given)
     assert "did you mean --crf_search#s_xy?" in refusal(NAME, entry="crf", **{"crf_search#s_xz": [4]}, **made.given)
     assert "--crf_iterations is 2.5" in refusal(NAME, entry="crf", crf_iterations=2.5, **made.given)
-    assert "CRF 'v3' is in no paper" in refusal(NAME, entry="crf", crf_name="v3", **made.given)
+    assert "crf_name: expected one of v1_large_fov, v2_vgg" in refusal(NAME, entry="crf", crf_name="v3", **made.given)
     monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
     given = {**made.given, "runs_dir": str(tmp_path / "runs")}
     chest = {"runs_dir": given["runs_dir"], "dataset_dir": str(prepared["jsrt"])}
     for bundle, own in (((NAME,), given), (("jsrt_small", "crf"), chest)):
         message = refusal(*bundle, **own)
-        assert "needs pydensecrf; install it with pip install 'medpos[crf]', or do without it (iterations 0)" in message
+        assert "needs pydensecrf; install it by pip install 'medpos[crf]', or set its iterations to 0" in message
     assert not (tmp_path / "runs").exists()  # nothing is trained to find out at its end
     assert (run_here(NAME, crf_iterations=0, **given) / "summary.json").is_file()
 

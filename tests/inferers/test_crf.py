@@ -133,7 +133,7 @@ def test_the_papers_parameters():
     assert (crf.w_bi, crf.s_xy, crf.s_rgb, crf.w_pos, crf.s_pos) == (4, 65, 3, 2, 2)
     crf = DenseCRF.of_paper("v2_resnet")
     assert (crf.w_bi, crf.s_xy, crf.s_rgb, crf.w_pos, crf.s_pos) == (4, 67, 3, 3, 1)
-    with pytest.raises(InputError, match="CRF 'v3' is in no paper, needed is one of v1_large_fov, v2_vgg, v2_resnet"):
+    with pytest.raises(InputError, match="crf_name: expected one of v1_large_fov, v2_vgg, v2_resnet, got 'v3'"):
         DenseCRF.of_paper("v3")
 
 
@@ -204,7 +204,7 @@ class TestInferer:
         inferer = CRFInferer(BackgroundInferer(SimpleInferer()), small(), 0.0, 1.0, channels=1)
         found = inferer(image[None], lambda _: probabilities[1].logit()[None, None])
         torch.testing.assert_close(found[0].exp(), small()(probabilities, image), rtol=0, atol=1e-5)
-        with pytest.raises(InputError, match=r"logits \[1, 1, 12, 12\] .* in a BackgroundInferer"):
+        with pytest.raises(InputError, match=r"got logits \[1, 1, 12, 12\] .* in a BackgroundInferer"):
             CRFInferer(SimpleInferer(), small(), channels=1)(image[None], self.logits(1)[0])
 
     def test_no_iterations_no_crf(self, monkeypatch):
@@ -212,7 +212,7 @@ class TestInferer:
         network, _ = self.logits()
         found = CRFInferer(SimpleInferer(), small(0))(self.image()[None], network)
         assert torch.equal(found, network(self.image()[None]))
-        with pytest.raises(InputError, match=r"needs pydensecrf; install it with pip install 'medpos\[crf\]'"):
+        with pytest.raises(InputError, match=r"needs pydensecrf; install it by pip install 'medpos\[crf\]'"):
             small()
 
     def test_prediction_finds_the_windows_inside(self):
@@ -222,11 +222,11 @@ class TestInferer:
 
     def test_refusals(self):
         network, _ = self.logits()
-        with pytest.raises(InputError, match=r"mean is 0.5, std None, channels 3; needed"):
+        with pytest.raises(InputError, match=r"got mean 0.5, std None, channels 3"):
             CRFInferer(SimpleInferer(), small(), mean=0.5)
         with pytest.raises(InputError, match="channels 2"):
             CRFInferer(SimpleInferer(), small(), channels=2)
-        with pytest.raises(InputError, match="3 channels"):
+        with pytest.raises(InputError, match="3 image channels"):
             CRFInferer(SimpleInferer(), small())(scene()[1][None], network)
         with pytest.raises(InputError, match=r"for an input \[1, 3, 14, 12\]"):
             CRFInferer(SimpleInferer(), small())(torch.zeros(1, 3, 14, 12), network)
@@ -236,12 +236,12 @@ class TestInferer:
     "wrong", [{"s_pos": 0}, {"s_rgb": -1}, {"w_bi": -1}, {"iterations": -1}, {"s_xy": float("nan")}]
 )
 def test_parameters_out_of_range(wrong):
-    with pytest.raises(InputError, match=r"needed are widths s_pos, s_xy, s_rgb above 0"):
+    with pytest.raises(InputError, match=r"expected widths s_pos, s_xy, s_rgb above 0"):
         DenseCRF(**{**PAPERS["v2_vgg"], **wrong})
 
 
 def test_shapes_that_do_not_fit():
-    with pytest.raises(InputError, match=r"probabilities \[2, 12, 12\], image \[2, 12, 12\]: needed"):
+    with pytest.raises(InputError, match=r"got \[2, 12, 12\] and \[2, 12, 12\]"):
         small()(scene()[0], torch.zeros(2, 12, 12))
 
 
@@ -272,7 +272,7 @@ class TestSearch:
         assert (rows[0].mean_iou, rows[0].gain) == (1, pytest.approx(1 - 25 / 36))
 
     def test_no_image(self):
-        with pytest.raises(InputError, match="no labeled pixel"):
+        with pytest.raises(InputError, match="expected labeled pixels"):
             search_crf([], self.LABELS, w_bi=(2,), s_xy=(4,), s_rgb=(20,))
 
     def test_cases_come_from_network_and_data(self):

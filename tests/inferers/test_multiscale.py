@@ -135,14 +135,14 @@ def test_impossible_classes_stay_finite_and_metadata_outside():
 
 
 def test_refusals():
-    with pytest.raises(InputError, match=r"scales are \[\]"):
+    with pytest.raises(InputError, match=r"got scales \[\]"):
         MultiScaleInferer([])
-    with pytest.raises(InputError, match=r"factors above 0"):
+    with pytest.raises(InputError, match="expected scales and short_side above 0"):
         MultiScaleInferer([1.0, 0.0])
-    with pytest.raises(InputError, match="crop is 8, stride 9"):
+    with pytest.raises(InputError, match="got crop 8, stride 9"):
         MultiScaleInferer(crop=8, stride=9)
     inferer = MultiScaleInferer([1.0], 8, 8)
-    with pytest.raises(InputError, match="gives one channel"):
+    with pytest.raises(InputError, match="got one channel"):
         inferer(torch.zeros(1, 1, 8, 8), lambda x: x)
-    with pytest.raises(InputError, match=r"needed is \[N, C, X, Y\]"):
+    with pytest.raises(InputError, match=r"expected an input \[N, C, X, Y\]"):
         inferer(torch.zeros(1, 1, 8, 8, 2), lambda x: x)

@@ -12,7 +12,7 @@ from torch import nn
 
 from medpos.core.errors import InputError
 from medpos.inferers import OverlapTileInferer, RotationMeanInferer
-from medpos.inferers.rotations import rotated
+from medpos.inferers.rotations import rotate
 from medpos.networks import UNet2015
 
 
@@ -51,7 +51,7 @@ def mean_by_scipy(image, network, rotations):
 @pytest.mark.parametrize(("size", "angle"), [((20, 31), 0.7), ((31, 20), -2.2), ((9, 9), 4.0), ((1, 12), 1.0)])
 def test_rotated_is_scipys(size, angle):
     image = torch.randn(2, 3, *size)
-    found = rotated(image, angle, (41, 37))
+    found = rotate(image, angle, (41, 37))
     for one, wanted in zip(found.flatten(0, 1), image.flatten(0, 1), strict=True):
         np.testing.assert_allclose(one, by_scipy(wanted.double().numpy(), angle, (41, 37)), atol=1e-4)
 
@@ -115,7 +115,7 @@ def test_within_it_tiles_of_any_image():
 
 
 def test_refusals(network):
-    with pytest.raises(InputError, match="rotations is 0"):
+    with pytest.raises(InputError, match="rotations: expected 1 or more, got 0"):
         RotationMeanInferer(SimpleInferer(), 0)
-    with pytest.raises(InputError, match=r"needed is \[N, C, X, Y\]"):
+    with pytest.raises(InputError, match=r"expected an input \[N, C, X, Y\]"):
         RotationMeanInferer(SimpleInferer())(torch.zeros(1, 1, 8, 8, 2), network)

@@ -82,12 +82,12 @@ def test_papers_tiles():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"size": 570}, r"size is 570 px.*16 k \+ 60.*try 556"),
+        ({"size": 570}, r"size: expected 16 k \+ 60 .*got 570; try 556"),
         ({"size": 172}, "try 204"),
         ({"size": 188}, "at least 204"),  # gives 4 px, and the next tile begins 16 px on
-        ({"step": 388}, "step is 388 px.*16 to 388.*try 384"),
+        ({"step": 388}, "step: .*16 to 388.*got 388; try 384"),
         ({"step": 400}, "try 384"),
-        ({"step": 0}, "step is 0 px"),
+        ({"step": 0}, "step: .*got 0"),
         ({"size": 444, "step": 384}, "16 to 260.*try 256"),
     ],
 )
@@ -98,9 +98,9 @@ def test_refused_sizes(arguments, message):
 
 def test_refused_inputs_and_networks():
     inferer = OverlapTileInferer(204, step=16)
-    with pytest.raises(InputError, match=r"shape \[1, 1, 8, 8, 3\], needed is \[N, C, X, Y\]"):
+    with pytest.raises(InputError, match=r"expected an input \[N, C, X, Y\], got shape \[1, 1, 8, 8, 3\]"):
         inferer(torch.zeros(1, 1, 8, 8, 3), torch.nn.Identity())
-    with pytest.raises(InputError, match=r"of 204 px the network gives 204 x 204, .* needs 20 x 20"):
+    with pytest.raises(InputError, match=r"expected 20 x 20 px from the network for 204 px .* got 204 x 204"):
         inferer(torch.zeros(1, 1, 8, 8), torch.nn.Identity())
 
 

@@ -140,12 +140,12 @@ def test_metadata_stay_outside(network):
 
 @pytest.mark.parametrize("wrong", [{"step": 0}, {"step": 41}, {"neighbours": -1}, {"batch": 0}])
 def test_refused_arguments(wrong):
-    with pytest.raises(InputError, match="needed are 1 <= step <= size"):
+    with pytest.raises(InputError, match="expected 1 <= step <= size"):
         VotingInferer(**wrong)
 
 
 def test_refused_inputs():
-    with pytest.raises(InputError, match="one channel"):
+    with pytest.raises(InputError, match="expected a channel per class"):
         VotingInferer(4, 4)(torch.zeros(1, 1, 4, 4), lambda batch: batch[:, :1])
     with pytest.raises(InputError, match=r"\[N, C, X, Y\] or \[N, C, X, Y, Z\]"):
         VotingInferer()(torch.zeros(4, 4, 4), nn.Identity())

@@ -259,8 +259,8 @@ class TestWidth:
     ("options", "message"),
     [
         ({"encoding": "polar"}, "encoding: expected one of linear, radial, fourier, learned, coordconv"),
-        ({"encoding": "fourier", "bands": 0}, r"bands \(encoding_bands\) is 0"),
-        ({"encoding": "learned", "alpha": 0.0}, r"alpha \(pe_alpha\) is 0.0"),
+        ({"encoding": "fourier", "bands": 0}, r"bands \(encoding_bands\): expected .* got 0"),
+        ({"encoding": "learned", "alpha": 0.0}, r"alpha \(pe_alpha\): expected .* got 0.0"),
         ({"encoding": "coordconv", "range": "both"}, r"range \(pe_range\): expected .* got 'both'"),
         ({"encoding": "radial", "in_channels": 2}, "in_channels: expected at least 3"),
         (

@@ -68,7 +68,7 @@ class TestRandomTile:
         assert UNet2015(width=1 / 32, in_channels=2)(found["image"][None]).shape[2:] == found["label"].shape[1:]
 
     def test_nothing_left_in_the_middle(self):
-        with pytest.raises(InputError, match="needed is a size above 184"):
+        with pytest.raises(InputError, match="expected a size above 184 px"):
             RandomTile(184)
 
 
@@ -136,9 +136,9 @@ class TestRandCrop:
         assert found["label"][0, 0, -3:].tolist() == [1, 7, 7]
 
     def test_bad_arguments(self):
-        with pytest.raises(InputError, match="size is 0"):
+        with pytest.raises(InputError, match="got size 0"):
             RandCropWithClassCap(0)
         with pytest.raises(InputError, match="cap 0"):
             RandCropWithClassCap(4, cap=0)
-        with pytest.raises(InputError, match="1 values of fill for 2 keys"):
+        with pytest.raises(InputError, match="fill: expected one value, or 2, one for each key, got 1"):
             RandCropWithClassCap(4, fill=[0.0])

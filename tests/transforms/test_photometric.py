@@ -120,5 +120,5 @@ class TestPhotometricDistortion:
         assert torch.equal(none({"image": image_of(COLOURS)})["image"], image_of(COLOURS))
 
     def test_gray_image(self):
-        with pytest.raises(InputError, match="has 1 channels, needed are red, green and blue"):
+        with pytest.raises(InputError, match="expected red, green and blue channels, got 1"):
             PhotometricDistortion()({"image": torch.zeros(1, 4, 4)})

@@ -69,7 +69,7 @@ class TestEveryTransform:
 @pytest.mark.parametrize("transform", TRANSFORMS[:3], ids=lambda t: type(t).__name__)
 @pytest.mark.parametrize("shape", [(1, 40, 32), (1, 40, 33, 2), (40, 33)])
 def test_entries_of_several_sizes(transform, shape):
-    with pytest.raises(InputError, match=r"needed is \[C, X, Y\] of one size"):
+    with pytest.raises(InputError, match=r"expected entries \[C, X, Y\] of one size"):
         transform({**item(), "label": torch.zeros(shape)})
 
 
@@ -157,5 +157,5 @@ class TestBorderWeight:
             BorderWeight()({"image": 1})
 
     def test_no_plane(self):
-        with pytest.raises(InputError, match=r"needed is \[1, X, Y\]"):
+        with pytest.raises(InputError, match=r"expected \[1, X, Y\]"):
             BorderWeight()({"instances": self.instances()[0]})

@@ -144,13 +144,13 @@ class TestPositionChannels:
 
     @pytest.mark.parametrize("alpha", [0.0, -1.0, math.inf, math.nan])
     def test_bad_alpha(self, alpha):
-        with pytest.raises(InputError, match=r"alpha .* must be > 0"):
+        with pytest.raises(InputError, match=r"alpha .* expected a finite number above 0"):
             PositionChannels(alpha)
 
     def test_bad_options(self):
-        with pytest.raises(InputError, match="'sym', needed is one of symmetric, positive"):
+        with pytest.raises(InputError, match="expected one of symmetric, positive, got 'sym'"):
             PositionChannels(1.0, "sym")
-        with pytest.raises(InputError, match="x_axis is 0, needed is 1"):
+        with pytest.raises(InputError, match="x_axis: expected 1"):
             PositionChannels(1.0, x_axis=0)
 
 
@@ -262,13 +262,16 @@ class TestDegradations:
     @pytest.mark.parametrize(
         ("change", "message"),
         [
-            ({"degradation": "gausian_blur"}, "'gausian_blur' is unknown; did you mean 'gaussian_blur'"),
+            ({"degradation": "gausian_blur"}, "got 'gausian_blur'; did you mean 'gaussian_blur'"),
             ({"degradation": "gausian_blur", "severity": 0}, "did you mean 'gaussian_blur'"),
-            ({"severity": 6}, "severity is 6, needed is 0"),
-            ({"severity": -1}, "severity is -1"),
-            ({"severity": 2.5}, "severity is 2.5"),
-            ({"image": torch.full((1, 4, 4), 1.5)}, r"patient001: shot_noise needs intensities in \[0, 1\], found 1.5"),
-            ({"image": torch.full((1, 4, 4), math.nan)}, r"needs intensities in \[0, 1\], found nan"),
+            ({"severity": 6}, "severity: expected 0"),
+            ({"severity": -1}, "severity: .* got -1"),
+            ({"severity": 2.5}, "severity: .* got 2.5"),
+            (
+                {"image": torch.full((1, 4, 4), 1.5)},
+                r"patient001: shot_noise: expected .* in \[0, 1\], got 1.5",
+            ),
+            ({"image": torch.full((1, 4, 4), math.nan)}, r"expected intensities in \[0, 1\], got nan"),
         ],
     )
     def test_bad_input(self, change, message):
@@ -280,7 +283,7 @@ class TestDegradations:
             Degraded(table="imagenet")
         item = random_item(4, 4, **BUSY)
         del item["case"]
-        with pytest.raises(InputError, match="no 'case'"):
+        with pytest.raises(InputError, match="expected an item with 'case'"):
             Degraded()(item)
 
 
@@ -315,7 +318,7 @@ class TestShift:
 
     def test_fills_must_fit_the_keys(self):
         assert Shifted(fill=2.0).fill == {"image": 2.0, "label": 2.0}
-        with pytest.raises(InputError, match="1 fill values for 2 keys"):
+        with pytest.raises(InputError, match="Shifted: fill: expected one value, or 2, one for each key, got 1"):
             Shifted(fill=(0.0,))
 
 

@@ -1,1 +1,1 @@
-"""Lift a function on arrays to a transform of dictionaries, with or without randomness."""
+"""Lift a function of tensors to a transform of items, with or without randomness."""

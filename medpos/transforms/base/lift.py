@@ -1,4 +1,4 @@
-"""The one wrapper that lifts a function of an image to the items of a MONAI data set."""
+"""Lift a function of an image to a transform of MONAI items."""
 
 from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
@@ -12,24 +12,24 @@ Item = Mapping[Hashable, Any]
 
 
 class Lifted(MapTransform):
-    """Replaces some entries of an item by what ``apply`` makes of them; the item and its tensors stay as they were.
+    """Replace entries of an item by the results of ``apply``, without changing the item or its tensors.
 
-    A subclass writes ``apply``, from a plain tensor to a plain tensor. A ``MetaTensor`` keeps its metadata.
+    A subclass implements ``apply``, from a plain tensor to a plain tensor. A ``MetaTensor`` keeps its metadata.
 
     Args:
         keys: entries to replace.
-        allow_missing_keys: leave out keys that the item lacks, instead of raising KeyError.
+        allow_missing_keys: whether keys that the item lacks are skipped, instead of raising KeyError.
     """
 
     def __init__(self, keys: str | Sequence[str] = "image", allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Maps one entry [C, X, Y] or [C, X, Y, Z]; must not change it in place."""
+        """Transform one entry [C, X, Y] or [C, X, Y, Z] without changing it in place."""
         raise NotImplementedError
 
     def __call__(self, data: Item) -> dict[Hashable, Any]:
-        """Returns a new item with the entries replaced."""
+        """Return a new item with the entries replaced."""
         item = dict(data)
         for key in self.key_iterator(item):
             value = item[key]

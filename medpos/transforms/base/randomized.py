@@ -1,7 +1,7 @@
-"""What the random transforms share: all numbers of an item are drawn first, then every entry is replaced.
+"""Draw the random numbers of an item once, then transform all its entries with them.
 
-The random state is MONAI's, ``self.R``; ``Compose.set_random_state`` reaches it. What MONAI has for the recipes of the
-papers isn't written again. These do it (the amounts of U-Net 2015 aren't published):
+The random state is MONAI's ``self.R``, which ``Compose.set_random_state`` sets. For the following parts of the papers'
+recipes use MONAI's transforms (U-Net 2015 published no amounts):
 
 - shift and rotation (U-Net 2015):
   ``{"_target_": "RandAffined", "keys": ["image", "label", "weight"], "prob": 1.0, "rotate_range": 3.14159,
@@ -13,9 +13,9 @@ papers isn't written again. These do it (the amounts of U-Net 2015 aren't publis
 - random size with one factor for both axes (MMSegmentation, SUNet):
   ``{"_target_": "RandZoomd", "keys": ["image", "label"], "prob": 1.0, "min_zoom": 0.5, "max_zoom": 2.0,
   "mode": ["bilinear", "nearest-exact"], "keep_size": false}``
-- flips: ``{"_target_": "RandFlipd", "keys": ["image", "label"], "prob": 0.5, "spatial_axis": 0}``, the columns' axis
+- flips along the columns: ``{"_target_": "RandFlipd", "keys": ["image", "label"], "prob": 0.5, "spatial_axis": 0}``
 
-``RandAffined`` and ``RandZoomd`` give label maps back as float32, whose values are still whole numbers.
+``RandAffined`` and ``RandZoomd`` return label maps as float32 with integer values.
 """
 
 from collections.abc import Hashable, Sequence
@@ -28,12 +28,12 @@ from medpos.transforms.base.lift import Item, Lifted
 
 
 class RandLifted(RandomizableTransform, Lifted):
-    """Replaces some entries of an item by what ``apply`` makes of them, with what ``randomize`` drew for the item.
+    """Replace entries of an item by the results of ``apply``, with random numbers that ``randomize`` draws per item.
 
     Args:
         keys: entries to replace, [C, X, Y].
-        prob: of changing an item at all.
-        allow_missing_keys: leave out keys that the item lacks.
+        prob: probability of changing an item.
+        allow_missing_keys: whether keys that the item lacks are skipped.
     """
 
     def __init__(self, keys: str | Sequence[str], prob: float = 1.0, allow_missing_keys: bool = False) -> None:
@@ -41,37 +41,43 @@ class RandLifted(RandomizableTransform, Lifted):
         RandomizableTransform.__init__(self, prob)
 
     def randomize(self, data: Item) -> None:
-        """Draws whether the item is changed; a subclass goes on with what it needs."""
+        """Draw whether the item is changed; a subclass also draws its own random numbers."""
         super().randomize(None)
 
     def __call__(self, data: Item) -> dict[Hashable, Any]:
-        """Returns a new item; its tensors stay as they were."""
+        """Return a new item; the tensors of the old one stay unchanged."""
         self.randomize(data)
         return Lifted.__call__(self, data) if self._do_transform else dict(data)
 
     def plane(self, data: Item) -> tuple[int, int]:
-        """X and Y, in px, of the entries.
+        """Return the common size X, Y of the entries in px.
 
         Raises:
-            InputError: an entry isn't [C, X, Y], or two differ in size.
+            InputError: an entry isn't [C, X, Y], or two entries differ in size.
         """
         shapes = {str(key): tuple(data[key].shape) for key in self.key_iterator(data)}
         if any(len(shape) != 3 for shape in shapes.values()) or len({shape[1:] for shape in shapes.values()}) != 1:
             found = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
             raise InputError(
-                f"{type(self).__name__}: {found}: needed is [C, X, Y] of one size; put it before what cuts them apart"
+                f"{type(self).__name__}: expected entries [C, X, Y] of one size, got {found}; move it before the "
+                "transform that makes the sizes differ"
             )
         _, x, y = next(iter(shapes.values()))
         return x, y
 
 
 def one_per_key(what: str, values: Any, keys: Sequence[Hashable]) -> dict[Hashable, Any]:
-    """One value for each key, from one for all or a sequence of as many.
+    """Map each key to its value, given one value for all keys or a sequence with one for each.
+
+    Args:
+        what: name of the values in the error message.
+        values: one value, or a sequence of values; a string is one value.
+        keys: keys of the mapping.
 
     Raises:
-        InputError: as many values as keys are needed.
+        InputError: the number of values isn't that of the keys.
     """
     listed = list(values) if isinstance(values, Sequence) and not isinstance(values, str) else [values] * len(keys)
     if len(listed) != len(keys):
-        raise InputError(f"{len(listed)} values of {what} for {len(keys)} keys; give one for each key")
+        raise InputError(f"{what}: expected one value, or {len(keys)}, one for each key, got {len(listed)}")
     return dict(zip(keys, listed, strict=True))

@@ -1,1 +1,1 @@
-"""Change gray values: degrade, standardize and distort."""
+"""Change intensities: degrade, standardize and distort."""

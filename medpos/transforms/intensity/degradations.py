@@ -1,12 +1,12 @@
-"""Image degradations of graded severity, the same for every model.
+"""Degrade images with graded severity, identically for every model.
 
-Each kind is a pure function of an image in [0, 1]; the severities stand in ``TABLES``; the random numbers come from a
-generator that is seeded by case, kind, severity and seed, so neither the order nor the number of workers matters.
+Each kind is a pure function of an image in [0, 1]; ``TABLES`` holds its strength for each severity. The random numbers
+come from a generator seeded by case, kind, severity and seed, so they don't depend on order or number of workers.
 
 Reference:
-    "How Can CNNs Use Image Position for Segmentation?", section 2.3, whose list of severities is garbled; the tables
-    are those of D. Hendrycks and T. Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions and
-    Perturbations", ICLR 2019.
+    "How Can CNNs Use Image Position for Segmentation?", section 2.3; its list of severities is garbled, so the
+    tables are those of D. Hendrycks and T. Dietterich, "Benchmarking Neural Network Robustness to Common Corruptions
+    and Perturbations", ICLR 2019.
 """
 
 import difflib
@@ -40,7 +40,7 @@ SOURCES = {
     "cifar_c": "CIFAR-10-C (hendrycks/robustness, make_cifar_c.py)",
 }
 
-# Severity 1 to 5, mild to strong; fewer photons are stronger noise.
+# Strengths for severity 1 (mild) to 5 (strong); fewer photons are stronger noise.
 TABLES: dict[str, dict[str, tuple[float, ...]]] = {
     "study": {
         "gaussian_noise": (0.04, 0.08, 0.12, 0.15, 0.18),
@@ -61,7 +61,7 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
 
 
 def gaussian_noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
-    """Adds normal noise of standard deviation sigma to an image in [0, 1], of any shape, and clips."""
+    """Add normal noise of standard deviation sigma to an image of any shape in [0, 1], and clip."""
     noisy = rng.standard_normal(image.shape, dtype=np.float32)
     noisy *= np.float32(sigma)
     noisy += image
@@ -69,13 +69,13 @@ def gaussian_noise(image: Image, sigma: float, rng: np.random.Generator) -> Imag
 
 
 def gaussian_blur(image: Image, sigma: float, rng: np.random.Generator) -> Image:
-    """Blurs every slice of [C, X, Y(, Z)] by sigma px; radius 4 sigma, nearest border (``rng`` isn't needed)."""
+    """Blur every slice of [C, X, Y(, Z)] by sigma px, with radius 4 sigma and nearest border (``rng`` is unused)."""
     blurred = ndimage.gaussian_filter(image, sigma, mode="nearest", truncate=4.0, axes=(1, 2))
     return np.clip(blurred, 0, 1, out=blurred)
 
 
 def shot_noise(image: Image, photons: float, rng: np.random.Generator) -> Image:
-    """Draws the photons of an image in [0, 1], of any shape, where intensity 1 means this many; clips."""
+    """Draw photon counts for an image of any shape in [0, 1], with ``photons`` expected at intensity 1, and clip."""
     counts = rng.poisson(image * photons)
     noisy = counts.astype(np.float32)
     noisy /= np.float32(photons)
@@ -92,22 +92,22 @@ KINDS: dict[str, Callable[[Image, float, np.random.Generator], Image]] = {
 def degrade(
     image: Any, kind: str, severity: int, case: str, seed: int = 0, table: str = "study", quantise: bool = False
 ) -> Any:
-    """Degrades an image reproducibly.
+    """Degrade an image reproducibly.
 
     Args:
-        image: [C, X, Y] or [C, X, Y, Z], tensor or array, intensities in [0, 1].
-        kind: a key of ``KINDS``, or ``"none"``.
-        severity: 1 (mild) to 5 (strong), or 0 for the image as it is.
-        case: name of the case; with kind, severity and seed it fixes the random numbers.
-        seed: chooses another set of random numbers.
-        table: a key of ``TABLES``.
-        quantise: cut to 8 bits afterwards, as the original data sets do.
+        image: image [C, X, Y] or [C, X, Y, Z], tensor or array, intensities in [0, 1].
+        kind: kind of degradation, a key of ``KINDS``, or ``"none"``.
+        severity: severity, 1 (mild) to 5 (strong), or 0 for the unchanged image.
+        case: name of the case; with kind, severity and seed it determines the random numbers.
+        seed: random seed.
+        table: table of strengths, a key of ``TABLES``.
+        quantise: whether the result is truncated to 8 bits, as in the original data sets.
 
     Returns:
-        The degraded image in [0, 1], float32, tensor or array as given; ``image`` itself if nothing is to be done.
+        The degraded image in [0, 1], float32, tensor or array as given; ``image`` itself without a degradation.
 
     Raises:
-        InputError: unknown kind, severity or table, or an image that isn't in [0, 1].
+        InputError: unknown kind, severity or table, or an image outside of [0, 1].
     """
     strength = _strength(kind, severity, table)
     if strength is None:
@@ -116,52 +116,52 @@ def degrade(
     low, high = float(pixels.min()), float(pixels.max())
     if not (low >= 0 and high <= 1):
         raise InputError(
-            f"case {case}: {kind} needs intensities in [0, 1], found {low:g} to {high:g}; "
-            "scale before, standardise afterwards"
+            f"case {case}: {kind}: expected intensities in [0, 1], got {low:g} to {high:g}; scale before, standardize "
+            "afterwards"
         )
-    degraded = KINDS[kind](pixels, strength, generator(case, kind, severity, seed))
+    degraded = KINDS[kind](pixels, strength, create_generator(case, kind, severity, seed))
     if quantise:
-        # The originals truncate. The small term keeps n / 255 at n, which float32 may put just below.
+        # The originals truncate. The small term keeps n / 255 at n, because float32 may be just below.
         degraded = np.floor(degraded * np.float32(255) + np.float32(1e-3)) / np.float32(255)
     return torch.from_numpy(degraded).to(image.device) if isinstance(image, Tensor) else degraded
 
 
-def generator(case: str, kind: str, severity: int, seed: int) -> np.random.Generator:
-    """Gives the random numbers of one degraded image, equal in every process (``hash`` of a string is not)."""
+def create_generator(case: str, kind: str, severity: int, seed: int) -> np.random.Generator:
+    """Create the random number generator of a degraded image, equal in every process (unlike ``hash`` of a string)."""
     digest = hashlib.sha256(f"{case}\n{kind}\n{int(severity)}\n{int(seed)}".encode()).digest()
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "big")))
 
 
 def _strength(kind: str, severity: int, table: str) -> float | None:
-    """Looks the severity up; None means: leave the image as it is."""
-    _known("degradation table", table, TABLES)
-    _known("degradation", kind, ("none", *KINDS))
+    """Look up the strength of a severity; None leaves the image unchanged."""
+    _check_name("degradation table", table, TABLES)
+    _check_name("degradation", kind, ("none", *KINDS))
     if severity not in (0, *SEVERITIES):
-        raise InputError(f"severity is {severity}, needed is 0 (none) or 1 (mild) to {SEVERITIES[-1]} (strong)")
+        raise InputError(f"severity: expected 0 (none) or 1 (mild) to {SEVERITIES[-1]} (strong), got {severity}")
     return None if kind == "none" or severity == 0 else TABLES[table][kind][int(severity) - 1]
 
 
-def _known(what: str, name: str, names: Iterable[str]) -> None:
+def _check_name(what: str, name: str, names: Iterable[str]) -> None:
     names = list(names)
     if name not in names:
         nearest = difflib.get_close_matches(str(name), names, n=1, cutoff=0.0)[0]
-        raise InputError(f"{what} {name!r} is unknown; did you mean {nearest!r}? There are: {', '.join(names)}")
+        raise InputError(f"{what}: expected one of {', '.join(names)}, got {name!r}; did you mean {nearest!r}?")
 
 
 class Degraded(Lifted):
-    """Degrades the image by the item's ``degradation`` and ``severity``; an item without them stays as it is.
+    """Degrade the image by the item's ``degradation`` and ``severity``; an item without them stays unchanged.
 
-    It comes after the scaling to [0, 1] and before the standardization.
+    Use it after scaling to [0, 1] and before standardization.
 
     Args:
-        seed: chooses the random numbers, together with the item's ``case``.
-        table: ``"study"``, ``"imagenet_c"`` or ``"cifar_c"``.
+        seed: random seed; with the item's ``case`` it determines the random numbers.
+        table: table of strengths, ``"study"``, ``"imagenet_c"`` or ``"cifar_c"``.
         keys: entries to degrade, [C, X, Y] or [C, X, Y, Z] in [0, 1].
-        quantise: cut to 8 bits afterwards, as the original data sets do.
-        allow_missing_keys: leave out keys that the item lacks.
+        quantise: whether the result is truncated to 8 bits, as in the original data sets.
+        allow_missing_keys: whether keys that the item lacks are skipped.
 
     Raises:
-        InputError: unknown table; when called, unknown kind or severity, or an image that isn't in [0, 1].
+        InputError: unknown table; when called, unknown kind or severity, or an image outside of [0, 1].
     """
 
     def __init__(
@@ -173,14 +173,14 @@ class Degraded(Lifted):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        _known("degradation table", table, TABLES)
+        _check_name("degradation table", table, TABLES)
         self.seed, self.table, self.quantise = seed, table, quantise
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Degrades one entry."""
+        """Degrade one entry."""
         kind, severity = item.get("degradation", "none"), item.get("severity", 0)
         if kind in PROBES:
-            return image  # they change the position channels alone
+            return image  # probes only change position channels
         if kind != "none" and "case" not in item:
-            raise InputError("the item has no 'case', whose name seeds its degradation; give every item one")
+            raise InputError("Degraded: expected an item with 'case', the seed of the noise, got none; add it")
         return degrade(image, kind, severity, str(item.get("case")), self.seed, self.table, self.quantise)

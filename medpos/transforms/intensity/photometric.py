@@ -1,4 +1,4 @@
-"""Photometric distortion of color images.
+"""Distort brightness, contrast, saturation and hue of color images.
 
 Reference:
     https://github.com/open-mmlab/mmsegmentation, ``PhotoMetricDistortion``; after W. Liu et al., "SSD: Single Shot
@@ -17,33 +17,33 @@ from medpos.transforms.base.randomized import RandLifted
 BRIGHTNESS = 32 / 255
 CONTRAST = (0.5, 1.5)
 SATURATION = (0.5, 1.5)
-HUE_DEGREES = 36.0  # 18 in MMSegmentation, whose 8-bit hue has two degrees a step
+HUE_DEGREES = 36.0  # 18 in MMSegmentation, where a step of the 8-bit hue is two degrees
 
 
 def rgb_to_hsv(image: Tensor) -> Tensor:
-    """Hue, saturation and value.
+    """Convert red, green and blue to hue, saturation and value.
 
     Args:
-        image: [3, X, Y], red, green and blue in [0, 1].
+        image: image [3, X, Y], red, green and blue in [0, 1].
 
     Returns:
-        [3, X, Y]: hue in [0, 1), one turn; saturation and value in [0, 1]. Gray has hue 0 and saturation 0.
+        [3, X, Y]: hue in [0, 1), in turns; saturation and value in [0, 1]. Gray has hue 0 and saturation 0.
     """
     value, brightest = image.max(0)
     spread = value - image.amin(0)
-    # The hue runs from the brightest channel towards the larger of its neighbours, up to a sixth of a turn.
+    # The hue runs from the brightest channel towards the larger of its neighbors, up to a sixth of a turn.
     after, before = (image.gather(0, ((brightest + by) % 3)[None])[0] for by in (1, 2))
     colored = spread > 0
     hue = ((2 * brightest + (after - before) / torch.where(colored, spread, 1)) / 6) % 1
-    # Of a tiny negative number float32 makes a whole turn.
+    # float32 rounds a tiny negative number modulo 1 to a full turn.
     hue = torch.where(colored & (hue < 1), hue, 0)
     return torch.stack([hue, spread / torch.where(value > 0, value, 1), value])
 
 
 def hsv_to_rgb(image: Tensor) -> Tensor:
-    """The inverse of :func:`rgb_to_hsv`; the hue may be any number of turns."""
+    """Convert hue, saturation and value to red, green and blue; the hue may be any number of turns."""
     hue, saturation, value = image
-    # Each channel is full for a third of a turn, falls to nothing within a sixth, and stays so for a third.
+    # Each channel is 1 for a third of a turn, falls to 0 within a sixth, stays 0 for a third, and rises again.
     positions = (torch.tensor([5.0, 3.0, 1.0], device=image.device).reshape(3, 1, 1) + 6 * hue) % 6
     return value - value * saturation * torch.minimum(positions, 4 - positions).clamp(0, 1)
 
@@ -51,18 +51,18 @@ def hsv_to_rgb(image: Tensor) -> Tensor:
 def distort(
     image: Tensor, brightness: float, contrast: float, saturation: float, hue: float, contrast_first: bool
 ) -> Tensor:
-    """Changes brightness, contrast, saturation and hue, and clips after each.
+    """Change brightness, contrast, saturation and hue, and clip after each step.
 
     Args:
-        image: [3, X, Y], red, green and blue in [0, 1].
-        brightness: added to all channels; 0 changes nothing.
+        image: image [3, X, Y], red, green and blue in [0, 1].
+        brightness: offset of all channels; 0 changes nothing.
         contrast: factor of all channels; 1 changes nothing.
         saturation: factor of the saturation; 1 changes nothing.
-        hue: added to the hue, degrees; 0 changes nothing.
-        contrast_first: the contrast comes before saturation and hue, not after.
+        hue: offset of the hue in degrees; 0 changes nothing.
+        contrast_first: whether contrast is changed before saturation and hue, or after.
 
     Returns:
-        [3, X, Y] in [0, 1].
+        The distorted image [3, X, Y] in [0, 1].
     """
     image = (image + brightness).clamp(0, 1)
     if contrast_first:
@@ -74,21 +74,21 @@ def distort(
 
 
 class PhotometricDistortion(RandLifted):
-    """Distorts a color image, each of the four ways with probability 0.5, as :func:`distort` does.
+    """Distort a color image in the four ways of :func:`distort`, each with probability 0.5.
 
-    The original rounds to 8 bits after every step; here nothing is rounded.
+    The original rounds to 8 bits after every step; this one doesn't round.
 
     Args:
         keys: entries to distort, [3, X, Y], red, green and blue in [0, 1].
-        brightness: largest addition or subtraction.
+        brightness: largest absolute offset.
         contrast: lowest and highest factor.
         saturation: lowest and highest factor.
-        hue: largest turn either way, degrees.
-        prob: of distorting an item at all.
-        allow_missing_keys: leave out keys that the item lacks.
+        hue: largest absolute offset of the hue in degrees.
+        prob: probability of distorting an item.
+        allow_missing_keys: whether keys that the item lacks are skipped.
 
     Raises:
-        InputError: when called, an image that hasn't three channels.
+        InputError: when called, an image without exactly three channels.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ class PhotometricDistortion(RandLifted):
         self._contrast_first = False
 
     def randomize(self, data: Item) -> None:
-        """Draws which ways, how much, and the place of the contrast."""
+        """Draw the amount of each distortion, and when the contrast is changed."""
         super().randomize(data)
         self._contrast_first = bool(self.R.randint(2))
         self._drawn = {
@@ -122,10 +122,10 @@ class PhotometricDistortion(RandLifted):
         }
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Distorts one entry."""
+        """Distort one entry."""
         if len(image) != 3:
             raise InputError(
-                f"PhotometricDistortion: {key} has {len(image)} channels, needed are red, green and blue; for gray "
-                "images take RandScaleIntensityd and RandShiftIntensityd"
+                f"PhotometricDistortion: {key}: expected red, green and blue channels, got {len(image)}; for "
+                "gray images use RandScaleIntensityd and RandShiftIntensityd"
             )
         return distort(image, **self._drawn, contrast_first=self._contrast_first)

@@ -1,1 +1,1 @@
-"""Change label maps and weigh their pixels."""
+"""Change label maps and compute weights of their pixels."""

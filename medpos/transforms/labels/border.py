@@ -1,4 +1,4 @@
-"""The weight map of a data set's items."""
+"""Add the border weight of U-Net 2015 to items."""
 
 from collections.abc import Hashable
 from typing import Any
@@ -12,19 +12,19 @@ from medpos.transforms.labels.weight_map import SIGMA, W0, border_weight
 
 
 class BorderWeight(MapTransform):
-    """Writes the border weight of U-Net 2015 for the item's instances.
+    """Add the border weight of U-Net 2015, computed from the item's instances.
 
-    It belongs into the decoding, whose results are kept in memory: the map is computed once for each image.
+    Use it while decoding, because decoded items are kept in memory: the map is then computed once per image.
 
     Args:
-        keys: entry of the instances, [1, X, Y], integers; 0 the background, one number a cell.
+        keys: entry of the instances, [1, X, Y], integers: 0 background, else the number of the cell.
         weight_key: entry to write, [1, X, Y], float32.
-        w0: weight where both distances vanish.
-        sigma: width, px.
-        allow_missing_keys: leave an item without instances as it is.
+        w0: weight where both distances are 0.
+        sigma: width of the borders in px.
+        allow_missing_keys: whether items without instances are left unchanged.
 
     Raises:
-        InputError: instances of another shape or type.
+        InputError: the instances have another shape or type.
     """
 
     def __init__(
@@ -39,11 +39,11 @@ class BorderWeight(MapTransform):
         self.weight_key, self.w0, self.sigma = weight_key, w0, sigma
 
     def __call__(self, data: Item) -> dict[Hashable, Any]:
-        """Returns a new item with the weight added."""
+        """Return a new item with the weight added."""
         item = dict(data)
         for key in self.key_iterator(item):
             instances = torch.as_tensor(item[key])
             if instances.ndim != 3 or len(instances) != 1:
-                raise InputError(f"{key} have the shape {tuple(instances.shape)}, needed is [1, X, Y]")
+                raise InputError(f"BorderWeight: {key}: expected [1, X, Y], got shape {tuple(instances.shape)}")
             item[self.weight_key] = border_weight(instances[0].numpy(force=True), self.w0, self.sigma)[None]
         return item

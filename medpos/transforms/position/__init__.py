@@ -1,1 +1,1 @@
-"""Append position channels, and probe what a network makes of them."""
+"""Append position channels, and alter them to probe a trained network."""

@@ -1,6 +1,6 @@
-"""Position channels: the absolute image position as more input channels.
+"""Append position channels: the absolute position in the image as additional input channels.
 
-| encoding | channels | held by |
+| encoding | channels | implemented by |
 |---|---|---|
 | ``linear`` | 2: x, y | :class:`PositionChannels` |
 | ``radial`` | 3: distance from the center, cosine and sine of the angle | :class:`PositionChannels` |
@@ -8,13 +8,13 @@
 | ``learned`` | 2, in the network | :class:`medpos.networks.LearnedPosition` |
 | ``coordconv`` | x, y before every 3 x 3 convolution, in the network | :class:`medpos.networks.CoordConv2d` |
 
-All have the same magnitude alpha and span the whole image, whatever its content.
+All have the same magnitude alpha and span the whole image, independent of its content.
 
 References:
     linear: "How Can CNNs Use Image Position for Segmentation?", section 2.1, equations 1a and 1b.
     radial: the distance is the optional third channel of R. Liu et al., "An intriguing failing of convolutional neural
-    networks and the CoordConv solution", NeurIPS 2018. By itself it can't tell left from right, so the angle stands
-    beside it, as cosine and sine because the angle itself jumps; the three determine the position as x and y do.
+    networks and the CoordConv solution", NeurIPS 2018. It doesn't distinguish left from right, so the angle
+    is added, as cosine and sine because the angle itself is discontinuous; the three determine the position.
     fourier: B. Mildenhall et al., "NeRF", ECCV 2020, equation 4; M. Tancik et al., "Fourier features let networks learn
     high frequency functions in low dimensional domains", NeurIPS 2020. The coordinate runs from 0 to 1, not -1 to 1:
     the lowest band is then half a period, and opposite edges of the image differ.
@@ -37,11 +37,11 @@ BANDS = 4
 
 
 def channel_count(encoding: str, bands: int = BANDS) -> int:
-    """How many channels an encoding appends to the image; 0 where the network holds the encoding.
+    """Count the channels that an encoding appends to the image; 0 for encodings inside the network.
 
     Args:
         encoding: one of ``ENCODINGS``.
-        bands: K, for ``"fourier"``.
+        bands: number of bands K of ``"fourier"``.
     """
     return {"linear": 2, "radial": 3, "fourier": 4 * bands}.get(encoding, 0)
 
@@ -54,32 +54,31 @@ def position_channels(
     encoding: str = "linear",
     bands: int = BANDS,
 ) -> Tensor:
-    """Gives the position channels of an image.
+    """Compute the position channels of an image.
 
     Args:
-        shape: [X, Y] or [X, Y, Z], in px; the channels are constant along Z.
-        alpha: magnitude, > 0, in units of the standardized intensity.
-        range: ``"symmetric"``, -alpha to alpha, or ``"positive"``, 0 to alpha; for ``"linear"`` the equations 1a,
-            ``x = alpha (2u / (W - 1) - 1)``, and 1b, ``x = alpha u / (W - 1)``.
-        x_axis: dimension of the image [C, ...] along which the column u runs: 1 as NIfTI files load, or 2; y runs along
-            the other one.
-        encoding: one of ``ENCODINGS``. With p, q the coordinates of -1 to 1 in x and y,
+        shape: size [X, Y] or [X, Y, Z] of the image in px; the channels are constant along Z.
+        alpha: magnitude, above 0, in units of the standardized intensity.
+        range: range of the values, ``"symmetric"``, -alpha to alpha, or ``"positive"``, 0 to alpha; for ``"linear"``
+            these are the equations 1a, ``x = alpha (2u / (W - 1) - 1)``, and 1b, ``x = alpha u / (W - 1)``.
+        x_axis: dimension of the image [C, ...] of the column u, 1 as in NIfTI files, or 2; the other one is that of the
+            row.
+        encoding: one of ``ENCODINGS``. With coordinates p in x and q in y from -1 to 1,
 
-            - ``"linear"``: x and y. Both ends are exact; a side of 1 px gets 0.
-            - ``"radial"``: the distance ``sqrt((p^2 + q^2) / 2)``, which is 0 in the center and 1 in the corners,
-              stretched over the range; then cosine and sine of the angle, which count as 0 in the very center. A side
-              of 1 px has p = 0.
+            - ``"linear"``: x and y. Both ends are exact; a side of 1 px has the value 0.
+            - ``"radial"``: the distance ``sqrt((p^2 + q^2) / 2)``, 0 in the center and 1 in the corners, scaled to the
+              range; then cosine and sine of the angle, which are 0 exactly in the center. A side of 1 px has p = 0.
             - ``"fourier"``: for k = 0 to bands - 1 ``cos(2^k pi u)``, ``sin(2^k pi u)`` with u = (p + 1) / 2, then
-              the same of y.
-            - ``"learned"``, ``"coordconv"``: none, the network holds them.
-        bands: K of ``"fourier"``, 1 to 16; the finest has a period of ``(W - 1) / 2^(K - 2)`` px.
+              the same for y.
+            - ``"learned"``, ``"coordconv"``: no channels, because the encoding is inside the network.
+        bands: number of bands K of ``"fourier"``, 1 to 16; the finest has a period of ``(W - 1) / 2^(K - 2)`` px.
 
     Returns:
-        [``channel_count(encoding, bands)``, X, Y] or [..., X, Y, Z], float32.
+        Channels [``channel_count(encoding, bands)``, X, Y] or [..., X, Y, Z], float32.
 
     Raises:
-        InputError: alpha isn't positive and finite; unknown range, axis or encoding; too few bands, or so many that the
-            image's pixels can't carry the finest.
+        InputError: alpha isn't positive and finite; range, axis or encoding is unknown; there are too few bands, or too
+            many for the resolution of the image.
     """
     check_position(alpha, range, x_axis, encoding, bands)
     channels = torch.empty(channel_count(encoding, bands), *shape, dtype=torch.float32)
@@ -101,12 +100,12 @@ def position_channels(
 
 
 def _along(values: Tensor, axis: int, dimensions: int) -> Tensor:
-    """Values of one axis [n], shaped to be broadcast over an image [X, Y] or [X, Y, Z]; the axis counts from 1."""
+    """Reshape the values [n] of an axis, counted from 1, for broadcasting over an image [X, Y] or [X, Y, Z]."""
     return values.reshape([-1 if d == axis else 1 for d in range(1, dimensions + 1)])
 
 
 def _radial(shape: Sequence[int], x_axis: int) -> list[Tensor]:
-    """Distance, cosine and sine, float64, -1 to 1."""
+    """Compute distance, cosine and sine, float64, -1 to 1."""
     sides = []
     for axis in (x_axis, 3 - x_axis):
         size = shape[axis - 1]
@@ -119,17 +118,17 @@ def _radial(shape: Sequence[int], x_axis: int) -> list[Tensor]:
 
 
 def _fourier(shape: Sequence[int], x_axis: int, bands: int) -> list[Tensor]:
-    """Cosine and sine of every band of x, then of y, float64, -1 to 1."""
+    """Compute cosine and sine of every band of x, then of y, float64, -1 to 1."""
     waves = []
     for axis in (x_axis, 3 - x_axis):
         last = shape[axis - 1] - 1
         if 2 ** (bands - 1) > last:
             raise InputError(
-                f"bands (encoding_bands) is {bands}, but {last + 1} px carry {last.bit_length()} at most (the finest "
-                "needs two px a period); take fewer bands or a larger image_size"
+                f"bands (encoding_bands): expected at most {last.bit_length()} for {last + 1} px (the finest needs two "
+                f"px per period), got {bands}; use fewer bands or a larger image_size"
             )
         for k in range(bands):
-            # Whole periods go off while the numbers are whole, and what should be 0 or 1 is so exactly.
+            # Full periods are removed in integers, so that values of 0 and 1 are exact.
             steps = (torch.arange(last + 1) * 2**k) % (2 * last)
             phase = math.pi * steps.double() / last
             waves += [_along(wave.round(decimals=12), axis, len(shape)) for wave in (phase.cos(), phase.sin())]
@@ -137,46 +136,46 @@ def _fourier(shape: Sequence[int], x_axis: int, bands: int) -> list[Tensor]:
 
 
 def check_position(alpha: float, range: str, x_axis: int, encoding: str, bands: int) -> None:
-    """Refuses what is no position encoding; the arguments are those of :func:`position_channels`.
+    """Check the parameters of a position encoding, which are those of :func:`position_channels`.
 
     Raises:
-        InputError: names the argument, what was given and what is needed.
+        InputError: a parameter is out of range.
     """
     if not (math.isfinite(alpha) and alpha > 0):
         raise InputError(
-            f"alpha (pe_alpha) is {alpha}, it must be > 0 and finite; to leave position out take a bundle without _pe"
+            f"alpha (pe_alpha): expected a finite number above 0, got {alpha}; or use a bundle without _pe"
         )
     if range not in RANGES:
         raise InputError(f"range (pe_range): expected one of {', '.join(RANGES)}, got {range!r}")
     if x_axis not in (1, 2):
-        raise InputError(f"x_axis is {x_axis}, needed is 1 (columns run along dimension 1, as in NIfTI) or 2")
+        raise InputError(f"x_axis: expected 1 (columns along dimension 1, as in NIfTI) or 2, got {x_axis}")
     if encoding not in ENCODINGS:
         raise InputError(f"encoding: expected one of {', '.join(ENCODINGS)}, got {encoding!r}")
     if isinstance(bands, bool) or not isinstance(bands, int) or not 1 <= bands <= 16:
-        raise InputError(f"bands (encoding_bands) is {bands!r}, needed is a whole number from 1 to 16, such as {BANDS}")
+        raise InputError(f"bands (encoding_bands): expected a whole number, 1 to 16, such as {BANDS}, got {bands!r}")
 
 
-# A data set has few sizes; the cached grid is only ever copied by the concatenation.
+# A data set has few image sizes. The concatenation copies the cached grid, so it isn't changed.
 _cached_channels = lru_cache(maxsize=16)(position_channels)
 
 
 class PositionChannels(Lifted):
-    """Appends the position channels to the image: (intensity, x, y) and its like.
+    """Append the position channels to the image, such as (intensity, x, y).
 
-    Any input type gives float32, so the coordinates of a uint8 image are not rounded. The encodings that the network
-    holds append nothing, so that one chain serves all.
+    The result is float32 for any input type, so the coordinates of a uint8 image are not rounded. Encodings inside the
+    network append nothing, so that one chain of transforms fits all.
 
     Args:
-        alpha: magnitude, > 0, in units of the standardized intensity.
-        range: ``"symmetric"`` for -alpha to alpha, ``"positive"`` for 0 to alpha.
-        x_axis: dimension along which the columns run, 1 (as NIfTI files load) or 2.
+        alpha: magnitude, above 0, in units of the standardized intensity.
+        range: range of the values, ``"symmetric"`` for -alpha to alpha, ``"positive"`` for 0 to alpha.
+        x_axis: dimension of the columns, 1 (as in NIfTI files) or 2.
         encoding: one of ``ENCODINGS``, as in :func:`position_channels`.
-        bands: K of ``"fourier"``.
+        bands: number of bands K of ``"fourier"``.
         keys: entries to extend, [C, X, Y] or [C, X, Y, Z].
-        allow_missing_keys: leave out keys that the item lacks.
+        allow_missing_keys: whether keys that the item lacks are skipped.
 
     Raises:
-        InputError: as in :func:`position_channels`; the number of bands is compared with the image when one comes.
+        InputError: as in :func:`position_channels`; too many bands for the image are found when called.
     """
 
     def __init__(
@@ -197,7 +196,7 @@ class PositionChannels(Lifted):
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
         """Map [C, X, Y(, Z)] to float32 [C + ``channel_count``, X, Y(, Z)]."""
-        # Volumes share the grid of their slices: one of every depth would fill the memory with Fourier bands.
+        # The grid of a slice is expanded to volumes: grids of all depths would fill the memory with Fourier bands.
         grid = _cached_channels(
             tuple(image.shape[1:3]), self.alpha, self.range, self.x_axis, self.encoding, self.bands
         ).to(image.device)

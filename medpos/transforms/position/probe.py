@@ -1,6 +1,6 @@
-"""Changing the position channels at test time, to see how much a trained network leans on them.
+"""Alter the position channels at test time, to measure how much a trained network depends on them.
 
-The image and its label stay; only what the network is told about position becomes wrong or goes away. Beyond the paper.
+The image and its label stay; only the position channels become wrong or zero. This isn't in the paper.
 """
 
 from collections.abc import Hashable, Sequence
@@ -11,7 +11,7 @@ from torch import Tensor
 from medpos.core.errors import InputError
 from medpos.transforms.base.lift import Item, Lifted
 
-# Pixels by which the channels move, severity 1 to 4; the other probes have severity 1 alone.
+# Distances of the shifts in px for severity 1 to 4; the other probes have only severity 1.
 DISTANCES = (8, 16, 32, 64)
 
 PROBES: dict[str, int] = {
@@ -25,29 +25,29 @@ PROBES: dict[str, int] = {
 
 
 def probe_position(channels: Tensor, probe: str, severity: int = 1) -> Tensor:
-    """Gives the position channels as the probe has them.
+    """Alter position channels by a probe.
 
     Args:
-        channels: [C, X, Y] or [C, X, Y, Z], dimension 1 running along the columns.
-        probe: a key of ``PROBES``. ``zeroed``: 0 everywhere; ``swapped``: what was said of the column is said of the
-            row (square images only); ``mirrored_x``, ``mirrored_y``: left for right, top for bottom; ``shifted_x``,
-            ``shifted_y``: moved to the right or down, the border's value filling what becomes free.
-        severity: 1 to ``PROBES[probe]``; chooses the distance from ``DISTANCES`` (px) of the shifted ones.
+        channels: position channels [C, X, Y] or [C, X, Y, Z].
+        probe: name of the probe, a key of ``PROBES``. ``zeroed``: 0 everywhere; ``swapped``: columns and rows exchanged
+            (square images only); ``mirrored_x``, ``mirrored_y``: left and right, or top and bottom exchanged;
+            ``shifted_x``, ``shifted_y``: moved to the right or down, with free pixels filled by the border's value.
+        severity: severity, 1 to ``PROBES[probe]``; selects a distance of ``DISTANCES`` for shifts.
 
     Returns:
-        New channels, same shape.
+        New channels of the same shape.
 
     Raises:
         InputError: unknown probe or severity, or swapped channels of an image that isn't square.
     """
     if probe not in PROBES or not 1 <= severity <= PROBES[probe]:
         known = ", ".join(f"{name} (severity 1 to {most})" for name, most in PROBES.items())
-        raise InputError(f"position probe {probe!r} of severity {severity} is unknown; there are: {known}")
+        raise InputError(f"position probe: expected one of {known}, got {probe!r} of severity {severity}")
     if probe == "position_zeroed":
         return torch.zeros_like(channels)
     if probe == "position_swapped":
         if channels.shape[1] != channels.shape[2]:
-            raise InputError(f"position_swapped needs square images, found {tuple(channels.shape[1:3])}")
+            raise InputError(f"position_swapped: expected a square image, got {tuple(channels.shape[1:3])} px")
         return channels.transpose(1, 2).contiguous()
     dim = 1 if probe.endswith("_x") else 2
     if probe.startswith("position_mirrored"):
@@ -58,17 +58,17 @@ def probe_position(channels: Tensor, probe: str, severity: int = 1) -> Tensor:
 
 
 class ProbedPosition(Lifted):
-    """Applies the item's position probe, if its ``degradation`` names one, to all channels but the image's own.
+    """Alter the position channels by the probe in the item's ``degradation``, if it names one.
 
-    It comes after the position channels.
+    Use it after :class:`PositionChannels`.
 
     Args:
         keys: entries to change, [image_channels + C, X, Y] or [image_channels + C, X, Y, Z].
-        allow_missing_keys: leave out keys that the item lacks.
-        image_channels: number of the image's own channels, which come first.
+        allow_missing_keys: whether keys that the item lacks are skipped.
+        image_channels: number of channels of the image, which precede the position channels.
 
     Raises:
-        InputError: the image has no position channels to probe.
+        InputError: when called, an image without position channels.
     """
 
     def __init__(
@@ -78,11 +78,11 @@ class ProbedPosition(Lifted):
         self.image_channels = image_channels
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Probes one entry."""
+        """Alter the position channels of one entry."""
         probe = item.get("degradation", "none")
         if probe not in PROBES:
             return image
         own = self.image_channels
         if image.shape[0] <= own:
-            raise InputError(f"{probe}: the image has no position channels; take a bundle whose name ends in _pe")
+            raise InputError(f"{probe}: expected an image with position channels, got none; use a _pe bundle")
         return torch.cat([image[:own], probe_position(image[own:], probe, int(item.get("severity", 1)))])

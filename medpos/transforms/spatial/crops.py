@@ -1,8 +1,8 @@
-"""Random tiles and crops.
+"""Cut random tiles and crops.
 
 References:
     O. Ronneberger, P. Fischer, T. Brox, "U-Net: Convolutional Networks for Biomedical Image Segmentation", MICCAI 2015,
-    section 2 and figure 2: tiles whose missing context is the image mirrored.
+    section 2 and figure 2: tiles with the missing context filled by mirroring.
     https://github.com/open-mmlab/mmsegmentation, ``RandomCrop`` and ``Pad``.
 """
 
@@ -24,15 +24,15 @@ TRIES = 10
 
 
 def mirror_indices(start: int, length: int, size: int) -> Tensor:
-    """Indices into an axis that goes on mirrored beyond both ends, as often as needed; the end pixel comes once.
+    """Compute indices into an axis that is mirrored at both ends repeatedly, without repeating the end pixel.
 
     Args:
-        start: first position, may be negative.
+        start: first position, possibly negative.
         length: number of positions.
-        size: of the axis.
+        size: size of the axis in px.
 
     Returns:
-        [length], integers 0 to size - 1.
+        Indices [length], 0 to size - 1.
     """
     period = max(2 * (size - 1), 1)
     steps = torch.arange(start, start + length) % period
@@ -40,21 +40,21 @@ def mirror_indices(start: int, length: int, size: int) -> Tensor:
 
 
 class RandomTile(RandLifted):
-    """Cuts a tile for a network without padding at a random position: the image's is larger than the label's.
+    """Cut a tile at a random position for a network without padding, with a larger tile of the image than of the label.
 
-    The label's tile lies within the image, and the image's is ``border`` px larger on every side. What reaches beyond
-    the image is mirrored; where the image is smaller than the label's tile, it lies somewhere within it and both are
-    mirrored around.
+    The label's tile is inside the image, and the image's tile is ``border`` px larger on every side. Pixels beyond the
+    image are filled by mirroring. An image smaller than the label's tile gets a random position in it, and both are
+    filled by mirroring.
 
     Args:
-        size: X and Y of the image's tile, px; the network sets the rule, 16 k + 60 from k = 8 on for ``UNet2015``.
-        border: px that the network takes off every side, 92 for ``UNet2015``.
+        size: size X, Y of the image's tile in px, valid for the network: 16 k + 60, k >= 8, for ``UNet2015``.
+        border: px that the network removes on every side, 92 for ``UNet2015``.
         keys: entries to cut, [C, X, Y].
-        whole: those of them that get the whole tile; the others get its middle, ``size - 2 border``.
-        allow_missing_keys: leave out keys that the item lacks.
+        whole: entries that get the whole tile; the others get its middle, ``size - 2 border``.
+        allow_missing_keys: whether keys that the item lacks are skipped.
 
     Raises:
-        InputError: nothing is left in the middle; when called, entries of several sizes.
+        InputError: the border leaves no middle; when called, entries of different sizes.
     """
 
     def __init__(
@@ -68,20 +68,20 @@ class RandomTile(RandLifted):
         super().__init__(keys, 1.0, allow_missing_keys)
         self.size: tuple[int, ...] = ensure_tuple_rep(size, 2)
         if border < 0 or min(self.size) <= 2 * border:
-            raise InputError(f"RandomTile: size is {size} and border {border}, needed is a size above {2 * border}")
+            raise InputError(f"RandomTile: expected a size above {2 * border} px, twice the border, got {size}")
         self.border = border
         self.whole = (whole,) if isinstance(whole, str) else tuple(whole)
         self._start = (0, 0)
 
     def randomize(self, data: Item) -> None:
-        """Draws where the label's tile begins."""
+        """Draw the start of the label's tile."""
         super().randomize(data)
         spaces = [extent - (size - 2 * self.border) for extent, size in zip(self.plane(data), self.size, strict=True)]
         x, y = (int(self.R.randint(min(space, 0), max(space, 0) + 1)) for space in spaces)
         self._start = (x, y)
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Cuts the tile out of one entry."""
+        """Cut the tile out of one entry."""
         before, less = (self.border, 0) if key in self.whole else (0, 2 * self.border)
         for axis, (start, size) in enumerate(zip(self._start, self.size, strict=True), start=1):
             index = mirror_indices(start - before, size - less, image.shape[axis])
@@ -90,23 +90,23 @@ class RandomTile(RandLifted):
 
 
 class RandCropWithClassCap(RandLifted):
-    """Cuts a random crop that no single class fills.
+    """Cut a random crop in which no class has too large a share.
 
-    Up to ten positions are drawn until no class has ``cap`` or more of the crop's labeled pixels; the eleventh is
-    taken as it is. Where the image is smaller than the crop, it is padded at the right and below. MMSegmentation pads
-    after the standardization, with its mean; to do so too, standardise before.
+    Up to ten positions are drawn until no class has ``cap`` or more of the crop's labeled pixels; an eleventh is used
+    in any case. An image smaller than the crop is padded on the right and at the bottom. MMSegmentation pads after
+    standardization, with the mean; for the same result, standardize first.
 
     Args:
-        size: X and Y of the crop, px.
-        cap: share of the labeled pixels, above 0; 1 takes the first position.
+        size: size X, Y of the crop in px.
+        cap: maximal share of a class among the labeled pixels, above 0; 1 accepts the first position.
         keys: entries to cut, [C, X, Y].
-        label_key: entry whose classes are counted, [1, X, Y], 255 ignored.
+        label_key: entry of the label map, [1, X, Y], 255 ignored.
         fill: value of the padding, one for all keys or one for each.
-        allow_missing_keys: leave out keys that the item lacks.
+        allow_missing_keys: whether keys that the item lacks are skipped.
 
     Raises:
-        InputError: a size below 1 or a cap not above 0, not as many fill values as keys; when called, entries of
-            several sizes.
+        InputError: a size below 1, a cap not above 0, or a number of fill values that isn't that of the keys; when
+            called, entries of different sizes.
     """
 
     def __init__(
@@ -121,13 +121,13 @@ class RandCropWithClassCap(RandLifted):
         super().__init__(keys, 1.0, allow_missing_keys)
         self.size: tuple[int, ...] = ensure_tuple_rep(size, 2)
         if min(self.size) < 1 or not cap > 0:
-            raise InputError(f"RandCropWithClassCap: size is {size} and cap {cap}, needed are px and a share above 0")
+            raise InputError(f"RandCropWithClassCap: expected a size and a cap above 0, got size {size} and cap {cap}")
         self.cap, self.label_key = cap, label_key
         self.fill = one_per_key("fill", fill, self.keys)
         self._start = (0, 0)
 
     def randomize(self, data: Item) -> None:
-        """Draws positions until one is fit."""
+        """Draw positions until one is valid."""
         super().randomize(data)
         plane = self.plane(data)
         self._start = self._draw(plane)
@@ -150,7 +150,7 @@ class RandCropWithClassCap(RandLifted):
         return bool(counts.max() < self.cap * counts.sum())
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Cuts the crop out of one entry."""
+        """Cut the crop out of one entry."""
         crop = self._cut(image)
         missing = [size - extent for size, extent in zip(self.size, crop.shape[1:], strict=True)]
         return F.pad(crop, (0, missing[1], 0, missing[0]), value=self.fill[key]) if any(missing) else crop

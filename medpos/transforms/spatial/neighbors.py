@@ -1,22 +1,22 @@
-"""Slices of a volume with those beside them, as channels."""
+"""Stack slices of a volume with their neighbors as channels."""
 
 import torch
 from torch import Tensor
 
 
 def stack_neighbors(volume: Tensor, count: int = 1) -> Tensor:
-    """Stacks each slice with its neighbours, as training and inference see it.
+    """Stack each slice with its neighbors, as in training and inference.
 
     Args:
-        volume: [C, X, Y, Z], or [N, C, X, Y, Z].
-        count: neighbours on either side; beyond the first and the last slice that one is repeated.
+        volume: volume [C, X, Y, Z], or volumes [N, C, X, Y, Z].
+        count: number of neighbors on each side; the first and the last slice are repeated at the ends.
 
     Returns:
-        [(2 count + 1) C, X, Y, Z]: the slice above, which is the one before it, z - 1; itself; the slice below, z + 1.
-        Of several channels all C of a slice stand together.
+        [(2 count + 1) C, X, Y, Z], or [N, ...]: with one neighbor the slices z - 1 (above), z and z + 1 (below). All C
+        channels of a slice are adjacent.
 
     Reference:
-        P. Kumar et al., "U-SegNet", ICIP 2018: three adjacent slices make the input; the ends are not spoken of.
+        P. Kumar et al., "U-SegNet", ICIP 2018: the input is three adjacent slices; the ends aren't described.
     """
     depth = volume.shape[-1]
     slices = torch.arange(depth, device=volume.device)
@@ -25,6 +25,6 @@ def stack_neighbors(volume: Tensor, count: int = 1) -> Tensor:
 
 
 def slice_with_neighbors(volume: Tensor, z: int, count: int) -> Tensor:
-    """Slice z of :func:`stack_neighbors`, [(2 count + 1) C, X, Y], of a volume [C, X, Y, Z]."""
+    """Stack slice z of a volume [C, X, Y, Z] with its neighbors to [(2 count + 1) C, X, Y]."""
     part = volume[..., max(z - count, 0) : z + count + 1]
     return stack_neighbors(part, count)[..., min(z, count)] if count else volume[..., z]

@@ -1,8 +1,8 @@
-"""Resizing and cropping of photographs of many sizes to one.
+"""Resize and crop photographs to one size.
 
 Reference:
-    C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6, which the schemes of ResNet and DenseNet
-    in PyTorch follow.
+    C. Szegedy et al., "Going Deeper with Convolutions", CVPR 2015, section 6; the schemes of ResNet and DenseNet in
+    PyTorch are the same.
 """
 
 import math
@@ -18,16 +18,16 @@ CROP_AREA, CROP_ASPECT = (0.08, 1.0), (3 / 4, 4 / 3)
 TRIES = 10
 
 
-def resized(image: Tensor, size: Sequence[int]) -> Tensor:
-    """[C, X', Y'] of [C, X, Y], bilinear, low-passed where it shrinks, as Pillow does it."""
+def resize(image: Tensor, size: Sequence[int]) -> Tensor:
+    """Resize an image [C, X, Y] to [C, X', Y'] bilinearly, with a low-pass filter where it shrinks, as in Pillow."""
     return F.interpolate(image[None], tuple(size), mode="bilinear", antialias=True)[0]
 
 
 class ResizeShortSide(Lifted):
-    """Resizes images so that the shorter side has ``size`` px.
+    """Resize images so that the shorter side has ``size`` px.
 
     Args:
-        size: in px, 256 before a central crop of 224.
+        size: length of the shorter side in px; 256 before a central crop of 224.
         keys: entries to resize, [C, X, Y].
     """
 
@@ -36,18 +36,18 @@ class ResizeShortSide(Lifted):
         self.size = size
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Resizes one entry; the longer side is rounded down."""
+        """Resize one entry; the longer side is rounded down."""
         short = min(image.shape[1:])
-        return resized(image, [self.size * side // short for side in image.shape[1:]])
+        return resize(image, [self.size * side // short for side in image.shape[1:]])
 
 
 class RandResizedCrop(RandLifted):
-    """Cuts out a part of random area, shape and place, and resizes it.
+    """Cut out a part of random area, shape and position, and resize it.
 
     Args:
         size: side of the result in px.
-        area: least and largest share of the image, drawn uniformly.
-        aspect: least and largest quotient of its sides, drawn uniformly in the logarithm.
+        area: smallest and largest share of the image's area, drawn uniformly.
+        aspect: smallest and largest ratio of the sides, drawn uniformly in the logarithm.
         keys: entries to cut, [C, X, Y].
     """
 
@@ -63,7 +63,7 @@ class RandResizedCrop(RandLifted):
         self._field = (0, 0, 0, 0)
 
     def randomize(self, data: Item) -> None:
-        """Draws the part; after ten that don't fit, the largest central one of a valid shape."""
+        """Draw the part; after ten parts that don't fit, use the largest central one of a valid shape."""
         super().randomize(data)
         whole = self.plane(data)
         for _ in range(TRIES):
@@ -77,6 +77,6 @@ class RandResizedCrop(RandLifted):
         self._field = ((whole[0] - x) // 2, (whole[1] - y) // 2, x, y)
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Cuts and resizes one entry."""
+        """Cut and resize one entry."""
         x, y, width, height = self._field
-        return resized(image[:, x : x + width, y : y + height], (self.size, self.size))
+        return resize(image[:, x : x + width, y : y + height], (self.size, self.size))

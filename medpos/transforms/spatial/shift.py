@@ -1,4 +1,4 @@
-"""Moving the content of an image by whole pixels, to see what a network knows from position alone.
+"""Shift the content of an image by whole pixels, to measure how much a network depends on absolute position.
 
 Reference:
     "How Can CNNs Use Image Position for Segmentation?", section 3.5, Figure 5.
@@ -9,21 +9,21 @@ from collections.abc import Hashable, Sequence
 import torch
 from torch import Tensor
 
-from medpos.core.errors import InputError
 from medpos.transforms.base.lift import Item, Lifted
+from medpos.transforms.base.randomized import one_per_key
 
 
 def shift(image: Tensor, dx: int, dy: int, fill: float = 0.0) -> Tensor:
-    """Moves the content and fills what becomes free.
+    """Shift the content of an image and fill the free pixels.
 
     Args:
-        image: [C, X, Y] or [C, X, Y, Z], dimension 1 running along the columns.
-        dx: columns to the right, px; negative to the left.
-        dy: rows down, px; negative up.
-        fill: value of the free pixels; a shift of at least the image's size leaves nothing else.
+        image: image [C, X, Y] or [C, X, Y, Z].
+        dx: shift to the right in px; negative to the left.
+        dy: shift down in px; negative up.
+        fill: value of the free pixels; all pixels are free after a shift by the image's size or more.
 
     Returns:
-        The moved image, same shape and type.
+        The shifted image, of the same shape and type.
     """
     moved = torch.full_like(image, fill)
     width, height = image.shape[1], image.shape[2]
@@ -35,14 +35,18 @@ def shift(image: Tensor, dx: int, dy: int, fill: float = 0.0) -> Tensor:
 
 
 class Shifted(Lifted):
-    """Moves image and label by the item's ``shift_x`` and ``shift_y`` (px, 0 where the item has none).
+    """Shift image and label by the item's ``shift_x`` and ``shift_y`` in px, 0 by default.
 
-    It comes before the position channels, which stay where they are.
+    Use it before :class:`PositionChannels`, because position channels aren't shifted.
 
     Args:
-        keys: entries to move.
-        fill: value of the free pixels, one for each key: the background of the image and of the label map.
-        allow_missing_keys: leave out keys that the item lacks.
+        keys: entries to shift.
+        fill: value of the free pixels, one for all keys or one for each: the background of the image and of the label
+            map.
+        allow_missing_keys: whether keys that the item lacks are skipped.
+
+    Raises:
+        InputError: the number of fill values isn't that of the keys.
     """
 
     def __init__(
@@ -52,12 +56,9 @@ class Shifted(Lifted):
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        fills = list(fill) if isinstance(fill, Sequence) else [fill] * len(self.keys)
-        if len(fills) != len(self.keys):
-            raise InputError(f"Shifted: {len(fills)} fill values for {len(self.keys)} keys; give one for each key")
-        self.fill = dict(zip(self.keys, fills, strict=True))
+        self.fill = one_per_key("Shifted: fill", fill, self.keys)
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
-        """Moves one entry."""
+        """Shift one entry."""
         dx, dy = int(item.get("shift_x", 0)), int(item.get("shift_y", 0))
         return shift(image, dx, dy, self.fill[key]) if dx or dy else image
