@@ -88,7 +88,7 @@ def tiny(prepared, tmp_path):
 
 @pytest.fixture(scope="session")
 def trained(prepared, tmp_path_factory):
-    """A finished run of jsrt_small_pe of three epochs; to be copied, not written to."""
+    """A finished run of jsrt_small_pe; to be copied, not written to."""
     runs = tmp_path_factory.mktemp("trained")
     return running.run_here(
         "jsrt_small_pe",
@@ -97,7 +97,7 @@ def trained(prepared, tmp_path_factory):
         run_name="a",
         image_size=32,
         batch_size=5,
-        max_epochs=3,
+        max_epochs=running.TRAINED_EPOCHS,
     )
 
 

@@ -12,7 +12,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from running import refusal, run_bundle, run_here
+from running import TRAINED_EPOCHS, refusal, run_bundle, run_here
 
 
 def runs(tiny):
@@ -103,7 +103,7 @@ def test_an_unfinished_run_is_resumed_only_on_request_and_with_the_same_values(r
     (run_of / "summary.json").unlink()
     message = refusal("jsrt_small_pe", run_name="a", **tiny)
     assert "--resume True" in message
-    message = refusal("jsrt_small_pe", run_name="a", resume=True, lr=0.1, **{**tiny, "max_epochs": 3})
+    message = refusal("jsrt_small_pe", run_name="a", resume=True, lr=0.1, **{**tiny, "max_epochs": TRAINED_EPOCHS})
     assert "lr was 0.001, is 0.1" in message
     assert not (run_of / "summary.json").exists()
 
@@ -174,7 +174,7 @@ def test_checkpoint_that_is_one_tensor(tiny, tmp_path):
 
 def test_damaged_state_to_resume_from(run_of, tiny):
     (run_of / "summary.json").unlink()
-    again = {"run_name": "a", "resume": True, **tiny, "max_epochs": 4}
+    again = {"run_name": "a", "resume": True, **tiny, "max_epochs": TRAINED_EPOCHS + 1}
     state = torch.load(run_of / "resume.pt", weights_only=True)
     torch.save({key: value for key, value in state.items() if key != "epoch"}, run_of / "resume.pt")
     message = refusal("jsrt_small_pe", **again)

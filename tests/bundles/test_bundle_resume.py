@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import refusal, run_here, start
+from running import TRAINED_EPOCHS, refusal, run_here, start
 
 import medpos.core.files
 
@@ -201,7 +201,7 @@ def test_resume_without_a_name_takes_the_unfinished_run(options, whole, run_of, 
     shutil.copytree(run_of, finished)
     (finished / "summary.json").write_text("{}")
     before = (run_of / "model.pt").stat().st_mtime_ns
-    run_here("jsrt_small_pe", resume=True, **{**tiny, "max_epochs": 3})
+    run_here("jsrt_small_pe", resume=True, **{**tiny, "max_epochs": TRAINED_EPOCHS})
     assert (run_of / "summary.json").exists()
     assert (run_of / "model.pt").stat().st_mtime_ns == before  # its epochs were done: only the test was missing
 

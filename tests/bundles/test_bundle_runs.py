@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from PIL import Image
-from running import COLUMNS, NAMES, newest, parser, refusal, run_bundle, run_here
+from running import COLUMNS, NAMES, TRAINED_EPOCHS, newest, parser, refusal, run_bundle, run_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 ORGANS = {"jsrt": ["right_lung", "left_lung", "heart"], "acdc": ["rv_cavity", "myocardium", "lv_cavity"]}
@@ -135,9 +135,10 @@ def test_distances_reach_tensorboard(trained):
     tags = EventAccumulator(str(trained / "tensorboard")).Reload()
     scalars = tags.Tags()["scalars"]
     assert any(tag.startswith("hd95_mm/") for tag in scalars)
-    assert [event.step for event in tags.Scalars("mean_dice")] == [1, 2, 3]
-    assert [event.step for event in tags.Scalars("loss")] == [1, 2, 3]  # 5 cases make one batch
-    assert [event.value for event in tags.Scalars("learning_rate")] == pytest.approx([1e-3] * 3)
+    assert [event.step for event in tags.Scalars("mean_dice")] == list(range(1, TRAINED_EPOCHS + 1))
+    # 5 cases make one batch
+    assert [event.step for event in tags.Scalars("loss")] == list(range(1, TRAINED_EPOCHS + 1))
+    assert [event.value for event in tags.Scalars("learning_rate")] == pytest.approx([1e-3] * TRAINED_EPOCHS)
 
 
 def test_evaluate_gives_the_numbers_of_the_run(run_of, tiny):
@@ -240,13 +241,13 @@ def test_config_of_a_run_gives_the_same_weights_again(trained, tmp_path):
 
 
 def test_another_seed_gives_other_weights(trained, tiny):
-    run = run_here("jsrt_small_pe", **{**tiny, "max_epochs": 3, "seed": 1})
+    run = run_here("jsrt_small_pe", **{**tiny, "max_epochs": TRAINED_EPOCHS, "seed": 1})
     one, other = (torch.load(folder / "model.pt", weights_only=True) for folder in (trained, run))
     assert not torch.equal(one["score.weight"], other["score.weight"])
 
 
 def test_number_of_workers_changes_nothing(trained, tiny):
-    run = run_here("jsrt_small_pe", **{**tiny, "max_epochs": 3, "num_workers": 2})
+    run = run_here("jsrt_small_pe", **{**tiny, "max_epochs": TRAINED_EPOCHS, "num_workers": 2})
     one, other = (torch.load(folder / "resume.pt", weights_only=True)["network"] for folder in (trained, run))
     assert all(torch.equal(one[key], other[key]) for key in one)
 
