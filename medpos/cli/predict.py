@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from medpos.cli import output
-from medpos.cli.options import numbers
+from medpos.cli.options import parse_numbers
 from medpos.core.errors import InputError
 
 
@@ -39,7 +39,7 @@ class Predict:
 
 
 def predict(options: Predict) -> None:
-    """Segment new images with a trained run, on their own grid; measure organs and warn of what is odd.
+    """Segment new images with a trained run, on their own grid; measure organs and warn of what looks wrong.
 
     Exit status: 0 all cases done, 2 nothing could be done, 3 some failed, 128 + N stopped by signal N.
     """
@@ -52,7 +52,7 @@ def predict(options: Predict) -> None:
     from medpos.predict.model import Model
 
     if options.tta not in ("", "flip"):
-        raise InputError(f"--tta is {options.tta!r}, needed flip")
+        raise InputError(f"--tta: expected flip, got {options.tta!r}; give flip or leave it out")
     window, spacing = _window(options.window), _spacing(options.spacing)
     wanted = cohort.Options(options.probabilities, options.overlays, options.force, window, spacing)
     engine = _engine(options)
@@ -73,11 +73,11 @@ def _engine(options: Predict) -> Any:
     from medpos.predict.engines import LocalEngine, RayEngine
 
     if options.engine not in ("local", "ray"):
-        raise InputError(f"--engine is {options.engine!r}, needed local or ray")
+        raise InputError(f"--engine: expected local or ray, got {options.engine!r}; give one of these")
     if options.engine == "ray":
         return RayEngine(options.address, options.threads or 1, options.gpus)
     if options.address or options.gpus:
-        raise InputError("--address and --gpus are for --engine ray; leave them out")
+        raise InputError("--address and --gpus: expected --engine ray with them, got --engine local; leave them out")
     return LocalEngine()
 
 
@@ -87,7 +87,7 @@ def _summarize(summary: Any, out: Path) -> None:
     counts = f"{summary.done} segmented, {summary.kept} kept from before, {len(summary.failed)} failed, "
     output.warnings.print(f"{out}: {counts}{summary.warned} with warnings")
     if summary.signal:
-        output.warnings.print("stopped; the same command goes on")
+        output.warnings.print("stopped; run the same command to resume")
         raise typer.Exit(128 + summary.signal)
     if summary.failed:
         raise typer.Exit(3)
@@ -96,14 +96,14 @@ def _summarize(summary: Any, out: Path) -> None:
 def _window(text: str) -> tuple[float, float] | None:
     if not text:
         return None
-    low, high = numbers(text, "--window", (2,), "LOW,HIGH, such as 0,4095")
+    low, high = parse_numbers(text, "--window", (2,), "LOW,HIGH, such as 0,4095")
     if low == high:
-        raise InputError(f"--window {text}: black and white are the same, needed two values, such as 0,4095")
+        raise InputError(f"--window: expected two different values, got {text!r}; give some such as 0,4095")
     return low, high
 
 
 def _spacing(text: str) -> tuple[float, ...] | None:
-    sizes = numbers(text, "--spacing", (2, 3), "X,Y or X,Y,Z in mm, such as 0.35,0.35") if text else []
+    sizes = parse_numbers(text, "--spacing", (2, 3), "X,Y or X,Y,Z in mm, such as 0.35,0.35") if text else []
     if any(size <= 0 for size in sizes):
-        raise InputError(f"--spacing {text}: needed sizes above 0 mm, such as 0.35,0.35")
+        raise InputError(f"--spacing: expected sizes above 0 mm, got {text!r}; give some such as 0.35,0.35")
     return tuple(sizes) or None

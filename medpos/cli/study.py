@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from medpos.cli import output
-from medpos.cli.options import pairs, parts, plain_value
+from medpos.cli.options import parse_value, split_pairs, split_parts
 from medpos.cli.project import BUNDLES
 from medpos.core.errors import InputError
 
@@ -71,20 +71,20 @@ def _planner(options: Study, which: str, makes_data: bool = False) -> Any:
     folder = BUNDLES / "studies"
     overrides = declaration.load_profile(folder, options.profile)
     own_seeds = overrides.pop("seeds", [])
-    overrides |= {key: plain_value(value) for key, value in pairs(options.set_, "--set").items()}
-    chosen, data = _seeds(options.seeds) or own_seeds, parts(options.data)
+    overrides |= {key: parse_value(value) for key, value in split_pairs(options.set_, "--set").items()}
+    chosen, data = _seeds(options.seeds) or own_seeds, split_parts(options.data)
     declared = declaration.load(folder, which, options.network or None, data, chosen, options.bundle)
     results = options.out or Path("studies") / declared.name
     bundles = options.bundle.parent if options.bundle else BUNDLES
-    folders = pairs(options.dataset_dir, "--dataset-dir")
+    folders = split_pairs(options.dataset_dir, "--dataset-dir")
     settings = Settings(bundles, overrides, folders, options.runs_dir, results / "logs")
     return Planner(declared, settings, makes_data)
 
 
 def _seeds(text: str) -> list[int]:
-    if bad := [part for part in parts(text) if not part.isdecimal()]:
-        raise InputError(f"--seeds: {bad[0]!r} is no seed; give whole numbers from 0, such as 0,1,2")
-    return [int(part) for part in parts(text)]
+    if bad := [part for part in split_parts(text) if not part.isdecimal()]:
+        raise InputError(f"--seeds: expected whole numbers from 0, got {bad[0]!r}; give some such as 0,1,2")
+    return [int(part) for part in split_parts(text)]
 
 
 def _engine(options: Study) -> Any:
@@ -95,7 +95,7 @@ def _engine(options: Study) -> Any:
         return LocalEngine(options.workers, threads)
     if options.engine == "ray":
         return RayEngine(options.address, options.workers, threads, options.gpus)
-    raise InputError(f"--engine is {options.engine!r}, needed local or ray")
+    raise InputError(f"--engine: expected local or ray, got {options.engine!r}; give one of these")
 
 
 def _run(planner: Any, options: Study, console: Console) -> None:

@@ -60,7 +60,7 @@ def _of_rows(value: Any, otherwise: int = 1) -> int:
 
 
 def _row_by_row(values: Arguments, found: list[ReceptiveFields], result: Any) -> ReceptiveFields:
-    """Each row depends on the same row of every input."""
+    """Keep rows apart: each row depends on the same row of every input."""
     rows = _first(result).shape[-2:-1]
     dims = values.get("dim")
     axes = [] if dims is None else [dims] if isinstance(dims, int) else dims
@@ -110,7 +110,7 @@ def _transposed_taps(rows: int, new_rows: int, kernel: int, stride: int, padding
 
 
 def _bilinear(values: Arguments, found: list[ReceptiveFields], result: Any) -> ReceptiveFields:
-    """Each new row depends on the row before it and the row behind it, or on one that it falls on exactly."""
+    """Interpolate: a new row depends on the rows before and behind it, or on one that it falls on exactly."""
     rows, new_rows = len(found[0].first), result.shape[-2]
     place = np.arange(new_rows)
     if values["align_corners"]:
@@ -130,7 +130,7 @@ def _nearest(values: Arguments, found: list[ReceptiveFields], result: Any) -> Re
 
 
 def _unpooling(values: Arguments, found: list[ReceptiveFields], result: Any) -> ReceptiveFields:
-    """A row may get the value of any pooling window that contains it."""
+    """Unpool: a row may get the value of any pooling window that contains it."""
     taps = next((fields.taps for fields in found if fields.taps is not None), None)
     pooled = max(fields.pooled for fields in found)
     features = [fields for fields in found if fields.taps is None]
@@ -164,7 +164,7 @@ def _slicing(values: Arguments, found: list[ReceptiveFields], result: Any) -> Re
 
 
 def _reshaping(values: Arguments, found: list[ReceptiveFields], result: Any) -> ReceptiveFields:
-    """Rows and columns may be flattened into one axis, and later restored."""
+    """Reshape: rows and columns may be flattened into one axis, and later restored."""
     rows = len(found[0].first)
     if result.dim() < 3 or (result.shape[-2] != rows and result.shape[-1] % rows):
         raise UnknownOperationError(
@@ -175,7 +175,7 @@ def _reshaping(values: Arguments, found: list[ReceptiveFields], result: Any) -> 
 
 
 def _reduction(values: Arguments, found: list[ReceptiveFields], result: Any) -> ReceptiveFields:
-    """A mean or sum over rows depends on all of them."""
+    """Reduce: a mean or sum over rows depends on all of them."""
     dims = [dim % values["self"].dim() for dim in values.get("dim") or range(values["self"].dim())]
     if values["self"].dim() - 2 not in dims:
         return found[0]
@@ -183,7 +183,7 @@ def _reduction(values: Arguments, found: list[ReceptiveFields], result: Any) -> 
 
 
 def _dense(values: Arguments, found: list[ReceptiveFields], result: Any) -> ReceptiveFields:
-    """Each output depends on all features."""
+    """Multiply: each output depends on all features."""
     return ReceptiveFields(found[0].first.min(keepdims=True), found[0].last.max(keepdims=True))
 
 

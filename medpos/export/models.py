@@ -31,7 +31,7 @@ def check_installed() -> None:
         import onnxruntime  # type: ignore[import-untyped,unused-ignore]  # noqa: F401
     except ImportError as error:
         raise InputError(
-            f"export: {error.name}, which writes and checks model.onnx, is not installed; pip install 'medpos[export]'"
+            f"export: {error.name} is not installed (needed for model.onnx); pip install 'medpos[export]'"
         ) from None
 
 

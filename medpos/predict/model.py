@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +21,6 @@ from medpos.predict.loading import ImageRequirements
 from medpos.predict.run_files import inferer_key, read_run_files
 from medpos.runs.checkpoints import load, load_network
 from medpos.runs.task import is_classification
-
-logger = logging.getLogger(__name__)
 
 _PROBES = ((8, 8), (12, 10))  # sizes in pixels of two images that show whether the chain resamples to one size
 
@@ -55,7 +52,7 @@ class Model:
 
     def __init__(self, run: Path, dataset_dir: Path | None = None, device: str = "", backend: str = "torch") -> None:
         self.run = run
-        self._made_with = (run, dataset_dir, device, backend)
+        self._arguments = (run, dataset_dir, device, backend)
         found = read_run_files(run, dataset_dir)
         config, weights, self.data = found.config, found.weights, found.data
         self.backend = backend
@@ -104,7 +101,7 @@ class Model:
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments alone, so that the model is built anew where it arrives."""
-        return Model, self._made_with
+        return Model, self._arguments
 
     @property
     def requirements(self) -> ImageRequirements:

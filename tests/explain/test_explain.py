@@ -1,4 +1,4 @@
-"""Pictures of what trained runs hold, for every network."""
+"""Draw the filters, activations and preferred images of every network."""
 
 import json
 import re
@@ -31,7 +31,7 @@ FEW = explain.AscentSettings(steps=4)
 WINDOWS = {"_target_": "SlidingWindowInferer", "roi_size": [32, 32], "sw_batch_size": 4}
 VOTES = {"_target_": "medpos.inferers.VotingInferer", "size": 24, "step": 12}
 TILES = {"_target_": "medpos.inferers.OverlapTileInferer", "size": 284}
-# Network, its options, its inferer, the deepest layer, its stride and field, size of its image and of the ascent's.
+# Options of the network, inferer, deepest layer with stride and field, size of the image and of the ascent's image.
 RUNS = {
     "UNet": ({}, WINDOWS, ("conv5_2", 16, 140), 32, 32),
     "SmallCNN": ({}, WINDOWS, ("conv3", 1, 7), 32, 32),
@@ -62,7 +62,7 @@ def seen(model):
 
 @pytest.fixture
 def run(trained, tmp_path):
-    """A copy that may be written to."""
+    """Copy a run, so that it may be changed."""
     return shutil.copytree(trained, tmp_path / "runs/jsrt_small_pe/a")
 
 
@@ -127,7 +127,7 @@ def test_every_network(name, trained, tmp_path):
 
 
 def test_neighbouring_slices(trained_heart, tmp_path):
-    """U-SegNet sees the slices beside its own; all of them climb."""
+    """Show the slices beside the own one to U-SegNet; the ascent changes all of them."""
     network = {"_target_": "medpos.networks.USegNet", "width": 1 / 8}
     found = Model(inferer_runs.made_from(trained_heart, tmp_path / "runs/a", network, VOTES))
     seen = explain.load_input_image(found, "", None)
@@ -179,7 +179,7 @@ def test_ascent_is_reproducible_by_seed(model, seen):
 
 @pytest.mark.parametrize("left", ["decay", "blur", "jitter"])
 def test_each_regularisation_does_its_part(left, model, seen):
-    """Decay makes the image smaller, blur smoother; jitter spreads what one place would get alone."""
+    """Check that decay shrinks the values, blur smooths, and jitter spreads the image."""
     unit = int(compute_features(model.network, "conv3", seen.values[None])[0].mean((1, 2)).argmax())
     plain = explain.AscentSettings(steps=12).unregularized()
     on = explain.AscentSettings(**{**vars(plain), left: {"decay": 0.1, "blur": 1.0, "jitter": 4}[left]})
@@ -207,7 +207,7 @@ def test_blur_is_scipys():
 
 
 def test_silent_unit_wakes():
-    """Its bias lets noise alone pass nothing, so that no gradient would ever move it."""
+    """Start from a unit with a bias that silences noise, so that its gradient is 0."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3), nn.ReLU()).eval()
     nn.init.constant_(network[0].bias, -0.5)

@@ -1,4 +1,4 @@
-"""What a network sees, from its graph, is what its gradients show."""
+"""Compare receptive fields from the graph of a network with those that its gradients show."""
 
 from functools import partial
 
@@ -41,7 +41,7 @@ class Does(nn.Module):
 
 
 class Unpools(nn.Module):
-    """Ceil pooling of what a convolution gives, and back."""
+    """Convolve, pool with rounding up, and unpool."""
 
     def __init__(self):
         super().__init__()
@@ -91,7 +91,7 @@ def test_every_row_sees_what_its_gradient_shows(name):
 
 
 def seen_by(layer, rows):
-    """First and last row of the image; what a padding alone gives depends on none."""
+    """Return the first and last row of the image for each row; (0, -1) for padding."""
     ends = [(int(layer.row_fields.first[row]), int(layer.row_fields.last[row])) for row in rows]
     return [(0, -1) if last == -1 else (first, last) for first, last in ends]
 
@@ -162,7 +162,7 @@ def test_output_stride_of_sunet_is_that_of_its_trunk(name, stride):
 
 
 def averaged(**options):
-    """GoogLeNet with the classifier's 7 x 7 average pooling, which the FCN leaves out."""
+    """Build GoogLeNet with the classifier's 7 x 7 average pooling, which the FCN lacks."""
     network = FCNGoogLeNet(**options)
     network.dropout = nn.AvgPool2d(7, 1)
     return network
@@ -220,7 +220,7 @@ def test_page_is_fresh():
     ],
 )
 def test_every_row_of_whole_networks(network, shape):
-    """The pattern of the fields behind the upsampling, cut or not, not the largest alone."""
+    """Compare the fields of all rows behind the upsampling, cut or not, beyond the largest."""
     model = network(width=1 / 64).eval()
     for layer in (find_deepest(layers := trace_layers(model, shape)), layers[-1]):
         rows = range(0, layer.shape[1], max(layer.shape[1] // 24, 1))

@@ -1,4 +1,4 @@
-"""Pictures of what the networks of natural images hold, as their bundles build them."""
+"""Explain the networks of natural images, as their bundles build them."""
 
 import json
 
@@ -21,8 +21,8 @@ from medpos.networks.sunet.network import select_strongest
 from medpos.predict.model import Model
 
 PICTURES = ["filters", "activations", "activations_own_scale", "ascent"]
-WHOLE = (83, 125)  # px of the first test image, for networks that take images as they are
-# What is changed; first filters; the deepest layer, its stride and field; size of image and ascent; another layer.
+WHOLE = (83, 125)  # size in pixels of the first test image, for networks that take images of any size
+# Overrides; first filters; deepest layer with stride and field; size of image and ascent; another layer.
 BUNDLES = {
     "voc_fcn32s": ({}, "conv1.conv1_1", ("fc6", 32, 404), WHOLE, "score_fr"),
     "voc_fcn16s": ({}, "conv1.conv1_1", ("fc6", 32, 404), WHOLE, "score_pool4"),
@@ -40,7 +40,7 @@ BUNDLES = {
 
 
 def made(name, secondary, folder, **changes):
-    """A run of a bundle with weights that were drawn; narrow."""
+    """Make a run of a bundle with a narrow network and random weights."""
     data = secondary[name.split("_")[0]]
     overrides = {**BUNDLES[name][0], "data_folder": str(data), "device": "cpu", "network_def__width": 1 / 16, **changes}
     run = folder / "runs" / name / "a"
@@ -78,14 +78,14 @@ def test_every_bundle(name, secondary, tmp_path):
 
 
 def test_ascent_takes_the_sizes_of_the_network(secondary, tmp_path):
-    """At most 256 px a side, and 32 k + 1 for DeepLab's three scales, 8 k + 1 for one."""
+    """Expect sides up to 256 px: 32 k + 1 for DeepLab's three scales, 8 k + 1 for one."""
     for name, side in (("voc_deeplab_largefov", 249), ("voc_deeplab_resnet101", 225)):
         model = Model(made(name, secondary, tmp_path, window=321))
         assert explanation._ascent_sides(model.network, torch.zeros(3, 321, 321)) == [side, side]
 
 
-def test_caffes_colours_are_told_and_shown_as_they_are(secondary, tmp_path):
-    """Its weights want blue, green, red, 0 to 255; pictures show red, green, blue, and the ascent goes as far."""
+def test_channels_of_caffe_are_named_and_shown_in_their_colors(secondary, tmp_path):
+    """Expect pictures in red, green, blue for weights that take blue, green, red in [0, 255]."""
     publishers = ("caffe", "torchvision")
     models = [Model(made("voc_fcn32s", secondary, tmp_path / name, publisher=name)) for name in publishers]
     caffe, torchvision = (explain.load_input_image(model, "", None) for model in models)

@@ -1,8 +1,8 @@
-"""Starts MONAI Label beside a CPU build of PyTorch; takes the arguments of ``monailabel``.
+"""Start MONAI Label beside a CPU build of PyTorch, with the arguments of ``monailabel``.
 
-MONAI Label imports ``make_grid`` of torchvision, which is plain Python. But torchvision's wheel brings its compiled
-operators for CUDA builds only, and refuses to be imported without them. Their names are declared here, so that the
-import goes through; none of them is called by an inference, and one that were would fail loudly.
+MONAI Label imports ``make_grid`` of torchvision, which is plain Python. But torchvision's wheel has compiled
+operators for CUDA builds only, and can't be imported without them. Declaring their names here makes the import work; an
+inference calls none of them, and a call would raise an error.
 """
 
 import runpy

@@ -1,4 +1,4 @@
-"""An exported bundle: MONAI's own checks, and the same results as the run it came from, without the run's data."""
+"""Check exported bundles with MONAI's own tools, and their results against those of the run, without its data."""
 
 import json
 import shutil
@@ -41,13 +41,13 @@ FILES = {
 
 @pytest.fixture(params=["chest", "heart"])
 def pair(request):
-    """A bundle and its run."""
+    """Return a bundle and its run."""
     run = {"chest": "trained", "heart": "trained_heart"}[request.param]
     return request.getfixturevalue(f"{request.param}_bundle"), request.getfixturevalue(run)
 
 
 def segment(bundle, given, out):
-    """``python -m monai.bundle run --config_file configs/inference.json``, in this process."""
+    """Run ``python -m monai.bundle run --config_file configs/inference.json`` in this process."""
     with kept_state():
         monai.bundle.run(
             config_file=str(bundle / "configs/inference.json"),

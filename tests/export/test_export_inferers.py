@@ -1,4 +1,4 @@
-"""Runs with the papers' inferers are handed on as any other."""
+"""Export runs with the inferers of the papers."""
 
 import json
 
@@ -56,7 +56,7 @@ def test_bundle(name, trained, trained_heart, first_image, tmp_path):
     [("voc_deeplab_largefov", {"image_size": 65, "window": 65}), ("voc_sunet64", {"image_size": 64, "short_side": 64})],
 )
 def test_photographs_in_published_colours(name, sizes, secondary, tmp_path):
-    """With the means and deviations of their publisher; the first through its CRF, the second in several sizes."""
+    """Use the publisher's means and deviations, with a CRF or with images of several sizes."""
     options = {"dataset_dir": str(secondary["voc"]), "runs_dir": str(tmp_path / "runs"), "batch_size": 2, **sizes}
     options |= CRF if "deeplab" in name else {}
     run = run_here(name, max_epochs=1, network_def__width=1 / 16, **options)

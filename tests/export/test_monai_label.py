@@ -1,6 +1,6 @@
-"""MONAI Label serves an exported bundle, and answers over REST with the label map of ``predict``.
+"""Serve an exported bundle by MONAI Label, and compare its answer over REST with the label map of ``predict``.
 
-It can't share an environment with medpos (docs/how-to/monai_label.md): MEDPOS_MONAI_LABEL names the Python of its own.
+MONAI Label can't share an environment with medpos (docs/how-to/monai_label.md): MEDPOS_MONAI_LABEL names its Python.
 """
 
 import json
@@ -31,7 +31,7 @@ pytestmark = [
 
 @pytest.fixture
 def server(chest_bundle, heart_bundle, tmp_path):
-    """MONAI Label on loopback with both bundles in its app 'monaibundle'; gives its address."""
+    """Start MONAI Label on loopback with both bundles in its app 'monaibundle', and return its address."""
     prefix = subprocess.run(
         [PYTHON, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True
     ).stdout.strip()
@@ -66,7 +66,7 @@ def wait(address, process, log):
 
 
 def served(address):
-    """The names of the server's models; None while it isn't up."""
+    """Return the names of the server's models; None until it runs."""
     try:
         with urllib.request.urlopen(f"{address}/info/", timeout=20) as answer:
             return set(json.load(answer)["models"])
@@ -75,7 +75,7 @@ def served(address):
 
 
 def post(address, model, path, out):
-    """POST /infer/MODEL with the file; writes the label map that comes back."""
+    """POST a file to /infer/MODEL, and write the label map of the answer."""
     boundary = b"one-part-after-another"
     fields = b'Content-Disposition: form-data; name="params"\r\n\r\n{"device": "cpu"}'
     head = f'Content-Disposition: form-data; name="file"; filename="{path.name}"\r\n\r\n'.encode()

@@ -1,4 +1,4 @@
-"""Runs to predict with, and images of every format made from one test case."""
+"""Provide runs to predict with, and images of a test case."""
 
 import json
 
@@ -13,13 +13,13 @@ from medpos.predict.model import Model
 
 @pytest.fixture(scope="session")
 def chest_run(trained):
-    """A run of chest X-rays; 32 x 32."""
+    """Return a run of chest X-rays, 32 x 32 px."""
     return trained
 
 
 @pytest.fixture(scope="session")
 def heart_run(trained_heart):
-    """A run of short-axis stacks; 32 x 32."""
+    """Return a run of short-axis stacks, 32 x 32 px."""
     return trained_heart
 
 
@@ -35,7 +35,7 @@ def heart(heart_run):
 
 @pytest.fixture(scope="session")
 def xray(prepared):
-    """A prepared X-ray: its file and its grey values [X, Y], 0 to 4095."""
+    """Return file and grey values [X, Y], 0 to 4095, of a prepared X-ray."""
     entry = json.loads((prepared["jsrt"] / "dataset.json").read_text())["test"][0]
     path = prepared["jsrt"] / entry["image"]
     return path, np.asarray(nibabel.load(path).dataobj)[..., 0]
@@ -43,7 +43,7 @@ def xray(prepared):
 
 @pytest.fixture(scope="session")
 def stack(prepared):
-    """A prepared short-axis stack: its file and its image."""
+    """Return file and image of a prepared short-axis stack."""
     entry = json.loads((prepared["acdc"] / "dataset.json").read_text())["test"][0]
     path = prepared["acdc"] / entry["image"]
     return path, nibabel.load(path)
@@ -51,11 +51,11 @@ def stack(prepared):
 
 @pytest.fixture
 def predict(tmp_path):
-    """Segment inputs; gives the summary and the folder of the results."""
+    """Return a function that segments inputs, and returns summary and folder of the results."""
 
-    def call(ensemble, *given, out=None, engine=None, names=("image",), **options):
+    def call(ensemble, *given, out=None, engine=None, channels=("image",), **options):
         out = out or tmp_path / "out"
-        sources = inputs.find_cases([str(path) for path in given], out, names)
+        sources = inputs.find_cases([str(path) for path in given], out, channels)
         return cohort.predict_cases(ensemble, sources, out, cohort.Options(**options), engine=engine), out
 
     return call

@@ -1,4 +1,4 @@
-"""Images of the formats that the tests predict on."""
+"""Make images of the formats that the tests predict on."""
 
 import nibabel
 import numpy as np
@@ -16,7 +16,7 @@ def labels_of(path):
 
 
 def dicom(pixels, **tags):
-    """A DICOM image of rows x columns with a patient in it."""
+    """Make a DICOM image [rows, columns] with the data of a patient."""
     content = pydicom.Dataset()
     content.file_meta = FileMetaDataset()
     content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -47,7 +47,7 @@ def save(content, path):
 
 
 def series(image, folder, order=None, **tags):
-    """The slices of a NIfTI stack as an MR series whose screen is the array."""
+    """Write the slices of a NIfTI stack as an MR series, displayed as the array."""
     values = np.asarray(image.dataobj)
     sizes = image.header.get_zooms()
     uids = {key: pydicom.uid.generate_uid() for key in ("StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID")}
@@ -80,7 +80,7 @@ def sequence(**tags):
 
 
 def enhanced(image, phases=1, apart=False, slopes=(1,)):
-    """The slices of a NIfTI stack as one multi-frame image, shuffled; ``apart``: nothing is shared by the frames."""
+    """Make a multi-frame image of the shuffled slices of a NIfTI stack; ``apart``: frames share no geometry."""
     values, sizes = np.asarray(image.dataobj), [float(v) for v in image.header.get_zooms()]
     planes = [(z, phase) for phase in range(phases) for z in range(values.shape[2])]
     planes = [planes[n] for n in np.random.default_rng(0).permutation(len(planes))]

@@ -1,4 +1,4 @@
-"""Other engines give the labels of the run's own."""
+"""Compare the labels of other backends with those of PyTorch."""
 
 import numpy as np
 import pytest

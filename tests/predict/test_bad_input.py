@@ -1,4 +1,4 @@
-"""Every input that can't be meant: one line that names the file, the reason and the remedy; no patient in any file."""
+"""Refuse unusable inputs in one line with file, reason and remedy; leave no patient in any file."""
 
 import gzip
 import json
@@ -170,7 +170,7 @@ def test_no_patient_in_any_file(chest, predict, tmp_path):
 
 
 def test_no_patient_in_the_log(chest_run, tmp_path):
-    """Neither on the screen nor from the libraries, which quote a header where it is odd."""
+    """Check the output of the command and of the libraries, which quote invalid headers."""
     save(dicom(GREY), tmp_path / "in/scan.dcm")
     odd = dicom(GREY, PatientBirthDate="Zimmermann was born in May")
     odd.add_new(0x00101010, "AS", "Zimmermann")
@@ -188,7 +188,7 @@ def test_no_patient_in_the_log(chest_run, tmp_path):
 
 
 def test_a_bundle_whose_data_leave_their_folder_is_refused(chest_run, data, tmp_path):
-    """A run without its description reads the data that it names; no file outside of them."""
+    """Read the data folder of a run without data.json, but no file outside of it."""
     folder = shutil.copytree(chest_run, tmp_path / "run")
     (folder / "data.json").unlink()
     content = json.loads((data / "dataset.json").read_text())

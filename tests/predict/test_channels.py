@@ -1,4 +1,4 @@
-"""Images of several channels, in one file or one each, get the labels that the run itself gave them."""
+"""Segment images of several channels, in one file or one file each, and compare with the run's own results."""
 
 import json
 
@@ -35,13 +35,13 @@ def trained_on(data, root, **options):
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
-    """An nnU-Net raw folder of two channels."""
+    """Make an nnU-Net raw folder of two channels."""
     return own_raw.nnunet(tmp_path_factory.mktemp("raw") / "Dataset001_X", 6, CHANNELS)
 
 
 @pytest.fixture(scope="module")
 def prostates(raw, tmp_path_factory):
-    """What data_prep makes of it, and a run on that."""
+    """Prepare the raw folder, and train a run on it."""
     root = tmp_path_factory.mktemp("prostates")
     nnunet.prepare(raw, root / "data", Options())
     return root / "data", trained_on(root / "data", root)
@@ -53,8 +53,8 @@ def ensemble(prostates):
 
 
 def segment(predict, ensemble, *given, **options):
-    """As the command line does: the run says which channels there are."""
-    return predict(ensemble, *given, names=ensemble.models[0].data.channels, **options)
+    """Segment with the channels of the run, as the command line does."""
+    return predict(ensemble, *given, channels=ensemble.models[0].data.channels, **options)
 
 
 def test_nnunet_files_and_a_file_of_all_channels_agree_with_the_run(ensemble, prostates, raw, predict, tmp_path):
@@ -78,7 +78,7 @@ def test_nnunet_files_and_a_file_of_all_channels_agree_with_the_run(ensemble, pr
 
 
 def bad_channels(raw, place):
-    """Cases with something wrong, by the words of their message."""
+    """Write cases with one error each, and a good one."""
     place.mkdir()
 
     def copy(name, number, to, values=None, affine=None):

@@ -1,4 +1,4 @@
-"""Many cases: resuming, stopping, tables over all of them."""
+"""Segment many cases: resume, stop, write tables of all of them."""
 
 import csv
 import os
@@ -85,7 +85,7 @@ def command(run, *options):
 
 
 def test_disk_full_stops_the_call_and_the_next_goes_on(chest_run, tmp_path):
-    """A limit on the size of files stands for the end of the disk: the same error from the same call."""
+    """Stop at a full disk; a limit on the size of files gives the same error from the same call."""
     pictures(tmp_path / "in", 3)
     full = ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *command(chest_run)]
     done = subprocess.run(full, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
@@ -109,7 +109,7 @@ def test_sigterm_ends_the_process_cleanly_and_the_next_goes_on(chest_run, tmp_pa
     process.terminate()
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, shown
-    assert "stopped; the same command goes on" in shown
+    assert "stopped; run the same command to resume" in shown
     assert "Traceback" not in shown
     assert not list((tmp_path / "out").rglob("*.partial"))
     first = len(list(records.glob("*.json")))
@@ -120,7 +120,7 @@ def test_sigterm_ends_the_process_cleanly_and_the_next_goes_on(chest_run, tmp_pa
 
 
 def test_warnings_of_each_case_are_in_the_table(chest, predict, tmp_path):
-    """Dark, without spacing: the network, little trained, finds what it finds, which is warned of too."""
+    """Warn of dark images without spacing, and of whatever a network of few epochs predicts."""
     folder = pictures(tmp_path / "in", 2)
     summary, out = predict(chest, folder)
     assert summary.warned == 2

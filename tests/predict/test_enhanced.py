@@ -1,4 +1,4 @@
-"""Multi-frame (enhanced) MR: geometry from functional groups, phases of a cine, and a SEG that names its frames."""
+"""Segment multi-frame (enhanced) MR: geometry of functional groups, phases of a cine, and a SEG with its frames."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""The same image in every format gets the same labels, on its own grid and geometry."""
+"""Compare the labels of one image in every format, on its own grid and geometry."""
 
 import csv
 

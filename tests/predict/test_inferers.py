@@ -1,4 +1,4 @@
-"""Runs with the papers' inferers predict on images of any size."""
+"""Segment images of any size by runs with the inferers of the papers."""
 
 import inferer_runs
 import nibabel
@@ -16,7 +16,7 @@ from medpos.predict.model import Model
 
 @pytest.fixture
 def run_of(request, tmp_path):
-    """A run by the name of its inferer."""
+    """Return a function that makes a run with an inferer."""
 
     def make(name):
         run = request.getfixturevalue("trained_heart" if name == "votes" else "trained")
@@ -27,7 +27,7 @@ def run_of(request, tmp_path):
 
 @pytest.fixture
 def given(tmp_path, xray, stack):
-    """Images of two sizes for a run; of volumes one is a single slice."""
+    """Return a function that writes images of two sizes; one volume has a single slice."""
 
     def write(name):
         whole = np.asarray(stack[1].dataobj) if name == "votes" else xray[1][..., None]
@@ -105,7 +105,7 @@ def test_channels_that_do_not_fit(trained_heart, tmp_path):
 
 
 def test_flip_and_members(run_of, given, predict):
-    """The mirrored image's votes are mirrored back, and members are averaged."""
+    """Mirror the votes for the mirrored image back, and average the models."""
     model = Model(run_of("votes"))
     images = given("votes")
     values = np.asarray(nibabel.load(images / "a.nii.gz").dataobj, np.float32)

@@ -1,4 +1,4 @@
-"""Measurements and warnings on drawn label maps, worked out by hand."""
+"""Compare measurements and warnings on simple label maps with values computed by hand."""
 
 import math
 

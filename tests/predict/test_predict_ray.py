@@ -1,4 +1,4 @@
-"""The Ray engine leaves the same files as this process, goes on after a bad file, resumes, and holds few tasks."""
+"""Compare the files of the Ray engine with those of this process; skip bad files, resume, hold few tasks."""
 
 import csv
 import os
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 
 def contents(folder):
-    """Of every file that doesn't hold the time or a random number; records name the place they lie in."""
+    """Read all files without times, random numbers or paths of the results."""
     files = sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != ".dcm")
     return {str(path.relative_to(folder)): path.read_bytes() for path in files if path.name != "failed.txt"}
 

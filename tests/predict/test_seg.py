@@ -1,4 +1,4 @@
-"""A DICOM SEG has what the standard asks for, and refers to what it was made of."""
+"""Check that a DICOM SEG fulfills the standard and refers to its source images."""
 
 import highdicom
 import pydicom
@@ -12,7 +12,7 @@ IN_SPACE = {"PixelMeasuresSequence", "PlaneOrientationSequence", "PlanePositionS
 
 
 def check_standard(content):
-    """Types 1 and 2 of all mandatory modules, after highdicom's tables of PS3.3; and pydicom writes it."""
+    """Check attributes of types 1 and 2 in all mandatory modules by highdicom's tables of PS3.3, and write it."""
     modules = get_iod_module_map()[get_sop_class_iod_map()[content.SOPClassUID]]
     mandatory = {module["key"] for module in modules if module["usage"] == "M"}
     assert {"patient", "general-study", "segmentation-image", GROUPS} <= mandatory
@@ -28,7 +28,7 @@ def check_standard(content):
 
 
 def sources_of(found):
-    """SOP instances that the frames were derived from."""
+    """Return the SOP instances that the frames were derived from."""
     return {
         item.ReferencedSOPInstanceUID
         for group in found.PerFrameFunctionalGroupsSequence

@@ -330,9 +330,9 @@ def test_a_dry_run_says_what_it_would_do(done, prepared, tmp_path, monkeypatch):
 def test_the_command_line_lists_and_refuses():
     assert "figure3" in invoke("study", "list").output
     for arguments, words in (
-        (["study", "figure3", "--engine", "slurm"], "needed local or ray"),
+        (["study", "figure3", "--engine", "slurm"], "expected local or ray"),
         (["study", "figure3", "--set", "lr"], "expected KEY=VALUE"),
-        (["study", "figure3", "--seeds", "a"], "is no seed"),
+        (["study", "figure3", "--seeds", "a"], "expected whole numbers from 0"),
         (["report", "nowhere"], "nowhere"),
     ):
         with pytest.raises(InputError, match=words):

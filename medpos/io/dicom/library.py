@@ -4,6 +4,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 from typing import Any
 
 from medpos.core.errors import InputError
@@ -13,26 +14,25 @@ def import_pydicom() -> Any:
     """Import pydicom.
 
     Raises:
-        InputError: it isn't installed.
+        InputError: pydicom isn't installed.
     """
-    try:
-        import pydicom as library
-    except ImportError:
-        raise InputError("DICOM: pydicom is not installed; pip install 'medpos[dicom]'") from None
-    return library
+    return _import_optional("pydicom")
 
 
 def import_highdicom() -> Any:
     """Import highdicom.
 
     Raises:
-        InputError: it isn't installed.
+        InputError: highdicom isn't installed.
     """
+    return _import_optional("highdicom")
+
+
+def _import_optional(name: str) -> Any:
     try:
-        import highdicom as library
+        return import_module(name)
     except ImportError:
-        raise InputError("DICOM SEG: highdicom is not installed; pip install 'medpos[dicom]'") from None
-    return library
+        raise InputError(f"DICOM: {name} is not installed; pip install 'medpos[dicom]'") from None
 
 
 @contextmanager
