@@ -48,7 +48,7 @@ def test_evaluation_is_that_of_the_run_and_needs_its_encoding(tiny):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ({"encoding": "polar"}, ["encoding is 'polar'", "linear, radial, fourier, learned, coordconv"]),
+        ({"encoding": "polar"}, ["got 'polar'", "linear, radial, fourier, learned, coordconv"]),
         ({"encoding": "fourier", "encoding_bands": 0}, ["--encoding_bands is 0", "from 1 upwards"]),
         ({"encoding": "fourier", "encoding_bands": 17}, ["encoding_bands", "17", "1 to 16"]),
         ({"encoding": "fourier", "encoding_bands": 6}, ["encoding_bands", "is 6", "32 px carry 5"]),

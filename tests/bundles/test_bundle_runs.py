@@ -12,7 +12,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 ORGANS = {"jsrt": ["right_lung", "left_lung", "heart"], "acdc": ["rv_cavity", "myocardium", "lv_cavity"]}
 FIRST = {"unet": "conv1_1.", "small": "conv1.", "mean_mask": "probability"}
-METRICS = ["dice", "iou", "sensitivity", "precision", "hd95_mm", "assd_mm"]
+METRICS = ["dice", "iou", "sensitivity", "precision", "hd95_mm", "assd_mm"]from medpos.bundle import phantoms
+
 
 
 def rows_of(path):
@@ -278,8 +279,8 @@ def test_real_data_at_the_default_place_are_taken_without_a_word_on_phantoms(pre
 
 @pytest.mark.parametrize("name", ["jsrt_pe", "acdc_small_pe"])  # the latter has a phantom schedule of its own
 def test_paper_schedule_on_real_data_and_short_one_on_phantoms(name, prepared, tmp_path):
-    phantoms = prepared[name.partition("_")[0]]
-    data = shutil.copytree(phantoms, tmp_path / "data")
+    computed = prepared[name.partition("_")[0]]
+    data = shutil.copytree(computed, tmp_path / "data")
     content = json.loads((data / "dataset.json").read_text())
     (data / "dataset.json").write_text(json.dumps({**content, "phantom": False}))
     keys = ("image_size", "batch_size", "max_epochs", "lr")
@@ -288,7 +289,7 @@ def test_paper_schedule_on_real_data_and_short_one_on_phantoms(name, prepared, t
     assert [real.get_parsed_content(key) for key in keys] == [256, 20, 100, 1e-3]
     assert isinstance(real.get_parsed_content("train::loss"), torch.nn.CrossEntropyLoss)
     assert isinstance(real.get_parsed_content("train::optimizer"), torch.optim.Adam)
-    short = parser(name, dataset_dir=str(phantoms))
+    short = parser(name, dataset_dir=str(computed))
     phantoms.apply(short)
     assert short.get_parsed_content("max_epochs") < 100
     assert short.get_parsed_content("image_size") < 256

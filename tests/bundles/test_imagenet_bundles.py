@@ -283,7 +283,7 @@ def test_what_wants_a_segmentation_refuses_it(trained, photographs, tmp_path):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        ({"variant": "256"}, ["variant is '256'", "64, 128, 7-128"]),
+        ({"variant": "256"}, ["got '256'", "64, 128, 7-128"]),
         ({"dataset_dir": "/nowhere/at-all"}, ["/nowhere/at-all: expected a folder with train and val, found none"]),
         ({"train_cases": 41}, ["train_cases: expected 1 to 40", "got 41"]),
         ({"image_size": 16}, ["image_size 16", "29"]),
