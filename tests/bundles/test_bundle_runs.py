@@ -10,10 +10,11 @@ from PIL import Image
 from running import COLUMNS, NAMES, TRAINED_EPOCHS, newest, parser, refusal, run_bundle, run_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from medpos.bundle import phantoms
+
 ORGANS = {"jsrt": ["right_lung", "left_lung", "heart"], "acdc": ["rv_cavity", "myocardium", "lv_cavity"]}
 FIRST = {"unet": "conv1_1.", "small": "conv1.", "mean_mask": "probability"}
-METRICS = ["dice", "iou", "sensitivity", "precision", "hd95_mm", "assd_mm"]from medpos.bundle import phantoms
-
+METRICS = ["dice", "iou", "sensitivity", "precision", "hd95_mm", "assd_mm"]
 
 
 def rows_of(path):
