@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test lint bundles docs clean
+.PHONY: demo test wheel-test lint bundles docs clean
 
 demo: .venv/installed
 	$(BIN)/python -m monai.bundle run --config_file bundles/jsrt_pe.json
@@ -10,6 +10,9 @@ demo: .venv/installed
 test: lint
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
+
+wheel-test:
+	$(PYTHON) tests/wheel.py
 
 lint: .venv/installed
 	$(BIN)/ruff format --check .
@@ -35,4 +38,4 @@ docs: .venv/installed
 	touch $@
 
 clean:
-	rm -rf .venv build *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv build dist *.egg-info .coverage .coverage.* .mypy_cache .pytest_cache .ruff_cache

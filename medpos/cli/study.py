@@ -12,7 +12,7 @@ from rich.console import Console
 
 from medpos.cli import output
 from medpos.cli.options import parse_value, split_pairs, split_parts
-from medpos.cli.project import BUNDLES
+from medpos.cli.project import BUNDLES, STUDIES, copy_files, find_file
 from medpos.core.errors import InputError
 
 
@@ -20,8 +20,8 @@ from medpos.core.errors import InputError
 class Study:
     """Hold the options of ``study``."""
 
-    name: Annotated[str, typer.Argument(help="Name of a study, path of a study file, 'list', or 'status'.")]
-    of: Annotated[str, typer.Argument(help="With 'status': name of the study; all by default.")] = ""
+    name: Annotated[str, typer.Argument(help="Name of a study, path of a study file, 'list', 'status' or 'copy'.")]
+    of: Annotated[str, typer.Argument(help="Name of the study for 'status', all by default, or for 'copy'.")] = ""
     data: Annotated[str, typer.Option(help="Data sets, such as jsrt,acdc; the study's own by default.")] = ""
     network: Annotated[str, typer.Option(help="unet or small; the study's own by default.")] = ""
     seeds: Annotated[str, typer.Option(help="Such as 0,1,2; the study's own by default.")] = ""
@@ -34,7 +34,9 @@ class Study:
         default_factory=list
     )
     runs_dir: Annotated[str, typer.Option(help="Folder in which models are looked for and saved.")] = "runs"
-    out: Annotated[Path | None, typer.Option(help="Folder of the results; studies/NAME by default.")] = None
+    out: Annotated[
+        Path | None, typer.Option(help="Folder of the results, studies/NAME by default; with 'copy', of the copy.")
+    ] = None
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local"
     workers: Annotated[int, typer.Option(min=1, help="Number of trainings at a time on this machine.")] = 1
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of each training; 0 divides the cores.")] = 0
@@ -51,12 +53,14 @@ def study(options: Study) -> None:
     from medpos.study import declaration, display
 
     console = Console()
-    folder = BUNDLES / "studies"
+    known = declaration.list_studies(STUDIES)
     if options.name == "list":
-        for known in declaration.list_studies(folder):
-            console.print(f"[bold]{known}[/]: {declaration.load(folder, known).title}")
+        for name in known:
+            console.print(f"[bold]{name}[/]: {declaration.load(STUDIES, name).title}")
+    elif options.name == "copy":
+        _copy(options, known)
     elif options.name == "status":
-        for which in [options.of] if options.of else declaration.list_studies(folder):
+        for which in [options.of] if options.of else known:
             display.show_status(_planner(options, which).plan(), which, console)
     elif options.dry_run:
         display.show_plan(_planner(options, options.name).plan(), console)
@@ -64,16 +68,22 @@ def study(options: Study) -> None:
         _run(_planner(options, options.name, makes_data=True), options, console)
 
 
+def _copy(options: Study, known: list[str]) -> None:
+    file = find_file(STUDIES, options.of, known, "study")
+    for path in copy_files([file], options.out or Path("bundles/studies")):
+        output.results.print(str(path))
+        output.notes.print(f"run: python -m medpos study {path}")
+
+
 def _planner(options: Study, which: str, makes_data: bool = False) -> Any:
     from medpos.study import declaration
     from medpos.study.plan import Planner, Settings
 
-    folder = BUNDLES / "studies"
-    overrides = declaration.load_profile(folder, options.profile)
+    overrides = declaration.load_profile(STUDIES, options.profile)
     own_seeds = overrides.pop("seeds", [])
     overrides |= {key: parse_value(value) for key, value in split_pairs(options.set_, "--set").items()}
     chosen, data = _seeds(options.seeds) or own_seeds, split_parts(options.data)
-    declared = declaration.load(folder, which, options.network or None, data, chosen, options.bundle)
+    declared = declaration.load(STUDIES, which, options.network or None, data, chosen, options.bundle)
     results = options.out or Path("studies") / declared.name
     bundles = options.bundle.parent if options.bundle else BUNDLES
     folders = split_pairs(options.dataset_dir, "--dataset-dir")

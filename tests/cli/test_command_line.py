@@ -138,6 +138,13 @@ def test_notebooks(tmp_path):
     )
 
 
+def test_study_copy(tmp_path):
+    assert invoke("study", "copy", "figure3", "--out", tmp_path).exit_code == 0
+    assert (tmp_path / "figure3.json").read_bytes() == (BUNDLES / "studies/figure3.json").read_bytes()
+    assert "did you mean figure3?" in str(invoke("study", "copy", "figur3", "--out", tmp_path).exception)
+    assert "expected one of encodings, " in str(invoke("study", "copy", "profiles", "--out", tmp_path).exception)
+
+
 def test_files_are_inside_an_installed_package(tmp_path, monkeypatch):
     assert project.project_folder() == ROOT
     monkeypatch.setattr(project.resources, "files", lambda name: tmp_path / name)
