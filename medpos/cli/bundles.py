@@ -9,13 +9,13 @@ import typer
 
 from medpos.cli import output
 from medpos.cli.project import BUNDLES, copy_files, find_file
+from medpos.core.config import Config, is_entry_point
 from medpos.core.files import read_json
 from medpos.core.options import command
 
-# Of another kind than the rest of their data set, as to inputs and outputs.
+# Networks of other inputs and outputs than the other networks of their data set.
 METADATA = {"nuclei_unet2015": "metadata_cells"}
 RESERVED = ("imports", "initialize", "finalize", "known_keys", "bundle_name")  # nothing that a user runs or changes
-Config = dict[str, Any]
 
 app = typer.Typer(no_args_is_help=True, help="List, show and copy the bundles that come with medpos.")
 
@@ -91,8 +91,8 @@ def card(config: Config) -> list[str]:
 
 
 def entry_points(config: Config) -> list[str]:
-    """Name the entry points of a bundle: top-level lists of expressions."""
-    return [key for key, value in config.items() if _is_public(key) and _is_run(value)]
+    """Name the entry points of a bundle; ``initialize`` and ``finalize`` are run with each."""
+    return [key for key, value in config.items() if _is_public(key) and is_entry_point(key, value)]
 
 
 def settings(config: Config) -> Config:
@@ -104,7 +104,7 @@ def settings(config: Config) -> Config:
     return {
         key: value
         for key, value in config.items()
-        if _is_public(key) and not _is_run(value) and _is_plain(value, objects)
+        if _is_public(key) and not is_entry_point(key, value) and _is_plain(value, objects)
     }
 
 
@@ -126,10 +126,6 @@ def _is_plain(value: Any, objects: tuple[str, ...]) -> bool:
     if isinstance(value, list):
         return not any(isinstance(item, dict) for item in value)
     return not isinstance(value, dict) and not str(value).startswith(("@", *objects))
-
-
-def _is_run(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(str(item).startswith("$") for item in value)
 
 
 def _network(config: Config) -> str:

@@ -72,7 +72,9 @@ def test_settings_are_what_a_user_may_change(name):
     assert {"dataset_dir", "runs_dir", "run_name", "seed", "device", "max_epochs", "batch_size"} <= set(found)
     assert not {"_desc_", "imports", "network", "network_def", "handlers", "run", "bundle_name"} & set(found)
     assert all(config[key] == value for key, value in found.items())
-    assert {"run", "evaluate"} <= set(bundles.entry_points(config))
+    crf = {"crf"} if "crf_search" in config else set()
+    prune = {"prune"} if name == "nuclei_unetpp_ds" else set()
+    assert set(bundles.entry_points(config)) == {"run", "evaluate", "robustness", "shift"} | crf | prune
 
 
 def test_show_gives_card_entry_points_and_defaults():
