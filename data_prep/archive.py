@@ -1,4 +1,4 @@
-"""Raw files and pictures where they lie: in a folder, or in a zip archive that is read without being unpacked."""
+"""List and read raw files in a folder, or in a zip archive without unpacking it."""
 
 import io
 import zipfile
@@ -15,12 +15,12 @@ from medpos.core.files import read_bytes
 
 
 @dataclass(frozen=True)
-class Member:
-    """A file inside a zip archive, to be read as a ``Path`` is.
+class ArchiveMember:
+    """Read a file inside a zip archive, like a ``Path``.
 
     Args:
-        archive: the ``.zip`` file.
-        inside: the file's path in it.
+        archive: ``.zip`` file.
+        inside: path of the file in the archive.
     """
 
     archive: Path
@@ -35,13 +35,13 @@ class Member:
         return PurePosixPath(self.inside).name
 
     def read_bytes(self) -> bytes:
-        """All bytes of the file; its check sum is compared.
+        """Read all bytes of the file and check its checksum.
 
         Raises:
-            InputError: the archive or the file in it is damaged, or not there any more.
+            InputError: the archive or the file in it is damaged or missing.
         """
         try:
-            return _opened(self.archive).read(self.inside)
+            return _open_archive(self.archive).read(self.inside)
         except (
             OSError,
             KeyError,
@@ -54,53 +54,53 @@ class Member:
             raise InputError(f"{self}: can't be read ({error}). Download the archive again.") from error
 
 
-Source = Path | Member
+Source = Path | ArchiveMember
 
 
-def files(source: Path) -> list[tuple[tuple[str, ...], Source]]:
-    """Every file below a folder or in a zip archive, with the parts of its path there, in the order of these.
+def list_files(source: Path) -> list[tuple[tuple[str, ...], Source]]:
+    """List every file below a folder or in a zip archive with the parts of its path, sorted by these.
 
-    Hidden files, such as macOS's ``._x.png``, are left out.
+    Hidden files, such as macOS's ``._x.png``, are skipped.
 
     Raises:
-        InputError: neither a folder nor a whole zip archive.
+        InputError: the source is neither a folder nor a complete zip archive.
     """
-    _opened.cache_clear()  # it may have been written anew since
+    _open_archive.cache_clear()  # the archive may have changed since
     found: list[tuple[tuple[str, ...], Source]]
     if source.is_dir():
         found = [(path.relative_to(source).parts, path) for path in source.rglob("*") if path.is_file()]
     else:
-        found = [(PurePosixPath(name).parts, Member(source, name)) for name in _names(source)]
+        found = [(PurePosixPath(name).parts, ArchiveMember(source, name)) for name in _list_names(source)]
     return sorted((entry for entry in found if not entry[0][-1].startswith(".")), key=lambda entry: entry[0])
 
 
-def picture(path: Source, kind: str) -> Image.Image:
-    """A picture, decoded to its last pixel.
+def read_picture(path: Source, kind: str) -> Image.Image:
+    """Read a picture, decoded to its last pixel.
 
     Args:
-        path: the file.
-        kind: ``PNG``, ``TIFF`` or another format of Pillow; no other is read.
+        path: picture file.
+        kind: the one format to read: ``PNG``, ``TIFF`` or another of Pillow.
 
     Raises:
-        InputError: truncated, of another kind, or larger than Pillow decodes safely.
+        InputError: the file is truncated, has another format, or is larger than Pillow decodes safely.
     """
     try:
         image = Image.open(io.BytesIO(read_bytes(path)), formats=[kind])
         image.load()
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a whole {kind} file ({error}); download it again.") from error
+        raise InputError(f"{path}: expected a complete {kind} file ({error}); download it again.") from error
     return image
 
 
-def _names(archive: Path) -> Sequence[str]:
+def _list_names(archive: Path) -> Sequence[str]:
     try:
-        return [name for name in _opened(archive).namelist() if not name.endswith("/")]
+        return [name for name in _open_archive(archive).namelist() if not name.endswith("/")]
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(
-            f"{archive}: neither a folder nor a whole zip archive ({error}); download it again."
+            f"{archive}: expected a folder or a complete zip archive ({error}); download it again."
         ) from error
 
 
-@lru_cache(maxsize=1)  # to list a large archive takes longer than to read a file of it
-def _opened(archive: Path) -> zipfile.ZipFile:
+@lru_cache(maxsize=1)  # listing a large archive takes longer than reading one of its files
+def _open_archive(archive: Path) -> zipfile.ZipFile:
     return zipfile.ZipFile(archive)

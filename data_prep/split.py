@@ -1,4 +1,4 @@
-"""The seeded split of subjects into training, validation and test."""
+"""Split subjects into training, validation and test by a seed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from hashlib import sha256
@@ -6,11 +6,11 @@ from hashlib import sha256
 from medpos.data.schema import SPLITS
 
 
-def allot(total: int, weights: Sequence[int]) -> list[int]:
-    """Divide ``total`` in the proportion of ``weights`` by largest remainder, in whole numbers throughout.
+def apportion(total: int, weights: Sequence[int]) -> list[int]:
+    """Divide ``total`` in the proportion of ``weights`` by the largest remainder method.
 
     Returns:
-        one count per weight; each whose weight isn't 0 is at least 1 where ``total`` reaches their number.
+        One count per weight; at least 1 for each weight above 0 if ``total`` allows.
     """
     counts = [total * weight // sum(weights) for weight in weights]
     remainders = [total * weight % sum(weights) for weight in weights]
@@ -24,24 +24,25 @@ def allot(total: int, weights: Sequence[int]) -> list[int]:
     return counts
 
 
-def allot_groups(sizes: Sequence[int], weights: Sequence[int]) -> list[list[int]]:
-    """Divide every group in the proportion of ``weights`` so that the sums over the groups are those of :func:`allot`.
+def apportion_groups(sizes: Sequence[int], weights: Sequence[int]) -> list[list[int]]:
+    """Divide every group in the proportion of ``weights``, with the sums over all groups of :func:`apportion`.
 
     Args:
         sizes: number of subjects in each group.
+        weights: proportions of the parts.
 
     Returns:
-        ``table[group][part]``; each row sums to its group's size.
+        Counts ``table[group][part]``; each row sums to its group's size.
     """
     whole = sum(weights)
-    left = allot(sum(sizes), weights)
+    left = apportion(sum(sizes), weights)
     table = []
     for size in sizes:
         row = [min(size * weight // whole, left[part]) for part, weight in enumerate(weights)]
         left = [rest - count for rest, count in zip(left, row, strict=True)]
         table.append(row)
     cells = [(group, part) for group in range(len(sizes)) for part in range(len(weights))]
-    # The most cheated cell is served first; sorting is stable, so ties go to the first group and part.
+    # The cell with the largest deficit comes first; sorting is stable, so ties go to the first group and part.
     cells.sort(key=lambda cell: table[cell[0]][cell[1]] * whole - sizes[cell[0]] * weights[cell[1]])
     while any(left):
         for group, part in cells:
@@ -51,26 +52,26 @@ def allot_groups(sizes: Sequence[int], weights: Sequence[int]) -> list[list[int]
     return table
 
 
-def split(groups: Mapping[str, str], weights: Sequence[int], seed: int) -> dict[str, str]:
-    """Assign each subject to a part.
+def split_subjects(groups: Mapping[str, str], weights: Sequence[int], seed: int) -> dict[str, str]:
+    """Assign each subject to a part of the split, balanced over the groups.
 
     Args:
-        groups: group of each subject; one group for all where there is nothing to balance.
+        groups: group of each subject; one group for all if there is nothing to balance.
         weights: proportions of training, validation and test, e.g. (156, 23, 68).
-        seed: another seed deals the subjects out differently.
+        seed: random seed of the split.
 
     Returns:
-        part of each subject. It rests on the names, the groups and the seed only, on every machine and version.
+        Part of each subject; it depends on the names, the groups and the seed alone, on every machine and version.
     """
-    # The order of the groups is dealt out too, because ties between groups go to the first.
+    # The order of the groups is shuffled too, because ties between groups go to the first.
     members: dict[str, list[str]] = {name: [] for name in _shuffled(groups.values(), seed)}
     for subject in _shuffled(groups, seed):
         members[groups[subject]].append(subject)
     parts: dict[str, str] = {}
-    table = allot_groups([len(subjects) for subjects in members.values()], weights)
+    table = apportion_groups([len(subjects) for subjects in members.values()], weights)
     for subjects, row in zip(members.values(), table, strict=True):
-        dealt = [part for part, count in zip(SPLITS, row, strict=True) for _ in range(count)]
-        parts.update(zip(subjects, dealt, strict=True))
+        assigned = [part for part, count in zip(SPLITS, row, strict=True) for _ in range(count)]
+        parts.update(zip(subjects, assigned, strict=True))
     return parts
 
 

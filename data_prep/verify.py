@@ -1,4 +1,4 @@
-"""Check a prepared folder: every problem at once, each with its file."""
+"""Check a prepared folder and list every problem with its file."""
 
 import json
 import re
@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.files import Array, Nifti, map_processes, read_nifti, sha256
-from data_prep.layout import Json, intensity, moments
+from data_prep.files import Array, Nifti, map_in_processes, read_nifti, sha256
+from data_prep.layout import Json, compute_moments, intensity_statistics
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED
 from medpos.data.schema import CASE_KEYS, FOLDERS, INSTANCE_KEYS, KEYS, LABEL_KEYS, MANIFEST, SCHEMA_VERSION, SPLITS
@@ -23,7 +23,7 @@ JSON_TYPES = {int: "a number", str: "a text", bool: "true or false", list: "a li
 
 @dataclass(frozen=True)
 class Finding:
-    """What the files of one case showed: its problems; moments of the grey values and label values, if readable."""
+    """Hold the problems of one case, and its moments of gray values and label values, if readable."""
 
     problems: list[str]
     moments: dict[str, float] | None = None
@@ -34,7 +34,7 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
     """Check a prepared folder.
 
     Returns:
-        one line that sums it up, and the problems, each ``file: what is wrong``; none if all is well.
+        A one-line summary, and the problems, each as ``file: problem``.
     """
     path = folder / MANIFEST
     try:
@@ -52,7 +52,7 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
     channels = manifest.get("channels")
     ignored = manifest.get("ignore_index")
     work = partial(check_files, folder, manifest.get("name"), names, channels=channels, ignored=ignored)
-    findings = map_processes(work, cases, workers, "verify")
+    findings = map_in_processes(work, cases, workers, "verify")
     problems += [problem for finding in findings for problem in finding.problems]
     if channels is not None:
         problems += _check_absent(path, findings, names)
@@ -64,22 +64,22 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
 
 
 def check_manifest(path: Path, manifest: Any) -> list[str]:
-    """Problems of ``dataset.json`` itself: keys, labels, case entries, double cases, a subject in two parts."""
+    """List problems of ``dataset.json``: keys, labels, case entries, duplicate cases, a subject in two parts."""
     problems = _check_keys(f"{path}", manifest, KEYS)
     if not isinstance(manifest, dict):
         return problems
     version = manifest.get("schema_version")
     if version != SCHEMA_VERSION:
-        problems.append(f"{path}: schema_version is {version!r}, needed is {SCHEMA_VERSION}; prepare the folder again")
+        problems.append(f"{path}: expected schema_version {SCHEMA_VERSION}, got {version!r}; prepare the folder again")
     channels = manifest.get("channels", ["image"])
     if not (channels and isinstance(channels, list) and all(isinstance(name, str) and name for name in channels)):
-        problems.append(f"{path}: channels is {channels!r:.60}, needed is a list of names")
+        problems.append(f"{path}: expected a list of names as channels, got {channels!r:.60}")
     ignored = manifest.get("ignore_index", IGNORED)
     if ignored != IGNORED:
-        problems.append(f"{path}: ignore_index is {ignored!r:.60}, needed is {IGNORED}, or no such key")
+        problems.append(f"{path}: expected ignore_index {IGNORED}, or no such key, got {ignored!r:.60}")
     indices = [label["index"] for label in _labels(manifest)]
     if indices != list(range(len(indices))) or len(indices) < 2 or len(indices) != len(_list(manifest.get("labels"))):
-        problems.append(f"{path}: labels must be index (0, 1, 2, ...), name and colour (#rrggbb), background first")
+        problems.append(f"{path}: expected labels of index (0, 1, 2, ...), name, colour (#rrggbb), background first")
     entries = [(part, case) for part in SPLITS for case in _list(manifest.get(part))]
     problems += [problem for _, case in entries for problem in check_case_keys(path, path.parent, case)]
     if not manifest.get(SPLITS[0]):
@@ -97,7 +97,7 @@ def check_manifest(path: Path, manifest: Any) -> list[str]:
 
 
 def check_case_keys(path: Path, folder: Path, case: Any) -> list[str]:
-    """Problems of one case's entry: keys, their types, and file paths that lead out of the folder."""
+    """List problems of one case's entry: keys, types, and paths that lead out of the folder."""
     name = case.get("case") if isinstance(case, dict) else case
     where = f"{path}: case {name}"
     problems = _check_keys(where, case, CASE_KEYS)
@@ -109,25 +109,25 @@ def check_case_keys(path: Path, folder: Path, case: Any) -> list[str]:
         inside = PurePosixPath(case[kind])
         outside = inside.is_absolute() or ".." in inside.parts or "\\" in case[kind] or "\0" in case[kind]
         if outside or not (folder / inside).resolve().is_relative_to(folder.resolve()):
-            problems.append(f"{where}: {kind} {case[kind]!r} leads out of the folder")
+            problems.append(f"{where}: expected {kind} inside the folder, got {case[kind]!r}")
     for key in ("shape", "spacing_mm"):
         if len(case[key]) != 3 or not all(_is_number(number) and number > 0 for number in case[key]):
-            problems.append(f"{where}: {key} is {case[key]}, needed are three positive numbers")
+            problems.append(f"{where}: expected three positive numbers as {key}, got {case[key]}")
     return problems
 
 
 def check_files(
     folder: Path, dataset: str | None, names: Mapping[str, str], case: Json, channels: Any = None, ignored: Any = None
 ) -> Finding:
-    """Problems of one case's image, label and object numbers.
+    """List problems of the files of one case: image, label map and instances.
 
     Args:
-        folder: the prepared folder.
+        folder: prepared folder.
         dataset: name of the data set.
         names: class names by index, as text.
-        case: its entry, whose keys are sound.
-        channels: names of the image's channels; None in a data set all of whose images have one, and all organs.
-        ignored: value of the pixels that are to be ignored; None in a data set without such.
+        case: entry of the case, with valid keys.
+        channels: names of the image's channels; None if every image has one channel and every case all organs.
+        ignored: value of ignored pixels; None if there are none.
     """
     image_path, label_path = folder / case["image"], folder / case["label"]
     count = len(_list(channels))
@@ -143,17 +143,17 @@ def check_files(
     if image is None:
         return Finding(problems, None, values)
     if label is not None and not np.allclose(label.affine, image.affine, atol=1e-3):
-        problems.append(f"{label_path}: lies elsewhere in space than its image (other affine)")
+        problems.append(f"{label_path}: expected the affine of its image, got another")
     bad = int(image.data.size - np.isfinite(image.data).sum())
     if bad:
         return Finding([*problems, f"{image_path}: {bad} voxels are NaN or infinite"], None, values)
     if dataset == "jsrt" and (image.data.min() < 0 or image.data.max() > HIGHEST):
-        problems.append(f"{image_path}: grey values outside 0 to {HIGHEST}")
-    return Finding(problems, moments(image.data), values)
+        problems.append(f"{image_path}: expected gray values 0 to {HIGHEST}")
+    return Finding(problems, compute_moments(image.data), values)
 
 
 def _read(path: Path, kind: str, case: Json, channels: Sequence[int] = ()) -> tuple[Nifti | None, list[str]]:
-    """The file, and where it differs from its entry; ``channels`` is the length of its fourth axis, if it has one."""
+    """Read a file and compare it with its entry; ``channels`` is the length of its fourth axis, if any."""
     try:
         nifti = read_nifti(path)
     except InputError as error:
@@ -161,16 +161,16 @@ def _read(path: Path, kind: str, case: Json, channels: Sequence[int] = ()) -> tu
     problems = []
     if sha256(path.read_bytes()) != case[f"{kind}_sha256"]:
         problems.append(f"{path}: changed since it was prepared (sha256)")
-    wanted = [*case["shape"], *channels]
-    if list(nifti.data.shape) != wanted:
-        problems.append(f"{path}: shape {list(nifti.data.shape)}, {MANIFEST} has {wanted}")
+    expected = [*case["shape"], *channels]
+    if list(nifti.data.shape) != expected:
+        problems.append(f"{path}: expected shape {expected} as in {MANIFEST}, got {list(nifti.data.shape)}")
     if not np.allclose(nifti.spacing, case["spacing_mm"], rtol=1e-4):
-        problems.append(f"{path}: spacing {nifti.spacing} mm, {MANIFEST} has {case['spacing_mm']}")
+        problems.append(f"{path}: expected spacing {case['spacing_mm']} mm as in {MANIFEST}, got {nifti.spacing}")
     return nifti, problems
 
 
 def _check_absent(path: Path, findings: Sequence[Finding], names: Mapping[str, str]) -> list[str]:
-    """A class may be missing in a case, where the data are a user's own, but not in all."""
+    """List classes that no case has; in custom data some cases may lack a class."""
     seen = frozenset[int]().union(*(finding.values for finding in findings))
     return [f"{path}: no case has a pixel of {name}" for index, name in names.items() if int(index) not in seen | {0}]
 
@@ -186,14 +186,14 @@ def _check_label(path: Path, label: Array, names: Mapping[str, str], may_lack: b
 
 
 def _check_instances(path: Path, case: Json, label: Nifti | None) -> list[str]:
-    """Object numbers stand just where the label isn't background, in the label's place."""
+    """List problems of instances, which must be above 0 exactly where the label isn't background."""
     instances, problems = _read(path, "instances", case)
     if instances is None or label is None or instances.data.shape != label.data.shape:
         return problems
     if instances.data.dtype.kind != "u":
-        problems.append(f"{path}: holds {instances.data.dtype}, needed are whole numbers from 0")
+        problems.append(f"{path}: expected unsigned integers, got {instances.data.dtype}")
     if not np.allclose(instances.affine, label.affine, atol=1e-3):
-        problems.append(f"{path}: lies elsewhere in space than its label (other affine)")
+        problems.append(f"{path}: expected the affine of its label map, got another")
     unlike = int(np.count_nonzero((instances.data > 0) != (label.data > 0)))
     if unlike:
         problems.append(f"{path}: {unlike} voxels belong to an object but not to a class, or to a class but no object")
@@ -207,43 +207,44 @@ def _check_extra(folder: Path, cases: Iterable[Json]) -> list[str]:
 
 
 def _check_intensity(path: Path, manifest: Json, cases: list[Json], findings: list[Finding]) -> list[str]:
-    """Compare the training statistics with the images, if all of them could be read."""
+    """Compare the stated training statistics with the images, if all are readable."""
     stated = manifest.get("intensity")
     if not isinstance(stated, dict):
         return []
     span = _list(stated.get("range"))
-    sound = len(span) == 2 and all(map(_is_number, [*span, stated.get("mean"), stated.get("std")]))
-    if not sound or not span[0] < span[1] or stated["std"] <= 0:
-        return [f"{path}: intensity is {stated}, needed are range [low, high], mean and std above 0"]
+    valid = len(span) == 2 and all(map(_is_number, [*span, stated.get("mean"), stated.get("std")]))
+    if not valid or not span[0] < span[1] or stated["std"] <= 0:
+        return [f"{path}: expected intensity with range [low, high], mean and std above 0, got {stated}"]
     training = [case.get("case") for case in _list(manifest.get("training")) if isinstance(case, dict)]
     seen = [finding.moments for case, finding in zip(cases, findings, strict=True) if case["case"] in training]
     known = [part for part in seen if part is not None]
     if not known or len(known) != len(training):
         return []
-    true = intensity(known, None)
+    true = intensity_statistics(known, None)
     if np.allclose([stated["mean"], stated["std"]], [true["mean"], true["std"]], rtol=1e-6):
         return []
     return [
-        f"{path}: intensity mean {stated['mean']}, std {stated['std']}; the images have {true['mean']}, {true['std']}"
+        f"{path}: expected intensity mean {true['mean']}, std {true['std']} as in the images, got {stated['mean']}, "
+        f"{stated['std']}"
     ]
 
 
 def _check_keys(where: str, found: Any, keys: Mapping[str, type]) -> list[str]:
     if not isinstance(found, dict):
-        return [f"{where}: not an object with keys"]
+        return [f"{where}: expected an object with keys"]
     problems = []
     for key, kind in keys.items():
         if key not in found:
             problems.append(f"{where}: key {key!r} is missing")
         elif not isinstance(found[key], kind) or found[key] == "" or (kind is int and isinstance(found[key], bool)):
-            problems.append(f"{where}: {key} is {found[key]!r:.60}, needed is {JSON_TYPES[kind]}")
+            problems.append(f"{where}: expected {JSON_TYPES[kind]} as {key}, got {found[key]!r:.60}")
     return problems
 
 
 def _labels(manifest: Json) -> list[Json]:
-    """The sound ones among the classes."""
-    sound = [label for label in _list(manifest.get("labels")) if not _check_keys("", label, LABEL_KEYS)]
-    return [label for label in sound if re.fullmatch("#[0-9A-Fa-f]{6}", label["colour"])]
+    """Return the valid entries of the classes."""
+    valid = [label for label in _list(manifest.get("labels")) if not _check_keys("", label, LABEL_KEYS)]
+    return [label for label in valid if re.fullmatch("#[0-9A-Fa-f]{6}", label["colour"])]
 
 
 def _list(value: Any) -> list[Any]:
@@ -251,5 +252,5 @@ def _list(value: Any) -> list[Any]:
 
 
 def _is_number(value: Any) -> bool:
-    # The bound leaves out NaN, infinity and integers that no float holds.
+    # The bound excludes NaN, infinity and integers too large for a float.
     return isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e300

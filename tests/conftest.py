@@ -23,9 +23,9 @@ def prepared(tmp_path_factory):
     """Small prepared phantom data sets, by kind: 8 X-rays (5, 1, 2) and 6 hearts of two phases (4, 1, 1 subjects)."""
     root = tmp_path_factory.mktemp("prepared")
     write("jsrt", root / "raw-jsrt", cases=8)
-    jsrt.run(root / "raw-jsrt", root / "raw-jsrt/scratch", root / "jsrt", size=128)
+    jsrt.prepare(root / "raw-jsrt", root / "raw-jsrt/scratch", root / "jsrt", size=128)
     write("acdc", root / "raw-acdc", cases=6)
-    acdc.run(root / "raw-acdc", root / "acdc")
+    acdc.prepare(root / "raw-acdc", root / "acdc")
     for kind in ("jsrt", "acdc"):
         shutil.rmtree(root / f"raw-{kind}")
     return {kind: root / kind for kind in ("jsrt", "acdc")}
@@ -44,7 +44,7 @@ def secondary(tmp_path_factory):
             thin(root / f"raw-{name}")
         if name == "voc":
             shrink(root / f"raw-{name}")
-        readers[name].run(root / f"raw-{name}", root / name, **({"size": 128} if name == "cityscapes" else {}))
+        readers[name].prepare(root / f"raw-{name}", root / name, **({"size": 128} if name == "cityscapes" else {}))
         shutil.rmtree(root / f"raw-{name}")
     return {name: root / name for name in readers}
 

@@ -37,7 +37,7 @@ def jsrt(options: Jsrt) -> None:
     from data_prep.datasets import jsrt as reader
 
     o = options
-    typer.echo(reader.run(o.images, o.masks, o.out, o.size, o.clavicles, o.seed, o.workers))
+    typer.echo(reader.prepare(o.images, o.masks, o.out, o.size, o.clavicles, o.seed, o.workers))
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ def acdc(options: Acdc) -> None:
     """
     from data_prep.datasets import acdc as reader
 
-    typer.echo(reader.run(options.source, options.out, options.seed, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers))
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Ibsr:
     source: Annotated[Path, typer.Option(help="Folder with IBSR's NIfTI or Analyze files, at any depth.")]
     out: Out
     values: Annotated[
-        str, typer.Option(help="Values of CSF, grey and white matter in the label files; they become 1, 2, 3.")
+        str, typer.Option(help="Values of CSF, gray and white matter in the label files; they become 1, 2, 3.")
     ] = "1,2,3"
     fill: Annotated[
         bool, typer.Option("--fill", help="Read segTRI_fill, which labels gaps in the brain mask as CSF.")
@@ -84,7 +84,7 @@ class Ibsr:
 
 
 def ibsr(options: Ibsr) -> None:
-    """Prepare brain MRI: IBSR-18, skull-stripped, with CSF, grey and white matter. Slices are axial, 256 x 128.
+    """Prepare brain MRI: IBSR-18, skull-stripped, with CSF, gray and white matter. Slices are axial, 256 x 128.
 
     \b
     SOURCE/IBSR_01/IBSR_01_ana_strip.nii.gz      image; or the Analyze pair .hdr and .img
@@ -97,7 +97,7 @@ def ibsr(options: Ibsr) -> None:
     from data_prep.datasets import ibsr as reader
 
     o = options
-    typer.echo(reader.run(o.source, o.out, o.values, o.fill, o.seed, o.workers))
+    typer.echo(reader.prepare(o.source, o.out, o.values, o.fill, o.seed, o.workers))
 
 
 @dataclass(frozen=True)
@@ -125,4 +125,4 @@ def drive(options: Drive) -> None:
     """
     from data_prep.datasets import drive as reader
 
-    typer.echo(reader.run(options.source, options.out, options.seed, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers))

@@ -32,7 +32,7 @@ def nuclei(options: Nuclei) -> None:
     """
     from data_prep.datasets import nuclei as reader
 
-    typer.echo(reader.run(options.source, options.out, options.seed, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers))
 
 
 @dataclass(frozen=True)
@@ -63,4 +63,4 @@ def cells(options: Cells) -> None:
     """
     from data_prep.datasets import cells as reader
 
-    typer.echo(reader.run(options.source, options.out, options.silver, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.silver, options.workers))

@@ -32,7 +32,7 @@ def camvid(options: Camvid) -> None:
     """
     from data_prep.datasets import camvid as reader
 
-    typer.echo(reader.run(options.source, options.out, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.workers))
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,7 @@ def voc(options: Voc) -> None:
     from data_prep.datasets import voc as reader
 
     o = options
-    typer.echo(reader.run(o.source, o.out, o.sbd, o.test, o.seed, o.workers))
+    typer.echo(reader.prepare(o.source, o.out, o.sbd, o.test, o.seed, o.workers))
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def cityscapes(options: Cityscapes) -> None:
     """
     from data_prep.datasets import cityscapes as reader
 
-    typer.echo(reader.run(options.source, options.out, options.size, options.seed, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.size, options.seed, options.workers))
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def coco(options: Coco) -> None:
     """
     from data_prep.datasets import coco as reader
 
-    typer.echo(reader.run(options.source, options.out, options.seed, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers))
 
 
 @dataclass(frozen=True)
@@ -145,4 +145,4 @@ def imagenet(options: Imagenet) -> None:
     """
     from data_prep.datasets import imagenet as reader
 
-    typer.echo(reader.run(options.source))
+    typer.echo(reader.prepare(options.source))

@@ -1,1 +1,1 @@
-"""Read custom data: a folder of images, nnU-Net's raw data, a Decathlon task."""
+"""Prepare custom data: a folder of images, an nnU-Net data set or a Decathlon task."""

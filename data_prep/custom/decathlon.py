@@ -1,4 +1,4 @@
-"""Tasks of the Medical Segmentation Decathlon (Antonelli et al., Nature Communications 13, 2022).
+"""Prepare tasks of the Medical Segmentation Decathlon (Antonelli et al., Nature Communications 13, 2022).
 
 ::
 
@@ -12,26 +12,27 @@
 from pathlib import Path
 from typing import Any
 
-from data_prep.custom.common import Files, Options, read_declaration, run
+from data_prep.custom.common import Files, Options, prepare_custom
+from data_prep.custom.declaration import read_declaration
 from data_prep.pictures import suffix_of
 from medpos.core.errors import InputError
 
 
 def prepare(source: Path, out: Path, options: Options) -> str:
-    """Prepare a task; the arguments are those of ``python -m data_prep decathlon``. Returns one line."""
+    """Prepare a task with the arguments of ``python -m data_prep decathlon``, and return one line about it."""
     content, classes, channels = read_declaration(source)
-    return run(source, out, find(source, content.get("training")), classes, channels, options)
+    return prepare_custom(source, out, find_cases(source, content.get("training")), classes, channels, options)
 
 
-def find(source: Path, training: Any) -> list[Files]:
-    """The cases that ``dataset.json`` lists for training.
+def find_cases(source: Path, training: Any) -> list[Files]:
+    """List the cases that ``dataset.json`` names for training.
 
     Args:
-        source: the task's folder, which no path may leave.
+        source: folder of the task; no path may lead out of it.
         training: entries with ``image`` and ``label``.
 
     Raises:
-        InputError: no entries, a garbled one, or a file that isn't there or lies outside.
+        InputError: there is no entry, or one is malformed, or its file is missing or outside the folder.
     """
     where = source / "dataset.json"
     if not isinstance(training, list) or not training:
@@ -39,18 +40,18 @@ def find(source: Path, training: Any) -> list[Files]:
     found = []
     for entry in training:
         if not (isinstance(entry, dict) and all(isinstance(entry.get(key), str) for key in ("image", "label"))):
-            raise InputError(f"{where}: training has {entry!r:.80}, needed are 'image' and 'label'; mend it.")
-        image, label = (_inside(source, entry[key]) for key in ("image", "label"))
+            raise InputError(f"{where}: expected 'image' and 'label' in training, got {entry!r:.80}; correct it.")
+        image, label = (_path_inside(source, entry[key]) for key in ("image", "label"))
         found.append(Files(image.name[: -len(suffix_of(image))], (image,), label))
     return found
 
 
-def _inside(source: Path, name: str) -> Path:
+def _path_inside(source: Path, name: str) -> Path:
     path = source / name
     if not path.resolve().is_relative_to(source.resolve()):
-        raise InputError(f"{source / 'dataset.json'}: {name!r} lies outside the task's folder; mend it.")
+        raise InputError(f"{source / 'dataset.json'}: expected a file in the task's folder, got {name!r}; correct it.")
     if not path.is_file():
-        raise InputError(f"{path}: not there, but dataset.json lists it; unpack the task again.")
+        raise InputError(f"{path}: is missing, but dataset.json lists it; unpack the task again.")
     if not suffix_of(path):
-        raise InputError(f"{path}: of a kind that can't be read; convert it to NIfTI.")
+        raise InputError(f"{path}: unsupported format; convert it to NIfTI.")
     return path

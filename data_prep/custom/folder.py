@@ -1,50 +1,56 @@
-"""A folder of images and one of label maps, paired by name."""
+"""Prepare a folder of images and a folder of label maps, paired by name."""
 
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.custom.common import Files, Options, run, stems
+from data_prep.custom.common import Files, Options, prepare_custom
+from data_prep.listing import find_by_stem
 from medpos.core.errors import InputError
 
 
 def prepare(
     images: Path, labels: Path, classes: Sequence[str], channels: Sequence[str], out: Path, options: Options
 ) -> str:
-    """Prepare a pair of folders; the arguments are those of ``python -m data_prep folder``.
+    """Prepare a pair of folders with the arguments of ``python -m data_prep folder``.
 
     Returns:
-        One line on what was done.
+        One line that says what was done.
     """
     name = options.name or out.resolve().name
-    own = Options(name, options.subject, options.seed, options.workers)
-    return run(images, out, find(images, labels), parse_classes(classes), channels or ("image",), own)
+    named = Options(name, options.subject, options.seed, options.workers)
+    return prepare_custom(
+        images, out, find_cases(images, labels), parse_classes(classes), channels or ("image",), named
+    )
 
 
-def find(images: Path, labels: Path) -> list[Files]:
-    """Pair the files of the two folders by name without ending.
+def find_cases(images: Path, labels: Path) -> list[Files]:
+    """Pair the files of the two folders by name without suffix.
 
     Raises:
-        InputError: an image without label map or a label map without image.
+        InputError: an image lacks its label map or a label map its image.
     """
-    of_images, of_labels = stems(images), stems(labels)
-    for stem in sorted(of_images.keys() - of_labels.keys()):
-        raise InputError(f"{of_images[stem]}: no label map {stem}.* in {labels}; draw it, or take the image out.")
-    for stem in sorted(of_labels.keys() - of_images.keys()):
-        raise InputError(f"{of_labels[stem]}: no image {stem}.* in {images}; add it, or take the label map out.")
-    return [Files(stem, (path,), of_labels[stem]) for stem, path in of_images.items()]
+    image_files, label_files = find_by_stem(images), find_by_stem(labels)
+    for stem in sorted(image_files.keys() - label_files.keys()):
+        raise InputError(f"{image_files[stem]}: no label map {stem}.* in {labels}; draw it, or remove the image.")
+    for stem in sorted(label_files.keys() - image_files.keys()):
+        raise InputError(f"{label_files[stem]}: no image {stem}.* in {images}; add it, or remove the label map.")
+    return [Files(stem, (path,), label_files[stem]) for stem, path in image_files.items()]
 
 
 def parse_classes(entries: Sequence[str]) -> dict[int, str]:
-    """Classes by value from ``1=liver`` and the like; 0 is the background and may be left out.
+    """Parse classes such as ``1=liver``; 0 is the background and may be omitted.
+
+    Returns:
+        Names of the foreground classes by value.
 
     Raises:
-        InputError: not VALUE=NAME, or a value twice.
+        InputError: an entry isn't VALUE=NAME, or a value occurs twice.
     """
     classes: dict[int, str] = {}
     for entry in entries:
         value, _, name = entry.partition("=")
         if not (value.isdecimal() and name.strip()):
-            raise InputError(f"--label {entry}: needed is VALUE=NAME, such as 1=liver.")
+            raise InputError(f"--label {entry}: expected VALUE=NAME, such as 1=liver.")
         if int(value) in classes:
             raise InputError(f"--label {entry}: value {value} is {classes[int(value)]!r} already.")
         if int(value):

@@ -1,4 +1,4 @@
-"""nnU-Net's raw folders, versions 1 and 2 (Isensee et al., Nature Methods 18, 2021).
+"""Prepare raw data sets of nnU-Net, versions 1 and 2 (Isensee et al., Nature Methods 18, 2021).
 
 ::
 
@@ -12,41 +12,43 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.custom.common import Files, Options, read_declaration, run, stems
+from data_prep.custom.common import Files, Options, prepare_custom
+from data_prep.custom.declaration import read_declaration
+from data_prep.listing import find_by_stem
 from data_prep.pictures import NIFTI, SUFFIXES
 from medpos.core.errors import InputError
 
 
 def prepare(source: Path, out: Path, options: Options) -> str:
-    """Prepare a raw folder; the arguments are those of ``python -m data_prep nnunet``. Returns one line."""
+    """Prepare a raw folder with the arguments of ``python -m data_prep nnunet``, and return one line about it."""
     content, classes, channels = read_declaration(source)
     ending = str(content.get("file_ending", NIFTI[0])).lower()
     if ending not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         raise InputError(
-            f"{source / 'dataset.json'}: file_ending is {ending!r}, can be read: {known}; convert the files."
+            f"{source / 'dataset.json'}: expected file_ending to be one of {known}, got {ending!r}; convert the files."
         )
-    return run(source, out, find(source, ending, channels), classes, channels, options)
+    return prepare_custom(source, out, find_cases(source, ending, channels), classes, channels, options)
 
 
-def find(source: Path, ending: str, channels: Sequence[str]) -> list[Files]:
-    """The cases of ``labelsTr`` with the files of their channels.
+def find_cases(source: Path, ending: str, channels: Sequence[str]) -> list[Files]:
+    """List the cases of ``labelsTr`` with the files of their channels.
 
     Raises:
-        InputError: a channel without file, or an image without label map.
+        InputError: a channel lacks its file, or an image its label map.
     """
-    labels = stems(source / "labelsTr", (ending,))
-    images = stems(source / "imagesTr", (ending,))
+    labels = find_by_stem(source / "labelsTr", (ending,))
+    images = find_by_stem(source / "imagesTr", (ending,))
     found = []
     for case, label in labels.items():
         names = [f"{case}_{n:04d}" for n in range(len(channels))]
-        # A picture holds all its colours in the first file.
+        # A picture has all its colors in the first file.
         if ending not in NIFTI and not any(name in images for name in names[1:]):
             names = names[:1]
         for name in names:
             if name not in images:
                 wanted = source / "imagesTr" / f"{name}{ending}"
-                raise InputError(f"{wanted}: not there, but {label} is; add it, or take the label map out.")
+                raise InputError(f"{wanted}: is missing, but {label} exists; add it, or remove the label map.")
         found.append(Files(case, tuple(images.pop(name) for name in names), label))
     for name, path in images.items():
         case, _, number = name.rpartition("_")
@@ -54,7 +56,5 @@ def find(source: Path, ending: str, channels: Sequence[str]) -> list[Files]:
             raise InputError(
                 f"{path}: channel {number} isn't in dataset.json, which names {len(channels)}; add it there."
             )
-        raise InputError(
-            f"{path}: no label map {case}{ending} in {source / 'labelsTr'}; add it, or take the image out."
-        )
+        raise InputError(f"{path}: no label map {case}{ending} in {source / 'labelsTr'}; add it, or remove the image.")
     return found

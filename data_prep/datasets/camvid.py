@@ -1,8 +1,8 @@
-"""Street scenes: CamVid (Brostow et al., PRL 30(2), 2009) as the SegNet tutorial gives it out, with its split.
+"""Prepare street scenes of CamVid (Brostow et al., PRL 30(2), 2009) as the SegNet tutorial provides it, with its split.
 
-Folders ``train``, ``val`` and ``test`` of 480 x 360 pictures, and ``trainannot`` and so on with the class of each
-pixel: 0 to 10, and 11 where nobody said. The lists ``train.txt`` and so on repeat the folders and aren't read. The
-tutorial's older copy calls its files ``train_00001.png`` and ``trainannot_00001.png``.
+Folders ``train``, ``val`` and ``test`` have 480 x 360 pictures, and ``trainannot`` and so on the class of each pixel:
+0 to 10, and 11 for unlabeled pixels. The lists ``train.txt`` and so on repeat the folders and aren't read. The
+tutorial's older copy names its files ``train_00001.png`` and ``trainannot_00001.png``.
 """
 
 import re
@@ -10,11 +10,11 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.custom.common import stems
 from data_prep.files import Array
-from data_prep.layout import Case, Dataset, Volume, prepare
+from data_prep.layout import Case, Dataset, Volume, prepare_dataset
+from data_prep.listing import find_by_stem
 from data_prep.pictures import read_image, read_label
-from data_prep.published import shortfall
+from data_prep.published import describe_shortfall
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.data.schema import SPLITS, is_phantom
@@ -26,28 +26,28 @@ VOID = 11  # in the label files; 0 in the prepared folder
 DESCRIPTION = "Street scenes from a car (CamVid, 11 classes as for SegNet); pixels that nobody labelled are void."
 
 
-def run(source: Path, out: Path, workers: int = 1) -> str:
-    """Prepare CamVid; the arguments are those of ``python -m data_prep camvid``. Returns one line on what was done."""
+def prepare(source: Path, out: Path, workers: int = 1) -> str:
+    """Prepare CamVid with the arguments of ``python -m data_prep camvid``, and return one line about it."""
     dataset = Dataset("camvid", DESCRIPTION, labels.CAMVID, WEIGHTS, (0, 255), is_phantom(source), CHANNELS)
-    cases = find(source)
-    done = prepare(dataset, cases, out, workers=workers)
+    cases = find_cases(source)
+    done = prepare_dataset(dataset, cases, out, workers=workers)
     counts = {part: sum(case.part == part for case in cases) for part in SPLITS}
-    return done + shortfall(counts, dict(zip(SPLITS, WEIGHTS, strict=True)))
+    return done + describe_shortfall(counts, dict(zip(SPLITS, WEIGHTS, strict=True)))
 
 
-def find(source: Path) -> list[Case]:
+def find_cases(source: Path) -> list[Case]:
     """Pair the pictures of ``train``, ``val`` and ``test``, in ``source`` or its folder ``CamVid``, with their classes.
 
     Each picture is a subject of its own, because the published split has two of the four drives in two parts each; the
-    entry ``sequence`` tells the drive.
+    entry ``sequence`` names the drive.
 
     Raises:
-        InputError: a folder is missing or empty, or a picture without label map or a label map without picture.
+        InputError: a folder is missing or empty, a picture lacks its label map or a label map its picture.
     """
     root = source / "CamVid" if (source / "CamVid" / "train").is_dir() else source
     cases = []
     for folder, part in FOLDERS.items():
-        images, maps = stems(root / folder, (".png",)), stems(root / f"{folder}annot", (".png",))
+        images, maps = find_by_stem(root / folder, (".png",)), find_by_stem(root / f"{folder}annot", (".png",))
         named = {re.sub(f"^{folder}annot_", f"{folder}_", stem): path for stem, path in maps.items()}
         for stem in sorted(images.keys() - named.keys()):
             raise InputError(f"{images[stem]}: no label map {stem}.png in {root / folder}annot; unpack CamVid again.")
@@ -57,18 +57,18 @@ def find(source: Path) -> list[Case]:
             sequence = re.match(r"0001TP|0006R0|0016E5|Seq05VD", stem)
             details = {"sequence": sequence.group()} if sequence else {}
             sources = {"image": path, "label": named[stem]}
-            cases.append(Case(stem, stem, sources, read, details=details, part=part))
+            cases.append(Case(stem, stem, sources, read_case, details=details, part=part))
     return cases
 
 
-def read(case: Case) -> Volume:
+def read_case(case: Case) -> Volume:
     """Read one picture.
 
     Returns:
-        image (480, 360, 1, 3) uint8, axes: column, row, one slice, colour; label (480, 360, 1): 0 void, 1 to 11.
+        Image (480, 360, 1, 3) uint8, axes: column, row, one slice, color; label (480, 360, 1): 0 void, 1 to 11.
 
     Raises:
-        InputError: not a whole picture, label values above 11, void alone, or picture and label map differ in size.
+        InputError: a picture is damaged, a label value is above 11, all pixels are void, or the sizes differ.
     """
     image = read_image(case.sources["image"], len(CHANNELS))
     path = case.sources["label"]
@@ -80,11 +80,11 @@ def read(case: Case) -> Volume:
 
 
 def _indices(path: Path, label: Array) -> Array:
-    """Class indices: the stored value + 1, and 0 for void."""
+    """Map stored values to class indices: the value + 1, and 0 for void."""
     values = np.unique(label)
     if values.min() < 0 or values.max() > VOID:
-        raise InputError(f"{path}: label values {values.tolist()[:20]}, needed are 0 to {VOID}; unpack CamVid again.")
+        raise InputError(f"{path}: expected label values 0 to {VOID}, got {values.tolist()[:20]}; unpack CamVid again.")
     if values.min() == VOID:
-        raise InputError(f"{path}: no pixel has a class, all are {VOID}, void; unpack CamVid again.")
+        raise InputError(f"{path}: expected pixels of a class, all are {VOID}, void; unpack CamVid again.")
     indices: Array = ((label.astype(np.int64) + 1) % (VOID + 1)).astype(np.uint8)
     return indices

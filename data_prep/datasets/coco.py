@@ -1,8 +1,8 @@
-"""Objects: COCO 2017 (Lin et al., ECCV 2014) with the 20 classes of PASCAL VOC, for training before VOC.
+"""Prepare COCO 2017 (Lin et al., ECCV 2014) with the 20 classes of PASCAL VOC, for pretraining before VOC.
 
-Pictures whose objects of these classes have under 1,000 pixels together (``area`` of the annotations; crowds don't
-count) are left out. Networks are compared on ``val2017``, the test part; a fiftieth of ``train2017``, by seed, is the
-validation part. What two classes claim, and crowds, whose outlines are rough, are ignored.
+Pictures are left out if their objects of these classes have fewer than 1,000 pixels in all (``area`` of the
+annotations, without crowds). Networks are compared on ``val2017``, the test part; a fiftieth of ``train2017``, by seed,
+is the validation part. Overlaps of two classes, and crowds, which have rough outlines, are ignored.
 """
 
 import json
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from data_prep.files import Array
-from data_prep.layout import Case, Volume, prepare
-from data_prep.masks import MaskError, decode
-from data_prep.published import shortfall
-from data_prep.scenes import dataset, existing, picture, volume
+from data_prep.layout import Case, Volume, prepare_dataset
+from data_prep.listing import require_file
+from data_prep.published import describe_shortfall
+from data_prep.rle import SegmentationError, decode
+from data_prep.scenes import make_dataset, make_volume, read_picture
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.core.files import find_root, read_bytes
@@ -25,7 +26,7 @@ from medpos.core.labels import IGNORED
 
 WEIGHTS = (49, 1, 0)
 COUNTS = {"train2017": 118287, "val2017": 5000}
-FEWEST = 1000
+MIN_PIXELS = 1000
 DESCRIPTION = "Objects of PASCAL VOC's 20 classes in photographs (COCO 2017); crowds and overlaps are ignored."
 # COCO's category ids in the order of VOC's classes, 1 to 20.
 CATEGORIES = (5, 2, 16, 9, 44, 6, 3, 17, 62, 21, 67, 18, 19, 4, 1, 64, 20, 63, 7, 72)
@@ -34,11 +35,11 @@ CLASSES = {category: index for index, category in enumerate(CATEGORIES, 1)}
 
 @dataclass(frozen=True)
 class Objects:
-    """The annotations of one picture, to be read as a file of its own is.
+    """Read the annotations of one picture, like a file of its own.
 
     Args:
-        file: the JSON file that holds those of all pictures.
-        picture: the picture's name.
+        file: JSON file of the annotations of all pictures.
+        picture: name of the picture.
         content: height and width in pixels, and the objects: class, crowd or not, segmentation.
     """
 
@@ -55,26 +56,27 @@ class Objects:
         return self.file.name
 
     def read_bytes(self) -> bytes:
-        """The annotations as JSON."""
+        """Return the annotations as JSON."""
         return json.dumps(self.content).encode()
 
 
-def run(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
-    """Prepare COCO; the arguments are those of ``python -m data_prep coco``. Returns one line on what was done."""
+def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
+    """Prepare COCO with the arguments of ``python -m data_prep coco``, and return one line about it."""
     found: dict[str, int] = {}
-    cases = find(source, found)
-    done = prepare(dataset("coco", DESCRIPTION, labels.VOC, WEIGHTS, source), cases, out, seed, workers)
-    return f"{done}; of {sum(found.values())} images {len(cases)} have {FEWEST} pixels or more" + shortfall(
-        found, COUNTS
+    cases = find_cases(source, found)
+    done = prepare_dataset(make_dataset("coco", DESCRIPTION, labels.VOC, WEIGHTS, source), cases, out, seed, workers)
+    return (
+        f"{done}; of {sum(found.values())} images {len(cases)} have {MIN_PIXELS} pixels or more"
+        + describe_shortfall(found, COUNTS)
     )
 
 
-def find(source: Path, found: dict[str, int] | None = None) -> list[Case]:
-    """The pictures of ``train2017`` and ``val2017`` that hold enough of VOC's classes.
+def find_cases(source: Path, found: dict[str, int] | None = None) -> list[Case]:
+    """List the pictures of ``train2017`` and ``val2017`` with enough pixels of VOC's classes.
 
     Args:
-        source: the folder that holds ``annotations``, ``train2017`` and ``val2017``.
-        found: gets the number of all pictures of each.
+        source: folder that holds ``annotations``, ``train2017`` and ``val2017``.
+        found: dictionary that receives the number of pictures in each of the two.
 
     Raises:
         InputError: the annotations aren't COCO's, or a picture is missing.
@@ -89,14 +91,14 @@ def find(source: Path, found: dict[str, int] | None = None) -> list[Case]:
             chosen = {number: named[number] for number in sorted(objects) if number in named}
             cases += [_case(root / folder, path, image, objects[number], part) for number, image in chosen.items()]
         except (ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{path}: not COCO's annotations ({error!r}); unpack them again.") from error
+            raise InputError(f"{path}: expected COCO's annotations ({error!r}); unpack them again.") from error
         if found is not None:
             found[folder] = len(named)
     return cases
 
 
 def _objects(content: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
-    """The objects of VOC's classes in each picture that has enough of them."""
+    """Collect the objects of VOC's classes in each picture that has enough of them."""
     objects: dict[int, list[dict[str, Any]]] = {}
     area: dict[int, float] = {}
     for entry in content["annotations"]:
@@ -106,25 +108,25 @@ def _objects(content: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
         kept = {"class": index, "crowd": crowd, "segmentation": entry["segmentation"]}
         objects.setdefault(number, []).append(kept)
         area[number] = area.get(number, 0) + (0 if crowd else entry["area"])
-    return {number: found for number, found in objects.items() if area[number] >= FEWEST}
+    return {number: found for number, found in objects.items() if area[number] >= MIN_PIXELS}
 
 
 def _case(folder: Path, path: Path, image: Mapping[str, Any], objects: list[dict[str, Any]], part: str) -> Case:
     name = Path(image["file_name"]).name
     content = {"height": image["height"], "width": image["width"], "objects": objects}
-    sources = {"image": existing(folder / name, f"which {path.name} names"), "label": Objects(path, name, content)}
+    sources = {"image": require_file(folder / name, f"which {path.name} names"), "label": Objects(path, name, content)}
     stem = Path(name).stem
-    return Case(stem, stem, sources, read, part=part)
+    return Case(stem, stem, sources, read_case, part=part)
 
 
-def read(case: Case) -> Volume:
+def read_case(case: Case) -> Volume:
     """Read one picture and paint its objects.
 
     Returns:
-        image (columns, rows, 1, 3) uint8; label (columns, rows, 1): 0 background, 1 to 20, 255 to be ignored.
+        Image (columns, rows, 1, 3) uint8; label (columns, rows, 1): 0 background, 1 to 20, 255 ignored.
 
     Raises:
-        InputError: not a whole picture, another size than the annotations say, or a segmentation that can't be read.
+        InputError: the picture is damaged or has another size than the annotations, or a segmentation can't be read.
     """
     objects: Objects = case.sources["label"]
     content = objects.content
@@ -133,7 +135,7 @@ def read(case: Case) -> Volume:
     for entry in content["objects"]:
         try:
             mask = decode(entry["segmentation"], shape)
-        except MaskError as error:
+        except SegmentationError as error:
             raise InputError(f"{objects}: a segmentation can't be read ({error}); unpack them again.") from error
         if entry["crowd"]:
             crowds |= mask
@@ -141,4 +143,4 @@ def read(case: Case) -> Volume:
             label[mask] = np.where(np.isin(label[mask], (0, entry["class"])), entry["class"], IGNORED)
     label[crowds & (label == 0)] = IGNORED
     found: Array = label.T[..., None]
-    return volume(picture(case.sources["image"]), found, objects, len(labels.VOC))
+    return make_volume(read_picture(case.sources["image"]), found, objects, len(labels.VOC))

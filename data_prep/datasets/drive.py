@@ -1,4 +1,4 @@
-"""Photographs of the retina: DRIVE (Staal et al., IEEE TMI 23(4), 2004), vessels drawn by hand, the official split.
+"""Prepare photographs of the retina of DRIVE (Staal et al., IEEE TMI 23(4), 2004), vessels drawn by hand.
 
 Images of 565 x 584 pixels, ``21_training.tif`` to ``40_training.tif`` and ``01_test.tif`` to ``20_test.tif``, each with
 ``NN_manual1.gif`` and the field of view as ``..._mask.gif``. The second observer's ``NN_manual2.gif`` isn't used.
@@ -10,9 +10,10 @@ import numpy as np
 from PIL import Image
 
 from data_prep.files import Array
-from data_prep.layout import Case, Dataset, Volume, prepare
+from data_prep.layout import Case, Dataset, Volume, prepare_dataset
+from data_prep.listing import find_by_name
 from data_prep.pictures import read_image
-from data_prep.published import by_name, shortfall
+from data_prep.published import describe_shortfall
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.data.schema import is_phantom
@@ -24,31 +25,33 @@ WEIGHTS = (16, 4, 0)
 DESCRIPTION = "Colour photographs of the retina (DRIVE) with the blood vessels; the official test images."
 _IMAGE, _MASK = r"(?:\.tiff?|\.png)", r"(?:\.gif|\.tiff?|\.png)"
 _NO_TEST_LABELS = (
-    "the copy of grand-challenge.org has labels of the training images only. Take a copy with test/1st_manual, or take "
-    "the folder test out and do without test images"
+    "the copy of grand-challenge.org has labels of the training images only. Use a copy with test/1st_manual, or "
+    "remove the folder test and do without test images"
 )
 
 
-def run(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
-    """Prepare DRIVE; the arguments are those of ``python -m data_prep drive``. Returns one line on what was done."""
+def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
+    """Prepare DRIVE with the arguments of ``python -m data_prep drive``, and return one line about it."""
     dataset = Dataset("drive", DESCRIPTION, labels.DRIVE, WEIGHTS, (0, 255), is_phantom(source), CHANNELS)
-    cases = find(source)
-    done = prepare(dataset, cases, out, seed, workers)
+    cases = find_cases(source)
+    done = prepare_dataset(dataset, cases, out, seed, workers)
     counts = {part: sum(case.case.endswith(part) for case in cases) for part in IMAGES}
-    return done + shortfall(counts, IMAGES)
+    return done + describe_shortfall(counts, IMAGES)
 
 
-def find(source: Path) -> list[Case]:
+def find_cases(source: Path) -> list[Case]:
     """Pair the images at or below ``source`` with their vessels and their fields of view.
 
     Raises:
-        InputError: no training image, two files for the same thing, an image without vessels or vessels without image.
+        InputError: there is no training image, a file occurs twice, an image lacks its vessels or vessels their image.
     """
-    images = by_name(source, rf"(\d\d_(?:training|test)){_IMAGE}")
+    images = find_by_name(source, rf"(\d\d_(?:training|test)){_IMAGE}")
     if not any(name.endswith("training") for name in images):
-        raise InputError(f"{source}: no NN_training.tif in it; --source holds DRIVE's folders training and test.")
-    vessels = by_name(source, rf"(\d\d)_manual1{_MASK}")
-    views = by_name(source, rf"(\d\d_(?:training|test))_mask{_MASK}")
+        raise InputError(
+            f"{source}: expected NN_training.tif, found none; --source holds DRIVE's folders training and test."
+        )
+    vessels = find_by_name(source, rf"(\d\d)_manual1{_MASK}")
+    views = find_by_name(source, rf"(\d\d_(?:training|test))_mask{_MASK}")
     cases = []
     for name, image in sorted(images.items()):
         number, part = name.split("_")
@@ -56,21 +59,21 @@ def find(source: Path) -> list[Case]:
             why = _NO_TEST_LABELS if part == "test" else "unpack DRIVE again"
             raise InputError(f"{image}: no vessels {number}_manual1.gif in {source}; {why}.")
         sources = {"image": image, "label": vessels.pop(number), **({"view": views[name]} if name in views else {})}
-        cases.append(Case(name, name, sources, read, part="test" if part == "test" else ""))
+        cases.append(Case(name, name, sources, read_case, part="test" if part == "test" else ""))
     for number, path in vessels.items():
         raise InputError(f"{path}: no image {number}_training.tif or {number}_test.tif; unpack DRIVE again.")
     return cases
 
 
-def read(case: Case) -> Volume:
+def read_case(case: Case) -> Volume:
     """Read one photograph.
 
     Returns:
-        image (565, 584, 1, 3) uint8, axes: column, row, one slice, colour; label (565, 584, 1): 1 vessel. The field of
-        view stays out of the label; its share of the image is noted.
+        Image (565, 584, 1, 3) uint8, axes: column, row, one slice, color; label (565, 584, 1): 1 vessel. The field of
+        view doesn't change the label; its share of the image is recorded.
 
     Raises:
-        InputError: not a whole picture, other values than two, an empty mask, or pictures that differ in size.
+        InputError: a picture is damaged, a mask is empty or has more than two values, or the sizes differ.
     """
     path = case.sources["image"]
     image = read_image(path, len(CHANNELS))
@@ -91,17 +94,17 @@ def read_mask(path: Path) -> Array:
     """Read a black and white picture as (columns, rows) bool.
 
     Raises:
-        InputError: not a whole picture, other values than black and white, or all black.
+        InputError: the picture is damaged, has other values than black and white, or is all black.
     """
     try:
         with Image.open(path) as picture:
             mask = np.asarray(picture.convert("L")).T
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a whole picture ({error}); unpack DRIVE again.") from error
+        raise InputError(f"{path}: expected a complete picture ({error}); unpack DRIVE again.") from error
     values = np.unique(mask).tolist()
     if len(values) > 2 or (len(values) == 2 and values[0] != 0):
-        raise InputError(f"{path}: grey values {values[:9]}, needed are 0 and 255 alone; unpack DRIVE again.")
+        raise InputError(f"{path}: expected gray values 0 and 255, got {values[:9]}; unpack DRIVE again.")
     if not mask.any():
-        raise InputError(f"{path}: the mask is empty, no pixel is set; unpack DRIVE again, or take the image out.")
+        raise InputError(f"{path}: expected a mask, got an empty one; unpack DRIVE again, or remove the image.")
     found: Array = mask > 0
     return found

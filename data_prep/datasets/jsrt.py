@@ -1,7 +1,7 @@
-"""Chest X-rays: JSRT images (Shiraishi et al., AJR 174, 2000), SCR masks (van Ginneken et al., MedIA 10, 2006).
+"""Prepare chest X-rays: JSRT images (Shiraishi et al., AJR 174, 2000), SCR masks (van Ginneken et al., MedIA 10, 2006).
 
-The raw ``.IMG`` has no header: 2048 x 2048 big-endian 16-bit numbers, 12 bits used, high = dark, 0.175 mm a pixel. The
-masks are 1024 x 1024 GIF files in the same orientation: the patient's right lung stands on the image's left.
+The raw ``.IMG`` has no header: 2048 x 2048 big-endian 16-bit numbers, 12 bits used, high = dark, 0.175 mm per pixel.
+The masks are 1024 x 1024 GIF files in the same orientation: the patient's right lung is on the image's left.
 """
 
 from collections.abc import Iterable, Sequence
@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from data_prep.files import Array
-from data_prep.layout import Case, Dataset, Volume, prepare
+from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.data.schema import is_phantom
@@ -23,68 +23,68 @@ WEIGHTS = (156, 23, 68)
 DESCRIPTION = "Frontal chest X-rays (JSRT) with lungs and heart (SCR), one slice each, bright = dense."
 
 
-def run(
+def prepare(
     images: Path, masks: Path, out: Path, size: int = 1024, clavicles: bool = False, seed: int = 0, workers: int = 1
 ) -> str:
-    """Prepare JSRT; the arguments are those of ``python -m data_prep jsrt``. Returns one line on what was done."""
+    """Prepare JSRT with the arguments of ``python -m data_prep jsrt``, and return one line about it."""
     if size < 1 or RAW_SIDE % size:
-        raise InputError(f"--size {size}: {RAW_SIDE} can't be divided by it; take 2048, 1024, 512, 256 or 128.")
+        raise InputError(f"--size {size}: expected a divisor of {RAW_SIDE}, such as 2048, 1024, 512, 256 or 128.")
     classes = labels.JSRT + (labels.CLAVICLES if clavicles else ())
     phantom = is_phantom(images) or is_phantom(masks)
     dataset = Dataset("jsrt", DESCRIPTION, classes, WEIGHTS, (0, HIGHEST), phantom)
-    return prepare(dataset, find(images, masks, classes, size), out, seed, workers)
+    return prepare_dataset(dataset, find_cases(images, masks, classes, size), out, seed, workers)
 
 
-def find(images: Path, masks: Path, classes: Sequence[labels.Label], size: int) -> list[Case]:
+def find_cases(images: Path, masks: Path, classes: Sequence[labels.Label], size: int) -> list[Case]:
     """Pair each ``.IMG`` at or below ``images`` with its masks, one for each organ of ``classes``.
 
     Raises:
-        InputError: nothing found, two files for the same thing, an image without mask or a mask without image.
+        InputError: there is no image, a file occurs twice, an image lacks a mask or a mask its image.
     """
     found = {"image": _by_stem(images, images.rglob("*"), ".img")}
     if not found["image"]:
-        raise InputError(f"{images}: no *.IMG file in it; --images is JSRT's folder All247images.")
+        raise InputError(f"{images}: expected *.IMG files, found none; --images is JSRT's folder All247images.")
     folds = [root / fold / "masks" for root in (masks, masks / "scratch") for fold in ("fold1", "fold2")]
     for organ in classes[1:]:
         paths = _by_stem(masks, (path for fold in folds for path in (fold / organ.title).glob("*")), ".gif")
         for stem in sorted(found["image"].keys() - paths.keys()):
             raise InputError(
-                f"{found['image'][stem]}: no {organ.title} mask, needed is {masks}/fold1/masks/{organ.title}/{stem}.gif"
-                " (or fold2). Unpack SCR again, or take the image out."
+                f"{found['image'][stem]}: expected the {organ.title} mask {masks}/fold1/masks/{organ.title}/{stem}.gif "
+                "(or fold2), found none; unpack SCR again, or remove the image."
             )
         for stem in sorted(paths.keys() - found["image"].keys()):
-            raise InputError(f"{paths[stem]}: no {stem}.IMG in {images}; unpack JSRT again, or take the mask out.")
+            raise InputError(f"{paths[stem]}: no {stem}.IMG in {images}; unpack JSRT again, or remove the mask.")
         found[organ.name] = paths
     return [
-        Case(stem, stem, {role: paths[stem] for role, paths in found.items()}, read, {"size": size})
+        Case(stem, stem, {role: paths[stem] for role, paths in found.items()}, read_case, {"size": size})
         for stem in sorted(found["image"])
     ]
 
 
 def _by_stem(root: Path, paths: Iterable[Path], suffix: str) -> dict[str, Path]:
-    """Paths by upper-case stem; hidden files such as macOS's ``._JPCLN001.IMG`` are left out."""
+    """Return paths by upper-case stem; hidden files such as macOS's ``._JPCLN001.IMG`` are skipped."""
     if not root.is_dir():
         raise InputError(f"{root}: no such folder.")
     found: dict[str, Path] = {}
     for path in sorted(path for path in paths if path.suffix.lower() == suffix and not path.name.startswith(".")):
         stem = path.stem.upper()
         if stem in found:
-            raise InputError(f"{path}: a second {stem}, the first is {found[stem]}; remove or rename one.")
+            raise InputError(f"{path}: a second {stem} beside {found[stem]}; remove or rename one.")
         found[stem] = path
     return found
 
 
-def read(case: Case) -> Volume:
+def read_case(case: Case) -> Volume:
     """Read one X-ray and its masks.
 
     Returns:
-        image (size, size, 1) int16 in [0, 4095], high = dense; label alike; axes: column, row, one slice.
+        Image (size, size, 1) int16 in [0, 4095], high = dense; label likewise; axes: column, row, one slice.
     """
     size = case.options["size"]
     spacing = PIXEL_MM * RAW_SIDE / size
     masks = {role: read_mask(path, size) for role, path in case.sources.items() if role != "image"}
     image = read_image(case.sources["image"], size)
-    details = {"overlap_pixels": overlaps(masks)}
+    details = {"overlap_pixels": count_overlaps(masks)}
     label = np.zeros((size, size), np.uint8)
     for index, mask in enumerate(masks.values(), 1):  # later organs are painted over earlier ones
         label[mask] = index
@@ -98,18 +98,18 @@ def read_mask(path: Path, size: int) -> Array:
         with Image.open(path, formats=["GIF"]) as gif:
             mask = np.asarray(gif.convert("L")) > 0
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: not a whole GIF file ({error}); unpack SCR again.") from error
+        raise InputError(f"{path}: expected a complete GIF file ({error}); unpack SCR again.") from error
     if mask.shape != (MASK_SIDE, MASK_SIDE):
         found = " x ".join(map(str, mask.shape[::-1]))
-        raise InputError(f"{path}: {found} pixels, needed are {MASK_SIDE} x {MASK_SIDE}; unpack SCR again.")
+        raise InputError(f"{path}: expected {MASK_SIDE} x {MASK_SIDE} pixels, got {found}; unpack SCR again.")
     if not mask.any():
-        raise InputError(f"{path}: the mask is empty, no pixel is set; unpack SCR again, or take the case out.")
+        raise InputError(f"{path}: expected a mask, got an empty one; unpack SCR again, or remove the case.")
     nearest = (2 * np.arange(size) + 1) * MASK_SIDE // (2 * size)
     return np.asarray(mask[np.ix_(nearest, nearest)])
 
 
-def overlaps(masks: dict[str, Array]) -> dict[str, int]:
-    """Number of pixels in exactly these masks together, e.g. ``{"right_lung+heart": 812}``; each counts once."""
+def count_overlaps(masks: dict[str, Array]) -> dict[str, int]:
+    """Count the pixels that several masks share, e.g. ``{"right_lung+heart": 812}``; each pixel counts once."""
     code = sum(mask.astype(np.int64) << bit for bit, mask in enumerate(masks.values()))
     counts = np.bincount(np.ravel(code), minlength=1)
     found = {}

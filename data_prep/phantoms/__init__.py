@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import map_processes, write_bytes
+from data_prep.files import map_in_processes, write_bytes
 from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, street, voc
 from medpos.core.errors import InputError
 from medpos.data.schema import PHANTOM_MARKER
@@ -68,7 +68,7 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
     # The marker comes first: no interruption may leave phantoms that look like patients.
     marker = {"kind": kind, "cases": cases, "seed": seed, "note": NOTE}
     write_bytes(out / PHANTOM_MARKER, (json.dumps(marker, indent=2) + "\n").encode())
-    written = map_processes(partial(KINDS[kind], out, seed), range(cases), workers, f"{kind} phantoms")
+    written = map_in_processes(partial(KINDS[kind], out, seed), range(cases), workers, f"{kind} phantoms")
     if kind in LISTS:
         LISTS[kind](out, written)
 

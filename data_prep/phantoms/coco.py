@@ -10,11 +10,11 @@ from contourpy import contour_generator
 
 from data_prep.datasets.coco import CATEGORIES
 from data_prep.files import write_bytes
-from data_prep.masks import Mask, run_lengths
 from data_prep.phantoms.objects import KINDS
 from data_prep.phantoms.scene import CASTS, draw
 from data_prep.phantoms.shapes import generator
 from data_prep.phantoms.voc import jpeg
+from data_prep.rle import Mask, mask_to_counts
 
 KIND = 9
 SIZES = ((640, 480), (480, 640), (640, 427))
@@ -51,7 +51,7 @@ def write_case(out: Path, seed: int, index: int) -> tuple[str, dict[str, Any], l
 def _annotation(kind: int, mask: Mask, crowd: bool) -> dict[str, Any]:
     rows, columns = np.nonzero(mask)
     box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
-    segmentation = {"counts": run_lengths(mask), "size": list(mask.shape)} if crowd else polygons(mask)
+    segmentation = {"counts": mask_to_counts(mask), "size": list(mask.shape)} if crowd else polygons(mask)
     return {
         "category_id": CATEGORIES[kind - 1],
         "iscrowd": int(crowd),

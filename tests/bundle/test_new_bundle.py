@@ -3,8 +3,8 @@
 import json
 import shutil
 
+import custom_raw
 import numpy as np
-import own_raw
 import pytest
 import torch
 from monai.bundle import verify_net_in_out
@@ -28,7 +28,7 @@ SOURCE = BUNDLES / "src"
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
-    root = own_raw.pictures(tmp_path_factory.mktemp("own"), 8)
+    root = custom_raw.pictures(tmp_path_factory.mktemp("own"), 8)
     folder.prepare(root / "images", root / "labels", ["255=cell"], [], root / "cells", Options())
     return root / "cells"
 
@@ -36,7 +36,7 @@ def cells(tmp_path_factory):
 @pytest.fixture(scope="module")
 def prostates(tmp_path_factory):
     root = tmp_path_factory.mktemp("own")
-    decathlon.prepare(own_raw.decathlon(root / "raw", 8), root / "prostates", Options())
+    decathlon.prepare(custom_raw.decathlon(root / "raw", 8), root / "prostates", Options())
     return root / "prostates"
 
 
@@ -99,7 +99,7 @@ def test_a_probe_leaves_all_channels_of_the_image(prostates, tmp_path):
 
 
 def test_hounsfield_units_get_one_window(tmp_path):
-    root = own_raw.nnunet(tmp_path / "Dataset001_X", 6)
+    root = custom_raw.nnunet(tmp_path / "Dataset001_X", 6)
     nnunet.prepare(root, tmp_path / "data", Options())
     [file] = write(tmp_path / "data", tmp_path / "bundles")
     window = content(file)["window"]
@@ -125,8 +125,8 @@ def test_the_image_size_keeps_small_organs(tmp_path, shape, side, size):
     for n in range(3):
         label = np.zeros(shape, np.uint8)
         label[:side, :side] = 1
-        own_raw.picture(tmp_path / f"images/c{n}.png", own_raw.noise(n, shape))
-        own_raw.picture(tmp_path / f"labels/c{n}.png", label)
+        custom_raw.picture(tmp_path / f"images/c{n}.png", custom_raw.noise(n, shape))
+        custom_raw.picture(tmp_path / f"labels/c{n}.png", label)
     folder.prepare(tmp_path / "images", tmp_path / "labels", ["1=spot"], [], tmp_path / "data", Options())
     [file] = write(tmp_path / "data", tmp_path / "bundles")
     assert content(file)["image_size"] == size

@@ -43,7 +43,7 @@ def scenes(tmp_path_factory):
         picture = Image.open(path)
         small = picture.resize([side // 5 for side in picture.size], Image.Resampling.NEAREST)
         small.save(path, **({"quality": 95} if path.suffix == ".jpg" else {}))
-    voc.run(root / "raw", root / "voc")
+    voc.prepare(root / "raw", root / "voc")
     shutil.rmtree(root / "raw")
     return root / "voc"
 

@@ -44,7 +44,7 @@ def source(tmp_path):
 
 def test_prepared_folder(source, tmp_path):
     out = tmp_path / "out"
-    message = camvid.run(source, out)
+    message = camvid.prepare(source, out)
     assert "3 training (published: 367), 1 validation (published: 101), 2 test (published: 233)" in message
     manifest = json.loads((out / "dataset.json").read_text())
     assert manifest["channels"] == ["red", "green", "blue"]
@@ -75,7 +75,7 @@ def test_labels_are_known_by_name():
 def test_names_of_the_older_copy(tmp_path):
     for folder in FILES:
         write(tmp_path, folder, f"{folder}_00001", f"{folder}annot_00001")
-    cases = camvid.find(tmp_path)
+    cases = camvid.find_cases(tmp_path)
     assert [(case.case, case.part) for case in cases] == [
         ("train_00001", "training"), ("val_00001", "validation"), ("test_00001", "test")
     ]  # fmt: skip
@@ -86,14 +86,14 @@ def test_published_counts_are_not_remarked_upon(tmp_path, monkeypatch):
     monkeypatch.setattr(camvid, "WEIGHTS", (1, 1, 1))
     for folder in FILES:
         write(tmp_path, folder, f"{folder}_1")
-    assert camvid.run(tmp_path, tmp_path / "out").endswith("(1 training, 1 validation, 1 test)")
+    assert camvid.prepare(tmp_path, tmp_path / "out").endswith("(1 training, 1 validation, 1 test)")
 
 
 def test_second_run_changes_nothing(source, tmp_path):
     out = tmp_path / "out"
-    camvid.run(source, out)
+    camvid.prepare(source, out)
     before = raw.times(out)
-    assert camvid.run(source, out, workers=2).startswith("unchanged: 6 cases")
+    assert camvid.prepare(source, out, workers=2).startswith("unchanged: 6 cases")
     assert raw.times(out) == before
 
 
@@ -109,19 +109,27 @@ GREY = np.full((ROWS, COLUMNS), 3, np.uint8)
     ("name", "damage", "message"),
     [
         (LABEL, save(GREY[1:]), "valannot.0016E5_07959.png: differs in size from its picture .*12 x 7 and 12 x 8"),
-        (LABEL, save(GREY * 4), r"valannot.0016E5_07959.png: label values \[12\], needed are 0 to 11"),
-        (LABEL, save(np.full_like(GREY, 11)), "valannot.0016E5_07959.png: no pixel has a class"),
-        (LABEL, save(pictures("x")[0]), "valannot.0016E5_07959.png: colours, needed is a label map"),
+        (LABEL, save(GREY * 4), r"valannot.0016E5_07959.png: expected label values 0 to 11, got \[12\]"),
+        (LABEL, save(np.full_like(GREY, 11)), "valannot.0016E5_07959.png: expected pixels of a class"),
+        (
+            LABEL,
+            save(pictures("x")[0]),
+            "valannot.0016E5_07959.png: expected a label map, one class per pixel, got colors",
+        ),
         (LABEL, lambda path: path.rename(path.with_name("x.png")), "val.0016E5_07959.png: no label map 0016E5_07959"),
-        (LABEL, lambda path: path.unlink(), "valannot: no file in it"),
-        (IMAGE, lambda path: path.unlink(), "val: no file in it that ends in .png"),
-        (IMAGE, lambda path: path.write_bytes(path.read_bytes()[:99]), "val.0016E5_07959.png: not a whole picture"),
+        (LABEL, lambda path: path.unlink(), "valannot: expected files that end in .png"),
+        (IMAGE, lambda path: path.unlink(), "val: expected files that end in .png, found none"),
+        (
+            IMAGE,
+            lambda path: path.write_bytes(path.read_bytes()[:99]),
+            "val.0016E5_07959.png: expected a complete picture",
+        ),
     ],
 )
 def test_bad_input(source, tmp_path, name, damage, message):
     damage(source / "CamVid" / name)
     with pytest.raises(InputError, match=message) as caught:
-        camvid.run(source, tmp_path / "out")
+        camvid.prepare(source, tmp_path / "out")
     assert str(source) in str(caught.value)
     assert not (tmp_path / "out/dataset.json").exists()
 
@@ -129,15 +137,15 @@ def test_bad_input(source, tmp_path, name, damage, message):
 def test_label_map_without_picture(source, tmp_path):
     (source / "CamVid/train/0016E5_00390.png").unlink()
     with pytest.raises(InputError, match=r"trainannot.0016E5_00390.png: no picture 0016E5_00390.png"):
-        camvid.run(source, tmp_path / "out")
+        camvid.prepare(source, tmp_path / "out")
 
 
 def test_empty_folder(tmp_path):
     with pytest.raises(InputError, match="train: no such folder"):
-        camvid.run(tmp_path, tmp_path / "out")
+        camvid.prepare(tmp_path, tmp_path / "out")
 
 
 def test_verify_finds_damage(source, tmp_path):
-    camvid.run(source, tmp_path / "out")
+    camvid.prepare(source, tmp_path / "out")
     (tmp_path / "out/labels/0016E5_07959.nii.gz").unlink()
     assert any("0016E5_07959.nii.gz: can't be read" in problem for problem in check(tmp_path / "out")[1])

@@ -28,7 +28,7 @@ def stored(out, kind, case):
 
 def test_annotated_frames_become_cases(source, tmp_path):
     out = tmp_path / "out"
-    assert "10 cases written" in cells.run(source, out)
+    assert "10 cases written" in cells.prepare(source, out)
     expected = np.zeros(rawm.SIZE, int)
     expected[1:4, 1:5], expected[4:8, 1:5] = 1, 2
     made = manifest(out)
@@ -46,7 +46,7 @@ def test_annotated_frames_become_cases(source, tmp_path):
 
 
 def test_parts_are_sequences_and_runs_of_frames(source, tmp_path):
-    cells.run(source, tmp_path / "out")
+    cells.prepare(source, tmp_path / "out")
     made = manifest(tmp_path / "out")
     assert [[entry["case"] for entry in made[part]] for part in PARTS] == [
         ["01_t000", "01_t002", "01_t004", "01_t006"],
@@ -56,12 +56,12 @@ def test_parts_are_sequences_and_runs_of_frames(source, tmp_path):
 
 
 def test_a_single_sequence_is_cut_into_three_runs():
-    parts = cells.deal([("01", f"{time:03d}") for time in reversed(range(10))])
+    parts = cells.assign_parts([("01", f"{time:03d}") for time in reversed(range(10))])
     assert [parts["01", f"{time:03d}"] for time in range(10)] == ["training"] * 6 + ["validation"] * 2 + ["test"] * 2
 
 
 def test_silver_truth_has_all_frames_and_cells(source, tmp_path):
-    assert "20 cases written" in cells.run(source, tmp_path / "out", silver=True)
+    assert "20 cases written" in cells.prepare(source, tmp_path / "out", silver=True)
     made = manifest(tmp_path / "out")
     assert [len(made[part]) for part in PARTS] == [8, 2, 10]
     assert {(entry["objects"], entry["unlabelled_cells"]) for entry in made["training"]} == {(3, 0)}
@@ -69,31 +69,31 @@ def test_silver_truth_has_all_frames_and_cells(source, tmp_path):
 
 
 def test_more_frames_move_the_end_of_the_training_part(source, tmp_path):
-    cells.run(source, tmp_path / "out")
+    cells.prepare(source, tmp_path / "out")
     for time in range(10, 20, 2):
         rawm.cell_frame(source, "01", f"{time:03d}", seed=time)
-    cells.run(source, tmp_path / "out")
-    cells.run(source, tmp_path / "fresh")
+    cells.prepare(source, tmp_path / "out")
+    cells.prepare(source, tmp_path / "fresh")
     assert raw.tree(tmp_path / "out") == raw.tree(tmp_path / "fresh")
     assert "01_t008" in [entry["case"] for entry in manifest(tmp_path / "out")["training"]]
 
 
 def test_four_digits_a_zip_archive_and_a_second_run(source, tmp_path):
     long = rawm.cells(tmp_path / "long", digits=4)
-    cells.run(long, tmp_path / "long_out")
+    cells.prepare(long, tmp_path / "long_out")
     assert manifest(tmp_path / "long_out")["test"][1]["case"] == "02_t0002"
-    cells.run(source, tmp_path / "one")
-    cells.run(rawm.zipped(source, tmp_path / "PhC-C2DH-U373.zip"), tmp_path / "two", workers=2)
+    cells.prepare(source, tmp_path / "one")
+    cells.prepare(rawm.zipped(source, tmp_path / "PhC-C2DH-U373.zip"), tmp_path / "two", workers=2)
     assert raw.tree(tmp_path / "one") == raw.tree(tmp_path / "two")
     before = raw.times(tmp_path / "one")
-    assert cells.run(source, tmp_path / "one").startswith("unchanged: 10 cases")
+    assert cells.prepare(source, tmp_path / "one").startswith("unchanged: 10 cases")
     assert raw.times(tmp_path / "one") == before
 
 
 def test_sixteen_bits_are_kept(source, tmp_path):
     for path in source.glob("0?/*.tif"):
         rawm.save(path, np.asarray(Image.open(path)).astype(np.uint16) * 200)
-    cells.run(source, tmp_path / "out")
+    cells.prepare(source, tmp_path / "out")
     image = stored(tmp_path / "out", "images", "01_t000")
     assert image.dtype == np.uint16
     assert manifest(tmp_path / "out")["intensity"]["range"][1] > 30_000
@@ -112,22 +112,26 @@ def no_gold(root):
 
 SEG = "01_GT/SEG/man_seg002.tif"
 BAD = {
-    r"man_seg002\.tif: 9 x 7 pixels, its frame has 12 x 10": lambda r: rawm.save(r / SEG, np.ones((7, 9), np.uint16)),
-    r"man_seg002\.tif: no cell is annotated": lambda r: rawm.save(r / SEG, np.zeros(rawm.SIZE, np.uint16)),
-    r"man_seg002\.tif: not a whole TIFF": lambda r: (r / SEG).write_bytes(b"II*"),
-    r"/01/t002\.tif: not a whole TIFF": lambda r: (r / "01/t002.tif").write_bytes(
+    r"man_seg002\.tif: expected 12 x 10 pixels as its frame, got 9 x 7": lambda r: rawm.save(
+        r / SEG, np.ones((7, 9), np.uint16)
+    ),
+    r"man_seg002\.tif: expected annotated cells": lambda r: rawm.save(r / SEG, np.zeros(rawm.SIZE, np.uint16)),
+    r"man_seg002\.tif: expected a complete TIFF": lambda r: (r / SEG).write_bytes(b"II*"),
+    r"/01/t002\.tif: expected a complete TIFF": lambda r: (r / "01/t002.tif").write_bytes(
         (r / "01/t002.tif").read_bytes()[:-9]
     ),
     r"man_seg002\.tif: no frame 01/t002\.tif": lambda r: (r / "01/t002.tif").unlink(),
-    r"man_track002\.tif: 2 x 2 pixels": lambda r: rawm.save(
+    r"man_track002\.tif: expected 12 x 10 pixels as its frame, got 2 x 2": lambda r: rawm.save(
         r / "01_GT/TRA/man_track002.tif", np.ones((2, 2), np.uint16)
     ),
-    r"t002\.tif: 2 pages, needed is one; 3-D": lambda r: pages(r / "01/t002.tif"),
-    r"man_seg_002_001\.tif: one slice of a volume; 3-D": lambda r: (r / SEG).rename(
+    r"t002\.tif: expected one page, got 2; 3-D": lambda r: pages(r / "01/t002.tif"),
+    r"man_seg_002_001\.tif: expected 2-D frames, got one slice of a volume; 3-D": lambda r: (r / SEG).rename(
         r / "01_GT/SEG/man_seg_002_001.tif"
     ),
-    r"t002\.tif: pixels of kind RGB": lambda r: rawm.save(r / "01/t002.tif", np.ones((*rawm.SIZE, 3), np.uint8)),
-    r"no 01_GT/SEG/man_seg000\.tif in it; try with --silver": no_gold,
+    r"t002\.tif: expected unsigned gray values, got pixels of mode RGB": lambda r: rawm.save(
+        r / "01/t002.tif", np.ones((*rawm.SIZE, 3), np.uint8)
+    ),
+    r"expected 01_GT/SEG/man_seg000\.tif and so on, found none; try with --silver": no_gold,
 }
 
 
@@ -135,15 +139,15 @@ BAD = {
 def test_a_bad_file_is_named(source, tmp_path, told):
     BAD[told](source)
     with pytest.raises(InputError, match=told) as error:
-        cells.run(source, tmp_path / "out")
+        cells.prepare(source, tmp_path / "out")
     assert str(source) in str(error.value)
     assert not (tmp_path / "out/dataset.json").exists()
 
 
 def test_nothing_or_several_data_sets(source, tmp_path):
     rawm.cells(tmp_path / "DIC-C2DH-HeLa", frames=1)
-    with pytest.raises(InputError, match="holds 2 data sets, DIC-C2DH-HeLa and PhC-C2DH-U373; give one"):
-        cells.run(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="expected one data set, got 2, DIC-C2DH-HeLa and PhC-C2DH-U373; give one"):
+        cells.prepare(tmp_path, tmp_path / "out")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(InputError, match=r"no 01/t000\.tif in it"):
-        cells.run(tmp_path / "empty", tmp_path / "out")
+    with pytest.raises(InputError, match=r"expected 01/t000\.tif and so on, found none"):
+        cells.prepare(tmp_path / "empty", tmp_path / "out")

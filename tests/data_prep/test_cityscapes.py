@@ -64,7 +64,7 @@ def train_ids(ids):
 
 def test_prepared_folder(source, tmp_path):
     out = tmp_path / "out"
-    message = cityscapes.run(source, out)
+    message = cityscapes.prepare(source, out)
     assert "4 train (published: 2975), 1 val (published: 500)" in message
     folder = DataFolder(out)
     assert (folder.ignore_index, folder.channels) == (255, ("red", "green", "blue"))
@@ -83,12 +83,12 @@ def test_prepared_folder(source, tmp_path):
 
 def test_smaller(source, tmp_path):
     out = tmp_path / "out"
-    cityscapes.run(source, out, size=8)
+    cityscapes.prepare(source, out, size=8)
     colours, ids = pictures(VAL[0])
     blocks = colours.reshape(4, 4, 8, 4, 3).mean((1, 3))
     assert np.abs(stored(out, "images", VAL[0]) - blocks).max() <= 0.5
     assert np.array_equal(stored(out, "labels", VAL[0]), train_ids(ids)[2::4, 2::4])
-    assert cityscapes.run(source, out, size=16).startswith(f"{out}: 5 cases written")
+    assert cityscapes.prepare(source, out, size=16).startswith(f"{out}: 5 cases written")
     assert stored(out, "images", VAL[0]).shape == (8, 16, 3)
 
 
@@ -98,7 +98,7 @@ def test_a_tenth_of_every_city_is_for_validation(tmp_path):
         for path, array in zip(files(tmp_path / "raw", name), pictures(name), strict=True):
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(array).save(path)
-    cityscapes.run(tmp_path / "raw", tmp_path / "out")
+    cityscapes.prepare(tmp_path / "raw", tmp_path / "out")
     manifest = json.loads((tmp_path / "out/dataset.json").read_text())
     assert sorted(entry["city"] for entry in manifest["validation"]) == ["aachen"] * 2 + ["bremen"] * 2
 
@@ -113,14 +113,14 @@ def test_labels_are_known_by_name():
 def test_published_counts_are_not_remarked_upon(source, tmp_path, monkeypatch):
     assert cityscapes.COUNTS == {"train": 2975, "val": 500}
     monkeypatch.setattr(cityscapes, "COUNTS", {"train": 4, "val": 1})
-    assert cityscapes.run(source, tmp_path / "out").endswith("1 test)")
+    assert cityscapes.prepare(source, tmp_path / "out").endswith("1 test)")
 
 
 def test_second_run_changes_nothing(source, tmp_path):
     out = tmp_path / "out"
-    cityscapes.run(source, out)
+    cityscapes.prepare(source, out)
     before = raw.times(out)
-    assert cityscapes.run(source, out).startswith("unchanged: 5 cases")
+    assert cityscapes.prepare(source, out).startswith("unchanged: 5 cases")
     assert raw.times(out) == before
 
 
@@ -135,34 +135,34 @@ GREY = np.full((ROWS, COLUMNS), 7, np.uint8)
     ("kind", "damage", "message"),
     [
         (1, save(GREY[1:]), "differs in size from its picture .*32 x 15 and 32 x 16"),
-        (1, save(GREY * 5), r"label ids \[35\], needed are 0 to 33"),
-        (1, save(GREY - 4), "no pixel has a class, all are 255"),
-        (1, save(pictures("x")[0]), "colours, needed is a label map"),
+        (1, save(GREY * 5), r"expected label ids 0 to 33, got \[35\]"),
+        (1, save(GREY - 4), "expected pixels of a class, all are 255"),
+        (1, save(pictures("x")[0]), "expected a label map, one class per pixel, got colors"),
         (1, lambda path: path.unlink(), "no label map .*aachen_000001_000019_gtFine_labelIds.png"),
         (0, lambda path: path.unlink(), "no picture aachen_000001_000019_leftImg8bit.png"),
-        (0, lambda path: path.rename(path.with_name("a_leftImg8bit.png")), "needed is a name such as aachen_000000"),
-        (0, lambda path: path.write_bytes(path.read_bytes()[:99]), "not a whole picture"),
-        (0, save(GREY.astype(np.uint16)), "16, needed are 8 bits a colour"),
+        (0, lambda path: path.rename(path.with_name("a_leftImg8bit.png")), "expected a name such as aachen_000000"),
+        (0, lambda path: path.write_bytes(path.read_bytes()[:99]), "expected a complete picture"),
+        (0, save(GREY.astype(np.uint16)), "expected 8 bits per color, got .*16"),
     ],
 )
 def test_bad_input(source, tmp_path, kind, damage, message):
     path = files(source, TRAIN[1])[kind]
     damage(path)
     with pytest.raises(InputError, match=message) as caught:
-        cityscapes.run(source, tmp_path / "out")
+        cityscapes.prepare(source, tmp_path / "out")
     assert str(source) in str(caught.value)
     assert not (tmp_path / "out/dataset.json").exists()
 
 
 @pytest.mark.parametrize("size", [0, -1, 1000, 4096])
 def test_sizes_that_do_not_divide(size, source, tmp_path):
-    with pytest.raises(InputError, match=f"--size: {size} was given, needed is a divisor of 2048"):
-        cityscapes.run(source, tmp_path / "out", size=size)
+    with pytest.raises(InputError, match=f"--size: expected a divisor of 2048, such as 1024, got {size}"):
+        cityscapes.prepare(source, tmp_path / "out", size=size)
 
 
 def test_no_pictures(source, tmp_path):
-    with pytest.raises(InputError, match=r"no leftImg8bit.train in it"):
-        cityscapes.run(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match=r"expected leftImg8bit.train in it"):
+        cityscapes.prepare(tmp_path, tmp_path / "out")
     files(source, VAL[0])[0].unlink()
-    with pytest.raises(InputError, match=r"leftImg8bit.val: no CITY.*png in it"):
-        cityscapes.run(source, tmp_path / "out")
+    with pytest.raises(InputError, match=r"leftImg8bit.val: expected CITY.*png, found none"):
+        cityscapes.prepare(source, tmp_path / "out")

@@ -7,7 +7,7 @@ import raw
 from PIL import Image
 
 from data_prep.datasets import coco
-from data_prep.masks import pack, run_lengths
+from data_prep.rle import counts_to_text, mask_to_counts
 from data_prep.verify import check
 from medpos.core import labels
 from medpos.core.errors import InputError
@@ -57,13 +57,13 @@ def source(tmp_path):
     train = [entry(n, 1, whole, 1200) for n in (1, 2, 3)]
     train += [entry(4, 17, box(0, 0, 20, 20)[0], 999), entry(5, UMBRELLA, whole, 1200), entry(6, 1, whole, 1200, 1)]
     write(root, "train2017", train, range(1, 9))
-    runs = run_lengths(box(0, 20, 60, 40)[1])
+    runs = mask_to_counts(box(0, 20, 60, 40)[1])
     val = [
         entry(20, 17, whole, 1200),
         entry(20, 18, box(40, 0, 60, 10)[0], 200),
         entry(20, UMBRELLA, box(0, 0, 60, 40)[0], 2400),
         entry(20, 1, {"counts": runs, "size": [ROWS, COLUMNS]}, 1200, 1),
-        entry(21, 3, {"counts": pack(run_lengths(mask)), "size": [ROWS, COLUMNS]}, 1200),
+        entry(21, 3, {"counts": counts_to_text(mask_to_counts(mask)), "size": [ROWS, COLUMNS]}, 1200),
         entry(21, 3, box(40, 30, 50, 40)[0], 100),
     ]
     write(root, "val2017", val, (20, 21))
@@ -76,7 +76,7 @@ def stored(out, number, kind="labels"):
 
 def test_prepared_folder(source, tmp_path):
     out = tmp_path / "out"
-    message = coco.run(source, out)
+    message = coco.prepare(source, out)
     assert "of 10 images 5 have 1000 pixels or more" in message
     assert "8 train2017 (published: 118287), 2 val2017 (published: 5000)" in message
     assert DataFolder(out).ignore_index == 255
@@ -91,7 +91,7 @@ def test_prepared_folder(source, tmp_path):
 
 
 def test_painted_objects(source, tmp_path):
-    coco.run(source, tmp_path / "out")
+    coco.prepare(source, tmp_path / "out")
     cat, dog, crowd = box(5, 5, 45, 35)[1], box(40, 0, 60, 10)[1], box(0, 20, 60, 40)[1]
     expected = np.zeros((ROWS, COLUMNS))
     expected[crowd], expected[cat], expected[dog] = 255, 8, 12
@@ -107,7 +107,7 @@ def test_categories(tmp_path):
     whole = box(0, 0, 60, 40)[0]
     write(tmp_path, "train2017", [entry(n, c, whole, 2400) for n, c in enumerate(CATEGORIES.values(), 1)], range(1, 21))
     write(tmp_path, "val2017", [entry(30, 1, whole, 2400)], [30])
-    coco.run(tmp_path, tmp_path / "out")
+    coco.prepare(tmp_path, tmp_path / "out")
     assert [set(stored(tmp_path / "out", n).ravel().tolist()) for n in range(1, 21)] == [{n} for n in range(1, 21)]
     assert check(tmp_path / "out")[1] == []
 
@@ -115,17 +115,17 @@ def test_categories(tmp_path):
 def test_published_counts_are_not_remarked_upon(source, tmp_path, monkeypatch):
     assert coco.COUNTS == {"train2017": 118287, "val2017": 5000}
     monkeypatch.setattr(coco, "COUNTS", {"train2017": 8, "val2017": 2})
-    assert coco.run(source, tmp_path / "out").endswith("1000 pixels or more")
+    assert coco.prepare(source, tmp_path / "out").endswith("1000 pixels or more")
 
 
 def test_second_run_changes_what_changed(source, tmp_path):
     out = tmp_path / "out"
-    coco.run(source, out)
+    coco.prepare(source, out)
     before = raw.times(out)
-    assert coco.run(source, out, workers=2).startswith("unchanged: 5 cases")
+    assert coco.prepare(source, out, workers=2).startswith("unchanged: 5 cases")
     assert raw.times(out) == before
     change(source, lambda content: content["annotations"][0].update(category_id=16))
-    assert "1 cases written, 4 up to date" in coco.run(source, out)
+    assert "1 cases written, 4 up to date" in coco.prepare(source, out)
     assert set(np.unique(stored(out, 20))) == {0, 3, 12, 255}
 
 
@@ -139,32 +139,37 @@ def change(source, how):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda c: c.pop("images"), "not COCO's annotations .KeyError"),
-        (lambda c: c["annotations"][0].pop("iscrowd"), "not COCO's annotations .KeyError"),
-        (lambda c: c.update(annotations=[3]), "not COCO's annotations .TypeError"),
+        (lambda c: c.pop("images"), "expected COCO's annotations .KeyError"),
+        (lambda c: c["annotations"][0].pop("iscrowd"), "expected COCO's annotations .KeyError"),
+        (lambda c: c.update(annotations=[3]), "expected COCO's annotations .TypeError"),
         (lambda c: c["images"][0].update(file_name="x.jpg"), "x.jpg: is missing, which instances_val2017.json names"),
         (lambda c: c["images"][0].update(width=61), "000000000020.jpg: a segmentation can't be read"),
         (lambda c: c["images"][1].update(height=41), "000000000021.jpg: a segmentation can't be read"),
-        (lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]), "a segmentation can't be read .neither"),
+        (
+            lambda c: c["annotations"][0].update(segmentation=[[1, 2, 3]]),
+            "a segmentation can't be read .expected polygons or RLE",
+        ),
     ],
 )
 def test_bad_annotations(source, tmp_path, damage, message):
     change(source, damage)
     with pytest.raises(InputError, match=message) as caught:
-        coco.run(source, tmp_path / "out")
+        coco.prepare(source, tmp_path / "out")
     assert str(source) in str(caught.value)
     assert not (tmp_path / "out/dataset.json").exists()
 
 
 def test_another_size_than_the_picture(source, tmp_path):
     Image.fromarray(colours(1)[1:]).save(source / "train2017/000000000001.jpg")
-    with pytest.raises(InputError, match=r"train2017.json, 000000000001.jpg: differs in size .*60 x 40 and 60 x 39"):
-        coco.run(source, tmp_path / "out")
+    with pytest.raises(
+        InputError, match=r"train2017.json, 000000000001.jpg: differs in size from its picture .*60 x 40 and 60 x 39"
+    ):
+        coco.prepare(source, tmp_path / "out")
 
 
 def test_damaged_files(source, tmp_path):
     (source / "annotations/instances_train2017.json").write_text("{")
-    with pytest.raises(InputError, match=r"instances_train2017.json: not COCO's annotations .JSONDecodeError"):
-        coco.run(source, tmp_path / "out")
-    with pytest.raises(InputError, match="no annotations in it"):
-        coco.run(tmp_path / "out", tmp_path / "out")
+    with pytest.raises(InputError, match=r"instances_train2017.json: expected COCO's annotations .JSONDecodeError"):
+        coco.prepare(source, tmp_path / "out")
+    with pytest.raises(InputError, match="expected annotations in it"):
+        coco.prepare(tmp_path / "out", tmp_path / "out")

@@ -49,7 +49,7 @@ def source(tmp_path):
 
 def test_prepared_folder(source, tmp_path):
     out = tmp_path / "out"
-    message = drive.run(source, out)
+    message = drive.prepare(source, out)
     assert message.endswith("not the published number: 3 training (published: 20), 2 test (published: 20)")
     manifest = json.loads((out / "dataset.json").read_text())
     assert manifest["channels"] == ["red", "green", "blue"]
@@ -73,7 +73,7 @@ def test_the_official_test_images_are_the_test_part(tmp_path):
         eye(tmp_path / "raw", number)
     parts = []
     for seed in (0, 1):
-        message = drive.run(tmp_path / "raw", tmp_path / "out", seed)
+        message = drive.prepare(tmp_path / "raw", tmp_path / "out", seed)
         assert message.endswith("(16 training, 4 validation, 20 test)")
         manifest = json.loads((tmp_path / "out/dataset.json").read_text())
         assert [entry["case"] for entry in manifest["test"]] == [f"{n:02d}_test" for n in range(1, 21)]
@@ -83,12 +83,12 @@ def test_the_official_test_images_are_the_test_part(tmp_path):
 
 def test_second_run_changes_nothing_and_the_field_of_view_counts(source, tmp_path):
     out = tmp_path / "out"
-    drive.run(source, out)
+    drive.prepare(source, out)
     before = raw.times(out)
-    assert drive.run(source, out).startswith("unchanged: 5 cases")
+    assert drive.prepare(source, out).startswith("unchanged: 5 cases")
     assert raw.times(out) == before
     (source / "DRIVE/training/mask/21_training_mask.gif").unlink()
-    assert "1 cases written, 4 up to date" in drive.run(source, out)
+    assert "1 cases written, 4 up to date" in drive.prepare(source, out)
     manifest = json.loads((out / "dataset.json").read_text())
     cases = {entry["case"]: entry for part in ("training", "validation") for entry in manifest[part]}
     assert "field_of_view" not in cases["21_training"]
@@ -98,10 +98,10 @@ def test_the_copy_without_test_labels(source, tmp_path):
     for path in (source / "DRIVE/test/1st_manual").iterdir():
         path.unlink()
     with pytest.raises(InputError, match=r"01_test.tif: no vessels 01_manual1.gif.*labels of the training images only"):
-        drive.run(source, tmp_path / "out")
+        drive.prepare(source, tmp_path / "out")
     for path in (source / "DRIVE/test").rglob("*.*"):
         path.unlink()
-    assert "0 test)" in drive.run(source, tmp_path / "out")
+    assert "0 test)" in drive.prepare(source, tmp_path / "out")
 
 
 def save(array):
@@ -118,27 +118,31 @@ IMAGE, LABEL, VIEW = "images/21_training.tif", "1st_manual/21_manual1.gif", "mas
         (IMAGE, lambda path: path.unlink(), "21_manual1.gif: no image 21_training.tif"),
         (LABEL, save(np.eye(5, dtype=np.uint8) * 255), "21_manual1.gif: differs in size .*5 x 5 and 9 x 14"),
         (VIEW, save(np.eye(5, dtype=np.uint8) * 255), "21_training_mask.gif: differs in size"),
-        (LABEL, save(np.arange(126, dtype=np.uint8).reshape(14, 9)), r"21_manual1.gif: grey values \[0, 1, 2"),
-        (LABEL, save(np.zeros((14, 9), np.uint8)), "21_manual1.gif: the mask is empty"),
-        (LABEL, lambda path: path.write_bytes(b"GIF89a"), "21_manual1.gif: not a whole picture"),
-        (IMAGE, lambda path: path.write_bytes(path.read_bytes()[:40]), "21_training.tif: not a whole picture"),
+        (
+            LABEL,
+            save(np.arange(126, dtype=np.uint8).reshape(14, 9)),
+            r"21_manual1.gif: expected gray values 0 and 255, got \[0, 1, 2",
+        ),
+        (LABEL, save(np.zeros((14, 9), np.uint8)), "21_manual1.gif: expected a mask, got an empty one"),
+        (LABEL, lambda path: path.write_bytes(b"GIF89a"), "21_manual1.gif: expected a complete picture"),
+        (IMAGE, lambda path: path.write_bytes(path.read_bytes()[:40]), "21_training.tif: expected a complete picture"),
     ],
 )
 def test_bad_input(source, tmp_path, name, damage, message):
     damage(source / "DRIVE/training" / name)
     with pytest.raises(InputError, match=message) as caught:
-        drive.run(source, tmp_path / "out")
+        drive.prepare(source, tmp_path / "out")
     assert str(source) in str(caught.value)
     assert not (tmp_path / "out/dataset.json").exists()
 
 
 def test_empty_folder(tmp_path):
-    with pytest.raises(InputError, match=r"no NN_training.tif in it; --source holds"):
-        drive.run(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match=r"expected NN_training.tif, found none; --source holds"):
+        drive.prepare(tmp_path, tmp_path / "out")
 
 
 def test_verify_finds_damage(source, tmp_path):
-    drive.run(source, tmp_path / "out")
+    drive.prepare(source, tmp_path / "out")
     (tmp_path / "out/images/02_test.nii.gz").write_bytes(b"x")
     problems = check(tmp_path / "out")[1]
-    assert [problem for problem in problems if "images/02_test.nii.gz: not a whole gzip" in problem]
+    assert [problem for problem in problems if "images/02_test.nii.gz: expected a complete gzip" in problem]

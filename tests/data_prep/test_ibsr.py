@@ -6,7 +6,7 @@ import pytest
 import raw
 
 from data_prep.datasets import ibsr
-from data_prep.files import nifti_bytes
+from data_prep.files import encode_nifti
 from data_prep.verify import check
 from medpos.core import labels
 from medpos.core.errors import InputError
@@ -62,7 +62,7 @@ def entries(out):
 
 def test_both_formats_become_one_folder(source, tmp_path):
     out = tmp_path / "out"
-    assert "4 volumes (published: 18)" in ibsr.run(source, out)
+    assert "4 volumes (published: 18)" in ibsr.prepare(source, out)
     found = entries(out)
     assert list(found) != []
     for number in (1, 2, 3, 4):
@@ -88,17 +88,17 @@ def test_both_formats_become_one_folder(source, tmp_path):
 def test_nifti_replaces_analyze_of_the_same_volume(tmp_path):
     analyze(tmp_path / "raw/analyze", 1)
     nifti(tmp_path / "raw/nifti", 1, fourth=False)
-    cases = ibsr.find(tmp_path / "raw", [1, 2, 3])
+    cases = ibsr.find_cases(tmp_path / "raw", [1, 2, 3])
     assert [case.details["format"] for case in cases] == ["nifti"]
     (tmp_path / "raw/nifti/IBSR_01/IBSR_01_segTRI_ana.nii.gz").unlink()  # then the Analyze pair is whole, NIfTI isn't
-    assert [case.details["format"] for case in ibsr.find(tmp_path / "raw", [1, 2, 3])] == ["analyze"]
+    assert [case.details["format"] for case in ibsr.find_cases(tmp_path / "raw", [1, 2, 3])] == ["analyze"]
 
 
 def test_thick_axis_comes_second_and_every_voxel_stays_where_it_is(tmp_path):
     affine = np.array([[0, -1.0, 0, 3], [0, 0, 1.5, -4], [0.9, 0, 0, 5], [0, 0, 0, 1]])  # stored up, left, front
     image, tissue = nifti(tmp_path / "raw", 5, affine, shape=(10, 8, 6))
     nifti(tmp_path / "raw", 6)
-    ibsr.run(tmp_path / "raw", tmp_path / "out")
+    ibsr.prepare(tmp_path / "raw", tmp_path / "out")
     entry = entries(tmp_path / "out")["IBSR_05"]
     assert (entry["shape"], entry["spacing_mm"], entry["axes"]) == ([10, 6, 8], [0.9, 1.5, 1.0], "SAL")
     made, label = (nib.load(tmp_path / "out" / entry[kind]) for kind in ("image", "label"))
@@ -119,16 +119,16 @@ def test_equal_sides_keep_the_order_of_the_file():
 def test_other_values_of_the_tissues(tmp_path, stored, option):
     _, tissue = nifti(tmp_path / "raw", 1, values=stored)
     nifti(tmp_path / "raw", 2, values=stored)
-    ibsr.run(tmp_path / "raw", tmp_path / "out", option)
+    ibsr.prepare(tmp_path / "raw", tmp_path / "out", option)
     assert np.array_equal(nib.load(tmp_path / "out/labels/IBSR_01.nii.gz").dataobj, tissue)
     other = ",".join(reversed(option.split(",")))
-    assert "2 cases written" in ibsr.run(tmp_path / "raw", tmp_path / "out", other)
-    assert "unchanged" in ibsr.run(tmp_path / "raw", tmp_path / "out", other)
+    assert "2 cases written" in ibsr.prepare(tmp_path / "raw", tmp_path / "out", other)
+    assert "unchanged" in ibsr.prepare(tmp_path / "raw", tmp_path / "out", other)
 
 
 @pytest.mark.parametrize("values", ["1,2", "1,2,2", "0,1,2", "a,b,c", "1,2,-3", ""])
 def test_values_that_cannot_be_meant(values):
-    with pytest.raises(InputError, match="needed are three different numbers"):
+    with pytest.raises(InputError, match="expected three different numbers"):
         ibsr.parse_values(values)
 
 
@@ -136,32 +136,32 @@ def test_filled_labels_on_request(tmp_path):
     for number in (1, 2):
         nifti(tmp_path / "raw", number)
         nifti(tmp_path / "raw", number, values=(1, 1, 2, 3), kind="segTRI_fill_ana")
-    ibsr.run(tmp_path / "raw", tmp_path / "out", fill=True)
+    ibsr.prepare(tmp_path / "raw", tmp_path / "out", fill=True)
     assert np.asarray(nib.load(tmp_path / "out/labels/IBSR_01.nii.gz").dataobj).min() == 1
 
 
 def test_one_volume_is_too_few(tmp_path):
     nifti(tmp_path / "raw", 1)
-    with pytest.raises(InputError, match="ibsr: none of the 1 cases falls to the training part"):
-        ibsr.run(tmp_path / "raw", tmp_path / "out")
+    with pytest.raises(InputError, match="ibsr: expected a training case, got none of 1"):
+        ibsr.prepare(tmp_path / "raw", tmp_path / "out")
 
 
 def test_18_volumes_are_6_3_and_9(tmp_path):
     for number in range(1, 19):
         nifti(tmp_path / "raw", number, shape=(2, 2, 2))
-    message = ibsr.run(tmp_path / "raw", tmp_path / "out")
+    message = ibsr.prepare(tmp_path / "raw", tmp_path / "out")
     assert message.endswith("(6 training, 3 validation, 9 test)")
 
 
 def test_second_run_changes_nothing_and_pixels_count(source, tmp_path):
     out = tmp_path / "out"
-    ibsr.run(source, out)
+    ibsr.prepare(source, out)
     before = raw.times(out)
-    assert ibsr.run(source, out, workers=2).startswith("unchanged: 4 cases")
+    assert ibsr.prepare(source, out, workers=2).startswith("unchanged: 4 cases")
     assert raw.times(out) == before
     pixels = source / "IBSR_01/images/analyze/IBSR_01_ana_strip.img"
     pixels.write_bytes(bytes(len(pixels.read_bytes())))
-    assert "1 cases written, 3 up to date" in ibsr.run(source, out)
+    assert "1 cases written, 3 up to date" in ibsr.prepare(source, out)
 
 
 def edit(change, affine=AFFINE):
@@ -189,23 +189,39 @@ IMAGE, LABEL = "IBSR_02_ana_strip.nii.gz", "IBSR_02_segTRI_ana.nii.gz"
     [
         (LABEL, lambda path: path.unlink(), r"IBSR_02_ana_strip.nii.gz: no IBSR_02_segTRI_ana\.\* of the same format"),
         (IMAGE, lambda path: path.unlink(), r"IBSR_02_segTRI_ana.nii.gz: no IBSR_02_ana_strip\.\* of the same"),
-        (LABEL, edit(lambda data: data[:-1]), r"segTRI_ana.nii.gz: shape \(7, 6, 10\), its image \(8, 6, 10\)"),
-        (LABEL, edit(lambda data: data, np.diag([0.9375, 1.5, 0.9375, 1])), "segTRI_ana.nii.gz: lies otherwise"),
-        (LABEL, edit(lambda data: data, AFFINE * [1, 2, 1, 1]), "segTRI_ana.nii.gz: lies otherwise in space"),
-        (LABEL, put(7, np.uint8), r"segTRI_ana.nii.gz: label values \[0, 1, 2, 3, 7\], needed are \[0, 1, 2, 3\]"),
-        (LABEL, put(np.nan, np.float32), "segTRI_ana.nii.gz: label values"),
-        (LABEL, edit(np.zeros_like), "segTRI_ana.nii.gz: the label map is empty"),
-        (IMAGE, edit(lambda data: data.repeat(2, 3)), r"ana_strip.nii.gz: shape \(8, 6, 10, 2\), needed is one 3-D"),
-        (IMAGE, put(np.inf, np.float32), "ana_strip.nii.gz: 1 voxels are NaN or infinite"),
-        (IMAGE, put(70000, np.int32), "ana_strip.nii.gz: grey values 0 to 70000, needed are 16-bit"),
-        (IMAGE, lambda path: path.write_bytes(b"x"), "ana_strip.nii.gz: not a whole gzip"),
+        (
+            LABEL,
+            edit(lambda data: data[:-1]),
+            r"segTRI_ana.nii.gz: expected the shape of its image, \(8, 6, 10\), got \(7, 6, 10\)",
+        ),
+        (
+            LABEL,
+            edit(lambda data: data, np.diag([0.9375, 1.5, 0.9375, 1])),
+            "segTRI_ana.nii.gz: expected spacing and axes of its image",
+        ),
+        (
+            LABEL,
+            edit(lambda data: data, AFFINE * [1, 2, 1, 1]),
+            "segTRI_ana.nii.gz: expected spacing and axes of its image",
+        ),
+        (LABEL, put(7, np.uint8), r"segTRI_ana.nii.gz: expected label values \[0, 1, 2, 3\], got \[0, 1, 2, 3, 7\]"),
+        (LABEL, put(np.nan, np.float32), "segTRI_ana.nii.gz: expected label values"),
+        (LABEL, edit(np.zeros_like), "segTRI_ana.nii.gz: expected a segmentation, got an empty label map"),
+        (
+            IMAGE,
+            edit(lambda data: data.repeat(2, 3)),
+            r"ana_strip.nii.gz: expected one 3-D volume, got shape \(8, 6, 10, 2\)",
+        ),
+        (IMAGE, put(np.inf, np.float32), "ana_strip.nii.gz: expected finite numbers, got 1 NaN or infinite"),
+        (IMAGE, put(70000, np.int32), "ana_strip.nii.gz: expected 16-bit gray values, got 0 to 70000"),
+        (IMAGE, lambda path: path.write_bytes(b"x"), "ana_strip.nii.gz: expected a complete gzip"),
     ],
 )
 def test_bad_nifti(tmp_path, name, damage, message):
     nifti(tmp_path / "raw", 2)
     damage(tmp_path / "raw/IBSR_02" / name)
     with pytest.raises(InputError, match=message) as caught:
-        ibsr.run(tmp_path / "raw", tmp_path / "out")
+        ibsr.prepare(tmp_path / "raw", tmp_path / "out")
     assert str(tmp_path / "raw") in str(caught.value)
     assert not (tmp_path / "out/dataset.json").exists()
 
@@ -214,12 +230,12 @@ def test_bad_nifti(tmp_path, name, damage, message):
     ("suffix", "damage", "message"),
     [
         (".img", lambda path: path.unlink(), "ana_strip.img: can't be read"),
-        (".img", lambda path: path.write_bytes(path.read_bytes()[:-9]), "ana_strip.hdr: not a readable Analyze pair"),
-        (".hdr", lambda path: path.write_bytes(b"256 128 256 0\n"), "ana_strip.hdr: not a readable Analyze pair"),
+        (".img", lambda path: path.write_bytes(path.read_bytes()[:-9]), "ana_strip.hdr: expected an Analyze pair"),
+        (".hdr", lambda path: path.write_bytes(b"256 128 256 0\n"), "ana_strip.hdr: expected an Analyze pair"),
         (
             ".hdr",
             lambda path: path.write_bytes(path.read_bytes()[:80] + bytes(268)),
-            r"ana_strip.hdr: voxel spacing \(0.0",
+            r"ana_strip.hdr: expected three positive voxel spacings in mm, got \(0.0",
         ),
     ],
 )
@@ -227,24 +243,24 @@ def test_bad_analyze(tmp_path, suffix, damage, message):
     analyze(tmp_path / "raw", 1)
     damage(tmp_path / f"raw/IBSR_01/images/analyze/IBSR_01_ana_strip{suffix}")
     with pytest.raises(InputError, match=message):
-        ibsr.run(tmp_path / "raw", tmp_path / "out")
+        ibsr.prepare(tmp_path / "raw", tmp_path / "out")
 
 
 def test_nothing_and_twice(tmp_path):
-    with pytest.raises(InputError, match=r"no IBSR_NN_ana_strip.nii.gz or .hdr in it"):
-        ibsr.run(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match=r"expected IBSR_NN_ana_strip.nii.gz or .hdr, found none"):
+        ibsr.prepare(tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="no such folder"):
-        ibsr.run(tmp_path / "nowhere", tmp_path / "out")
+        ibsr.prepare(tmp_path / "nowhere", tmp_path / "out")
     for copy in ("a", "b"):
         nifti(tmp_path / copy, 1)
-    with pytest.raises(InputError, match=r"b.IBSR_01.*: a second IBSR_01_ana_strip.nii.gz, the first is .*a.IBSR_01"):
-        ibsr.run(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match=r"b.IBSR_01.*: a second IBSR_01_ana_strip.nii.gz beside .*a.IBSR_01"):
+        ibsr.prepare(tmp_path, tmp_path / "out")
 
 
 def test_verify_finds_damage(source, tmp_path):
-    ibsr.run(source, tmp_path / "out")
+    ibsr.prepare(source, tmp_path / "out")
     path = tmp_path / "out/labels/IBSR_03.nii.gz"
-    path.write_bytes(nifti_bytes(np.full(SHAPE, 9, np.uint8), nib.load(path).affine))
+    path.write_bytes(encode_nifti(np.full(SHAPE, 9, np.uint8), nib.load(path).affine))
     problems = check(tmp_path / "out")[1]
     assert any("IBSR_03.nii.gz: label values [9]" in problem for problem in problems)
     assert any("IBSR_03.nii.gz: changed since" in problem for problem in problems)

@@ -63,7 +63,7 @@ def test_folders(source):
     assert found.classes == CLASSES
     assert listed(found.train)[:3] == [("n01440764_12.JPEG", 0), ("n01440764_7.JPEG", 0), ("n01443537_12.JPEG", 1)]
     assert [index for _, index in found.val] == [0, 1, 2]
-    message = prepared_imagenet.run(source)
+    message = prepared_imagenet.prepare(source)
     assert "3 classes (published: 1000), 6 train (published: 1281167), 3 val (published: 50000)" in message
 
 
@@ -81,7 +81,7 @@ def test_folder_of_the_larger_download(source, tmp_path):
 def test_published_counts_are_not_remarked_upon(source, monkeypatch):
     assert imagenet.COUNTS == {"classes": 1000, "train": 1281167, "val": 50000}
     monkeypatch.setattr(prepared_imagenet, "COUNTS", {"classes": 3, "train": 6, "val": 3})
-    assert prepared_imagenet.run(source) == f"{source}: 3 classes, 6 train, 3 val"
+    assert prepared_imagenet.prepare(source) == f"{source}: 3 classes, 6 train, 3 val"
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def folder(source, tmp_path):
-    nuclei.run(source, tmp_path / "out")
+    nuclei.prepare(source, tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -45,7 +45,7 @@ def store(folder, change, affine=None):
     found = files.read_nifti(folder / NAME)
     data = found.data.copy()
     data = change(data) if callable(change) else data
-    (folder / NAME).write_bytes(files.nifti_bytes(data, found.affine if affine is None else affine))
+    (folder / NAME).write_bytes(files.encode_nifti(data, found.affine if affine is None else affine))
 
 
 def put(place, value):
@@ -60,32 +60,32 @@ def put(place, value):
 def test_damaged_numbers_are_made_again(source, folder, damage):
     before = raw.tree(folder)
     damage(folder / NAME)
-    assert "1 cases written, 4 up to date" in nuclei.run(source, folder)
+    assert "1 cases written, 4 up to date" in nuclei.prepare(source, folder)
     assert raw.tree(folder) == before
 
 
 def test_numbers_of_removed_cases_are_removed(source, folder, tmp_path):
     (source / "id04").rename(tmp_path / "id04")
-    assert "1 removed" in nuclei.run(source, folder)
-    nuclei.run(source, tmp_path / "fresh")
+    assert "1 removed" in nuclei.prepare(source, folder)
+    nuclei.prepare(source, tmp_path / "fresh")
     assert raw.tree(folder) == raw.tree(tmp_path / "fresh")
 
 
 def read_without(case):
-    return replace(nuclei.read(case), instances=None)
+    return replace(nuclei.read_case(case), instances=None)
 
 
 def test_numbers_that_are_no_longer_known_are_removed(source, folder):
     dataset = layout.Dataset("nuclei", "Nuclei.", labels.NUCLEI, (8, 1, 1), None, phantom=False)
-    cases = [replace(case, read=read_without, options={"plain": True}) for case in nuclei.find(source)]
-    layout.prepare(dataset, cases, folder)
+    cases = [replace(case, read=read_without, options={"plain": True}) for case in nuclei.find_cases(source)]
+    layout.prepare_dataset(dataset, cases, folder)
     assert not list((folder / "instances").iterdir())
     assert check(folder)[1] == []
 
 
 def test_half_written_numbers_are_cleared(source, folder):
     (folder / "instances/.id00.nii.gz.7.partial").write_bytes(b"half")
-    nuclei.run(source, folder)
+    nuclei.prepare(source, folder)
     assert check(folder)[1] == []
 
 
@@ -93,18 +93,24 @@ BROKEN = {
     "instances/id00.nii.gz: changed since it was prepared (sha256)": lambda f: store(f, put((3, 2, 0), 9)),
     "instances/id00.nii.gz: 1 voxels belong to an object but not to a class": lambda f: store(f, put((0, 0, 0), 9)),
     "instances/id00.nii.gz: 2 voxels belong": lambda f: store(f, put((3, slice(2, 4), 0), 0)),
-    "instances/id00.nii.gz: shape [12, 9, 1]": lambda f: store(f, lambda data: data[:, :9]),
-    "instances/id00.nii.gz: holds int16": lambda f: store(f, lambda data: data.astype(np.int16)),
-    "instances/id00.nii.gz: lies elsewhere": lambda f: store(f, None, np.eye(4)),
+    "instances/id00.nii.gz: expected shape [12, 10, 1] as in dataset.json, got [12, 9, 1]": lambda f: store(
+        f, lambda data: data[:, :9]
+    ),
+    "instances/id00.nii.gz: expected unsigned integers, got int16": lambda f: store(
+        f, lambda data: data.astype(np.int16)
+    ),
+    "instances/id00.nii.gz: expected the affine of its label map": lambda f: store(f, None, np.eye(4)),
     "instances/id00.nii.gz: can't be read": lambda f: (f / NAME).unlink(),
-    "instances/id00.nii.gz: not a whole gzip": lambda f: (f / NAME).write_bytes((f / NAME).read_bytes()[:-3]),
+    "instances/id00.nii.gz: expected a complete gzip": lambda f: (f / NAME).write_bytes((f / NAME).read_bytes()[:-3]),
     "instances/more.nii.gz: not in dataset.json": lambda f: (f / "instances/more.nii.gz").write_bytes(b"x"),
     "instances/id00.nii.gz: not in dataset.json": lambda f: first(
         f, lambda e: (e.pop("instances"), e.pop("instances_sha256"))
     ),
     "case id00: key 'instances_sha256' is missing": lambda f: first(f, lambda e: e.pop("instances_sha256")),
     "case id00: key 'instances' is missing": lambda f: first(f, lambda e: e.pop("instances")),
-    "instances '../x.nii.gz' leads out": lambda f: first(f, lambda e: e.update(instances="../x.nii.gz")),
+    "expected instances inside the folder, got '../x.nii.gz'": lambda f: first(
+        f, lambda e: e.update(instances="../x.nii.gz")
+    ),
 }
 
 
@@ -118,7 +124,7 @@ def test_verify_finds_broken_numbers(folder, message):
 
 def test_entries_of_data_without_numbers_stay_as_they_were(tmp_path):
     raw.acdc(tmp_path / "raw", 3)
-    acdc.run(tmp_path / "raw", tmp_path / "out")
+    acdc.prepare(tmp_path / "raw", tmp_path / "out")
     entry = json.loads((tmp_path / "out/dataset.json").read_text())["training"][0]
     keys = ["case", "subject", "image", "label", "image_sha256", "label_sha256", "shape", "spacing_mm"]
     assert list(entry)[:8] == keys

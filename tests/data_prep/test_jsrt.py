@@ -14,7 +14,7 @@ from medpos.core.errors import InputError
 def prepared(tmp_path_factory):
     root = tmp_path_factory.mktemp("jsrt")
     images, masks = raw.jsrt(root / "raw", 2, clavicles=True)
-    jsrt.run(images, masks, root / "out", size=512)
+    jsrt.prepare(images, masks, root / "out", size=512)
     return root
 
 
@@ -70,7 +70,9 @@ def test_paint_order_and_overlaps(prepared):
 
 
 def test_clavicles_are_painted_last(prepared, tmp_path):
-    jsrt.run(prepared / "raw" / "All247images", prepared / "raw", tmp_path, size=256, clavicles=True)  # finds scratch/
+    jsrt.prepare(
+        prepared / "raw" / "All247images", prepared / "raw", tmp_path, size=256, clavicles=True
+    )  # finds scratch/
     label = np.asarray(nib.load(tmp_path / "labels/JPCLN001.nii.gz").dataobj)[..., 0]
     assert label[60, 52] == 4
     assert label[190, 52] == 5
@@ -80,7 +82,7 @@ def test_clavicles_are_painted_last(prepared, tmp_path):
 def test_overlap_of_three_masks_counts_once():
     a, b, c = (np.zeros((4, 4), bool) for _ in range(3))
     a[:2], b[1:], c[1, 0] = True, True, True
-    assert jsrt.overlaps({"a": a, "b": b, "c": c}) == {"a+b": 3, "a+b+c": 1}
+    assert jsrt.count_overlaps({"a": a, "b": b, "c": c}) == {"a+b": 3, "a+b+c": 1}
 
 
 def test_statistics_of_the_training_images(prepared):
@@ -162,20 +164,20 @@ def unlink(path):
         (FIRST, bright, "JPCLN001.IMG: expected grey values up to 4095 .12 bits., got 5000; unpack"),
         (FIRST, swap, "its bytes are swapped"),
         (FIRST, second, "a second JPCLN001"),
-        (FIRST, unlink, "no \\*.IMG file"),
-        (HEART, cut, "JPCLN001.gif: not a whole GIF"),
-        (HEART, nothing, "JPCLN001.gif: not a whole GIF"),
-        (HEART, png, "JPCLN001.gif: not a whole GIF"),
-        (HEART, blank, "JPCLN001.gif: the mask is empty"),
-        (HEART, small, "JPCLN001.gif: 800 x 800 pixels, needed are 1024 x 1024"),
-        (HEART, unlink, "JPCLN001.IMG: no heart mask, needed is .*fold1/masks/heart/JPCLN001.gif"),
+        (FIRST, unlink, "expected \\*.IMG files, found none"),
+        (HEART, cut, "JPCLN001.gif: expected a complete GIF"),
+        (HEART, nothing, "JPCLN001.gif: expected a complete GIF"),
+        (HEART, png, "JPCLN001.gif: expected a complete GIF"),
+        (HEART, blank, "JPCLN001.gif: expected a mask, got an empty one"),
+        (HEART, small, "JPCLN001.gif: expected 1024 x 1024 pixels, got 800 x 800"),
+        (HEART, unlink, "JPCLN001.IMG: expected the heart mask .*fold1/masks/heart/JPCLN001.gif"),
     ],
 )
 def test_bad_input(tmp_path, name, damage, message):
     images, masks = raw.jsrt(tmp_path)
     damage(tmp_path / name)
     with pytest.raises(InputError, match=message):
-        jsrt.run(images, masks, tmp_path / "out", size=128)
+        jsrt.prepare(images, masks, tmp_path / "out", size=128)
     assert not raw.tree(tmp_path / "out")
 
 
@@ -183,15 +185,15 @@ def test_mask_without_image(tmp_path):
     images, masks = raw.jsrt(tmp_path)
     raw.gif(masks / "fold2/masks/right lung/JPCLN002.gif", "right lung")
     with pytest.raises(InputError, match=r"right lung/JPCLN002.gif: no JPCLN002.IMG in"):
-        jsrt.run(images, masks, tmp_path / "out")
+        jsrt.prepare(images, masks, tmp_path / "out")
 
 
 @pytest.mark.parametrize("size", [0, -4, 1000, 4096])
 def test_bad_size(tmp_path, size):
-    with pytest.raises(InputError, match=f"--size {size}: .*take"):
-        jsrt.run(tmp_path, tmp_path, tmp_path / "out", size=size)
+    with pytest.raises(InputError, match=f"--size {size}: expected a divisor of 2048"):
+        jsrt.prepare(tmp_path, tmp_path, tmp_path / "out", size=size)
 
 
 def test_missing_folder(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such folder"):
-        jsrt.run(tmp_path / "nowhere", tmp_path, tmp_path / "out")
+        jsrt.prepare(tmp_path / "nowhere", tmp_path, tmp_path / "out")

@@ -167,10 +167,10 @@ def test_acdc_files_are_as_in_the_download(acdc):
         assert list(info) == ["ED", "ES", "Group", "Height", "NbFrame", "Weight"]
         assert info["Group"] == group
         assert int(info["ED"]) < int(info["ES"]) < int(info["NbFrame"])
-        stems = [f"{patient}_frame{int(info[phase]):02d}" for phase in ("ED", "ES")]
-        names = {"Info.cfg"} | {f"{stem}{end}" for stem in stems for end in (".nii.gz", "_gt.nii.gz")}
+        find_by_stem = [f"{patient}_frame{int(info[phase]):02d}" for phase in ("ED", "ES")]
+        names = {"Info.cfg"} | {f"{stem}{end}" for stem in find_by_stem for end in (".nii.gz", "_gt.nii.gz")}
         assert {path.name for path in folder.iterdir()} == names
-        for stem in stems:
+        for stem in find_by_stem:
             image, labels = (nib.load(folder / f"{stem}{end}") for end in (".nii.gz", "_gt.nii.gz"))
             assert image.get_data_dtype() == np.int16
             assert labels.get_data_dtype() == np.uint8

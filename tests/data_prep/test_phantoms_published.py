@@ -71,7 +71,7 @@ def test_way_through_the_command_line(kind, source, folders, tmp_path):
     assert manifest["training"]
     path = tmp_path / f"out/images/{source}.nii.gz"
     path.write_bytes(path.read_bytes()[:-5])
-    assert any(f"{source}.nii.gz: not a whole gzip" in problem for problem in check(tmp_path / "out")[1])
+    assert any(f"{source}.nii.gz: expected a complete gzip" in problem for problem in check(tmp_path / "out")[1])
 
 
 def test_as_many_phantoms_as_the_data_set_has(tmp_path, monkeypatch):
@@ -165,8 +165,8 @@ def test_retina_anatomy(retinas):
 def test_camvid_files_are_as_in_the_tutorial(folders):
     root = folders["camvid"]
     names = {path.relative_to(root).as_posix() for path in root.rglob("*.png")}
-    stems = {"train": ("0001TP_000000", "0006R0_f00060"), "test": ("0001TP_000030",), "val": ("0016E5_00090",)}
-    assert names == {f"{f}{end}/{stem}.png" for f in stems for stem in stems[f] for end in ("", "annot")}
+    find_by_stem = {"train": ("0001TP_000000", "0006R0_f00060"), "test": ("0001TP_000030",), "val": ("0016E5_00090",)}
+    assert names == {f"{f}{end}/{stem}.png" for f in find_by_stem for stem in find_by_stem[f] for end in ("", "annot")}
     with Image.open(root / "train/0001TP_000000.png") as picture:
         assert (picture.mode, picture.size) == ("RGB", (480, 360))
     with Image.open(root / "trainannot/0001TP_000000.png") as classes:

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 from data_prep.__main__ import app
 from data_prep.datasets.cityscapes import IDS
 from data_prep.datasets.coco import CATEGORIES
-from data_prep.datasets.voc import read_mat
-from data_prep.masks import decode
+from data_prep.datasets.voc import read_sbd_label
 from data_prep.phantoms import write
 from data_prep.phantoms.imagenet import CLASSES
 from data_prep.phantoms.objects import KINDS, Canvas, Pen
 from data_prep.phantoms.scene import CASTS, SETTINGS, develop, draw
 from data_prep.phantoms.shapes import generator
+from data_prep.rle import decode
 from medpos.core.labels import VOC
 
 CASES = {"voc": 9, "sbd": 4, "cityscapes": 6, "coco": 9, "imagenet": 50}
@@ -72,7 +72,7 @@ def test_sbd_beside_voc(folders, tmp_path):
     assert "not the published number: 6 train" in made.stdout  # SBD's four are VOC's 0, 2, 4 and 6
     write("sbd", folders["sbd"], cases=6, seed=1)
     assert "1 cases written, 9 up to date" in CliRunner().invoke(app, ["voc", *arguments]).stdout  # 8 and 10
-    written = read_mat(folders["sbd"] / "dataset/cls/2007_000000.mat")[:, :, 0].T
+    written = read_sbd_label(folders["sbd"] / "dataset/cls/2007_000000.mat")[:, :, 0].T
     with Image.open(folders["voc"] / "SegmentationClass/2007_000000.png") as stored:
         of_voc = np.asarray(stored)
     assert np.array_equal(written[of_voc != 255], of_voc[of_voc != 255])

@@ -11,7 +11,7 @@ from data_prep.verify import check
 
 @pytest.fixture
 def folder(tmp_path):
-    acdc.run(raw.acdc(tmp_path / "raw", 5), tmp_path / "out")
+    acdc.prepare(raw.acdc(tmp_path / "raw", 5), tmp_path / "out")
     return tmp_path / "out"
 
 
@@ -20,7 +20,7 @@ def test_sound_folders(folder, tmp_path):
     assert problems == []
     assert "acdc, 10 cases of 5 subjects" in summary
     images, masks = raw.jsrt(tmp_path / "x")
-    jsrt.run(images, masks, tmp_path / "jsrt", size=128)
+    jsrt.prepare(images, masks, tmp_path / "jsrt", size=128)
     assert check(tmp_path / "jsrt")[1] == []
 
 
@@ -32,7 +32,7 @@ def rewrite(folder, change):
 
 
 def store(folder, name, data, spacing=(1.5, 1.5, 10.0)):
-    (folder / name).write_bytes(files.nifti_bytes(data, np.diag([*spacing, 1.0])))
+    (folder / name).write_bytes(files.encode_nifti(data, np.diag([*spacing, 1.0])))
 
 
 def image(folder, value, dtype=np.float32):
@@ -51,41 +51,49 @@ FILES = {
     "patient001_ED.nii.gz: 1 voxels are NaN or infinite": lambda f: image(f, np.inf),
     "patient001_ED.nii.gz: label values [7] are not in": lambda f: label(f, 1, 7),
     "patient001_ED.nii.gz: no voxel of rv_cavity": lambda f: label(f, 1, 0),
-    "patient001_ED.nii.gz: shape [3, 3, 3]": lambda f: store(f, "images/patient001_ED.nii.gz", np.ones((3, 3, 3))),
-    "patient001_ED.nii.gz: spacing (2.0, 1.5, 10.0) mm": lambda f: store(
-        f, "images/patient001_ED.nii.gz", np.ones(raw.SHAPE), (2.0, 1.5, 10.0)
+    "patient001_ED.nii.gz: expected shape [12, 10, 4] as in dataset.json, got [3, 3, 3]": lambda f: store(
+        f, "images/patient001_ED.nii.gz", np.ones((3, 3, 3))
     ),
-    "labels/patient001_ED.nii.gz: lies elsewhere": lambda f: store(
+    "patient001_ED.nii.gz: expected spacing [1.5, 1.5, 10.0] mm as in dataset.json, got (2.0, 1.5, 10.0)": lambda f: (
+        store(f, "images/patient001_ED.nii.gz", np.ones(raw.SHAPE), (2.0, 1.5, 10.0))
+    ),
+    "labels/patient001_ED.nii.gz: expected the affine of its image": lambda f: store(
         f, "images/patient001_ED.nii.gz", np.ones(raw.SHAPE), (2.0, 1.5, 10.0)
     ),
     "images/patient001_ED.nii.gz: can't be read": lambda f: (f / "images/patient001_ED.nii.gz").unlink(),
-    "images/patient001_ED.nii.gz: not a whole gzip": lambda f: (f / "images/patient001_ED.nii.gz").write_bytes(b"x"),
+    "images/patient001_ED.nii.gz: expected a complete gzip": lambda f: (f / "images/patient001_ED.nii.gz").write_bytes(
+        b"x"
+    ),
     "images/more.nii.gz: not in dataset.json": lambda f: (f / "images/more.nii.gz").write_bytes(b"x"),
     "dataset.json: can't be read": lambda f: (f / "dataset.json").unlink(),
     "dataset.json: not JSON": lambda f: (f / "dataset.json").write_text("{"),
-    "dataset.json: not an object": lambda f: (f / "dataset.json").write_text("[]"),
+    "dataset.json: expected an object": lambda f: (f / "dataset.json").write_text("[]"),
 }
 MANIFEST = {
     "key 'labels' is missing": lambda m: m.pop("labels"),
-    "name is 3, needed is a text": lambda m: m.update(name=3),
-    "training is 'all', needed is a list": lambda m: m.update(training="all"),
-    "schema_version is 9": lambda m: m.update(schema_version=9),
+    "expected a text as name, got 3": lambda m: m.update(name=3),
+    "expected a list as training, got 'all'": lambda m: m.update(training="all"),
+    "expected schema_version 1, got 9": lambda m: m.update(schema_version=9),
     "no training case": lambda m: m.update(training=[]),
-    "labels must be": lambda m: m["labels"][1].update(index=5),
-    "labels must be index": lambda m: m["labels"][1].update(colour="red"),
-    "spacing_mm is [1, 1, 1": lambda m: m["training"][0].update(spacing_mm=[1, 1, 10**400]),
-    "case : case is ''": lambda m: m["training"][0].update(case=""),
+    "expected labels of": lambda m: m["labels"][1].update(index=5),
+    "expected labels of index": lambda m: m["labels"][1].update(colour="red"),
+    "expected three positive numbers as spacing_mm, got [1, 1, 1": lambda m: m["training"][0].update(
+        spacing_mm=[1, 1, 10**400]
+    ),
+    "case : expected a text as case, got ''": lambda m: m["training"][0].update(case=""),
     "key 'shape' is missing": lambda m: m["training"][0].pop("shape"),
     "case None: key 'case' is missing": lambda m: m["training"][0].pop("case"),
-    "case 7: not an object": lambda m: m["test"].append(7),
-    "shape is [1, 2], needed": lambda m: m["training"][0].update(shape=[1, 2]),
-    "spacing_mm is [1, 1, -1]": lambda m: m["training"][0].update(spacing_mm=[1, 1, -1]),
-    "image '../x.nii.gz' leads out": lambda m: m["training"][0].update(image="../x.nii.gz"),
-    "image '/etc/passwd' leads out": lambda m: m["training"][0].update(image="/etc/passwd"),
+    "case 7: expected an object": lambda m: m["test"].append(7),
+    "expected three positive numbers as shape, got [1, 2]": lambda m: m["training"][0].update(shape=[1, 2]),
+    "expected three positive numbers as spacing_mm, got [1, 1, -1]": lambda m: m["training"][0].update(
+        spacing_mm=[1, 1, -1]
+    ),
+    "expected image inside the folder, got '../x.nii.gz'": lambda m: m["training"][0].update(image="../x.nii.gz"),
+    "expected image inside the folder, got '/etc/passwd'": lambda m: m["training"][0].update(image="/etc/passwd"),
     "is listed 2 times": lambda m: m["training"].append(m["training"][0]),
     "is in training and test": lambda m: m["test"].append({**m["training"][0], "case": "x"}),
-    "intensity is {}": lambda m: m.update(intensity={}),
-    "intensity mean 1": lambda m: m["intensity"].update(mean=1.0),
+    "mean and std above 0, got {}": lambda m: m.update(intensity={}),
+    "as in the images, got 1.0,": lambda m: m["intensity"].update(mean=1.0),
 }
 
 
@@ -111,7 +119,7 @@ def test_pixels_to_ignore(folder):
     assert [problem.split(": ")[1] for problem in check(folder)[1]] == ["changed since it was prepared (sha256)"]
     rewrite(folder, lambda m: m.update(ignore_index=254))
     problems = "\n".join(check(folder)[1])
-    assert "dataset.json: ignore_index is 254, needed is 255" in problems
+    assert "dataset.json: expected ignore_index 255, or no such key, got 254" in problems
     assert "patient001_ED.nii.gz: label values [255] are not in" in problems
 
 
@@ -119,7 +127,7 @@ def test_a_link_out_of_the_folder(folder, tmp_path):
     path = folder / "images/patient001_ED.nii.gz"
     path.rename(tmp_path / "elsewhere.nii.gz")
     path.symlink_to(tmp_path / "elsewhere.nii.gz")
-    assert any("leads out of the folder" in problem for problem in check(folder)[1])
+    assert any("inside the folder, got" in problem for problem in check(folder)[1])
 
 
 def test_all_problems_at_once(folder):
@@ -128,7 +136,13 @@ def test_all_problems_at_once(folder):
     (folder / "labels/more.nii.gz").write_bytes(b"x")
     rewrite(folder, lambda m: m.update(schema_version=9))
     text = "\n".join(check(folder)[1])
-    for part in ("rv_cavity", "patient003_ES.nii.gz: can't", "more.nii.gz: not in", "schema_version is 9", "sha256"):
+    for part in (
+        "rv_cavity",
+        "patient003_ES.nii.gz: can't",
+        "more.nii.gz: not in",
+        "expected schema_version 1, got 9",
+        "sha256",
+    ):
         assert part in text
 
 

@@ -86,7 +86,7 @@ def stored(out, kind, name):
 
 def test_prepared_folder(source, tmp_path):
     out = tmp_path / "out"
-    message = voc.run(source, out)
+    message = voc.prepare(source, out)
     assert "12 train (published: 1464), 2 val (published: 1449), 14 trainval (published: 2913)" in message
     folder = DataFolder(out)
     assert (folder.ignore_index, folder.channels) == (255, ("red", "green", "blue"))
@@ -111,12 +111,12 @@ def test_labels_are_vocs(source):
 
 @pytest.mark.parametrize("place", [".", "..", "../.."])
 def test_source_may_be_a_folder_above(place, source):
-    assert len(voc.find(source / place)) == 14
+    assert len(voc.find_cases(source / place)) == 14
 
 
 def test_published_counts_are_not_remarked_upon(source, tmp_path, monkeypatch):
     monkeypatch.setattr(voc, "COUNTS", {"train": 12, "val": 2, "trainval": 14})
-    assert voc.run(source, tmp_path / "out").endswith("(11 training, 1 validation, 2 test)")
+    assert voc.prepare(source, tmp_path / "out").endswith("(11 training, 1 validation, 2 test)")
 
 
 def test_counts():
@@ -125,9 +125,9 @@ def test_counts():
 
 
 def test_sbd_joins_training_alone(source, sbd, tmp_path):
-    voc.run(source, tmp_path / "out")
+    voc.prepare(source, tmp_path / "out")
     plain = parts(tmp_path / "out")
-    message = voc.run(source, tmp_path / "out", sbd.parent)
+    message = voc.prepare(source, tmp_path / "out", sbd.parent)
     found = parts(tmp_path / "out")
     assert "15 trainaug (published: 10582)" in message
     assert "3 cases written, 14 up to date" in message
@@ -141,13 +141,13 @@ def test_sbd_joins_training_alone(source, sbd, tmp_path):
 def test_phantoms_among_the_sources(source, sbd, tmp_path):
     (sbd.parent / "PHANTOM.json").write_text("{}")
     for given, phantom in ((None, False), (sbd, True)):
-        voc.run(source, tmp_path / "out", given)
+        voc.prepare(source, tmp_path / "out", given)
         assert DataFolder(tmp_path / "out").phantom is phantom
 
 
 def test_another_list_of_test_images(source, sbd, tmp_path):
     lists(tmp_path, seg11valid=(VAL[1], TRAIN[5]))
-    voc.run(source, tmp_path / "out", sbd, tmp_path / "seg11valid.txt")
+    voc.prepare(source, tmp_path / "out", sbd, tmp_path / "seg11valid.txt")
     found = parts(tmp_path / "out")
     assert found["test"] == {VAL[1], TRAIN[5]}
     # What the list leaves of val is SBD's to train on.
@@ -156,9 +156,9 @@ def test_another_list_of_test_images(source, sbd, tmp_path):
 
 def test_second_run_changes_nothing(source, sbd, tmp_path):
     out = tmp_path / "out"
-    voc.run(source, out, sbd)
+    voc.prepare(source, out, sbd)
     before = raw.times(out)
-    assert voc.run(source, out, sbd).startswith("unchanged: 17 cases")
+    assert voc.prepare(source, out, sbd).startswith("unchanged: 17 cases")
     assert raw.times(out) == before
 
 
@@ -173,15 +173,15 @@ IMAGE, LABEL, LISTED = f"JPEGImages/{NAME}.jpg", f"SegmentationClass/{NAME}.png"
         (
             LABEL,
             lambda p: palette(p, np.full((ROWS, COLUMNS), 21, np.uint8)),
-            r"label values \[21\], needed are 0 to 20",
+            r"expected label values 0 to 20, and 255, got \[21\]",
         ),
-        (LABEL, lambda p: palette(p, np.full((ROWS, COLUMNS), 255, np.uint8)), "no pixel has a class"),
-        (LABEL, lambda p: save(p, colours(NAME)), "colours, needed is a label map"),
+        (LABEL, lambda p: palette(p, np.full((ROWS, COLUMNS), 255, np.uint8)), "expected pixels of a class"),
+        (LABEL, lambda p: save(p, colours(NAME)), "expected a label map, one class per pixel, got colors"),
         (LABEL, lambda p: p.unlink(), "is missing, which the lists in"),
         (IMAGE, lambda p: p.unlink(), "is missing, which the lists in"),
-        (IMAGE, lambda p: p.write_bytes(p.read_bytes()[:300]), "not a whole picture"),
-        (LISTED, lambda p: p.write_text("\n"), "is empty, needed are names"),
-        (LISTED, lambda p: p.write_bytes(b"\xff\xfe"), "not a list of names"),
+        (IMAGE, lambda p: p.write_bytes(p.read_bytes()[:300]), "expected a complete picture"),
+        (LISTED, lambda p: p.write_text("\n"), "expected names of images, one per line, got none"),
+        (LISTED, lambda p: p.write_bytes(b"\xff\xfe"), "expected a list of names"),
         (LISTED, lambda p: p.unlink(), "can't be read"),
         (LISTED, lambda p: lists(p.parent, train=(*TRAIN, VAL[0])), f"{VAL[0]} is in train.txt and val.txt"),
     ],
@@ -189,7 +189,7 @@ IMAGE, LABEL, LISTED = f"JPEGImages/{NAME}.jpg", f"SegmentationClass/{NAME}.png"
 def test_bad_input(source, tmp_path, name, damage, message):
     damage(source / name)
     with pytest.raises(InputError, match=message) as caught:
-        voc.run(source, tmp_path / "out")
+        voc.prepare(source, tmp_path / "out")
     assert str((source / name).parent) in str(caught.value)
     assert not (tmp_path / "out/dataset.json").exists()
 
@@ -197,10 +197,13 @@ def test_bad_input(source, tmp_path, name, damage, message):
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (lambda path: path.write_bytes(b"no MATLAB"), "holds no GTcls.Segmentation"),
-        (lambda path: path.write_bytes(path.read_bytes()[:200]), "holds no GTcls.Segmentation"),
-        (lambda path: savemat(path, {"GTinst": 3}), "holds no GTcls.Segmentation .'GTcls'"),
-        (lambda path: mat(path, np.zeros((2, 3, 4))), r"GTcls.Segmentation is float64 \(2, 3, 4\)"),
+        (lambda path: path.write_bytes(b"no MATLAB"), "expected GTcls.Segmentation"),
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "expected GTcls.Segmentation"),
+        (lambda path: savemat(path, {"GTinst": 3}), "expected GTcls.Segmentation .'GTcls'"),
+        (
+            lambda path: mat(path, np.zeros((2, 3, 4))),
+            r"expected a label map as GTcls.Segmentation, got float64 \(2, 3, 4\)",
+        ),
         (lambda path: mat(path, classes(OURS[0])[:, 1:]), "differs in size from its picture"),
         (lambda path: path.unlink(), "is missing"),
     ],
@@ -209,12 +212,12 @@ def test_bad_file_of_sbd(source, sbd, tmp_path, damage, message):
     path = sbd / "cls" / f"{OURS[0]}.mat"
     damage(path)
     with pytest.raises(InputError, match=message) as caught:
-        voc.run(source, tmp_path / "out", sbd)
+        voc.prepare(source, tmp_path / "out", sbd)
     assert str(path) in str(caught.value)
 
 
 def test_wrong_folders(source, tmp_path):
-    with pytest.raises(InputError, match=r"no ImageSets.Segmentation in it"):
-        voc.run(tmp_path, tmp_path / "out")
-    with pytest.raises(InputError, match="no cls in it"):
-        voc.run(source, tmp_path / "out", tmp_path)
+    with pytest.raises(InputError, match=r"expected ImageSets.Segmentation in it"):
+        voc.prepare(tmp_path, tmp_path / "out")
+    with pytest.raises(InputError, match="expected cls in it"):
+        voc.prepare(source, tmp_path / "out", tmp_path)

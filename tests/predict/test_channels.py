@@ -2,10 +2,10 @@
 
 import json
 
+import custom_raw
 import monai
 import nibabel
 import numpy as np
-import own_raw
 import pytest
 import running
 from images import labels_of
@@ -36,7 +36,7 @@ def trained_on(data, root, **options):
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory):
     """Make an nnU-Net raw folder of two channels."""
-    return own_raw.nnunet(tmp_path_factory.mktemp("raw") / "Dataset001_X", 6, CHANNELS)
+    return custom_raw.nnunet(tmp_path_factory.mktemp("raw") / "Dataset001_X", 6, CHANNELS)
 
 
 @pytest.fixture(scope="module")
@@ -99,7 +99,7 @@ def bad_channels(raw, place):
     copy("s0", 1, "moved_0001", affine=np.diag([1.5, 1.5, 9.0, 1.0]))
     copy("s0", 0, "many", np.random.default_rng(0).normal(size=(20, 24, 2, 3)))
     copy("s0", 0, "mask_0000")
-    copy("s0", 1, "mask_0001", own_raw.label_volume(0))
+    copy("s0", 1, "mask_0001", custom_raw.label_volume(0))
     return place
 
 
@@ -123,13 +123,13 @@ def test_what_is_wrong_with_channels_is_said(ensemble, raw, predict, tmp_path):
 
 def test_colours_are_channels(predict, tmp_path):
     for n in range(6):
-        own_raw.picture(tmp_path / f"images/c{n}.png", own_raw.noise(n, (20, 24, 3)))
-        own_raw.picture(tmp_path / f"labels/c{n}.png", own_raw.square(n))
-    channels = own_raw.RED_GREEN_BLUE
+        custom_raw.picture(tmp_path / f"images/c{n}.png", custom_raw.noise(n, (20, 24, 3)))
+        custom_raw.picture(tmp_path / f"labels/c{n}.png", custom_raw.square(n))
+    channels = custom_raw.RED_GREEN_BLUE
     folder.prepare(tmp_path / "images", tmp_path / "labels", ["255=cell"], channels, tmp_path / "data", Options())
     ensemble = Ensemble([Model(trained_on(tmp_path / "data", tmp_path))])
     for n, name in enumerate(("split_0000", "split_0001", "split_0002")):
-        own_raw.picture(tmp_path / f"images/{name}.png", own_raw.noise(0, (20, 24, 3))[..., n])
+        custom_raw.picture(tmp_path / f"images/{name}.png", custom_raw.noise(0, (20, 24, 3))[..., n])
     summary, out = segment(predict, ensemble, tmp_path / "images")
     assert (summary.done, summary.failed) == (7, [])
     with Image.open(out / "c0.png") as one, Image.open(out / "split.png") as other:
@@ -138,7 +138,7 @@ def test_colours_are_channels(predict, tmp_path):
 
 
 def test_a_network_of_one_channel_takes_no_more(chest, predict, tmp_path):
-    own_raw.volume(tmp_path / "in/a.nii.gz", own_raw.noise(0, (20, 24, 1, 2), np.int16))
+    custom_raw.volume(tmp_path / "in/a.nii.gz", custom_raw.noise(0, (20, 24, 1, 2), np.int16))
     summary, _ = predict(chest, tmp_path / "in")
     assert "a.nii.gz: expected an image or a volume, got 4 axes (20 x 24 x 1 x 2);" in summary.failed[0]
     assert readers.read_nifti(tmp_path / "in/a.nii.gz", multichannel=True).values.shape == (20, 24, 1, 2)

@@ -3,9 +3,9 @@
 import gzip
 import json
 
+import custom_raw
 import nibabel as nib
 import numpy as np
-import own_raw
 import pytest
 from PIL import Image
 from typer.testing import CliRunner
@@ -30,7 +30,7 @@ def manifest(out):
 
 
 def test_pictures_become_the_uniform_folder(tmp_path):
-    root, out = own_raw.pictures(tmp_path / "raw"), tmp_path / "cells"
+    root, out = custom_raw.pictures(tmp_path / "raw"), tmp_path / "cells"
     assert "6 cases written" in from_folder(root, out)
     before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
     assert from_folder(root, out, workers=2).startswith("unchanged: 6 cases")
@@ -41,30 +41,30 @@ def test_pictures_become_the_uniform_folder(tmp_path):
     assert [label["name"] for label in content["labels"]] == ["background", "cell_nucleus"]
     # x runs along the columns
     image, label = (nib.load(out / f"{kind}s/c3.nii.gz") for kind in ("image", "label"))
-    assert np.array_equal(np.asarray(image.dataobj)[..., 0], own_raw.noise(3, (20, 24)).T)
-    assert np.array_equal(np.asarray(label.dataobj)[..., 0], own_raw.square(3, (0, 1)).T)
+    assert np.array_equal(np.asarray(image.dataobj)[..., 0], custom_raw.noise(3, (20, 24)).T)
+    assert np.array_equal(np.asarray(label.dataobj)[..., 0], custom_raw.square(3, (0, 1)).T)
     assert nib.aff2axcodes(image.affine) == ("L", "P", "S")
 
 
 def test_the_split_keeps_the_images_of_a_person_together(tmp_path):
-    root = own_raw.decathlon(tmp_path / "Task01_X", cases=12)
+    root = custom_raw.decathlon(tmp_path / "Task01_X", cases=12)
     decathlon.prepare(root, tmp_path / "out", Options(subject="^(p[0-9]+)_"))
     parts = [
         {case["subject"] for case in manifest(tmp_path / "out")[part]} for part in ("training", "validation", "test")
     ]
     assert sum(map(len, parts)) == len(set.union(*parts)) == 6
-    with pytest.raises(InputError, match="finds nothing in the case name 'p0_0'"):
+    with pytest.raises(InputError, match="matches nothing in the case name 'p0_0'"):
         decathlon.prepare(root, tmp_path / "out", Options(subject="patient"))
-    with pytest.raises(InputError, match="not a regular expression"):
+    with pytest.raises(InputError, match="expected a regular expression"):
         decathlon.prepare(root, tmp_path / "out", Options(subject="("))
 
 
 def test_colours_are_channels_where_the_user_names_them(tmp_path):
-    root = own_raw.pictures(tmp_path / "raw", 4)
-    own_raw.draw_page(root / "images/c0.png", own_raw.noise(0, (20, 24, 3)))
-    with pytest.raises(InputError, match=r"c0.png: a colour picture where grey is needed; .*--channel red"):
+    root = custom_raw.pictures(tmp_path / "raw", 4)
+    custom_raw.picture(root / "images/c0.png", custom_raw.noise(0, (20, 24, 3)))
+    with pytest.raises(InputError, match=r"c0.png: expected a gray picture, got a color picture; .*--channel red"):
         from_folder(root, tmp_path / "grey")
-    from_folder(root, tmp_path / "rgb", own_raw.RED_GREEN_BLUE)
+    from_folder(root, tmp_path / "rgb", custom_raw.RED_GREEN_BLUE)
     assert check(tmp_path / "rgb")[1] == []
     source = DataFolder(tmp_path / "rgb")
     assert source.channels == ("red", "green", "blue")
@@ -76,7 +76,7 @@ def test_colours_are_channels_where_the_user_names_them(tmp_path):
 @pytest.mark.parametrize("version", [1, 2])
 @pytest.mark.parametrize("channels", [("CT",), ("T1", "T2")])
 def test_nnunet(tmp_path, version, channels):
-    root = own_raw.nnunet(tmp_path / "Dataset001_X", 4, channels, version)
+    root = custom_raw.nnunet(tmp_path / "Dataset001_X", 4, channels, version)
     out = tmp_path / "out"
     nnunet.prepare(root, out, Options())
     assert check(out) == (f"{out}: Dataset001_X, 4 cases of 4 subjects", [])
@@ -85,11 +85,11 @@ def test_nnunet(tmp_path, version, channels):
     assert [label["name"] for label in content["labels"]] == ["background", "liver", "kidney_left"]
     image = np.asarray(nib.load(out / "images/s2.nii.gz").dataobj).reshape(20, 24, 2, -1)
     for channel in range(len(channels)):
-        assert np.array_equal(image[..., channel], own_raw.noise(20 + channel, (20, 24, 2), np.int16) - 100)
+        assert np.array_equal(image[..., channel], custom_raw.noise(20 + channel, (20, 24, 2), np.int16) - 100)
 
 
 def test_decathlon_with_channels_on_the_fourth_axis(tmp_path):
-    root, out = own_raw.decathlon(tmp_path / "Task05_Prostate"), tmp_path / "out"
+    root, out = custom_raw.decathlon(tmp_path / "Task05_Prostate"), tmp_path / "out"
     decathlon.prepare(root, out, Options())
     assert check(out)[1] == []
     content = manifest(out)
@@ -99,13 +99,13 @@ def test_decathlon_with_channels_on_the_fourth_axis(tmp_path):
 
 
 def test_the_command_line(tmp_path):
-    own_raw.pictures(tmp_path)
+    custom_raw.pictures(tmp_path)
     arguments = f"folder --images {tmp_path}/images --labels {tmp_path}/labels --label 255=cell --out {tmp_path}/out"
     result = CliRunner().invoke(app, arguments.split())
     assert "4 training, 1 validation, 1 test" in result.output
     for reader, source in (
-        ("nnunet", own_raw.nnunet(tmp_path / "N")),
-        ("decathlon", own_raw.decathlon(tmp_path / "D")),
+        ("nnunet", custom_raw.nnunet(tmp_path / "N")),
+        ("decathlon", custom_raw.decathlon(tmp_path / "D")),
     ):
         result = CliRunner().invoke(app, [reader, "--source", str(source), "--out", str(tmp_path / f"of-{reader}")])
         assert (result.exit_code, "4 cases written" in result.output) == (0, True), result.output
@@ -113,8 +113,8 @@ def test_the_command_line(tmp_path):
 
 def test_flat_nifti_files_need_no_third_pixel_size(tmp_path):
     for n in range(3):
-        for kind, data in (("images", own_raw.noise(n, (20, 24))), ("labels", own_raw.square(n))):
-            path = own_raw.volume(tmp_path / f"{kind}/c{n}.nii", data)
+        for kind, data in (("images", custom_raw.noise(n, (20, 24))), ("labels", custom_raw.square(n))):
+            path = custom_raw.volume(tmp_path / f"{kind}/c{n}.nii", data)
             raw = bytearray(path.read_bytes())
             raw[88:92] = bytes(4)  # pixdim[3]
             path.write_bytes(raw)
@@ -126,24 +126,24 @@ def test_flat_nifti_files_need_no_third_pixel_size(tmp_path):
 def test_sixty_classes_have_sixty_colours(tmp_path):
     label = np.arange(61 * 4).reshape(61, 4).astype(np.uint8) // 4
     for n in range(3):
-        own_raw.draw_page(tmp_path / f"images/c{n}.png", own_raw.noise(n, (61, 4)))
-        own_raw.draw_page(tmp_path / f"labels/c{n}.png", label)
+        custom_raw.picture(tmp_path / f"images/c{n}.png", custom_raw.noise(n, (61, 4)))
+        custom_raw.picture(tmp_path / f"labels/c{n}.png", label)
     from_folder(tmp_path, tmp_path / "out", classes=[f"{n}=organ {n}" for n in range(1, 61)])
     labels = DataFolder(tmp_path / "out").labels
     assert len({entry.color for entry in labels}) == 61
-    assert draw_panels(own_raw.noise(0, (4, 61)), label.T, label.T, labels).shape == (61, 12, 3)
+    assert draw_panels(custom_raw.noise(0, (4, 61)), label.T, label.T, labels).shape == (61, 12, 3)
 
 
 def test_a_class_that_is_nowhere_is_a_problem_but_not_in_one_case(tmp_path):
-    root = own_raw.pictures(tmp_path / "raw", 4)
-    own_raw.draw_page(root / "labels/c0.tif", np.zeros((20, 24), np.uint8))
+    root = custom_raw.pictures(tmp_path / "raw", 4)
+    custom_raw.picture(root / "labels/c0.tif", np.zeros((20, 24), np.uint8))
     from_folder(root, tmp_path / "out", classes=[*CLASSES, "7=rare"])
     assert check(tmp_path / "out")[1] == [f"{tmp_path / 'out/dataset.json'}: no case has a pixel of rare"]
 
 
 def put(name, make):
     """Spoil one file of the pictures."""
-    return lambda root: own_raw.draw_page(root / name, make)
+    return lambda root: custom_raw.picture(root / name, make)
 
 
 def rename(old, new):
@@ -159,18 +159,27 @@ def truncate(name):
     [
         (lambda root: (root / "labels/c1.tif").unlink(), r"images/c1.png: no label map c1\.\* in .*; draw it"),
         (lambda root: (root / "images/c1.png").unlink(), r"labels/c1.tif: no image c1\.\* in"),
-        (put("labels/c1.tif", own_raw.square(1, (0, 9))), r"c1.tif: label values 9 are not declared, known are 0, 255"),
-        (put("labels/c1.tif", own_raw.noise(1, (20, 24))), r"label values .* and \d+ more .* and not the image"),
-        (put("labels/c1.tif", own_raw.square(1)[:-1]), r"c1.tif: differs in size .*24 x 19 x 1 and 24 x 20 x 1"),
-        (put("labels/c1.tif", own_raw.noise(1, (20, 24, 3))), "c1.tif: colours, needed is a label map"),
-        (put("images/c1.tif", own_raw.noise(1, (20, 24))), "c1.tif: a second c1, the first is"),
-        (rename("labels/c1.tif", "labels/c1.jpg"), "c1.jpg: JPEG changes label values"),
+        (
+            put("labels/c1.tif", custom_raw.square(1, (0, 9))),
+            r"c1.tif: expected label values 0, 255, got 9",
+        ),
+        (
+            put("labels/c1.tif", custom_raw.noise(1, (20, 24))),
+            r"expected label values .* and \d+ more; .* and not the image",
+        ),
+        (put("labels/c1.tif", custom_raw.square(1)[:-1]), r"c1.tif: differs in size .*24 x 19 x 1 and 24 x 20 x 1"),
+        (
+            put("labels/c1.tif", custom_raw.noise(1, (20, 24, 3))),
+            "c1.tif: expected a label map, one class per pixel, got colors",
+        ),
+        (put("images/c1.tif", custom_raw.noise(1, (20, 24))), "c1.tif: a second c1 beside"),
+        (rename("labels/c1.tif", "labels/c1.jpg"), "c1.jpg: expected PNG, TIFF or NIfTI, got JPEG"),
         (rename("images/c1.png", "images/c1.gif"), "no image"),
-        (truncate("images/c1.png"), "c1.png: not a whole picture"),
+        (truncate("images/c1.png"), "c1.png: expected a complete picture"),
     ],
 )
 def test_bad_pictures(tmp_path, spoil, message):
-    root = own_raw.pictures(tmp_path / "raw", 3)
+    root = custom_raw.pictures(tmp_path / "raw", 3)
     spoil(root)
     with pytest.raises(InputError, match=message):
         from_folder(root, tmp_path / "out")
@@ -179,15 +188,15 @@ def test_bad_pictures(tmp_path, spoil, message):
 @pytest.mark.parametrize(
     ("classes", "message"),
     [
-        (["liver"], "--label liver: needed is VALUE=NAME"),
+        (["liver"], "--label liver: expected VALUE=NAME"),
         (["1=liver", "1=heart"], "value 1 is 'liver' already"),
         (["1=liver", "2=Liver"], "two classes are called 'liver'"),
-        (["0=background"], "0 classes beside the background"),
-        (["1=?"], "class 1 is called"),
+        (["0=background"], "expected 1 to 255 classes besides background, got 0"),
+        (["1=?"], "class 1: expected a name"),
     ],
 )
 def test_bad_classes(tmp_path, classes, message):
-    root = own_raw.pictures(tmp_path / "raw", 3)
+    root = custom_raw.pictures(tmp_path / "raw", 3)
     with pytest.raises(InputError, match=message):
         from_folder(root, tmp_path / "out", classes=classes)
 
@@ -195,12 +204,12 @@ def test_bad_classes(tmp_path, classes, message):
 @pytest.mark.parametrize("name", ["jsrt", "ACDC", "?"])
 def test_the_projects_own_names_are_taken(tmp_path, name):
     with pytest.raises(InputError, match="--name"):
-        from_folder(own_raw.pictures(tmp_path / "raw", 3), tmp_path / "out", name=name)
+        from_folder(custom_raw.pictures(tmp_path / "raw", 3), tmp_path / "out", name=name)
 
 
 def test_an_empty_folder(tmp_path):
     (tmp_path / "images").mkdir()
-    with pytest.raises(InputError, match="no file in it that ends in"):
+    with pytest.raises(InputError, match="expected files that end in"):
         from_folder(tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="no such folder"):
         from_folder(tmp_path / "nowhere", tmp_path / "out")
@@ -223,29 +232,35 @@ NAN = np.full((20, 24, 2), np.nan, np.float32)
     ("spoil", "message"),
     [
         (changed(labels=None), "lacks the object 'labels'"),
-        (changed(labels={"background": 0, "whole": [1, 2]}), r"class 'whole' is a region \[1, 2\]"),
+        (
+            changed(labels={"background": 0, "whole": [1, 2]}),
+            r"expected one value for class 'whole', got the region \[1, 2\]",
+        ),
         (changed(labels={"background": 0, "a": 1, "ignore": 2}), "an 'ignore' class"),
-        (changed(labels={"background": 0, "a": "x"}), "class 'a' has the value 'x'"),
-        (changed(labels={"background": 0, "a": 1}), "label values 2 are not declared"),
+        (changed(labels={"background": 0, "a": "x"}), "expected an integer value of class 'a', got 'x'"),
+        (changed(labels={"background": 0, "a": 1}), "expected label values 0, 1, got 2"),
         (changed(channel_names=None), "lacks 'channel_names' or 'modality'"),
-        (changed(channel_names={"0": "T1", "1": "T2"}), r"s0_0001.nii.gz: not there, but .*labelsTr/s0.nii.gz is"),
-        (changed(file_ending=".mha"), "file_ending is '.mha', can be read: .nii.gz"),
-        (lambda root: (root / "dataset.json").write_text("{"), "dataset.json: not JSON"),
+        (changed(channel_names={"0": "T1", "1": "T2"}), r"s0_0001.nii.gz: is missing, but .*labelsTr/s0.nii.gz exists"),
+        (changed(file_ending=".mha"), "expected file_ending to be one of .nii.gz, .*, got '.mha'"),
+        (lambda root: (root / "dataset.json").write_text("{"), "dataset.json: expected JSON"),
         (lambda root: (root / "dataset.json").unlink(), "dataset.json: can't be read"),
         (lambda root: (root / "labelsTr/s1.nii.gz").unlink(), "s1_0000.nii.gz: no label map s1.nii.gz"),
-        (lambda root: own_raw.volume(root / "imagesTr/s1_0001.nii.gz", NAN), "channel 0001 isn't in dataset.json"),
-        (lambda root: own_raw.volume(root / "imagesTr/s1_0000.nii.gz", NAN), "960 values are NaN or infinite"),
-        (lambda root: own_raw.volume(root / "labelsTr/s1.nii.gz", NAN), "label values nan are not declared"),
-        (lambda root: own_raw.volume(root / "labelsTr/s1.nii.gz", own_raw.label_volume(1), AFFINE), "other affine"),
+        (lambda root: custom_raw.volume(root / "imagesTr/s1_0001.nii.gz", NAN), "channel 0001 isn't in dataset.json"),
+        (lambda root: custom_raw.volume(root / "imagesTr/s1_0000.nii.gz", NAN), "got 960 NaN or infinite values"),
+        (lambda root: custom_raw.volume(root / "labelsTr/s1.nii.gz", NAN), "expected label values 0, 1, 2, got nan"),
         (
-            lambda root: own_raw.volume(root / "imagesTr/s1_0000.nii.gz", np.zeros((20, 24, 2, 5))),
-            "5 channels, needed 1",
+            lambda root: custom_raw.volume(root / "labelsTr/s1.nii.gz", custom_raw.label_volume(1), AFFINE),
+            "expected the affine of .*, got another",
         ),
-        (lambda root: (root / "imagesTr/s1_0000.nii.gz").write_bytes(gzip.compress(b"no")), "not a readable NIfTI"),
+        (
+            lambda root: custom_raw.volume(root / "imagesTr/s1_0000.nii.gz", np.zeros((20, 24, 2, 5))),
+            "expected 1 channels, got 5",
+        ),
+        (lambda root: (root / "imagesTr/s1_0000.nii.gz").write_bytes(gzip.compress(b"no")), "expected a NIfTI-1 file"),
     ],
 )
 def test_bad_nnunet_folders(tmp_path, spoil, message):
-    root = own_raw.nnunet(tmp_path / "Dataset001_X", 3)
+    root = custom_raw.nnunet(tmp_path / "Dataset001_X", 3)
     spoil(root)
     with pytest.raises(InputError, match=message):
         nnunet.prepare(root, tmp_path / "out", Options())
@@ -255,14 +270,14 @@ def test_bad_nnunet_folders(tmp_path, spoil, message):
     ("spoil", "message"),
     [
         (changed(training=None), "lacks 'training'"),
-        (changed(training=[{"image": "x"}]), "needed are 'image' and 'label'"),
-        (changed(training=[{"image": "../x.nii.gz", "label": "x"}]), "lies outside the task's folder"),
-        (changed(training=[{"image": "imagesTr/x.nii.gz", "label": "x"}]), "x.nii.gz: not there"),
-        (changed(modality={"0": "T2"}), "2 channels, needed 1"),
+        (changed(training=[{"image": "x"}]), "expected 'image' and 'label' in training"),
+        (changed(training=[{"image": "../x.nii.gz", "label": "x"}]), "expected a file in the task's folder"),
+        (changed(training=[{"image": "imagesTr/x.nii.gz", "label": "x"}]), "x.nii.gz: is missing"),
+        (changed(modality={"0": "T2"}), "expected 1 channels, got 2"),
     ],
 )
 def test_bad_decathlon_tasks(tmp_path, spoil, message):
-    root = own_raw.decathlon(tmp_path / "Task05_X", 3)
+    root = custom_raw.decathlon(tmp_path / "Task05_X", 3)
     spoil(root)
     with pytest.raises(InputError, match=message):
         decathlon.prepare(root, tmp_path / "out", Options())
@@ -276,7 +291,7 @@ def test_grey_pictures_of_every_mode(tmp_path, mode):
     for n in range(3):
         (tmp_path / "images").mkdir(exist_ok=True)
         page.save(tmp_path / f"images/c{n}.tif")
-        own_raw.draw_page(tmp_path / f"labels/c{n}.png", grey)
+        custom_raw.picture(tmp_path / f"labels/c{n}.png", grey)
     from_folder(tmp_path, tmp_path / "out")
     found = np.asarray(nib.load(tmp_path / "out/images/c0.nii.gz").dataobj)
     assert np.array_equal(found[..., 0] > 0, grey.T > 0)
@@ -284,10 +299,13 @@ def test_grey_pictures_of_every_mode(tmp_path, mode):
 
 def test_a_tiff_of_many_pages_is_a_volume(tmp_path):
     for n in range(3):
-        for kind, data in (("images", own_raw.noise(n, (4, 20, 24))), ("labels", np.stack([own_raw.square(n)] * 4))):
+        for kind, data in (
+            ("images", custom_raw.noise(n, (4, 20, 24))),
+            ("labels", np.stack([custom_raw.square(n)] * 4)),
+        ):
             (tmp_path / kind).mkdir(exist_ok=True)
             pages = [Image.fromarray(page) for page in data]
             pages[0].save(tmp_path / kind / f"c{n}.tif", save_all=True, append_images=pages[1:])
     from_folder(tmp_path, tmp_path / "out")
     found = np.asarray(nib.load(tmp_path / "out/images/c1.nii.gz").dataobj)
-    assert np.array_equal(found, own_raw.noise(1, (4, 20, 24)).transpose(2, 1, 0))
+    assert np.array_equal(found, custom_raw.noise(1, (4, 20, 24)).transpose(2, 1, 0))

@@ -3,8 +3,8 @@ import pytest
 from scipy.ndimage import binary_fill_holes
 from skimage.measure import points_in_poly
 
-from data_prep.masks import MaskError, decode, fill, pack, run_lengths, unpack
 from data_prep.phantoms.coco import polygons
+from data_prep.rle import SegmentationError, counts_from_text, counts_to_text, decode, fill_polygon, mask_to_counts
 
 SHAPE = (23, 31)
 
@@ -32,7 +32,7 @@ def test_rectangle_by_hand():
 @pytest.mark.parametrize("seed", range(8))
 def test_polygons_against_a_second_implementation(seed):
     corners = star(seed)
-    assert np.array_equal(fill(corners, SHAPE), middles(corners, SHAPE))
+    assert np.array_equal(fill_polygon(corners, SHAPE), middles(corners, SHAPE))
 
 
 def test_neighbouring_polygons_share_no_pixel():
@@ -43,15 +43,15 @@ def test_neighbouring_polygons_share_no_pixel():
 def test_several_polygons_are_joined():
     one, other = star(1), star(2)
     both = decode([one.ravel().tolist(), other.ravel().tolist()], SHAPE)
-    assert np.array_equal(both, fill(one, SHAPE) | fill(other, SHAPE))
+    assert np.array_equal(both, fill_polygon(one, SHAPE) | fill_polygon(other, SHAPE))
     assert not decode([], SHAPE).any()
 
 
 def test_run_lengths_go_down_the_columns():
     mask = decode({"counts": [1, 2, 2, 1], "size": [3, 2]}, (3, 2))
     assert mask.astype(int).tolist() == [[0, 0], [1, 0], [1, 1]]
-    assert run_lengths(mask) == [1, 2, 2, 1]
-    assert run_lengths(~mask) == [0, 1, 2, 2, 1]
+    assert mask_to_counts(mask) == [1, 2, 2, 1]
+    assert mask_to_counts(~mask) == [0, 1, 2, 2, 1]
 
 
 # What pycocotools 2.0 writes for these run lengths.
@@ -60,24 +60,24 @@ PACKED = {"146M": [1, 4, 6, 1], r"ag;\m2do00ccc0hUMeV_O0lVV2": [12017, 2988, 101
 
 @pytest.mark.parametrize("text", PACKED)
 def test_packed_run_lengths(text):
-    assert unpack(text) == PACKED[text]
-    assert pack(PACKED[text]) == text
+    assert counts_from_text(text) == PACKED[text]
+    assert counts_to_text(PACKED[text]) == text
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_packing_and_back(seed):
-    mask = fill(star(seed), SHAPE)
-    runs = run_lengths(mask)
-    assert unpack(pack(runs)) == runs
-    for counts in (runs, pack(runs)):
+    mask = fill_polygon(star(seed), SHAPE)
+    runs = mask_to_counts(mask)
+    assert counts_from_text(counts_to_text(runs)) == runs
+    for counts in (runs, counts_to_text(runs)):
         assert np.array_equal(decode({"counts": counts, "size": list(SHAPE)}, SHAPE), mask)
     long = np.random.default_rng(seed).integers(0, 1_000_000, 50).tolist()
-    assert unpack(pack(long)) == long
+    assert counts_from_text(counts_to_text(long)) == long
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_outlines_of_a_mask(seed):
-    mask = fill(star(seed), SHAPE)
+    mask = fill_polygon(star(seed), SHAPE)
     found = decode(polygons(mask), SHAPE)
     # A hole that is open at a corner alone may count as one or not.
     assert found[binary_fill_holes(mask, np.ones((3, 3)))].all()
@@ -100,5 +100,5 @@ def test_outlines_of_a_mask(seed):
     ],
 )
 def test_what_is_no_segmentation(segmentation):
-    with pytest.raises(MaskError):
+    with pytest.raises(SegmentationError):
         decode(segmentation, (3, 3))

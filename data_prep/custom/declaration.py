@@ -1,0 +1,58 @@
+"""Read the ``dataset.json`` of nnU-Net (versions 1 and 2) and of the Medical Segmentation Decathlon."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from medpos.core.errors import InputError
+from medpos.core.files import read_bytes
+
+
+def read_declaration(source: Path) -> tuple[dict[str, Any], dict[int, str], tuple[str, ...]]:
+    """Read ``dataset.json``.
+
+    Args:
+        source: folder of the data set.
+
+    Returns:
+        Its content, the foreground classes by value, and the names of the channels.
+
+    Raises:
+        InputError: the file is missing, isn't JSON, or lacks usable classes or channels.
+    """
+    path = source / "dataset.json"
+    try:
+        content = json.loads(read_bytes(path))
+    except ValueError as error:
+        raise InputError(f"{path}: expected JSON ({error}); download or export it again.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+        raise InputError(f"{path}: lacks the object 'labels'; download or export it again.")
+    named = content.get("channel_names", content.get("modality"))
+    if not isinstance(named, dict) or not named or not all(str(key).isdecimal() for key in named):
+        raise InputError(f"{path}: lacks 'channel_names' or 'modality', such as {{\"0\": \"MRI\"}}; add it.")
+    channels = [str(named[key]) for key in sorted(named, key=int)]
+    if len(set(channels)) < len(channels):
+        channels = [f"{name} {n}" for n, name in enumerate(channels)]
+    return content, _declared_classes(path, content["labels"]), tuple(channels)
+
+
+def _declared_classes(path: Path, entries: Mapping[str, Any]) -> dict[int, str]:
+    """Return classes by value from ``{"1": "liver"}`` (version 1, Decathlon) or ``{"liver": 1}`` (version 2)."""
+    classes: dict[int, str] = {}
+    for key, value in entries.items():
+        swapped = key.isdecimal() and isinstance(value, str)
+        name, number = (str(value), int(key)) if swapped else (key, value)
+        if isinstance(number, list):
+            raise InputError(
+                f"{path}: expected one value for class {name!r}, got the region {number}; only plain classes are read."
+            )
+        if isinstance(number, str) and number.isdecimal():
+            number = int(number)
+        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
+            raise InputError(f"{path}: expected an integer value of class {name!r}, got {number!r}; correct it.")
+        if name == "ignore":
+            raise InputError(f"{path}: an 'ignore' class isn't supported; give its pixels a class or 0.")
+        if number:
+            classes[number] = name
+    return classes
