@@ -1,4 +1,4 @@
-"""What the entry points of a bundle that take up a trained model have in common."""
+"""Begin the entry points of a bundle that evaluate a trained model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -19,20 +19,20 @@ def begin(
     device: torch.device | str,
     seed: int,
 ) -> None:
-    """Open a trained run for an evaluation, try the data and the weights, and record the configuration.
+    """Open a trained run for an evaluation, check the data and the weights, and record the configuration.
 
-    Called from a bundle's configuration alone, which it records.
+    It can only be called from a bundle's configuration, which it records.
 
     Args:
-        part: sub-folder of the results, such as ``robustness``.
-        run: folder of the run.
-        network: gets the run's weights.
-        datasets: those that the evaluation reads.
-        device: on which the evaluation computes.
-        seed: of the run.
+        part: sub-folder for the results, such as ``robustness``.
+        run: run folder.
+        network: network that gets the run's weights.
+        datasets: data sets of the evaluation.
+        device: device that the evaluation computes on.
+        seed: random seed of the run.
 
     Raises:
-        InputError: no such run, or data or weights that can't be used; nothing is written then.
+        InputError: there is no such run, or its data or weights can't be used; nothing is written then.
     """
     run.open(part)
     startup.try_data(*datasets)
@@ -53,17 +53,17 @@ def begin_test(
     """Begin a test under these conditions: the entry points ``evaluate``, ``robustness`` and ``shift``.
 
     Args:
-        part: sub-folder of the results.
-        conditions: of the test, clean first.
-        run: folder of the run.
-        network: gets the run's weights.
-        dataset: the test images, as :class:`medpos.data.CachedDataset` serves them; serves each condition from now on,
-            so the evaluator must be built afterwards.
-        device: on which the test computes.
-        seed: of the run.
+        part: sub-folder for the results.
+        conditions: conditions of the test, clean first.
+        run: run folder.
+        network: network that gets the run's weights.
+        dataset: test images, a :class:`medpos.data.CachedDataset`; it serves these conditions from now on, so the
+            evaluator must be built afterwards.
+        device: device that the test computes on.
+        seed: random seed of the run.
 
     Raises:
-        InputError: no such run, or data or weights that can't be used; nothing is written then.
+        InputError: there is no such run, or its data or weights can't be used; nothing is written then.
     """
     begin(part, run, network, [dataset], device, seed)
     dataset.under(conditions)

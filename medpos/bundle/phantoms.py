@@ -1,7 +1,7 @@
-"""Phantom mode: the values that a bundle takes where there are no prepared data.
+"""Apply phantom mode: the values that a bundle uses where there are no prepared data.
 
-A bundle's section ``phantom`` holds the ``values``, the bundle's own ones, ``instead_of``, and the expression ``data``,
-which says what data there are without making any. Start-up applies the section once, before anything is built.
+A bundle's section ``phantom`` holds these ``values``, the bundle's usual values, ``instead_of``, and the expression
+``data``, which finds the kind of data without making any. Start-up applies the section once, before anything is built.
 """
 
 import inspect
@@ -18,20 +18,20 @@ from medpos.core.errors import InputError
 logger = logging.getLogger(__name__)
 
 SECTION = "phantom"
-PREPARED, MISSING = "prepared", "missing"  # of what ``data`` says
+PREPARED, MISSING = "prepared", "missing"  # values of ``data``; the third is "phantoms"
 
 
 def apply(parser: ConfigParser, given: Collection[str] = ()) -> str:
-    """Take the section out of a bundle's configuration, and its values in where the data are phantoms.
+    """Remove the section from a bundle's configuration, and use its values where the data are phantoms.
 
-    A value stays that is given, or that an overlay or an edited file has changed.
+    Values that were given, or that an overlay or an edited file has changed, stay.
 
     Args:
-        parser: of the bundle, its overrides done.
-        given: keys of the overrides; they stay even where they say the same as the bundle.
+        parser: parser of the bundle, with the overrides applied.
+        given: keys of the overrides; they stay even with the same value as in the bundle.
 
     Returns:
-        What data there are: ``prepared``, ``phantoms`` or ``missing`` (phantoms would have to be made).
+        Kind of data: ``prepared``, ``phantoms`` or ``missing`` (phantoms would have to be made).
 
     Raises:
         InputError: the section has a key that the bundle lacks.
@@ -44,20 +44,20 @@ def apply(parser: ConfigParser, given: Collection[str] = ()) -> str:
     del config[SECTION]
     if data == PREPARED:
         return data
-    values, own = section["values"], section.get("instead_of", {})
+    values, usual = section["values"], section.get("instead_of", {})
     if unknown := [key for key in values if key not in config]:
         raise InputError(f"{SECTION}#values: the bundle has no key {', '.join(unknown)}; correct the bundle's file")
     taken = {
-        key: value for key, value in values.items() if key not in given and config[key] == own.get(key, config[key])
+        key: value for key, value in values.items() if key not in given and config[key] == usual.get(key, config[key])
     }
     config.update(taken)
-    _tell(parser, {key: config[key] for key in values})
+    _log_values(parser, {key: config[key] for key in values})
     _forget(parser, taken.keys())
     return data
 
 
 def _forget(parser: ConfigParser, keys: Collection[str]) -> None:
-    """Let a parser read these keys anew, and what rests on them."""
+    """Make a parser read these keys, and everything that depends on them, again."""
     config = parser.get()
     stale = {key for key, value in config.items() if key in keys or referred([value], config) & set(keys)}
     resolver = parser.ref_resolver
@@ -70,15 +70,16 @@ def _forget(parser: ConfigParser, keys: Collection[str]) -> None:
     resolver.resolved_content.update(resolved)
 
 
-def _tell(parser: ConfigParser, values: dict[str, Any]) -> None:
+def _log_values(parser: ConfigParser, values: dict[str, Any]) -> None:
     folder = Path(parser.get_parsed_content("dataset_dir"))
     where = f"{folder} holds phantoms" if folder.is_dir() else f"No prepared data in {folder}: using phantoms"
     logger.warning("%s; %s", where, ", ".join(f"{key} {value}" for key, value in values.items()))
 
 
 def given() -> set[str]:
-    """Find the keys given to the ``monai.bundle.run`` that called us: on its command line, in a file of arguments or as
-    keywords; MONAI doesn't hand them on.
+    """Find the keys that were given to the ``monai.bundle.run`` in progress, which MONAI doesn't pass on.
+
+    They may come from its command line, a file of arguments or keyword arguments.
     """
     for info in inspect.stack(0):
         frame = info.frame

@@ -6,9 +6,9 @@ from medpos.core.errors import InputError
 from medpos.core.files import write_json
 from medpos.explain import drawing
 from medpos.explain.explanation import Explanation
+from medpos.runs.files import TENSORBOARD
 
 FILE = "explain.json"
-_TENSORBOARD = "tensorboard"  # folder of the event files in a run
 
 
 def write_explanation(explanation: Explanation, run: Path, out: Path | None = None) -> Path:
@@ -30,8 +30,8 @@ def write_explanation(explanation: Explanation, run: Path, out: Path | None = No
     for name, path in files.items():
         drawing.save_figure(explanation.figures[name], path)
     write_json(folder / FILE, {**explanation.record, "files": [path.name for path in files.values()]})
-    if (run / _TENSORBOARD).is_dir():
-        _write_events(explanation, files, run / _TENSORBOARD)
+    if (run / TENSORBOARD).is_dir():
+        _write_events(explanation, files, run / TENSORBOARD)
     return folder
 
 

@@ -22,7 +22,7 @@ from medpos.runs.tables import SCORE_COLUMNS, Row, ScoreResults, by_condition
 class Scores(RowCollector):
     """Measure scores of every case under every condition, beside CaseMetrics in the same evaluator.
 
-    A handler, or the key metric of the evaluator, whose name is then the name of a score.
+    It is a handler, or the key metric of the evaluator under the name of one of the scores.
     ``engine.state.scores`` holds the result when the epoch ends, a :class:`medpos.runs.tables.ScoreResults`, which
     ResultTable adds to its own. ``engine.state.metrics`` holds each score by its name: the mean over cases and
     conditions, and for a score of the set the mean over the conditions.

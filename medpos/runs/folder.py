@@ -203,7 +203,7 @@ class RunFolder:
 def _check_unchanged(path: Path, config: dict[str, Any]) -> None:
     if not path.exists():
         return
-    before, config = _what_counts(files.read_json(path)), _what_counts(config)
+    before, config = _fixed_values(files.read_json(path)), _fixed_values(config)
     changed = [k for k in config if k in before and before[k] != config[k]]
     if changed:
         values = ", ".join(f"{k} was {before[k]!r}, is {config[k]!r}" for k in changed[:3])
@@ -212,10 +212,10 @@ def _check_unchanged(path: Path, config: dict[str, Any]) -> None:
         )
 
 
-def _what_counts(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration without what a resumed run may change, however its steps and entry points are written."""
-    counting = {k: v for k, v in config.items() if k not in _FREE_TO_CHANGE and not is_entry_point(k, v)}
-    return {k: with_current_names(with_steps(v, config)) for k, v in counting.items()}
+def _fixed_values(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the values that a resumed run can't change, independent of the way steps and entry points are written."""
+    fixed = {k: v for k, v in config.items() if k not in _FREE_TO_CHANGE and not is_entry_point(k, v)}
+    return {k: with_current_names(with_steps(v, config)) for k, v in fixed.items()}
 
 
 def _log_to(path: Path) -> None:

@@ -108,7 +108,7 @@ def show_plan(plan: Plan, console: Console) -> None:
         table.add_row(model.name, state, "" if job is None else _duration(left[folder]), str(model.folder()))
     console.print(table)
     known = [seconds for seconds in left.values() if seconds is not None]
-    note = "" if len(known) == len(left) else f", and {len(left) - len(known)} jobs whose first epoch was not measured"
+    note = "" if len(known) == len(left) else f", and {len(left) - len(known)} jobs without a measured epoch"
     console.print(f"{len(jobs)} jobs left; trainings: {_duration(sum(known))} on one worker{note}")
     for name in plan.undecided:
         console.print(f"{name}: not chosen yet on the validation split; trainings with the other seeds follow")

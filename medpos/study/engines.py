@@ -93,7 +93,7 @@ def _start_process() -> ProcessPoolExecutor:
 
 
 class RayEngine(RaySession):
-    """Run jobs as Ray tasks, on this machine or on a cluster whose machines see the same folders.
+    """Run jobs as Ray tasks, on this machine or on a cluster with the same folders.
 
     Args:
         address: address of a running cluster; empty: start a cluster on this machine.

@@ -108,7 +108,7 @@ def test_a_section_that_an_override_left_without_use_is_no_mistake():
     config = ConfigParser()
     config.read_config(str(BUNDLES / "voc_deeplab_largefov.json"))
     config.update({"train#optimizer": {"_target_": "torch.optim.Adam", "params": "$@network.parameters()"}})
-    bundle.check_nested_keys(config.get(), ComponentLocator())  # its factors were the former optimiser's
+    bundle.check_nested_keys(config.get(), ComponentLocator())  # its factors were the former optimizer's
 
 
 def test_image_size():

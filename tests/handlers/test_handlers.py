@@ -214,7 +214,7 @@ def test_a_disk_that_is_full_is_an_input_error(run, source, monkeypatch):
 
 
 class Trainer:
-    """A trainer whose validation gives the Dice values it is told."""
+    """A trainer with the given Dice values in its validation."""
 
     def __init__(self, run, values, network=None):
         self.network = network or SmallCNN()

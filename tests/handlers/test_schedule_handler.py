@@ -68,7 +68,7 @@ def test_every_iteration_and_group_by_its_own_base_rate(run):
     assert wanted[1] != wanted[0]
 
 
-def test_it_is_what_the_optimiser_steps_by(run):
+def test_it_is_what_the_optimizer_steps_by(run):
     still = Training(run("still"), schedule=lambda base, iteration: 0.0)
     torch.manual_seed(0)
     [torch.randn(n) for n in (4, 2) * 2 * ITERATIONS]

@@ -82,9 +82,9 @@ class TestSurfaceDistances:
 
     def test_inside_is_no_boundary_and_the_image_border_is(self):
         full = np.ones((9, 9), dtype=bool)
-        centre = square((4, 4), (5, 5), 9)
+        center = square((4, 4), (5, 5), 9)
         # The boundary of the full image is its outermost ring, 4 px away at the sides and sqrt 32 in the corners.
-        hd95, assd = surface_distances(centre, full, (1, 1))
+        hd95, assd = surface_distances(center, full, (1, 1))
         ring = [math.hypot(x - 4, y - 4) for x in range(9) for y in range(9) if {x, y} & {0, 8}]
         assert assd == pytest.approx((sum(ring) + 4) / (len(ring) + 1))
         assert hd95 == pytest.approx(np.percentile(ring, 95))

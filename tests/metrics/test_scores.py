@@ -106,7 +106,7 @@ def test_void_pixels_count_for_nothing():
     as_background = of_set(ClassScores(VOID, void=False), case(*images))
     assert as_background["global_accuracy"] == 1 / 4
     assert of_set(ClassScores(LABELS, void=True), case(*images)) == found
-    # A network that has a class for it may not give a labelled pixel to it.
+    # A network that has a class for it may not give a labeled pixel to it.
     assert of_set(ClassScores(VOID), case([[0, 2]], [[1, 2]]))["mean_iou"] == 1 / 2
 
 

@@ -24,7 +24,7 @@ def test_panels(case):
     changed = (truth != plain).any(-1)
     assert changed[10:20, 5:15].all()
     assert changed.sum() == 100
-    assert tuple(truth[10, 5]) == (0x00, 0x72, 0xB2)  # the outline in full colour
+    assert tuple(truth[10, 5]) == (0x00, 0x72, 0xB2)  # the outline in full color
     assert tuple(prediction[10, 25]) == (0xD5, 0x5E, 0x00)
     assert tuple(truth[15, 10]) != tuple(truth[10, 5])
     assert ((prediction != plain).any(-1)).sum() == 100

@@ -117,7 +117,7 @@ class Chromium:
         self.send("Input.dispatchKeyEvent", type="keyUp", **{k: v for k, v in event.items() if k != "text"})
 
     def emulate(self, scheme, width, height):
-        """A colour scheme and a window's size."""
+        """A color scheme and a window's size."""
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600

@@ -19,13 +19,13 @@ def opened(uri):
     return Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
 
 
-def colours(uri):
-    """The colours that are seen at all."""
+def colors(uri):
+    """The colors that are seen at all."""
     pixels = np.asarray(opened(uri).convert("RGBA")).reshape(-1, 4)
     return {f"#{r:02X}{g:02X}{b:02X}" for r, g, b, a in pixels if a}
 
 
-def test_an_image_is_upright_and_in_its_organs_colours():
+def test_an_image_is_upright_and_in_its_organs_colors():
     truth = np.zeros((32, 24), np.uint8)
     truth[24:30, 2:8] = 3  # right above
     found = draw_case(view(truth, np.zeros_like(truth)), JSRT)
@@ -33,17 +33,17 @@ def test_an_image_is_upright_and_in_its_organs_colours():
     assert picture.shape[:2] == (24, 32)
     assert picture[4, 26, 3] > 0
     assert picture[20, 4, 3] == 0
-    assert colours(found.truth) == {JSRT[3].color}
-    assert colours(found.prediction) == set()
-    assert colours(found.difference) == {MISSED}
+    assert colors(found.truth) == {JSRT[3].color}
+    assert colors(found.prediction) == set()
+    assert colors(found.difference) == {MISSED}
     assert (found.columns, found.rows, found.middle) == (1, 1, (0, 0))
 
 
 def test_differences():
     truth, prediction = np.zeros((2, 32, 32), np.uint8)
     truth[:8], prediction[24:] = 1, 1
-    assert colours(draw_case(view(truth, prediction), JSRT).difference) == {MISSED, EXTRA}
-    assert colours(draw_case(view(truth, truth), JSRT).difference) == set()
+    assert colors(draw_case(view(truth, prediction), JSRT).difference) == {MISSED, EXTRA}
+    assert colors(draw_case(view(truth, truth), JSRT).difference) == set()
     # Another organ is a chequer of both.
     chequer = np.asarray(opened(draw_case(view(truth, 2 * truth), JSRT).difference))[:, :8]
     assert set(np.unique(chequer)) == {1, 2}
@@ -74,4 +74,4 @@ def test_large_pictures_are_made_small():
 
 def test_an_unknown_label_is_drawn_too():
     truth = np.full((16, 16), 9, np.uint8)
-    assert colours(draw_case(view(truth, truth), JSRT).truth) == {"#FFFFFF"}
+    assert colors(draw_case(view(truth, truth), JSRT).truth) == {"#FFFFFF"}

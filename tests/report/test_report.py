@@ -205,10 +205,10 @@ def test_what_was_not_measured_reads_so(tmp_path):
 
 
 def test_a_study_without_runs_has_a_page(tmp_path):
-    content = {"name": "intensities", "title": "Images alone", "claim": "They are grey.", "verdict": "confirmed"}
+    content = {"name": "intensities", "title": "Images alone", "claim": "They are gray.", "verdict": "confirmed"}
     (tmp_path / "study.json").write_text(json.dumps({**content, "models": [], "phantom": True}))
     html = build([tmp_path], tmp_path / "out").read_text(encoding="utf-8")
-    assert "They are grey." in html
+    assert "They are gray." in html
     assert "PHANTOM DATA" in html
     assert 'id="organs"' not in html
     assert 'id="cases"' not in html

@@ -93,10 +93,10 @@ class TestPaired:
     def test_wilcoxon_by_enumeration(self, seed):
         differences = np.random.default_rng(seed).normal(0.3, 1, 9)
         ranks = np.abs(differences).argsort().argsort() + 1
-        centre = ranks.sum() / 2
-        found = abs(ranks[differences > 0].sum() - centre)
+        center = ranks.sum() / 2
+        found = abs(ranks[differences > 0].sum() - center)
         sums = [sum(itertools.compress(ranks, signs)) for signs in itertools.product((0, 1), repeat=9)]
-        expected = np.mean([abs(s - centre) >= found for s in sums])
+        expected = np.mean([abs(s - center) >= found for s in sums])
         result = compare_paired(differences, np.zeros(9), range(9))
         assert result.p == pytest.approx(expected)
         back = compare_paired(np.zeros(9), differences, range(9))
@@ -236,7 +236,7 @@ class TestOverSeeds:
         found = summarize_over_seeds(long_table({"a": [[[[1, 2], [2, 1]]]]})).iloc[0]
         assert (found.variance_seed, found.variance_case, found.variance_residual) == (0, 0, pytest.approx(1))
 
-    def test_one_seed_is_summarise(self):
+    def test_one_seed_is_summarize(self):
         values = np.random.default_rng(1).uniform(size=(1, 1, 12, 1))
         found = summarize_over_seeds(long_table({"a": values}, per_subject=2)).iloc[0]
         expected = summarize(values.ravel(), groups=np.arange(12) // 2)

@@ -1,4 +1,4 @@
-"""Statistics of batch normalisations, against sums over all training images."""
+"""Statistics of batch normalizations, against sums over all training images."""
 
 import pytest
 import torch
@@ -31,7 +31,7 @@ def network():
 
 
 def first(network, loader):
-    """What the first batch normalisation gets: [images, C, pixels] of each batch, in double precision."""
+    """What the first batch normalization gets: [images, C, pixels] of each batch, in double precision."""
     conv = network.conv1.conv1_1.conv
     with torch.no_grad():
         return [conv(batch["image"]).flatten(2).double() for batch in loader]
@@ -54,7 +54,7 @@ def test_they_are_the_populations(network, sizes):
 
 
 def test_deeper_ones_see_what_training_shows_them(network):
-    """Behind batch normalisations that use the batch's own statistics, and without dropout."""
+    """Behind batch normalizations that use the batch's own statistics, and without dropout."""
     loader, seen = batches([5]), []
     layer = network.conv4_D.conv4_3_D.norm
     watched = layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
@@ -112,7 +112,7 @@ def test_an_evaluator_starts_with_it_and_the_fast_path_follows(network):
         torch.testing.assert_close(after, network(image), rtol=0, atol=1e-4)
 
 
-def test_a_network_without_batch_normalisation_is_not_run():
+def test_a_network_without_batch_normalization_is_not_run():
     ReestimateStatistics(nn.Conv2d(1, 1, 1), None, "cpu").estimate()
 
 
