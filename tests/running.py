@@ -14,7 +14,7 @@ import monai
 import monai.bundle
 
 from medpos.bundle.fragments import recipes
-from medpos.core.config import with_steps
+from medpos.core.config import expand_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ROOT / "bundles"
@@ -122,7 +122,7 @@ def at(config, path):
 
 def targets(config, path):
     """The classes of a chain's steps, in their order; of another chain in it its reference."""
-    parts = with_steps(at(config, path), config)["transforms"]
+    parts = expand_steps(at(config, path), config)["transforms"]
     return [part["_target_"] if isinstance(part, dict) else part for part in parts]
 
 

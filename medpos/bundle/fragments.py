@@ -15,7 +15,7 @@ import yaml
 from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
-from medpos.core.config import texts
+from medpos.core.config import find_texts
 
 Config = dict[str, Any]
 WIDTH = 120  # columns of a bundle's file
@@ -89,7 +89,7 @@ def _used_steps(config: Config) -> list[str]:
 
 def _used_imports(config: Config) -> list[str]:
     rest = [value for key, value in config.items() if key != "imports"]
-    expressions = " ".join(text for text in texts(rest) if text.startswith("$"))
+    expressions = " ".join(text for text in find_texts(rest) if text.startswith("$"))
     aliases = {line: line.rpartition(" ")[2] for line in config["imports"]}
     return [line for line, alias in aliases.items() if re.search(rf"\b{re.escape(alias)}\.", expressions)]
 

@@ -7,7 +7,7 @@ overrides behind the file's keys, and a bundle's file ends with its entry points
 from monai.bundle.properties import InferProperties, TrainProperties
 
 from medpos.bundle import tracking
-from medpos.core.config import Config, is_entry_point, names
+from medpos.core.config import Config, find_references, is_entry_point
 
 # Read by medpos or by people, from the file or from a run's folder, whether anything in it refers to them or not.
 _OWN = frozenset({"_desc_", "imports", "known_keys", "bundle_name", "bundle_root", "data_sha256", "phantom", "amp"})
@@ -23,7 +23,7 @@ def known_keys(config: Config) -> list[str]:
         config: raw configuration. Bundles of earlier versions, and the configuration of a run, list keys of theirs as
             ``known_keys``.
     """
-    used = {name for key, value in config.items() for name in names([value]) - {key}}
+    used = {name for key, value in config.items() for name in find_references([value]) - {key}}
     known = used | _RESERVED | set(config.get("known_keys", ()))
     last = max((place for place, item in enumerate(config.items()) if is_entry_point(*item)), default=-1)
     return [key for place, key in enumerate(config) if place <= last or key in known]

@@ -12,7 +12,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from medpos.core.config import referred
+from medpos.core.config import follow_references
 from medpos.core.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -59,7 +59,7 @@ def apply(parser: ConfigParser, given: Collection[str] = ()) -> str:
 def _forget(parser: ConfigParser, keys: Collection[str]) -> None:
     """Make a parser read these keys, and everything that depends on them, again."""
     config = parser.get()
-    stale = {key for key, value in config.items() if key in keys or referred([value], config) & set(keys)}
+    stale = {key for key, value in config.items() if key in keys or follow_references([value], config) & set(keys)}
     resolver = parser.ref_resolver
     items, resolved = (
         {name: part for name, part in read.items() if name.split("::")[0] not in stale}

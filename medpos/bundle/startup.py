@@ -21,7 +21,7 @@ from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
 from medpos.bundle import phantoms, tracking
 from medpos.bundle.keys import known_keys
-from medpos.core.config import is_entry_point, is_referred_to, referred
+from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.device import has_fast_bf16
 from medpos.core.errors import InputError
 from medpos.core.memory import keep_freed_memory
@@ -232,7 +232,7 @@ def resolve(parser: ConfigParser, without: Collection[str] = ()) -> dict[str, An
         without: keys whose values are not worked out, nor those of what refers to them.
     """
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
-    left = {key for key in config if key in without or referred([config[key]], config) & set(without)}
+    left = {key for key in config if key in without or follow_references([config[key]], config) & set(without)}
     for key, value in config.items():
         if isinstance(value, str) and value[:1] in "$@" and key not in left and not is_entry_point(key, value):
             plain = parser.get_parsed_content(key)

@@ -1,4 +1,4 @@
-"""Follow the references between the keys of a bundle's configuration, and tell its entry points and steps."""
+"""Follow the references between the keys of a bundle's configuration; find its entry points and steps."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -11,62 +11,74 @@ _REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*)")
 
 
 def is_entry_point(key: str, value: Any) -> bool:
-    """Whether ``python -m monai.bundle run KEY`` can run this: it has such a name, or is a list of expressions."""
+    """Return whether ``python -m monai.bundle run KEY`` can run this key.
+
+    Entry points have one of the names ``ENTRY_POINTS`` or are lists with expressions.
+
+    Args:
+        key: top-level key.
+        value: its raw value.
+    """
     has_steps = isinstance(value, list) and any(str(part).startswith("$") for part in value)
     return key in ENTRY_POINTS or (has_steps and key != "imports")
 
 
 def is_referred_to(key: str, config: Config, end: str = r"(?!\w)") -> bool:
-    """Whether anything in the configuration refers to this key, nested as ``a::b``.
+    """Return whether anything in the configuration refers to a key.
 
     Args:
-        key: of any level.
+        key: key of any level, nested as ``a::b``.
         config: raw configuration.
-        end: regular expression of what may follow the key.
+        end: regular expression of the text that may follow the key.
     """
     wanted = re.compile(f"[@%]{re.escape(key).replace('::', '(?:::|#)')}{end}")
-    return any(wanted.search(text) for text in texts([config]))
+    return any(wanted.search(text) for text in find_texts([config]))
 
 
-def texts(values: Iterable[Any]) -> Iterator[str]:
-    """Find all texts anywhere inside dictionaries and lists."""
+def find_texts(values: Iterable[Any]) -> Iterator[str]:
+    """Yield all texts inside nested dictionaries and lists."""
     for value in values:
         if isinstance(value, str):
             yield value
         elif isinstance(value, dict | list):
-            yield from texts(value.values() if isinstance(value, dict) else value)
+            yield from find_texts(value.values() if isinstance(value, dict) else value)
 
 
-def names(values: Iterable[Any]) -> set[str]:
-    """Find the top-level keys that are referred to anywhere inside."""
-    return {name for text in texts(values) for name in _REFERENCE.findall(text)}
+def find_references(values: Iterable[Any]) -> set[str]:
+    """Find the top-level keys that nested values refer to."""
+    return {name for text in find_texts(values) for name in _REFERENCE.findall(text)}
 
 
-def referred(values: Iterable[Any], config: Config, elsewhere: Collection[str] = ()) -> set[str]:
-    """Find the top-level keys that are referred to anywhere inside, and what those refer to in turn.
+def follow_references(values: Iterable[Any], config: Config, excluded: Collection[str] = ()) -> set[str]:
+    """Find the top-level keys that nested values refer to, directly or through other keys.
 
     Args:
-        values: where to begin.
+        values: values with the first references.
         config: raw configuration.
-        elsewhere: keys not to follow, left out.
+        excluded: keys to leave out and not to follow.
     """
     found: set[str] = set()
-    new = (names(values) & config.keys()) - set(elsewhere)
+    new = (find_references(values) & config.keys()) - set(excluded)
     while new:
         found |= new
-        new = (names(config[key] for key in new) & config.keys()) - set(elsewhere) - found
+        new = (find_references(config[key] for key in new) & config.keys()) - set(excluded) - found
     return found
 
 
-def step(config: Config, part: Any) -> Any:
-    """The content of a chain's part: a named step, ``"@steps::resize"``, or the part itself."""
+def find_step(config: Config, part: Any) -> Any:
+    """Return the content of a step of a chain.
+
+    Args:
+        config: raw configuration.
+        part: reference to a named step, such as ``"@steps::resize"``, or the content itself.
+    """
     name = part.removeprefix("@steps::") if isinstance(part, str) else ""
     return config.get("steps", {}).get(name, part)
 
 
-def with_steps(value: Any, config: Config) -> Any:
-    """A part of a configuration with the content of its steps in place of their names, and without its remarks."""
-    content = step(config, value) if isinstance(value, str) else value
+def expand_steps(value: Any, config: Config) -> Any:
+    """Replace references to named steps in a part of a configuration by their content; drop remarks (``_desc_``)."""
+    content = find_step(config, value) if isinstance(value, str) else value
     if isinstance(content, dict):
-        return {key: with_steps(part, config) for key, part in content.items() if key != "_desc_"}
-    return [with_steps(part, config) for part in content] if isinstance(content, list) else content
+        return {key: expand_steps(part, config) for key, part in content.items() if key != "_desc_"}
+    return [expand_steps(part, config) for part in content] if isinstance(content, list) else content

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from medpos.bundle.tracking import remove_tracking
-from medpos.core.config import names, referred, step, texts
+from medpos.core.config import find_references, find_step, find_texts, follow_references
 from medpos.core.errors import InputError
 from medpos.data.training_data import TrainingData
 
@@ -38,10 +38,10 @@ def inference_config(template: Config, run: Config, data: TrainingData, about: C
     # An overlay may have replaced the inferer.
     tested = run.get("evaluator", {}).get("inferer", "@inferer")
     # Keys that the template defines itself are left out.
-    used = referred([*own.values(), tested], run, {"source", "device", "bundle_root", *own})
+    used = follow_references([*own.values(), tested], run, {"source", "device", "bundle_root", *own})
     own |= {key: run[key] for key in sorted(used) if key not in template}
     own["evaluator"] = {**template["evaluator"], "inferer": tested}
-    if places := sorted(_PLACES & (own.keys() | names(own.values()))):
+    if places := sorted(_PLACES & (own.keys() | find_references(own.values()))):
         raise InputError(
             f"bundle {run['bundle_name']}: expected preprocessing without the training data, got references to "
             f"{', '.join(places)}, which an export can't contain; write the values into the bundle and train again"
@@ -60,7 +60,7 @@ def inference_config(template: Config, run: Config, data: TrainingData, about: C
 
 def _imports(lines: Iterable[str], own: Config, known: Iterable[str]) -> list[str]:
     """Return the run's imports that its preprocessing uses and the template lacks."""
-    expressions = " ".join(texts(own.values()))
+    expressions = " ".join(find_texts(own.values()))
     aliases = {line: line.rpartition(" ")[2] for line in lines if line not in set(known)}
     return [line for line, name in aliases.items() if re.search(rf"\b{re.escape(name)}\.", expressions)]
 
@@ -75,13 +75,16 @@ def image_only(chain: Config, run: Config) -> Config:
         chain: configuration of a ``Compose``.
         run: resolved configuration of the run, with the named steps.
     """
-    return {**chain, "transforms": [_image_only(part) for part in chain["transforms"] if _keeps_image(step(run, part))]}
+    return {
+        **chain,
+        "transforms": [_image_only(part) for part in chain["transforms"] if _keeps_image(find_step(run, part))],
+    }
 
 
 def _named_steps(chain: Config, run: Config) -> Config:
     """Return the named steps of a chain, reduced to the image."""
-    named = [part for part in chain["transforms"] if step(run, part) is not part]
-    return {part.removeprefix("@steps::"): _image_only(step(run, part)) for part in named}
+    named = [part for part in chain["transforms"] if find_step(run, part) is not part]
+    return {part.removeprefix("@steps::"): _image_only(find_step(run, part)) for part in named}
 
 
 def _keeps_image(step: Any) -> bool:

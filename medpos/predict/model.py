@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 
-from medpos.core.config import with_steps
+from medpos.core.config import expand_steps
 from medpos.core.device import memory_format
 from medpos.core.errors import InputError, first_line
 from medpos.data.training_data import TrainingData
@@ -59,7 +59,7 @@ class Model:
         self.device = _device(device, backend)
         state = load(weights)
         self.identity = hashlib.sha256(weights.read_bytes()).hexdigest()
-        chain = json.dumps([with_steps(config[key], config) for key in ("decode", "standardise")])
+        chain = json.dumps([expand_steps(config[key], config) for key in ("decode", "standardise")])
         self.classifies = is_classification(config)
         self.is_absolute = "@source.intensity" in chain or "@window::" in chain
         parser = _parser(config, self.data, str(self.device))
@@ -171,7 +171,7 @@ def _device(device: str, backend: str) -> torch.device:
 def _parser(config: dict[str, Any], data: TrainingData, device: str) -> ConfigParser:
     """Return a parser of the run's configuration, with the description of the training data in place of the data."""
     # The image is read already, so the step that reads files is left out.
-    chain = with_steps(config["decode"], config)
+    chain = expand_steps(config["decode"], config)
     rest = [step for step in chain["transforms"] if not str(step.get("_target_")).endswith("LoadImaged")]
     decode = {**chain, "transforms": rest}
     parser = ConfigParser({**config, "decode": decode, "source": data, "device": device, "_meta_": {}})

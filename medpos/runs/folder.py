@@ -16,7 +16,7 @@ from typing import Any
 import torch
 import torch.distributed
 
-from medpos.core.config import is_entry_point, with_steps
+from medpos.core.config import expand_steps, is_entry_point
 from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
 from medpos.core.files import write_json
@@ -215,7 +215,7 @@ def _check_unchanged(path: Path, config: dict[str, Any]) -> None:
 def _fixed_values(config: dict[str, Any]) -> dict[str, Any]:
     """Return the values that a resumed run can't change, independent of the way steps and entry points are written."""
     fixed = {k: v for k, v in config.items() if k not in _FREE_TO_CHANGE and not is_entry_point(k, v)}
-    return {k: with_current_names(with_steps(v, config)) for k, v in fixed.items()}
+    return {k: with_current_names(expand_steps(v, config)) for k, v in fixed.items()}
 
 
 def _log_to(path: Path) -> None:

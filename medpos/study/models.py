@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 
 from medpos.bundle import phantoms
 from medpos.bundle.startup import check_keys, check_values, resolve
-from medpos.core.config import is_entry_point, with_steps
+from medpos.core.config import expand_steps, is_entry_point
 from medpos.core.errors import InputError
 from medpos.core.moved import with_current_names
 from medpos.data.conditions import Condition, named
@@ -124,7 +124,7 @@ def compute_identity(config: Config) -> str:
         config: resolved configuration, which holds the hash of its data.
     """
     relevant = {
-        key: with_steps(value, config)
+        key: expand_steps(value, config)
         for key, value in config.items()
         if key not in _IRRELEVANT and not is_entry_point(key, value)
     }

@@ -6,7 +6,7 @@ from monai.bundle import ComponentLocator, ConfigParser
 from running import ALL, BUNDLES, CLASSIFIERS, parser
 
 from medpos.bundle import startup as bundle
-from medpos.core.config import is_entry_point, is_referred_to, step, with_steps
+from medpos.core.config import expand_steps, find_step, is_entry_point, is_referred_to
 from medpos.core.errors import InputError
 from medpos.networks import SmallCNN, UNet
 
@@ -76,9 +76,9 @@ def test_chains_of_named_and_of_nameless_steps():
     steps = {"load": {"_target_": "A"}, "resize": {"_target_": "B", "size": "@size"}}
     chain = {"transforms": ["@steps::load", "@steps::resize", {"_target_": "C"}, "@standardise"]}
     plain = {"transforms": [{"_target_": "A"}, {"_target_": "B", "size": "@size"}, {"_target_": "C"}, "@standardise"]}
-    assert with_steps(chain, {"steps": steps}) == plain
-    assert with_steps({**plain, "_desc_": "a remark"}, {}) == plain
-    assert [step({"steps": steps}, part) for part in chain["transforms"]] == plain["transforms"]
+    assert expand_steps(chain, {"steps": steps}) == plain
+    assert expand_steps({**plain, "_desc_": "a remark"}, {}) == plain
+    assert [find_step({"steps": steps}, part) for part in chain["transforms"]] == plain["transforms"]
 
 
 @pytest.mark.parametrize("name", ALL)
