@@ -9,7 +9,7 @@ from medpos.core.errors import InputError
 
 
 def find_by_name(source: Path, pattern: str) -> dict[str, Path]:
-    """Find the files at any depth of a folder whose names match a pattern; hidden files are skipped.
+    """Find the files at any depth of a folder by a pattern of their names; hidden files are skipped.
 
     Args:
         source: folder; folders of the download may have been moved or renamed.

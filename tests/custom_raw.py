@@ -32,7 +32,7 @@ def volume(path, data, affine=None):
 
 
 def pictures(root, cases=6):
-    """Grey pictures with a class of value 255."""
+    """Gray pictures with a class of value 255."""
     for n in range(cases):
         picture(root / f"images/c{n}.png", noise(n, (20, 24)))
         picture(root / f"labels/c{n}.tif", square(n))

@@ -48,9 +48,9 @@ def phantoms(options: Phantoms) -> None:
     python -m data_prep phantoms --kind jsrt --out raw/phantoms --cases 60
     python -m data_prep jsrt --images raw/phantoms --masks raw/phantoms --out data/phantoms
     """
-    from data_prep.phantoms import MOST, write
+    from data_prep.phantoms import MAX_CASES, write
 
     kind = options.kind.value
-    cases = options.cases or min(60, MOST[kind])
+    cases = options.cases or min(60, MAX_CASES[kind])
     write(kind, options.out, cases=cases, seed=options.seed, workers=options.workers)
     typer.echo(f"{options.out}: {cases} {kind} phantoms")

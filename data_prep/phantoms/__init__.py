@@ -1,7 +1,7 @@
-"""Seeded phantoms in the raw formats of the real data sets, for trying everything without patients' data.
+"""Write seeded phantoms in the raw formats of the real data sets, to try everything without patient data.
 
-A phantom is a cartoon: organs have the shapes, sizes and neighbours that they have in people, and grey values that
-overlap with those of their surroundings, so that a small window of the image doesn't tell the organ but its place does.
+A phantom is a cartoon: organs have the shapes, sizes and neighbors that they have in people, and gray values that
+overlap with those of their surroundings, so that position, not a small window of the image, identifies an organ.
 Nothing measured on phantoms says how good a method is on patients.
 """
 
@@ -30,15 +30,15 @@ KINDS: dict[str, Callable[[Path, int, int], Any]] = {
     "coco": coco.write_case,
     "imagenet": imagenet.write_case,
 }
-# What stands in one file for all cases; written at the end, from what writing the cases gave.
+# Writers of files that list all cases, from the results of writing the cases.
 LISTS: dict[str, Callable[[Path, Sequence[Any]], None]] = {
     "voc": voc.write_lists,
     "sbd": voc.write_sbd_lists,
     "coco": coco.write_annotations,
 }
-# As many as the real ones, or as their numbers have digits for: three in ACDC's patientNNN; three in tNNN.tif of two
-# sequences, where every second frame is a case; nuclei have no number.
-MOST = {
+# As many as the real ones, or as the digits of their numbers allow: three in ACDC's patientNNN; three in tNNN.tif of
+# two sequences, where every second frame is a case; nuclei have no number.
+MAX_CASES = {
     "jsrt": 247, "acdc": 999, "nuclei": 999, "cells": 1000, "ibsr": 18, "drive": 40, "camvid": 701, "voc": 2913,
     "sbd": 11355, "cityscapes": 3475, "coco": 123287, "imagenet": 99999,
 }  # fmt: skip
@@ -46,7 +46,7 @@ NOTE = "Computer-made phantoms, no patients. Results on them say nothing about r
 
 
 def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 1) -> None:
-    """Write phantoms as the download of the real data set would lie there.
+    """Write phantoms with the layout of the real data set's download.
 
     Args:
         kind: ``jsrt`` (chest X-rays, ``All247images`` and ``scratch``), ``acdc`` (hearts, ``patientNNN``), ``nuclei``
@@ -54,10 +54,10 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
             ``drive`` (retinas, ``training`` and ``test``), ``camvid`` (streets, ``train``), ``voc`` (objects,
             ``JPEGImages``), ``sbd`` (the same, ``dataset/cls``), ``cityscapes`` (streets, ``leftImg8bit``), ``coco``
             (objects, ``train2017``) or ``imagenet`` (one object each, ``train/nNNNNNNNN``).
-        out: folder to make or to add to; it may hold phantoms of the same kind and seed, nothing else.
-        cases: how many, from 1 to ``MOST`` of the kind. Case n is the same for every number of cases.
-        seed: >= 0; equal seeds give equal bytes.
-        workers: processes, >= 1; the files don't depend on it.
+        out: folder to create or extend; it may hold phantoms of the same kind and seed, nothing else.
+        cases: number of cases, from 1 to ``MAX_CASES`` of the kind. Case n is the same for every number of cases.
+        seed: random seed, >= 0; equal seeds give equal bytes.
+        workers: number of processes, >= 1; the files don't depend on it.
 
     Raises:
         InputError: an argument is out of range, or the folder holds something else.
@@ -74,34 +74,37 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
 
 
 def _check(kind: str, cases: int, seed: int, workers: int) -> None:
-    """Refuse arguments that can't be meant."""
+    """Refuse arguments out of range."""
     if kind not in KINDS:
-        raise InputError(f"kind of phantom: {kind!r} was given, {', '.join(KINDS)} is needed; write one of these.")
-    if not 1 <= cases <= MOST[kind]:
-        raise InputError(f"cases: {cases} was given, {kind} phantoms need 1 to {MOST[kind]}; give such a number.")
+        raise InputError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}.")
+    if not 1 <= cases <= MAX_CASES[kind]:
+        raise InputError(f"cases: expected 1 to {MAX_CASES[kind]} {kind} phantoms, got {cases}.")
     if seed < 0:
-        raise InputError(f"seed: {seed} was given, 0 or more is needed; give another number.")
+        raise InputError(f"seed: expected 0 or more, got {seed}.")
     if workers < 1:
-        raise InputError(f"workers: {workers} was given, 1 or more is needed; give the number of processes to use.")
+        raise InputError(f"workers: expected 1 or more processes, got {workers}.")
 
 
 def _check_folder(kind: str, out: Path, cases: int, seed: int) -> None:
     """Refuse to mix phantoms with anything else: with patients, another kind, another seed, or a larger set."""
     if out.exists() and not out.is_dir():
-        raise InputError(f"{out}: is a file, a folder is needed; give another path.")
+        raise InputError(f"{out}: expected a folder, got a file; give another path.")
     if not out.exists() or not any(out.iterdir()):
         return
     try:
         old = json.loads((out / PHANTOM_MARKER).read_text(encoding="utf-8"))
         same = old["kind"] == kind and old["seed"] == seed and old["cases"] <= cases
     except FileNotFoundError:
-        raise InputError(f"{out}: holds other files than phantoms (no {PHANTOM_MARKER}); give a new folder.") from None
+        raise InputError(
+            f"{out}: expected phantoms, found other files (no {PHANTOM_MARKER}); give a new folder."
+        ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{out / PHANTOM_MARKER}: can't be read ({error}); delete the folder or give another one."
         ) from error
     if not same:
         raise InputError(
-            f"{out}: holds {old['cases']} {old['kind']} phantoms of seed {old['seed']}, {cases} of kind {kind} and "
-            f"seed {seed} were asked for; delete the folder or give another one."
+            f"{out}: expected at most {cases} {kind} phantoms of seed {seed}, found {old['cases']} {old['kind']} "
+            "phantoms "
+            f"of seed {old['seed']}; delete the folder or give another one."
         )

@@ -1,7 +1,7 @@
-"""Brain phantoms as IBSR-18 comes: T1-weighted volumes without the skull, with CSF, grey and white matter.
+"""Draw brain phantoms and write them like IBSR-18: T1-weighted, without the skull, CSF, gray and white matter.
 
 Lengths are in mm from the brain's middle: x to the left, y to the front, z up. Odd numbers are written as Analyze
-pairs, even ones as NIfTI. As in IBSR, the narrow fluid in the sulci counts as grey matter, and gaps between the lobes
+pairs, even ones as NIfTI. As in IBSR, the narrow fluid in the sulci counts as gray matter, and gaps between the lobes
 are background (CSF in ``segTRI_fill``).
 """
 
@@ -16,26 +16,26 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from data_prep.files import write_bytes
-from data_prep.phantoms.shapes import Image, Mask, generator
+from data_prep.phantoms.shapes import Image, Mask, case_generator
 
 KIND = 2
 SHAPE = (256, 128, 256)
-CSF, GREY, WHITE = 1, 2, 3  # IBSR's label values
-SIGNAL = np.array([0.2, 0.2, 0.55, 0.8], np.float32)  # of gaps, CSF, grey and white matter
-REACH = (76.0, 96.0, 78.0)  # half of the box that holds every brain
+CSF, GRAY, WHITE = 1, 2, 3  # IBSR's label values
+SIGNAL = np.array([0.2, 0.2, 0.55, 0.8], np.float32)  # of gaps, CSF, gray and white matter
+REACH = (76.0, 96.0, 78.0)  # half sides of a box around every brain, mm
 Labels = NDArray[np.uint8]
 Volume = NDArray[np.int16] | Labels
 
 
 class Grid(NamedTuple):
-    """Coordinates of a box of voxels in mm, each along its own axis of three."""
+    """Hold the coordinates of a box of voxels in mm, each along its own axis."""
 
     x: Image
     y: Image
     z: Image
 
     def field(self, rng: np.random.Generator, knots: float) -> Image:
-        """Smooth noise of unit variance, with knots every so many mm."""
+        """Draw smooth noise of unit variance with knots every ``knots`` mm."""
         axes = [axis.ravel() for axis in self]
         counts = [int(np.ceil(np.ptp(axis) / knots)) + 3 for axis in axes]
         noise = rng.standard_normal(counts).astype(np.float32)
@@ -43,7 +43,7 @@ class Grid(NamedTuple):
             away = (axis[:, None] - axis[0]) / knots + 1 - np.arange(count)
             bumps = np.exp(-0.5 * (away / 0.6) ** 2).astype(np.float32)
             bumps /= np.sqrt(np.square(bumps).sum(1, keepdims=True))
-            noise = np.tensordot(noise, bumps, (0, 1))  # the axes turn round once in three steps
+            noise = np.tensordot(noise, bumps, (0, 1))  # three steps rotate the axes back
         return np.asarray(noise, np.float32)
 
 
@@ -51,15 +51,15 @@ def _over(value: Image) -> Image:
     return np.maximum(value, np.float32(0))
 
 
-def _ball(g: Grid, centre: tuple[float, float, float], radii: tuple[float, float, float], power: float = 2) -> Image:
-    """Normalised distance from the centre, 1 on the rim; mirrored in the midline where the centre is beside it."""
-    x = np.abs(g.x) if centre[0] else g.x
-    parts = [np.abs((a - c) / r) ** power for a, c, r in zip((x, g.y, g.z), centre, radii, strict=True)]
+def _ball(g: Grid, center: tuple[float, float, float], radii: tuple[float, float, float], power: float = 2) -> Image:
+    """Compute the normalized distance from the center, 1 on the rim; mirrored unless centered on the midline."""
+    x = np.abs(g.x) if center[0] else g.x
+    parts = [np.abs((a - c) / r) ** power for a, c, r in zip((x, g.y, g.z), center, radii, strict=True)]
     return np.asarray((parts[0] + parts[1] + parts[2]) ** (1 / power), np.float32)
 
 
 def _warped(rng: np.random.Generator, g: Grid) -> Grid:
-    """Coordinates in the standard brain for each voxel of this person's."""
+    """Draw the coordinates in the standard brain of each voxel of this person."""
     size = rng.normal(1, 0.035, 3)
     bend = [g.field(rng, 34) for _ in range(3)]
     x, y, z = (np.asarray(axis / s + 2.2 * b, np.float32) for axis, s, b in zip(g, size.tolist(), bend, strict=True))
@@ -67,7 +67,7 @@ def _warped(rng: np.random.Generator, g: Grid) -> Grid:
 
 
 def _outer(g: Grid) -> tuple[Image, Image]:
-    """Depth below the cerebrum's hull, and below hull and large fissures, mm."""
+    """Compute the depth below the cerebrum's hull, and below hull and large fissures, mm."""
     narrow: Image = np.asarray(1 - 0.10 * g.y / 84 - 0.07 * (g.y / 84) ** 2, np.float32)
     base = np.where(g.z < 0, 1.28 + 0.75 * np.exp(-((g.x / 21) ** 2)) + 0.2 * _over(-g.y - 30) / 50, 1)
     flat = np.asarray(g.z * base, np.float32)
@@ -80,7 +80,7 @@ def _outer(g: Grid) -> tuple[Image, Image]:
 
 
 def _cortex(rng: np.random.Generator, true: Grid, outer: Image) -> Image:
-    """Distance from the folded surface, mm; below 0 in sulci, whose sheets are where a random field is zero."""
+    """Draw the distance from the folded surface, mm; below 0 in sulci, the zero sheets of a random field."""
     folds = true.field(rng, 5.2)
     steps = [float(axis.ravel()[1] - axis.ravel()[0]) for axis in true]
     steep = np.sqrt(sum(np.square(part) for part in np.gradient(folds, *steps)))
@@ -90,7 +90,7 @@ def _cortex(rng: np.random.Generator, true: Grid, outer: Image) -> Image:
 
 
 def _fluid(g: Grid, size: float) -> Mask:
-    """Lateral, third and fourth ventricles."""
+    """Draw lateral, third and fourth ventricles."""
     x0 = 6.5 + 0.09 * _over(-g.y - 5) + 0.12 * _over(g.y - 8)
     z0 = 15 - 0.0045 * (g.y + 4) ** 2
     taper = 1 - ((g.y + 10) / 45) ** 2
@@ -101,7 +101,7 @@ def _fluid(g: Grid, size: float) -> Mask:
 
 
 def _nuclei(g: Grid) -> Mask:
-    """Thalamus, caudate, putamen with pallidum, hippocampus."""
+    """Draw thalamus, caudate, putamen with pallidum, hippocampus."""
     places = (
         ((11, -14, 5), (9, 15, 9)),
         ((14, 17, 9), (5, 14, 9)),
@@ -112,7 +112,7 @@ def _nuclei(g: Grid) -> Mask:
 
 
 def _hindbrain(rng: np.random.Generator, true: Grid, g: Grid) -> tuple[Image, Mask, Mask]:
-    """Depth below the cerebellum's hull, mm; its fine folds; and the brain stem."""
+    """Draw the depth below the cerebellum's hull, mm, its fine folds, and the brain stem."""
     hull = (1 - _ball(g, (0, -48, -40), (50, 32, 25), 2.2)) * 28 - 5 * np.exp(-((g.x / 6) ** 2)) * _over(-g.y - 55) / 25
     waves = np.sin((g.z + 40 + 0.35 * (g.y + 48) + 0.002 * g.x**2) * 1.25 + 1.3 * true.field(rng, 14))
     pons = _ball(g, (0, -18, -32), (16, 13, 14)) < 1
@@ -121,7 +121,7 @@ def _hindbrain(rng: np.random.Generator, true: Grid, g: Grid) -> tuple[Image, Ma
 
 
 def _paint(rng: np.random.Generator, true: Grid) -> tuple[Labels, Mask, Mask]:
-    """Tissue labels, thin fluid within grey matter, and the brain mask with its gaps, each (nx, ny, nz)."""
+    """Draw tissue labels, thin fluid within gray matter, and the brain mask with its gaps, each (nx, ny, nz)."""
     g = _warped(rng, true)
     hull, outer = _outer(g)
     cortex = _cortex(rng, true, outer)
@@ -129,21 +129,21 @@ def _paint(rng: np.random.Generator, true: Grid) -> tuple[Labels, Mask, Mask]:
     small = (below > 0) & (hull < -1)
     labels = np.zeros(hull.shape, np.uint8)
     thickness = 2.7 + 0.35 * true.field(rng, 12)
-    labels[outer > 0] = np.where(cortex < thickness, GREY, WHITE)[outer > 0]
-    labels[_nuclei(g) & (outer > 2)] = GREY
-    labels[small] = np.where(below > 12 + 2.5 * true.field(rng, 6), WHITE, GREY)[small]
+    labels[outer > 0] = np.where(cortex < thickness, GRAY, WHITE)[outer > 0]
+    labels[_nuclei(g) & (outer > 2)] = GRAY
+    labels[small] = np.where(below > 12 + 2.5 * true.field(rng, 6), WHITE, GRAY)[small]
     labels[stem] = WHITE
-    thin = ((cortex < 0) & (outer > 0) & ~stem) | (small & folia & (labels == GREY))
+    thin = ((cortex < 0) & (outer > 0) & ~stem) | (small & folia & (labels == GRAY))
     wet = _fluid(g, float(np.exp(rng.normal(0.1, 0.3)))) & ((outer > 3) | stem | small)
     labels[wet] = CSF
     return labels, thin & ~wet, (hull > -0.8) | (below > -0.8) | stem
 
 
 def draw(rng: np.random.Generator) -> tuple[NDArray[np.int16], Labels, Labels, tuple[float, float, float]]:
-    """One person.
+    """Draw one person.
 
     Args:
-        rng: the case's own random numbers.
+        rng: random generator of the case.
 
     Returns:
         Image, labels and labels with filled gaps, (256, 128, 256); and the spacing in mm.
@@ -157,7 +157,7 @@ def draw(rng: np.random.Generator) -> tuple[NDArray[np.int16], Labels, Labels, t
     labels, thin, mask = _paint(rng, true)
     signal = SIGNAL[np.where(thin, 0, labels)] * (1 + 0.03 * true.field(rng, 9))
     signal = gaussian_filter(signal, [0.55 / size for size in spacing], truncate=3)  # partial volume
-    signal *= 1 + 0.07 * true.field(rng, 50)  # what IBSR's bias correction left
+    signal *= 1 + 0.07 * true.field(rng, 50)  # residual of IBSR's bias correction
     noise = rng.standard_normal((2, *labels.shape), dtype=np.float32) * np.float32(rng.uniform(0.025, 0.05))
     image = np.rint(rng.uniform(120, 700) * np.hypot(signal + noise[0], noise[1])) * mask
     shift = rng.integers(-4, 5, 3) * (1, 0, 1)
@@ -169,14 +169,14 @@ def draw(rng: np.random.Generator) -> tuple[NDArray[np.int16], Labels, Labels, t
 
 
 def _affine(spacing: tuple[float, float, float]) -> NDArray[np.float64]:
-    """The first axis runs to the left, the origin is the volume's middle."""
+    """Return an affine with the first axis to the left and the origin in the volume's middle."""
     affine = np.diag([-spacing[0], spacing[1], spacing[2], 1.0])
     affine[:3, 3] = -affine[:3, :3] @ ((np.array(SHAPE) - 1) / 2)
     return affine
 
 
 def _nifti(volume: Volume, spacing: tuple[float, float, float]) -> bytes:
-    """The volume as IBSR's NIfTI release stores it, with a fourth axis of length 1."""
+    """Encode a volume like IBSR's NIfTI release, with a fourth axis of length 1."""
     image = nib.Nifti1Image(volume[..., None], _affine(spacing))
     image.header.set_xyzt_units("mm", "sec")
     content: bytes = image.to_bytes()
@@ -184,7 +184,7 @@ def _nifti(volume: Volume, spacing: tuple[float, float, float]) -> bytes:
 
 
 def _analyze(volume: Volume, spacing: tuple[float, float, float]) -> dict[str, bytes]:
-    """The big-endian pair of an Analyze 7.5 volume, by suffix."""
+    """Encode a volume as a big-endian Analyze 7.5 pair, by suffix."""
     header = nib.AnalyzeHeader(endianness=">")
     header.set_data_dtype(volume.dtype)
     header.set_data_shape(volume.shape)
@@ -201,11 +201,11 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write volume ``index`` (from 0): skull-stripped image, labels, and labels with filled gaps.
 
     Args:
-        out: folder that takes the place of the download.
-        seed: >= 0.
-        index: from 0 to 17.
+        out: folder in place of the download.
+        seed: random seed, >= 0.
+        index: number of the case, from 0 to 17.
     """
-    image, labels, filled, spacing = draw(generator(seed, KIND, index))
+    image, labels, filled, spacing = draw(case_generator(seed, KIND, index))
     name = f"IBSR_{index + 1:02d}"
     volumes: dict[str, Volume] = {"ana_strip": image, "segTRI_ana": labels, "segTRI_fill_ana": filled}
     for kind, volume in volumes.items():

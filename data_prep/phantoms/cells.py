@@ -1,7 +1,7 @@
-"""Phantom cells as the Cell Tracking Challenge stores them: two sequences in phase contrast, PhC-C2DH-U373's look.
+"""Draw phantom cells and write them like PhC-C2DH-U373 of the Cell Tracking Challenge: two phase contrast sequences.
 
-A cell has a bright halo, a dark rim and an inside as grey as the ground around it. Cells creep to and fro, so
-neighbouring frames are nearly equal, as in the real sequences.
+A cell has a bright halo, a dark rim and an inside as gray as its surroundings. Cells move back and forth, so
+neighboring frames are nearly equal, as in the real sequences.
 """
 
 import io
@@ -13,25 +13,25 @@ from PIL import Image as Pillow
 from scipy.ndimage import gaussian_filter
 
 from data_prep.files import write_bytes
-from data_prep.phantoms.shapes import Image, Numbers, Scene, bell, generator, smooth_field, soft
+from data_prep.phantoms.shapes import BlobScene, Image, Numbers, case_generator, gaussian_bump, smooth_noise, soft_step
 
 KIND = 3
 SHAPE = (520, 696)
 CELLS = 8  # one in each field of a grid of 2 x 4
-# Every second frame is outlined by hand; the silver truth has all frames, with a rim that is a little off.
+# Every second frame has a gold truth; the silver truth has all frames, with slightly smaller cells.
 STEP = 2
 SILVER_RIM = 0.96
 
 
-def arrange(rng: np.random.Generator, frame: int) -> Scene:
-    """The cells of one frame.
+def arrange(rng: np.random.Generator, frame: int) -> BlobScene:
+    """Place the cells of one frame.
 
     Args:
-        rng: the sequence's random numbers.
-        frame: from 0.
+        rng: random generator of the sequence.
+        frame: number of the frame, from 0.
     """
     field = np.array([SHAPE[1] / 4, SHAPE[0] / 2])
-    scene = Scene(SHAPE)
+    scene = BlobScene(SHAPE)
     for cell in range(CELLS):
         home = (np.array([cell % 4, cell // 4]) + rng.uniform(0.3, 0.7, 2)) * field
         size, long, turn = rng.uniform(32, 46), rng.uniform(1.05, 1.5), rng.uniform(0, np.pi)
@@ -43,32 +43,34 @@ def arrange(rng: np.random.Generator, frame: int) -> Scene:
     return scene
 
 
-def _specks(rng: np.random.Generator) -> Scene:
-    """Dead cells and dirt, which nobody outlines."""
-    scene = Scene(SHAPE)
+def _specks(rng: np.random.Generator) -> BlobScene:
+    """Draw dead cells and dirt, which aren't labeled."""
+    scene = BlobScene(SHAPE)
     for at in rng.uniform((0, 0), SHAPE[::-1], (int(rng.integers(10, 25)), 2)):
         size = rng.uniform(2, 6)
         scene.add(at, (size, size), 0.0, np.stack([rng.normal(0, (0.05, 0.05)), rng.uniform(0, 6, 2)]))
     return scene
 
 
-def paint(fixed: np.random.Generator, passing: np.random.Generator, scene: Scene) -> Image:
-    """Light from 0 to 1, (rows, columns).
+def paint(fixed: np.random.Generator, passing: np.random.Generator, scene: BlobScene) -> Image:
+    """Draw the light from 0 to 1, (rows, columns).
 
     Args:
-        fixed: random numbers of what stays the same in a sequence: ground, specks, grains.
-        passing: random numbers of the camera's noise in this frame.
-        scene: the cells.
+        fixed: random generator of what stays the same in a sequence: ground, specks, grains.
+        passing: random generator of the camera noise in this frame.
+        scene: cells of the frame.
     """
     far = np.minimum(scene.distance, 9)
-    ground = 0.42 + 0.03 * smooth_field(fixed, SHAPE, 4) + 0.015 * smooth_field(fixed, SHAPE, 24)
+    ground = 0.42 + 0.03 * smooth_noise(fixed, SHAPE, 4) + 0.015 * smooth_noise(fixed, SHAPE, 24)
     grains = gaussian_filter(fixed.standard_normal(SHAPE, dtype=np.float32), 1.6) * 5
     dirt = np.minimum(_specks(fixed).distance, 9)
-    inside = soft(1 - far, 0.04)
+    inside = soft_step(1 - far, 0.04)
     light = ground + inside * (0.05 * grains - 0.02)
-    light += 0.3 * bell(far, 1.07, 0.05) - 0.16 * bell(far, 0.95, 0.05)
-    light += 0.1 * bell(far, 0.42, 0.04) - 0.05 * soft(0.4 - far, 0.05) + 0.2 * bell(far, 0.0, 0.09)
-    light += 0.4 * soft(0.8 - dirt, 0.3) - 0.15 * bell(dirt, 1.4, 0.3)
+    light += 0.3 * gaussian_bump(far, 1.07, 0.05) - 0.16 * gaussian_bump(far, 0.95, 0.05)
+    light += (
+        0.1 * gaussian_bump(far, 0.42, 0.04) - 0.05 * soft_step(0.4 - far, 0.05) + 0.2 * gaussian_bump(far, 0.0, 0.09)
+    )
+    light += 0.4 * soft_step(0.8 - dirt, 0.3) - 0.15 * gaussian_bump(dirt, 1.4, 0.3)
     return np.asarray(gaussian_filter(light, 0.8) + 0.012 * passing.standard_normal(SHAPE, dtype=np.float32))
 
 
@@ -82,19 +84,21 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write case ``index`` (from 0): a frame with gold and silver truth, and the next one with silver truth only.
 
     Args:
-        out: folder that takes the place of the download.
-        seed: >= 0.
-        index: from 0 to 999; the two sequences take turns.
+        out: folder in place of the download.
+        seed: random seed, >= 0.
+        index: number of the case, from 0 to 999; the two sequences take turns.
     """
     sequence, first = index % 2 + 1, index // 2 * STEP
     for frame in range(first, first + STEP):
-        scene = arrange(generator(seed, KIND, sequence), frame)
-        light = paint(generator(seed, KIND, 2 + sequence), generator(seed, KIND, 10 * (frame + 1) + sequence), scene)
+        scene = arrange(case_generator(seed, KIND, sequence), frame)
+        light = paint(
+            case_generator(seed, KIND, 2 + sequence), case_generator(seed, KIND, 10 * (frame + 1) + sequence), scene
+        )
         markers = np.where(scene.distance < 0.25, scene.instances(), 0).astype(np.uint16)
         gold, silver = out / f"{sequence:02d}_GT", out / f"{sequence:02d}_ST"
         write_bytes(gold / "TRA" / f"man_track{frame:03d}.tif", _tiff(markers))
         write_bytes(silver / "SEG" / f"man_seg{frame:03d}.tif", _tiff(scene.instances(SILVER_RIM)))
         if frame == first:
             write_bytes(gold / "SEG" / f"man_seg{frame:03d}.tif", _tiff(scene.instances()))
-        grey = np.rint(255 * light.clip(0, 1)).astype(np.uint8)
-        write_bytes(out / f"{sequence:02d}" / f"t{frame:03d}.tif", _tiff(grey))
+        gray = np.rint(255 * light.clip(0, 1)).astype(np.uint8)
+        write_bytes(out / f"{sequence:02d}" / f"t{frame:03d}.tif", _tiff(gray))

@@ -1,4 +1,4 @@
-"""Street phantoms as Cityscapes comes, a quarter as wide and high: pictures with label ids, 19 classes and others."""
+"""Write street phantoms like Cityscapes, a quarter as wide and high: pictures with label ids, 19 classes and others."""
 
 from functools import partial
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from data_prep.files import write_bytes
-from data_prep.phantoms.shapes import generator
+from data_prep.phantoms.shapes import case_generator
 from data_prep.phantoms.street import (
     BUS,
     MOTORCYCLE,
@@ -16,11 +16,11 @@ from data_prep.phantoms.street import (
     TRUCK,
     WALL,
     Canvas,
-    Colour,
+    Color,
     Thing,
-    develop,
-    lay_out,
+    paint_street,
     png,
+    render,
 )
 
 KIND = 8
@@ -30,7 +30,7 @@ CITIES = {"train": ("aachen", "hamburg", "zurich"), "val": ("frankfurt", "munste
 # Cityscapes' label ids in the order of the street's classes: sky, building, pole, road, pavement, tree, sign, fence,
 # car, pedestrian, bicyclist (what is ridden), void; rider, light, truck, bus, train, motorcycle, wall, terrain.
 IDS = np.array([23, 11, 17, 7, 8, 21, 20, 13, 26, 24, 33, 0, 25, 19, 27, 28, 31, 32, 12, 22], np.uint8)
-PAINTS: tuple[Colour, ...] = (
+PAINTS: tuple[Color, ...] = (
     (0.6, 0.62, 0.64),
     (0.5, 0.1, 0.1),
     (0.12, 0.2, 0.4),
@@ -40,40 +40,42 @@ PAINTS: tuple[Colour, ...] = (
 
 
 def _vehicle(c: Canvas, x: float, z: float, size: tuple[float, float, float], label: int, windows: bool) -> None:
-    """A tall vehicle from behind: width, height and length in metres; windows along its side, or a plain load."""
+    """Paint a tall vehicle from behind: width, height and length in meters; with windows along its side or without."""
     wide, tall, long = size
-    paint = c.shade(PAINTS[c.rng.integers(len(PAINTS))])
+    paint = c.vary_color(PAINTS[c.rng.integers(len(PAINTS))])
     near = x - wide / 2 if x > 0 else x + wide / 2
-    c.area([(x - 1.6, 0, z), (x + 1.6, 0, z), (x + 1.6, 0, z + long), (x - 1.6, 0, z + long)], ROAD, (0.14, 0.14, 0.15))
+    c.polygon(
+        [(x - 1.6, 0, z), (x + 1.6, 0, z), (x + 1.6, 0, z + long), (x - 1.6, 0, z + long)], ROAD, (0.14, 0.14, 0.15)
+    )
     side = (paint[0] * 0.75, paint[1] * 0.75, paint[2] * 0.75)
-    c.area([(near, 0.4, z), (near, 0.4, z + long), (near, tall, z + long), (near, tall, z)], label, side)
+    c.polygon([(near, 0.4, z), (near, 0.4, z + long), (near, tall, z + long), (near, tall, z)], label, side)
     for at in np.arange(z + 0.5, z + long - 1, 1.5) if windows else ():
         pane = [(near, y, at + step) for y, step in ((0.5, 0), (0.5, 1.2), (0.8, 1.2), (0.8, 0))]
-        c.area([(a, y * tall, b) for a, y, b in pane], label, (0.16, 0.18, 0.2))
-    c.upright(x, 0.4, z, (wide, tall - 0.4), label, paint)
+        c.polygon([(a, y * tall, b) for a, y, b in pane], label, (0.16, 0.18, 0.2))
+    c.rectangle(x, 0.4, z, (wide, tall - 0.4), label, paint)
     if windows:
-        c.upright(x, 0.55 * tall, z, (0.8 * wide, 0.3 * tall), label, (0.16, 0.18, 0.2))
+        c.rectangle(x, 0.55 * tall, z, (0.8 * wide, 0.3 * tall), label, (0.16, 0.18, 0.2))
     for shift in (-1, 1):
-        c.upright(x + shift * 0.36 * wide, 0, z, (0.3, 0.5), label, (0.06,) * 3)
+        c.rectangle(x + shift * 0.36 * wide, 0, z, (0.3, 0.5), label, (0.06,) * 3)
 
 
 def _motorcycle(c: Canvas, x: float, z: float) -> None:
-    """A parked motorcycle from the side."""
+    """Paint a parked motorcycle from the side."""
     for shift in (-0.7, 0.7):
-        c.round(x + shift, 0.33, z, (0.33, 0.33), MOTORCYCLE, (0.08,) * 3)
-        c.round(x + shift, 0.33, z, (0.16, 0.16), MOTORCYCLE, (0.5,) * 3)
+        c.ellipse(x + shift, 0.33, z, (0.33, 0.33), MOTORCYCLE, (0.08,) * 3)
+        c.ellipse(x + shift, 0.33, z, (0.16, 0.16), MOTORCYCLE, (0.5,) * 3)
     body = [(x + a, y, z) for a, y in ((-0.7, 0.75), (-0.1, 0.3), (0.4, 0.3), (0.6, 1.0), (0.2, 0.95))]
-    c.area(body, MOTORCYCLE, c.shade(PAINTS[c.rng.integers(len(PAINTS))]))
+    c.polygon(body, MOTORCYCLE, c.vary_color(PAINTS[c.rng.integers(len(PAINTS))]))
 
 
-def _strip(c: Canvas, side: int, x: float, z: float, long: float, tall: float, label: int, colour: Colour) -> None:
-    """A wall along the street, or grass beside it (``tall`` 0)."""
+def _strip(c: Canvas, side: int, x: float, z: float, long: float, tall: float, label: int, color: Color) -> None:
+    """Paint a wall along the street, or grass beside it (``tall`` 0)."""
     a, b, wide = side * x, side * (x + (0 if tall else 2.0)), z + long
-    c.area([(a, 0, z), (a, 0, wide), (b, tall, wide), (b, tall, z)], label, c.shade(colour, 0.03))
+    c.polygon([(a, 0, z), (a, 0, wide), (b, tall, wide), (b, tall, z)], label, c.vary_color(color, 0.03))
 
 
-def _more(c: Canvas, road: float, walk: float, index: int) -> list[Thing]:
-    """What CamVid has no class for; a third of it in each picture."""
+def _further_things(c: Canvas, road: float, walk: float, index: int) -> list[Thing]:
+    """List things of classes that CamVid lacks, a third of them in each picture."""
     rng, found = c.rng, list[Thing]()
     side = int(rng.choice((-1, 1)))
 
@@ -99,15 +101,15 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write picture ``index`` (from 0) and its label ids, under the name of a drive.
 
     Args:
-        out: folder that takes the place of the download.
-        seed: >= 0.
-        index: from 0.
+        out: folder in place of the download.
+        seed: random seed, >= 0.
+        index: number of the case, from 0.
     """
     part = PARTS[index % len(PARTS)]
     city = CITIES[part][index % len(CITIES[part])]
     name = f"{city}_{index // 6:06d}_{19 + 30 * (index % 6):06d}"
-    canvas = Canvas(generator(seed, KIND, index), SIZE)
-    lay_out(canvas, partial(_more, index=index))
-    picture, labels = develop(canvas)
+    canvas = Canvas(case_generator(seed, KIND, index), SIZE)
+    paint_street(canvas, partial(_further_things, index=index))
+    picture, labels = render(canvas)
     write_bytes(out / "leftImg8bit" / part / city / f"{name}_leftImg8bit.png", png(picture))
     write_bytes(out / "gtFine" / part / city / f"{name}_gtFine_labelIds.png", png(IDS[labels]))

@@ -1,4 +1,4 @@
-"""Object phantoms as COCO 2017 comes: ``train2017``, ``val2017`` and the annotations as polygons and run lengths."""
+"""Write object phantoms like COCO 2017: ``train2017``, ``val2017`` and annotations as polygons and RLE."""
 
 import json
 from collections.abc import Iterable
@@ -12,7 +12,7 @@ from data_prep.datasets.coco import CATEGORIES
 from data_prep.files import write_bytes
 from data_prep.phantoms.objects import KINDS
 from data_prep.phantoms.scene import CASTS, draw
-from data_prep.phantoms.shapes import generator
+from data_prep.phantoms.shapes import case_generator
 from data_prep.phantoms.voc import jpeg
 from data_prep.rle import Mask, mask_to_counts
 
@@ -26,15 +26,15 @@ def write_case(out: Path, seed: int, index: int) -> tuple[str, dict[str, Any], l
     """Write picture ``index`` (from 0).
 
     Args:
-        out: folder that takes the place of the download.
-        seed: >= 0.
-        index: from 0.
+        out: folder in place of the download.
+        seed: random seed, >= 0.
+        index: number of the case, from 0.
 
     Returns:
-        Its folder, and its entries for the annotations. In every fourth picture, the second object of a class and
-        those after it are crowds.
+        Its folder, and its entries of the annotations. In every fourth picture, all objects of a class but the first
+        are crowds.
     """
-    rng = generator(seed, KIND, index)
+    rng = case_generator(seed, KIND, index)
     folder, name = PARTS[index % len(PARTS)], f"{index + 1:012d}.jpg"
     scene = draw(rng, SIZES[rng.integers(len(SIZES))], CASTS[index % len(CASTS)], extras=4)
     write_bytes(out / folder / name, jpeg(scene.picture))
@@ -51,7 +51,7 @@ def write_case(out: Path, seed: int, index: int) -> tuple[str, dict[str, Any], l
 def _annotation(kind: int, mask: Mask, crowd: bool) -> dict[str, Any]:
     rows, columns = np.nonzero(mask)
     box = [columns.min(), rows.min(), np.ptp(columns) + 1, np.ptp(rows) + 1]
-    segmentation = {"counts": mask_to_counts(mask), "size": list(mask.shape)} if crowd else polygons(mask)
+    segmentation = {"counts": mask_to_counts(mask), "size": list(mask.shape)} if crowd else trace_outlines(mask)
     return {
         "category_id": CATEGORIES[kind - 1],
         "iscrowd": int(crowd),
@@ -61,10 +61,10 @@ def _annotation(kind: int, mask: Mask, crowd: bool) -> dict[str, Any]:
     }
 
 
-def polygons(mask: Mask) -> list[list[float]]:
-    """The outlines of a mask, [x0, y0, x1, y1, ...] in pixels; holes are filled, as people fill them."""
+def trace_outlines(mask: Mask) -> list[list[float]]:
+    """Trace the outlines of a mask, [x0, y0, x1, y1, ...] in pixels; holes are filled, as in COCO."""
     padded = np.pad(mask, 1).astype(float)
-    # A pixel's middle is 0.5 from its corner, and the rim of zeros shifts by 1.
+    # A pixel's center is 0.5 from its corner, and the padding shifts by 1.
     lines: Any = contour_generator(z=padded).lines(0.5)
     outlines = [line - 0.5 for line in lines]
     outer = [line for line in outlines if _area(line) > 0]
@@ -72,13 +72,13 @@ def polygons(mask: Mask) -> list[list[float]]:
 
 
 def _area(line: np.ndarray[Any, Any]) -> float:
-    """Signed: outlines and holes run in opposite directions."""
+    """Compute the signed area; outlines and holes have opposite signs."""
     x, y = line.T
     return float(0.5 * (x[:-1] * y[1:] - x[1:] * y[:-1]).sum())
 
 
 def write_annotations(out: Path, written: Iterable[tuple[str, dict[str, Any], list[dict[str, Any]]]]) -> None:
-    """Write the annotations of what :func:`write_case` wrote."""
+    """Write the annotations of the cases that :func:`write_case` wrote."""
     found = sorted(written, key=lambda entry: str(entry[1]["file_name"]))
     categories = [{"id": number, "name": kind.name} for number, kind in zip(CATEGORIES, KINDS, strict=True)]
     for folder in sorted(set(PARTS)):

@@ -1,4 +1,4 @@
-"""Short-axis cardiac MRI phantoms as ACDC's training subjects come.
+"""Draw short-axis cardiac MRI phantoms and write them like ACDC's training subjects.
 
 Lengths are in mm; in a slice x runs to the right and y downwards from the image's middle, as ACDC's slices are shown
 (first array axis to the right), so the right ventricle is on the left. Depth runs from base to apex. Signal is 0.86 for
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
 from data_prep.files import write_bytes
-from data_prep.phantoms.shapes import Image, generator
+from data_prep.phantoms.shapes import Image, case_generator
 from data_prep.phantoms.torso import BLOOD, MUSCLE, Torso, make_torso, paint_torso, strands
 
 KIND = 1
@@ -25,15 +25,15 @@ RV, MYOCARDIUM, LV = 1, 2, 3  # ACDC's label values
 
 @dataclass(frozen=True)
 class Group:
-    """What sets a group of patients apart; means at end-diastole, and factors to end-systole.
+    """Describe a group of patients: means at end-diastole, and factors to end-systole.
 
     Args:
-        radius: of the LV cavity near the base, mm.
+        radius: radius of the LV cavity near the base, mm.
         wall: thickness of the LV wall, mm.
-        rv_depth: from septum to free wall of the RV, mm.
-        squeeze: LV radius at end-systole over end-diastole.
-        thicken: wall thickness likewise.
-        rv_squeeze: RV depth likewise.
+        rv_depth: distance from septum to free wall of the RV, mm.
+        squeeze: LV radius at end-systole divided by end-diastole.
+        thicken: wall thickness at end-systole divided by end-diastole.
+        rv_squeeze: RV depth at end-systole divided by end-diastole.
     """
 
     radius: float
@@ -55,19 +55,19 @@ GROUPS = {
 
 @dataclass(frozen=True)
 class Ventricles:
-    """Both ventricles of one person at one phase.
+    """Describe both ventricles of one person at one phase.
 
     Args:
-        radius: LV cavity near the base, mm.
+        radius: radius of the LV cavity near the base, mm.
         wall: mean wall thickness, mm.
-        rv_depth: from septum to RV free wall, mm.
-        length: of the LV cavity, mm.
+        rv_depth: distance from septum to RV free wall, mm.
+        length: length of the LV cavity, mm.
         base: depth of its base, mm.
         septum: direction from the LV to the RV, radians from x towards y.
         lobes: amplitudes and phases of the outline's 2nd to 4th harmonic, (2, 3).
         scar: direction (radians), half width (radians) and thinning (0 to 1) of an infarct.
         papillary: directions of both papillary muscles, radians.
-        rv_width: RV's extent across, over the LV's outer diameter.
+        rv_width: width of the RV divided by the LV's outer diameter.
     """
 
     radius: float
@@ -83,7 +83,7 @@ class Ventricles:
 
 
 def _ventricles(rng: np.random.Generator, group: str) -> dict[str, Ventricles]:
-    """One person's ventricles at end-diastole and end-systole."""
+    """Draw one person's ventricles at end-diastole and end-systole."""
     g = GROUPS[group]
     size = rng.normal(1, 0.07)
     radius, wall = g.radius * size * rng.normal(1, 0.03), g.wall * size * rng.normal(1, 0.07)
@@ -103,7 +103,7 @@ def _ventricles(rng: np.random.Generator, group: str) -> dict[str, Ventricles]:
 
 
 def _lv(v: Ventricles, depth: float, angle: Image) -> tuple[Image, Image]:
-    """Radii of the LV cavity and of the wall's outer side by direction, mm; 0 where the slice misses them."""
+    """Compute radii of the LV cavity and its outer wall by direction, mm; 0 where the slice misses them."""
     s = (depth - v.base) / v.length
     reach = v.wall * 0.8 / v.length
     if not 0 <= s < 1 + reach:
@@ -121,7 +121,7 @@ def _lv(v: Ventricles, depth: float, angle: Image) -> tuple[Image, Image]:
 
 
 def _rv(v: Ventricles, depth: float, dx: Image, dy: Image, outer: float) -> Image:
-    """Normalised distance from the middle of the RV, 1 on its rim; the LV's wall still covers a part of it."""
+    """Compute the normalized distance from the middle of the RV, 1 on its rim; the LV wall will cover a part."""
     s = (depth - v.base) / (0.86 * v.length)
     if not 0 <= s < 0.98 or outer == 0:
         return np.full_like(dx, 9.0)
@@ -139,10 +139,10 @@ def _paint_heart(v: Ventricles, depth: float, dx: Image, dy: Image, picture: Ima
 
     Args:
         v: the ventricles at this phase.
-        depth: of the slice below the base at end-diastole, mm.
+        depth: depth of the slice below the base at end-diastole, mm.
         dx: distance to the right of the LV's axis, mm, (nx, ny).
-        dy: distance below it, likewise.
-        picture: signal, (nx, ny), changed.
+        dy: distance below it, mm, (nx, ny).
+        picture: signal, (nx, ny), changed in place.
 
     Returns:
         ACDC's labels, (nx, ny).
@@ -169,14 +169,14 @@ def _paint_heart(v: Ventricles, depth: float, dx: Image, dy: Image, picture: Ima
 
 
 def _scan(rng: np.random.Generator, clean: Image, bias: Image, sigma: float, gain: float) -> NDArray[np.int16]:
-    """The scanner: point spread, coil sensitivity, noise of a magnitude image (Rice), whole numbers."""
+    """Simulate the scanner: point spread, coil sensitivity, Rician noise, rounding."""
     true = gaussian_filter(clean, 0.6) * bias
     noise = rng.standard_normal((2, *clean.shape), dtype=np.float32) * np.float32(sigma)
     return np.asarray(np.rint(gain * np.hypot(true + noise[0], noise[1])), np.int16)
 
 
 def _grid(rng: np.random.Generator) -> tuple[Image, Image, float]:
-    """A slice's coordinates and pixel size: x and y from the image's middle, (nx, ny), mm."""
+    """Draw coordinates and pixel size of a slice: x and y from the image's middle, (nx, ny), mm."""
     nx, ny = int(rng.choice((208, 216, 224, 232, 240))), int(rng.choice((240, 248, 256)))
     pixel = round(float(rng.uniform(1.3, 1.7)), 4)
     axes = [((np.arange(n) - (n - 1) / 2) * pixel).astype(np.float32) for n in (nx, ny)]
@@ -185,20 +185,20 @@ def _grid(rng: np.random.Generator) -> tuple[Image, Image, float]:
 
 
 def _bias(rng: np.random.Generator, x: Image, y: Image) -> Image:
-    """Sensitivity of the coils: highest near the chest wall in front, which is up and to the left."""
+    """Draw the coil sensitivity: highest near the front chest wall, up and to the left."""
     tilt, bend = rng.normal((-0.0016, 0.0004), 0.0015), rng.uniform(0, 8e-6)
     return np.asarray(np.exp(tilt[0] * x + tilt[1] * y - bend * (x * x + y * y)), np.float32)
 
 
 def draw(rng: np.random.Generator, group: str) -> tuple[dict[str, Phase], list[float]]:
-    """One person.
+    """Draw one person.
 
     Args:
-        rng: the case's own random numbers.
+        rng: random generator of the case.
         group: NOR, MINF, DCM, HCM or RV.
 
     Returns:
-        For ED and ES the image and its labels, (nx, ny, slices) from base to apex; and the spacing in mm, 3 numbers.
+        Image and labels for ED and ES, (nx, ny, slices) from base to apex; and the spacing in mm, 3 numbers.
     """
     x, y, pixel = _grid(rng)
     hearts = _ventricles(rng, group)
@@ -221,7 +221,7 @@ def draw(rng: np.random.Generator, group: str) -> tuple[dict[str, Phase], list[f
 
 
 def _nifti(volume: NDArray[np.int16] | NDArray[np.uint8], spacing: list[float]) -> bytes:
-    """The volume as ACDC stores it; no time of day gets into the file."""
+    """Encode a volume like ACDC, without a time stamp."""
     image = nib.Nifti1Image(volume, np.diag([*spacing, 1.0]))
     image.header.set_xyzt_units("mm", "sec")
     content: bytes = image.to_bytes()
@@ -232,11 +232,11 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write subject ``index`` (from 0): Info.cfg, and image and labels at end-diastole and end-systole.
 
     Args:
-        out: folder that takes the place of the download's ``training``.
-        seed: >= 0.
-        index: from 0 to 998.
+        out: folder in place of the download's ``training``.
+        seed: random seed, >= 0.
+        index: number of the case, from 0 to 998.
     """
-    rng = generator(seed, KIND, index)
+    rng = case_generator(seed, KIND, index)
     group = list(GROUPS)[index % len(GROUPS)]
     frames = int(rng.integers(20, 36))
     frame = {"ED": 1, "ES": round(frames * rng.uniform(0.32, 0.44))}

@@ -1,10 +1,10 @@
-"""Object phantoms in ImageNet's folders: one class a picture, told by shape and surroundings, not by colour."""
+"""Write object phantoms in ImageNet's folders: one class per picture, seen from shape and surroundings, not color."""
 
 from pathlib import Path
 
 from data_prep.files import write_bytes
 from data_prep.phantoms.scene import SETTINGS, draw
-from data_prep.phantoms.shapes import generator
+from data_prep.phantoms.shapes import case_generator
 from data_prep.phantoms.voc import jpeg
 
 KIND = 10
@@ -22,11 +22,11 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write picture ``index`` (from 0) into the folder of its class.
 
     Args:
-        out: folder that takes the place of the download: ``train`` and ``val``, a folder a class in each.
-        seed: >= 0.
-        index: from 0.
+        out: folder in place of the download: ``train`` and ``val``, with one folder per class.
+        seed: random seed, >= 0.
+        index: number of the case, from 0.
     """
-    rng = generator(seed, KIND, index)
+    rng = case_generator(seed, KIND, index)
     number, kind = list(CLASSES.items())[index % len(CLASSES)]
     part = PARTS[index // len(CLASSES) % len(PARTS)]
     settings = [setting for setting, kinds in SETTINGS.items() if kind in kinds]

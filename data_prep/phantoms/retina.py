@@ -1,7 +1,7 @@
-"""Retina phantoms as DRIVE comes: colour photographs of the eye's ground with their vessels and their field of view.
+"""Draw retina phantoms and write them like DRIVE: color photographs of the fundus, vessels and field of view.
 
 Lengths are in pixels, x to the right and y downwards from the image's middle. Vessels leave the optic disc, branch,
-grow thinner and bow around the macula; what looks like them in a small window, choroid and bleedings, isn't labelled.
+thin out and curve around the macula; choroid and bleedings look like them in a small window but aren't labeled.
 """
 
 from dataclasses import dataclass
@@ -15,27 +15,27 @@ from PIL import ImageDraw
 from scipy.ndimage import gaussian_filter
 
 from data_prep.files import write_bytes
-from data_prep.phantoms.shapes import Image, Mask, bell, generator, smooth_field, soft
+from data_prep.phantoms.shapes import Image, Mask, case_generator, gaussian_bump, smooth_noise, soft_step
 
 KIND = 3
 WIDTH, HEIGHT = 565, 584
-RADIUS = 268.0  # of the field of view
-FINE = 3  # vessels are drawn on a grid so many times finer
+RADIUS = 268.0  # radius of the field of view
+FINE = 3  # oversampling of the vessels
 STEP = 5.0
 THINNEST = 1.3
 
 
 @dataclass
 class Sprout:
-    """The growing end of a vessel.
+    """Describe the growing end of a vessel.
 
     Args:
-        x: place.
-        y: place.
+        x: position to the right, pixels.
+        y: position down, pixels.
         way: direction, radians from x towards y.
-        width: of the vessel, pixels.
-        goal: direction that it bends to.
-        artery: arteries are lighter and have a reflex.
+        width: width of the vessel, pixels.
+        goal: direction that it bends to, radians.
+        artery: True for arteries, which are lighter and have a reflex.
     """
 
     x: float
@@ -50,7 +50,7 @@ Line = tuple[list[tuple[float, float]], float, bool]  # points, width, artery
 
 
 def _trunks(rng: np.random.Generator, disc: tuple[float, float], temporal: float) -> list[Sprout]:
-    """An artery and a vein each for the four quadrants, at the disc's middle."""
+    """Start an artery and a vein for each of the four quadrants at the disc's middle."""
     found = []
     for up in (-1, 1):
         for nasal in (False, True):
@@ -67,7 +67,7 @@ def _trunks(rng: np.random.Generator, disc: tuple[float, float], temporal: float
 
 
 def _grow(rng: np.random.Generator, disc: tuple[float, float], macula: tuple[float, float]) -> list[Line]:
-    """All vessels as lines of one width each, trunks last."""
+    """Grow all vessels as lines of one width each, trunks last."""
     temporal = 0.0 if macula[0] > disc[0] else np.pi
     sprouts = _trunks(rng, disc, temporal)
     lines: list[Line] = []
@@ -101,7 +101,7 @@ def _grow(rng: np.random.Generator, disc: tuple[float, float], macula: tuple[flo
 
 
 def _draw_lines(lines: list[Line], tone: bool) -> Image:
-    """How much of each pixel is vessel, 0 to 1; with ``tone``, times each vessel's contrast."""
+    """Draw the share of each pixel that is vessel, 0 to 1; with ``tone``, multiplied by the vessel's contrast."""
     canvas = Pillow.new("L", (WIDTH * FINE, HEIGHT * FINE))
     pen = ImageDraw.Draw(canvas)
     for points, width, artery in lines:
@@ -116,46 +116,46 @@ def _draw_lines(lines: list[Line], tone: bool) -> Image:
 
 
 def _ground(rng: np.random.Generator, x: Image, y: Image, disc: Image, macula: Image) -> Image:
-    """The eye's ground without vessels, (rows, columns, 3) in 0 to 1."""
+    """Draw the fundus without vessels, (rows, columns, 3) in 0 to 1."""
     shape = (HEIGHT, WIDTH)
     base = rng.normal((0.80, 0.44, 0.25), (0.06, 0.05, 0.05)).astype(np.float32)
     light = 1 - 0.28 * ((x - 30 * rng.normal()) ** 2 + (y - 30 * rng.normal()) ** 2) / np.float32(RADIUS**2)
-    mottle = 0.06 * smooth_field(rng, shape, 5) + 0.035 * smooth_field(rng, shape, 22)
-    # Vessels of the choroid shine through as broad pale stripes.
-    stripes = np.abs(smooth_field(rng, shape, 14))
-    choroid = rng.uniform(0.0, 0.09) * soft(0.25 - stripes, 0.15)
+    mottle = 0.06 * smooth_noise(rng, shape, 5) + 0.035 * smooth_noise(rng, shape, 22)
+    # Choroidal vessels are visible as broad pale stripes.
+    stripes = np.abs(smooth_noise(rng, shape, 14))
+    choroid = rng.uniform(0.0, 0.09) * soft_step(0.25 - stripes, 0.15)
     picture = base * (light * (1 + mottle + choroid) * (1 - 0.38 * macula))[..., None]
     pale = np.array([1.0, 0.86, 0.55], np.float32) * np.float32(rng.uniform(0.88, 1.0))
     return np.asarray(picture + disc[..., None] * (pale - picture), np.float32)
 
 
 def _lesions(rng: np.random.Generator, x: Image, y: Image, picture: Image) -> None:
-    """Bleedings and exudates of a diabetic eye, in place."""
+    """Paint bleedings and exudates of a diabetic eye, in place."""
     for _ in range(int(rng.integers(6, 22))):
         far, way, size = rng.uniform(40, 240), rng.uniform(0, 2 * np.pi), rng.uniform(1.2, 4.5)
-        spot = soft(size - np.hypot(x - far * np.cos(way), (y - far * np.sin(way)) * rng.uniform(0.6, 1.6)), 1.2)
-        colour = np.array([0.93, 0.8, 0.45] if rng.random() < 0.5 else [0.5, 0.16, 0.1], np.float32)
-        picture += 0.8 * spot[..., None] * (colour - picture)
+        spot = soft_step(size - np.hypot(x - far * np.cos(way), (y - far * np.sin(way)) * rng.uniform(0.6, 1.6)), 1.2)
+        color = np.array([0.93, 0.8, 0.45] if rng.random() < 0.5 else [0.5, 0.16, 0.1], np.float32)
+        picture += 0.8 * spot[..., None] * (color - picture)
 
 
 def draw(rng: np.random.Generator) -> tuple[NDArray[np.uint8], Image, Mask]:
-    """One eye.
+    """Draw one eye.
 
     Args:
-        rng: the case's own random numbers.
+        rng: random generator of the case.
 
     Returns:
         Photograph (584, 565, 3), share of each pixel that is vessel (584, 565), and field of view (584, 565).
     """
     y, x = np.mgrid[:HEIGHT, :WIDTH].astype(np.float32)
     x, y = x - (WIDTH - 1) / 2, y - (HEIGHT - 1) / 2
-    side = float(rng.choice((-1, 1)))  # which eye it is
+    side = float(rng.choice((-1, 1)))  # left or right eye
     disc = (side * rng.uniform(150, 190), rng.normal(0, 14))
     macula = (disc[0] - side * rng.uniform(185, 205), disc[1] + rng.uniform(0, 22))
     lines = _grow(rng, disc, macula)
     radius = rng.uniform(33, 41)
-    bright = soft(radius - np.hypot((x - disc[0]) * 1.08, y - disc[1]), 3.5)
-    dark = bell(np.hypot(x - macula[0], y - macula[1]), 0, 38)
+    bright = soft_step(radius - np.hypot((x - disc[0]) * 1.08, y - disc[1]), 3.5)
+    dark = gaussian_bump(np.hypot(x - macula[0], y - macula[1]), 0, 38)
     picture = _ground(rng, x, y, bright, dark)
     if rng.random() < 0.35:
         _lesions(rng, x, y, picture)
@@ -183,16 +183,16 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write photograph ``index`` (from 0) as 21_training, 01_test, 22_training, 02_test and so on.
 
     Args:
-        out: folder that takes the place of the download.
-        seed: >= 0.
-        index: from 0 to 39.
+        out: folder in place of the download.
+        seed: random seed, >= 0.
+        index: number of the case, from 0 to 39.
     """
-    photograph, share, view = draw(generator(seed, KIND, index))
+    photograph, share, view = draw(case_generator(seed, KIND, index))
     test = index % 2
     number, part = index // 2 + (1 if test else 21), "test" if test else "training"
     folder = out / part
     write_bytes(folder / "images" / f"{number:02d}_{part}.tif", _picture(photograph, "TIFF"))
     write_bytes(folder / "1st_manual" / f"{number:02d}_manual1.gif", _picture(share > 0.5, "GIF"))
     write_bytes(folder / "mask" / f"{number:02d}_{part}_mask.gif", _picture(view, "GIF"))
-    if test:  # a second observer, who left out what is thin and faint
+    if test:  # a second observer, without thin and faint vessels
         write_bytes(folder / "2nd_manual" / f"{number:02d}_manual2.gif", _picture(share > 0.8, "GIF"))

@@ -1,4 +1,4 @@
-"""Scenes with objects that hide each other: in a street, on a meadow, in a room, on water or in the air."""
+"""Draw scenes with objects that occlude each other: in a street, on a meadow, in a room, on water or in the air."""
 
 from dataclasses import dataclass
 
@@ -8,11 +8,11 @@ from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFilter
 from scipy.ndimage import maximum_filter, minimum_filter
 
-from data_prep.phantoms.objects import COATS, KINDS, Canvas, Colour, Pen, dim
-from data_prep.phantoms.shapes import FEWEST, smooth_field
+from data_prep.phantoms.objects import COATS, KINDS, Canvas, Color, Pen, scale_color
+from data_prep.phantoms.shapes import MIN_OBJECT_PIXELS, smooth_noise
 from medpos.core.labels import IGNORED
 
-RIM = 5  # of VOC's objects, px
+RIM = 5  # width of the ignored border of VOC's objects, pixels
 SETTINGS = {
     "street": ("bus", "car", "motorbike", "bicycle", "train", "person", "dog"),
     "meadow": ("cow", "horse", "sheep", "dog", "bird", "cat", "person"),
@@ -20,7 +20,7 @@ SETTINGS = {
     "water": ("boat", "bird", "person", "aeroplane"),
     "air": ("aeroplane", "bird"),
 }
-# What is certainly in pictures 0, 1, 2 and on: nine in a row hold every class.
+# Setting and certain objects of pictures 0, 1, 2 and so on: nine in a row hold every class.
 CASTS = (
     ("street", "bus", "car", "person"),
     ("meadow", "cow", "horse", "dog"),
@@ -37,13 +37,13 @@ NUMBERS = {kind.name: number for number, kind in enumerate(KINDS, 1)}
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """A picture with its objects.
+    """Hold a picture and its objects.
 
     Args:
-        picture: (rows, columns, 3) colours.
-        numbers: (rows, columns), of the object that is seen, from 1; 0 where none is.
-        rim: (rows, columns), within 2.5 px of where an object begins.
-        classes: of the objects by number; 0 at place 0.
+        picture: (rows, columns, 3) colors.
+        numbers: (rows, columns), number of the visible object, from 1; 0 for none.
+        rim: (rows, columns), True within 2.5 px of the border of an object.
+        classes: classes of the objects by number; 0 at index 0.
     """
 
     picture: NDArray[np.uint8]
@@ -53,31 +53,31 @@ class Scene:
 
     @property
     def label(self) -> NDArray[np.uint8]:
-        """VOC's classes, 255 in the rims."""
+        """Label map with VOC's classes, 255 on the borders."""
         return np.where(self.rim, np.uint8(IGNORED), self.classes[self.numbers])
 
 
 def draw(rng: np.random.Generator, size: tuple[int, int], cast: tuple[str, ...], extras: int = 3) -> Scene:
-    """One scene.
+    """Draw one scene.
 
     Args:
-        rng: the case's own random numbers.
-        size: columns and rows.
+        rng: random generator of the case.
+        size: (columns, rows) of the picture.
         cast: setting, and the objects that are certainly in it.
-        extras: that many further objects of the setting at most.
+        extras: greatest number of further objects of the setting.
     """
     canvas, (setting, *names) = Canvas(size), cast
     horizon = size[1] * rng.uniform(0.35, 0.55)
     _backdrop(canvas, rng, setting, horizon)
     names += rng.choice(SETTINGS[setting], rng.integers(0, extras + 1)).tolist()
     kinds = _paint_objects(canvas, rng, setting, horizon, names)
-    return develop(canvas, rng, np.array([0, *kinds], np.uint8))
+    return render(canvas, rng, np.array([0, *kinds], np.uint8))
 
 
 def _paint_objects(
     canvas: Canvas, rng: np.random.Generator, setting: str, horizon: float, names: list[str]
 ) -> list[int]:
-    """Paint from far to near; objects stand side by side, closer than they are wide. Returns their classes."""
+    """Paint overlapping objects from far to near, and return their classes."""
     columns, rows = canvas.size
     order = rng.permutation(len(names))
     places = (np.arange(len(names)) + rng.uniform(0.25, 0.75, len(names))) / len(names)
@@ -104,7 +104,7 @@ def _paint_objects(
 
 
 def _shadow(canvas: Canvas, at: tuple[float, float], wide: float) -> None:
-    """Darkens what is below an object; it belongs to what it falls on."""
+    """Darken the ground below an object; a shadow has the class of the ground."""
     fine = canvas.fine
     size = (max(round(2 * fine * wide), 2), max(round(0.14 * fine * wide), 2))
     corner = (round(fine * (at[0] - wide)), round(fine * (at[1] - 0.05 * wide)))
@@ -114,20 +114,20 @@ def _shadow(canvas: Canvas, at: tuple[float, float], wide: float) -> None:
 
 
 def _backdrop(canvas: Canvas, rng: np.random.Generator, setting: str, horizon: float) -> None:
-    """Sky or wall, ground, and things of no class in the same coats as the objects."""
+    """Paint sky or wall, ground, and things of no class in the colors of the objects."""
     columns, rows = canvas.size
-    upper: dict[str, Colour] = {"room": COATS[rng.integers(len(COATS))], "air": (0.5, 0.68, 0.88)}
-    lower: dict[str, Colour] = {
+    upper: dict[str, Color] = {"room": COATS[rng.integers(len(COATS))], "air": (0.5, 0.68, 0.88)}
+    lower: dict[str, Color] = {
         "street": (0.4, 0.4, 0.41), "meadow": (0.36, 0.48, 0.22), "room": (0.52, 0.42, 0.33), "water": (0.24, 0.4, 0.5),
         "air": (0.6, 0.74, 0.9),
     }  # fmt: skip
     pen = Pen(canvas, rng, (0, horizon), 1.0)
     pen.side = 1.0
-    above, below = pen.shade(upper.get(setting, (0.68, 0.78, 0.9)), 0.06), pen.shade(lower[setting], 0.05)
+    above, below = pen.vary_color(upper.get(setting, (0.68, 0.78, 0.9)), 0.06), pen.vary_color(lower[setting], 0.05)
     for k in range(10):  # paler above and below towards the horizon
-        pen.box(columns / 2, horizon * k / 10, columns, horizon / 10 + 1, dim(above, 1.06 - 0.02 * k))
+        pen.box(columns / 2, horizon * k / 10, columns, horizon / 10 + 1, scale_color(above, 1.06 - 0.02 * k))
         deep = rows - horizon
-        pen.box(columns / 2, -deep * (k + 1) / 10, columns, deep / 10 + 1, dim(below, 1.1 - 0.03 * k))
+        pen.box(columns / 2, -deep * (k + 1) / 10, columns, deep / 10 + 1, scale_color(below, 1.1 - 0.03 * k))
     if setting == "street":
         _houses(pen, columns, horizon)
     elif setting == "room":
@@ -136,30 +136,30 @@ def _backdrop(canvas: Canvas, rng: np.random.Generator, setting: str, horizon: f
     elif setting == "meadow":
         for _ in range(14):
             x, wide = rng.uniform(0, columns), rng.uniform(0.04, 0.14) * columns
-            pen.disc(x, 0.2 * wide, wide, 0.6 * wide, pen.shade((0.25, 0.36, 0.18), 0.08))
+            pen.disc(x, 0.2 * wide, wide, 0.6 * wide, pen.vary_color((0.25, 0.36, 0.18), 0.08))
     _patches(pen, setting, columns, rows - horizon)
 
 
 def _patches(pen: Pen, setting: str, columns: float, deep: float) -> None:
-    """Waves, tufts, clouds, stains: ellipses that are no objects."""
+    """Paint waves, tufts, clouds, stains: ellipses that are no objects."""
     rng, lifted = pen.rng, setting == "air"
     for _ in range(40):
         x, y = rng.uniform(0, columns), deep * rng.uniform(-1, 1 if lifted else 0)
         wide = columns * rng.uniform(0.01, 0.1 if lifted else 0.06)
-        colour = (0.92, 0.93, 0.95) if lifted else pen.shade((0.4, 0.45, 0.38), 0.12)
-        pen.disc(x, y, wide, wide * (0.4 if lifted else 0.12), colour)
-    if setting in ("street", "room", "meadow"):  # boxes, stones and posts in the objects' coats
+        color = (0.92, 0.93, 0.95) if lifted else pen.vary_color((0.4, 0.45, 0.38), 0.12)
+        pen.disc(x, y, wide, wide * (0.4 if lifted else 0.12), color)
+    if setting in ("street", "room", "meadow"):  # boxes, stones and posts in the objects' colors
         for _ in range(int(rng.integers(1, 5))):
             x, y, wide = rng.uniform(0, columns), -deep * rng.uniform(0, 0.6), columns * rng.uniform(0.02, 0.07)
-            pen.box(x, y, wide, wide * rng.uniform(0.6, 3.5), pen.shade(COATS[rng.integers(len(COATS))]))
+            pen.box(x, y, wide, wide * rng.uniform(0.6, 3.5), pen.vary_color(COATS[rng.integers(len(COATS))]))
 
 
 def _houses(pen: Pen, columns: float, horizon: float) -> None:
-    """A row of fronts with windows like those of a bus."""
+    """Paint a row of houses with windows like those of a bus."""
     x = -0.1 * columns
     while x < columns:
         wide, tall = pen.rng.uniform(0.15, 0.4) * columns, pen.rng.uniform(0.45, 0.95) * horizon
-        wall = pen.shade(COATS[pen.rng.integers(len(COATS))], 0.06)
+        wall = pen.vary_color(COATS[pen.rng.integers(len(COATS))], 0.06)
         pen.box(x + wide / 2, 0, wide, tall, wall)
         for low in np.arange(0.12, 0.85, 0.24) * tall:
             for at in np.arange(0.15, 0.95, 0.2) * wide:
@@ -168,23 +168,23 @@ def _houses(pen: Pen, columns: float, horizon: float) -> None:
 
 
 def _frame(pen: Pen, x: float, y: float, tall: float) -> None:
-    """A picture or a window on the wall, much like a screen."""
+    """Paint a picture or a window on the wall, much like a screen."""
     wide = tall * pen.rng.uniform(0.8, 1.6)
-    pen.box(x, y, wide, tall, pen.shade((0.2, 0.17, 0.14), 0.08))
-    pen.box(x, y + 0.08 * tall, 0.88 * wide, 0.84 * tall, pen.shade(COATS[pen.rng.integers(len(COATS))]))
+    pen.box(x, y, wide, tall, pen.vary_color((0.2, 0.17, 0.14), 0.08))
+    pen.box(x, y + 0.08 * tall, 0.88 * wide, 0.84 * tall, pen.vary_color(COATS[pen.rng.integers(len(COATS))]))
 
 
-def develop(canvas: Canvas, rng: np.random.Generator, classes: NDArray[np.uint8]) -> Scene:
-    """Light, grain and noise, on the final grid; objects of which hardly anything is seen become background.
+def render(canvas: Canvas, rng: np.random.Generator, classes: NDArray[np.uint8]) -> Scene:
+    """Add light, grain and noise on the final grid; hardly visible objects become background.
 
     Args:
-        canvas: with all objects.
-        rng: the case's own random numbers.
-        classes: of the objects by number; 0 at place 0.
+        canvas: canvas with all objects.
+        rng: random generator of the case.
+        classes: classes of the objects by number; 0 at index 0.
     """
     (columns, rows), fine = canvas.size, canvas.fine
     drawn = np.array(canvas.numbers)
-    few = np.flatnonzero(np.bincount(drawn.ravel(), minlength=classes.size) < FEWEST * fine**2)
+    few = np.flatnonzero(np.bincount(drawn.ravel(), minlength=classes.size) < MIN_OBJECT_PIXELS * fine**2)
     drawn[np.isin(drawn, few)] = 0
     reach = RIM * fine + 1  # so many pixels see RIM * fine edges
     rim = maximum_filter(drawn, reach) != minimum_filter(drawn, reach)
@@ -193,7 +193,7 @@ def develop(canvas: Canvas, rng: np.random.Generator, classes: NDArray[np.uint8]
         canvas.picture.resize((columns, rows), Pillow.Resampling.BOX).filter(ImageFilter.GaussianBlur(0.6))
     )
     grain = rng.uniform(0.02, 0.12, classes.size)[drawn[middle]]
-    light = 1 + grain * smooth_field(rng, (rows, columns), 60) + 0.1 * smooth_field(rng, (rows, columns), 4)
+    light = 1 + grain * smooth_noise(rng, (rows, columns), 60) + 0.1 * smooth_noise(rng, (rows, columns), 4)
     tone = rng.uniform(0.75, 1.15) * (1 + rng.normal(0, 0.04, 3))
     pixels = picture * light[..., None] * tone + rng.normal(0, 5, (rows, columns, 3))
     return Scene(np.rint(pixels.clip(0, 255)).astype(np.uint8), drawn[middle], rim[middle], classes)

@@ -1,7 +1,7 @@
-"""What lies around the heart in a short-axis slice: chest wall, lungs, liver, stomach, vessels, spine.
+"""Draw the surroundings of the heart in a short-axis slice: chest wall, lungs, liver, stomach, vessels, spine.
 
-Lengths are in mm, x to the right and y downwards from the image's middle. Much of it looks like the heart in a small
-window, as in people: stomach, bowel and great vessels are bright with a grey wall, liver and muscle are as grey as the
+Lengths are in mm, x to the right and y downwards from the image's middle. In a small window much of it looks like the
+heart, as in people: stomach, bowel and great vessels are bright with a gray wall, liver and muscle are as gray as the
 myocardium.
 """
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from data_prep.phantoms.shapes import Image, bell, ellipse, enlarge, smooth_field, soft
+from data_prep.phantoms.shapes import Image, ellipse_distance, gaussian_bump, smooth_noise, soft_step, upsample
 
 Numbers = NDArray[np.float64]
 LUNG, MUSCLE, LIVER, BLOOD = 0.07, 0.33, 0.34, 0.86
@@ -18,21 +18,21 @@ LUNG, MUSCLE, LIVER, BLOOD = 0.07, 0.33, 0.34, 0.86
 
 @dataclass(frozen=True)
 class Torso:
-    """One person's torso.
+    """Describe one person's torso.
 
     Args:
-        heart: the LV's axis at the base, (x, y), and its drift towards the apex, (2, 2).
+        heart: (2, 2), position of the LV's axis at the base, (x, y), and its drift towards the apex.
         reach: outer radius of the LV at the base, mm.
-        rv_depth: of the right ventricle, mm.
-        body: middle (x, y) and half axes, (2, 2).
-        lobes: amplitudes and phases of the skin's 2nd to 5th harmonic, (2, 4).
-        fat: mean thickness under the skin, mm, its change around the body, the direction of the most, and the signal.
+        rv_depth: depth of the right ventricle, mm.
+        body: (2, 2), middle (x, y) and half axes.
+        lobes: (2, 4), amplitudes and phases of the skin's 2nd to 5th harmonic.
+        fat: mean thickness under the skin in mm, its relative change, the direction of its maximum, and its signal.
         muscle: thickness of the chest wall below the fat, mm.
-        slope: of the diaphragm, mm per mm, and its bend, 1/mm.
-        loops: stomach, bowel, kidneys: x, y, half axes, turn, depth, extent in depth, signal, wall; (n, 9).
+        slope: slope of the diaphragm, mm per mm, and its curvature, 1/mm.
+        loops: (n, 9), stomach, bowel, kidneys: x, y, half axes, angle, depth, extent in depth, signal, wall.
         vessels: atria and great arteries, same columns.
-        dots: small vessels: x, y, radius, depth; (m, 4).
-        warp: how hollow organs are bent, mm, at 6 x 6 knots, (2, 6, 6).
+        dots: (m, 4), small vessels: x, y, radius, depth.
+        warp: (2, 6, 6), displacement of hollow organs in mm at 6 x 6 knots.
     """
 
     heart: Numbers
@@ -50,7 +50,7 @@ class Torso:
 
 
 def _loops(rng: np.random.Generator, heart: Numbers, reach: float) -> Numbers:
-    """Hollow organs under the diaphragm, many of the size and brightness of a ventricle."""
+    """Draw hollow organs under the diaphragm, many with size and brightness of a ventricle."""
     n = int(rng.integers(20, 27))
     x = rng.uniform(-90, 120, n) + heart[0]
     y = heart[1] + reach + rng.uniform(26, 140, n)
@@ -67,7 +67,7 @@ def _loops(rng: np.random.Generator, heart: Numbers, reach: float) -> Numbers:
 
 
 def _vessels(rng: np.random.Generator, heart: Numbers, reach: float) -> Numbers:
-    """Atria and great arteries at the base, the descending aorta at every depth."""
+    """Draw atria and great arteries at the base, the descending aorta at every depth."""
     rows = [[heart[0] + rng.uniform(15, 45), heart[1] + reach + rng.uniform(18, 40), 11, 11, 0, 0.5, 2, BLOOD, 5]]
     for x, y in ((-20, -25), (-35, 8), (12, -30), (20, 22), (-10, 0)):
         size = rng.uniform(13, 24, 2)
@@ -77,7 +77,7 @@ def _vessels(rng: np.random.Generator, heart: Numbers, reach: float) -> Numbers:
 
 
 def _fat(rng: np.random.Generator) -> tuple[float, float, float, float]:
-    """Fat of lean and stout people, about as bright as blood; the most of it in front, below or behind."""
+    """Draw the fat of lean and obese people, about as bright as blood, thickest in front, below or behind."""
     return rng.uniform(8, 26), rng.uniform(0.1, 0.6), rng.uniform(-0.3, np.pi), rng.uniform(0.8, 0.96)
 
 
@@ -85,9 +85,9 @@ def make_torso(rng: np.random.Generator, reach: float, rv_depth: float) -> Torso
     """Draw one person.
 
     Args:
-        rng: the case's random numbers.
+        rng: random generator of the case.
         reach: outer radius of the LV at the base, mm.
-        rv_depth: of the right ventricle, mm.
+        rv_depth: depth of the right ventricle, mm.
     """
     place = np.clip(rng.normal((8, -8), (8, 7)), (-10, -24), (26, 8))
     heart = np.stack([place, rng.normal((4, -4), 5)])
@@ -103,14 +103,14 @@ def make_torso(rng: np.random.Generator, reach: float, rv_depth: float) -> Torso
 
 
 def _blend(picture: Image, where: Image, signal: float | Image) -> None:
-    """Paint ``signal`` over the picture, in place, as far as ``where`` (0 to 1) says."""
+    """Blend ``signal`` into the picture in place, with opacity ``where`` (0 to 1)."""
     picture += where * (signal - picture)
 
 
 def _hollow(
     picture: Image, x: Image, y: Image, organs: Numbers, s: float, bend: tuple[Image, Image] | None = None
 ) -> None:
-    """Paint those hollow organs that this depth meets, each with a grey wall, where asked bent by so many mm."""
+    """Paint the hollow organs at this depth, each with a gray wall, displaced by ``bend`` in mm."""
     bent_x, bent_y = (x, y) if bend is None else (x + bend[0], y + bend[1])
     for ox, oy, a, b, turn, middle, extent, signal, wall in organs:
         left = 1 - ((s - middle) / extent) ** 2
@@ -123,32 +123,32 @@ def _hollow(
         if rows.stop - rows.start < 2 or columns.stop - columns.start < 2:
             continue
         here_x, here_y = bent_x[rows, columns], bent_y[rows, columns]
-        rho = ellipse(here_x, here_y, (ox, oy), (a, b), turn)
+        rho = ellipse_distance(here_x, here_y, (ox, oy), (a, b), turn)
         inside = picture[rows, columns]
         edge = 0.8 / min(a, b)
-        _blend(inside, soft(1 + wall / min(a, b) - rho, edge), MUSCLE)
-        _blend(inside, soft(1 - rho, edge), float(signal))
+        _blend(inside, soft_step(1 + wall / min(a, b) - rho, edge), MUSCLE)
+        _blend(inside, soft_step(1 - rho, edge), float(signal))
         if wall > 7:  # folds of the stomach, as round as papillary muscles
-            fold = ellipse(here_x, here_y, (ox + 0.5 * a, oy - 0.35 * b), (0.22 * a, 0.22 * a))
-            _blend(inside, soft(1 - fold, 0.3) * (rho < 1), MUSCLE)
+            fold = ellipse_distance(here_x, here_y, (ox + 0.5 * a, oy - 0.35 * b), (0.22 * a, 0.22 * a))
+            _blend(inside, soft_step(1 - fold, 0.3) * (rho < 1), MUSCLE)
 
 
 def strands(rng: np.random.Generator, picture: Image) -> None:
-    """Mottle the whole slice, and thread what is bright, be it fat, bowel or ventricle, with grey strands; in place."""
+    """Add mottle to the whole slice, and gray strands to all bright tissue, in place."""
     shape = (picture.shape[0], picture.shape[1])
-    here = (smooth_field(rng, shape, 8) > 0) & (smooth_field(rng, shape, 48) > 1.1) & (picture > 0.6)
+    here = (smooth_noise(rng, shape, 8) > 0) & (smooth_noise(rng, shape, 48) > 1.1) & (picture > 0.6)
     picture[here] = 0.5
-    picture *= 1 + 0.07 * smooth_field(rng, shape, 48) + 0.07 * smooth_field(rng, shape, 14)
+    picture *= 1 + 0.07 * smooth_noise(rng, shape, 48) + 0.07 * smooth_noise(rng, shape, 14)
 
 
 def _window(axis: Image, middle: float, reach: float) -> slice:
-    """The part of an axis within reach of a point."""
+    """Return the part of an axis within reach of a point."""
     first, last = np.searchsorted(axis, (middle - reach, middle + reach))
     return slice(int(first), int(last))
 
 
 def _wall(t: Torso, x: Image, y: Image) -> tuple[Image, Image, Image]:
-    """Depth below the skin, depth below the fat, both in mm, and direction from the body's middle."""
+    """Compute depth below the skin and below the fat, in mm, and direction from the body's middle."""
     dx, dy = (x - t.body[0, 0]).astype(np.float32), (y - t.body[0, 1]).astype(np.float32)
     angle = np.arctan2(dy, dx)
     rho = (np.abs(dx / t.body[1, 0]) ** 2.6 + np.abs(dy / t.body[1, 1]) ** 2.6) ** (1 / 2.6)
@@ -162,58 +162,60 @@ def _wall(t: Torso, x: Image, y: Image) -> tuple[Image, Image, Image]:
 
 
 def _inside(rng: np.random.Generator, t: Torso, x: Image, y: Image, s: float) -> Image:
-    """Lungs, abdomen and mediastinum, without the chest wall."""
+    """Draw lungs, abdomen and mediastinum, without the chest wall."""
     cx, cy = t.heart[0] + s * t.heart[1]
-    texture = smooth_field(rng, x.shape, 40)
+    texture = smooth_noise(rng, x.shape, 40)
     picture = (LUNG + 0.02 * texture).astype(np.float32)
     dome = cy + 0.98 * t.reach - 14 * max(s, 0) ** 2 + t.slope[0] * (x - cx) + t.slope[1] * (x - cx) ** 2
-    below = soft((y - dome).astype(np.float32), 1.5)
-    liver = soft((t.body[0, 0] + 10 - 25 * s - x + 0.3 * (y - dome)).astype(np.float32), 2.0)
-    folds = soft(smooth_field(rng, x.shape, 22) + 0.3, 0.35)
+    below = soft_step((y - dome).astype(np.float32), 1.5)
+    liver = soft_step((t.body[0, 0] + 10 - 25 * s - x + 0.3 * (y - dome)).astype(np.float32), 2.0)
+    folds = soft_step(smooth_noise(rng, x.shape, 22) + 0.3, 0.35)
     _blend(picture, below, MUSCLE + (BLOOD - MUSCLE) * folds)
     _blend(picture, below * liver, LIVER)
-    pad = ellipse(x, y, (cx - 0.5 * t.rv_depth, cy + 4), (t.reach + 0.65 * t.rv_depth, 1.15 * t.reach + 4), 0.1)
-    pad = pad + 0.08 * smooth_field(rng, x.shape, 6)
-    fatty = soft(smooth_field(rng, x.shape, 18) - 0.2, 0.3)
-    _blend(picture, soft(1.03 - 0.35 * max(s, 0) - pad, 0.03), MUSCLE + (BLOOD + 0.02 - MUSCLE) * fatty)
-    spine = ellipse(x, y, (t.body[0, 0] - 5, t.body[0, 1] + 0.72 * t.body[1, 1]), (24, 20))
-    _blend(picture, soft(1 - spine, 0.06), 0.45 + 0.05 * texture)
-    bx, by = (enlarge(knots, (x.shape[0], x.shape[1])) for knots in t.warp)
+    pad = ellipse_distance(
+        x, y, (cx - 0.5 * t.rv_depth, cy + 4), (t.reach + 0.65 * t.rv_depth, 1.15 * t.reach + 4), 0.1
+    )
+    pad = pad + 0.08 * smooth_noise(rng, x.shape, 6)
+    fatty = soft_step(smooth_noise(rng, x.shape, 18) - 0.2, 0.3)
+    _blend(picture, soft_step(1.03 - 0.35 * max(s, 0) - pad, 0.03), MUSCLE + (BLOOD + 0.02 - MUSCLE) * fatty)
+    spine = ellipse_distance(x, y, (t.body[0, 0] - 5, t.body[0, 1] + 0.72 * t.body[1, 1]), (24, 20))
+    _blend(picture, soft_step(1 - spine, 0.06), 0.45 + 0.05 * texture)
+    bx, by = (upsample(knots, (x.shape[0], x.shape[1])) for knots in t.warp)
     _hollow(picture, x, y, t.loops, s, bend=(bx, by))
     return picture
 
 
 def _dots(picture: Image, t: Torso, x: Image, y: Image, s: float) -> None:
-    """Small vessels in cross-section, in lungs and liver."""
+    """Paint small vessels in cross-section in lungs and liver."""
     for ox, oy, radius, _ in t.dots[np.abs(t.dots[:, 3] - s) < 0.18]:
         rows, columns = _window(x[:, 0], ox, radius + 4), _window(y[0], oy, radius + 4)
         part = picture[rows, columns]
         distance = np.hypot(x[rows, columns] - np.float32(ox), y[rows, columns] - np.float32(oy))
-        _blend(part, 0.9 * soft((radius - distance).astype(np.float32), 0.8), 0.75)
+        _blend(part, 0.9 * soft_step((radius - distance).astype(np.float32), 0.8), 0.75)
 
 
 def paint_torso(rng: np.random.Generator, t: Torso, x: Image, y: Image, s: float) -> tuple[Image, tuple[float, float]]:
-    """One slice without the ventricles.
+    """Draw one slice without the ventricles.
 
     Args:
-        rng: random numbers of this slice.
-        t: the person.
-        x: mm to the right of the image's middle, (nx, ny).
-        y: mm below it, (nx, ny).
+        rng: random generator of this slice.
+        t: the person's torso.
+        x: distance to the right of the image's middle, mm, (nx, ny).
+        y: distance below it, mm, (nx, ny).
         s: depth of the slice, 0 at the LV's base, 1 at its apex.
 
     Returns:
-        Signal, 0 in air and 0.86 in blood, (nx, ny); and the place of the LV's axis in this slice, (x, y) in mm.
+        Signal, 0 in air and 0.86 in blood, (nx, ny); and the position of the LV's axis in this slice, (x, y) in mm.
     """
     picture = _inside(rng, t, x, y, s)
     _dots(picture, t, x, y, s)
     _hollow(picture, x, y, t.vessels, s)
     skin, below_fat, angle = _wall(t, x, y)
-    ribs = bell(np.sin(9 * angle + 2.5 * s), 1.0, 0.25) * bell(below_fat, 0.55 * t.muscle, 3.0)
-    wall = soft(t.muscle - below_fat, 1.2)
-    patches = soft(smooth_field(rng, x.shape, 26) - 0.5, 0.3)
+    ribs = gaussian_bump(np.sin(9 * angle + 2.5 * s), 1.0, 0.25) * gaussian_bump(below_fat, 0.55 * t.muscle, 3.0)
+    wall = soft_step(t.muscle - below_fat, 1.2)
+    patches = soft_step(smooth_noise(rng, x.shape, 26) - 0.5, 0.3)
     _blend(picture, wall, MUSCLE + 0.35 * ribs + 0.4 * patches)
-    _blend(picture, soft(-below_fat, 1.2), t.fat[3])
-    _blend(picture, soft(-skin, 1.0), 0.0)
+    _blend(picture, soft_step(-below_fat, 1.2), t.fat[3])
+    _blend(picture, soft_step(-skin, 1.0), 0.0)
     cx, cy = t.heart[0] + s * t.heart[1]
     return picture, (float(cx), float(cy))

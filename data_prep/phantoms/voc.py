@@ -1,4 +1,4 @@
-"""Object phantoms as PASCAL VOC 2012 comes (``JPEGImages``, ``SegmentationClass``, ``ImageSets``), and SBD."""
+"""Write object phantoms like PASCAL VOC 2012 (``JPEGImages``, ``SegmentationClass``, ``ImageSets``) and SBD."""
 
 from collections.abc import Iterable
 from io import BytesIO
@@ -12,26 +12,26 @@ from scipy.io import savemat
 
 from data_prep.files import write_bytes
 from data_prep.phantoms.scene import CASTS, Scene, draw
-from data_prep.phantoms.shapes import generator
+from data_prep.phantoms.shapes import case_generator
 from medpos.core.labels import VOC
 
 KIND = 7
 SIZES = ((500, 375), (375, 500), (500, 333), (334, 500))
-PARTS = ("train", "val", "train", "train", "val")  # no divisor in common with the casts
+PARTS = ("train", "val", "train", "train", "val")  # a length without common divisor with the casts
 SBD_PARTS = ("train", "train", "train", "val")
-HEADER = b"MATLAB 5.0 MAT-file"  # a MATLAB file's first 116 bytes are text, in which others write the time
+HEADER = b"MATLAB 5.0 MAT-file"  # the first 116 bytes of a MATLAB file are text, often with a time stamp
 
 
 def write_case(out: Path, seed: int, index: int) -> tuple[str, str]:
     """Write picture ``index`` (from 0) and its label map, a palette PNG.
 
     Args:
-        out: folder that takes the place of ``VOC2012``.
-        seed: >= 0.
-        index: from 0.
+        out: folder in place of ``VOC2012``.
+        seed: random seed, >= 0.
+        index: number of the case, from 0.
 
     Returns:
-        The list that names it, and its name.
+        The list that names the picture, and its name.
     """
     name, scene = _scene(seed, index)
     write_bytes(out / "JPEGImages" / f"{name}.jpg", jpeg(scene.picture))
@@ -40,7 +40,7 @@ def write_case(out: Path, seed: int, index: int) -> tuple[str, str]:
 
 
 def write_lists(out: Path, written: Iterable[tuple[str, str]]) -> None:
-    """Write the lists of what :func:`write_case` wrote."""
+    """Write the lists of the cases that :func:`write_case` wrote."""
     named = sorted(written, key=lambda entry: entry[1])
     for part in ("train", "val", "trainval"):
         text = "".join(f"{name}\n" for of, name in named if of in part)
@@ -48,29 +48,29 @@ def write_lists(out: Path, written: Iterable[tuple[str, str]]) -> None:
 
 
 def write_sbd_case(out: Path, seed: int, index: int) -> tuple[str, str]:
-    """Write SBD's picture ``index``, which is VOC's ``2 index``: of the pictures here half are VOC's too.
+    """Write SBD's picture ``index``, which is VOC's ``2 index``, so that half of the pictures are VOC's too.
 
     Args:
-        out: folder that takes the place of ``benchmark_RELEASE``.
-        seed: >= 0.
-        index: from 0.
+        out: folder in place of ``benchmark_RELEASE``.
+        seed: random seed, >= 0.
+        index: number of the case, from 0.
 
     Returns:
-        The list that names it, and its name.
+        The list that names the picture, and its name.
     """
     name, scene = _scene(seed, 2 * index)
     classes = scene.classes[scene.numbers]
     present = np.unique(classes[classes > 0])
     buffer = BytesIO()
     content = {"GTcls": {"Segmentation": classes, "CategoriesPresent": present}}
-    savemat(buffer, content, do_compression=True)  # type: ignore[arg-type]  # it takes files, which its stubs don't say
+    savemat(buffer, content, do_compression=True)  # type: ignore[arg-type]  # it accepts file objects, unlike its stubs
     write_bytes(out / "dataset/cls" / f"{name}.mat", HEADER.ljust(116) + buffer.getvalue()[116:])
     write_bytes(out / "dataset/img" / f"{name}.jpg", jpeg(scene.picture))
     return SBD_PARTS[index % len(SBD_PARTS)], name
 
 
 def write_sbd_lists(out: Path, written: Iterable[tuple[str, str]]) -> None:
-    """Write the lists of what :func:`write_sbd_case` wrote."""
+    """Write the lists of the cases that :func:`write_sbd_case` wrote."""
     named = sorted(written, key=lambda entry: entry[1])
     for part in ("train", "val"):
         text = "".join(f"{name}\n" for of, name in named if of == part)
@@ -78,23 +78,23 @@ def write_sbd_lists(out: Path, written: Iterable[tuple[str, str]]) -> None:
 
 
 def _scene(seed: int, index: int) -> tuple[str, Scene]:
-    rng = generator(seed, KIND, index)
+    rng = case_generator(seed, KIND, index)
     return f"2007_{index:06d}", draw(rng, SIZES[rng.integers(len(SIZES))], CASTS[index % len(CASTS)])
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:
-    """A photograph as cameras store it."""
+    """Encode a photograph as JPEG."""
     buffer = BytesIO()
     Pillow.fromarray(picture).save(buffer, "JPEG", quality=92)
     return buffer.getvalue()
 
 
 def palette_png(label: NDArray[np.uint8]) -> bytes:
-    """A label map in the colours of VOC, rims nearly white."""
-    colours = np.zeros((256, 3), np.uint8)
-    colours[: len(VOC)] = [ImageColor.getrgb(entry.color) for entry in VOC]
-    colours[255] = (224, 224, 192)
+    """Encode a label map as PNG with VOC's palette, borders nearly white."""
+    colors = np.zeros((256, 3), np.uint8)
+    colors[: len(VOC)] = [ImageColor.getrgb(entry.color) for entry in VOC]
+    colors[255] = (224, 224, 192)
     picture, buffer = Pillow.fromarray(label, "P"), BytesIO()
-    picture.putpalette(colours.ravel().tolist())
+    picture.putpalette(colors.ravel().tolist())
     picture.save(buffer, "PNG")
     return buffer.getvalue()

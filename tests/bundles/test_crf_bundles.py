@@ -68,9 +68,9 @@ def made(scenes, tmp_path_factory):
         refined = counted(patch, DenseCRF, "__call__")
         run = run_here(NAME, **given)
     weights = load(run / "model.pt")
-    generator = torch.Generator().manual_seed(0)
+    case_generator = torch.Generator().manual_seed(0)
     for name in [name for name in weights if "fc8" in name]:
-        weights[name] = 0.02 * torch.randn(weights[name].shape, generator=generator)
+        weights[name] = 0.02 * torch.randn(weights[name].shape, case_generator=case_generator)
     torch.save(weights, run / "model.pt")
     run_here(NAME, entry="evaluate", **given)
     run_here(NAME, entry="evaluate", crf_iterations=0, **given)

@@ -23,12 +23,12 @@ from medpos.transforms import RandResizedCrop, ResizeShortSide
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes, four images each: wide red ones, high green ones, one of them grey and one a palette."""
+    """Two classes, four images each: wide red ones, high green ones, one of them gray and one a palette."""
     for part in ("train", "val"):
-        for name, colour, size in (("n2", (0, 200, 0), (30, 41)), ("n1", (200, 0, 0), (52, 36))):
+        for name, color, size in (("n2", (0, 200, 0), (30, 41)), ("n1", (200, 0, 0), (52, 36))):
             (tmp_path / part / name).mkdir(parents=True)
             for number in range(4 if part == "train" else 1):
-                Image.new("RGB", size, colour).save(tmp_path / part / name / f"{number}.JPEG")
+                Image.new("RGB", size, color).save(tmp_path / part / name / f"{number}.JPEG")
     Image.new("L", (33, 33), 50).save(tmp_path / "train/n1/0.JPEG")
     Image.new("P", (33, 33), 0).save(tmp_path / "train/n2/3.png")
     return tmp_path
@@ -87,7 +87,7 @@ class TestImageClasses:
 
 
 class TestClassifiedImages:
-    def test_colours_and_columns_first(self, tmp_path, folder):
+    def test_colors_and_columns_first(self, tmp_path, folder):
         item = ClassifiedImages(ImageClasses(folder).cases("training"), same, same)[5]
         assert item["image"].shape == (3, 30, 41)
         torch.testing.assert_close(item["image"].mean((1, 2)), torch.tensor([0.0, 200, 0]), atol=5, rtol=0)
@@ -96,7 +96,7 @@ class TestClassifiedImages:
         [item] = ClassifiedImages([{"image": str(tmp_path / "a.png"), "label": 0, "case": "a"}], same, same)
         assert torch.equal(item["image"][1], torch.from_numpy(pixels[:, :, 1].T.copy()).float())
 
-    def test_grey_images_and_palettes_have_three_channels(self, folder):
+    def test_gray_images_and_palettes_have_three_channels(self, folder):
         data = ClassifiedImages(ImageClasses(folder).cases("training"), same, same)
         assert data[0]["image"].shape == data[8]["image"].shape == (3, 33, 33)
 
@@ -220,6 +220,6 @@ class TestTopK:
         assert (metrics["top1"], metrics["top5"]) == pytest.approx((1 / 3, 1 / 3))
 
 
-def test_bundles_that_classify_are_told_by_their_key_metric():
+def test_bundles_that_classify_are_known_by_their_key_metric():
     assert is_classification({"key_metric": {"top1": {}}})
     assert not any(map(is_classification, ({}, {"key_metric": {"mean_dice": {}}}, {"key_metric": None})))

@@ -94,10 +94,10 @@ def test_draw_is_by_subject_and_seeded(prepared):
     assert other != one or source.cases("training", 2, 2) != one
 
 
-@pytest.mark.parametrize("colour", ["red", "#12", "", 3])
-def test_colour_that_no_picture_could_show(colour, data):
+@pytest.mark.parametrize("color", ["red", "#12", "", 3])
+def test_color_that_no_picture_could_show(color, data):
     content = json.loads((data / "dataset.json").read_text())
-    content["labels"][1]["colour"] = colour
+    content["labels"][1]["colour"] = color
     (data / "dataset.json").write_text(json.dumps(content))
     with pytest.raises(InputError, match="colour"):
         DataFolder(data)
@@ -235,7 +235,7 @@ def test_spacing_is_that_of_the_resampled_pixels(prepared):
     assert item["spacing_mm"].tolist() == pytest.approx([2048 * 0.175 / 32] * 2)
 
 
-def test_decoding_keeps_orientation_and_grey_values(prepared):
+def test_decoding_keeps_orientation_and_gray_values(prepared):
     """Against the file itself: the patient's right lung stands on the image's left, at small column numbers."""
     config = parser("jsrt_small", dataset_dir=str(prepared["jsrt"]), image_size=128)
     decoded = config.get_parsed_content("dataset")

@@ -14,7 +14,7 @@ from medpos.transforms.spatial.neighbors import slice_with_neighbors
 
 
 def decode(files):
-    """Grey values that name their place: column + 100 row + 10,000 slice."""
+    """Gray values that name their place: column + 100 row + 10,000 slice."""
     x, y, z = torch.meshgrid(torch.arange(50.0), torch.arange(46.0), torch.arange(4.0), indexing="ij")
     image = (x + 100 * y + 10_000 * z)[None]
     return {"image": image, "label": (image % 3).to(torch.uint8), "weight": image / 2, "other": image}

@@ -18,9 +18,9 @@ GROUPS = ("NOR", "MINF", "DCM", "HCM", "RV")
 SHAPE = (12, 10, 4)
 
 
-def img(path: Path, grey: int = 1000) -> Path:
-    """An X-ray of one dense grey with a dense spot at the image's top left (upper right of the patient)."""
-    dense = np.full((2048, 2048), grey, ">u2")
+def img(path: Path, gray: int = 1000) -> Path:
+    """An X-ray of one dense gray with a dense spot at the image's top left (upper right of the patient)."""
+    dense = np.full((2048, 2048), gray, ">u2")
     dense[:16, :32] = 4000
     path.parent.mkdir(parents=True, exist_ok=True)
     (4095 - dense).astype(">u2").tofile(path)

@@ -26,9 +26,9 @@ def box(where: tuple[slice, slice], size: tuple[int, int] = SIZE) -> np.ndarray:
     return mask
 
 
-def nucleus_image(root: Path, name: str, seed: int = 0, colour: bool = False, size: tuple[int, int] = SIZE) -> Path:
+def nucleus_image(root: Path, name: str, seed: int = 0, color: bool = False, size: tuple[int, int] = SIZE) -> Path:
     """One image with three nuclei; a and b share one pixel."""
-    rgb = np.random.default_rng(seed).integers(0, 256, (*size, 3 if colour else 1), np.uint8) + np.zeros(3, np.uint8)
+    rgb = np.random.default_rng(seed).integers(0, 256, (*size, 3 if color else 1), np.uint8) + np.zeros(3, np.uint8)
     save(root / name / "images" / f"{name}.png", np.dstack([rgb, np.full(size, 255, np.uint8)]))
     for mask, where in NUCLEI.items():
         save(root / name / "masks" / mask, box(where, size))
@@ -37,7 +37,7 @@ def nucleus_image(root: Path, name: str, seed: int = 0, colour: bool = False, si
 
 def nuclei(root: Path, images: int = 10) -> Path:
     for number in range(images):
-        nucleus_image(root, f"id{number:02d}", number, colour=number % 2 == 1)
+        nucleus_image(root, f"id{number:02d}", number, color=number % 2 == 1)
     return root
 
 
@@ -57,7 +57,7 @@ def cell_frame(root: Path, sequence: str, time: str, gold: bool = True, seed: in
 
 
 def cells(root: Path, frames: int = 10, digits: int = 3) -> Path:
-    """Two sequences whose even frames have a gold truth."""
+    """Two sequences with a gold truth of even frames."""
     for sequence in ("01", "02"):
         for time in range(frames):
             cell_frame(root, sequence, f"{time:0{digits}d}", time % 2 == 0, 10 * int(sequence) + time)

@@ -20,7 +20,7 @@ FILES = {
 
 
 def pictures(name):
-    """Colours, and every label value at least once, rows first."""
+    """Colors, and every label value at least once, rows first."""
     rng = np.random.default_rng(sum(name.encode()))
     classes = rng.permutation(np.arange(ROWS * COLUMNS) % 12).reshape(ROWS, COLUMNS).astype(np.uint8)
     return rng.integers(0, 256, (ROWS, COLUMNS, 3), np.uint8), classes
@@ -55,10 +55,10 @@ def test_prepared_folder(source, tmp_path):
     for folder, part in parts.items():
         assert {entry["case"] for entry in manifest[part]} == set(FILES[folder])
         for entry in manifest[part]:
-            colours, classes = pictures(entry["case"])
+            colors, classes = pictures(entry["case"])
             image, label = (nib.load(out / entry[kind]) for kind in ("image", "label"))
             assert (image.shape, label.shape) == ((COLUMNS, ROWS, 1, 3), (COLUMNS, ROWS, 1))
-            assert np.array_equal(np.asarray(image.dataobj)[:, :, 0].swapaxes(0, 1), colours)
+            assert np.array_equal(np.asarray(image.dataobj)[:, :, 0].swapaxes(0, 1), colors)
             stored = np.asarray(label.dataobj)[:, :, 0].T
             assert set(stored[classes == 11]) == {0}
             assert np.array_equal(stored[classes < 11], classes[classes < 11] + 1)
@@ -102,15 +102,15 @@ def save(array):
 
 
 IMAGE, LABEL = "val/0016E5_07959.png", "valannot/0016E5_07959.png"
-GREY = np.full((ROWS, COLUMNS), 3, np.uint8)
+GRAY = np.full((ROWS, COLUMNS), 3, np.uint8)
 
 
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        (LABEL, save(GREY[1:]), "valannot.0016E5_07959.png: differs in size from its picture .*12 x 7 and 12 x 8"),
-        (LABEL, save(GREY * 4), r"valannot.0016E5_07959.png: expected label values 0 to 11, got \[12\]"),
-        (LABEL, save(np.full_like(GREY, 11)), "valannot.0016E5_07959.png: expected pixels of a class"),
+        (LABEL, save(GRAY[1:]), "valannot.0016E5_07959.png: differs in size from its picture .*12 x 7 and 12 x 8"),
+        (LABEL, save(GRAY * 4), r"valannot.0016E5_07959.png: expected label values 0 to 11, got \[12\]"),
+        (LABEL, save(np.full_like(GRAY, 11)), "valannot.0016E5_07959.png: expected pixels of a class"),
         (
             LABEL,
             save(pictures("x")[0]),

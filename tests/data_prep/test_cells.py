@@ -135,10 +135,10 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("told", BAD)
-def test_a_bad_file_is_named(source, tmp_path, told):
-    BAD[told](source)
-    with pytest.raises(InputError, match=told) as error:
+@pytest.mark.parametrize("message", BAD)
+def test_a_bad_file_is_named(source, tmp_path, message):
+    BAD[message](source)
+    with pytest.raises(InputError, match=message) as error:
         cells.prepare(source, tmp_path / "out")
     assert str(source) in str(error.value)
     assert not (tmp_path / "out/dataset.json").exists()

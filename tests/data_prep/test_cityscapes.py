@@ -24,7 +24,7 @@ VAL = ("frankfurt_000000_000294",)
 
 
 def pictures(name):
-    """Colours, and every label id."""
+    """Colors, and every label id."""
     rng = np.random.default_rng(sum(name.encode()))
     ids = rng.permutation(np.arange(ROWS * COLUMNS) % 34).reshape(ROWS, COLUMNS).astype(np.uint8)
     return rng.integers(0, 256, (ROWS, COLUMNS, 3), np.uint8), ids
@@ -70,8 +70,8 @@ def test_prepared_folder(source, tmp_path):
     assert (folder.ignore_index, folder.channels) == (255, ("red", "green", "blue"))
     assert [label.name for label in folder.labels] == list(TABLE)
     for name in (*TRAIN, *VAL):
-        colours, ids = pictures(name)
-        assert np.array_equal(stored(out, "images", name), colours)
+        colors, ids = pictures(name)
+        assert np.array_equal(stored(out, "images", name), colors)
         assert np.array_equal(stored(out, "labels", name), train_ids(ids))
     manifest = json.loads((out / "dataset.json").read_text())
     assert [entry["case"] for entry in manifest["test"]] == list(VAL)
@@ -84,8 +84,8 @@ def test_prepared_folder(source, tmp_path):
 def test_smaller(source, tmp_path):
     out = tmp_path / "out"
     cityscapes.prepare(source, out, size=8)
-    colours, ids = pictures(VAL[0])
-    blocks = colours.reshape(4, 4, 8, 4, 3).mean((1, 3))
+    colors, ids = pictures(VAL[0])
+    blocks = colors.reshape(4, 4, 8, 4, 3).mean((1, 3))
     assert np.abs(stored(out, "images", VAL[0]) - blocks).max() <= 0.5
     assert np.array_equal(stored(out, "labels", VAL[0]), train_ids(ids)[2::4, 2::4])
     assert cityscapes.prepare(source, out, size=16).startswith(f"{out}: 5 cases written")
@@ -128,21 +128,21 @@ def save(array):
     return lambda path: Image.fromarray(array).save(path)
 
 
-GREY = np.full((ROWS, COLUMNS), 7, np.uint8)
+GRAY = np.full((ROWS, COLUMNS), 7, np.uint8)
 
 
 @pytest.mark.parametrize(
     ("kind", "damage", "message"),
     [
-        (1, save(GREY[1:]), "differs in size from its picture .*32 x 15 and 32 x 16"),
-        (1, save(GREY * 5), r"expected label ids 0 to 33, got \[35\]"),
-        (1, save(GREY - 4), "expected pixels of a class, all are 255"),
+        (1, save(GRAY[1:]), "differs in size from its picture .*32 x 15 and 32 x 16"),
+        (1, save(GRAY * 5), r"expected label ids 0 to 33, got \[35\]"),
+        (1, save(GRAY - 4), "expected pixels of a class, all are 255"),
         (1, save(pictures("x")[0]), "expected a label map, one class per pixel, got colors"),
         (1, lambda path: path.unlink(), "no label map .*aachen_000001_000019_gtFine_labelIds.png"),
         (0, lambda path: path.unlink(), "no picture aachen_000001_000019_leftImg8bit.png"),
         (0, lambda path: path.rename(path.with_name("a_leftImg8bit.png")), "expected a name such as aachen_000000"),
         (0, lambda path: path.write_bytes(path.read_bytes()[:99]), "expected a complete picture"),
-        (0, save(GREY.astype(np.uint16)), "expected 8 bits per color, got .*16"),
+        (0, save(GRAY.astype(np.uint16)), "expected 8 bits per color, got .*16"),
     ],
 )
 def test_bad_input(source, tmp_path, kind, damage, message):

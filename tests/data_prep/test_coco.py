@@ -36,7 +36,7 @@ def entry(number, category, segmentation, area, crowd=0):
     }  # fmt: skip
 
 
-def colours(number):
+def colors(number):
     return np.random.default_rng(number).integers(0, 256, (ROWS, COLUMNS, 3), np.uint8)
 
 
@@ -45,7 +45,7 @@ def write(root, folder, entries, numbers):
     for number in numbers:
         path = root / folder / f"{number:012d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(colours(number)).save(path)
+        Image.fromarray(colors(number)).save(path)
     path = root / f"annotations/instances_{folder}.json"
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"info": {}, "images": images, "annotations": entries, "categories": []}))
@@ -160,7 +160,7 @@ def test_bad_annotations(source, tmp_path, damage, message):
 
 
 def test_another_size_than_the_picture(source, tmp_path):
-    Image.fromarray(colours(1)[1:]).save(source / "train2017/000000000001.jpg")
+    Image.fromarray(colors(1)[1:]).save(source / "train2017/000000000001.jpg")
     with pytest.raises(
         InputError, match=r"train2017.json, 000000000001.jpg: differs in size from its picture .*60 x 40 and 60 x 39"
     ):

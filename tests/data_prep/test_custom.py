@@ -59,17 +59,17 @@ def test_the_split_keeps_the_images_of_a_person_together(tmp_path):
         decathlon.prepare(root, tmp_path / "out", Options(subject="("))
 
 
-def test_colours_are_channels_where_the_user_names_them(tmp_path):
+def test_colors_are_channels_where_the_user_names_them(tmp_path):
     root = custom_raw.pictures(tmp_path / "raw", 4)
     custom_raw.picture(root / "images/c0.png", custom_raw.noise(0, (20, 24, 3)))
     with pytest.raises(InputError, match=r"c0.png: expected a gray picture, got a color picture; .*--channel red"):
-        from_folder(root, tmp_path / "grey")
+        from_folder(root, tmp_path / "gray")
     from_folder(root, tmp_path / "rgb", custom_raw.RED_GREEN_BLUE)
     assert check(tmp_path / "rgb")[1] == []
     source = DataFolder(tmp_path / "rgb")
     assert source.channels == ("red", "green", "blue")
     shapes = {nib.load(case["image"]).shape for case in source.cases("training")}
-    assert shapes == {(24, 20, 1, 3)}  # a grey picture among them counts as three equal colours
+    assert shapes == {(24, 20, 1, 3)}  # a gray picture among them counts as three equal colors
     assert all(case["shape"] == [24, 20, 1] for case in source.cases("training"))
 
 
@@ -123,7 +123,7 @@ def test_flat_nifti_files_need_no_third_pixel_size(tmp_path):
     assert manifest(tmp_path / "out")["test"][0]["spacing_mm"] == [1.5, 1.5, 1.0]
 
 
-def test_sixty_classes_have_sixty_colours(tmp_path):
+def test_sixty_classes_have_sixty_colors(tmp_path):
     label = np.arange(61 * 4).reshape(61, 4).astype(np.uint8) // 4
     for n in range(3):
         custom_raw.picture(tmp_path / f"images/c{n}.png", custom_raw.noise(n, (61, 4)))
@@ -284,17 +284,17 @@ def test_bad_decathlon_tasks(tmp_path, spoil, message):
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "I;16", "I", "F", "P", "LA", "RGBA"])
-def test_grey_pictures_of_every_mode(tmp_path, mode):
-    grey = np.tile(np.array([0, 255], np.uint8), (4, 3))
+def test_gray_pictures_of_every_mode(tmp_path, mode):
+    gray = np.tile(np.array([0, 255], np.uint8), (4, 3))
     own = {"I;16": np.uint16, "I": np.int32, "F": np.float32}
-    page = Image.fromarray(grey.astype(own[mode])) if mode in own else Image.fromarray(grey).convert(mode)
+    page = Image.fromarray(gray.astype(own[mode])) if mode in own else Image.fromarray(gray).convert(mode)
     for n in range(3):
         (tmp_path / "images").mkdir(exist_ok=True)
         page.save(tmp_path / f"images/c{n}.tif")
-        custom_raw.picture(tmp_path / f"labels/c{n}.png", grey)
+        custom_raw.picture(tmp_path / f"labels/c{n}.png", gray)
     from_folder(tmp_path, tmp_path / "out")
     found = np.asarray(nib.load(tmp_path / "out/images/c0.nii.gz").dataobj)
-    assert np.array_equal(found[..., 0] > 0, grey.T > 0)
+    assert np.array_equal(found[..., 0] > 0, gray.T > 0)
 
 
 def test_a_tiff_of_many_pages_is_a_volume(tmp_path):

@@ -15,7 +15,7 @@ ROWS, COLUMNS = 14, 9
 
 
 def pictures(number):
-    """Colours, vessels and field of view of one eye, rows first."""
+    """Colors, vessels and field of view of one eye, rows first."""
     rng = np.random.default_rng(number)
     vessels = np.zeros((ROWS, COLUMNS), np.uint8)
     vessels[number % 5 + 2 :, 3] = 255
@@ -26,9 +26,9 @@ def pictures(number):
 
 def eye(root, number):
     part = "test" if number <= 20 else "training"
-    colours, vessels, view = pictures(number)
+    colors, vessels, view = pictures(number)
     files = {
-        f"images/{number:02d}_{part}.tif": colours,
+        f"images/{number:02d}_{part}.tif": colors,
         f"1st_manual/{number:02d}_manual1.gif": vessels,
         f"mask/{number:02d}_{part}_mask.gif": view,
     }
@@ -56,11 +56,11 @@ def test_prepared_folder(source, tmp_path):
     assert manifest["labels"] == [label.to_json() for label in labels.DRIVE]
     assert manifest["intensity"]["range"] == [0, 255]
     for number, name in ((1, "01_test"), (22, "22_training")):
-        colours, vessels, _ = pictures(number)
+        colors, vessels, _ = pictures(number)
         image, label = (nib.load(out / f"{kind}/{name}.nii.gz") for kind in ("images", "labels"))
         assert (image.shape, label.shape) == ((COLUMNS, ROWS, 1, 3), (COLUMNS, ROWS, 1))
         assert (image.get_data_dtype(), label.get_data_dtype()) == (np.uint8, np.uint8)
-        assert np.array_equal(np.asarray(image.dataobj)[:, :, 0].swapaxes(0, 1), colours)
+        assert np.array_equal(np.asarray(image.dataobj)[:, :, 0].swapaxes(0, 1), colors)
         assert np.array_equal(np.asarray(label.dataobj)[:, :, 0].T, vessels // 255)
     entry = next(entry for entry in manifest["test"] if entry["case"] == "01_test")
     assert entry["field_of_view"] == pytest.approx((ROWS - 2) / ROWS, abs=1e-6)

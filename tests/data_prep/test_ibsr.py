@@ -16,7 +16,7 @@ AFFINE = np.array([[-0.9375, 0, 0, 3], [0, 1.5, 0, -4], [0, 0, 0.9375, 5], [0, 0
 
 
 def volumes(seed, shape=SHAPE):
-    """Grey values, and labels with all three tissues."""
+    """Gray values, and labels with all three tissues."""
     rng = np.random.default_rng(seed)
     tissue = rng.integers(0, 4, shape).astype(np.uint8)
     tissue.flat[:4] = (0, 1, 2, 3)

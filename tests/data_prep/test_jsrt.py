@@ -161,7 +161,7 @@ def unlink(path):
     [
         (FIRST, cut, "JPCLN001.IMG: expected 8388608 bytes .2048 x 2048 x 2., got 4194304"),
         (FIRST, pad, "JPCLN001.IMG: expected 8388608 bytes .2048 x 2048 x 2., got 8388610"),
-        (FIRST, bright, "JPCLN001.IMG: expected grey values up to 4095 .12 bits., got 5000; unpack"),
+        (FIRST, bright, "JPCLN001.IMG: expected gray values up to 4095 .12 bits., got 5000; unpack"),
         (FIRST, swap, "its bytes are swapped"),
         (FIRST, second, "a second JPCLN001"),
         (FIRST, unlink, "expected \\*.IMG files, found none"),

@@ -181,7 +181,7 @@ def test_bad_source_leaves_the_finished_folder_alone(source, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_stops_at_a_bad_case_and_goes_on_when_it_is_mended(source, tmp_path, workers):
+def test_stops_at_a_bad_case_and_goes_on_when_it_is_repaired(source, tmp_path, workers):
     out, bad = tmp_path / "out", source / "patient006/patient006_frame07.nii.gz"
     good = bad.read_bytes()
     bad.write_bytes(good[:100])

@@ -51,18 +51,18 @@ def test_a_nucleus_under_others_gets_no_number(source, tmp_path):
     assert stored(tmp_path / "out", "instances", "id00").max() == 3
 
 
-def test_grey_is_kept_and_colour_becomes_luminance(source, tmp_path):
+def test_gray_is_kept_and_color_becomes_luminance(source, tmp_path):
     nuclei.prepare(source, tmp_path / "out")
     for case, entry in entries(tmp_path / "out").items():
         rgb = np.asarray(Image.open(source / case / "images" / f"{case}.png"))[..., :3].astype(float)
         found = stored(tmp_path / "out", "images", case)[..., 0].T
         assert np.abs(found - rgb @ (0.299, 0.587, 0.114)).max() <= 0.51  # ITU-R 601
-        colour = int(case[2:]) % 2 == 1
-        assert entry["group"] == f"12x10 {'colour' if colour else 'grey'}"
-        assert colour or np.array_equal(found, rgb[..., 0])
+        color = int(case[2:]) % 2 == 1
+        assert entry["group"] == f"12x10 {'colour' if color else 'grey'}"
+        assert color or np.array_equal(found, rgb[..., 0])
 
 
-def test_the_split_is_balanced_over_sizes_and_colours(source, tmp_path):
+def test_the_split_is_balanced_over_sizes_and_colors(source, tmp_path):
     for number in range(10, 20):
         rawm.nucleus_image(source, f"id{number}", number, size=(16, 16))
     nuclei.prepare(source, tmp_path / "out")
@@ -100,7 +100,7 @@ def test_a_changed_or_missing_mask_is_noticed(source, tmp_path, change):
     assert raw.tree(tmp_path / "out") == raw.tree(tmp_path / "fresh")
 
 
-def test_what_the_known_downloads_hold_is_told(source, tmp_path, monkeypatch):
+def test_what_the_known_downloads_hold_is_reported(source, tmp_path, monkeypatch):
     said = nuclei.prepare(source, tmp_path / "out")
     assert said.endswith("10 images, not the 670 of Kaggle's stage1_train or 598 of stage1_train with corrected masks")
     monkeypatch.setitem(nuclei.KNOWN, 10, "ten")
@@ -139,12 +139,12 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize("told", BAD)
+@pytest.mark.parametrize("message", BAD)
 @pytest.mark.parametrize("packed", [False, True])
-def test_a_bad_file_is_named(source, tmp_path, told, packed):
-    BAD[told](source)
+def test_a_bad_file_is_named(source, tmp_path, message, packed):
+    BAD[message](source)
     where = rawm.zipped(source, tmp_path / "x.zip") if packed else source
-    with pytest.raises(InputError, match=told) as error:
+    with pytest.raises(InputError, match=message) as error:
         nuclei.prepare(where, tmp_path / "out")
     assert str(where) in str(error.value)
     assert not (tmp_path / "out/dataset.json").exists()
@@ -174,7 +174,7 @@ def test_real_nuclei(tmp_path):
     real = Path(os.environ["MEDPOS_TEST_DATA"]) / "dsb2018" / "stage1_train.zip"
     cases = nuclei.find_cases(real)
     assert len(cases) in nuclei.KNOWN
-    chosen = {case.group: case for case in cases}  # one of each size and colour
+    chosen = {case.group: case for case in cases}  # one of each size and color
     assert len(chosen) > 5
     for case in chosen.values():
         volume = nuclei.read_case(case)

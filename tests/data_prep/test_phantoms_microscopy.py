@@ -11,7 +11,7 @@ from data_prep.datasets import cells, nuclei
 from data_prep.phantoms import write
 from data_prep.phantoms.cells import arrange
 from data_prep.phantoms.nuclei import LOOKS, draw, fluorescence, stained
-from data_prep.phantoms.shapes import FEWEST, Scene, generator
+from data_prep.phantoms.shapes import MIN_OBJECT_PIXELS, BlobScene, case_generator
 from data_prep.verify import check
 from medpos.core.errors import InputError
 
@@ -48,13 +48,13 @@ def test_same_bytes_for_any_number_of_workers_and_cases(kind, sources, tmp_path)
 
 @pytest.mark.parametrize("kind", READERS)
 def test_the_genuine_reader_takes_them(kind, sources, tmp_path):
-    READERS[kind].run(sources[kind], tmp_path / "out")
+    READERS[kind].prepare(sources[kind], tmp_path / "out")
     assert check(tmp_path / "out")[1] == []
     assert json.loads((tmp_path / "out/dataset.json").read_text())["phantom"] is True
-    for case in READERS[kind].find(sources[kind])[1 if kind == "cells" else slice(None)]:
-        volume = READERS[kind].read(case)
+    for case in READERS[kind].find_cases(sources[kind])[1 if kind == "cells" else slice(None)]:
+        volume = READERS[kind].read_case(case)
         assert volume.details["objects"] >= 5
-        assert np.bincount(volume.instances.ravel()).min() >= FEWEST
+        assert np.bincount(volume.instances.ravel()).min() >= MIN_OBJECT_PIXELS
         assert volume.details.get("overlap_pixels", 0) == volume.details.get("unlabelled_cells", 0) == 0
 
 
@@ -74,34 +74,34 @@ def test_nuclei_are_stored_as_in_the_download(sources):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """(colours, numbers, look) of two images of each look."""
-    return [(*draw(generator(3, 2, index), look), look) for index, look in enumerate(LOOKS * 2)]
+    """(colors, numbers, look) of two images of each look."""
+    return [(*draw(case_generator(3, 2, index), look), look) for index, look in enumerate(LOOKS * 2)]
 
 
 def test_looks(drawn):
-    for colours, numbers, look in drawn:
-        inside, outside = colours[numbers > 0].astype(float), colours[numbers == 0].astype(float)
+    for colors, numbers, look in drawn:
+        inside, outside = colors[numbers > 0].astype(float), colors[numbers == 0].astype(float)
         assert (inside.mean() > outside.mean()) == (look.paint is fluorescence)
-        grey = (colours == colours[..., :1]).all()
-        assert grey == (look.paint is not stained)
-        if not grey:  # haematoxylin takes more red than blue
+        gray = (colors == colors[..., :1]).all()
+        assert gray == (look.paint is not stained)
+        if not gray:  # haematoxylin takes more red than blue
             assert inside[:, 2].mean() - inside[:, 0].mean() > 20 > abs(outside[:, 2].mean() - outside[:, 0].mean())
 
 
 def test_nuclei_touch_and_differ_in_brightness(drawn):
-    for colours, numbers, look in drawn:
+    for colors, numbers, look in drawn:
         objects = np.unique(numbers[numbers > 0])
         assert label(numbers > 0)[1] < 0.9 * len(objects)
         if look.paint is fluorescence:
-            means = [colours[numbers == number].mean() for number in objects]
+            means = [colors[numbers == number].mean() for number in objects]
             assert np.percentile(means, 90) > 1.5 * np.percentile(means, 10)
 
 
 def test_no_threshold_finds_the_nuclei(drawn):
     best = []
-    for colours, numbers, _ in drawn:
-        grey, inside = colours.mean(-1), numbers > 0
-        found = [side for level in range(0, 256, 3) for side in (grey > level, grey < level)]
+    for colors, numbers, _ in drawn:
+        gray, inside = colors.mean(-1), numbers > 0
+        found = [side for level in range(0, 256, 3) for side in (gray > level, gray < level)]
         best.append(max(2 * (side & inside).sum() / (side.sum() + inside.sum()) for side in found))
     assert 0.6 < np.mean(best) < 0.95
 
@@ -138,7 +138,7 @@ def test_cells_have_a_halo_and_an_inside_like_the_ground(sources):
 
 def test_cells_creep():
     for sequence in (1, 2):
-        first, next_, later = (arrange(generator(1, 3, sequence), frame).instances() for frame in (0, 1, 60))
+        first, next_, later = (arrange(case_generator(1, 3, sequence), frame).instances() for frame in (0, 1, 60))
 
         def same(other, first=first):
             return (other[first > 0] == first[first > 0]).mean()
@@ -148,7 +148,7 @@ def test_cells_creep():
 
 
 def test_a_scene_gives_each_pixel_to_the_nearer_blob():
-    scene = Scene((20, 30))
+    scene = BlobScene((20, 30))
     for x in (9, 18):
         scene.add(np.array([x, 10]), (6.0, 6.0), 0.0, np.zeros((2, 1)))
     rows, columns = np.indices((20, 30))
@@ -160,5 +160,5 @@ def test_a_scene_gives_each_pixel_to_the_nearer_blob():
 
 @pytest.mark.parametrize(("kind", "cases"), [("nuclei", 1000), ("cells", 1001)])
 def test_too_many_are_refused(kind, cases, tmp_path):
-    with pytest.raises(InputError, match=f"{kind} phantoms need 1 to {cases - 1}"):
+    with pytest.raises(InputError, match=f"cases: expected 1 to {cases - 1} {kind} phantoms"):
         write(kind, tmp_path, cases)

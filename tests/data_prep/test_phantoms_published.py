@@ -9,10 +9,10 @@ from scipy.ndimage import binary_dilation, distance_transform_edt
 from typer.testing import CliRunner
 
 from data_prep.__main__ import app
-from data_prep.phantoms import KINDS, MOST, write
+from data_prep.phantoms import KINDS, MAX_CASES, write
 from data_prep.phantoms.brain import draw as draw_brain
 from data_prep.phantoms.retina import draw as draw_retina
-from data_prep.phantoms.shapes import generator
+from data_prep.phantoms.shapes import case_generator
 from data_prep.phantoms.street import draw as draw_street
 from data_prep.verify import check
 
@@ -30,17 +30,17 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def brain():
-    return draw_brain(generator(5, 2, 0))
+    return draw_brain(case_generator(5, 2, 0))
 
 
 @pytest.fixture(scope="module")
 def retinas():
-    return [draw_retina(generator(5, 3, index)) for index in range(4)]
+    return [draw_retina(case_generator(5, 3, index)) for index in range(4)]
 
 
 @pytest.fixture(scope="module")
 def streets():
-    return [draw_street(generator(5, 4, index)) for index in range(6)]
+    return [draw_street(case_generator(5, 4, index)) for index in range(6)]
 
 
 def digests(folder):
@@ -78,7 +78,7 @@ def test_as_many_phantoms_as_the_data_set_has(tmp_path, monkeypatch):
     written = []
     monkeypatch.setitem(KINDS, "ibsr", lambda out, seed, index: written.append(index))
     result = CliRunner().invoke(app, ["phantoms", "--kind", "ibsr", "--out", str(tmp_path / "out")])
-    assert (result.exit_code, len(written)) == (0, MOST["ibsr"])
+    assert (result.exit_code, len(written)) == (0, MAX_CASES["ibsr"])
 
 
 def test_ibsr_files_are_as_in_both_downloads(folders):
@@ -98,16 +98,16 @@ def test_ibsr_files_are_as_in_both_downloads(folders):
 
 def test_brain_anatomy(brain):
     image, tissue, filled, spacing = brain
-    csf, grey, white = (np.count_nonzero(tissue == k) * np.prod(spacing) / 1000 for k in (1, 2, 3))
+    csf, gray, white = (np.count_nonzero(tissue == k) * np.prod(spacing) / 1000 for k in (1, 2, 3))
     assert 4 < csf < 80  # ml
-    assert 500 < grey < 1000
+    assert 500 < gray < 1000
     assert 350 < white < 750
     assert not any(np.take(image, end, axis).any() for axis in range(3) for end in (0, -1))
     means = [image[tissue == k].mean() for k in (1, 2, 3)]
     assert means[0] < 0.6 * means[1] < 0.6 * means[2]
     assert not image[filled == 0].any()  # without the skull
     assert set(np.unique(filled[tissue != filled])) == {1}
-    # Grey matter covers white matter: of the voxels that touch the outside, few are white.
+    # Gray matter covers white matter: of the voxels that touch the outside, few are white.
     rim = binary_dilation(filled[:, :, 128] == 0) & (filled[:, :, 128] > 0)
     assert np.mean(tissue[:, :, 128][rim] == 3) < 0.05
     # The cortex is a thin sheet, and it is folded: much longer than an ellipse's rim.
@@ -120,9 +120,9 @@ def test_brain_anatomy(brain):
 
 def test_brain_noise_and_partial_volume(brain):
     image, tissue, _, _ = brain
-    grey, white = (np.sort(image[tissue == k]) for k in (2, 3))
-    threshold = 0.5 * (np.median(grey) + np.median(white))
-    wrong = np.mean(grey > threshold) + np.mean(white < threshold)
+    gray, white = (np.sort(image[tissue == k]) for k in (2, 3))
+    threshold = 0.5 * (np.median(gray) + np.median(white))
+    wrong = np.mean(gray > threshold) + np.mean(white < threshold)
     assert 0.05 < wrong < 0.5
 
 

@@ -16,8 +16,8 @@ from data_prep.datasets.voc import read_sbd_label
 from data_prep.phantoms import write
 from data_prep.phantoms.imagenet import CLASSES
 from data_prep.phantoms.objects import KINDS, Canvas, Pen
-from data_prep.phantoms.scene import CASTS, SETTINGS, develop, draw
-from data_prep.phantoms.shapes import generator
+from data_prep.phantoms.scene import CASTS, SETTINGS, draw, render
+from data_prep.phantoms.shapes import case_generator
 from data_prep.rle import decode
 from medpos.core.labels import VOC
 
@@ -35,7 +35,7 @@ def folders(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def scenes():
-    return [draw(generator(5, 7, index), (300, 225), CASTS[index % len(CASTS)]) for index in range(18)]
+    return [draw(case_generator(5, 7, index), (300, 225), CASTS[index % len(CASTS)]) for index in range(18)]
 
 
 @pytest.mark.parametrize("kind", CASES)
@@ -98,9 +98,9 @@ def test_voc_files_are_as_in_the_download(folders):
 
 def test_rims_are_five_pixels_wide(scenes):
     canvas = Canvas((60, 40))
-    pen = Pen(canvas, generator(0, 7, 0), (30, 30), 1.0, number=1)
+    pen = Pen(canvas, case_generator(0, 7, 0), (30, 30), 1.0, number=1)
     pen.box(0, 0, 29.5, 20, (0.5, 0.5, 0.5))
-    label = develop(canvas, generator(0, 7, 1), np.array([0, 6], np.uint8)).label
+    label = render(canvas, case_generator(0, 7, 1), np.array([0, 6], np.uint8)).label
     for line in (label[20], label[:, 30]):
         runs = [(value, len(list(group))) for value, group in groupby(line.tolist())]
         assert [value for value, _ in runs] == [0, 255, 6, 255, 0]
@@ -117,7 +117,7 @@ def test_rims_part_the_objects(scenes):
 
 
 def test_objects_hide_each_other(scenes):
-    """In most pictures two objects touch, and classes of one colour are told apart by more than colour."""
+    """In most pictures two objects touch, and classes of one color differ in more than color."""
     touching = 0
     for scene in scenes:
         pairs = [(scene.numbers[:, :-1], scene.numbers[:, 1:]), (scene.numbers[:-1], scene.numbers[1:])]
@@ -126,15 +126,15 @@ def test_objects_hide_each_other(scenes):
     assert touching > len(scenes) / 3
 
 
-def test_colour_does_not_tell_the_class(scenes):
-    """Mean colours of the objects: the nearest other object is seldom of the same class."""
+def test_color_does_not_tell_the_class(scenes):
+    """Mean colors of the objects: the nearest other object is seldom of the same class."""
     found = [
         (scene.classes[number], scene.picture[scene.numbers == number].mean(0))
         for scene in scenes
         for number in np.unique(scene.numbers[scene.numbers > 0])
     ]
-    kinds, colours = np.array([kind for kind, _ in found]), np.array([colour for _, colour in found])
-    apart = np.linalg.norm(colours[:, None] - colours, axis=2)
+    kinds, colors = np.array([kind for kind, _ in found]), np.array([color for _, color in found])
+    apart = np.linalg.norm(colors[:, None] - colors, axis=2)
     np.fill_diagonal(apart, np.inf)
     assert len(found) > 40
     assert np.mean(kinds[apart.argmin(1)] == kinds) < 0.35

@@ -3,7 +3,7 @@ import pytest
 from scipy.ndimage import binary_fill_holes
 from skimage.measure import points_in_poly
 
-from data_prep.phantoms.coco import polygons
+from data_prep.phantoms.coco import trace_outlines
 from data_prep.rle import SegmentationError, counts_from_text, counts_to_text, decode, fill_polygon, mask_to_counts
 
 SHAPE = (23, 31)
@@ -35,7 +35,7 @@ def test_polygons_against_a_second_implementation(seed):
     assert np.array_equal(fill_polygon(corners, SHAPE), middles(corners, SHAPE))
 
 
-def test_neighbouring_polygons_share_no_pixel():
+def test_neighboring_polygons_share_no_pixel():
     left, right = ([[x, 0, 8.5, 0, 8.5, 23, x, 23]] for x in (0, 31))
     assert np.array_equal(decode(left, SHAPE), ~decode(right, SHAPE))
 
@@ -78,7 +78,7 @@ def test_packing_and_back(seed):
 @pytest.mark.parametrize("seed", range(4))
 def test_outlines_of_a_mask(seed):
     mask = fill_polygon(star(seed), SHAPE)
-    found = decode(polygons(mask), SHAPE)
+    found = decode(trace_outlines(mask), SHAPE)
     # A hole that is open at a corner alone may count as one or not.
     assert found[binary_fill_holes(mask, np.ones((3, 3)))].all()
     assert not found[~binary_fill_holes(mask)].any()

@@ -19,7 +19,7 @@ VAL = ("2008_000001", "2008_000002")
 OURS = ("2009_000001", "2009_000002", "2009_000003")  # SBD's alone
 
 
-def colours(name):
+def colors(name):
     return np.random.default_rng(sum(name.encode())).integers(0, 256, (ROWS, COLUMNS, 3), np.uint8)
 
 
@@ -54,7 +54,7 @@ def source(tmp_path):
     root = tmp_path / "raw/VOCdevkit/VOC2012"
     lists(root / "ImageSets/Segmentation", train=TRAIN, val=VAL)
     for name in (*TRAIN, *VAL):
-        save(root / "JPEGImages" / f"{name}.jpg", colours(name))
+        save(root / "JPEGImages" / f"{name}.jpg", colors(name))
         palette(root / "SegmentationClass" / f"{name}.png", classes(name))
     return root
 
@@ -65,7 +65,7 @@ def sbd(tmp_path):
     root = tmp_path / "raw/benchmark_RELEASE/dataset"
     lists(root, train=(*TRAIN[:3], *OURS[:2]), val=(VAL[0], OURS[2]))
     for name in (*TRAIN[:3], VAL[0], *OURS):
-        save(root / "img" / f"{name}.jpg", colours(name))
+        save(root / "img" / f"{name}.jpg", colors(name))
         mat(root / "cls" / f"{name}.mat", classes(name, void=False))
     return root
 
@@ -176,7 +176,7 @@ IMAGE, LABEL, LISTED = f"JPEGImages/{NAME}.jpg", f"SegmentationClass/{NAME}.png"
             r"expected label values 0 to 20, and 255, got \[21\]",
         ),
         (LABEL, lambda p: palette(p, np.full((ROWS, COLUMNS), 255, np.uint8)), "expected pixels of a class"),
-        (LABEL, lambda p: save(p, colours(NAME)), "expected a label map, one class per pixel, got colors"),
+        (LABEL, lambda p: save(p, colors(NAME)), "expected a label map, one class per pixel, got colors"),
         (LABEL, lambda p: p.unlink(), "is missing, which the lists in"),
         (IMAGE, lambda p: p.unlink(), "is missing, which the lists in"),
         (IMAGE, lambda p: p.write_bytes(p.read_bytes()[:300]), "expected a complete picture"),
