@@ -15,7 +15,7 @@ CROP = 24
 
 @pytest.fixture(scope="module")
 def network():
-    """Knows where in its crop a pixel is, sees its neighbours and isn't symmetric, so that nothing may be swapped."""
+    """Knows where in its crop a pixel is, sees its neighbors and isn't symmetric, so that nothing may be swapped."""
     generator = torch.Generator().manual_seed(0)
     place = 2 * torch.randn(3, CROP, CROP, generator=generator)
     weight = torch.randn(3, 2, 3, 3, generator=generator)

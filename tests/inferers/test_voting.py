@@ -97,7 +97,7 @@ def test_ties_go_to_the_lowest_label():
     torch.testing.assert_close(shares.exp(), votes / votes.sum(1, keepdim=True), rtol=0, atol=2e-6)
 
 
-def test_order_of_the_neighbours():
+def test_order_of_the_neighbors():
     volume = torch.arange(4.0).expand(2, 5, 6, 4).clone()
     volume[1] += 10
     stacked = stack_neighbors(volume)
@@ -115,7 +115,7 @@ def test_order_of_the_neighbours():
     assert stack_neighbors(volume, 2)[::2, 0, 0, 1].tolist() == [0, 0, 1, 2, 3]
 
 
-def test_the_network_sees_the_neighbours():
+def test_the_network_sees_the_neighbors():
     seen = []
 
     def network(batch):

@@ -85,7 +85,7 @@ def test_a_score_of_large_fov_sees_435_px_around_every_8th():
     strips = torch.zeros(4, 3, 1, 449)
     for strip, place in zip(strips, (middle - 217, middle - 218, middle + 217, middle + 218), strict=True):
         strip[:, :, place] = torch.nan
-    with torch.backends.mkldnn.flags(enabled=False):  # whose fast algorithms mix neighbours
+    with torch.backends.mkldnn.flags(enabled=False):  # whose fast algorithms mix neighbors
         seen = model.scores(strips)[:, 0, 0, middle // 8].isnan()
     assert seen.tolist() == [True, False, True, False]
 

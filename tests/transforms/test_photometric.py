@@ -13,7 +13,7 @@ from medpos.transforms.intensity.photometric import distort, hsv_to_rgb, rgb_to_
 
 LEVELS = (0, 0.1, 0.5, 0.7, 1)
 # Grays and ties among them, and a red whose hue is a hair below a whole turn.
-COLOURS = [*itertools.product(LEVELS, repeat=3), *np.random.default_rng(0).random((50, 3)), (1, 0.5, 0.50000006)]
+COLORS = [*itertools.product(LEVELS, repeat=3), *np.random.default_rng(0).random((50, 3)), (1, 0.5, 0.50000006)]
 NEUTRAL = {"brightness": 0, "contrast": 1, "saturation": 1, "hue": 0, "contrast_first": True}
 
 
@@ -30,8 +30,8 @@ def distorted(colors, **changes):
 
 
 def test_to_hsv_is_colorsys():
-    found = colors_of(rgb_to_hsv(image_of(COLOURS)))
-    wanted = np.array([colorsys.rgb_to_hsv(*color) for color in COLOURS])
+    found = colors_of(rgb_to_hsv(image_of(COLORS)))
+    wanted = np.array([colorsys.rgb_to_hsv(*color) for color in COLORS])
     around = np.abs(found[:, 0] - wanted[:, 0])
     assert np.minimum(around, 1 - around).max() < 1e-5
     np.testing.assert_allclose(found[:, 1:], wanted[:, 1:], atol=1e-6)
@@ -46,31 +46,31 @@ def test_to_rgb_is_colorsys():
 
 
 def test_there_and_back():
-    np.testing.assert_allclose(colors_of(hsv_to_rgb(rgb_to_hsv(image_of(COLOURS)))), COLOURS, atol=1e-6)
+    np.testing.assert_allclose(colors_of(hsv_to_rgb(rgb_to_hsv(image_of(COLORS)))), COLORS, atol=1e-6)
 
 
 class TestDistort:
     @pytest.mark.parametrize("first", [True, False])
     def test_brightness_is_added_and_clipped(self, first):
-        found = distorted(COLOURS, brightness=0.2, contrast=0.5, contrast_first=first)
-        np.testing.assert_allclose(found, np.clip(np.add(COLOURS, 0.2), 0, 1) / 2, atol=1e-6)
+        found = distorted(COLORS, brightness=0.2, contrast=0.5, contrast_first=first)
+        np.testing.assert_allclose(found, np.clip(np.add(COLORS, 0.2), 0, 1) / 2, atol=1e-6)
 
     def test_contrast_is_a_factor_and_clipped(self):
         np.testing.assert_allclose(
-            distorted(COLOURS, contrast=1.4), np.clip(np.multiply(COLOURS, 1.4), 0, 1), atol=1e-6
+            distorted(COLORS, contrast=1.4), np.clip(np.multiply(COLORS, 1.4), 0, 1), atol=1e-6
         )
 
     @pytest.mark.parametrize("factor", [0.5, 1.5])
     def test_saturation(self, factor):
-        hsv = [colorsys.rgb_to_hsv(*color) for color in COLOURS]
+        hsv = [colorsys.rgb_to_hsv(*color) for color in COLORS]
         wanted = [colorsys.hsv_to_rgb(h, min(s * factor, 1), v) for h, s, v in hsv]
-        np.testing.assert_allclose(distorted(COLOURS, saturation=factor), wanted, atol=1e-5)
+        np.testing.assert_allclose(distorted(COLORS, saturation=factor), wanted, atol=1e-5)
 
     @pytest.mark.parametrize("degrees", [-36, 20])
     def test_hue(self, degrees):
-        hsv = [colorsys.rgb_to_hsv(*color) for color in COLOURS]
+        hsv = [colorsys.rgb_to_hsv(*color) for color in COLORS]
         wanted = [colorsys.hsv_to_rgb((h + degrees / 360) % 1, s, v) for h, s, v in hsv]
-        np.testing.assert_allclose(distorted(COLOURS, hue=degrees), wanted, atol=1e-5)
+        np.testing.assert_allclose(distorted(COLORS, hue=degrees), wanted, atol=1e-5)
 
     def test_place_of_the_contrast_and_clipping_in_between(self):
         # 0.8 + 0.4 is clipped to 1. Contrast first: (1, 0.8, 0.8), saturation 0.2, doubled: (1, 0.6, 0.6).
@@ -80,7 +80,7 @@ class TestDistort:
         assert distorted([(0.8, 0.1, 0.1)], **changes, contrast_first=False)[0] == pytest.approx([1, 0, 0], abs=1e-6)
 
     def test_nothing_at_zero_strength(self):
-        assert torch.equal(distort(image_of(COLOURS), **NEUTRAL), image_of(COLOURS))
+        assert torch.equal(distort(image_of(COLORS), **NEUTRAL), image_of(COLORS))
 
 
 class TestPhotometricDistortion:
@@ -111,13 +111,13 @@ class TestPhotometricDistortion:
 
     def test_applies_what_it_drew(self):
         transform = PhotometricDistortion().set_random_state(3)
-        found = transform({"image": image_of(COLOURS)})["image"]
-        wanted = distort(image_of(COLOURS), **transform._drawn, contrast_first=transform._contrast_first)
+        found = transform({"image": image_of(COLORS)})["image"]
+        wanted = distort(image_of(COLORS), **transform._drawn, contrast_first=transform._contrast_first)
         assert torch.equal(found, wanted)
 
     def test_nothing_at_zero_strength(self):
         none = PhotometricDistortion(brightness=0, contrast=(1, 1), saturation=(1, 1), hue=0)
-        assert torch.equal(none({"image": image_of(COLOURS)})["image"], image_of(COLOURS))
+        assert torch.equal(none({"image": image_of(COLORS)})["image"], image_of(COLORS))
 
     def test_gray_image(self):
         with pytest.raises(InputError, match="expected red, green and blue channels, got 1"):

@@ -324,7 +324,7 @@ class TestShift:
 
 class TestIntensity:
     @pytest.mark.parametrize("scale", [1e-4, 1.0, 4095.0])
-    def test_standardise_per_slice(self, scale):
+    def test_standardize_per_slice(self, scale):
         volume = random_item(32, 24, 5)["image"] * scale + 10 * scale
         result = StandardizePerSlice()({"image": volume})["image"].numpy()
         np.testing.assert_allclose(result.mean((1, 2)), 0, atol=1e-4)
