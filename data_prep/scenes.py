@@ -8,11 +8,10 @@ import numpy as np
 from data_prep.files import Array, Nifti
 from data_prep.layout import Dataset, Volume
 from data_prep.pictures import read_image
+from medpos.core.colors import RGB
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
 from medpos.data.schema import is_phantom
-
-CHANNELS = ("red", "green", "blue")
 
 
 def make_dataset(
@@ -20,7 +19,7 @@ def make_dataset(
 ) -> Dataset:
     """Describe a data set of color pictures with ignored pixels; phantoms if one of its sources is."""
     phantom = any(map(is_phantom, sources))
-    return Dataset(name, description, classes, weights, (0, 255), phantom, CHANNELS, ignored=True)
+    return Dataset(name, description, classes, weights, (0, 255), phantom, RGB, ignored=True)
 
 
 def read_picture(path: Path) -> Nifti:
@@ -29,7 +28,7 @@ def read_picture(path: Path) -> Nifti:
     Raises:
         InputError: the picture is damaged, or hasn't 8 bits per color.
     """
-    image = read_image(path, len(CHANNELS))
+    image = read_image(path, len(RGB))
     if image.data.dtype != np.uint8:
         raise InputError(f"{path}: expected 8 bits per color, got {image.data.dtype}; download it again.")
     return image

@@ -16,10 +16,10 @@ from data_prep.listing import find_by_stem
 from data_prep.pictures import read_image, read_label
 from data_prep.published import describe_shortfall
 from medpos.core import labels
+from medpos.core.colors import RGB
 from medpos.core.errors import InputError
 from medpos.data.schema import SPLITS, is_phantom
 
-CHANNELS = ("red", "green", "blue")
 FOLDERS = dict(zip(("train", "val", "test"), SPLITS, strict=True))
 WEIGHTS = (367, 101, 233)
 VOID = 11  # in the label files; 0 in the prepared folder
@@ -28,7 +28,7 @@ DESCRIPTION = "Street scenes from a car (CamVid, 11 classes as for SegNet); pixe
 
 def prepare(source: Path, out: Path, workers: int = 1) -> str:
     """Prepare CamVid with the arguments of ``python -m data_prep camvid``, and return one line about it."""
-    dataset = Dataset("camvid", DESCRIPTION, labels.CAMVID, WEIGHTS, (0, 255), is_phantom(source), CHANNELS)
+    dataset = Dataset("camvid", DESCRIPTION, labels.CAMVID, WEIGHTS, (0, 255), is_phantom(source), RGB)
     cases = find_cases(source)
     done = prepare_dataset(dataset, cases, out, workers=workers)
     counts = {part: sum(case.part == part for case in cases) for part in SPLITS}
@@ -70,7 +70,7 @@ def read_case(case: Case) -> Volume:
     Raises:
         InputError: a picture is damaged, a label value is above 11, all pixels are void, or the sizes differ.
     """
-    image = read_image(case.sources["image"], len(CHANNELS))
+    image = read_image(case.sources["image"], len(RGB))
     path = case.sources["label"]
     label = read_label(path).data
     if label.shape != image.data.shape[:3]:

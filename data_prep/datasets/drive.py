@@ -15,10 +15,10 @@ from data_prep.listing import find_by_name
 from data_prep.pictures import read_image
 from data_prep.published import describe_shortfall
 from medpos.core import labels
+from medpos.core.colors import RGB
 from medpos.core.errors import InputError
 from medpos.data.schema import is_phantom
 
-CHANNELS = ("red", "green", "blue")
 IMAGES = {"training": 20, "test": 20}
 # The official test images are the test part; the official training images are split 16 to 4.
 WEIGHTS = (16, 4, 0)
@@ -32,7 +32,7 @@ _NO_TEST_LABELS = (
 
 def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
     """Prepare DRIVE with the arguments of ``python -m data_prep drive``, and return one line about it."""
-    dataset = Dataset("drive", DESCRIPTION, labels.DRIVE, WEIGHTS, (0, 255), is_phantom(source), CHANNELS)
+    dataset = Dataset("drive", DESCRIPTION, labels.DRIVE, WEIGHTS, (0, 255), is_phantom(source), RGB)
     cases = find_cases(source)
     done = prepare_dataset(dataset, cases, out, seed, workers)
     counts = {part: sum(case.case.endswith(part) for case in cases) for part in IMAGES}
@@ -76,7 +76,7 @@ def read_case(case: Case) -> Volume:
         InputError: a picture is damaged, a mask is empty or has more than two values, or the sizes differ.
     """
     path = case.sources["image"]
-    image = read_image(path, len(CHANNELS))
+    image = read_image(path, len(RGB))
     masks = {role: read_mask(case.sources[role]) for role in ("label", "view") if role in case.sources}
     for role, mask in masks.items():
         if mask.shape != image.data.shape[:2]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+RGB = ("red", "green", "blue")  # names of the channels of a color image, in order
 OKABE_ITO = ("#CC79A7", "#009E73", "#F0E442", "#E69F00", "#56B4E9", "#0072B2", "#D55E00")
 _VISIONS = np.array(
     [

@@ -23,7 +23,7 @@ from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from medpos.core.colors import PUBLISHED
+from medpos.core.colors import PUBLISHED, RGB
 from medpos.core.errors import InputError
 from medpos.core.labels import Label
 from medpos.data import imagenet, schema
@@ -55,7 +55,7 @@ class ImageClasses:
     """
 
     name = "imagenet"
-    channels = ("red", "green", "blue")
+    channels = RGB
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)

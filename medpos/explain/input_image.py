@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from medpos.core.colors import RGB
 from medpos.core.errors import InputError
 from medpos.data.folder import DataFolder
 from medpos.data.schema import SPLITS
@@ -20,7 +21,6 @@ from medpos.predict.run_files import read_run_files
 from medpos.transforms.spatial.crops import mirror_indices
 from medpos.transforms.spatial.neighbors import slice_with_neighbors
 
-COLORS = ("red", "green", "blue")
 REMEDY = "give one by --image FILE, or the data by --dataset-dir"
 
 
@@ -50,7 +50,7 @@ class InputImage:
     @property
     def colors(self) -> list[int]:
         """Indices of red, green and blue among the channels; empty for images that aren't in color."""
-        return [self.channels.index(c) for c in COLORS] if sorted(self.channels) == sorted(COLORS) else []
+        return [self.channels.index(c) for c in RGB] if sorted(self.channels) == sorted(RGB) else []
 
     def crop(self, sides: Sequence[int]) -> "InputImage":
         """Return the middle of the image, mirrored at its edges where it is smaller.

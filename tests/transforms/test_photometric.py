@@ -56,9 +56,7 @@ class TestDistort:
         np.testing.assert_allclose(found, np.clip(np.add(COLORS, 0.2), 0, 1) / 2, atol=1e-6)
 
     def test_contrast_is_a_factor_and_clipped(self):
-        np.testing.assert_allclose(
-            distorted(COLORS, contrast=1.4), np.clip(np.multiply(COLORS, 1.4), 0, 1), atol=1e-6
-        )
+        np.testing.assert_allclose(distorted(COLORS, contrast=1.4), np.clip(np.multiply(COLORS, 1.4), 0, 1), atol=1e-6)
 
     @pytest.mark.parametrize("factor", [0.5, 1.5])
     def test_saturation(self, factor):
