@@ -17,23 +17,11 @@ There are two trunks, and each fits the weights of one publisher only:
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
-from medpos.core.errors import InputError
-from medpos.networks.fully_convolutional.fcn import (
-    DENSE,
-    DROPOUT,
-    PADDING,
-    Upsampling,
-    check_upsampling,
-    crop,
-    dense_block,
-    head_names,
-    score_layer,
-)
-from medpos.networks.layers.blocks import check_size, initialize_he, scale_channels
-from medpos.networks.layers.published import load_layers
+from medpos.networks.fully_convolutional.fcn import DENSE, DROPOUT, PADDING, dense_block
+from medpos.networks.fully_convolutional.trunks import TrunkFCN
+from medpos.networks.layers.blocks import scale_channels
 
 KERNELS = {"conv1": 11, "conv2": 5, "conv3": 3, "conv4": 3, "conv5": 3}
 
@@ -55,18 +43,18 @@ class Trunk:
     names: tuple[str, ...]
 
 
-TRUNKS = {
+VARIANTS = {
     "caffe": Trunk((96, 256, 384, 384, 256), (1, 2, 1, 2, 2), True, (*KERNELS, "fc6", "fc7")),
     "torchvision": Trunk(
         (64, 192, 384, 256, 256),
         (1,) * 5,
         False,
-        (*(f"features.{place}" for place in (0, 3, 6, 8, 10)), "classifier.1", "classifier.4"),
+        (*(f"features.{index}" for index in (0, 3, 6, 8, 10)), "classifier.1", "classifier.4"),
     ),
 }
 
 
-class FCNAlexNet(nn.Module):
+class FCNAlexNet(TrunkFCN):
     """Upsample the scores of AlexNet's fc7 by 32 (FCN-AlexNet).
 
     Args:
@@ -91,11 +79,11 @@ class FCNAlexNet(nn.Module):
         dropout: float = DROPOUT,
         width: float = 1.0,
     ) -> None:
-        super().__init__()
-        check_upsampling(upsampling)
-        check_trunk(trunk)
-        self.in_channels, self.trunk = in_channels, trunk
-        variant, last = TRUNKS[trunk], in_channels
+        super().__init__(in_channels, out_channels, trunk, upsampling, dropout, width)
+        self.offset = 18
+
+    def _add_trunk(self, dropout: float, width: float) -> int:
+        variant, last = VARIANTS[self.trunk], self.in_channels
         for (name, size), wide, groups in zip(KERNELS.items(), variant.channels, variant.groups, strict=True):
             channels = 2 * scale_channels(wide // 2, width)  # divisible by two groups
             stride, padding = (4, PADDING) if name == "conv1" else (1, size // 2)
@@ -107,9 +95,7 @@ class FCNAlexNet(nn.Module):
         dense = scale_channels(DENSE, width)
         self.fc6 = dense_block(last, dense, 6, dropout)
         self.fc7 = dense_block(dense, dense, 1, dropout)
-        initialize_he(self)
-        self.score_fr = score_layer(dense, out_channels)
-        self.upscore = Upsampling(out_channels, 63, 32, upsampling == "learned")
+        return dense
 
     def load_published(self, weights: Mapping[str, Tensor]) -> list[str]:
         """Load published weights of AlexNet into the trunk, fc6 and fc7.
@@ -127,37 +113,13 @@ class FCNAlexNet(nn.Module):
             InputError: a layer is missing or has another shape, as in the other trunk's weights.
         """
         layers = (*KERNELS, "fc6.conv", "fc7.conv")
-        names = {layer: (name,) for layer, name in zip(layers, TRUNKS[self.trunk].names, strict=True)}
-        return load_trunk(self, weights, names | head_names(self, weights), self.trunk)
+        names = {layer: (name,) for layer, name in zip(layers, VARIANTS[self.trunk].names, strict=True)}
+        return self._load(weights, names)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""
-        if not torch.jit.is_scripting() and not torch.jit.is_tracing():
-            check_size(image, 1, 1, "FCNAlexNet")
+    def _features(self, image: Tensor) -> Tensor:
         norm1 = self.norm(self.pool(self.relu(self.conv1(image))))
         norm2 = self.norm(self.pool(self.relu(self.conv2(norm1))))
         conv3 = self.relu(self.conv3(norm2))
         conv4 = self.relu(self.conv4(conv3))
         pool5 = self.pool(self.relu(self.conv5(conv4)))
-        return crop(self.upscore(self.score_fr(self.fc7(self.fc6(pool5)))), 18, image)
-
-
-def check_trunk(trunk: str) -> None:
-    """Refuse a trunk that isn't in ``TRUNKS``.
-
-    Raises:
-        InputError: the trunk is unknown.
-    """
-    if trunk not in TRUNKS:
-        raise InputError(f"trunk: expected one of {', '.join(TRUNKS)}, got {trunk!r}")
-
-
-def load_trunk(
-    network: nn.Module, weights: Mapping[str, Tensor], names: Mapping[str, tuple[str, ...]], trunk: str
-) -> list[str]:
-    """Load layers as :func:`medpos.networks.layers.published.load_layers`, with an error that names the other trunk."""
-    try:
-        return load_layers(network, weights, names)
-    except InputError as error:
-        other = next(name for name in TRUNKS if name != trunk)
-        raise InputError(f"{error}; trunk is {trunk!r}: for the weights of {other} set it to {other!r}") from error
+        return self.fc7(self.fc6(pool5))

@@ -24,9 +24,9 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from medpos.networks.fully_convolutional.alexnet import check_trunk, load_trunk
-from medpos.networks.fully_convolutional.fcn import PADDING, Upsampling, check_upsampling, crop, head_names, score_layer
-from medpos.networks.layers.blocks import check_size, initialize_he, scale_channels
+from medpos.networks.fully_convolutional.fcn import PADDING
+from medpos.networks.fully_convolutional.trunks import TrunkFCN
+from medpos.networks.layers.blocks import scale_channels
 
 DROPOUT = 0.4
 BN_EPS = 0.001
@@ -96,7 +96,7 @@ class Inception(nn.Module):
         return torch.cat(branches, 1)
 
 
-class FCNGoogLeNet(nn.Module):
+class FCNGoogLeNet(TrunkFCN):
     """Upsample the scores of GoogLeNet's last inception module by 32 (FCN-GoogLeNet).
 
     Args:
@@ -121,12 +121,12 @@ class FCNGoogLeNet(nn.Module):
         dropout: float = DROPOUT,
         width: float = 1.0,
     ) -> None:
-        super().__init__()
-        check_upsampling(upsampling)
-        check_trunk(trunk)
-        self.in_channels, self.trunk = in_channels, trunk
-        narrow, last = scale_channels(64, width), scale_channels(192, width)
-        self.conv1 = _unit(in_channels, narrow, 7, trunk, stride=2)
+        super().__init__(in_channels, out_channels, trunk, upsampling, dropout, width)
+        self.offset = 98 if trunk == "caffe" else 106
+
+    def _add_trunk(self, dropout: float, width: float) -> int:
+        trunk, narrow, last = self.trunk, scale_channels(64, width), scale_channels(192, width)
+        self.conv1 = _unit(self.in_channels, narrow, 7, trunk, stride=2)
         self.conv1.conv.padding = (PADDING, PADDING)
         self.conv2 = _unit(narrow, narrow, 1, trunk)
         self.conv3 = _unit(narrow, last, 3, trunk)
@@ -138,10 +138,7 @@ class FCNGoogLeNet(nn.Module):
         self.pool4 = self.pool if trunk == "caffe" else nn.MaxPool2d(2, ceil_mode=True)
         self.norm = nn.LocalResponseNorm(5, alpha=1e-4, beta=0.75) if trunk == "caffe" else nn.Identity()
         self.dropout = nn.Dropout(dropout)
-        initialize_he(self)
-        self.score_fr = score_layer(last, out_channels)
-        self.upscore = Upsampling(out_channels, 63, 32, upsampling == "learned")
-        self.offset = 98 if trunk == "caffe" else 106
+        return last
 
     def load_published(self, weights: Mapping[str, Tensor]) -> list[str]:
         """Load published weights of GoogLeNet into the trunk.
@@ -165,16 +162,13 @@ class FCNGoogLeNet(nn.Module):
                 names[f"{unit}.conv"] = (caffe,)
             else:
                 names |= {f"{unit}.conv": (f"{unit}.conv",), f"{unit}.norm": (f"{unit}.bn",)}
-        return load_trunk(self, weights, names | head_names(self, weights), self.trunk)
+        return self._load(weights, names)
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Map an image [N, in_channels, H, W] of any size to logits [N, out_channels, H, W]."""
-        if not torch.jit.is_scripting() and not torch.jit.is_tracing():
-            check_size(image, 1, 1, "FCNGoogLeNet")
+    def _features(self, image: Tensor) -> Tensor:
         pool1 = self.norm(self.pool(self.conv1(image)))
         pool2 = self.pool(self.norm(self.conv3(self.conv2(pool1))))
         pool3 = self.pool(self.inception3b(self.inception3a(pool2)))
         inception4c = self.inception4c(self.inception4b(self.inception4a(pool3)))
         pool4 = self.pool4(self.inception4e(self.inception4d(inception4c)))
         inception5b = self.inception5b(self.inception5a(pool4))
-        return crop(self.upscore(self.score_fr(self.dropout(inception5b))), self.offset, image)
+        return self.dropout(inception5b)
