@@ -10,7 +10,7 @@ from running import refusal, run_here
 
 from medpos.export import configs
 from medpos.predict.model import Model
-from medpos.study.models import identity
+from medpos.study.models import compute_identity
 
 EARLIER = Path(__file__).with_name("earlier_version.json")
 
@@ -27,7 +27,7 @@ def test_it_trains_the_same_model(earlier, trained):
     assert (earlier / "metrics.csv").read_text() == (trained / "metrics.csv").read_text()
     one, other = (torch.load(run / "model.pt", weights_only=True) for run in (earlier, trained))
     assert all(torch.equal(one[key], other[key]) for key in one)
-    assert identity(json.loads((earlier / "config.json").read_text())) == identity(
+    assert compute_identity(json.loads((earlier / "config.json").read_text())) == compute_identity(
         json.loads((trained / "config.json").read_text())
     )
 

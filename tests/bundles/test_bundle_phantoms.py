@@ -15,7 +15,7 @@ from data_prep.phantoms import write
 from medpos.__main__ import app
 from medpos.bundle import phantoms
 from medpos.core.errors import InputError
-from medpos.study.models import configuration, identity
+from medpos.study.models import compute_identity, resolve_configuration
 
 SHORT = {"image_size": 96, "batch_size": 3, "max_epochs": 14}
 OWN = {"image_size": 256, "batch_size": 20, "max_epochs": 100}
@@ -149,7 +149,7 @@ def test_a_dry_run_and_the_status_of_a_study_make_no_phantoms(tmp_path, monkeypa
 
 
 def test_without_data_what_rests_on_them_stays_as_it_is_written(tmp_path):
-    config = configuration(BUNDLES / "jsrt_small.json", {"bundle_root": str(tmp_path)}, makes_data=False)
+    config = resolve_configuration(BUNDLES / "jsrt_small.json", {"bundle_root": str(tmp_path)}, makes_data=False)
     assert (config["data_folder"][:10], config["data_sha256"]) == ("$prepared.", "$@source.sha256")
     assert config["image_size"] == 96
     assert config["runs_dir"] == f"{tmp_path}/runs"
@@ -169,10 +169,10 @@ def test_a_run_of_an_earlier_version_is_the_same_model(trained):
     parts = [steps.get(part.removeprefix("@steps::"), part) for part in config["train"]["preprocessing"]["transforms"]]
     old["train"] = {**config["train"], "preprocessing": {**config["train"]["preprocessing"], "transforms": parts}}
     old["evaluate"] = ["$@run_folder.open('evaluate')", "$@evaluator.run()"]
-    assert identity(old) == identity(config)
+    assert compute_identity(old) == compute_identity(config)
     changed = copy.deepcopy(config)
     changed["steps"]["resize"]["mode"] = ["bilinear", "nearest-exact"]
-    assert identity(changed) != identity(config)
+    assert compute_identity(changed) != compute_identity(config)
 
 
 def test_the_banner_comes_with_the_phantoms(tmp_path, caplog, prepared):
