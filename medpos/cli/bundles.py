@@ -132,7 +132,7 @@ def _network(config: Config) -> str:
     definition = config.get("network_def")
     if not isinstance(definition, dict):
         return "any"
-    inner = definition.get("network")  # of medpos.networks.positioned
+    inner = definition.get("network")  # of medpos.networks.build_with_position
     return f"{_last(inner)} + position" if isinstance(inner, str) else _last(str(definition.get("_target_")))
 
 

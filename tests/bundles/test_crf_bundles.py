@@ -68,9 +68,9 @@ def made(scenes, tmp_path_factory):
         refined = counted(patch, DenseCRF, "__call__")
         run = run_here(NAME, **given)
     weights = load(run / "model.pt")
-    case_generator = torch.Generator().manual_seed(0)
+    generator = torch.Generator().manual_seed(0)
     for name in [name for name in weights if "fc8" in name]:
-        weights[name] = 0.02 * torch.randn(weights[name].shape, case_generator=case_generator)
+        weights[name] = 0.02 * torch.randn(weights[name].shape, generator=generator)
     torch.save(weights, run / "model.pt")
     run_here(NAME, entry="evaluate", **given)
     run_here(NAME, entry="evaluate", crf_iterations=0, **given)
@@ -236,7 +236,7 @@ def test_the_papers_parameters(name, parameters):
 
 def test_refusals(made, prepared, monkeypatch, tmp_path):
     assert "crf_iterations: expected 1 or more, got 0" in refusal(NAME, entry="crf", crf_iterations=0, **made.given)
-    assert "needed are lists of numbers" in refusal(NAME, entry="crf", **{"crf_search#w_bi": 4}, **made.given)
+    assert "expected lists of numbers" in refusal(NAME, entry="crf", **{"crf_search#w_bi": 4}, **made.given)
     assert "did you mean --crf_search#s_xy?" in refusal(NAME, entry="crf", **{"crf_search#s_xz": [4]}, **made.given)
     assert "--crf_iterations is 2.5" in refusal(NAME, entry="crf", crf_iterations=2.5, **made.given)
     assert "crf_name: expected one of v1_large_fov, v2_vgg" in refusal(NAME, entry="crf", crf_name="v3", **made.given)
