@@ -13,12 +13,12 @@ from pathlib import Path
 import monai
 import monai.bundle
 
-from medpos.bundle.fragments import recipes
+from medpos.bundle.fragments import load_recipes
 from medpos.core.config import expand_steps
 
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ROOT / "bundles"
-ALL = sorted(recipes(BUNDLES / "src"))
+ALL = sorted(load_recipes(BUNDLES / "src"))
 NAMES = [name for name in ALL if name.split("_")[0] in ("jsrt", "acdc")]  # the position study's
 CLASSIFIERS = [name for name in ALL if name.startswith("imagenet")]  # of whole images
 SECONDARY = [name for name in ALL if name not in [*NAMES, *CLASSIFIERS]]

@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from medpos.bundle.fragments import dumps, merge, metadata, recipes
+from medpos.bundle.fragments import adapt_metadata, dumps, load_recipes, merge
 from medpos.core import labels
 from medpos.data import imagenet
 
@@ -42,13 +42,13 @@ def build(name: str, fragments: list[str], card: list[str]) -> dict[str, Any]:
 def metadata_files() -> dict[str, dict[str, Any]]:
     """``metadata.json`` for networks of other inputs or outputs, and other data."""
     study = json.loads((SOURCE.parent / "metadata.json").read_text())
-    files = {"metadata_pe": metadata(study, ("image", "x", "y"))}
+    files = {"metadata_pe": adapt_metadata(study, ("image", "x", "y"))}
     for data, (inputs, classes, task) in SECONDARY.items():
         size = CORNERS if data in ("voc", "cityscapes") else ""
-        content = metadata(study, inputs, [label.name for label in classes], size)
+        content = adapt_metadata(study, inputs, [label.name for label in classes], size)
         files[f"metadata_{data}"] = {**content, "name": f"medpos {data}", "task": task, "description": task}
     # A vector of logits, whose classes are ImageNet's folders.
-    content = metadata(study, ("red", "green", "blue"), [])
+    content = adapt_metadata(study, ("red", "green", "blue"), [])
     logits = content["network_data_format"]["outputs"]["pred"]
     logits |= {"type": "probabilities", "format": "classes", "num_channels": imagenet.COUNTS["classes"]}
     logits |= {"spatial_shape": [], "channel_def": {"0": "first class", "999": "last class"}}
@@ -60,7 +60,7 @@ def metadata_files() -> dict[str, dict[str, Any]]:
 def main() -> int:
     """Write the bundles, or compare them."""
     check = "--check" in sys.argv[1:]
-    files = {f"{name}.json": build(name, **recipe) for name, recipe in recipes(SOURCE).items()}
+    files = {f"{name}.json": build(name, **recipe) for name, recipe in load_recipes(SOURCE).items()}
     files |= {f"{name}.json": content for name, content in metadata_files().items()}
     wanted = {name: dumps(content) for name, content in files.items()}
     stale = []

@@ -1,7 +1,7 @@
-"""Merging the fragments of ``bundles/src`` into self-contained bundles, by MONAI's own rules.
+"""Merge the fragments of ``bundles/src`` into self-contained bundles, by MONAI's rules for several configuration files.
 
-Later fragments win; ``a::b`` reaches inside, ``+a`` extends, ``-a`` takes away. Steps and handlers have names in the
-fragments. What a bundle doesn't use, steps and imports, is left out of it.
+Later fragments override earlier ones; ``a::b`` names a nested key, ``+a`` extends a list or dictionary, ``-a`` removes
+a key. Steps and handlers have names in the fragments. Unused steps and imports are left out of the bundle.
 """
 
 import copy
@@ -18,14 +18,14 @@ from monai.bundle.config_parser import merge_kv
 from medpos.core.config import find_texts
 
 Config = dict[str, Any]
-WIDTH = 120  # columns of a bundle's file
+WIDTH = 120  # maximum length of a line in a bundle's file
 _INDENT = 4
-_SHORT = 60  # columns of a dictionary that may stand beside others
+_SHORT = 60  # maximum length of a dictionary that shares a line
 _FLAT = (str, int, float, bool, type(None))
 
 
-def recipes(source: Path) -> dict[str, Config]:
-    """Read which ``fragments`` make which bundle, and its ``card``.
+def load_recipes(source: Path) -> dict[str, Config]:
+    """Load the recipes of the bundles: the names of their ``fragments`` and the lines of their ``card``, by bundle.
 
     Args:
         source: folder of the fragments.
@@ -34,8 +34,8 @@ def recipes(source: Path) -> dict[str, Config]:
     return content
 
 
-def fragment(path: Path) -> Config:
-    """Read one fragment as it is written."""
+def load_fragment(path: Path) -> Config:
+    """Load one fragment, not merged."""
     content: Config = yaml.safe_load(path.read_text(encoding="utf-8"))
     return content
 
@@ -47,14 +47,14 @@ def merge(
     description: str | list[str],
     own: Mapping[str, Any] | None = None,
 ) -> Config:
-    """Merge fragments into one bundle: description and flat keys first, since those are what people look for.
+    """Merge fragments into one bundle, with description, imports and plain values first, where readers look for them.
 
     Args:
         source: folder of the fragments.
-        fragments: their names, in order.
-        name: of the bundle.
-        description: its ``_desc_``.
-        own: what comes after the fragments, in their notation.
+        fragments: names of the fragments, in order.
+        name: name of the bundle.
+        description: ``_desc_`` of the bundle.
+        own: values that override the fragments, in their notation.
     """
     parser = ConfigParser(ConfigParser.load_config_files([source / f"{fragment}.yaml" for fragment in fragments]))
     for key, value in (own or {}).items():
@@ -65,7 +65,7 @@ def merge(
     config["bundle_name"] = name
     config["phantom"] = _phantom(config)
     for section in (config["train"], config["validate"], config):
-        # A plain list in the bundle: MONAI Label and MONAI's tracking look into it.
+        # MONAI Label and MONAI's tracking expect a plain list in the bundle.
         section["handlers"] = list(section["handlers"].values())
     config["steps"] = {step: config["steps"][step] for step in _used_steps(config)}
     config["imports"] = _used_imports(config)
@@ -76,13 +76,13 @@ def merge(
 
 
 def _phantom(config: Config) -> Config:
-    """The section of phantom mode with the bundle's own values beside; empty where the data have no phantoms."""
+    """Return the section of phantom mode with the bundle's usual values; empty for data without phantoms."""
     section = config["phantom"]
     return {**section, "instead_of": {key: config[key] for key in section["values"]}} if "data" in section else {}
 
 
 def _used_steps(config: Config) -> list[str]:
-    """Names of the steps that a chain refers to, in that order."""
+    """List the steps that chains refer to, in the order of the references."""
     rest = {key: value for key, value in config.items() if key != "steps"}
     return list(dict.fromkeys(re.findall(r"@steps::(\w+)", json.dumps(rest))))
 
@@ -99,13 +99,13 @@ def _needs_objects(value: Any) -> bool:
 
 
 def dumps(content: Config) -> str:
-    """Write JSON for people: short things side by side, up to 120 columns.
+    """Format JSON for human readers: short values share a line of up to 120 characters.
 
     Args:
-        content: of the file; each of its keys begins a line.
+        content: content of the file; each of its keys begins a line.
 
     Returns:
-        The file's text.
+        Text of the file.
     """
     lines = [f"{json.dumps(key)}: " for key in content]
     lines = [key + _json(value, _INDENT, len(key)) for key, value in zip(lines, content.values(), strict=True)]
@@ -113,12 +113,12 @@ def dumps(content: Config) -> str:
 
 
 def _json(value: Any, indent: int, before: int) -> str:
-    """A value as JSON, on one line or more.
+    """Format a value as JSON on one or more lines.
 
     Args:
-        value: to write.
-        indent: of the line on which it begins, in columns.
-        before: columns that stand before it on that line, behind the indent.
+        value: JSON value.
+        indent: indent of its first line in characters.
+        before: number of characters between the indent and the value.
     """
     line = json.dumps(value)
     if not value or not isinstance(value, dict | list) or indent + before + len(line) < WIDTH:
@@ -126,10 +126,10 @@ def _json(value: Any, indent: int, before: int) -> str:
     keys = [f"{json.dumps(key)}: " for key in value] if isinstance(value, dict) else [""] * len(value)
     values = value.values() if isinstance(value, dict) else value
     lines: list[str] = []
-    joins = False  # whether the next item may stand on the last line
+    joins = False  # whether the next item may share the last line
     for key, part in zip(keys, values, strict=True):
         item = key + _json(part, indent + _INDENT, len(key))
-        # Dictionaries, and the steps of an entry point, are read one by one.
+        # Long dictionaries and the expressions of an entry point get lines of their own.
         plain = not (
             key.startswith(('"_desc_', '"_target_')) or item.startswith('"$') or (len(item) > _SHORT and "{" in item)
         )
@@ -142,19 +142,22 @@ def _json(value: Any, indent: int, before: int) -> str:
 
 
 def _enclosed(brackets: str, lines: Sequence[str], indent: int) -> str:
-    """Lines within brackets; ``indent`` is that of the brackets, in columns."""
+    """Enclose lines in brackets with an indent in characters."""
     inner = "\n" + (indent + _INDENT) * " "
     return brackets[0] + inner + f",{inner}".join(lines) + "\n" + indent * " " + brackets[1]
 
 
-def metadata(content: Config, inputs: Sequence[str], classes: Sequence[str] = (), size: str = "") -> Config:
-    """A bundle's ``metadata.json`` for other channels.
+def adapt_metadata(content: Config, inputs: Sequence[str], classes: Sequence[str] = (), size: str = "") -> Config:
+    """Adapt the content of a ``metadata.json`` to other channels and image sizes.
 
     Args:
-        content: to start from; is not changed.
+        content: original content, not changed.
         inputs: names of the network's input channels.
-        classes: names of its output channels, background first; those of ``content`` by default.
-        size: which sides of an image the network takes, as ``"16*n"``; those of ``content`` by default.
+        classes: names of the output channels, background first; those of ``content`` by default.
+        size: valid sides of an image, such as ``"16*n"``; those of ``content`` by default.
+
+    Returns:
+        Adapted copy.
     """
     changed = copy.deepcopy(content)
     formats = changed["network_data_format"]

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from medpos.bundle.fragments import Config, dumps, merge, metadata, recipes
+from medpos.bundle.fragments import Config, adapt_metadata, dumps, load_recipes, merge
 from medpos.core.errors import InputError
 from medpos.core.files import write_text
 from medpos.data.folder import DataFolder
@@ -105,8 +105,8 @@ def _beside(folder: DataFolder, project: Path, out: Path) -> dict[Path, str]:
     plain["task"] = plain["description"] = f"2-D segmentation of {folder.name}, data of the user's own"
     classes = [label.name for label in folder.labels]
     contents = {
-        "metadata.json": metadata(plain, folder.channels, classes),
-        "metadata_pe.json": metadata(plain, (*folder.channels, "x", "y"), classes),
+        "metadata.json": adapt_metadata(plain, folder.channels, classes),
+        "metadata_pe.json": adapt_metadata(plain, (*folder.channels, "x", "y"), classes),
     }
     texts = {out / name: dumps(content) for name, content in contents.items()}
     return {**texts, out / "logging.conf": (project / "logging.conf").read_text(encoding="utf-8")}
@@ -121,7 +121,7 @@ def reasons(bundle: Path) -> list[str]:
 def _check(name: str, data: Path, network: str, source: Path) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
         raise InputError(f"a bundle can't be called {name!r}; use letters, digits, '_', '-', '.'")
-    if name in recipes(source):
+    if name in load_recipes(source):
         raise InputError(f"{name} is a bundle of the project; take another name")
     if network not in NETWORKS:
         raise InputError(f"--network is {network!r}, needed is one of {', '.join(NETWORKS)}")

@@ -1,8 +1,7 @@
-"""What a bundle says to itself when it starts: are the override keys known, can the network take the images, what was
-resolved.
+"""Check a bundle when it starts: its override keys and values, its data, and the image size that its network takes.
 
-MONAI accepts any override key in silence and shows an error as a long traceback without the key that caused it; both
-are mended here, for every bundle at once.
+MONAI accepts unknown override keys silently, and reports an error by a long traceback without the key that caused it.
+These checks name the key and say what to do, for every bundle.
 """
 
 import difflib
@@ -28,8 +27,8 @@ from medpos.core.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
 
-_SWITCHES = frozenset({"amp", "resume"})
-_LEAST = {
+_BOOLEANS = frozenset({"amp", "resume"})
+_MINIMUM = {
     "max_epochs": 1,
     "val_interval": 1,
     "batch_size": 1,
@@ -44,14 +43,15 @@ _LEAST = {
 
 
 def start() -> None:
-    """Refuse unknown override keys before anything is read, and take phantom mode's values where the data are phantoms;
-    from here on bad input is shown without a traceback.
+    """Check the overrides before anything is read, and apply phantom mode where the data are phantoms.
+
+    From here on unusable input is reported without a traceback.
 
     Raises:
         InputError: an override key is unknown, or its value is out of range.
     """
     show_errors_plainly()
-    # Where pydicom is installed, MONAI warns in every run that one decoder for it is not; no bundle reads DICOM.
+    # With pydicom installed, MONAI warns in every run that one of its decoders is missing; no bundle reads DICOM.
     warnings.filterwarnings("ignore", message=".*nvImageCodec")
     parser = _parser()
     config = parser.get()
@@ -60,15 +60,15 @@ def start() -> None:
     check_values(config)
     phantoms.apply(parser, phantoms.given())
     tracking.complete(config)
-    # bf16 halves the feature maps, so keeping their memory stays below what float32 takes; float32 would take more.
+    # bf16 halves the feature maps, so memory stays below that of float32 even if freed memory is kept.
     if config["amp"] and has_fast_bf16("cpu"):
         keep_freed_memory()
 
 
 def _parser() -> ConfigParser:
-    """The parser that is evaluating the expression which called us.
+    """Return the parser that evaluates the expression calling this function.
 
-    MONAI gives an expression no way to reach its own configuration, so it is looked up in the calling frames; every
+    MONAI gives an expression no access to its own configuration, so the parser is found in the calling frames. Every
     consumer (``monai.bundle run``, MONAI Label, a plain ``ConfigParser``) evaluates through
     ``ConfigParser.get_parsed_content``.
     """
@@ -76,17 +76,17 @@ def _parser() -> ConfigParser:
         found = info.frame.f_locals.get("self")
         if isinstance(found, ConfigParser):
             return found
-    raise RuntimeError("not called from a bundle's configuration")
+    raise RuntimeError("expected a call from a bundle's configuration, got one from elsewhere")
 
 
 def check_keys(config: dict[str, Any]) -> None:
-    """Refuse a top-level key that the bundle doesn't have, which is how a mistyped override shows.
+    """Refuse top-level keys that the bundle lacks, such as a mistyped override.
 
     Args:
-        config: raw configuration with the overrides in it.
+        config: raw configuration, with the overrides applied.
 
     Raises:
-        InputError: names the unknown key and the nearest known one.
+        InputError: a key is unknown; the message names it and the most similar known key.
     """
     known = known_keys(config)
     for key in config:
@@ -100,16 +100,16 @@ def check_keys(config: dict[str, Any]) -> None:
 
 
 def check_nested_keys(config: dict[str, Any], locator: ComponentLocator) -> None:
-    """Refuse a key inside the configuration that nothing reads, which is how a mistyped nested override shows.
+    """Refuse nested keys that nothing reads, such as a mistyped nested override.
 
-    That is an argument that its ``_target_`` doesn't take, or a key of a section that nothing refers to.
+    Such a key is an argument that its ``_target_`` doesn't take, or a key of a section that nothing refers to.
 
     Args:
-        config: raw configuration with the overrides in it.
-        locator: MONAI's, which knows the full names of its components.
+        config: raw configuration, with the overrides applied.
+        locator: MONAI's table of the full names of its components.
 
     Raises:
-        InputError: names the unknown key, the nearest known one and what there is at that level.
+        InputError: a key is unknown; the message names it, the most similar known key and all keys of its level.
     """
     for path, node in _dictionaries(config):
         own = [key for key in node if not (key.startswith("_") and key.endswith("_"))]
@@ -125,7 +125,7 @@ def check_nested_keys(config: dict[str, Any], locator: ComponentLocator) -> None
 
 
 def _dictionaries(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """All dictionaries inside, by path, ``#`` between the keys; the outermost one is left out."""
+    """Yield the nested dictionaries with their paths, ``#`` between the keys, without the outermost dictionary."""
     if isinstance(node, dict) and path:
         yield path, node
     if isinstance(node, dict | list):
@@ -134,7 +134,7 @@ def _dictionaries(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, An
 
 
 def _arguments(node: dict[str, Any], locator: ComponentLocator) -> Collection[str] | None:
-    """What a component takes; None where that can't be told."""
+    """Return the names of a component's arguments; None if it takes any, or if they can't be determined."""
     name = ConfigComponent(node, locator=locator).resolve_module_name()
     target = pydoc.locate(name) if isinstance(name, str) and name[:1] not in ("$", "@") else name
     try:
@@ -146,46 +146,49 @@ def _arguments(node: dict[str, Any], locator: ComponentLocator) -> Collection[st
 
 
 def _section(path: str, own: Sequence[str], config: dict[str, Any]) -> Collection[str] | None:
-    """The keys of a top-level section that something refers to; None for a dictionary that is used as a whole, and for
-    one that an override left without use."""
+    """Return the keys of a top-level section that something refers to.
+
+    None for a dictionary that is used as a whole, and for one that is unused because of an override.
+    """
     if "#" in path or path == "_meta_" or is_referred_to(path, config, r"(?!\w|::|#)"):
         return None
     return [key for key in own if is_referred_to(f"{path}::{key}", config)] or None
 
 
 def check_values(config: dict[str, Any]) -> None:
-    """Refuse a plain value that can't be meant; MONAI takes ``--resume false`` for a text, which counts as true.
+    """Refuse plain values of a wrong type or range; MONAI reads ``--resume false`` as text, which counts as true.
 
     Args:
-        config: raw configuration; expressions are left to their own checks.
+        config: raw configuration; expressions are not checked.
 
     Raises:
-        InputError: names the key, the value and what is needed.
+        InputError: a value is wrong; the message names the key, the value and what was expected.
     """
     for key, value in config.items():
         if isinstance(value, str) and value.startswith("$"):
             continue
-        if key in _SWITCHES and not isinstance(value, bool):
-            raise InputError(f"--{key} is {value!r}, needed True or False, with a capital letter")
-        if key in _LEAST and (isinstance(value, bool) or not isinstance(value, int) or value < _LEAST[key]):
-            raise InputError(f"--{key} is {value!r}, needed a whole number from {_LEAST[key]} upwards")
+        if key in _BOOLEANS and not isinstance(value, bool):
+            raise InputError(f"--{key}: expected True or False, got {value!r}; write it with a capital letter")
+        if key in _MINIMUM and (isinstance(value, bool) or not isinstance(value, int) or value < _MINIMUM[key]):
+            raise InputError(f"--{key}: expected an integer of at least {_MINIMUM[key]}, got {value!r}")
         if key == "lr" and not (isinstance(value, int | float) and 0 < value < float("inf")):
-            raise InputError(f"--lr is {value!r}, needed a learning rate above 0, such as 0.001")
+            raise InputError(f"--lr: expected a learning rate above 0, such as 0.001, got {value!r}")
 
 
 def try_image_size(network: torch.nn.Module, image_size: int) -> None:
-    """Pass one empty image through the network, before anything is trained; on PyTorch's meta device, which computes
-    shapes alone, where the network can.
+    """Pass one empty image through the network, before anything is trained.
+
+    Where the network allows it, this happens on PyTorch's meta device, which only computes shapes.
 
     Args:
-        network: has ``in_channels``, or its first weight is a convolution's.
-        image_size: pixels a side.
+        network: network that has ``in_channels``, or that begins with a convolution.
+        image_size: side of the image in pixels.
 
     Raises:
-        InputError: the network can't take this size; its own message says which sizes it can.
+        InputError: the network can't take this size; the message says which sizes it takes.
     """
     if not isinstance(image_size, int) or image_size < 1:
-        raise InputError(f"image_size is {image_size!r}, needed a whole number of pixels above 0, such as 256")
+        raise InputError(f"--image_size: expected an integer of at least 1 in pixels, such as 256, got {image_size!r}")
     was_training = network.training
     weight = next(network.parameters())
     # A convolution's weight is [out, in, ...].
@@ -207,29 +210,32 @@ def try_image_size(network: torch.nn.Module, image_size: int) -> None:
 
 
 def try_data(*datasets: Sequence[Any]) -> None:
-    """Decode all images and pass the first item of each data set through its chain, before anything is written.
+    """Decode all images, and transform the first item of each data set, before anything is written.
+
+    Args:
+        datasets: data sets, such as :class:`medpos.data.CachedDataset`, which decodes at the first access.
 
     Raises:
-        InputError: a file or a transform's parameter can't be used.
+        InputError: a file, or an argument of a transform, can't be used.
     """
     for dataset in datasets:
         dataset[0]
 
 
 def resolved() -> dict[str, Any]:
-    """The running configuration with overrides applied and every plain value worked out, ready for JSON.
+    """Return the configuration in use, with overrides applied and plain values evaluated, ready for JSON.
 
-    What can't be a JSON value (a network, a transform) stays as it is written, so the file can be run again.
+    Components that have no JSON value (a network, a transform) stay as they are written, so the file can be run again.
     """
     return resolve(_parser())
 
 
 def resolve(parser: ConfigParser, without: Collection[str] = ()) -> dict[str, Any]:
-    """The same for any parser of a bundle; reads the data set, and makes phantoms where there is none.
+    """Return the configuration of a parser as :func:`resolved` does; makes phantoms where there are no data.
 
     Args:
-        parser: of the bundle, phantom mode applied.
-        without: keys whose values are not worked out, nor those of what refers to them.
+        parser: parser of a bundle, with phantom mode applied.
+        without: keys to leave unevaluated, along with the keys that refer to them.
     """
     config = {key: value for key, value in parser.get().items() if key != "_meta_"}
     left = {key for key in config if key in without or follow_references([config[key]], config) & set(without)}
@@ -237,7 +243,7 @@ def resolve(parser: ConfigParser, without: Collection[str] = ()) -> dict[str, An
         if isinstance(value, str) and value[:1] in "$@" and key not in left and not is_entry_point(key, value):
             plain = parser.get_parsed_content(key)
             config[key] = plain if isinstance(plain, bool | int | float | str | None) else _as_text(plain, value)
-    # A key whose value is worked out into another one, such as iterations, is referred to no longer.
+    # Once evaluated, values no longer refer to keys such as iterations, so all keys are listed as known.
     return {**config, "known_keys": [*config, "known_keys"]}
 
 
@@ -246,7 +252,7 @@ def _as_text(value: Any, written: str) -> Any:
 
 
 def show_errors_plainly() -> None:
-    """Let an :class:`InputError` that ends the program print its message instead of a traceback."""
+    """Print the message of an :class:`InputError` that ends the program, instead of a traceback."""
     if sys.excepthook is not _plain_hook:
         sys.excepthook = _plain_hook
 
@@ -256,7 +262,7 @@ def _plain_hook(kind: type[BaseException], error: BaseException, trace: Tracebac
     while cause is not None and not isinstance(cause, InputError):
         cause = cause.__cause__ or cause.__context__
     if cause is None:
-        logger.error("stopped by an error that medpos did not foresee", exc_info=(kind, error, trace))
+        logger.error("stopped by an unexpected error", exc_info=(kind, error, trace))
         sys.__excepthook__(kind, error, trace)
         return
     logger.debug("traceback", exc_info=(kind, error, trace))

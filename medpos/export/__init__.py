@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from medpos.bundle.fragments import fragment
+from medpos.bundle.fragments import load_fragment
 from medpos.core.errors import InputError
 from medpos.core.files import write_json, write_text
 from medpos.export import configs, models
@@ -82,7 +82,7 @@ def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, 
         summary=finished.summary,
         environment=finished.environment,
     )
-    template = fragment(bundles / "src/inference.yaml")
+    template = load_fragment(bundles / "src/inference.yaml")
     contents = {
         "inference": configs.inference_config(template, config, model.data, about),
         "train": configs.train_config(config, model.data),

@@ -88,7 +88,7 @@ def build_metadata(base: Config, exported: ExportedRun) -> Config:
         exported: the exported run.
     """
     data = exported.data
-    changed = fragments.metadata(base, _inputs(exported), exported.classes)
+    changed = fragments.adapt_metadata(base, _inputs(exported), exported.classes)
     formats = changed["network_data_format"]
     formats["inputs"]["image"]["spatial_shape"] = list(exported.inputs[1:])
     formats["outputs"]["pred"]["spatial_shape"] = list(exported.outputs[1:])

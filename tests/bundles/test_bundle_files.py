@@ -15,7 +15,7 @@ from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from running import ALL, BUNDLES, NAMES, ROOT, SECONDARY, config_file, kept_state, parser
 
-from medpos.bundle.fragments import dumps, merge, recipes
+from medpos.bundle.fragments import dumps, load_recipes, merge
 from medpos.cli.bundles import metadata_name
 
 LEARNED = [name for name in NAMES if "mean_mask" not in name]
@@ -106,7 +106,7 @@ def test_the_file_holds_what_was_written():
 
 
 def test_a_fragment_takes_a_key_away_and_unused_steps_and_imports_are_left_out():
-    recipe = recipes(BUNDLES / "src")["imagenet_sunet64"]["fragments"]
+    recipe = load_recipes(BUNDLES / "src")["imagenet_sunet64"]["fragments"]
     config = merge(BUNDLES / "src", recipe, "a", "", {"-val_interval": None, "+imports": ["$import os as other"]})
     assert not {"val_interval", "memory_gb"} & set(config)
     assert "$import medpos.bundle as bundle" in config["imports"]
