@@ -1,4 +1,4 @@
-"""A bundle of the user's own: the project's fragments, with what the data ask for, and why, in its ``_desc_``."""
+"""Write a bundle for custom data from the project's fragments, with values chosen from the data, and the reasons."""
 
 import json
 import re
@@ -18,7 +18,7 @@ from medpos.core.files import write_text
 from medpos.data.folder import DataFolder
 from medpos.transforms import channel_count
 
-# Every network of medpos.networks whose logits have the image's size.
+# Networks of medpos.networks with logits of the size of the image.
 NETWORKS = {
     "unet": "UNet",
     "small": "SmallCNN",
@@ -29,30 +29,30 @@ NETWORKS = {
     "usegnet": "USegNet",
     "auxiliary_unet": "AuxiliaryUNet",
 }
-STUDIED = ("unet", "small")  # have fragments of their own, with the padding that the study compares
-# Beside the plain bundle, by the ending of its name: what the studies hold it against.
+STUDY_NETWORKS = ("unet", "small")  # with fragments of their own, for the padding that the study compares
+# Endings of the names of variants, with which the studies compare the plain bundle.
 POSITION, MEAN_MASK = "_pe", "_mean_mask"
-POSITIONED = "medpos.networks.build_with_position"
-STRIDE = 16  # the U-Net takes multiples of it
-USUAL_SIDE = 256  # of the study; its batch of 20 images of this side sets the memory too
-LARGEST_SIDE = 512
+BUILD_WITH_POSITION = "medpos.networks.build_with_position"
+STRIDE = 16  # px; the U-Net takes images with sides that are multiples of it
+USUAL_SIDE = 256  # px, as in the study; a batch of 20 such images limits the memory
+MAX_SIDE = 512  # px
 USUAL_BATCH = 20
-LEAST_STEPS = 10  # per epoch, where that leaves 2 images a batch
-SMALLEST_OBJECT = 8  # px: what is smaller on the network's grid is hardly segmented
-SAMPLE = 40  # training cases that are looked into, and of each so many slices and pixels at most
-SLICES, PIXELS = 20, 100_000
+MIN_STEPS = 10  # per epoch, if batches of 2 images or more allow it
+MIN_DIAMETER = 8  # px on the network's grid; smaller objects are hardly segmented
+SAMPLE = 40  # maximum number of training cases to measure
+SLICES, PIXELS = 20, 100_000  # maximum numbers of slices and pixels to measure per case
 PERCENTILES = (0.5, 99.5)
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """What was chosen from the data.
+    """Hold the choices made from the data.
 
     Args:
-        fragments: those of the data, before the network's.
-        values: of the bundle's keys, in the notation of :mod:`medpos.bundle.fragments`.
-        reasons: a line for each choice.
+        fragments: names of the fragments for the data; the fragment of the network follows them.
+        values: values of the bundle's keys, in the notation of :mod:`medpos.bundle.fragments`.
+        reasons: one line per choice.
     """
 
     fragments: tuple[str, ...]
@@ -63,22 +63,22 @@ class Choices:
 def write(
     name: str, data: Path, network: str, endings: Sequence[str], source: Path, out: Path, replace: bool = False
 ) -> list[Path]:
-    """Write a bundle, and variants of it beside it.
+    """Write a bundle and its variants.
 
     Args:
-        name: of the bundle.
-        data: the prepared folder, as it shall stand in the bundle.
+        name: name of the bundle.
+        data: prepared folder, written into the bundle as given.
         network: one of ``NETWORKS``.
-        endings: of the variants, ``POSITION`` and ``MEAN_MASK``.
+        endings: endings of the variants, ``POSITION`` and ``MEAN_MASK``.
         source: folder of the fragments.
-        out: folder of the bundles.
-        replace: write over bundles that are there and say something else.
+        out: folder for the bundles.
+        replace: True to overwrite bundles with other content.
 
     Returns:
-        The files; those that were there and say the same are left alone.
+        Files of the bundles; existing files with the same content are not written again.
 
     Raises:
-        InputError: bad name or folder, unknown network, or a bundle is there that says something else.
+        InputError: the name or the folder can't be used, the network is unknown, or a bundle with other content exists.
     """
     _check(name, data, network, source)
     folder = DataFolder(data)
@@ -90,19 +90,21 @@ def write(
         texts[out / f"{name}{ending}.json"] = dumps(content)
     changed = [path for path, text in texts.items() if path.exists() and path.read_text(encoding="utf-8") != text]
     if changed and not replace:
-        raise InputError(f"{changed[0]}: is there and says something else; take another name, or --replace it")
-    # MONAI wants these beside a bundle; those that are there stay.
-    beside = {path: text for path, text in _beside(folder, source.parent, out).items() if not path.exists()}
-    for path, text in {**texts, **beside}.items():
+        raise InputError(
+            f"{changed[0]}: expected a new file, got a bundle with other content; take another name, or add --replace"
+        )
+    # MONAI reads these files beside a bundle; existing files are kept.
+    support = {path: text for path, text in _support_files(folder, source.parent, out).items() if not path.exists()}
+    for path, text in {**texts, **support}.items():
         if not path.exists() or path in changed:
             write_text(path, text)
     return list(texts)
 
 
-def _beside(folder: DataFolder, project: Path, out: Path) -> dict[Path, str]:
-    """Logging and metadata, without and with position channels."""
+def _support_files(folder: DataFolder, project: Path, out: Path) -> dict[Path, str]:
+    """Return the texts of ``logging.conf`` and of the metadata without and with position channels, by file."""
     plain = json.loads((project / "metadata.json").read_text(encoding="utf-8"))
-    plain["task"] = plain["description"] = f"2-D segmentation of {folder.name}, data of the user's own"
+    plain["task"] = plain["description"] = f"2-D segmentation of {folder.name}, custom data"
     classes = [label.name for label in folder.labels]
     contents = {
         "metadata.json": adapt_metadata(plain, folder.channels, classes),
@@ -112,21 +114,25 @@ def _beside(folder: DataFolder, project: Path, out: Path) -> dict[Path, str]:
     return {**texts, out / "logging.conf": (project / "logging.conf").read_text(encoding="utf-8")}
 
 
-def reasons(bundle: Path) -> list[str]:
-    """What a bundle says of its choices."""
-    found: list[str] = json.loads(bundle.read_text(encoding="utf-8"))["_desc_"][1:]
-    return found
+def read_reasons(bundle: Path) -> list[str]:
+    """Read the reasons for the choices from a bundle."""
+    reasons: list[str] = json.loads(bundle.read_text(encoding="utf-8"))["_desc_"][1:]
+    return reasons
 
 
 def _check(name: str, data: Path, network: str, source: Path) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
-        raise InputError(f"a bundle can't be called {name!r}; use letters, digits, '_', '-', '.'")
+        raise InputError(
+            f"NAME: expected letters, digits, '_', '-' and '.', beginning with a letter or digit, got {name!r}"
+        )
     if name in load_recipes(source):
-        raise InputError(f"{name} is a bundle of the project; take another name")
+        raise InputError(f"NAME: expected a new name, got {name!r}, a bundle of the project; take another one")
     if network not in NETWORKS:
-        raise InputError(f"--network is {network!r}, needed is one of {', '.join(NETWORKS)}")
+        raise InputError(f"--network: expected one of {', '.join(NETWORKS)}, got {network!r}")
     if set("$@%") & set(str(data)):
-        raise InputError(f"--data {data}: a bundle reads '$', '@' and '%' as its own; rename the folder")
+        raise InputError(
+            f"--data: expected a path without '$', '@' and '%', which have a meaning in bundles, got {data}; rename it"
+        )
 
 
 def _bundle(name: str, network: str, ending: str, choices: Choices, own: Config, source: Path, channels: int) -> Config:
@@ -134,20 +140,20 @@ def _bundle(name: str, network: str, ending: str, choices: Choices, own: Config,
     if ending == MEAN_MASK:
         fragments = ["base", *choices.fragments, "network/mean_mask"]
     else:
-        fragments += [f"network/{network}"] if network in STUDIED else []
+        fragments += [f"network/{network}"] if network in STUDY_NETWORKS else []
         own = {**own, **_network(network), "network_def::in_channels": channels}
     if ending == POSITION:
         fragments.append("recipe/pe")
-        own |= {"network_def::_target_": POSITIONED, "network_def::network": f"$networks.{NETWORKS[network]}"}
+        own |= {"network_def::_target_": BUILD_WITH_POSITION, "network_def::network": f"$networks.{NETWORKS[network]}"}
         own["network_def::in_channels"] = channels + channel_count("linear")
         own["+steps::probe_position"] = {"image_channels": channels}
-    made = f"Written by 'python -m medpos new-bundle' from {', '.join(fragments)}; yours to edit."
-    return merge(source, fragments, name, [made, *choices.reasons], own)
+    origin = f"Written by 'python -m medpos new-bundle' from {', '.join(fragments)}; edit it as you like."
+    return merge(source, fragments, name, [origin, *choices.reasons], own)
 
 
 def _network(name: str) -> Config:
-    """What a network needs that has no fragment."""
-    if name in STUDIED:
+    """Return the values for a network without a fragment."""
+    if name in STUDY_NETWORKS:
         return {}
     own: Config = {"network_def::_target_": f"medpos.networks.{NETWORKS[name]}"}
     if name == "auxiliary_unet":
@@ -156,7 +162,10 @@ def _network(name: str) -> Config:
 
 
 def choose(folder: DataFolder) -> Choices:
-    """Choose image size, batch size and intensity normalisation from the training cases.
+    """Choose image size, batch size and intensity normalization from the training cases.
+
+    Args:
+        folder: prepared folder.
 
     Raises:
         InputError: there is no training case, or a file can't be read.
@@ -165,10 +174,10 @@ def choose(folder: DataFolder) -> Choices:
     sample = [cases[n] for n in np.unique(np.linspace(0, len(cases) - 1, SAMPLE).astype(int))]
     size, reasons = _size(cases, sample, folder)
     slices = sum(int(case["shape"][2]) for case in cases)
-    batch = max(2, min(USUAL_BATCH * USUAL_SIDE**2 // size**2, USUAL_BATCH, slices // LEAST_STEPS))
+    batch = max(2, min(USUAL_BATCH * USUAL_SIDE**2 // size**2, USUAL_BATCH, slices // MIN_STEPS))
     reasons += [
         f"batch_size {batch}: at most {USUAL_BATCH} and the memory of {USUAL_BATCH} images of {USUAL_SIDE} x "
-        f"{USUAL_SIDE} px, and {LEAST_STEPS} steps an epoch if it can, of {slices} training images or slices."
+        f"{USUAL_SIDE} px; {MIN_STEPS} steps an epoch if possible, with {slices} training images or slices."
     ]
     values: dict[str, Any] = {
         "image_size": size,
@@ -184,7 +193,7 @@ def choose(folder: DataFolder) -> Choices:
 
 
 def _size(cases: list[dict[str, Any]], sample: list[dict[str, Any]], folder: DataFolder) -> tuple[int, list[str]]:
-    """Image size, and why; what becomes of the spacing."""
+    """Return the image size in px, and the reasons for it and for the treatment of the spacing."""
     shape = np.median([case["shape"] for case in cases], axis=0)
     spacing = np.median([case["spacing_mm"] for case in cases], axis=0)
     side = float(max(shape[:2]))
@@ -196,15 +205,15 @@ def _size(cases: list[dict[str, Any]], sample: list[dict[str, Any]], folder: Dat
     if full > USUAL_SIDE:
         reason += f", at most {USUAL_SIDE} (the study's)"
     organ, diameter = _smallest(sample, folder)
-    if diameter * size / side < SMALLEST_OBJECT and size < full:
-        wanted = STRIDE * int(np.ceil(SMALLEST_OBJECT * side / diameter / STRIDE))
-        size = min(full, LARGEST_SIDE, wanted)
-        reason += f", but {organ} measures {diameter:.0f} px there and shall keep {SMALLEST_OBJECT} px if it can"
+    if diameter * size / side < MIN_DIAMETER and size < full:
+        wanted = STRIDE * int(np.ceil(MIN_DIAMETER * side / diameter / STRIDE))
+        size = min(full, MAX_SIDE, wanted)
+        reason += f", but {organ} measures {diameter:.0f} px there and should keep {MIN_DIAMETER} px if possible"
     pixel = spacing[:2] * shape[:2] / size
-    apart = f" Slices stay as they are, {spacing[2]:.3g} mm apart." if shape[2] > 1 else ""
-    nominal = " The pixel size seems nominal, so distances in mm are too." if folder.nominal_spacing else ""
+    apart = f" Slices are kept, {spacing[2]:.3g} mm apart." if shape[2] > 1 else ""
+    nominal = " The pixel size seems nominal, and so do distances in mm." if folder.nominal_spacing else ""
     axes = sorted({str(case.get("axes", "")) for case in cases} - {""})
-    mixed = f" Orientations differ ({', '.join(axes)}), so position means different things." if len(axes) > 1 else ""
+    mixed = f" Orientations differ ({', '.join(axes)}), so a position has no common meaning." if len(axes) > 1 else ""
     return size, [
         f"image_size {size}: {reason}.",
         f"spacing: no common one; every slice is resized to {size} x {size} px, where a pixel of {spacing[0]:.3g} x "
@@ -213,36 +222,36 @@ def _size(cases: list[dict[str, Any]], sample: list[dict[str, Any]], folder: Dat
 
 
 def _smallest(sample: list[dict[str, Any]], folder: DataFolder) -> tuple[str, float]:
-    """The class whose connected pieces are smallest within slices, and their median diameter in px."""
+    """Find the class with the smallest connected components within slices, and their median diameter in px."""
     areas: dict[int, list[int]] = {}
     for case in sample:
         planes = np.moveaxis(_read(case["label"]), 2, 0)
         planes = planes[planes.any(axis=(1, 2))]
         for plane in planes[:: 1 + len(planes) // SLICES]:
             for index in np.unique(plane[plane > 0]).tolist():
-                pieces, _ = ndimage.label(plane == index)
-                areas.setdefault(int(index), []).extend(np.bincount(pieces.ravel())[1:].tolist())
+                components, _ = ndimage.label(plane == index)
+                areas.setdefault(int(index), []).extend(np.bincount(components.ravel())[1:].tolist())
     diameters = {index: 2 * float(np.sqrt(np.median(found) / np.pi)) for index, found in areas.items()}
     if not diameters:
         return "", np.inf
-    least = min(diameters, key=lambda index: diameters[index])
-    return folder.labels[least].name, diameters[least]
+    smallest = min(diameters, key=lambda index: diameters[index])
+    return folder.labels[smallest].name, diameters[smallest]
 
 
 def _intensity(folder: DataFolder, sample: list[dict[str, Any]]) -> tuple[str, dict[str, Any], str]:
-    """Fragment, values and reason: Hounsfield units mean the same in every image, most other grey values do not."""
+    """Choose fragment, values and reason: only Hounsfield units have the same meaning in every image."""
     names = ", ".join(folder.channels)
     if not all(name.split(" ")[0].upper() == "CT" for name in folder.channels):
         reason = (
-            "intensity: every slice, and channel, by itself to [0, 1], then to mean 0 and deviation 1: the grey values "
-            f"of {names} have no unit that all images share, as those of a channel called CT would."
+            "intensity: each channel of each slice is scaled to [0, 1], then to mean 0 and standard deviation 1: the "
+            f"gray values of {names} have no common unit, unlike those of a channel called CT."
         )
         return "per_slice", {}, reason
     window, ends = _window(sample)
     reason = (
-        f"intensity: {names} has one unit in all images, so one window serves all: {ends[0]:.4g} to {ends[1]:.4g}, the "
-        f"percentiles {PERCENTILES[0]} and {PERCENTILES[1]} within the labels of {len(sample)} training cases, to "
-        "[0, 1], then by mean and deviation there."
+        f"intensity: {names} has the same unit in all images, so one window serves all: {ends[0]:.4g} to "
+        f"{ends[1]:.4g}, the percentiles {PERCENTILES[0]} and {PERCENTILES[1]} within the labels of {len(sample)} "
+        "training cases, is scaled to [0, 1], then standardized by mean and standard deviation."
     )
     return (
         "windowed",
@@ -252,17 +261,17 @@ def _intensity(folder: DataFolder, sample: list[dict[str, Any]]) -> tuple[str, d
 
 
 def _window(sample: list[dict[str, Any]]) -> tuple[dict[str, Array], tuple[float, float]]:
-    """For each channel ``low``, ``width``, and ``mean`` and ``std`` of what the window leaves; the first one's ends."""
+    """Measure ``low``, ``width``, ``mean`` and ``std`` of each channel's window; return also the ends of the first."""
     everywhere, inside = [], []
     for case in sample:
         image, mask = _read(case["image"]), _read(case["label"]).ravel() > 0
         pixels = image.reshape(mask.size, -1)
         everywhere.append(pixels[:: 1 + len(pixels) // PIXELS])
-        labelled = pixels[mask]
-        inside.append(labelled[:: 1 + len(labelled) // PIXELS])
+        labeled = pixels[mask]
+        inside.append(labeled[:: 1 + len(labeled) // PIXELS])
     pixels = np.concatenate(everywhere).astype(np.float64)
-    labelled = np.concatenate(inside)
-    low, high = np.percentile(labelled if len(labelled) else pixels, PERCENTILES, axis=0)
+    labeled = np.concatenate(inside)
+    low, high = np.percentile(labeled if len(labeled) else pixels, PERCENTILES, axis=0)
     width = np.where(high > low, high - low, 1.0)
     scaled = np.clip((pixels - low) / width, 0, 1)
     std = scaled.std(axis=0)
@@ -273,5 +282,5 @@ def _window(sample: list[dict[str, Any]]) -> tuple[dict[str, Array], tuple[float
 def _read(path: str) -> Array:
     try:
         return np.asanyarray(nibabel.load(path).dataobj)
-    except Exception as error:  # nibabel has no common base class for what a bad file raises
+    except Exception as error:  # nibabel's errors have no common base class
         raise InputError(f"{path}: can't be read ({error}); prepare the data again") from error

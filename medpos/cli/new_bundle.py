@@ -32,7 +32,7 @@ def new_bundle(options: NewBundle) -> None:
     endings = [made.POSITION] * options.pe + [made.MEAN_MASK] * options.mean_mask
     source = BUNDLES / "src"
     files = made.write(options.name, options.data, options.network, endings, source, options.out, options.replace)
-    for line in made.reasons(files[0]):
+    for line in made.read_reasons(files[0]):
         output.notes.print(f"  {line}")
     for file in files:
         output.results.print(f"python -m monai.bundle run --config_file {file}")

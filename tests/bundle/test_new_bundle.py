@@ -1,4 +1,4 @@
-"""A bundle of the user's own: what is chosen from the data, and that everything works on it."""
+"""A bundle for custom data: the choices made from the data, and every entry point and command."""
 
 import json
 import shutil
@@ -54,7 +54,7 @@ def test_it_has_the_keys_of_the_projects_bundles(cells, tmp_path):
     ):
         own = content(file)
         assert own["bundle_name"] == file.stem
-        assert set(own) == set(content(BUNDLES / f"{model}.json")) - {"phantom"}  # of these data there are none
+        assert set(own) == set(content(BUNDLES / f"{model}.json")) - {"phantom"}  # there are no phantoms of custom data
         assert own["network_def"]["out_channels"] == 2
         assert [line.split()[0] for line in own["_desc_"][1:]] == ["image_size", "spacing:", "batch_size", "intensity:"]
 
@@ -159,7 +159,7 @@ def test_it_is_never_overwritten_unasked(cells, prostates, tmp_path):
     [file] = write(cells, tmp_path)
     before = file.read_bytes()
     assert write(cells, tmp_path) == [file]
-    with pytest.raises(InputError, match="is there and says something else; take another name"):
+    with pytest.raises(InputError, match="expected a new file, got a bundle with other content"):
         write(prostates, tmp_path)
     assert file.read_bytes() == before
     write(prostates, tmp_path, replace=True)
@@ -169,11 +169,11 @@ def test_it_is_never_overwritten_unasked(cells, prostates, tmp_path):
 @pytest.mark.parametrize(
     ("name", "network", "data", "message"),
     [
-        ("a b", "small", "", "can't be called 'a b'"),
-        ("jsrt_pe", "small", "", "is a bundle of the project"),
-        ("mine", "vgg", "", "--network is 'vgg', needed is one of unet, small, unetpp"),
+        ("a b", "small", "", "NAME: expected letters, .*, got 'a b'"),
+        ("jsrt_pe", "small", "", "got 'jsrt_pe', a bundle of the project"),
+        ("mine", "vgg", "", "--network: expected one of unet, small, unetpp, .* got 'vgg'"),
         ("mine", "small", "nowhere", "no such file"),
-        ("mine", "small", "a$b", "a bundle reads"),
+        ("mine", "small", "a$b", "--data: expected a path without"),
     ],
 )
 def test_bad_requests(cells, tmp_path, name, network, data, message):
