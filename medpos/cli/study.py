@@ -116,15 +116,12 @@ def _run(planner: Any, options: Study, console: Console) -> None:
     command = shlex.join(["python", "-m", "medpos", *sys.argv[1:]])
     with display.Display(Console(quiet=output.notes.quiet)) as watcher:
         content = run.run(planner.study, planner.settings, engine, out, command, watcher)
-    if output.notes.quiet:  # otherwise shown when it happened
-        for failure in content["failed"]:
-            output.warnings.print(f"{failure['name']}: failed: {failure['error']}")
     for finding in content["criteria"]:
         value = "" if finding["value"] is None else f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
         console.print(f"  {finding['data']}: {finding['text']}: {finding['verdict']}{value}", highlight=False)
     console.print(f"[bold]{planner.study.name}: {content['verdict']}[/]")
     page = build([out], out)
-    console.print(f"page: {page}", highlight=False)
+    output.results.print(f"page: {page}")
     if content["failed"]:
         raise typer.Exit(1)
 

@@ -291,6 +291,20 @@ def invoke(*arguments):
     return found
 
 
+def test_quiet_shows_failures_verdict_and_page_alone(prepared, tmp_path):
+    models = [STUDY["models"][2], {"name": "greedy", "bundle": "{data}_small", "set": {"train_cases": 99}}]
+    declared(tmp_path, models=models, seeds=[0], criteria=[])
+    options = [f"--dataset-dir=jsrt={prepared['jsrt']}", f"--runs-dir={tmp_path / 'runs'}", f"--out={tmp_path / 'out'}"]
+    sizes = [f"--set={key}={value}" for key, value in SIZES.items()]
+    command = [sys.executable, "-m", "medpos", "--quiet", "study", str(tmp_path / "mine.json"), *options, *sizes]
+    found = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, cwd=tmp_path, check=False)
+    assert found.returncode == 1
+    assert re.search("^jsrt: greedy, seed 0 failed: .*train_cases: expected 1 to 5", found.stderr, re.MULTILINE)
+    verdict, page = found.stdout.splitlines()
+    assert verdict.startswith("mine: ")
+    assert page == f"page: {tmp_path / 'out/index.html'}"
+
+
 @pytest.mark.slow
 def test_every_study_runs_with_the_tiny_profile(tmp_path, monkeypatch):
     """On phantoms made for it, with the small CNN, whose files are small; all studies share their models."""
