@@ -212,7 +212,7 @@ def test_channels_that_the_files_do_not_have(prostates, tmp_path, channels, mess
 
 def test_a_study_says_which_variant_it_lacks(cells, tmp_path):
     [file] = write(cells, tmp_path)
-    with pytest.raises(InputError, match=r"mine_mean_mask.json: not there, .*new-bundle mine --pe --mean-mask"):
+    with pytest.raises(InputError, match=r"mine_mean_mask.json: does not exist, .*new-bundle mine --pe --mean-mask"):
         declaration.load(BUNDLES / "studies", "table1", bundle=file)
     with pytest.raises(InputError, match="leave one of them out"):
         declaration.load(BUNDLES / "studies", "table1", "unet", bundle=file)

@@ -276,7 +276,7 @@ def test_what_wants_a_segmentation_refuses_it(trained, photographs, tmp_path):
     assert not list(tmp_path.iterdir())
     with pytest.raises(InputError, match="got a classification of whole images"):
         models.resolve_configuration(BUNDLES / "imagenet_sunet64.json", {})
-    with pytest.raises(InputError, match="not there, and the study needs it"):
+    with pytest.raises(InputError, match="does not exist, and the study needs it"):
         declaration.load(BUNDLES / "studies", "table1", bundle=BUNDLES / "nowhere.json")
 
 
