@@ -24,7 +24,7 @@ class Installation:
     """Hold one way to start medpos.
 
     Args:
-        python: the interpreter, as words of a command.
+        python: the interpreter.
         folder: folder to work in; made empty.
         environment: variables beside those of this process.
     """
