@@ -232,6 +232,6 @@ def test_a_study_plans_the_users_bundles(cells, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_colours_are_distinct():
+def test_colors_are_distinct():
     assert len(set(distinct(200))) == 200
     assert distinct(9)[:5] == distinct(5)

@@ -46,7 +46,7 @@ def test_bundles_of_earlier_versions_list_their_keys():
         bundle.check_keys({**old, "memory_g": 1})
 
 
-def misspelt(key):
+def misspelled(key):
     """A letter left out, two swapped, one typed twice."""
     middle = len(key) // 2
     yield key[:middle] + key[middle + 1 :]
@@ -55,11 +55,11 @@ def misspelt(key):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_every_misspelt_key_is_refused_with_the_right_one(name):
+def test_every_misspelled_key_is_refused_with_the_right_one(name):
     config = parser(name).get()
     bundle.check_keys(config)
     for key in [key for key, value in config.items() if not isinstance(value, dict) and len(key) > 3]:
-        for typo in {*misspelt(key)} - {*config}:
+        for typo in {*misspelled(key)} - {*config}:
             with pytest.raises(InputError, match=rf"override --{typo}: .* did you mean --{key}\?"):
                 bundle.check_keys({**config, typo: 1})
 
@@ -155,14 +155,14 @@ def test_errors_are_shown_plainly_and_others_as_they_are(capsys, monkeypatch):
     for wrap in (False, True):
         try:
             try:
-                raise InputError("file x: mend it")
+                raise InputError("file x: correct it")
             except InputError as error:
                 if wrap:
                     raise RuntimeError("MONAI's own words") from error
                 raise
         except Exception:
             sys.excepthook(*sys.exc_info())
-        assert capsys.readouterr().err == "error: file x: mend it\n"
+        assert capsys.readouterr().err == "error: file x: correct it\n"
     try:
         raise KeyError("a fault of the program")
     except KeyError:

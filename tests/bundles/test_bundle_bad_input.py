@@ -1,4 +1,4 @@
-"""Bad input: one line that says what, where and how to mend it; no traceback, nothing half-written."""
+"""Refuse unusable input with one line that names the problem, its place and its remedy, and without partial results."""
 
 import gzip
 import json

@@ -80,7 +80,7 @@ def test_no_committed_bundle_is_stale(capsys):
     assert build("--check") == 0, capsys.readouterr().out
 
 
-def test_a_stale_bundle_is_found_and_mended(tmp_path, capsys):
+def test_a_stale_bundle_is_found_and_rebuilt(tmp_path, capsys):
     shutil.copytree(BUNDLES, tmp_path / "bundles")
     bundle, source = tmp_path / "bundles/acdc_pe.json", tmp_path / "bundles/src"
     old = bundle.read_text()

@@ -30,7 +30,7 @@ pytest.importorskip("pydensecrf", reason="pip install 'medpos[crf]'")
 
 NAME = "voc_deeplab_largefov"
 SMALL = {"network_def#width": 0.0625, "image_size": 33, "batch_size": 2, "window": 113, "amp": False, "max_epochs": 1}
-SMALL["publisher"] = "caffe"  # whose colours are the harder ones to undo
+SMALL["publisher"] = "caffe"  # its colors are harder to restore
 GRID = {"crf_search#w_bi": [3, 40], "crf_search#s_xy": [8], "crf_search#s_rgb": [5, 20]}
 
 
@@ -62,7 +62,7 @@ def counted(patch, owner, name):
 
 @pytest.fixture(scope="module")
 def made(scenes, tmp_path_factory):
-    """A run of one epoch whose scores are then made louder, so that there is something to refine; tested thrice."""
+    """Train for one epoch, enlarge the scores so that the CRF can refine them, and test three times."""
     given = {"dataset_dir": str(scenes), "runs_dir": str(tmp_path_factory.mktemp("runs")), "run_name": "a", **SMALL}
     with pytest.MonkeyPatch.context() as patch:
         refined = counted(patch, DenseCRF, "__call__")
@@ -207,7 +207,7 @@ def test_predictions_are_those_of_the_evaluation(part, made):
 
 
 @pytest.mark.parametrize(("publisher", "order"), [("caffe", -1), ("torchvision", 1)])
-def test_the_crf_sees_the_colours_of_the_image(publisher, order, made, scenes):
+def test_the_crf_sees_the_colors_of_the_image(publisher, order, made, scenes):
     with kept_state():
         set_track_meta(False)
         config = parser(NAME, **{**made.given, "publisher": publisher})

@@ -79,7 +79,7 @@ def options(photographs, tmp_path):
 
 
 @pytest.fixture
-def two_colours(tmp_path):
+def two_colors(tmp_path):
     """Two classes that differ in brightness: dark and bright noise, 80 training images each, four to validate."""
     rng = np.random.default_rng(0)
     for part, count in (("train", 80), ("val", 4)):
@@ -185,10 +185,10 @@ def test_a_killed_training_resumes_to_the_same_bits(trained, options):
         assert (part / name).read_text() == (trained / name).read_text()
 
 
-def test_it_learns_and_keeps_the_model_of_the_best_top1(two_colours, options):
+def test_it_learns_and_keeps_the_model_of_the_best_top1(two_colors, options):
     # Wide margins, so that no rounding of a processor matters: at width 1/32 gradients explode, and the running
     # statistics of batch normalization take about 50 steps to follow.
-    given = {"dataset_dir": two_colours, "network_def#width": 1 / 8, "lr": 0.003, "max_epochs": 3}
+    given = {"dataset_dir": two_colors, "network_def#width": 1 / 8, "lr": 0.003, "max_epochs": 3}
     run = run_here("imagenet_sunet64", **{**options, **given})
     epoch_losses = np.array(scalars(run, "loss")).reshape(3, 20).mean(axis=1)
     assert epoch_losses[-1] < 0.5 * epoch_losses[0]
@@ -297,9 +297,9 @@ def test_bad_input(override, words, options, tmp_path):
     assert not (tmp_path / "runs").exists()
 
 
-def test_a_broken_image_is_named(two_colours, options, tmp_path):
+def test_a_broken_image_is_named(two_colors, options, tmp_path):
     (tmp_path / "two/val/n1/0.png").write_text("no image")
-    message = refusal("imagenet_sunet64", **{**options, "dataset_dir": two_colours})
+    message = refusal("imagenet_sunet64", **{**options, "dataset_dir": two_colors})
     assert "val/n1/0.png: can't be read as an image" in message
     assert not (tmp_path / "runs").exists()
 
