@@ -335,7 +335,7 @@ def test_a_dry_run_says_what_it_would_do(done, prepared, tmp_path, monkeypatch):
     shown = invoke("study", "mine.json", *options, "--set", "max_epochs=4").output
     assert "5 jobs left" in shown.replace("\n", " ")
     assert "to train" in shown
-    assert "has still to choose" in shown.replace("\n", " ")
+    assert "not chosen yet on the validation split" in shown.replace("\n", " ")
     assert not list(Path("runs").glob("*/*max_epochs-4*"))
     shown = invoke("study", "mine.json", *options, "--set", "max_epochs=2").output
     assert "0 jobs left" in shown
