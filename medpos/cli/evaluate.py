@@ -119,6 +119,11 @@ def _warn(part: Any) -> None:
         output.warnings.print(
             f"{part.tool.name}: {len(part.resampled)} predictions were resampled to the nearest pixel"
         )
+    if part.unplaced:
+        output.warnings.print(
+            f"{part.tool.name}: {len(part.unplaced)} pairs of which one file states no position were compared by shape "
+            "alone; check that their axes have the same order"
+        )
 
 
 def _settings(options: Evaluate) -> dict[str, Any]:

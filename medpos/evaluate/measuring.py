@@ -49,6 +49,7 @@ class Measured:
         views: maps of the cases for the report.
         missing: names of the cases without a prediction, measured as empty label maps.
         resampled: names of the cases that were on another grid.
+        unplaced: names of the cases of which one file alone states its position, so that only shapes were compared.
     """
 
     tool: Tool
@@ -56,6 +57,7 @@ class Measured:
     views: list[CaseView] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     resampled: list[str] = field(default_factory=list)
+    unplaced: list[str] = field(default_factory=list)
 
 
 @dataclass(eq=False)
@@ -127,6 +129,7 @@ def _measure_case(case: Case, classes: Classes, options: Options, found: Measure
         else:
             volume, moved = _place(read_label_map(path), grid, options.resample, "export it on that grid")
             tool.resampled += [case.name] if moved else []
+            tool.unplaced += [case.name] if (volume.affine is None) != (grid.affine is None) else []
             prediction = _cut(classes.to_indices(volume), axes)
         tool.rows += [{**about, **_CONDITION, **row} for row in measuring.measure(prediction)]
         if gray is not None:

@@ -143,6 +143,8 @@ def read_pairs(path: Path, tools: Sequence[Tool], truth: Path, images: Path | No
     for line, row in rows:
         if not (row["prediction"] and row["truth"]):
             raise InputError(f"{path}: line {line}: expected prediction and truth, got an empty cell; fill it")
+        if row.get("image") and images is None:
+            raise InputError(f"{path}: line {line}: expected --images with the column image, got none; give the folder")
         true = truth / row["truth"]
         image = images / row["image"] if images and row.get("image") else None
         if lacking := [str(file) for file in (true, image) if file is not None and not file.is_file()]:

@@ -112,7 +112,7 @@ def _whole(path: Path, values: Array) -> Array:
         return values.astype(np.int64)
     with np.errstate(invalid="ignore"):
         rounded = np.rint(values)
-        off = ~(np.abs(values - rounded) <= _WHOLE)  # NaN too
+        off = ~(np.abs(values - rounded) <= _WHOLE)  # NaN and infinity too
     if off.any():
         found = ", ".join(f"{value:g}" for value in np.unique(values[off])[:5])
         raise InputError(
@@ -134,7 +134,7 @@ def find_difference(one: Volume, other: Volume) -> str:
         return ""
     sizes = [f"{_by(f'{size:.6g}' for size in spacing)} mm" for spacing in (one.spacing_mm, other.spacing_mm)]
     allowed = _SHIFT * min(other.spacing_mm)
-    extents = np.abs(np.subtract(one.spacing_mm, other.spacing_mm)) * one.values.shape
+    extents = np.abs(np.subtract(one.spacing_mm, other.spacing_mm)) * np.subtract(one.values.shape, 1)
     if (extents > allowed).any():
         return f"spacings {sizes[0]} and {sizes[1]}"
     if one.affine is None or other.affine is None:

@@ -81,6 +81,7 @@ def write_run(folder: Path, measured: Measured, about: About) -> dict[str, Any]:
         "interval": "95 % percentile bootstrap of the mean, 2000 draws of subjects, seed 0",
         "missing_predictions": measured.missing,
         "resampled": measured.resampled,
+        "unplaced": measured.unplaced,
         "reduced_pictures": list(about.reduced) if measured.views else [],
         "conditions": summarize_conditions(rows),
     }

@@ -339,3 +339,21 @@ def test_a_table_of_pairs_gives_phases_and_subjects(tmp_path):
     }
     clinical = (tmp_path / "out/report/csv/clinical_cases.csv").read_text()
     assert "RV EF" in clinical
+
+
+@pytest.mark.parametrize(("tool", "truth"), [(".png", ".nii.gz"), (".nii.gz", ".png"), (".nii.gz", ".nii.gz")])
+def test_a_position_that_can_not_be_compared_is_told(tool, truth, tmp_path):
+    values = blobs((9, 8), 0)
+    save(tmp_path / f"tool/c1{tool}", values)
+    save(tmp_path / f"truth/c1{truth}", values)
+    out = tmp_path / "out"
+    done = evaluate(tmp_path / "tool", tmp_path / "truth", "--labels", LABELS, "--out", out, "--no-report")
+    unplaced = ["c1"] if tool != truth else []
+    assert json.loads((out / "summary.json").read_text())["unplaced"] == unplaced
+    assert ("by shape alone" in " ".join(done.stderr.split())) == bool(unplaced)
+
+
+def test_the_thickness_of_a_single_slice_does_not_matter(tmp_path):
+    values = blobs((9, 8, 1), 0)
+    evaluate(*pair(tmp_path, values, values, affine=AFFINE @ np.diag([1, 1, 0.5, 1])), "--no-report")
+    assert float(read(tmp_path / "out")["c1", "aorta"]["dice"]) == 1

@@ -349,6 +349,13 @@ def test_bad_pairs(text, message, tmp_path):
         pairs(tmp_path, text)
 
 
+def test_images_of_pairs_need_their_folder(tmp_path):
+    touch(tmp_path, "a.png", "a.jpg")
+    (tmp_path / "pairs.csv").write_text("prediction,truth,image\na.png,a.png,a.jpg\n")
+    with pytest.raises(InputError, match="expected --images"):
+        read_pairs(tmp_path / "pairs.csv", [Tool("t", tmp_path)], tmp_path)
+
+
 def test_pairs_of_another_encoding(tmp_path):
     with pytest.raises(InputError, match="expected UTF-8"):
         pairs(tmp_path, "prediction,truth\né.png,a.png\n", "latin-1")
