@@ -14,8 +14,9 @@ from medpos.core.labels import BACKGROUND, IGNORED, MEAN_OF_ORGANS, Label, label
 from medpos.data.declared_classes import IGNORE, normalize_name, read_declared_classes
 from medpos.data.schema import MANIFEST
 from medpos.evaluate.volumes import Volume
-from medpos.io.scan import Pixels
+from medpos.io.scan import Array, Pixels
 
+_SMALL = 65_536  # values below it are looked up in a table
 _FORM = "VALUE=NAME such as 1=liver,2=tumor, or a dataset.json"
 
 
@@ -58,8 +59,16 @@ class Classes:
                 f"{', '.join(map(str, unknown[:5]))}{more}; declare them in --labels, or check that this is a label map"
             )
         table = np.array([indices[value] for value in found.tolist()], np.uint8)
-        mapped: Pixels = table[np.searchsorted(found, volume.values)]
-        return mapped
+        if found[-1] < _SMALL:
+            direct = np.zeros(found[-1] + 1, np.uint8)  # a quarter of the search's time
+            direct[found] = table
+            return _take(direct, volume.values)
+        return _take(table, np.searchsorted(found, volume.values))
+
+
+def _take(table: Pixels, places: Array) -> Pixels:
+    taken: Pixels = table[places]
+    return taken
 
 
 def read_classes(text: str) -> Classes:

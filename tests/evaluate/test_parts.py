@@ -174,6 +174,13 @@ def test_undeclared_values_are_named(tmp_path):
         read_classes("1=a,2=b").to_indices(volume)
 
 
+@pytest.mark.parametrize("highest", [1, 255, 65_535, 65_536, 10_000_000])
+def test_values_of_any_size(highest, tmp_path):
+    values = np.random.default_rng(0).integers(0, 2, (5, 4, 3)) * highest
+    volume = read_label_map(save(tmp_path / "c.nii.gz", values.astype(np.int32)))
+    assert (read_classes(f"{highest}=a").to_indices(volume) == (values > 0)).all()
+
+
 def test_only_the_truth_may_be_ignored(tmp_path):
     volume, classes = (
         read_label_map(save(tmp_path / "c.png", np.full((3, 3), 9, np.uint8))),
