@@ -14,6 +14,7 @@ from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from data_prep.pictures import NIFTI, read_image, read_label, suffix_of
 from medpos.core.errors import InputError
 from medpos.core.labels import BACKGROUND, labels_of
+from medpos.data.declared_classes import normalize_name
 from medpos.data.schema import is_phantom
 
 WEIGHTS = (7, 1, 2)
@@ -97,7 +98,7 @@ def _class_names(classes: Mapping[int, str]) -> dict[int, str]:
     """Normalize class names for tables and TensorBoard: lower case, underscores."""
     if not 1 <= len(classes) <= _MAX_CLASSES or 0 in classes:
         raise InputError(f"--label: expected 1 to {_MAX_CLASSES} classes besides background, got {len(classes)}.")
-    names = {value: re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") for value, name in classes.items()}
+    names = {value: normalize_name(name) for value, name in classes.items()}
     for value, name in names.items():
         if not name or name == BACKGROUND.name:
             raise InputError(f"class {value}: expected a name of letters and digits, got {classes[value]!r}.")

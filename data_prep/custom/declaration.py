@@ -1,12 +1,12 @@
 """Read the ``dataset.json`` of nnU-Net (versions 1 and 2) and of the Medical Segmentation Decathlon."""
 
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
+from medpos.data.declared_classes import IGNORE, read_declared_classes
 
 
 def read_declaration(source: Path) -> tuple[dict[str, Any], dict[int, str], tuple[str, ...]]:
@@ -34,25 +34,7 @@ def read_declaration(source: Path) -> tuple[dict[str, Any], dict[int, str], tupl
     channels = [str(named[key]) for key in sorted(named, key=int)]
     if len(set(channels)) < len(channels):
         channels = [f"{name} {n}" for n, name in enumerate(channels)]
-    return content, _declared_classes(path, content["labels"]), tuple(channels)
-
-
-def _declared_classes(path: Path, entries: Mapping[str, Any]) -> dict[int, str]:
-    """Return classes by value from ``{"1": "liver"}`` (version 1, Decathlon) or ``{"liver": 1}`` (version 2)."""
-    classes: dict[int, str] = {}
-    for key, value in entries.items():
-        swapped = key.isdecimal() and isinstance(value, str)
-        name, number = (str(value), int(key)) if swapped else (key, value)
-        if isinstance(number, list):
-            raise InputError(
-                f"{path}: expected one value for class {name!r}, got the region {number}; only plain classes are read."
-            )
-        if isinstance(number, str) and number.isdecimal():
-            number = int(number)
-        if not isinstance(number, int) or isinstance(number, bool) or number < 0:
-            raise InputError(f"{path}: expected an integer value of class {name!r}, got {number!r}; correct it.")
-        if name == "ignore":
-            raise InputError(f"{path}: an 'ignore' class isn't supported; give its pixels a class or 0.")
-        if number:
-            classes[number] = name
-    return classes
+    classes = read_declared_classes(path, content["labels"])
+    if IGNORE in classes.values():
+        raise InputError(f"{path}: an 'ignore' class isn't supported; give its pixels a class or 0.")
+    return content, classes, tuple(channels)

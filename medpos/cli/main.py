@@ -8,6 +8,7 @@ import typer
 from medpos import __version__
 from medpos.cli import bundles, notebooks, output
 from medpos.cli.data import PASS_ON, data
+from medpos.cli.evaluate import Evaluate, evaluate
 from medpos.cli.explain import Explain, explain
 from medpos.cli.export import Export, export
 from medpos.cli.new_bundle import NewBundle, new_bundle
@@ -28,6 +29,7 @@ app.command(context_settings=PASS_ON, add_help_option=False)(data)
 command(app, Study)(study)
 command(app, NewBundle)(new_bundle)
 command(app, Report)(report)
+command(app, Evaluate)(evaluate)
 command(app, Export)(export)
 command(app, Explain)(explain)
 command(app, Predict)(predict)

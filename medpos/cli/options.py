@@ -49,3 +49,15 @@ def parse_numbers(text: str, option: str, counts: tuple[int, ...], form: str) ->
     if len(found) not in counts or not all(abs(number) < float("inf") for number in found):
         raise InputError(f"{option}: expected {form}, got {text!r}; correct it")
     return found
+
+
+def parse_spacing(text: str) -> tuple[float, ...] | None:
+    """Parse ``--spacing``: two or three sizes in mm; None for an empty text.
+
+    Raises:
+        InputError: the text isn't two or three numbers above 0.
+    """
+    sizes = parse_numbers(text, "--spacing", (2, 3), "X,Y or X,Y,Z in mm, such as 0.35,0.35") if text else []
+    if any(size <= 0 for size in sizes):
+        raise InputError(f"--spacing: expected sizes above 0 mm, got {text!r}; give some such as 0.35,0.35")
+    return tuple(sizes) or None

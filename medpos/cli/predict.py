@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from medpos.cli import output
-from medpos.cli.options import parse_numbers
+from medpos.cli.options import parse_numbers, parse_spacing
 from medpos.core.errors import InputError
 
 
@@ -53,7 +53,7 @@ def predict(options: Predict) -> None:
 
     if options.tta not in ("", "flip"):
         raise InputError(f"--tta: expected flip, got {options.tta!r}; give flip or leave it out")
-    window, spacing = _window(options.window), _spacing(options.spacing)
+    window, spacing = _window(options.window), parse_spacing(options.spacing)
     wanted = cohort.Options(options.probabilities, options.overlays, options.force, window, spacing)
     engine = _engine(options)
     torch.set_num_threads(options.threads or torch.get_num_threads())
@@ -100,10 +100,3 @@ def _window(text: str) -> tuple[float, float] | None:
     if low == high:
         raise InputError(f"--window: expected two different values, got {text!r}; give some such as 0,4095")
     return low, high
-
-
-def _spacing(text: str) -> tuple[float, ...] | None:
-    sizes = parse_numbers(text, "--spacing", (2, 3), "X,Y or X,Y,Z in mm, such as 0.35,0.35") if text else []
-    if any(size <= 0 for size in sizes):
-        raise InputError(f"--spacing: expected sizes above 0 mm, got {text!r}; give some such as 0.35,0.35")
-    return tuple(sizes) or None

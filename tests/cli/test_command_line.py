@@ -27,7 +27,9 @@ def invoke(*arguments):
     return CliRunner().invoke(app, list(map(str, arguments)))
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["study", "--help"], ["bundles", "list"]], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["study", "--help"], ["evaluate", "--help"], ["bundles", "list"]], ids=str
+)
 def test_starts_without_the_libraries_of_a_training(arguments, tmp_path):
     code = f"""
 import runpy, sys

@@ -1,0 +1,170 @@
+"""Measure the label maps of tools against the ground truth, case by case, on the grid of the ground truth."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from medpos.core.errors import InputError
+from medpos.data.conditions import CLEAN
+from medpos.evaluate.classes import Classes
+from medpos.evaluate.pairs import Case, Tool
+from medpos.evaluate.volumes import Volume, find_difference, read_image, read_label_map, resample
+from medpos.io.scan import Array, Pixels
+from medpos.metrics import CaseTruth
+from medpos.runs.cases import CaseView, to_gray
+from medpos.runs.tables import Row
+
+SPLIT = "test"
+# Pixels of a case, and of all cases, that are kept for the pictures of the report.
+_CASE_PIXELS, _ALL_PIXELS = 2_000_000, 400_000_000
+_LISTED = 10  # greatest number of failures in a message
+_CONDITION = {"degradation": CLEAN.degradation, "severity": CLEAN.severity, "shift": CLEAN.shift}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Choose how label maps are measured.
+
+    Args:
+        resample: whether predictions on other grids are resampled.
+        spacing_mm: size of a pixel along each axis in mm, for ground truth without; None: 1 mm, marked as nominal.
+        keep_views: whether to keep the maps for the report.
+    """
+
+    resample: bool = False
+    spacing_mm: tuple[float, ...] | None = None
+    keep_views: bool = True
+
+
+@dataclass(eq=False)
+class Measured:
+    """Hold the measurements of one tool.
+
+    Args:
+        tool: the tool.
+        rows: rows of ``metrics.csv``.
+        views: maps of the cases for the report.
+        missing: names of the cases without a prediction, measured as empty label maps.
+        resampled: names of the cases that were on another grid.
+        unplaced: names of the cases of which one file alone states its position, so that only shapes were compared.
+    """
+
+    tool: Tool
+    rows: list[Row] = field(default_factory=list)
+    views: list[CaseView] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    resampled: list[str] = field(default_factory=list)
+    unplaced: list[str] = field(default_factory=list)
+
+
+@dataclass(eq=False)
+class Measurements:
+    """Hold the measurements of all tools.
+
+    Args:
+        tools: measurements of each tool.
+        nominal: names of the cases without a known pixel size.
+        reduced: names of the cases whose maps are kept with fewer pixels; the metrics are of all pixels.
+    """
+
+    tools: list[Measured]
+    nominal: list[str] = field(default_factory=list)
+    reduced: list[str] = field(default_factory=list)
+
+
+def measure_cases(
+    cases: Sequence[Case], tools: Sequence[Tool], classes: Classes, options: Options, done: Callable[[], object]
+) -> Measurements:
+    """Measure every case of every tool.
+
+    Args:
+        cases: files of the cases.
+        tools: tools in the order of the predictions of each case.
+        classes: classes of all label maps.
+        options: how they are measured.
+        done: function called after each case.
+
+    Raises:
+        InputError: cases can't be measured; the message has a line for each of them.
+    """
+    found, failures = Measurements([Measured(tool) for tool in tools]), []
+    share = min(_CASE_PIXELS, _ALL_PIXELS // (len(cases) * len(tools)))
+    for case in cases:
+        try:
+            _measure_case(case, classes, options, found, share)
+        except InputError as error:
+            failures.append(str(error))
+        done()
+    if failures:
+        more = len(failures) - _LISTED
+        end = f"\nand {more} more" if more > 0 else ""
+        several = f"{len(failures)} of {len(cases)} cases can't be measured:\n" if len(failures) > 1 else ""
+        raise InputError(several + "\n".join(failures[:_LISTED]) + end)
+    return found
+
+
+def _measure_case(case: Case, classes: Classes, options: Options, found: Measurements, share: int) -> None:
+    grid = read_label_map(case.truth)
+    spacing = grid.spacing_mm or options.spacing_mm
+    if spacing is None:
+        found.nominal.append(case.name)
+    axes = 2 if grid.values.shape[2] == 1 else 3
+    mm = (*(spacing or (1.0, 1.0)), 1.0)[:axes]
+    if len(spacing or mm) < axes:
+        raise InputError(f"{case.truth}: expected --spacing X,Y,Z for a volume, got X,Y; give three sizes")
+    truth = _cut(classes.to_indices(grid, may_ignore=True), axes)
+    measuring = CaseTruth(truth, classes.labels, mm)
+    stride = _stride(truth.shape, share) if options.keep_views else 1
+    gray = _read_gray(case.image, grid, options, axes) if options.keep_views else None
+    if stride > 1:
+        found.reduced.append(case.name)
+    about = {"case": case.name, "subject": case.subject, "split": SPLIT}
+    for tool, path in zip(found.tools, case.predictions, strict=True):
+        if path is None:
+            tool.missing.append(case.name)
+            prediction = np.zeros_like(truth)
+        else:
+            volume, moved = _place(read_label_map(path), grid, options.resample, "export it on that grid")
+            tool.resampled += [case.name] if moved else []
+            tool.unplaced += [case.name] if (volume.affine is None) != (grid.affine is None) else []
+            prediction = _cut(classes.to_indices(volume), axes)
+        tool.rows += [{**about, **_CONDITION, **row} for row in measuring.measure(prediction)]
+        if gray is not None:
+            tool.views.append(_view(case, mm, (gray, truth, prediction), stride))
+
+
+def _place(volume: Volume, grid: Volume, may_resample: bool, advice: str) -> tuple[Volume, bool]:
+    """Bring a file onto the grid of the ground truth, and tell whether it was resampled."""
+    difference = find_difference(volume, grid)
+    if difference and not may_resample:
+        raise InputError(
+            f"{volume.path}: expected the grid of {grid.path}, got another: {difference}; {advice}, or add --resample"
+        )
+    return (resample(volume, grid), True) if difference else (volume, False)
+
+
+def _read_gray(path: Path | None, grid: Volume, options: Options, axes: int) -> Pixels:
+    """Read the picture behind the maps, black where there is no image."""
+    if path is None:
+        return np.zeros(grid.values.shape[:axes], np.uint8)
+    image, _ = _place(read_image(path), grid, options.resample, "leave --images out")
+    return to_gray(_cut(image.values, axes))
+
+
+def _cut(values: Array, axes: int) -> Array:
+    """Drop the slice axis of an image."""
+    return values[..., 0] if axes == 2 else values
+
+
+def _stride(shape: Sequence[int], pixels: int) -> int:
+    """Return the step along X and Y that leaves at most this many pixels, as far as one remains."""
+    return max(1, int(np.ceil(np.sqrt(np.prod(shape, dtype=float) / max(pixels, 1)))))
+
+
+def _view(case: Case, mm: Sequence[float], maps: tuple[Pixels, Pixels, Pixels], stride: int) -> CaseView:
+    image, truth, prediction = (np.ascontiguousarray(part[::stride, ::stride]) for part in maps)
+    spacing: tuple[Any, ...] = (mm[0] * stride, mm[1] * stride, *mm[2:])
+    return CaseView(case.name, case.subject, case.phase, spacing, image, truth, prediction)

@@ -1,0 +1,184 @@
+"""Read label maps and images with their grids, and bring a label map onto the grid of another."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageSequence
+from scipy import ndimage
+
+from medpos.core.errors import InputError, first_line
+from medpos.io import readers
+from medpos.io.scan import Array, Scan, check_size
+
+NIFTI = (".nii.gz", ".nii")
+PICTURES = (".png", ".tif", ".tiff", ".bmp")
+LOSSY = (".jpg", ".jpeg")
+_WHOLE = 1e-3  # greatest distance of a label from a whole number
+_SHIFT = 0.1  # greatest distance between the corners of equal grids, in sides of the smallest pixel
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """Hold the values of a file on their grid.
+
+    Args:
+        path: the file.
+        values: values [X, Y, Z] in the axes of the file, columns before rows; an image has one slice.
+        spacing_mm: size of a pixel along each axis in mm; None: unknown.
+        affine: affine [4, 4] from the axes of ``values`` to RAS+ space in mm; None: unknown.
+    """
+
+    path: Path
+    values: Array
+    spacing_mm: tuple[float, ...] | None
+    affine: Array | None
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix of a readable file in lower case, ``.nii.gz`` as one; empty for any other file."""
+    return next((suffix for suffix in (*NIFTI, *PICTURES, *LOSSY) if path.name.lower().endswith(suffix)), "")
+
+
+def read_label_map(path: Path) -> Volume:
+    """Read a label map as int64; of a palette picture the indices, of a TIFF with several pages each as a slice.
+
+    Raises:
+        InputError: the file can't be read, is JPEG, has colors, or holds values that are not whole within 0.001.
+    """
+    suffix = suffix_of(path)
+    if suffix in LOSSY:
+        raise InputError(f"{path}: expected PNG, TIFF or NIfTI, got JPEG, which changes label values; export it again")
+    if suffix in PICTURES:
+        return Volume(path, _whole(path, _read_indices(path)), None, None)
+    if suffix not in NIFTI:
+        raise InputError(f"{path}: expected a label map as NIfTI, PNG, TIFF or BMP, got another format; convert it")
+    scan = readers.read_nifti(path)
+    return Volume(path, _whole(path, scan.values), scan.spacing_mm, _affine(scan))
+
+
+def read_image(path: Path) -> Volume:
+    """Read an image to show behind label maps; of several channels the first, of colors their brightness.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    nifti = suffix_of(path) in NIFTI
+    scan = readers.read_nifti(path, multichannel=True) if nifti else readers.read_picture(path, force=True)
+    values = scan.values[..., 0] if scan.values.ndim == 4 else scan.values
+    return Volume(path, values, scan.spacing_mm, _affine(scan) if nifti else None)
+
+
+def _affine(scan: Scan) -> Array | None:
+    """Return the affine of a NIfTI file in mm, None where the header has no orientation."""
+    if scan.directions is None:
+        return None
+    affine = np.array(scan.target.affine, float)
+    if scan.spacing_mm is not None:
+        affine[:3] *= scan.spacing_mm[0] / np.linalg.norm(affine[:3, 0])  # micrometers and meters become mm
+    return affine
+
+
+def _read_indices(path: Path) -> Array:
+    """Read the gray values, or the indices of the palette, of all pages of a picture as [X, Y, pages]."""
+    try:
+        with Image.open(path) as picture:
+            check_size(path, (*picture.size, getattr(picture, "n_frames", 1)))
+            pages = [_read_page(path, page) for page in ImageSequence.Iterator(picture)]
+    except InputError:
+        raise
+    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
+        raise InputError(f"{path}: expected a complete picture, got: {first_line(error)}; export it again") from error
+    if len({page.shape for page in pages}) > 1:
+        raise InputError(f"{path}: expected pages of one size, got several sizes; save each page as a file of its own")
+    return np.stack(pages, axis=2).swapaxes(0, 1)
+
+
+def _read_page(path: Path, page: Image.Image) -> Array:
+    if page.mode in ("1", "L", "P", "I", "F") or page.mode.startswith("I;16"):
+        array: Array = np.asarray(page)
+        return array.astype(np.uint8) if array.dtype == np.bool_ else array
+    colors = np.asarray(page.convert("RGB"))
+    if np.ptp(colors, axis=2).any():
+        raise InputError(f"{path}: expected a label map, one number per pixel, got colors; export the class indices")
+    gray: Array = colors[..., 0]
+    return gray
+
+
+def _whole(path: Path, values: Array) -> Array:
+    """Round values that are nearly whole, such as 0.99999994."""
+    if values.dtype.kind in "iu":
+        return values.astype(np.int64)
+    with np.errstate(invalid="ignore"):
+        rounded = np.rint(values)
+        off = ~(np.abs(values - rounded) <= _WHOLE)  # NaN and infinity too
+    if off.any():
+        found = ", ".join(f"{value:g}" for value in np.unique(values[off])[:5])
+        raise InputError(
+            f"{path}: expected whole numbers as labels, got {found}; export the label map without interpolation"
+        )
+    return rounded.astype(np.int64)
+
+
+def find_difference(one: Volume, other: Volume) -> str:
+    """Compare the grids of two files as far as both are known.
+
+    Returns:
+        A description of the first difference, empty where there is none. Corners may lie a tenth of a pixel apart,
+        because headers round.
+    """
+    if one.values.shape != other.values.shape:
+        return f"shapes {_by(one.values.shape)} and {_by(other.values.shape)}"
+    if one.spacing_mm is None or other.spacing_mm is None:
+        return ""
+    sizes = [f"{_by(f'{size:.6g}' for size in spacing)} mm" for spacing in (one.spacing_mm, other.spacing_mm)]
+    allowed = _SHIFT * min(other.spacing_mm)
+    extents = np.abs(np.subtract(one.spacing_mm, other.spacing_mm)) * np.subtract(one.values.shape, 1)
+    if (extents > allowed).any():
+        return f"spacings {sizes[0]} and {sizes[1]}"
+    if one.affine is None or other.affine is None:
+        return ""
+    corners = np.array([*np.ndindex(2, 2, 2)]) * np.subtract(one.values.shape, 1)
+    apart = np.linalg.norm(_to_mm(one.affine, corners) - _to_mm(other.affine, corners), axis=1).max()
+    return f"origins or directions, with corners up to {apart:.4g} mm apart" if apart > allowed else ""
+
+
+def _by(sizes: Any) -> str:
+    return " x ".join(map(str, sizes))
+
+
+def _to_mm(affine: Array, places: Array) -> Array:
+    found: Array = places @ affine[:3, :3].T + affine[:3, 3]
+    return found
+
+
+def resample(source: Volume, grid: Volume) -> Volume:
+    """Take the nearest value of a file at every pixel of another grid; 0 outside the file.
+
+    Args:
+        source: file to resample.
+        grid: file with the grid.
+
+    Raises:
+        InputError: a file has no orientation in its header, or the files show different places.
+    """
+    if source.affine is None or grid.affine is None:
+        without = source.path if source.affine is None else grid.path
+        raise InputError(
+            f"{source.path}: can't be resampled onto the grid of {grid.path}, because {without} states no position; "
+            "export both as NIfTI with sform or qform"
+        )
+    step = np.linalg.inv(source.affine) @ grid.affine
+    shape = grid.values.shape
+
+    def take(values: Array) -> Array:
+        moved: Array = ndimage.affine_transform(values, step[:3, :3], step[:3, 3], shape, None, 0, "grid-constant")
+        return moved
+
+    if not take(np.ones(source.values.shape, np.uint8)).any():
+        raise InputError(
+            f"{source.path}: shows another place than {grid.path}: no pixel lies in both; check that the files belong "
+            "together"
+        )
+    return Volume(source.path, take(source.values), grid.spacing_mm, grid.affine)

@@ -1,0 +1,149 @@
+"""Write measurements as run folders that ``medpos report`` reads, and compare tools in pairs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from medpos.core.errors import InputError
+from medpos.core.files import write_csv, write_json, write_text
+from medpos.core.labels import title as organ_title
+from medpos.core.text import as_text
+from medpos.evaluate.measuring import SPLIT, Measured
+from medpos.metrics import METRICS
+from medpos.runs import files
+from medpos.runs.cases import save_cases
+from medpos.runs.environment import environment
+from medpos.runs.tables import COLUMNS, summarize_conditions
+from medpos.runs.text import TITLES
+from medpos.statistics.effects import compare_models
+
+COMPARISONS = "comparisons.csv"
+_SHOWN = ("dice", "hd95_mm")  # metrics of the printed comparison; the file has all
+
+
+@dataclass(frozen=True)
+class About:
+    """Describe an evaluation.
+
+    Args:
+        data: name of the data set.
+        phantom: whether the images are computed.
+        nominal_spacing: whether the pixel sizes of some cases are unknown.
+        reduced: names of the cases whose maps are kept with fewer pixels.
+        settings: how it was done, for ``config.json``.
+    """
+
+    data: str
+    phantom: bool
+    nominal_spacing: bool
+    reduced: Sequence[str]
+    settings: Mapping[str, Any]
+
+
+def check_unused(out: Path) -> None:
+    """Check that a folder doesn't exist or is empty, because no result is overwritten.
+
+    Raises:
+        InputError: it holds anything.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise InputError(f"{out}: expected a new or empty folder, got one with files; choose another --out")
+
+
+def write_run(folder: Path, measured: Measured, about: About) -> dict[str, Any]:
+    """Write ``metrics.csv``, ``cases.npz``, ``config.json``, ``environment.json`` and, last, ``summary.json``.
+
+    Returns:
+        Content of ``summary.json``.
+    """
+    rows = measured.rows
+    write_csv(folder / files.METRICS, COLUMNS, rows)
+    if measured.views:
+        save_cases(measured.views, folder / files.CASES)
+    write_json(folder / files.CONFIG, {"bundle_name": measured.tool.name, **about.settings})
+    facts = environment("cpu", 0)
+    del facts["seed"]  # nothing is known about the training of the tool
+    write_json(folder / files.ENVIRONMENT, facts)
+    content = {
+        "bundle": measured.tool.name,
+        "data": about.data,
+        "phantom": about.phantom,
+        "nominal_spacing": about.nominal_spacing,
+        "split": SPLIT,
+        "subjects": len({row["subject"] for row in rows}),
+        "cases": len({row["case"] for row in rows}),
+        "interval": "95 % percentile bootstrap of the mean, 2000 draws of subjects, seed 0",
+        "missing_predictions": measured.missing,
+        "resampled": measured.resampled,
+        "unplaced": measured.unplaced,
+        "reduced_pictures": list(about.reduced) if measured.views else [],
+        "conditions": summarize_conditions(rows),
+    }
+    write_json(folder / files.SUMMARY, content)
+    return content
+
+
+def compare_tools(measured: Sequence[Measured], data: str) -> pd.DataFrame:
+    """Compare every pair of tools on the same cases, for every metric.
+
+    Args:
+        measured: measurements of two or more tools.
+        data: name of the data set.
+
+    Returns:
+        One row per pair, metric and organ: ``a``, ``b``, ``metric`` and the columns of
+        :func:`medpos.statistics.effects.compare_models`; differences are a - b, and ``p_holm`` is adjusted over the
+        organs of the pair and metric.
+    """
+    names = [part.tool.name for part in measured]
+    table = pd.DataFrame(
+        [{"data": data, "model": part.tool.name, "seed": 0, **row} for part in measured for row in part.rows]
+    )
+    parts = []
+    for a, b in combinations(names, 2):
+        for metric in METRICS:
+            found = compare_models(table, a, b, metric).drop(columns=["seeds_a", "seeds_b"])
+            parts.append(pd.DataFrame({"a": a, "b": b, "metric": metric}, index=found.index).join(found))
+    return pd.concat(parts, ignore_index=True)
+
+
+def write_comparisons(folder: Path, comparisons: pd.DataFrame) -> None:
+    """Write ``comparisons.csv``."""
+    write_text(folder / COMPARISONS, comparisons.to_csv(index=False, lineterminator="\n"))
+
+
+def format_comparisons(comparisons: pd.DataFrame) -> str:
+    """Format the differences of Dice and HD95 as text."""
+    out = Table(title="pairs: a - b on the same cases", box=SIMPLE_HEAD, title_justify="left")
+    for name in ("a", "b", "metric", "organ"):
+        out.add_column(name, no_wrap=True)
+    for name in ("a - b", "95 % interval", "p", "p (Holm)", "n", "missing", "inf"):
+        out.add_column(name, justify="right", no_wrap=True)
+    for row in comparisons[comparisons["metric"].isin(_SHOWN)].to_dict("records"):
+        digits = 1 if row["metric"].endswith("_mm") else 3
+        interval = [_number(row[key], digits, "+") for key in ("ci95_low", "ci95_high")]
+        out.add_row(
+            row["a"],
+            row["b"],
+            TITLES[row["metric"]],
+            organ_title(row["organ"]),
+            _number(row["mean_difference"], digits, "+"),
+            "-" if "-" in interval else " to ".join(interval),
+            *(_number(row[key], 3) for key in ("p", "p_holm")),
+            *(str(row[key]) for key in ("n", "missing", "infinite")),
+        )
+    note = (
+        "interval: bootstrap over subjects; p: Wilcoxon signed-rank test of the subjects' means, two-sided, from 6 "
+        "subjects; Holm: over the organs of a pair and metric\nabove 0: a has the higher Dice, or the greater distance"
+    )
+    return as_text(out, note, width=170)
+
+
+def _number(value: Any, digits: int, sign: str = "") -> str:
+    return "-" if pd.isna(value) else f"{value:{sign}.{digits}f}"
