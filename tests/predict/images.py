@@ -1,5 +1,7 @@
 """Make images of the formats that the tests predict on."""
 
+import hashlib
+
 import nibabel
 import numpy as np
 import pydicom
@@ -44,6 +46,12 @@ def save(content, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     content.save_as(path, enforce_file_format=True)
     return path
+
+
+def case_of(content, is_series=False):
+    """Return the name of a DICOM case: a hash of the UID of its instance or series."""
+    uid = content.SeriesInstanceUID if is_series else content.SOPInstanceUID
+    return f"case-{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
 
 
 def series(image, folder, order=None, **tags):
