@@ -48,6 +48,17 @@ def save(content, path):
     return path
 
 
+def directory(path):
+    """Write the index of a medium."""
+    content = pydicom.Dataset()
+    content.file_meta = FileMetaDataset()
+    content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    content.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    content.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    content.FileSetID, content.DirectoryRecordSequence = "DISC", []
+    return save(content, path)
+
+
 def case_of(content, is_series=False):
     """Return the name of a DICOM case: a hash of the UID of its instance or series."""
     uid = content.SeriesInstanceUID if is_series else content.SOPInstanceUID

@@ -11,7 +11,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from images import dicom, save
+from images import dicom, directory, save
 from PIL import Image
 from running import ENVIRONMENT
 
@@ -214,9 +214,11 @@ def test_no_word_of_a_person_leaves_the_command(chest, predict, tmp_path, caplog
 
 def test_names_are_kept_on_demand_with_a_table_that_leads_back(chest_run, tmp_path):
     people(tmp_path / "in", "reversed")
+    directory(tmp_path / "in/DICOMDIR")
     command = [sys.executable, "-m", "medpos", "predict", str(chest_run), "in", "--out", "out", "--keep-names"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 3, done.stderr
+    assert "left out: 1 DICOMDIR" in done.stderr
     assert "failed: in/erika-ZIMMERMANN/erika-ZIMMERMANN.dcm: expected 2 numbers" in done.stderr
     rows = dict(line.split(",") for line in (tmp_path / "out/names.csv").read_text().split())
     assert rows["a-IM0001"] == "in/erika-ZIMMERMANN/a/IM0001.dcm"

@@ -6,7 +6,7 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from images import dicom, save
+from images import dicom, directory, enhanced, save, sequence
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
 from medpos.core.errors import InputError
@@ -266,27 +266,17 @@ def test_what_begins_like_no_data_set_is_no_dicom(tmp_path, content):
     assert not reader.is_dicom(tmp_path / "a")
 
 
-def directory(folder, name):
-    content = pydicom.Dataset()
-    content.file_meta = pydicom.dataset.FileMetaDataset()
-    content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    content.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
-    content.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    content.FileSetID, content.DirectoryRecordSequence = "DISC", []
-    return save(content, folder / name)
-
-
 @pytest.mark.parametrize("name", ["DICOMDIR", "dicomdir", "DICOMDIR.dcm", "sub/DICOMDIR"])
 def test_the_index_of_a_medium_is_no_case(tmp_path, name):
     save(dicom(GREY), tmp_path / "IM0")
-    directory(tmp_path, name)
+    directory(tmp_path / name)
     left_out = []
     assert len(find(tmp_path, left_out=left_out)) == 1
     assert left_out == ["1 DICOMDIR (the index of a medium, no image)"]
 
 
 def test_the_index_of_a_medium_alone_is_named(tmp_path):
-    path = directory(tmp_path, "DICOMDIR")
+    path = directory(tmp_path / "DICOMDIR")
     with pytest.raises(InputError, match="got only the index of a medium"):
         inputs.find_cases([str(path)], tmp_path / "out")
 
@@ -417,3 +407,53 @@ def test_spacing_of_an_xray(tmp_path, kind):
     assert scan.spacing_mm == pytest.approx((expected, expected, 1))
     assert bool(scan.notes) == bool(note)
     assert note in "".join(scan.notes)
+
+
+FRAMES = {
+    "empty slope": (
+        "PixelValueTransformationSequence",
+        {"RescaleSlope": "", "RescaleIntercept": "", "RescaleType": "US"},
+    ),
+    "empty rescaling": ("PixelValueTransformationSequence", {}),
+    "empty times": ("FrameContentSequence", {"TemporalPositionIndex": None}),
+    "no cardiac time": ("CardiacSynchronizationSequence", {"NominalCardiacTriggerDelayTime": None}),
+}
+
+
+@pytest.mark.parametrize("kind", FRAMES)
+def test_empty_attributes_of_frames_are_absent_ones(tmp_path, kind):
+    macro, tags = FRAMES[kind]
+    image = nibabel.Nifti1Image(np.stack([GREY, GREY // 2, GREY // 3], axis=2), np.diag([1.5, 1.5, 8, 1]))
+    content, _ = enhanced(image)
+    for group in content.PerFrameFunctionalGroupsSequence:
+        setattr(group, macro, sequence(**tags))
+    save(content, tmp_path / "in/a.dcm")
+    [case] = find(tmp_path / "in")
+    scan = inputs.read_case(case)
+    assert (scan.values == np.asarray(image.dataobj)).all()
+    path = scan.target.write(tmp_path / "out/r", np.ones(scan.values.shape, np.uint8), JSRT)
+    assert (path.suffix, scan.notes) == (".dcm", [])
+
+
+def test_a_malformed_attribute_of_a_frame_is_named(tmp_path):
+    content, _ = enhanced(nibabel.Nifti1Image(np.stack([GREY] * 3, axis=2), np.eye(4)))
+    group = content.PerFrameFunctionalGroupsSequence[1]
+    group.PixelValueTransformationSequence[0].RescaleSlope = "7.125"
+    spoil(save(content, tmp_path / "a.dcm"), b"7.125", b"7,125")
+    with pytest.raises(InputError, match=r"file 1 of the input: expected one number in Rescale Slope \(RescaleSlope\)"):
+        inputs.read_case(find(tmp_path)[0])
+
+
+def test_a_mixed_folder_gives_each_image_once(tmp_path):
+    slices(tmp_path / "one")
+    renamed(tmp_path / "one", sorted((tmp_path / "one").iterdir()))
+    slices(tmp_path / "two", phases=2)
+    save(dicom(GREY), tmp_path / "xray.dcm")
+    directory(tmp_path / "DICOMDIR")
+    nibabel.save(nibabel.Nifti1Image(GREY, np.eye(4)), tmp_path / "plain.nii.gz")
+    (tmp_path / "readme.pdf").write_bytes(b"%PDF")
+    left_out = []
+    cases = find(tmp_path, left_out=left_out)
+    assert sorted(len(case.files) for case in cases) == [1, 1, 4, 4, 4]
+    assert [case.name for case in cases if case.kind == "nifti"] == ["plain"]
+    assert left_out == ["1 DICOMDIR (the index of a medium, no image)"]

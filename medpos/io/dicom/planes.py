@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,8 @@ import numpy as np
 from medpos.core.errors import InputError
 from medpos.io.dicom import frames
 from medpos.io.dicom.files import read_file
-from medpos.io.dicom.library import import_pydicom, suppress_warnings
-from medpos.io.dicom.values import has_value, read_number, read_text
+from medpos.io.dicom.library import import_pydicom
+from medpos.io.dicom.values import has_value, read_number, read_numbers, read_text
 from medpos.io.scan import Array, check_size
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -44,6 +45,18 @@ class Plane:
     frame: int = 0
     notes: tuple[str, ...] = ()
 
+    @cached_property
+    def orientation(self) -> tuple[float, ...]:
+        """Unit vectors along the rows and down the columns, in DICOM's axes; empty: unknown."""
+        return read_numbers(self.place, self.geometry, "ImageOrientationPatient", 6) or ()
+
+    @cached_property
+    def position(self) -> float:
+        """Position along the normal of the plane in mm."""
+        right, down = np.reshape(self.orientation, (2, 3))
+        origin = read_numbers(self.place, self.geometry, "ImagePositionPatient", 3) or ()
+        return float(np.cross(right, down) @ origin)
+
 
 def read_planes(
     path: Path, place: object, numbers: Sequence[int], modalities: Sequence[str], force: bool
@@ -62,16 +75,15 @@ def read_planes(
             geometry.
     """
     content = read_file(path, place)
-    with suppress_warnings():
-        notes = _check(place, content, modalities, force)
-        wanted = list(numbers) or list(range(1, frames.count_frames(content) + 1))
-        sides = [int(read_number(place, content, key, 0)) for key in ("Columns", "Rows")]
-        check_size(place, (*sides, len(wanted) or 1))
-        bits = int(read_number(place, content, "BitsStored", read_number(place, content, "BitsAllocated", 16)))
-        planes = [
-            _plane(place, stored, bits, content, frames.flatten_frame(content, number) if number else content, number)
-            for number, stored in _decode(place, content, wanted)
-        ]
+    notes = _check(place, content, modalities, force)
+    wanted = list(numbers) or list(range(1, frames.count_frames(content) + 1))
+    sides = [int(read_number(place, content, key, 0)) for key in ("Columns", "Rows")]
+    check_size(place, (*sides, len(wanted) or 1))
+    bits = int(read_number(place, content, "BitsStored", read_number(place, content, "BitsAllocated", 16)))
+    planes = [
+        _plane(place, stored, bits, content, frames.flatten_frame(content, number) if number else content, number)
+        for number, stored in _decode(place, content, wanted)
+    ]
     planes[0].notes += notes
     for key in _PIXELS:
         if key in content:

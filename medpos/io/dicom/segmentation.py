@@ -1,7 +1,8 @@
 """Write a label map as a DICOM SEG that refers to its source images, or as NIfTI where the sources allow no SEG."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -70,17 +71,17 @@ class SegTarget:
             self.notes.append(f"no DICOM SEG, but NIfTI: {reason}")
             return NiftiTarget.of(self.affine, values.shape).write(stem, values, labels)
         path = stem.with_name(stem.name + ".dcm")
-        write_atomically(path, _saver(content))
+        write_atomically(path, lambda partial: _put(partial, content))
         return path
 
-    def _try_segmentation(self, maps: Pixels, labels: Sequence[Label]) -> tuple[Any, str]:
-        """Return the SEG of label maps [slices, rows, columns], or the reason why there can be none."""
+    def _try_segmentation(self, maps: Pixels, labels: Sequence[Label]) -> tuple[bytes, str]:
+        """Return the SEG of label maps [slices, rows, columns] as a file, or the reason why there can be none."""
         missing = [key for key in _UIDS if not all(has_value(header, key) for header in self.headers)]
         # An X-ray has no frame of reference; what lies in space needs one.
         if has_value(self.headers[0], "ImagePositionPatient") or self.numbers:
             missing += [key for key in ("FrameOfReferenceUID",) if not has_value(self.headers[0], key)]
         if missing:
-            return None, f"the source has no {', '.join(missing)}"
+            return b"", f"the source has no {', '.join(missing)}"
         for header in self.headers:
             for key in _MAY_BE_EMPTY:
                 if key not in header:
@@ -89,13 +90,14 @@ class SegTarget:
                 header.Modality = "OT"  # highdicom reads it; the SEG has its own
         library.import_highdicom()
         try:
-            return self._segmentation(maps, labels), ""
+            with library.suppress_warnings():
+                return _encode(self._segmentation(maps, labels)), ""
         except InputError as error:
-            return None, str(error)
+            return b"", str(error)
         except Exception as error:  # highdicom has no common base class; its messages may quote the header
             name = str(getattr(error, "name", None))
             known = isinstance(error, AttributeError) and library.import_pydicom().datadict.tag_for_keyword(name)
-            return None, f"the source has no {name}" if known else f"{type(error).__name__} of highdicom"
+            return b"", f"the source has no {name}" if known else f"{type(error).__name__} of highdicom"
 
     def write_probabilities(self, stem: Path, values: Array) -> Path:
         """Write probabilities [X, Y, Z, classes] as NIfTI with the geometry of the source."""
@@ -104,24 +106,23 @@ class SegTarget:
     def _segmentation(self, maps: Pixels, labels: Sequence[Label]) -> Any:
         """Build the SEG of label maps [slices, rows, columns]."""
         highdicom, first = library.import_highdicom(), self.headers[0]
-        with library.suppress_warnings():
-            content = highdicom.seg.Segmentation(
-                source_images=list(self.headers),
-                pixel_array=maps,
-                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=_segments(labels),
-                series_instance_uid=highdicom.UID(),
-                series_number=int(read_number("file 1", first, "SeriesNumber", 0)) + 1000,
-                sop_instance_uid=highdicom.UID(),
-                instance_number=1,
-                manufacturer="medpos",
-                manufacturer_model_name="medpos predict",
-                software_versions=__version__,
-                device_serial_number="0",
-                series_description="medpos segmentation",
-                specific_character_set=None,
-                **(self._frame_geometry() if self.numbers else self._file_geometry()),
-            )
+        content = highdicom.seg.Segmentation(
+            source_images=list(self.headers),
+            pixel_array=maps,
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=_segments(labels),
+            series_instance_uid=highdicom.UID(),
+            series_number=int(read_number("file 1", first, "SeriesNumber", 0)) + 1000,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="medpos",
+            manufacturer_model_name="medpos predict",
+            software_versions=__version__,
+            device_serial_number="0",
+            series_description="medpos segmentation",
+            specific_character_set=None,
+            **(self._frame_geometry() if self.numbers else self._file_geometry()),
+        )
         if has_value(first, "SpecificCharacterSet"):
             content.SpecificCharacterSet = _choose_character_set(first)
         if self.numbers:
@@ -166,12 +167,15 @@ def _frame_number(item: Any) -> int:
     return int(found[0] if isinstance(found, Sequence) else found)
 
 
-def _saver(content: Any) -> Callable[[Path], None]:
-    def save(path: Path) -> None:
-        with library.suppress_warnings():
-            content.save_as(path)
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
-    return save
+
+def _encode(content: Any) -> bytes:
+    """Return the bytes of a DICOM file."""
+    buffer = BytesIO()
+    content.save_as(buffer)
+    return buffer.getvalue()
 
 
 def _segments(labels: Sequence[Label]) -> list[Any]:

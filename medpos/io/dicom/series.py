@@ -9,6 +9,7 @@ from typing import Any
 from medpos.core.errors import InputError
 from medpos.io.dicom import frames
 from medpos.io.dicom.files import is_index, read_file
+from medpos.io.dicom.library import import_pydicom, suppress_warnings
 from medpos.io.dicom.values import has_value, read_numbers, read_text
 
 XRAY = ("CR", "DX", "RG")
@@ -93,6 +94,7 @@ def group_files(files: Sequence[Path], indexes: list[Path] | None = None) -> lis
     Raises:
         InputError: pydicom isn't installed.
     """
+    import_pydicom()
     copies: dict[tuple[object, ...], list[_File]] = {}
     for path in files:
         file = _read_header(path)
@@ -133,13 +135,9 @@ def _group(members: list[list[_File]], is_series: bool) -> Iterator[Group]:
 def _read_header(path: Path) -> _File | None:
     """Read what identifies a file and places its planes; None for an index of a medium."""
     try:
-        header = read_file(path, "file", _HEADER)
-    except InputError:
-        return _unknown(path)
-    if is_index(header):
-        return None
-    try:
-        return _describe(path, header)
+        with suppress_warnings():
+            header = read_file(path, "file", _HEADER)
+            return None if is_index(header) else _describe(path, header)
     except Exception:  # pydicom has no common base class for what a bad header raises; reading tells the cause
         return _unknown(path)
 

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from medpos.core.errors import InputError
-from medpos.io.dicom.library import import_pydicom, suppress_warnings
+from medpos.io.dicom.library import import_pydicom
 
 
 def has_value(header: Any, key: str) -> bool:
@@ -50,10 +50,9 @@ def read_numbers(place: object, header: Any, key: str, count: int) -> tuple[floa
     if not has_value(header, key):
         return None
     try:
-        with suppress_warnings():
-            value = header.get(key)
-            many = not isinstance(value, str) and hasattr(value, "__len__")
-            found = tuple(float(part) for part in (value if many else [value]))
+        value = header.get(key)
+        many = not isinstance(value, str) and hasattr(value, "__len__")
+        found = tuple(float(part) for part in (value if many else [value]))
     except Exception:
         found = (math.nan,)
     expected = "numbers" if count == 0 else "one number" if count == 1 else f"{count} numbers"

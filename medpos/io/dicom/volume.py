@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from medpos.core.errors import InputError
+from medpos.io.dicom.library import suppress_warnings
 from medpos.io.dicom.planes import Plane, Range, read_planes
 from medpos.io.dicom.segmentation import TO_RAS, SegTarget
 from medpos.io.dicom.values import has_value, read_number, read_numbers, read_text
@@ -39,6 +40,13 @@ def read_dicom(
             don't form a volume.
     """
     names = names or [f"file {number}" for number in range(1, len(files) + 1)]
+    with suppress_warnings():
+        return _read_image(files, names, numbers, modalities, force)
+
+
+def _read_image(
+    files: Sequence[Path], names: Sequence[str], numbers: Sequence[int], modalities: Sequence[str], force: bool
+) -> Scan:
     planes = [
         plane
         for path, name in zip(files, names, strict=True)
@@ -129,7 +137,7 @@ def _directions(plane: Plane) -> Array | None:
                 f"{plane.place}: expected two perpendicular unit vectors in Image Orientation (Patient) "
                 "(ImageOrientationPatient), got others; correct the header"
             )
-    elif has_value(header, "PatientOrientation") and len(header.PatientOrientation) == 2:
+    elif not isinstance(header.get("PatientOrientation", ""), str) and len(header.PatientOrientation or ()) == 2:
         # The first of several letters, such as LF, is the main direction.
         letters = [_LETTERS.get(text[:1], text[:1]) for text in header.PatientOrientation]
         if not set(letters) <= set("RLAPSI"):
@@ -149,10 +157,10 @@ def _sort_planes(planes: Sequence[Plane], notes: list[str]) -> list[Plane]:
         for key in ("ImageOrientationPatient", "ImagePositionPatient"):
             if not has_value(plane.geometry, key):
                 raise InputError(f"{plane.place}: expected {key} in every slice, got a slice without; export it again")
-        if not np.allclose(_orientation(plane), _orientation(first), atol=1e-3):
+        if not np.allclose(plane.orientation, first.orientation, atol=1e-3):
             raise InputError(f"{plane.place}: expected slices of one orientation, got several; give those of one stack")
-    ordered = _leave_out_equal(sorted(planes, key=lambda plane: _position(plane)), notes)
-    if len(ordered) > 1 and min(np.diff([_position(plane) for plane in ordered])) < _SAME:
+    ordered = _leave_out_equal(sorted(planes, key=lambda plane: plane.position), notes)
+    if len(ordered) > 1 and min(np.diff([plane.position for plane in ordered])) < _SAME:
         raise InputError(
             f"{ordered[0].place}: expected one slice at each position, or times (TriggerTime, "
             "TemporalPositionIdentifier) that tell as many phases apart at each, got neither; give the files of one "
@@ -163,32 +171,21 @@ def _sort_planes(planes: Sequence[Plane], notes: list[str]) -> list[Plane]:
 
 def _leave_out_equal(ordered: Sequence[Plane], notes: list[str]) -> list[Plane]:
     """Leave out planes that equal another one at the same position: a series that was exported twice with new UIDs."""
-    kept: list[tuple[float, Plane]] = []
+    kept: list[Plane] = []
     for plane in ordered:
-        position = _position(plane)
-        if not any(np.array_equal(plane.values, other.values) for other in _last_near(kept, position)):
-            kept.append((position, plane))
+        if not any(np.array_equal(plane.values, other.values) for other in _last_near(kept, plane.position)):
+            kept.append(plane)
     if len(kept) < len(ordered):
         notes.append(f"equal slices at one position left out: {len(ordered) - len(kept)} of {len(ordered)}")
-    return [plane for _, plane in kept]
+    return kept
 
 
-def _last_near(kept: Sequence[tuple[float, Plane]], position: float) -> Iterator[Plane]:
+def _last_near(kept: Sequence[Plane], position: float) -> Iterator[Plane]:
     """Yield the last planes that lie at a position."""
-    for place, plane in reversed(kept):
-        if position - place >= _SAME:
+    for plane in reversed(kept):
+        if position - plane.position >= _SAME:
             return
         yield plane
-
-
-def _orientation(plane: Plane) -> tuple[float, ...]:
-    return read_numbers(plane.place, plane.geometry, "ImageOrientationPatient", 6) or ()
-
-
-def _position(plane: Plane) -> float:
-    right, down = np.reshape(_orientation(plane), (2, 3))
-    origin = read_numbers(plane.place, plane.geometry, "ImagePositionPatient", 3) or ()
-    return float(np.cross(right, down) @ origin)
 
 
 def _depth(planes: Sequence[Plane], notes: list[str]) -> float:
@@ -197,7 +194,7 @@ def _depth(planes: Sequence[Plane], notes: list[str]) -> float:
         place, header = planes[0].place, planes[0].geometry
         thickness = read_number(place, header, "SliceThickness", 0)
         return abs(read_number(place, header, "SpacingBetweenSlices", 0)) or abs(thickness) or 1.0
-    gaps = np.diff([_position(plane) for plane in planes])
+    gaps = np.diff([plane.position for plane in planes])
     middle = float(np.median(gaps))
     if (np.abs(gaps - middle) > _UNEVEN * middle).any():
         notes.append("slices are unevenly spaced and some may be missing: volumes are wrong")

@@ -8,6 +8,7 @@ from medpos.io.dicom.planes import Plane, Range
 from medpos.io.dicom.values import read_numbers, read_text
 
 _NARROW = 0.25  # share of the range below which an image is said not to fill it
+_SAMPLE = 20_000  # number of pixels that tell the range of an image
 _TAILS = (0.5, 99.5)  # percentiles between which an image's values lie, without labels burnt in
 
 
@@ -26,7 +27,8 @@ def choose_range(planes: Sequence[Plane]) -> tuple[Range, list[str]]:
         InputError: the window is malformed.
     """
     allowed, used = _union([plane.allowed for plane in planes]), _union([plane.used for plane in planes])
-    sample = np.concatenate([plane.values.reshape(-1)[:: 1 + plane.values.size // 100_000] for plane in planes])
+    step = 1 + sum(plane.values.size for plane in planes) // _SAMPLE
+    sample = np.concatenate([plane.values.reshape(-1)[::step] for plane in planes])
     low, high = np.percentile(sample, _TAILS)
     if high - low < _NARROW * (used[1] - used[0]):
         window = _window(planes[0])
