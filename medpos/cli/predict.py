@@ -32,6 +32,9 @@ class Predict:
     force: Annotated[
         bool, typer.Option("--force", help="Accept another modality, color, or what looks like a mask.")
     ] = False
+    keep_names: Annotated[
+        bool, typer.Option("--keep-names", help="Call DICOM cases by file or folder, which may name patients.")
+    ] = False
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local"
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, on Ray of each task; 0: all, on Ray 1.")] = 0
     address: Annotated[str, typer.Option(help="Address of a Ray cluster whose machines see the same folders.")] = ""
@@ -61,11 +64,15 @@ def predict(options: Predict) -> None:
     folders = [options.run, *options.member]
     models = [Model(folder, options.dataset_dir, options.device, options.backend) for folder in folders]
     ensemble = Ensemble(models, options.tta == "flip")
-    sources = inputs.find_cases(options.inputs, options.out, models[0].data.channels)
+    left_out: list[str] = []
+    channels = models[0].data.channels
+    sources = inputs.find_cases(options.inputs, options.out, channels, options.keep_names, left_out)
     with tqdm(total=len(sources), desc="predict", unit="case") as bar:
         summary = cohort.predict_cases(ensemble, sources, options.out, wanted, lambda source: bar.update(), engine)
     if ensemble.phantom:
         output.warnings.print(case.PHANTOM, style="bold")
+    for line in left_out:
+        output.warnings.print(f"left out: {line}")
     _summarize(summary, options.out)
 
 

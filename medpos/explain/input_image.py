@@ -80,7 +80,7 @@ def find_case_files(run: Path, given: str, dataset_dir: Path | None, channels: S
     if given and Path(given).exists():
         found = inputs.find_cases([given], run / "explain", channels)
         if len(found) > 1:
-            files = ", ".join(str(source.files[0]) for source in found[:5])
+            files = ", ".join(source.title for source in found[:5])
             raise InputError(f"--image {given}: expected one image, got {len(found)}; give one of {files} ...")
         return found[0]
     cases = _list_cases(run, given, dataset_dir)

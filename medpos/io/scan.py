@@ -63,6 +63,7 @@ class Scan:
         grey_range: black and white of the file's format; None: the values are in the units of training.
         has_patient_axes: whether the directions are certainly the patient's.
         notes: remarks for the reader, one per line.
+        grey_notes: remarks on ``grey_range``, for networks that use it.
     """
 
     values: Array
@@ -72,13 +73,14 @@ class Scan:
     grey_range: tuple[float, float] | None = None
     has_patient_axes: bool = False
     notes: list[str] = field(default_factory=list)
+    grey_notes: list[str] = field(default_factory=list)
 
 
-def check_size(path: Path, shape: Sequence[int]) -> None:
+def check_size(path: object, shape: Sequence[int]) -> None:
     """Check the size of an image before it is read, so that it fits into memory.
 
     Args:
-        path: file, for the message.
+        path: file or its name, for the message.
         shape: shape of the array, two or three axes.
 
     Raises:
@@ -97,11 +99,11 @@ def check_size(path: Path, shape: Sequence[int]) -> None:
         )
 
 
-def check_values(path: Path, values: Array, force: bool = False) -> None:
+def check_values(path: object, values: Array, force: bool = False) -> None:
     """Check that values are those of a grey image.
 
     Args:
-        path: file, for the message.
+        path: file or its name, for the message.
         values: array of any shape.
         force: whether to accept what looks like a label map.
 

@@ -1,6 +1,7 @@
 """Segment one case, from its files to its results."""
 
 import logging
+import traceback
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,7 +106,8 @@ class Pipeline:
             grey = image.values if image.values.ndim == 3 else image.values[..., 0]
             write_overlay(files[-1], grey, values, labels, lines)
         measured: list[dict[str, Any]] = measurements.measure_organs(values, image.spacing_mm, labels)
-        found = image.notes + measurements.find_label_warnings(values, image.spacing_mm, labels)
+        late = [note for note in image.scan.notes if note not in image.notes]  # of the writer
+        found = image.notes + late + measurements.find_label_warnings(values, image.spacing_mm, labels)
         records.write(out, source, files, measured, found)
 
 
@@ -113,7 +115,8 @@ def describe_failure(source: CaseFiles, error: Exception) -> str:
     """Describe why a case could not be segmented, in a line that names its file and quotes no header."""
     if isinstance(error, InputError):
         text = str(error)
-        named = any(str(path) in text or str(path.parent) in text for path in source.files)
-        return text if named else f"{source.files[0]}: {text}"
-    logger.debug("%s", source.name, exc_info=error)
-    return f"{source.files[0]}: could not be segmented ({type(error).__name__}); look at the file, or leave it out"
+        titles = source.titles or [str(part) for path in source.files for part in (path, path.parent)]
+        return text if any(title in text for title in titles) else f"{source.title}: {text}"
+    # Without the message, which may quote a header or a path.
+    logger.debug("%s: %s\n%s", source.name, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))
+    return f"{source.title}: could not be segmented ({type(error).__name__}); look at the file, or leave it out"

@@ -134,7 +134,7 @@ class RayEngine(RaySession):
         sent, folder = pickle.dumps(pipeline), str(Path.cwd())
         calls = ((source, (sent, folder, self.threads, source)) for source in sources)
         for source, outcome, failure in self.run_tasks(segment_on_worker, calls, _WAITING * self.count_slots()):
-            lost = f"{source.files[0]}: {failure}; look at the file, or leave it out"
+            lost = f"{source.title}: {failure}; look at the file, or leave it out"
             yield Outcome(source, lost) if failure else outcome
 
 

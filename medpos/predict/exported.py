@@ -74,7 +74,7 @@ class LoadOrientedImage:
         source = inputs.identify_case(files)
         found = load_image(source, self.requirements)
         for note in found.notes:
-            logger.warning("%s: %s", source.files[0], note)
+            logger.warning("%s: %s", source.title, note)
         affine = torch.from_numpy(found.scan.target.affine)
         meta = {
             "filename_or_obj": files[0],

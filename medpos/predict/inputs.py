@@ -28,16 +28,28 @@ class CaseFiles:
     """Name the files of one case.
 
     Args:
-        name: unique name of the case and its results: letters, digits, ``.``, ``_`` and ``-``.
+        name: unique name of the case and its results: letters, digits, ``.``, ``_`` and ``-``; of DICOM a hash, unless
+            the user asks for names.
         kind: format, a key of ``FORMATS``.
         files: files of the case, in the order of its channels.
         frames: numbers, from 1, of the case's frames in a multi-frame DICOM file; empty: all.
+        titles: name of each file for messages, where its path may name a patient; empty: the paths.
+        notes: remarks on how the files were chosen, one per line.
+        keeps_name: whether the user asks for a table of names and files.
     """
 
     name: str
     kind: str
     files: tuple[Path, ...]
     frames: tuple[int, ...] = ()
+    titles: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    keeps_name: bool = False
+
+    @property
+    def title(self) -> str:
+        """Name of the first file for messages; it names no patient."""
+        return self.titles[0] if self.titles else str(self.files[0])
 
     @property
     def subject_and_phase(self) -> tuple[str, str]:
@@ -46,7 +58,13 @@ class CaseFiles:
         return (found[1], found[2].upper() if found[2][0] in "eE" else found[2].lower()) if found else (self.name, "")
 
 
-def find_cases(inputs: Sequence[str], out: Path, channels: Sequence[str] = ("image",)) -> list[CaseFiles]:
+def find_cases(
+    inputs: Sequence[str],
+    out: Path,
+    channels: Sequence[str] = ("image",),
+    keep_names: bool = False,
+    left_out: list[str] | None = None,
+) -> list[CaseFiles]:
     """Find the cases in files, folders, globs and lists of files.
 
     Args:
@@ -55,6 +73,8 @@ def find_cases(inputs: Sequence[str], out: Path, channels: Sequence[str] = ("ima
         out: folder of the results; never read.
         channels: names of the network's channels; where there are several, files ``NAME_0000``, ``NAME_0001`` ... of
             one folder are one case.
+        keep_names: whether to call DICOM cases by their files or folders, which may name patients.
+        left_out: list to which a line about files that are no images is appended.
 
     Returns:
         The cases, each with a name of its own.
@@ -70,11 +90,28 @@ def find_cases(inputs: Sequence[str], out: Path, channels: Sequence[str] = ("ima
         files.update(dict.fromkeys(found))
     kinds = {path: _kind(path) for path in files}
     series = [path for path, kind in kinds.items() if kind == "dicom"]
-    scans = dicom.group_files(series) if series else []
+    indexes: list[Path] = []
+    scans = dicom.group_files(series, indexes) if series else []
+    if len(indexes) == len(files):
+        raise InputError(
+            "expected at least one image, got only the index of a medium (DICOMDIR); give the folder of its images"
+        )
+    if indexes and left_out is not None:
+        left_out.append(f"{len(indexes)} DICOMDIR (the index of a medium, no image)")
     plain = [CaseFiles(_stem(path), kind, (path,)) for path, kind in kinds.items() if kind and kind != "dicom"]
     if len(channels) > 1:
         plain = [CaseFiles(*case) for case in group_channels((s.name, s.kind, s.files[0]) for s in plain)]
-    return list(_name_uniquely([*plain, *(CaseFiles(scan.name, "dicom", scan.files, scan.frames) for scan in scans)]))
+    numbers = {path: number for number, path in enumerate(files, 1)}
+    found_scans = [_describe_scan(scan, numbers, keep_names) for scan in scans]
+    return list(_name_uniquely([*(replace(case, keeps_name=keep_names) for case in plain), *found_scans]))
+
+
+def _describe_scan(scan: dicom.Group, numbers: dict[Path, int], keep_names: bool) -> CaseFiles:
+    """Return the case of a DICOM image; file names and folders may name a patient, so files are numbered."""
+    if keep_names:
+        return CaseFiles(scan.name, "dicom", scan.files, scan.frames, (), scan.notes, keeps_name=True)
+    titles = tuple(f"file {numbers[path]} of the input" for path in scan.files)
+    return CaseFiles(scan.identity, "dicom", scan.files, scan.frames, titles, scan.notes)
 
 
 def identify_case(files: Sequence[str | Path]) -> CaseFiles:
@@ -92,12 +129,12 @@ def identify_case(files: Sequence[str | Path]) -> CaseFiles:
         raise InputError(f"{paths[0]}: expected one of the formats {_FORMAT_NAMES}, got another one; convert it")
     if kind == "dicom":
         scans = dicom.group_files(paths)
-        if len(scans) > 1:
+        if len(scans) != 1:
             raise InputError(
-                f"{paths[0]}: expected one image, got {len(scans)} images, phases or series; use 'python -m medpos "
-                "predict', which separates them"
+                f"file 1 of the input: expected one image, got {len(scans)} images, phases or series; use 'python -m "
+                "medpos predict', which separates them"
             )
-        return CaseFiles(_clean_name(scans[0].name), kind, scans[0].files, scans[0].frames)
+        return _describe_scan(scans[0], {path: number for number, path in enumerate(paths, 1)}, keep_names=False)
     return CaseFiles(_clean_name(_stem(paths[0])), kind, paths)
 
 
@@ -117,16 +154,21 @@ def read_case(
     """
     multichannel = len(channels) > 1
     if source.kind == "dicom":
-        scans = [dicom.read_dicom(source.files, source.frames, modalities, force)]
+        scans = [dicom.read_dicom(source.files, source.frames, modalities, force, source.titles or _texts(source))]
     elif source.kind == "picture":
         scans = [readers.read_picture(path, force, multichannel) for path in source.files]
     elif source.kind == "nifti":
         scans = [readers.read_nifti(path, multichannel) for path in source.files]
     else:
         scans = [readers.read_jsrt(path) for path in source.files]
-    for path, scan in zip(source.files, scans, strict=False):  # a DICOM series is one scan, named by its first file
+    places = tuple(map(Path, source.titles)) or source.files
+    for path, scan in zip(places, scans, strict=False):  # a DICOM series is one scan, named by its first file
         check_values(path, scan.values, force)
-    return join_channels(source.files, scans, channels) if multichannel else scans[0]
+    return join_channels(places, scans, channels) if multichannel else scans[0]
+
+
+def _texts(source: CaseFiles) -> tuple[str, ...]:
+    return tuple(map(str, source.files))
 
 
 def _expand(given: str, out: Path) -> Iterator[Path]:
@@ -202,7 +244,8 @@ def _name_uniquely(cases: Sequence[CaseFiles]) -> Iterator[CaseFiles]:
     counts = Counter(clean)
     taken: set[str] = set()
     for case, name in zip(cases, clean, strict=True):
-        wanted = name if counts[name] == 1 else _clean_name(f"{case.files[0].parent.name}-{name}")
+        is_free = counts[name] == 1 or case.titles  # a folder may name a patient too
+        wanted = name if is_free else _clean_name(f"{case.files[0].parent.name}-{name}")
         unique, number = wanted, 2
         while unique.lower() in taken:
             unique, number = f"{wanted}-{number}", number + 1

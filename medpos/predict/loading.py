@@ -75,14 +75,15 @@ def load_image(
     values = orientation.apply(scan.values)
     if requirements.is_flat and values.shape[2] != 1:
         raise InputError(
-            f"{source.files[0]}: expected a single image, as the network takes, got a volume of {values.shape[2]} "
+            f"{source.title}: expected a single image, as the network takes, got a volume of {values.shape[2]} "
             "slices; give the slices one by one"
         )
-    notes = list(scan.notes)
+    notes = [*source.notes, *scan.notes]
     if is_other_plane(scan.directions, orientation, data):
         notes.append("the header names another plane than the training data: oriented as on a screen")
     if requirements.is_absolute:
         values = _in_training_units(values, window or scan.grey_range, data.intensity)
+        notes += [] if window else scan.grey_notes
         notes += measurements.find_intensity_warnings(values, data)
     mm = None if spacing is None else orientation.reorder(spacing)
     return LoadedImage(scan, orientation, values, mm, notes)

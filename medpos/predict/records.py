@@ -18,6 +18,7 @@ MANIFEST = "predictions.json"
 MEASUREMENTS = "measurements.csv"
 WARNINGS = "warnings.csv"
 FAILED = "failed.txt"
+NAMES = "names.csv"
 
 
 @dataclass(frozen=True)
@@ -127,9 +128,12 @@ def _path(out: Path, source: CaseFiles) -> Path:
 
 
 def _stamp(source: CaseFiles) -> list[list[Any]]:
-    """Return path, size and time of each file, which stay equal as long as the files do."""
+    """Return path, size and time of each file, which stay equal as long as the files do.
+
+    A path that may name a patient is left empty: the name of its case is a hash of the image's UID.
+    """
     stats = [(path, path.stat()) for path in source.files]
-    return [[str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+    return [["" if source.titles else str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
 
 
 def finish(out: Path, sources: Sequence[CaseFiles], failed: Sequence[str]) -> int:
@@ -160,5 +164,10 @@ def finish(out: Path, sources: Sequence[CaseFiles], failed: Sequence[str]) -> in
         indexed.append((subject, phase, measured))
     measurements.write_table(out / MEASUREMENTS, measurements.COLUMNS, rows + measurements.measure_ventricles(indexed))
     measurements.write_table(out / WARNINGS, ("case", "warning"), found)
+    named = [
+        {"case": source.name, "file": str(path)} for source in sources if source.keeps_name for path in source.files
+    ]
+    if named:
+        measurements.write_table(out / NAMES, ("case", "file"), named)
     write_text(out / FAILED, "".join(f"{line}\n" for line in failed))
     return len({row["case"] for row in found})

@@ -148,12 +148,13 @@ def test_inference_equals_predict_without_the_data(pair, first_image, tmp_path, 
 def test_dicom_comes_back_as_its_segmentation(chest_bundle, trained, first_image, tmp_path):
     pydicom = pytest.importorskip("pydicom")
     sys.path.insert(0, str(ROOT / "tests/predict"))
-    from images import dicom, save
+    from images import case_of, dicom, save
 
     grey = np.asarray(nibabel.load(first_image("jsrt")).dataobj)[..., 0]
-    save(dicom(grey.T), tmp_path / "in/a.dcm")
-    wanted = predicted(trained, tmp_path / "in", tmp_path / "wanted") / "a.dcm"
-    found = segment(chest_bundle, tmp_path / "in", tmp_path / "found") / "a.dcm"
+    content = dicom(grey.T)
+    save(content, tmp_path / "in/a.dcm")
+    wanted = predicted(trained, tmp_path / "in", tmp_path / "wanted") / f"{case_of(content)}.dcm"
+    found = segment(chest_bundle, tmp_path / "in", tmp_path / "found") / f"{case_of(content)}.dcm"
     found, wanted = pydicom.dcmread(found), pydicom.dcmread(wanted)
     assert found.Modality == "SEG"
     assert np.array_equal(found.pixel_array, wanted.pixel_array)

@@ -1,5 +1,7 @@
 """Make images of the formats that the tests predict on."""
 
+import hashlib
+
 import nibabel
 import numpy as np
 import pydicom
@@ -44,6 +46,23 @@ def save(content, path):
     path.parent.mkdir(parents=True, exist_ok=True)
     content.save_as(path, enforce_file_format=True)
     return path
+
+
+def directory(path):
+    """Write the index of a medium."""
+    content = pydicom.Dataset()
+    content.file_meta = FileMetaDataset()
+    content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    content.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.1.3.10"
+    content.file_meta.MediaStorageSOPInstanceUID = generate_uid()
+    content.FileSetID, content.DirectoryRecordSequence = "DISC", []
+    return save(content, path)
+
+
+def case_of(content, is_series=False):
+    """Return the name of a DICOM case: a hash of the UID of its instance or series."""
+    uid = content.SeriesInstanceUID if is_series else content.SOPInstanceUID
+    return f"case-{hashlib.sha256(uid.encode()).hexdigest()[:10]}"
 
 
 def series(image, folder, order=None, **tags):

@@ -8,9 +8,10 @@ import sys
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 import torch
-from images import dicom, save
+from images import dicom, directory, save
 from PIL import Image
 from running import ENVIRONMENT
 
@@ -90,7 +91,7 @@ def test_bad_file_is_named_and_the_others_are_done(chest, predict, tmp_path, kin
     assert (summary.done, len(summary.failed)) == (1, 1), summary
     assert (out / good.name).is_file()
     line = summary.failed[0]
-    assert str(bad) in line
+    assert line.startswith("file 1 of the input: ") if bad.suffix == ".dcm" else str(bad) in line
     assert remedy in line
     assert "\n" not in line
     assert "Zimmermann" not in line
@@ -161,17 +162,72 @@ def test_no_patient_in_any_file(chest, predict, tmp_path):
     assert (summary.done, len(summary.failed)) == (3, 1)
     for path in [p for p in out.rglob("*") if p.is_file() and p.suffix != ".dcm"]:
         content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        # The user's own folder is named so; what stands in a header is not.
-        content = content.replace(str(tmp_path).encode() + b"/Zimmermann", b"")
-        content = content.replace(b"erika_zimmermann.dcm", b"")
         for word in (b"zimmermann", b"erika", b"id4711", b"19500101"):
             assert word not in content.lower(), path
             assert word not in path.name.encode().lower()
 
 
+PEOPLE = {  # folder, name and number in the header; words that may stand nowhere
+    "short": ("Li_Wu", "Li^Wu", "Q7", ("li_wu", "li-wu")),
+    "transcribed": ("Mueller_Juergen", "M\u00fcller^J\u00fcrgen", "MRN-31", ("mueller", "juergen", "m\u00fcller")),
+    "part of a word": ("scanTanakaHead", "Tanaka^Aiko", "T9", ("tanaka", "aiko")),
+    "reversed": ("erika-ZIMMERMANN", "Zimmermann^Erika", "0", ("zimmermann", "erika")),
+    "ideographic": ("\u5c71\u7530\u592a\u90ce", "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce", "1", ("\u5c71", "yamada")),
+    "number": ("PAT-887766", "Anon^One", "887766", ("887766",)),
+    "institution": ("StVincent", "Anon^Two", "2", ("vincent",)),
+}
+
+
+def people(folder, person, file="IM0001"):
+    place, name, number, words = PEOPLE[person]
+    charset = "ISO_IR 192"
+    private = {"InstitutionName": "St. Vincent", "AccessionNumber": "ACC5566", "SpecificCharacterSet": charset}
+    for sub in ("a", "b"):
+        save(dicom(GREY, PatientName=name, PatientID=number, **private), folder / place / sub / f"{file}.dcm")
+    save(dicom(GREY, PatientName=name, PixelSpacing="1.5", **private), folder / place / f"{place}.dcm")
+    return (*words, "acc5566", "vincent", "19500101", "im0001")
+
+
+@pytest.mark.parametrize("person", PEOPLE)
+def test_no_word_of_a_person_leaves_the_command(chest, predict, tmp_path, caplog, person):
+    words = people(tmp_path / "in", person)
+    caplog.set_level("DEBUG")
+    summary, out = predict(chest, tmp_path / "in")
+    assert (summary.done, len(summary.failed)) == (2, 1)
+    assert "Pixel Spacing" in summary.failed[0]
+    texts = [caplog.text, *summary.failed, *(str(path.relative_to(out)) for path in out.rglob("*"))]
+    texts += [
+        path.read_bytes().decode("utf-8", "ignore")
+        for path in out.rglob("*")
+        if path.suffix in (".csv", ".json", ".txt")
+    ]
+    for text_ in texts:
+        for word in words:
+            assert word not in text_.lower()
+    for path in out.glob("*.dcm"):  # the patient module of a SEG is that of its source; nothing else names the person
+        content = pydicom.dcmread(path)
+        for key in ("SeriesDescription", "InstitutionName", "ContentLabel", "ContentDescription"):
+            assert not any(word in str(content.get(key, "")).lower() for word in words)
+        assert path.stem.startswith("case-")
+    assert not (out / "names.csv").exists()
+
+
+def test_names_are_kept_on_demand_with_a_table_that_leads_back(chest_run, tmp_path):
+    people(tmp_path / "in", "reversed")
+    directory(tmp_path / "in/DICOMDIR")
+    command = [sys.executable, "-m", "medpos", "predict", str(chest_run), "in", "--out", "out", "--keep-names"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 3, done.stderr
+    assert "left out: 1 DICOMDIR" in done.stderr
+    assert "failed: in/erika-ZIMMERMANN/erika-ZIMMERMANN.dcm: expected 2 numbers" in done.stderr
+    rows = dict(line.split(",") for line in (tmp_path / "out/names.csv").read_text().split())
+    assert rows["a-IM0001"] == "in/erika-ZIMMERMANN/a/IM0001.dcm"
+    assert (tmp_path / "out/b-IM0001.dcm").is_file()
+
+
 def test_no_patient_in_the_log(chest_run, tmp_path):
     """Check the output of the command and of the libraries, which quote invalid headers."""
-    save(dicom(GREY), tmp_path / "in/scan.dcm")
+    save(dicom(GREY), tmp_path / "in/erika.dcm")
     odd = dicom(GREY, PatientBirthDate="Zimmermann was born in May")
     odd.add_new(0x00101010, "AS", "Zimmermann")
     save(odd, tmp_path / "in/odd.dcm")
@@ -181,8 +237,8 @@ def test_no_patient_in_the_log(chest_run, tmp_path):
     command = [sys.executable, "-m", "medpos", "predict", str(chest_run), "in", "--out", "out"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     assert done.returncode == 3, done.stderr
-    for name in ("in/cut.dcm", "in/bits.dcm"):
-        assert f"failed: {name}: " in done.stderr
+    for number in (1, 2):  # bits.dcm and cut.dcm
+        assert f"failed: file {number} of the input: " in done.stderr
     for word in ("zimmermann", "erika", "id4711", "19500101", "traceback"):
         assert word not in (done.stdout + done.stderr).lower()
 

@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 import torch
-from images import dicom, labels_of, save, series
+from images import case_of, dicom, labels_of, save, series
 from PIL import Image
 
 from medpos.predict.orientation import Orientation
@@ -65,10 +65,9 @@ def test_picture_and_xray_dicom_agree_with_nifti(chest, xray, predict, tmp_path)
     expected = labels_of(out / path.name)[..., 0].T
     assert len(np.unique(expected)) > 2
     for name in ("plain", "inverted", "rescaled", "turned"):
-        found = highdicom.seg.segread(out / f"{name}.dcm")
-        maps = found.get_pixels_by_source_instance(
-            [pydicom.dcmread(folder / f"{name}.dcm").SOPInstanceUID], combine_segments=True
-        )
+        source = pydicom.dcmread(folder / f"{name}.dcm")
+        found = highdicom.seg.segread(out / f"{case_of(source)}.dcm")
+        maps = found.get_pixels_by_source_instance([source.SOPInstanceUID], combine_segments=True)
         assert (maps[0] == (expected[:, ::-1] if name == "turned" else expected)).mean() > 0.9995
         assert [found.get_segment_description(n).segment_label for n in (1, 2, 3)] == [
             "right lung",
@@ -96,7 +95,9 @@ def test_mr_series_is_sorted_into_a_volume(heart, stack, predict, tmp_path):
     summary, out = predict(heart, folder, path)
     assert not summary.failed, summary.failed
     expected = labels_of(out / path.name)
-    found = highdicom.seg.segread(out / "stack.dcm")
+    [result] = out.glob("*.dcm")
+    assert result.stem == case_of(pydicom.dcmread(folder / "IM000.dcm"), is_series=True)
+    found = highdicom.seg.segread(result)
     ids = {
         pydicom.dcmread(file).ImagePositionPatient[0]: pydicom.dcmread(file).SOPInstanceUID for file in folder.iterdir()
     }

@@ -12,7 +12,7 @@ _MACROS = {
     "PixelMeasuresSequence": ("PixelSpacing", "SliceThickness", "SpacingBetweenSlices"),
     "PixelValueTransformationSequence": ("RescaleSlope", "RescaleIntercept", "RescaleType"),
     "FrameContentSequence": ("TemporalPositionIndex",),
-    "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime",),
+    "CardiacSynchronizationSequence": ("NominalCardiacTriggerDelayTime", "NominalPercentageOfCardiacPhase"),
 }
 # highdicom expects these macros to be shared by all frames; some scanners write them with every frame.
 _SHARED = ("PlaneOrientationSequence", "PixelMeasuresSequence")
@@ -39,8 +39,8 @@ def flatten_frame(header: Any, number: int) -> Any:
     for macro, keys in _MACROS.items():
         items = own.get(macro) or shared.get(macro)
         for key in keys if items else ():
-            if items[0].get(key) is not None:
-                setattr(result, key, items[0].get(key))
+            if key in items[0]:  # as stored: a malformed value is named where it is read
+                result[key] = items[0].get_item(key)
     return result
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,15 @@ import numpy as np
 
 from medpos.core.errors import InputError
 from medpos.io.dicom import frames
-from medpos.io.dicom.library import import_pydicom, suppress_warnings
+from medpos.io.dicom.files import read_file
+from medpos.io.dicom.library import import_pydicom
+from medpos.io.dicom.values import has_value, read_number, read_numbers, read_text
 from medpos.io.scan import Array, check_size
+
+_PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits that devices store
+
+Range = tuple[float, float]
 
 
 @dataclass(eq=False)
@@ -18,27 +26,46 @@ class Plane:
     """Hold one plane of an image.
 
     Args:
-        values: grey values [rows, columns], high = bright, float32.
-        low: lowest value that the file's bits allow, after rescaling.
-        high: highest value that the file's bits allow, after rescaling.
+        place: name of the file, for messages.
+        values: grey values [rows, columns] after rescaling, float32.
+        allowed: lowest and highest value that the file's bits allow, after rescaling.
+        used: lowest and highest value of the fewest bits that hold the pixels, after rescaling.
         header: header of the file, without pixels.
         geometry: data set with position, orientation and spacing: the header, or the attributes of a frame.
         frame: number of the frame in a multi-frame file, from 1; 0 for a classic file.
+        notes: remarks for the reader, one per line.
     """
 
+    place: object
     values: Array
-    low: float
-    high: float
+    allowed: Range
+    used: Range
     header: Any
     geometry: Any
     frame: int = 0
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def orientation(self) -> tuple[float, ...]:
+        """Unit vectors along the rows and down the columns, in DICOM's axes; empty: unknown."""
+        return read_numbers(self.place, self.geometry, "ImageOrientationPatient", 6) or ()
+
+    @cached_property
+    def position(self) -> float:
+        """Position along the normal of the plane in mm."""
+        right, down = np.reshape(self.orientation, (2, 3))
+        origin = read_numbers(self.place, self.geometry, "ImagePositionPatient", 3) or ()
+        return float(np.cross(right, down) @ origin)
 
 
-def read_planes(path: Path, numbers: Sequence[int], modalities: Sequence[str], force: bool) -> list[Plane]:
+def read_planes(
+    path: Path, place: object, numbers: Sequence[int], modalities: Sequence[str], force: bool
+) -> list[Plane]:
     """Read the planes of a file.
 
     Args:
         path: file to read.
+        place: name of the file, for the message.
         numbers: numbers of its frames, from 1; empty: all.
         modalities: modalities that the network was trained on; empty: any.
         force: whether to accept another modality.
@@ -47,79 +74,146 @@ def read_planes(path: Path, numbers: Sequence[int], modalities: Sequence[str], f
         InputError: the file is unreadable or too large, has no pixel data, another modality, color, or frames without
             geometry.
     """
-    pydicom = import_pydicom()
-    with suppress_warnings():
-        try:
-            content = pydicom.dcmread(path)
-        except Exception as error:
-            raise InputError(
-                f"{path}: expected a DICOM file, got {type(error).__name__}; download or export it again"
-            ) from error
-        _check(path, content, modalities, force)
-        wanted = list(numbers) or list(range(1, frames.count_frames(content) + 1))
-        _check_size(path, content, len(wanted) or 1)
-        try:
-            planes = list(_multi_frame(content, wanted) if wanted else _classic(content))
-        except Exception as error:
-            raise InputError(
-                f"{path}: expected pixels that can be decoded, got {type(error).__name__} (transfer syntax "
-                f"{content.file_meta.TransferSyntaxUID.name}); if it is truncated, copy it again; if compressed, "
-                "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-            ) from error
-    for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData"):
+    content = read_file(path, place)
+    notes = _check(place, content, modalities, force)
+    wanted = list(numbers) or list(range(1, frames.count_frames(content) + 1))
+    sides = [int(read_number(place, content, key, 0)) for key in ("Columns", "Rows")]
+    check_size(place, (*sides, len(wanted) or 1))
+    bits = int(read_number(place, content, "BitsStored", read_number(place, content, "BitsAllocated", 16)))
+    planes = [
+        _plane(place, stored, bits, content, frames.flatten_frame(content, number) if number else content, number)
+        for number, stored in _decode(place, content, wanted)
+    ]
+    planes[0].notes += notes
+    for key in _PIXELS:
         if key in content:
             delattr(content, key)
     return planes
 
 
-def _check(path: Path, content: Any, modalities: Sequence[str], force: bool) -> None:
-    if not any(key in content for key in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise InputError(f"{path}: expected pixel data, got none; give the image itself, not a report or a reference")
-    modality = str(content.get("Modality", "unknown"))
-    if modalities and modality not in modalities and not force:
+def _check(place: object, content: Any, modalities: Sequence[str], force: bool) -> tuple[str, ...]:
+    """Check that a data set is an image of grey values; return remarks."""
+    if not any(key in content for key in _PIXELS):
+        raise InputError(f"{place}: expected pixel data, got none; give the image itself, not a report or a reference")
+    modality = read_text(content, "Modality")
+    if modality and modalities and modality not in modalities and not force:
         raise InputError(
-            f"{path}: expected modality {' or '.join(modalities)}, as in training, got {modality}; leave it out, or "
-            "give --force"
+            f"{place}: expected modality {' or '.join(modalities)}, as in training, got {_code(modality)}; leave it "
+            "out, or give --force"
         )
-    count = int(content.get("NumberOfFrames") or 1)
+    count = int(read_number(place, content, "NumberOfFrames", 1))
     if count > 1 and frames.count_frames(content) != count:
         raise InputError(
-            f"{path}: expected one frame, or an enhanced image with functional groups, got {count} frames without a "
+            f"{place}: expected one frame, or an enhanced image with functional groups, got {count} frames without a "
             "position; split it into single frames"
         )
-    kind = content.get("PhotometricInterpretation", "missing")
+    kind = read_text(content, "PhotometricInterpretation")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
-        raise InputError(f"{path}: expected PhotometricInterpretation MONOCHROME2 (grey), got {kind}; convert it")
+        raise InputError(
+            f"{place}: expected PhotometricInterpretation MONOCHROME2 (grey), got {_code(kind) or 'none'}; convert it"
+        )
+    return () if modality or not modalities else ("the header names no modality: taken for that of the training data",)
 
 
-def _check_size(path: Path, content: Any, depth: int) -> None:
-    check_size(path, (content.get("Columns", 0), content.get("Rows", 0), depth))
+def _code(text: str) -> str:
+    """Return a coded value for a message; a text that can't be one may name a patient."""
+    return text if len(text) <= 16 and text == text.upper() and " " not in text else "another text"
 
 
-def _classic(content: Any) -> Iterator[Plane]:
-    yield _plane(content.pixel_array, content, content, 0)
+def _decode(place: object, content: Any, numbers: Sequence[int]) -> Iterator[tuple[int, Array]]:
+    """Yield number and stored values of each frame, of a classic image the number 0."""
+    pydicom = import_pydicom()
+    for key in ("NumberOfFrames", "PixelRepresentation"):
+        if key in content and not has_value(content, key):
+            del content[key]  # pydicom expects a value where the attribute is present
+    try:
+        shift = _shift(place, content)
+        if not numbers:
+            yield 0, content.pixel_array >> shift if shift else content.pixel_array
+            return
+        # Decoded one by one, so that the other phases of a cine series aren't in memory.
+        pixels = pydicom.pixels.iter_pixels(content, indices=[number - 1 for number in numbers])
+        for number, stored in zip(numbers, pixels, strict=True):
+            yield number, stored >> shift if shift else stored
+    except InputError:
+        raise
+    except Exception as error:
+        uid = content.file_meta.get("TransferSyntaxUID")
+        syntax = uid.name if uid is not None and uid.is_transfer_syntax else "unknown"
+        raise InputError(
+            f"{place}: expected pixels that can be decoded, got {type(error).__name__} (transfer syntax {syntax}); if "
+            "it is truncated, copy it again; if compressed, pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
+        ) from None  # what pydicom says may quote the header
 
 
-def _multi_frame(content: Any, numbers: Sequence[int]) -> Iterator[Plane]:
-    # Decoded one by one, so that the other phases of a cine series aren't in memory.
-    pixels = import_pydicom().pixels.iter_pixels(content, indices=[number - 1 for number in numbers])
-    for number, stored in zip(numbers, pixels, strict=True):
-        yield _plane(stored, content, frames.flatten_frame(content, number), number)
+def _shift(place: object, content: Any) -> int:
+    """Return the number of unused bits below the stored ones, and let pydicom decode them too: PS3.5, 8.1.1."""
+    stored = int(read_number(place, content, "BitsStored", 0))
+    shift = int(read_number(place, content, "HighBit", stored - 1)) + 1 - stored
+    fits = shift > 0 and stored + shift <= read_number(place, content, "BitsAllocated", 0)
+    if not fits or content.file_meta.TransferSyntaxUID.is_compressed:
+        return 0
+    content.BitsStored = stored + shift
+    return shift
 
 
-def _plane(stored: Array, content: Any, geometry: Any, number: int) -> Plane:
-    values = np.asarray(import_pydicom().pixels.apply_modality_lut(stored, geometry), np.float32)
-    low, high = _grey_range(content, geometry)
-    if content.PhotometricInterpretation == "MONOCHROME1":  # high is dark
-        values = low + high - values
-    return Plane(values, low, high, content, geometry, number)
+def _plane(place: object, stored: Array, bits: int, content: Any, geometry: Any, number: int) -> Plane:
+    stored = _fill_padding(place, stored, content)
+    limits = _allowed(place, content, stored, bits)
+    ends = np.array([limits, _used(stored, limits)], float)
+    if has_value(geometry, "ModalityLUTSequence"):
+        values, depth = _look_up(place, stored, geometry)
+        allowed = used = (0.0, float((1 << depth) - 1))
+        return Plane(place, np.asarray(values, np.float32), allowed, used, content, geometry, number)
+    slope = read_number(place, geometry, "RescaleSlope", 1)
+    intercept = read_number(place, geometry, "RescaleIntercept", 0)
+    # As GDCM does: a slope of 0 would leave no image.
+    notes = () if slope else ("RescaleSlope is 0: taken for 1",)
+    scaled = stored if (slope or 1, intercept) == (1, 0) else stored * np.float64(slope or 1) + intercept
+    values = np.asarray(scaled, np.float32)
+    low, high = np.sort(ends * (slope or 1) + intercept).tolist()
+    return Plane(place, values, tuple(low), tuple(high), content, geometry, number, notes)
 
 
-def _grey_range(content: Any, geometry: Any) -> tuple[float, float]:
-    """Return the lowest and the highest value that the stored bits allow, after rescaling."""
-    bits = int(content.BitsStored)
-    ends = (-(1 << bits - 1), (1 << bits - 1) - 1) if content.PixelRepresentation else (0, (1 << bits) - 1)
-    if "ModalityLUTSequence" in geometry:
-        return 0.0, float((1 << int(geometry.ModalityLUTSequence[0].LUTDescriptor[2])) - 1)
-    scaled = import_pydicom().pixels.apply_modality_lut(np.array(ends), geometry)
-    return float(min(scaled)), float(max(scaled))
+def _look_up(place: object, stored: Array, geometry: Any) -> tuple[Array, int]:
+    """Return the values of a modality LUT and their bits."""
+    try:
+        values = import_pydicom().pixels.apply_modality_lut(stored, geometry)
+        return values, int(geometry.ModalityLUTSequence[0].LUTDescriptor[2])
+    except Exception as error:
+        raise InputError(
+            f"{place}: expected a table of values in Modality LUT Sequence (ModalityLUTSequence), got "
+            f"{type(error).__name__}; correct the header"
+        ) from None  # what pydicom says may quote the header
+
+
+def _allowed(place: object, content: Any, stored: Array, bits: int) -> Range:
+    """Return the lowest and the highest value that the stored bits allow."""
+    if stored.dtype.kind == "f":
+        return float(stored.min()), float(stored.max())
+    signed = read_number(place, content, "PixelRepresentation", 0) == 1
+    return (-(1 << bits - 1), (1 << bits - 1) - 1) if signed else (0, (1 << bits) - 1)
+
+
+def _used(stored: Array, allowed: Range) -> Range:
+    """Return black and white of the fewest bits that hold the values, where the header allows more bits."""
+    low, high = float(stored.min()), float(stored.max())
+    if stored.dtype.kind == "f" or low < 0:
+        return allowed
+    fewest = float(2 ** next(depth for depth in _DEPTHS if high < 2**depth) - 1)
+    return (0.0, fewest) if fewest < allowed[1] else allowed
+
+
+def _fill_padding(place: object, stored: Array, content: Any) -> Array:
+    """Set pixels that the header marks as no image to the darkest value of the others: PS3.3, C.7.5.1.1.2."""
+    if stored.dtype.kind == "f" or not has_value(content, "PixelPaddingValue"):
+        return stored
+    padding = read_number(place, content, "PixelPaddingValue", 0)
+    limit = read_number(place, content, "PixelPaddingRangeLimit", padding)
+    outside = (stored >= min(padding, limit)) & (stored <= max(padding, limit))
+    if outside.all() or not outside.any():
+        return stored
+    inside = stored[~outside]
+    darkest = inside.max() if read_text(content, "PhotometricInterpretation") == "MONOCHROME1" else inside.min()
+    filled: Array = np.where(outside, darkest, stored)
+    return filled

@@ -1,16 +1,19 @@
-"""Write a label map as a DICOM SEG that refers to its source images."""
+"""Write a label map as a DICOM SEG that refers to its source images, or as NIfTI where the sources allow no SEG."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from medpos import __version__
+from medpos.core.errors import InputError
 from medpos.core.files import write_atomically
 from medpos.core.labels import Label
 from medpos.io.dicom import frames, library
+from medpos.io.dicom.values import has_value, read_number
 from medpos.io.scan import Array, Pixels
 from medpos.io.targets import NiftiTarget
 
@@ -24,6 +27,19 @@ _CODES = {
     "myocardium": ("74281007", "Myocardium"),
     "lv_cavity": ("87878005", "Left ventricle"),
 }
+# Attributes of type 2 that a SEG copies from its source; they may be empty.
+_MAY_BE_EMPTY = (
+    "PatientName",
+    "PatientID",
+    "PatientBirthDate",
+    "PatientSex",
+    "StudyID",
+    "StudyDate",
+    "StudyTime",
+    "AccessionNumber",
+    "ReferringPhysicianName",
+)
+_UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
 _STRUCTURE = ("91723000", "Anatomical structure")
 
 
@@ -31,25 +47,57 @@ _STRUCTURE = ("91723000", "Anatomical structure")
 class SegTarget:
     """Write a label map as a DICOM SEG, and probabilities as NIfTI.
 
+    Where the headers allow no SEG, the label map comes as NIfTI too, and ``notes`` gets the reason.
+
     Args:
         headers: headers of the source images in the order of the slices, without pixels; one for a multi-frame image.
         numbers: numbers of a multi-frame image's frames, from 1, in the order of the slices; empty: a file for each
             slice.
         spacing: spacing of rows and columns in mm; None: unknown.
         affine: affine [4, 4] from columns, rows and slices to RAS+ space in mm.
+        notes: remarks of the scan, to which the reason why there is no SEG is appended.
     """
 
     headers: Sequence[Any]
     numbers: tuple[int, ...]
     spacing: tuple[float, float] | None
     affine: Array
+    notes: list[str]
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
-        """Write a label map [X, Y, Z] as binary segments to ``stem.dcm``."""
-        content = self._segmentation(np.ascontiguousarray(values.transpose(2, 1, 0)), labels)
+        """Write a label map [X, Y, Z] as binary segments to ``stem.dcm``, or as NIfTI to ``stem.nii.gz``."""
+        content, reason = self._try_segmentation(np.ascontiguousarray(values.transpose(2, 1, 0)), labels)
+        if reason:
+            self.notes.append(f"no DICOM SEG, but NIfTI: {reason}")
+            return NiftiTarget.of(self.affine, values.shape).write(stem, values, labels)
         path = stem.with_name(stem.name + ".dcm")
-        write_atomically(path, _saver(content))
+        write_atomically(path, lambda partial: _put(partial, content))
         return path
+
+    def _try_segmentation(self, maps: Pixels, labels: Sequence[Label]) -> tuple[bytes, str]:
+        """Return the SEG of label maps [slices, rows, columns] as a file, or the reason why there can be none."""
+        missing = [key for key in _UIDS if not all(has_value(header, key) for header in self.headers)]
+        # An X-ray has no frame of reference; what lies in space needs one.
+        if has_value(self.headers[0], "ImagePositionPatient") or self.numbers:
+            missing += [key for key in ("FrameOfReferenceUID",) if not has_value(self.headers[0], key)]
+        if missing:
+            return b"", f"the source has no {', '.join(missing)}"
+        for header in self.headers:
+            for key in _MAY_BE_EMPTY:
+                if key not in header:
+                    setattr(header, key, None)
+            if not has_value(header, "Modality"):
+                header.Modality = "OT"  # highdicom reads it; the SEG has its own
+        library.import_highdicom()
+        try:
+            with library.suppress_warnings():
+                return _encode(self._segmentation(maps, labels)), ""
+        except InputError as error:
+            return b"", str(error)
+        except Exception as error:  # highdicom has no common base class; its messages may quote the header
+            name = str(getattr(error, "name", None))
+            known = isinstance(error, AttributeError) and library.import_pydicom().datadict.tag_for_keyword(name)
+            return b"", f"the source has no {name}" if known else f"{type(error).__name__} of highdicom"
 
     def write_probabilities(self, stem: Path, values: Array) -> Path:
         """Write probabilities [X, Y, Z, classes] as NIfTI with the geometry of the source."""
@@ -58,23 +106,25 @@ class SegTarget:
     def _segmentation(self, maps: Pixels, labels: Sequence[Label]) -> Any:
         """Build the SEG of label maps [slices, rows, columns]."""
         highdicom, first = library.import_highdicom(), self.headers[0]
-        with library.suppress_warnings():
-            content = highdicom.seg.Segmentation(
-                source_images=list(self.headers),
-                pixel_array=maps,
-                segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
-                segment_descriptions=_segments(labels),
-                series_instance_uid=highdicom.UID(),
-                series_number=int(first.get("SeriesNumber") or 0) + 1000,
-                sop_instance_uid=highdicom.UID(),
-                instance_number=1,
-                manufacturer="medpos",
-                manufacturer_model_name="medpos predict",
-                software_versions=__version__,
-                device_serial_number="0",
-                series_description="medpos segmentation",
-                **(self._frame_geometry() if self.numbers else self._file_geometry()),
-            )
+        content = highdicom.seg.Segmentation(
+            source_images=list(self.headers),
+            pixel_array=maps,
+            segmentation_type=highdicom.seg.SegmentationTypeValues.BINARY,
+            segment_descriptions=_segments(labels),
+            series_instance_uid=highdicom.UID(),
+            series_number=int(read_number("file 1", first, "SeriesNumber", 0)) + 1000,
+            sop_instance_uid=highdicom.UID(),
+            instance_number=1,
+            manufacturer="medpos",
+            manufacturer_model_name="medpos predict",
+            software_versions=__version__,
+            device_serial_number="0",
+            series_description="medpos segmentation",
+            specific_character_set=None,
+            **(self._frame_geometry() if self.numbers else self._file_geometry()),
+        )
+        if has_value(first, "SpecificCharacterSet"):
+            content.SpecificCharacterSet = _choose_character_set(first)
         if self.numbers:
             _keep_references(content, self.numbers)
         return content
@@ -84,7 +134,7 @@ class SegTarget:
         if self.spacing is None:
             return {}
         # An X-ray has no thickness, but highdicom needs one for the pixel spacing.
-        thickness = float(self.headers[0].get("SliceThickness") or 1.0)
+        thickness = abs(read_number("file 1", self.headers[0], "SliceThickness", 0)) or 1.0
         return {"pixel_measures": library.import_highdicom().PixelMeasuresSequence(self.spacing, thickness)}
 
     def _frame_geometry(self) -> dict[str, Any]:
@@ -93,6 +143,14 @@ class SegTarget:
         frames.share_geometry(header, self.numbers)
         places = [frames.flatten_frame(header, number).ImagePositionPatient for number in self.numbers]
         return {"plane_positions": [highdicom.PlanePositionSequence("PATIENT", place) for place in places]}
+
+
+def _choose_character_set(header: Any) -> Any:
+    """Return the source's character set, which highdicom takes only in part; UTF-8 in place of one that is unknown."""
+    value = header.get("SpecificCharacterSet")
+    parts = [value] if isinstance(value, str) else list(value)
+    known = library.import_pydicom().charset.python_encoding
+    return value if all(part in known for part in parts) else "ISO_IR 192"
 
 
 def _keep_references(content: Any, numbers: Sequence[int]) -> None:
@@ -109,12 +167,15 @@ def _frame_number(item: Any) -> int:
     return int(found[0] if isinstance(found, Sequence) else found)
 
 
-def _saver(content: Any) -> Callable[[Path], None]:
-    def save(path: Path) -> None:
-        with library.suppress_warnings():
-            content.save_as(path)
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
-    return save
+
+def _encode(content: Any) -> bytes:
+    """Return the bytes of a DICOM file."""
+    buffer = BytesIO()
+    content.save_as(buffer)
+    return buffer.getvalue()
 
 
 def _segments(labels: Sequence[Label]) -> list[Any]:
