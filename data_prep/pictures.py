@@ -42,12 +42,12 @@ def read_image(path: Path, channels: int) -> Nifti:
     if suffix_of(path) in PICTURES:
         found = _read_picture(path, palette_indices=False)
         if channels == _COLORS and found.data.ndim == 3:  # a gray picture among color ones
-            found = Nifti(np.repeat(found.data[..., None], _COLORS, axis=-1), found.affine, found.spacing)
+            found = Nifti(np.repeat(found.data[..., None], _COLORS, axis=-1), found.affine, found.spacing, found.notes)
     else:
         found = read_nifti(path)
         # Some tools put channels on the fifth axis.
         data = found.data[:, :, :, 0] if found.data.ndim == 5 and found.data.shape[3] == 1 else found.data
-        found = Nifti(_add_slice_axis(data), found.affine, found.spacing)
+        found = Nifti(_add_slice_axis(data), found.affine, found.spacing, found.notes)
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
     if data.ndim not in (3, 4) or 0 in data.shape:
         raise InputError(f"{path}: expected an image or a volume, got shape {found.data.shape}; export it again.")
@@ -55,7 +55,7 @@ def read_image(path: Path, channels: int) -> Nifti:
     if not np.isfinite(data).all():
         bad = int(data.size - np.isfinite(data).sum())
         raise InputError(f"{path}: expected finite numbers, got {bad} NaN or infinite values; export it again.")
-    return Nifti(data, found.affine, found.spacing)
+    return Nifti(data, found.affine, found.spacing, found.notes)
 
 
 def _check_channels(path: Path, data: Array, channels: int) -> None:
@@ -82,12 +82,12 @@ def read_label(path: Path) -> Nifti:
         found = _read_picture(path, palette_indices=True)
     else:
         found = read_nifti(path)
-        found = Nifti(_add_slice_axis(found.data), found.affine, found.spacing)
+        found = Nifti(_add_slice_axis(found.data), found.affine, found.spacing, found.notes)
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
     if data.ndim != 3:
         what = "colors" if suffix_of(path) in PICTURES else f"shape {data.shape}"
         raise InputError(f"{path}: expected a label map, one class per pixel, got {what}; convert it.")
-    return Nifti(data, found.affine, found.spacing)
+    return Nifti(data, found.affine, found.spacing, found.notes)
 
 
 def _add_slice_axis(data: Array) -> Array:

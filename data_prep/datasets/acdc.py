@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.files import read_nifti
+from data_prep.files import notes_of, read_nifti
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from medpos.core import labels
 from medpos.core.errors import InputError
@@ -122,4 +122,4 @@ def read_case(case: Case) -> Volume:
         raise InputError(f"{label_path}: expected label values {known}, got {values.tolist()}; map them.")
     if not label.data.any():
         raise InputError(f"{label_path}: expected a segmentation, got an empty mask; remove the subject or draw it.")
-    return Volume(image.data, label.data.astype(np.uint8), image.affine, image.spacing)
+    return Volume(image.data, label.data.astype(np.uint8), image.affine, image.spacing, notes_of(image, label))
