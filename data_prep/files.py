@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import nibabel as nib
+import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -28,6 +29,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 # Gray values compress about equally well at every level, so a fast one is chosen.
 GZIP_LEVEL = 3
+_LABEL_TOLERANCE = 1e-3
 
 
 def sha256(data: bytes) -> str:
@@ -93,6 +95,14 @@ def read_nifti(path: Path) -> Nifti:
     """
     found = nifti.read_volume(path)
     return Nifti(found.data, found.affine, found.spacing, found.notes)
+
+
+def round_labels(label: Array) -> Array:
+    """Round label values within 1e-3 of an integer, as resampling and rescaling leave them; others stay."""
+    if label.dtype.kind != "f":
+        return label
+    nearest = np.rint(label) + 0.0  # no negative zero
+    return np.where(np.isclose(label, nearest, rtol=0, atol=_LABEL_TOLERANCE), nearest, label)
 
 
 def notes_of(*volumes: Nifti) -> dict[str, list[str]]:

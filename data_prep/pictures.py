@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageSequence
 
-from data_prep.files import Array, Nifti, read_nifti
+from data_prep.files import Array, Nifti, read_nifti, round_labels
 from medpos.core.errors import InputError
 
 NIFTI = (".nii.gz", ".nii")
@@ -71,7 +71,7 @@ def _check_channels(path: Path, data: Array, channels: int) -> None:
 
 
 def read_label(path: Path) -> Nifti:
-    """Read a label map (X, Y, Z) as stored; of palette pictures the indices.
+    """Read a label map (X, Y, Z), nearly whole values rounded; of palette pictures the indices.
 
     Raises:
         InputError: the file can't be read, has colors or more than three dimensions, or is JPEG.
@@ -87,7 +87,7 @@ def read_label(path: Path) -> Nifti:
     if data.ndim != 3:
         what = "colors" if suffix_of(path) in PICTURES else f"shape {data.shape}"
         raise InputError(f"{path}: expected a label map, one class per pixel, got {what}; convert it.")
-    return Nifti(data, found.affine, found.spacing, found.notes)
+    return Nifti(round_labels(data), found.affine, found.spacing, found.notes)
 
 
 def _add_slice_axis(data: Array) -> Array:

@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from data_prep.files import Array, Nifti, notes_of, read_nifti
+from data_prep.files import Array, Nifti, notes_of, read_nifti, round_labels
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from data_prep.listing import find_by_name
 from data_prep.published import describe_shortfall
@@ -97,7 +97,7 @@ def read_case(case: Case) -> Volume:
     image, label = read_volume(path), read_volume(label_path)
     headed = case.details["format"] == "nifti"
     _check_grid(label_path, label, image, headed)
-    indices = _indices(label_path, label.data, case.options["values"])
+    indices = _indices(label_path, round_labels(label.data), case.options["values"])
     axes = thick_axis_second(image.spacing)
     affine = image.affine[:, [*axes, 3]]
     spacing = tuple(image.spacing[axis] for axis in axes)
