@@ -11,6 +11,7 @@ from PIL import Image, ImageSequence
 
 from data_prep.files import Array, Nifti, read_nifti, round_labels
 from medpos.core.errors import InputError
+from medpos.io.pictures import turn_upright
 
 NIFTI = (".nii.gz", ".nii")
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
@@ -102,8 +103,13 @@ def _read_picture(path: Path, palette_indices: bool) -> Nifti:
         palette_indices: return the indices of a palette picture, not its colors.
     """
     try:
-        with Image.open(path) as picture:
-            pages = [_read_page(page, palette_indices) for page in ImageSequence.Iterator(picture)]
+        # A stream, because Pillow maps an uncompressed TIFF from its path and then confuses the sides of a turned one.
+        with path.open("rb") as stream, Image.open(stream) as picture:
+            pages, notes = [], set[str]()
+            for page in ImageSequence.Iterator(picture):
+                upright, remarks = turn_upright(page)
+                pages.append(_read_page(upright, palette_indices))
+                notes.update(remarks)
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: too large to read safely ({error}); cut it into tiles.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -115,7 +121,7 @@ def _read_picture(path: Path, palette_indices: bool) -> Nifti:
     data = np.stack(pages, axis=2)
     if data.ndim == 4 and (data == data[..., :1]).all():
         data = data[..., 0]  # gray, stored as three equal colors
-    return Nifti(data.swapaxes(0, 1), NOMINAL_AFFINE, (1.0, 1.0, 1.0))
+    return Nifti(data.swapaxes(0, 1), NOMINAL_AFFINE, (1.0, 1.0, 1.0), tuple(sorted(notes)))
 
 
 def _read_page(page: Image.Image, palette_indices: bool) -> Array:

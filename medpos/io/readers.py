@@ -7,6 +7,7 @@ from PIL import Image
 
 from medpos.core.errors import InputError, first_line
 from medpos.io import jsrt, nifti
+from medpos.io.pictures import turn_upright
 from medpos.io.scan import Array, Scan, check_size
 from medpos.io.targets import NiftiTarget, PictureTarget
 
@@ -73,10 +74,12 @@ def read_picture(path: Path, force: bool = False, multichannel: bool = False) ->
     """
     try:
         # Pillow checks its own limit of sizes in open(), before it reads pixels.
-        with Image.open(path, formats=_PICTURES) as image:
-            check_size(path, image.size)
-            if getattr(image, "n_frames", 1) > 1:
+        # A stream, because Pillow maps an uncompressed TIFF from its path and then confuses the sides of a turned one.
+        with path.open("rb") as stream, Image.open(stream, formats=_PICTURES) as opened:
+            check_size(path, opened.size)
+            if getattr(opened, "n_frames", 1) > 1:
                 raise InputError(f"{path}: expected one page, got several; save each as a file of its own")
+            image, notes = turn_upright(opened)
             values, mode = _colors(image) if multichannel and image.mode in _COLOR else _grey(path, image, force)
     except InputError:
         raise
@@ -89,7 +92,7 @@ def read_picture(path: Path, force: bool = False, multichannel: bool = False) ->
             f"{path}: expected a complete picture, got: {_reason(error)}; download or export it again"
         ) from error
     columns = np.expand_dims(values.swapaxes(0, 1), 2).astype(np.float32)
-    return Scan(columns, None, None, PictureTarget(), grey_range=_range(values, mode))
+    return Scan(columns, None, None, PictureTarget(), grey_range=_range(values, mode), notes=list(notes))
 
 
 def _colors(image: Image.Image) -> tuple[Array, str]:
