@@ -7,7 +7,6 @@ import multiprocessing
 import os
 import signal
 import threading
-import zlib
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -22,13 +21,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from medpos.core.errors import InputError
-from medpos.core.files import read_bytes, write_atomically
+from medpos.core.files import write_atomically
+from medpos.io import nifti
 
 Array = NDArray[Any]
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # Gray values compress about equally well at every level, so a fast one is chosen.
 GZIP_LEVEL = 3
+_LABEL_TOLERANCE = 1e-3
 
 
 def sha256(data: bytes) -> str:
@@ -75,56 +76,39 @@ class Nifti:
         data: voxels in the type of the file, native byte order, axes as in the file; scaled data become float32.
         affine: (4, 4), voxel indices to RAS+ millimetres.
         spacing: voxel size in mm along each spatial axis, from the header's ``pixdim``.
+        notes: remarks on what the file states oddly, one per line.
     """
 
     data: Array
     affine: Array
     spacing: tuple[float, ...]
+    notes: tuple[str, ...] = ()
 
 
 def read_nifti(path: Path) -> Nifti:
-    """Read a NIfTI file, gzipped or not, to its last byte.
+    """Read a NIfTI file by :func:`medpos.io.nifti.read_volume`, gzipped or not, to its last byte.
 
     A truncated file is found even if only its checksum is cut off.
 
     Raises:
         InputError: the file is truncated or not NIfTI, holds no plain numbers, or has an invalid spacing or affine.
     """
-    packed = read_bytes(path)
-    try:
-        if not packed:
-            raise EOFError("the file is empty")
-        raw = gzip.decompress(packed) if path.suffix.lower() == ".gz" else packed
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: expected a complete gzip file ({error}); download or unpack it again.") from error
-    try:
-        # nibabel silently repairs a bad pixdim, so the raw header is read before.
-        header = nib.Nifti1Header(raw[:348], check=False)
-        image = nib.Nifti1Image.from_bytes(raw)
-        data = np.asanyarray(image.dataobj)
-    except Exception as error:  # nibabel raises errors without a common base class on a bad header
-        raise InputError(f"{path}: expected a NIfTI-1 file ({error}); download or unpack it again.") from error
-    if data.dtype.kind not in "iuf":
-        raise InputError(f"{path}: expected integers or floating point numbers, got {data.dtype}; convert it.")
-    if data.dtype == np.float64 and header.get_data_dtype() != np.float64:
-        data = data.astype(np.float32)
-    return Nifti(data.astype(data.dtype.newbyteorder("=")), *_geometry(path, header, image.affine))
+    found = nifti.read_volume(path)
+    return Nifti(found.data, found.affine, found.spacing, found.notes)
 
 
-def _geometry(path: Path, header: Any, affine: Array) -> tuple[Array, tuple[float, ...]]:
-    """Return affine and spacing; if they disagree, ``pixdim`` decides and the affine keeps its directions."""
-    # A 2-D file may lack the third axis; its size is then nominal.
-    rank = min(int(header["dim"][0]), 3)
-    spacing = tuple(float(size) if axis < rank else 1.0 for axis, size in enumerate(header["pixdim"][1:4]))
-    if not all(np.isfinite(size) and size > 0 for size in spacing):
-        raise InputError(f"{path}: expected three positive voxel spacings in mm, got {spacing}; correct its header.")
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not (np.isfinite(affine).all() and (lengths > 0).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3):
-        raise InputError(f"{path}: expected an invertible affine; correct sform and qform in the header.")
-    affine = np.array(affine, np.float64)
-    if not np.allclose(lengths, spacing, rtol=1e-3):
-        affine[:3, :3] *= np.array(spacing) / lengths
-    return affine, spacing
+def round_labels(label: Array) -> Array:
+    """Round label values within 1e-3 of an integer, as resampling and rescaling leave them; others stay."""
+    if label.dtype.kind != "f":
+        return label
+    nearest = np.rint(label) + 0.0  # no negative zero
+    return np.where(np.isclose(label, nearest, rtol=0, atol=_LABEL_TOLERANCE), nearest, label)
+
+
+def notes_of(*volumes: Nifti) -> dict[str, list[str]]:
+    """Return the remarks of some volumes as an entry ``notes`` of ``dataset.json``; no entry if there is none."""
+    notes = list(dict.fromkeys(note for volume in volumes for note in volume.notes))
+    return {"notes": notes} if notes else {}
 
 
 def encode_nifti(data: Array, affine: Array) -> bytes:

@@ -9,8 +9,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageSequence
 
-from data_prep.files import Array, Nifti, read_nifti
+from data_prep.files import Array, Nifti, read_nifti, round_labels
 from medpos.core.errors import InputError
+from medpos.io.pictures import turn_upright
 
 NIFTI = (".nii.gz", ".nii")
 PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp")
@@ -42,12 +43,12 @@ def read_image(path: Path, channels: int) -> Nifti:
     if suffix_of(path) in PICTURES:
         found = _read_picture(path, palette_indices=False)
         if channels == _COLORS and found.data.ndim == 3:  # a gray picture among color ones
-            found = Nifti(np.repeat(found.data[..., None], _COLORS, axis=-1), found.affine, found.spacing)
+            found = Nifti(np.repeat(found.data[..., None], _COLORS, axis=-1), found.affine, found.spacing, found.notes)
     else:
         found = read_nifti(path)
         # Some tools put channels on the fifth axis.
         data = found.data[:, :, :, 0] if found.data.ndim == 5 and found.data.shape[3] == 1 else found.data
-        found = Nifti(_add_slice_axis(data), found.affine, found.spacing)
+        found = Nifti(_add_slice_axis(data), found.affine, found.spacing, found.notes)
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
     if data.ndim not in (3, 4) or 0 in data.shape:
         raise InputError(f"{path}: expected an image or a volume, got shape {found.data.shape}; export it again.")
@@ -55,7 +56,7 @@ def read_image(path: Path, channels: int) -> Nifti:
     if not np.isfinite(data).all():
         bad = int(data.size - np.isfinite(data).sum())
         raise InputError(f"{path}: expected finite numbers, got {bad} NaN or infinite values; export it again.")
-    return Nifti(data, found.affine, found.spacing)
+    return Nifti(data, found.affine, found.spacing, found.notes)
 
 
 def _check_channels(path: Path, data: Array, channels: int) -> None:
@@ -71,7 +72,7 @@ def _check_channels(path: Path, data: Array, channels: int) -> None:
 
 
 def read_label(path: Path) -> Nifti:
-    """Read a label map (X, Y, Z) as stored; of palette pictures the indices.
+    """Read a label map (X, Y, Z), nearly whole values rounded; of palette pictures the indices.
 
     Raises:
         InputError: the file can't be read, has colors or more than three dimensions, or is JPEG.
@@ -82,12 +83,12 @@ def read_label(path: Path) -> Nifti:
         found = _read_picture(path, palette_indices=True)
     else:
         found = read_nifti(path)
-        found = Nifti(_add_slice_axis(found.data), found.affine, found.spacing)
+        found = Nifti(_add_slice_axis(found.data), found.affine, found.spacing, found.notes)
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
     if data.ndim != 3:
         what = "colors" if suffix_of(path) in PICTURES else f"shape {data.shape}"
         raise InputError(f"{path}: expected a label map, one class per pixel, got {what}; convert it.")
-    return Nifti(data, found.affine, found.spacing)
+    return Nifti(round_labels(data), found.affine, found.spacing, found.notes)
 
 
 def _add_slice_axis(data: Array) -> Array:
@@ -102,8 +103,13 @@ def _read_picture(path: Path, palette_indices: bool) -> Nifti:
         palette_indices: return the indices of a palette picture, not its colors.
     """
     try:
-        with Image.open(path) as picture:
-            pages = [_read_page(page, palette_indices) for page in ImageSequence.Iterator(picture)]
+        # A stream, because Pillow maps an uncompressed TIFF from its path and then confuses the sides of a turned one.
+        with path.open("rb") as stream, Image.open(stream) as picture:
+            pages, notes = [], set[str]()
+            for page in ImageSequence.Iterator(picture):
+                upright, remarks = turn_upright(page)
+                pages.append(_read_page(upright, palette_indices))
+                notes.update(remarks)
     except Image.DecompressionBombError as error:
         raise InputError(f"{path}: too large to read safely ({error}); cut it into tiles.") from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:
@@ -115,7 +121,7 @@ def _read_picture(path: Path, palette_indices: bool) -> Nifti:
     data = np.stack(pages, axis=2)
     if data.ndim == 4 and (data == data[..., :1]).all():
         data = data[..., 0]  # gray, stored as three equal colors
-    return Nifti(data.swapaxes(0, 1), NOMINAL_AFFINE, (1.0, 1.0, 1.0))
+    return Nifti(data.swapaxes(0, 1), NOMINAL_AFFINE, (1.0, 1.0, 1.0), tuple(sorted(notes)))
 
 
 def _read_page(page: Image.Image, palette_indices: bool) -> Array:

@@ -9,7 +9,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from data_prep.files import Array, Nifti
+from data_prep.files import Array, Nifti, notes_of
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from data_prep.pictures import NIFTI, read_image, read_label, suffix_of
 from medpos.core.errors import InputError
@@ -152,7 +152,8 @@ def read_case(case: Case) -> Volume:
     data = images[0].data if len(images) == 1 else np.stack([image.data for image in images], axis=-1)
     classes = _classes(label_path, label.data, case.options["values"])
     affine = images[0].affine
-    return Volume(data, classes, affine, images[0].spacing, {"axes": "".join(nib.aff2axcodes(affine))})
+    details = {"axes": "".join(nib.aff2axcodes(affine)), **notes_of(*images, label)}
+    return Volume(data, classes, affine, images[0].spacing, details)
 
 
 def _check_grid(path: Path, found: Nifti, image_path: Path, image: Nifti) -> None:

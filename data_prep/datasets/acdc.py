@@ -5,11 +5,12 @@ Each subject is a folder ``patientNNN`` with ``Info.cfg``, ``patientNNN_frameFF.
 """
 
 import re
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.files import read_nifti
+from data_prep.files import notes_of, read_nifti, round_labels
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from medpos.core import labels
 from medpos.core.errors import InputError
@@ -77,8 +78,10 @@ def read_info(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise InputError(f"{path}: expected a text file with ED, ES and Group, found none; unpack the subject again.")
-    pairs = re.findall(r"^\s*(\w+)\s*:\s*(.*?)\s*$", read_bytes(path).decode("utf-8", "replace"), re.MULTILINE)
-    info = dict(pairs)
+    raw = read_bytes(path)
+    text = raw.decode("utf-16" if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig", "replace")
+    pairs = (re.fullmatch(r"\s*(\w+)\s*:\s*(.*?)\s*", line) for line in text.splitlines())
+    info = {pair[1]: pair[2] for pair in pairs if pair}
     for phase in PHASES:
         if not re.fullmatch(r"[0-9]{1,4}", info.get(phase, "")):
             raise InputError(f"{path}: expected a line '{phase}: NUMBER', got {info.get(phase)!r}; correct it.")
@@ -117,9 +120,10 @@ def read_case(case: Case) -> Volume:
         bad = int(np.size(image.data) - np.isfinite(image.data).sum())
         raise InputError(f"{path}: expected finite numbers, got {bad} NaN or infinite voxels; export it again.")
     known = [item.index for item in labels.ACDC]
-    values = np.unique(label.data)
+    classes = round_labels(label.data)
+    values = np.unique(classes)
     if not np.isin(values, known).all():
         raise InputError(f"{label_path}: expected label values {known}, got {values.tolist()}; map them.")
-    if not label.data.any():
+    if not classes.any():
         raise InputError(f"{label_path}: expected a segmentation, got an empty mask; remove the subject or draw it.")
-    return Volume(image.data, label.data.astype(np.uint8), image.affine, image.spacing)
+    return Volume(image.data, classes.astype(np.uint8), image.affine, image.spacing, notes_of(image, label))

@@ -11,7 +11,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from data_prep.files import Array, Nifti, read_nifti
+from data_prep.files import Array, Nifti, notes_of, read_nifti, round_labels
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from data_prep.listing import find_by_name
 from data_prep.published import describe_shortfall
@@ -97,12 +97,16 @@ def read_case(case: Case) -> Volume:
     image, label = read_volume(path), read_volume(label_path)
     headed = case.details["format"] == "nifti"
     _check_grid(label_path, label, image, headed)
-    indices = _indices(label_path, label.data, case.options["values"])
+    indices = _indices(label_path, round_labels(label.data), case.options["values"])
     axes = thick_axis_second(image.spacing)
     affine = image.affine[:, [*axes, 3]]
     spacing = tuple(image.spacing[axis] for axis in axes)
     # Analyze doesn't state the orientation; nibabel's affine assumes that the first axis runs from right to left.
-    details = {"axes": "".join(nib.aff2axcodes(affine)), "orientation": "header" if headed else "assumed"}
+    details = {
+        "axes": "".join(nib.aff2axcodes(affine)),
+        "orientation": "header" if headed else "assumed",
+        **notes_of(image, label),
+    }
     return Volume(_int16(path, image.data).transpose(axes), indices.transpose(axes), affine, spacing, details)
 
 
@@ -116,7 +120,7 @@ def read_volume(path: Path) -> Nifti:
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
     if data.ndim != 3 or 0 in data.shape:
         raise InputError(f"{path}: expected one 3-D volume, got shape {found.data.shape}; export it again.")
-    return Nifti(data, found.affine, found.spacing)
+    return Nifti(data, found.affine, found.spacing, found.notes)
 
 
 def read_analyze(path: Path) -> Nifti:

@@ -1,20 +1,16 @@
 """Read NIfTI, pictures and JSRT's raw files; :mod:`medpos.io.dicom` reads DICOM."""
 
-import gzip
-import zlib
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
 import numpy as np
 from PIL import Image
 
 from medpos.core.errors import InputError, first_line
-from medpos.io import jsrt
+from medpos.io import jsrt, nifti
+from medpos.io.pictures import turn_upright
 from medpos.io.scan import Array, Scan, check_size
 from medpos.io.targets import NiftiTarget, PictureTarget
 
-_TO_MM = {"meter": 1000.0, "micron": 0.001}
 _PICTURES = ("PNG", "JPEG", "TIFF", "BMP")
 _GREY = ("L", "I;16", "I;16B", "I;16L", "I")
 _COLOR = ("RGB", "RGBA", "P", "LA", "CMYK", "YCbCr")
@@ -32,67 +28,20 @@ def read_nifti(path: Path, multichannel: bool = False) -> Scan:
         InputError: the file is unreadable, truncated or too large, has colors, complex values or four axes, or has an
             invalid spacing or affine.
     """
-    zooms = _raw_spacing(path)
-    try:
-        image: Any = nib.load(path)
-    except Exception as error:  # nibabel has no common base class for what a bad header raises
-        raise InputError(
-            f"{path}: expected a NIfTI file, got: {_reason(error)}; download or export it again"
-        ) from error
-    shape = _shape(path, image.shape, multichannel)
-    if image.get_data_dtype().kind not in "iuf":
-        raise InputError(f"{path}: expected grey values, got type {image.get_data_dtype()}; convert it")
-    if not all(np.isfinite(size) and size > 0 for size in zooms):
-        raise InputError(
-            f"{path}: expected a spacing above 0 mm, got {' x '.join(f'{z:g}' for z in zooms)}; correct pixdim in the "
-            "header"
-        )
-    try:
-        values = np.asarray(image.dataobj, np.float32).reshape(shape)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
-        raise InputError(
-            f"{path}: expected a complete file, got a truncated or damaged one ({_reason(error)}); download it again"
-        ) from error
-    return _with_geometry(path, image, values)
-
-
-def _with_geometry(path: Path, image: Any, values: Array) -> Scan:
-    header, affine = image.header, np.asarray(image.affine, float)
-    lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    if not (np.isfinite(affine).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3):
-        raise InputError(
-            f"{path}: expected an invertible affine, got another one; correct sform and qform in the header"
-        )
-    unit = header.get_xyzt_units()[0]
-    x, y, z = (float(size) * _TO_MM.get(unit, 1.0) for size in lengths)
-    unknown = unit == "unknown" and np.allclose(lengths, 1)
+    found = nifti.read_volume(path, lambda shape: _shape(path, shape, multichannel))
+    header = found.header
+    unknown = header.get_xyzt_units()[0] == "unknown" and np.allclose(found.spacing, 1)
     oriented = bool(header["sform_code"] or header["qform_code"])
-    notes = [] if oriented else ["orientation unknown: taken as stored, columns along the first axis"]
+    notes = list(found.notes)
+    if not oriented:
+        notes.append("orientation unknown: taken as stored, columns along the first axis")
     return Scan(
-        values,
-        None if unknown else (x, y, z),
-        affine[:3, :3] / lengths if oriented else None,
-        NiftiTarget.like(header, image.shape[:3]),
+        found.data.astype(np.float32, copy=False).reshape(_shape(path, found.data.shape, multichannel)),
+        None if unknown else found.spacing,
+        found.affine[:3, :3] / np.linalg.norm(found.affine[:3, :3], axis=0) if oriented else None,
+        NiftiTarget.like(header, found.data.shape[:3]),
         notes=notes,
     )
-
-
-def _raw_spacing(path: Path) -> list[float]:
-    """Read ``pixdim`` from the header itself, as nibabel silently corrects invalid values."""
-    try:
-        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
-            start = stream.read(540)
-    except (OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{path}: can't be read ({_reason(error)}); download or copy it again") from error
-    kind = nib.Nifti2Header if start[:4] in (b"\x1c\x02\0\0", b"\0\0\x02\x1c") else nib.Nifti1Header
-    try:
-        header = kind(start[: kind.template_dtype.itemsize], check=False)
-    except Exception as error:
-        raise InputError(
-            f"{path}: expected a NIfTI header, got: {_reason(error)}; download or export it again"
-        ) from error
-    axes = min(max(int(header["dim"][0]), 0), 3)
-    return [float(size) for size in header["pixdim"][1 : 1 + axes]]
 
 
 def _shape(path: Path, shape: tuple[int, ...], multichannel: bool) -> tuple[int, ...]:
@@ -125,10 +74,12 @@ def read_picture(path: Path, force: bool = False, multichannel: bool = False) ->
     """
     try:
         # Pillow checks its own limit of sizes in open(), before it reads pixels.
-        with Image.open(path, formats=_PICTURES) as image:
-            check_size(path, image.size)
-            if getattr(image, "n_frames", 1) > 1:
+        # A stream, because Pillow maps an uncompressed TIFF from its path and then confuses the sides of a turned one.
+        with path.open("rb") as stream, Image.open(stream, formats=_PICTURES) as opened:
+            check_size(path, opened.size)
+            if getattr(opened, "n_frames", 1) > 1:
                 raise InputError(f"{path}: expected one page, got several; save each as a file of its own")
+            image, notes = turn_upright(opened)
             values, mode = _colors(image) if multichannel and image.mode in _COLOR else _grey(path, image, force)
     except InputError:
         raise
@@ -141,7 +92,7 @@ def read_picture(path: Path, force: bool = False, multichannel: bool = False) ->
             f"{path}: expected a complete picture, got: {_reason(error)}; download or export it again"
         ) from error
     columns = np.expand_dims(values.swapaxes(0, 1), 2).astype(np.float32)
-    return Scan(columns, None, None, PictureTarget(), grey_range=_range(values, mode))
+    return Scan(columns, None, None, PictureTarget(), grey_range=_range(values, mode), notes=list(notes))
 
 
 def _colors(image: Image.Image) -> tuple[Array, str]:

@@ -12,6 +12,7 @@ from PIL import Image, ImageColor
 
 from medpos.core.files import write_atomically
 from medpos.core.labels import Label
+from medpos.io.nifti import MM_PER_UNIT
 from medpos.io.scan import Array, Pixels
 
 _LEVEL = 3  # level of gzip; label maps compress no better at the highest
@@ -54,8 +55,10 @@ class NiftiTarget:
 
     @property
     def affine(self) -> Array:
-        """Affine [4, 4] of the header, chosen as nibabel does."""
-        return np.asarray(self.header.get_best_affine(), float)
+        """Affine [4, 4] of the header in mm, chosen as nibabel does."""
+        affine = np.array(self.header.get_best_affine(), float)
+        affine[:3] *= MM_PER_UNIT.get(self.header.get_xyzt_units()[0], 1.0)
+        return affine
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
         """Write a label map [X, Y, Z] to ``stem.nii.gz``, uint8."""

@@ -256,7 +256,7 @@ NAN = np.full((20, 24, 2), np.nan, np.float32)
             lambda root: custom_raw.volume(root / "imagesTr/s1_0000.nii.gz", np.zeros((20, 24, 2, 5))),
             "expected 1 channels, got 5",
         ),
-        (lambda root: (root / "imagesTr/s1_0000.nii.gz").write_bytes(gzip.compress(b"no")), "expected a NIfTI-1 file"),
+        (lambda root: (root / "imagesTr/s1_0000.nii.gz").write_bytes(gzip.compress(b"no")), "expected a NIfTI file"),
     ],
 )
 def test_bad_nnunet_folders(tmp_path, spoil, message):

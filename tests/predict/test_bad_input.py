@@ -60,7 +60,7 @@ BAD = {
     "no gzip": (lambda d: text(d / "a.nii.gz"), "copy it again"),
     "4-D": (lambda d: nifti(d / "a.nii.gz", np.zeros((8, 8, 8, 3), np.int16)), "a file of its own"),
     "NaN": (lambda d: nifti(d / "a.nii.gz", np.where(GREY > 9, GREY, np.nan)), "without them"),
-    "zero spacing": (lambda d: nifti(d / "a.nii", pixdim=[1, 0, 1, 1, 1, 1, 1, 1]), "correct pixdim"),
+    "NaN spacing": (lambda d: nifti(d / "a.nii", pixdim=[1, np.nan, 1, 1, 1, 1, 1, 1]), "correct pixdim"),
     "flat affine": (lambda d: nifti(d / "a.nii", srow_z=[0, 0, 0, 0]), "correct sform"),
     "label map": (lambda d: nifti(d / "a.nii.gz", (GREY // 1400).astype(np.uint8)), "--force"),
     "empty image": (lambda d: nifti(d / "a.nii.gz", GREY * 0), "export it again"),

@@ -1,0 +1,176 @@
+"""Read NIfTI-1 and NIfTI-2, for ``predict`` and ``data_prep`` alike."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+
+from medpos.core.errors import InputError, first_line
+from medpos.core.files import read_bytes
+from medpos.io.scan import Array
+
+MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
+_GZIP_MAGIC = b"\x1f\x8b"
+_NIFTI2_SIZES = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+_HEADER_BYTES = 540  # of NIfTI-2, the longer one
+_ONE_PERCENT = 1e-2
+
+
+@dataclass(frozen=True)
+class NiftiVolume:
+    """Hold a volume as stored, with its geometry in mm.
+
+    Args:
+        data: voxels in the type of the file, native byte order, axes as in the file; scaled data become float32.
+        affine: affine [4, 4], voxel indices to RAS+ space in mm.
+        spacing: voxel size in mm along X, Y and Z.
+        header: header as nibabel reads it.
+        notes: remarks on what the header states oddly, one per line.
+    """
+
+    data: Array
+    affine: Array
+    spacing: tuple[float, float, float]
+    header: Any
+    notes: tuple[str, ...] = ()
+
+
+def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = lambda shape: None) -> NiftiVolume:
+    """Read a NIfTI file, gzipped or not, to its last byte.
+
+    The geometry follows one rule: the voxel size is ``pixdim`` (its absolute value, and 1 where it is 0, as ITK reads
+    it); directions and origin are those of the sform if its code is above 0, else of the qform, else of ``pixdim``
+    alone; ``xyzt_units`` turns meters and micrometers into mm, and unknown units are mm. A remark says where
+    ``pixdim``, sform and qform disagree.
+
+    Args:
+        path: file to read.
+        check_shape: function that refuses a shape before the voxels are read.
+
+    Raises:
+        InputError: the file is truncated or not NIfTI, holds no plain numbers, or has an invalid spacing or affine.
+    """
+    packed = read_bytes(path)
+    start, _ = _unpack(path, packed, _HEADER_BYTES)
+    kind = nib.Nifti2Image if start[:4] in _NIFTI2_SIZES else nib.Nifti1Image
+    stored = _parse(path, lambda: _raw_header(kind.header_class, start))
+    _check_type(path, stored)
+    rank = min(max(int(stored["dim"][0]), 0), 7)
+    check_shape(tuple(int(side) for side in stored["dim"][1 : 1 + rank]))
+    raw, tail = _unpack(path, packed)
+    image = _parse(path, lambda: kind.from_bytes(raw))
+    try:
+        data = np.asanyarray(image.dataobj)
+    except (OSError, EOFError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected a complete file, got a truncated or damaged one ({first_line(error, 120)}); download it "
+            "again"
+        ) from error
+    if data.dtype == np.float64 and stored.get_data_dtype() != np.float64:
+        data = data.astype(np.float32)
+    affine, spacing, notes = _geometry(path, stored, image)
+    if tail:
+        notes.insert(0, f"{tail} bytes after the end of the gzip stream are left out")
+    return NiftiVolume(data.astype(data.dtype.newbyteorder("=")), affine, spacing, image.header, tuple(notes))
+
+
+def _unpack(path: Path, packed: bytes, limit: int = 0) -> tuple[bytes, int]:
+    """Return the unpacked content, up to a number of bytes if any, and the number of bytes after the gzip stream."""
+    if not packed.startswith(_GZIP_MAGIC):
+        if packed and path.suffix.lower() != ".gz":
+            return packed[:limit] if limit else packed, 0
+        reason = "got another format" if packed else "the file is empty"
+        raise InputError(f"{path}: expected a complete {_format(path)} file ({reason}); download or copy it again")
+    parts, rest = [], packed
+    try:
+        while rest.startswith(_GZIP_MAGIC):
+            stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
+            parts.append(stream.decompress(rest, limit))
+            if limit:
+                return parts[0], 0
+            if not stream.eof:
+                raise EOFError("its end is missing")
+            rest = stream.unused_data
+    except (EOFError, zlib.error) as error:
+        raise InputError(f"{path}: expected a complete gzip file ({error}); download or copy it again") from error
+    return parts[0] if len(parts) == 1 else b"".join(parts), len(rest)
+
+
+def _format(path: Path) -> str:
+    return "gzip" if path.suffix.lower() == ".gz" else "NIfTI"
+
+
+def _parse(path: Path, parse: Callable[[], Any]) -> Any:
+    try:
+        return parse()
+    except Exception as error:  # nibabel raises errors without a common base class on a bad header
+        raise InputError(
+            f"{path}: expected a NIfTI file, got: {first_line(error, 120)}; download or export it again"
+        ) from error
+
+
+def _raw_header(kind: Any, start: bytes) -> Any:
+    """Return the header without nibabel's silent corrections."""
+    header = kind(start[: kind.template_dtype.itemsize], check=False)
+    if header["sizeof_hdr"] != kind.sizeof_hdr:
+        raise ValueError(f"a header of {int(header['sizeof_hdr'])} bytes")
+    return header
+
+
+def _check_type(path: Path, header: Any) -> None:
+    dtype = _parse(path, header.get_data_dtype)
+    if dtype.kind not in "iuf":
+        raise InputError(f"{path}: expected integers or floating point numbers, got {dtype}; convert it")
+
+
+def _geometry(path: Path, stored: Any, image: Any) -> tuple[Array, tuple[float, float, float], list[str]]:
+    """Return affine and spacing in mm and the remarks, by the rule of :func:`read_volume`."""
+    # A 2-D file may lack the third axis; its size is then nominal.
+    rank = min(int(stored["dim"][0]), 3)
+    pixdim = [float(size) if axis < rank else 1.0 for axis, size in enumerate(stored["pixdim"][1:4])]
+    if not np.isfinite(pixdim).all():
+        raise InputError(f"{path}: expected three voxel spacings, got {pixdim}; correct pixdim in its header")
+    x, y, z = (abs(size) or 1.0 for size in pixdim)
+    affine = np.array(image.affine, np.float64)
+    lengths = np.linalg.norm(affine[:3, :3], axis=0)
+    if not (np.isfinite(affine).all() and (lengths > 0).all() and np.linalg.matrix_rank(affine[:3, :3]) == 3):
+        raise InputError(f"{path}: expected an invertible affine; correct sform and qform in the header")
+    notes = []
+    if [x, y, z] != pixdim:
+        notes.append(f"voxel size in the header is {_by(pixdim)}: read as {_by((x, y, z))}")
+    if not np.allclose(lengths, (x, y, z), rtol=1e-3):
+        if [x, y, z] == pixdim and not np.allclose(lengths[:rank], (x, y, z)[:rank], rtol=_ONE_PERCENT):
+            notes.append(f"pixdim ({_by((x, y, z))}) and affine ({_by(lengths)}) disagree: the voxel size is pixdim's")
+        affine[:3, :3] *= np.array((x, y, z)) / lengths
+    if _forms_disagree(image.header):
+        notes.append("sform and qform disagree: directions and origin are the sform's")
+    scale = MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
+    if scale != 1:
+        affine[:3] *= scale
+        # A decimal factor of a 32-bit number is rounded back to its digits: 50 um are 0.05 mm.
+        x, y, z = (float(f"{size * scale:.7g}") for size in (x, y, z))
+    return affine, (x, y, z), notes
+
+
+def _forms_disagree(header: Any) -> bool:
+    """Say whether sform and qform are both stated, with other directions or origins."""
+    if not (int(header["sform_code"]) and int(header["qform_code"])):
+        return False
+    try:
+        sform, qform = header.get_sform(), header.get_qform()
+    except ValueError:  # a quaternion longer than 1
+        return True
+    turned = [form[:3, :3] / np.maximum(np.linalg.norm(form[:3, :3], axis=0), 1e-12) for form in (sform, qform)]
+    tolerance = 0.1 * float(np.linalg.norm(qform[:3, :3], axis=0).min())
+    return not (
+        np.allclose(turned[0], turned[1], atol=_ONE_PERCENT)
+        and np.allclose(sform[:3, 3], qform[:3, 3], atol=tolerance, rtol=0)
+    )
+
+
+def _by(sizes: Any) -> str:
+    return " x ".join(f"{float(size):g}" for size in sizes)

@@ -1,0 +1,130 @@
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from data_prep import files
+from medpos.core.errors import InputError
+from medpos.io import nifti, readers
+from medpos.io.scan import Scan
+
+DATA = np.arange(120, dtype=np.int16).reshape(6, 5, 4)
+AFFINE = np.array([[-1.5, 0, 0, 4], [0, -2, 0, 5], [0, 0, 8, 6], [0, 0, 0, 1.0]])
+
+
+def save(path, kind=nib.Nifti1Image, data=DATA, affine=AFFINE, units="mm"):
+    image = kind(data, affine)
+    image.header.set_xyzt_units(units)
+    image.set_qform(affine, code=1)
+    nib.save(image, path)
+    return path
+
+
+def change(path, **fields):
+    """Set header fields as they are, without nibabel's corrections."""
+    raw = bytearray(path.read_bytes())
+    header = nib.Nifti1Header(bytes(raw[:348]), check=False)
+    for name, value in fields.items():
+        header[name] = value
+    raw[:348] = header.binaryblock
+    path.write_bytes(raw)
+    return path
+
+
+def read_twice(path) -> tuple[files.Nifti, Scan]:
+    """Read by data_prep and by predict, and compare the two."""
+    prepared, scan = files.read_nifti(path), readers.read_nifti(path)
+    assert np.array_equal(prepared.data, scan.values)
+    assert scan.spacing_mm is None or scan.spacing_mm == prepared.spacing
+    assert set(prepared.notes) <= set(scan.notes)
+    return prepared, scan
+
+
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+@pytest.mark.parametrize(("units", "factor"), [("mm", 1), ("meter", 1000), ("micron", 0.001), ("unknown", 1)])
+def test_units_become_mm(tmp_path, kind, units, factor):
+    found, _ = read_twice(save(tmp_path / "a.nii.gz", kind, units=units))
+    assert found.spacing == pytest.approx((1.5 * factor, 2 * factor, 8 * factor), rel=1e-6)
+    assert np.allclose(found.affine[:3], AFFINE[:3] * factor)
+    assert np.array_equal(found.data, DATA)
+
+
+def test_micrometers_keep_their_digits(tmp_path):
+    affine = np.diag([50.0, 50, 200, 1])
+    assert read_twice(save(tmp_path / "a.nii", affine=affine, units="micron"))[0].spacing == (0.05, 0.05, 0.2)
+
+
+@pytest.mark.parametrize("name", ["A.NII", "A.NII.GZ", "a.Nii.gz", "a.nii.GZ"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_any_spelling_of_the_suffix(tmp_path, name, kind):
+    packed = gzip.compress if name.lower().endswith("gz") else bytes
+    (tmp_path / name).write_bytes(packed(kind(DATA, AFFINE).to_bytes()))
+    assert np.array_equal(read_twice(tmp_path / name)[0].data, DATA)
+
+
+@pytest.mark.parametrize("tail", [b"\0", b"\0" * 4096, b"\r\n", b"\n--end--\n"])
+def test_bytes_after_the_gzip_stream(tmp_path, tail):
+    path = save(tmp_path / "a.nii.gz")
+    path.write_bytes(path.read_bytes() + tail)
+    found, _ = read_twice(path)
+    assert np.array_equal(found.data, DATA)
+    assert found.notes == (f"{len(tail)} bytes after the end of the gzip stream are left out",)
+
+
+def test_several_gzip_members(tmp_path):
+    raw = save(tmp_path / "a.nii").read_bytes()
+    (tmp_path / "b.nii.gz").write_bytes(gzip.compress(raw[:400]) + gzip.compress(raw[400:]))
+    found, _ = read_twice(tmp_path / "b.nii.gz")
+    assert np.array_equal(found.data, DATA)
+    assert found.notes == ()
+
+
+@pytest.mark.parametrize("cut", [-1, -9, 100, 20])
+@pytest.mark.parametrize("name", ["a.nii.gz", "a.nii"])
+def test_truncated_files(tmp_path, name, cut):
+    path = save(tmp_path / name)
+    path.write_bytes(path.read_bytes()[:cut])
+    for read in (files.read_nifti, readers.read_nifti):
+        with pytest.raises(InputError, match=rf"{name}: expected .* again"):
+            read(path)
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [((1.5, 2, 0), (1.5, 2, 1)), ((0, 2, 8), (1, 2, 8)), ((-1.5, 2, 8), (1.5, 2, 8)), ((-1.5, -2, -8), (1.5, 2, 8))],
+)
+def test_zero_and_negative_pixdim(tmp_path, stored, read):
+    path = change(save(tmp_path / "a.nii"), pixdim=[1, *stored, 0, 0, 0, 0])
+    found, scan = read_twice(path)
+    assert found.spacing == scan.spacing_mm == read
+    assert np.allclose(np.linalg.norm(found.affine[:3, :3], axis=0), read)
+    assert found.notes[0].startswith(f"voxel size in the header is {' x '.join(f'{s:g}' for s in stored)}: read as")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_pixdim_that_is_no_number(tmp_path, value):
+    path = change(save(tmp_path / "a.nii"), pixdim=[1, 1.5, value, 8, 0, 0, 0, 0])
+    for read in (files.read_nifti, readers.read_nifti):
+        with pytest.raises(InputError, match=r"a.nii: expected three voxel spacings, .*; correct pixdim"):
+            read(path)
+
+
+def test_disagreeing_pixdim_is_named_and_holds(tmp_path):
+    found, scan = read_twice(change(save(tmp_path / "a.nii"), pixdim=[1, 3, 2, 8, 0, 0, 0, 0]))
+    assert scan.spacing_mm == (3, 2, 8)
+    assert "pixdim (3 x 2 x 8) and affine (1.5 x 2 x 8) disagree: the voxel size is pixdim's" in found.notes
+
+
+@pytest.mark.parametrize("field", [{"qoffset_x": 40}, {"quatern_b": 0.6, "quatern_c": 0, "quatern_d": 0}])
+def test_disagreeing_forms_are_named(tmp_path, field):
+    path = change(save(tmp_path / "a.nii"), sform_code=2, **field)
+    assert read_twice(path)[0].notes == ("sform and qform disagree: directions and origin are the sform's",)
+    assert np.allclose(read_twice(path)[0].affine, AFFINE)
+
+
+def test_shape_is_checked_before_the_voxels_are_read(tmp_path):
+    path = save(tmp_path / "a.nii")
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(InputError, match="too wide"):
+        nifti.read_volume(path, lambda shape: (_ for _ in ()).throw(InputError(f"too wide: {shape}")))
