@@ -37,7 +37,7 @@ def read_image(path: Path, size: int) -> Array:
     raw = np.frombuffer(data, ">u2")
     if raw.max() > HIGHEST:
         hint = "its bytes are swapped, store it big-endian" if raw.byteswap().max() <= HIGHEST else "unpack it again"
-        raise InputError(f"{path}: expected grey values up to {HIGHEST} (12 bits), got {raw.max()}; {hint}")
+        raise InputError(f"{path}: expected gray values up to {HIGHEST} (12 bits), got {raw.max()}; {hint}")
     block = RAW_SIDE // size
     mean: Array = raw.reshape(size, block, size, block).mean(axis=(1, 3), dtype=np.float64)
     grey: Array = np.rint(HIGHEST - mean).astype(np.int16)

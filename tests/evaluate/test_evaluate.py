@@ -7,7 +7,7 @@ import math
 import nibabel as nib
 import numpy as np
 import pytest
-from making import AFFINE, blobs, save
+from evaluate_making import AFFINE, blobs, save
 from scipy import ndimage, stats
 from scipy.spatial.distance import cdist
 from typer.testing import CliRunner

@@ -6,7 +6,7 @@ import unicodedata
 import nibabel as nib
 import numpy as np
 import pytest
-from making import AFFINE, blobs, save
+from evaluate_making import AFFINE, blobs, save
 from PIL import Image
 
 from medpos.core.errors import InputError
