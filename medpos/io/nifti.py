@@ -90,10 +90,10 @@ def _unpack(path: Path, packed: bytes, limit: int = 0) -> tuple[bytes, int]:
         while rest.startswith(_GZIP_MAGIC):
             stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
             parts.append(stream.decompress(rest, limit))
+            if not stream.eof and len(parts[0]) < (limit or float("inf")):
+                raise EOFError("its end is missing")
             if limit:
                 return parts[0], 0
-            if not stream.eof:
-                raise EOFError("its end is missing")
             rest = stream.unused_data
     except (EOFError, zlib.error) as error:
         raise InputError(f"{path}: expected a complete gzip file ({error}); download or copy it again") from error
