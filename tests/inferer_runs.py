@@ -14,7 +14,7 @@ def made_from(run, folder, network, inferer, resized=False, labels=None):
 
     Args:
         run: a finished run without position channels in its network, or with: they are taken out.
-        folder: of the copy.
+        folder: folder of the copy.
         network: ``network_def`` of the configuration.
         inferer: what the fast path runs.
         resized: keep the step that resamples images to one size.

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import refusal, run_here
+from running import TRAINED_EPOCHS, refusal, run_here
 
 from medpos.export import configs
 from medpos.predict.model import Model
@@ -19,7 +19,7 @@ EARLIER = Path(__file__).with_name("earlier_version.json")
 def earlier(prepared, tmp_path_factory):
     """A finished run, made as the fixture ``trained`` is."""
     runs = tmp_path_factory.mktemp("earlier")
-    sizes = {"image_size": 32, "batch_size": 5, "max_epochs": 3}
+    sizes = {"image_size": 32, "batch_size": 5, "max_epochs": TRAINED_EPOCHS}
     return run_here(EARLIER, dataset_dir=str(prepared["jsrt"]), runs_dir=str(runs), run_name="a", **sizes)
 
 
@@ -51,11 +51,11 @@ def test_its_entry_points_run(entry, earlier, tiny, trained):
 def test_todays_bundle_goes_on_with_its_training(earlier, tiny):
     run = shutil.copytree(earlier, Path(tiny["runs_dir"]) / "jsrt_small_pe/a")
     (run / "summary.json").unlink()
-    again = {**tiny, "run_name": "a", "resume": True, "max_epochs": 4}
+    again = {**tiny, "run_name": "a", "resume": True, "max_epochs": TRAINED_EPOCHS + 1}
     assert "lr was 0.001, is 0.1" in refusal("jsrt_small_pe", **again, lr=0.1)
     assert "decode was" in refusal("jsrt_small_pe", **again, steps__resize__mode=["bilinear", "nearest-exact"])
     run_here("jsrt_small_pe", **again)
-    assert "epoch 4/4" in (run / "log.txt").read_text()
+    assert f"epoch {TRAINED_EPOCHS + 1}/{TRAINED_EPOCHS + 1}" in (run / "log.txt").read_text()
 
 
 def test_its_runs_predict_as_those_of_today(earlier, trained):
