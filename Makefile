@@ -22,7 +22,7 @@ lint: .venv/installed
 	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint Dockerfile; else echo "no hadolint for this machine: Dockerfile not checked"; fi
 
 bundles: .venv/installed
-	$(BIN)/python bundles/src/build.py
+	$(BIN)/python -m medpos.bundle.build
 
 docs: .venv/installed
 	$(BIN)/python docs/src/site.py

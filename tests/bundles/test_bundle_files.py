@@ -1,7 +1,6 @@
 """The committed files: fresh, plain JSON, with the ids that MONAI's tools look for."""
 
 import importlib.metadata
-import importlib.util
 import json
 import re
 import shutil
@@ -15,6 +14,7 @@ from monai.bundle import ConfigWorkflow, ckpt_export, verify_net_in_out
 from monai.bundle.properties import InferProperties, MetaProperties, TrainProperties
 from running import ALL, BUNDLES, NAMES, ROOT, SECONDARY, config_file, kept_state, parser
 
+from medpos.bundle import build
 from medpos.bundle.fragments import dumps, load_recipes, merge
 from medpos.cli.bundles import metadata_name
 
@@ -66,29 +66,26 @@ def test_the_bundles_are_there_and_nothing_else():
     assert {path.stem for path in BUNDLES.glob("*.json")} == {*ALL, *others}
 
 
-def build(*arguments, source=BUNDLES / "src"):
-    """Run the builder as the command line does; returns its exit code."""
-    spec = importlib.util.spec_from_file_location("build", source / "build.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["build.py", *arguments])
-        return module.main()
+def test_no_committed_bundle_is_stale():
+    assert build.build(check=True) == []
 
 
-def test_no_committed_bundle_is_stale(capsys):
-    assert build("--check") == 0, capsys.readouterr().out
-
-
-def test_a_stale_bundle_is_found_and_rebuilt(tmp_path, capsys):
-    shutil.copytree(BUNDLES, tmp_path / "bundles")
-    bundle, source = tmp_path / "bundles/acdc_pe.json", tmp_path / "bundles/src"
+def test_a_stale_bundle_is_found_and_rebuilt(tmp_path):
+    bundles = shutil.copytree(BUNDLES, tmp_path / "bundles")
+    bundle = bundles / "acdc_pe.json"
     old = bundle.read_text()
     bundle.write_text(old.replace('"pe_alpha": 3.0', '"pe_alpha": 4.0'))
-    assert build("--check", source=source) == 1
-    assert "stale: acdc_pe.json\n" in capsys.readouterr().out
-    assert build(source=source) == 0
+    assert build.build(bundles, check=True) == ["acdc_pe.json"]
+    assert bundle.read_text() != old
+    assert build.build(bundles) == ["acdc_pe.json"]
     assert bundle.read_text() == old
+
+
+@pytest.mark.parametrize("arguments", [[], ["--check"]])
+def test_the_command_says_that_nothing_is_stale(arguments, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["build", *arguments])
+    assert build.main() == 0
+    assert capsys.readouterr().out == f"{'stale' if arguments else 'written'}: none\n"
 
 
 def test_bundles_fit_into_120_columns():
