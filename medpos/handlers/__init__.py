@@ -7,7 +7,7 @@ from medpos.handlers.classification import ClassTable, TopK
 from medpos.handlers.metrics import CaseMetrics
 from medpos.handlers.overlays import Overlays
 from medpos.handlers.progress import EpochLog, Progress
-from medpos.handlers.results import ResultTable
+from medpos.handlers.results import ResultTable, ResultWriter
 from medpos.handlers.schedule import LearningRate
 from medpos.handlers.scores import Scores
 from medpos.handlers.tensorboard import ScalarLog, TensorBoard
@@ -24,6 +24,7 @@ __all__ = [
     "Progress",
     "ReestimateStatistics",
     "ResultTable",
+    "ResultWriter",
     "ScalarLog",
     "Scores",
     "TensorBoard",

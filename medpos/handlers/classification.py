@@ -5,16 +5,15 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from ignite.engine import Engine, Events
+from ignite.engine import Engine
 
-from medpos.core.device import is_main_process
 from medpos.core.files import write_csv, write_json
 from medpos.core.labels import Label
 from medpos.data.classification import ImageClasses
 from medpos.data.schema import SPLITS
+from medpos.handlers.results import ResultWriter
 from medpos.handlers.rows import RowCollector, condition_columns
 from medpos.runs import files
-from medpos.runs.folder import RunFolder
 from medpos.runs.tables import Row, by_condition
 from medpos.runs.text import PHANTOM_NOTE
 from medpos.statistics.grid import CONDITION
@@ -59,25 +58,14 @@ def top_shares(rows: Sequence[Row]) -> dict[str, float]:
     return {f"top{k}": sum(row["rank"] <= k for row in rows) / len(rows) for k in (1, 5)}
 
 
-class ClassTable:
+class ClassTable(ResultWriter[ImageClasses]):
     """Write ``predictions.csv``, then ``summary.json``, which marks the run as finished, and log the shares.
 
-    Args:
-        run: run folder that gets the files.
-        source: the data set; every output says if its data are phantoms.
-        bundle: name of the bundle, for the title.
+    The arguments are those of :class:`medpos.handlers.ResultWriter`.
     """
 
-    def __init__(self, run: RunFolder, source: ImageClasses, bundle: str) -> None:
-        self.run, self.source, self.bundle = run, source, bundle
-
-    def attach(self, engine: Engine) -> None:
-        """Write at the end of ``engine``, an evaluator with :class:`TopK` as its key metric."""
-        engine.add_event_handler(Events.COMPLETED, self._write)
-
-    def _write(self, engine: Engine) -> None:
-        if not is_main_process():
-            return
+    def write(self, engine: Engine) -> None:
+        """Write ``state.rows`` of an evaluator with :class:`TopK` as its key metric."""
         entries = [
             {**dict(zip(CONDITION, key, strict=True)), "images": len(part), **top_shares(part)}
             for key, part in by_condition(engine.state.rows).items()

@@ -1,6 +1,8 @@
 """Write the results of an evaluation: metrics.csv, summary.json and a table in the log."""
 
 import logging
+from abc import ABC, abstractmethod
+from typing import Generic, TypeVar
 
 from ignite.engine import Engine, Events
 
@@ -13,10 +15,11 @@ from medpos.runs.tables import COLUMNS, add_scores, summarize_conditions
 from medpos.runs.text import format_results
 
 logger = logging.getLogger(__name__)
+Source = TypeVar("Source")
 
 
-class ResultTable:
-    """Write ``metrics.csv``, then ``summary.json``, which marks the run as finished, and log the results table.
+class ResultWriter(ABC, Generic[Source]):
+    """Write the results of an evaluation when it has ended; the base of ResultTable and ClassTable.
 
     Args:
         run: run folder that gets the files.
@@ -24,21 +27,30 @@ class ResultTable:
         bundle: name of the bundle, for the title.
     """
 
-    def __init__(self, run: RunFolder, source: DataFolder, bundle: str) -> None:
-        self.run = run
-        self.source = source
-        self.bundle = bundle
+    def __init__(self, run: RunFolder, source: Source, bundle: str) -> None:
+        self.run, self.source, self.bundle = run, source, bundle
 
     def attach(self, engine: Engine) -> None:
-        """Write at the end of the evaluator ``engine``.
-
-        Its ``state.rows`` come from CaseMetrics, its ``state.scores``, if any, from Scores.
-        """
+        """Write at the end of an evaluator, in the main process alone."""
         engine.add_event_handler(Events.COMPLETED, self._write)
 
+    @abstractmethod
+    def write(self, engine: Engine) -> None:
+        """Write the results in ``engine.state``."""
+
     def _write(self, engine: Engine) -> None:
-        if not is_main_process():
-            return
+        if is_main_process():
+            self.write(engine)
+
+
+class ResultTable(ResultWriter[DataFolder]):
+    """Write ``metrics.csv``, then ``summary.json``, which marks the run as finished, and log the results table.
+
+    The arguments are those of :class:`ResultWriter`.
+    """
+
+    def write(self, engine: Engine) -> None:
+        """Write ``state.rows`` of CaseMetrics, and ``state.scores`` of Scores, if there are any."""
         folder, rows = self.run.results, engine.state.rows
         write_csv(folder / files.METRICS, COLUMNS, rows)
         conditions = summarize_conditions(rows)
