@@ -21,8 +21,8 @@ from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 from medpos.bundle import phantoms, tracking
 from medpos.bundle.keys import known_keys
 from medpos.core.config import follow_references, is_entry_point, is_referred_to
-from medpos.core.device import has_fast_bf16
-from medpos.core.errors import InputError
+from medpos.core.device import check_device, has_fast_bf16
+from medpos.core.errors import InputError, find_input_error
 from medpos.core.memory import keep_freed_memory
 
 logger = logging.getLogger(__name__)
@@ -173,6 +173,8 @@ def check_values(config: dict[str, Any]) -> None:
             raise InputError(f"--{key}: expected an integer of at least {_MINIMUM[key]}, got {value!r}")
         if key == "lr" and not (isinstance(value, int | float) and 0 < value < float("inf")):
             raise InputError(f"--lr: expected a learning rate above 0, such as 0.001, got {value!r}")
+        if key == "device" and isinstance(value, str):
+            check_device(value)
 
 
 def try_image_size(network: torch.nn.Module, image_size: int) -> None:
@@ -258,9 +260,7 @@ def show_errors_plainly() -> None:
 
 
 def _plain_hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, InputError):
-        cause = cause.__cause__ or cause.__context__
+    cause = find_input_error(error)
     if cause is None:
         logger.error("stopped by an unexpected error", exc_info=(kind, error, trace))
         sys.__excepthook__(kind, error, trace)

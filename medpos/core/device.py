@@ -1,4 +1,4 @@
-"""Query what a device computes fast and which process of a training this is; wrap PyTorch's private interface.
+"""Check that a device is there and what it computes fast; wrap PyTorch's private interface.
 
 Everything private of PyTorch that has no public equivalent is here, so that an upgrade of PyTorch is checked here.
 """
@@ -9,6 +9,30 @@ import torch
 import torch.distributed
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode  # private in PyTorch
+
+from medpos.core.errors import InputError
+
+
+def check_device(name: str, option: str = "--device") -> torch.device:
+    """Return the device of a name, if this machine has it.
+
+    Args:
+        name: name of the device, such as ``cpu``, ``cuda`` or ``cuda:1``.
+        option: option that the user gave it with, for the message.
+
+    Raises:
+        InputError: there is no such kind of device, no CUDA device, or none of this number.
+    """
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise InputError(f"{option}: expected cpu, cuda or cuda:N, got {name!r}; give one of these") from None
+    count = torch.cuda.device_count()
+    if device.type == "cuda" and not count:
+        raise InputError(f"{option}: expected cpu, as there is no CUDA device, got {name!r}; leave {option} out")
+    if device.type == "cuda" and (device.index or 0) >= count:
+        raise InputError(f"{option}: expected cuda:N with N from 0 to {count - 1}, got {name!r}; give one of these")
+    return device
 
 
 def has_fast_bf16(device: torch.device | str) -> bool:
@@ -61,3 +85,11 @@ def arguments_by_name(func: Any, args: Any, kwargs: Any) -> dict[str, Any]:
     """Return the arguments of a call of an ATen operation by name, those left out at their defaults."""
     given = dict(zip((a.name for a in func._schema.arguments), args, strict=False)) | kwargs
     return {a.name: given.get(a.name, a.default_value) for a in func._schema.arguments}
+
+
+class ExtendableConv2d(nn.Conv2d):
+    """Let a subclass change the input of a convolution; TorchScript can't compile ``super().forward``."""
+
+    def convolve(self, input: Tensor) -> Tensor:
+        """Map [N, in_channels, H, W] to [N, out_channels, H', W'] as ``Conv2d`` does."""
+        return self._conv_forward(input, self.weight, self.bias)

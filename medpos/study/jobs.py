@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medpos.core.errors import InputError
+from medpos.core.errors import find_input_error
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def execute(job: Job) -> Outcome:
             error = ""
         except Exception as failure:
             traceback.print_exc()
-            error = _describe(failure)
+            error = str(find_input_error(failure) or f"{type(failure).__name__}: {failure}".splitlines()[0])
     return Outcome(job.name, error, time.monotonic() - started)
 
 
@@ -100,14 +100,6 @@ def _reset_process() -> None:
     close_log()
     monai.utils.set_determinism(seed=None)
     monai.data.set_track_meta(True)
-
-
-def _describe(failure: BaseException) -> str:
-    """Return an error in one line, or the message of the InputError behind it."""
-    cause: BaseException | None = failure
-    while cause is not None and not isinstance(cause, InputError):
-        cause = cause.__cause__ or cause.__context__
-    return str(cause) if cause is not None else f"{type(failure).__name__}: {failure}".splitlines()[0]
 
 
 @contextlib.contextmanager

@@ -347,6 +347,7 @@ def test_the_command_line_lists_and_refuses():
         (["study", "figure3", "--engine", "slurm"], "expected local or ray"),
         (["study", "figure3", "--set", "lr"], "expected KEY=VALUE"),
         (["study", "figure3", "--seeds", "a"], "expected whole numbers from 0"),
+        (["study", "figure3", "--set", "device=cuda:99"], "^--device: expected .*, got 'cuda:99'; .*$"),
         (["report", "nowhere"], "nowhere"),
     ):
         with pytest.raises(InputError, match=words):

@@ -34,6 +34,7 @@ class MeanMask(nn.Module):
         super().__init__()
         self.out_channels = out_channels
         self.register_buffer("probability", torch.zeros(out_channels, *size))
+        self.register_load_state_dict_pre_hook(_take_size)
         self._total, self._counted = torch.empty(0), 0
 
     def fit(self, labels: Iterable[Tensor]) -> "MeanMask":
@@ -92,12 +93,13 @@ class MeanMask(nn.Module):
                 f"{given[0]} x {given[1]} px; resize the image, or fit again"
             )
 
-    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
-        saved = state_dict.get(f"{prefix}probability")
-        # PyTorch refuses a mask with another number of classes.
-        if saved is not None and saved.dim() == 3 and saved.shape[0] == self.out_channels:
-            self.probability = self.probability.new_empty(saved.shape)
-        super()._load_from_state_dict(state_dict, prefix, *args)
+
+def _take_size(mask: MeanMask, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Give the mask the height and width of the one that is about to be loaded."""
+    saved = state_dict.get(f"{prefix}probability")
+    # PyTorch refuses a mask with another number of classes.
+    if saved is not None and saved.dim() == 3 and saved.shape[0] == mask.out_channels:
+        mask.probability = mask.probability.new_empty(saved.shape)
 
 
 def count_labels(engine: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:

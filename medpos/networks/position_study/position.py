@@ -27,6 +27,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from medpos.core.device import ExtendableConv2d
 from medpos.core.errors import InputError
 from medpos.networks.layers.blocks import check_size
 from medpos.transforms.position.channels import BANDS, channel_count, check_position
@@ -174,7 +175,7 @@ class LearnedPosition(nn.Module):
         return self.network(_append(image, channels))
 
 
-class CoordConv2d(nn.Conv2d):
+class CoordConv2d(ExtendableConv2d):
     """Convolve features with the coordinates x and y as two more input channels.
 
     The coordinates follow equation 1a or 1b on the grid of the features: the first and last positions of every layer's
@@ -216,7 +217,7 @@ class CoordConv2d(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """Map [N, in_channels, X, Y] to the convolution of features and coordinates, [N, out_channels, X', Y']."""
-        return self._conv_forward(_append(input, self.coordinates(input)), self.weight, self.bias)
+        return self.convolve(_append(input, self.coordinates(input)))
 
 
 def add_coordinates(network: nn.Module, alpha: float, range: str = "symmetric") -> nn.Module:
