@@ -15,6 +15,7 @@ from data_prep.files import Array, Nifti, map_in_processes, read_nifti, sha256
 from data_prep.layout import Json, compute_moments, intensity_statistics
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED
+from medpos.data.leaks import find_leaks
 from medpos.data.schema import CASE_KEYS, FOLDERS, INSTANCE_KEYS, KEYS, LABEL_KEYS, MANIFEST, SCHEMA_VERSION, SPLITS
 from medpos.io.jsrt import HIGHEST
 
@@ -64,7 +65,7 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
 
 
 def check_manifest(path: Path, manifest: Any) -> list[str]:
-    """List problems of ``dataset.json``: keys, labels, case entries, duplicate cases, a subject in two parts."""
+    """List problems of ``dataset.json``: keys, labels, entries, duplicate cases, what two parts share."""
     problems = _check_keys(f"{path}", manifest, KEYS)
     if not isinstance(manifest, dict):
         return problems
@@ -87,12 +88,8 @@ def check_manifest(path: Path, manifest: Any) -> list[str]:
     named = [(part, case) for part, case in entries if isinstance(case, dict)]
     counts = Counter(str(case.get("case")) for _, case in named)
     problems += [f"{path}: case {name} is listed {count} times" for name, count in counts.items() if count > 1]
-    parts_of: dict[str, set[str]] = {}
-    for part, case in named:
-        parts_of.setdefault(str(case.get("subject")), set()).add(part)
-    for subject, found in parts_of.items():
-        if len(found) > 1:
-            problems.append(f"{path}: subject {subject} is in {' and '.join(part for part in SPLITS if part in found)}")
+    parts = {part: [case for name, case in named if name == part] for part in SPLITS}
+    problems += [f"{path}: {leak}" for leak in find_leaks(parts)]
     return problems
 
 

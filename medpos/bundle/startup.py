@@ -24,6 +24,10 @@ from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.device import check_device, has_fast_bf16
 from medpos.core.errors import InputError, find_input_error
 from medpos.core.memory import keep_freed_memory
+from medpos.data.cached import CachedDataset
+from medpos.data.folder import ADVICE, describe_leaks
+from medpos.data.leaks import find_equal_images
+from medpos.data.patches import Patches
 
 logger = logging.getLogger(__name__)
 
@@ -218,10 +222,15 @@ def try_data(*datasets: Sequence[Any]) -> None:
         datasets: data sets, such as :class:`medpos.data.CachedDataset`, which decodes at the first access.
 
     Raises:
-        InputError: a file, or an argument of a transform, can't be used.
+        InputError: a file, or an argument of a transform, can't be used, or two parts of the data share an image.
     """
     for dataset in datasets:
         dataset[0]
+    whole = [dataset.dataset if isinstance(dataset, Patches) else dataset for dataset in datasets]
+    cached = [dataset for dataset in whole if isinstance(dataset, CachedDataset)]
+    parts = {dataset.data[0]["split"]: dataset.cached_images() for dataset in cached}
+    if leaks := find_equal_images(parts):
+        raise InputError(f"expected parts of the data that share nothing, but {describe_leaks(leaks)}; {ADVICE}")
 
 
 def resolved() -> dict[str, Any]:

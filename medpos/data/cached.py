@@ -165,6 +165,11 @@ class CachedDataset(Dataset[dict[str, Any]]):
             self.transform.set_random_state(seed=int(state[0]))  # type: ignore[attr-defined]
         return self.transform(item)
 
+    def cached_images(self) -> list[tuple[str, npt.NDArray[np.float32]]]:
+        """Return name and decoded image of each case in memory."""
+        self.fill()
+        return [(case["case"], case["image"].numpy()) for case in self._cache]
+
     def shapes(self) -> list[tuple[int, int]]:
         """Return columns and rows of each decoded image or slice."""
         self.fill()

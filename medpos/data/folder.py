@@ -7,7 +7,7 @@ evaluated, and no path in it may lead out of the folder.
 import hashlib
 import logging
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import numpy as np
 from medpos.core.errors import InputError
 from medpos.core.files import read_json
 from medpos.core.labels import IGNORED, Label
+from medpos.data.leaks import find_leaks
 from medpos.data.schema import (
     INTENSITY_KEYS,
     LABEL_KEYS,
@@ -47,7 +48,8 @@ class DataFolder:
         ignore_index: 255 if label maps may have this value, for pixels that count nowhere; else None.
 
     Raises:
-        InputError: ``dataset.json`` is missing, malformed, lacks a key, or names a file outside the folder.
+        InputError: ``dataset.json`` is missing, malformed, lacks a key, names a file outside the folder, or has one
+            subject or one image in two parts.
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -73,6 +75,8 @@ class DataFolder:
         _require(content["intensity"], INTENSITY_KEYS, f"{self.path}: intensity")
         self._intensity: dict[str, Any] = content["intensity"]
         self._cases = {split: [self._check_case(c, split) for c in content[split]] for split in SPLITS}
+        if leaks := find_leaks(self._cases):
+            raise InputError(f"{self.path}: expected parts that share nothing, but {describe_leaks(leaks)}; {ADVICE}")
 
     def _check_case(self, case: Any, split: str) -> dict[str, Any]:
         where = f"{self.path}: {split}"
@@ -163,6 +167,11 @@ class DataFolder:
             for c in cases
             if c["subject"] in kept
         ]
+
+
+def describe_leaks(leaks: Sequence[str]) -> str:
+    """Return the first of these lines and the number of the others."""
+    return leaks[0] + (f", and {len(leaks) - 1} more" if len(leaks) > 1 else "")
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from ignite.engine import Engine, Events
 
 from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
+from medpos.handlers.divergence import Divergence, check_weights
 from medpos.runs import files
 from medpos.runs.checkpoints import load, load_network, save
 from medpos.runs.folder import RunFolder
@@ -29,7 +30,8 @@ class Checkpoint:
 
     ``model.pt`` is a plain state dict of the network. ``resume.pt`` holds network, optimizer, epoch and best metric.
     This is the whole state, because data order, random transforms and dropout are drawn from (seed, epoch), so a killed
-    training resumes to the same bits.
+    training resumes to the same bits. A training whose loss or weights aren't finite stops with an error; the files of
+    its last finite epoch stay.
 
     Args:
         run: run folder that gets the files.
@@ -54,10 +56,11 @@ class Checkpoint:
         self.seed = seed
 
     def attach(self, engine: Engine) -> None:
-        """Restore the state of the trainer ``engine`` now, and save it after each epoch.
+        """Restore the state of the trainer ``engine`` now, and save it after each epoch as long as it is finite.
 
         Attach it after ValidationHandler.
         """
+        Divergence().attach(engine)
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         if self.run.resume:
@@ -68,6 +71,7 @@ class Checkpoint:
         torch.manual_seed(hash((self.seed, engine.state.epoch, rank)))
 
     def _save(self, engine: Engine) -> None:
+        check_weights(self.network, engine)
         if is_main_process():
             self._write(engine)
         if torch.distributed.is_initialized():

@@ -50,7 +50,7 @@ def load_network(network: torch.nn.Module, state: State, path: Path) -> None:
         path: file of the state, as messages name it.
 
     Raises:
-        InputError: tensors are missing, unknown or of another shape.
+        InputError: tensors are missing, unknown, of another shape, or not finite.
     """
     own = network.state_dict()
     missing, unknown = sorted(own.keys() - state.keys()), sorted(state.keys() - own.keys())
@@ -67,7 +67,22 @@ def load_network(network: torch.nn.Module, state: State, path: Path) -> None:
             f"{path}: expected the weights of this {type(network).__name__}, got those of another network: "
             f"{'; '.join(found)}; evaluate it with the bundle and the --encoding that it was trained with"
         )
+    if names := find_non_finite(state):
+        raise InputError(
+            f"{path}: expected finite weights, got NaN or infinity in {names[0]} and {len(names) - 1} other tensors; "
+            "the training diverged, so train again with a lower learning rate"
+        )
     network.load_state_dict(state)
+
+
+def find_non_finite(state: State) -> list[str]:
+    """Return the names of tensors that hold NaN or infinity.
+
+    Args:
+        state: state dict.
+    """
+    tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
+    return [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
 
 
 def _fits(found: Any, own: torch.Tensor) -> bool:
