@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageSequence
 from scipy import ndimage
 
-from medpos.core.errors import InputError, first_line
-from medpos.io import readers
-from medpos.io.scan import Array, Scan, check_size
+from medpos.core.errors import InputError
+from medpos.io import pictures, readers
+from medpos.io.scan import Array, Scan
 
 NIFTI = (".nii.gz", ".nii")
-PICTURES = (".png", ".tif", ".tiff", ".bmp")
-LOSSY = (".jpg", ".jpeg")
 _WHOLE = 1e-3  # greatest distance of a label from a whole number
 _SHIFT = 0.1  # greatest distance between the corners of equal grids, in sides of the smallest pixel
 
@@ -38,20 +35,18 @@ class Volume:
 
 def suffix_of(path: Path) -> str:
     """Return the suffix of a readable file in lower case, ``.nii.gz`` as one; empty for any other file."""
-    return next((suffix for suffix in (*NIFTI, *PICTURES, *LOSSY) if path.name.lower().endswith(suffix)), "")
+    return next((suffix for suffix in (*NIFTI, *pictures.SUFFIXES) if path.name.lower().endswith(suffix)), "")
 
 
 def read_label_map(path: Path) -> Volume:
-    """Read a label map as int64; of a palette picture the indices, of a TIFF with several pages each as a slice.
+    """Read a label map as int64; of a picture by the rule of :mod:`medpos.io.pages`.
 
     Raises:
         InputError: the file can't be read, is JPEG, has colors, or holds values that are not whole within 0.001.
     """
     suffix = suffix_of(path)
-    if suffix in LOSSY:
-        raise InputError(f"{path}: expected PNG, TIFF or NIfTI, got JPEG, which changes label values; export it again")
-    if suffix in PICTURES:
-        return Volume(path, _whole(path, _read_indices(path)), None, None)
+    if suffix in pictures.SUFFIXES:
+        return Volume(path, _whole(path, pictures.read_picture_labels(path).values), None, None)
     if suffix not in NIFTI:
         raise InputError(f"{path}: expected a label map as NIfTI, PNG, TIFF or BMP, got another format; convert it")
     scan = readers.read_nifti(path)
@@ -78,32 +73,6 @@ def _affine(scan: Scan) -> Array | None:
     if scan.spacing_mm is not None:
         affine[:3] *= scan.spacing_mm[0] / np.linalg.norm(affine[:3, 0])  # micrometers and meters become mm
     return affine
-
-
-def _read_indices(path: Path) -> Array:
-    """Read the gray values, or the indices of the palette, of all pages of a picture as [X, Y, pages]."""
-    try:
-        with Image.open(path) as picture:
-            check_size(path, (*picture.size, getattr(picture, "n_frames", 1)))
-            pages = [_read_page(path, page) for page in ImageSequence.Iterator(picture)]
-    except InputError:
-        raise
-    except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
-        raise InputError(f"{path}: expected a complete picture, got: {first_line(error)}; export it again") from error
-    if len({page.shape for page in pages}) > 1:
-        raise InputError(f"{path}: expected pages of one size, got several sizes; save each page as a file of its own")
-    return np.stack(pages, axis=2).swapaxes(0, 1)
-
-
-def _read_page(path: Path, page: Image.Image) -> Array:
-    if page.mode in ("1", "L", "P", "I", "F") or page.mode.startswith("I;16"):
-        array: Array = np.asarray(page)
-        return array.astype(np.uint8) if array.dtype == np.bool_ else array
-    colors = np.asarray(page.convert("RGB"))
-    if np.ptp(colors, axis=2).any():
-        raise InputError(f"{path}: expected a label map, one number per pixel, got colors; export the class indices")
-    gray: Array = colors[..., 0]
-    return gray
 
 
 def _whole(path: Path, values: Array) -> Array:

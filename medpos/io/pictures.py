@@ -1,22 +1,180 @@
-"""Turn pictures upright, for ``predict`` and ``data_prep`` alike."""
+"""Read PNG, JPEG, TIFF and BMP as images or as label maps, for ``predict``, ``data_prep`` and ``evaluate`` alike."""
 
-from PIL import Image, ImageOps
+import struct
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from io import BytesIO
+from pathlib import Path
 
+import numpy as np
+from PIL import Image
+
+from medpos.core.errors import InputError, first_line
+from medpos.core.files import read_bytes
+from medpos.io import tiff
+from medpos.io.pages import ALPHA_NOTE, Page, list_values, to_image, to_labels, turn_upright
+from medpos.io.scan import Array, check_size
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+FIRST_NOTE = "the first of several pictures in the file"
+_FORMATS = ("PNG", "JPEG", "BMP")
 _ORIENTATION = 0x0112
-UPRIGHT_NOTE = "turned upright as the EXIF orientation says"
+_PNG = b"\x89PNG\r\n\x1a\n"
+_PNG_BITS = 24  # offset of the bits of a sample, before that of the color type
+_RGB, _GRAY_ALPHA, _RGBA = 2, 4, 6  # color types of PNG
+_DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 
 
-def turn_upright(picture: Image.Image) -> tuple[Image.Image, tuple[str, ...]]:
-    """Turn a picture as its EXIF orientation says (EXIF 2.3, tag 0x0112), and say so in a remark.
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """Hold a picture, oriented as on a screen.
 
     Args:
-        picture: opened picture or page; the same picture is returned if it is upright.
-
-    Returns:
-        The upright picture and the remarks.
+        values: values [X, Y, pages], or [X, Y, pages, 3] in color, as stored; high = bright in an image.
+        ends: black and white; None: floating point, in the units of who wrote it.
+        notes: remarks, one per line.
     """
-    # Pillow turns a TIFF itself when it loads it, and drops the tag.
-    turned = picture.getexif().get(_ORIENTATION, 1) in range(2, 9)
-    picture.load()
-    upright = ImageOps.exif_transpose(picture) if turned else picture
-    return upright, (UPRIGHT_NOTE,) if turned else ()
+
+    values: Array
+    ends: tuple[float, float] | None
+    notes: tuple[str, ...] = ()
+
+
+def read_picture(path: Path) -> Picture:
+    """Read an image; pages of a TIFF are slices. Color with three equal samples is gray.
+
+    Raises:
+        InputError: the file is unreadable, truncated or too large, its pages differ in size, or its samples have no
+            meaning that is known.
+    """
+    pages, notes = _read(path, lossless=False)
+    values, remarks = _stack(path, pages, to_image)
+    if values.ndim == 4 and (values == values[..., :1]).all():
+        values = values[..., 0]
+    if values.dtype in (np.float16, np.float64):
+        values = values.astype(np.float32)
+    return Picture(values, _ends(values, pages[0]), (*notes, *remarks))
+
+
+def read_picture_labels(path: Path) -> Picture:
+    """Read a label map by the rule of :func:`~medpos.io.pages.to_labels`; pages of a TIFF are slices.
+
+    Raises:
+        InputError: the file is unreadable, truncated or too large, compressed with loss, in color, or its pages differ.
+    """
+    pages, notes = _read(path, lossless=True)
+    values, remarks = _stack(path, pages, to_labels)
+    return Picture(values, None, (*notes, *remarks))
+
+
+def _stack(
+    path: Path, pages: list[Page], convert: Callable[[object, Page], tuple[Array, tuple[str, ...]]]
+) -> tuple[Array, tuple[str, ...]]:
+    converted = [convert(path, page) for page in pages]
+    if len({(page.shape, page.dtype) for page, _ in converted}) > 1:
+        raise InputError(
+            f"{path}: expected pages of one size and mode, got {len(pages)} that differ; store them one by one"
+        )
+    values = np.stack([page.swapaxes(0, 1) for page, _ in converted], axis=2)
+    return values, tuple(dict.fromkeys(note for _, notes in converted for note in notes))
+
+
+def _ends(values: Array, page: Page) -> tuple[float, float] | None:
+    """Return black and white for the fewest bits that hold the samples, as 16-bit files often hold 12-bit images."""
+    if values.dtype.kind == "f":
+        return None
+    low, high = int(values.min()), int(values.max())
+    if page.meaning == "white is zero" and page.bits > 8:
+        highest = (1 << page.bits) - 1
+        return highest - _highest(highest - low), float(highest)
+    if low < 0:
+        fewest = (_highest(max(-low - 1, high)) + 1) * 2
+        return -fewest / 2, fewest / 2 - 1
+    return 0.0, _highest(high)
+
+
+def _highest(value: int) -> float:
+    return float(2 ** next((depth for depth in _DEPTHS if value < 2**depth), 64) - 1)
+
+
+def _read(path: Path, lossless: bool) -> tuple[list[Page], tuple[str, ...]]:
+    content = read_bytes(path)
+    try:
+        if content[:4] in tiff.MAGIC:
+            return tiff.read_tiff(path, content, lossless)
+        return _read_other(path, content, lossless)
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:
+        raise InputError(
+            f"{path}: expected a smaller picture, got: {first_line(error, 120)}; reduce or crop it first"
+        ) from error
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
+        raise InputError(
+            f"{path}: expected a complete picture, got: {first_line(error, 120)}; download or export it again"
+        ) from error
+
+
+def _read_other(path: Path, content: bytes, lossless: bool) -> tuple[list[Page], tuple[str, ...]]:
+    """Read PNG, JPEG or BMP."""
+    # Pillow checks its own limit of sizes in open(), before it reads pixels.
+    with Image.open(BytesIO(content), formats=_FORMATS) as picture:
+        check_size(path, picture.size)
+        notes = (FIRST_NOTE,) * (getattr(picture, "n_frames", 1) > 1)
+        picture.load()
+        samples = _read_16_bits(content, picture)
+        page = _page_of(content, picture) if samples is None else _page(samples, 16)
+        upright, turned = turn_upright(page.samples, picture.getexif().get(_ORIENTATION, 1))
+        transparent = "transparency" in picture.info and not page.has_alpha
+        is_lossy = picture.format not in ("PNG", "BMP")
+    if lossless and is_lossy:
+        found = list_values([str(value) for value in np.unique(page.samples).tolist()])
+        raise InputError(
+            f"{path}: expected PNG, TIFF or NIfTI, got JPEG, which changes label values ({found}); store it again"
+        )
+    return [replace(page, samples=upright, notes=(*turned, *[ALPHA_NOTE] * transparent))], notes
+
+
+def _page_of(content: bytes, picture: Image.Image) -> Page:
+    """Return the page of a picture that Pillow reads without loss."""
+    samples = np.asarray(picture)
+    samples = samples.reshape(*samples.shape[:2], -1)
+    if picture.mode == "1":
+        return Page(samples.astype(np.uint8), 1, "gray")
+    if picture.mode == "P":
+        return Page(samples, 8, "palette", np.reshape(picture.getpalette("RGB") or (), (-1, 3)).astype(np.uint8))
+    if picture.mode.startswith("I"):
+        return Page(samples.astype(np.uint16), 16, "gray")
+    bits = content[_PNG_BITS] if content.startswith(_PNG) else 8
+    if picture.mode == "L" and bits < 8:  # Pillow scales 2 and 4 bits to 8
+        return Page(samples // (255 // ((1 << bits) - 1)), bits, "gray")
+    return Page(samples, 8, "cmyk") if picture.mode == "CMYK" else _page(samples, 8)
+
+
+def _page(samples: Array, bits: int) -> Page:
+    return Page(samples, bits, "rgb" if samples.shape[2] > 2 else "gray")
+
+
+def _read_16_bits(content: bytes, picture: Image.Image) -> Array | None:
+    """Return the 16-bit samples of a PNG with several in a pixel, of which Pillow keeps 8 bits; None for another file.
+
+    Pillow takes the upper halves, or the lower ones where it is told that they come first. Gray and alpha of 16 bits
+    are filtered and packed as four samples of 8 bits are.
+    """
+    color = content[_PNG_BITS + 1] if content.startswith(_PNG) and content[_PNG_BITS] == 16 else 0
+    if color == _GRAY_ALPHA:
+        halves = _read_raw(content, "RGBA")
+        upper, lower = halves[..., ::2], halves[..., 1::2]
+    elif color in (_RGB, _RGBA):
+        upper, lower = (_read_raw(content, f"{picture.mode};16{order}") for order in "BL")
+    else:
+        return None
+    return upper.astype(np.uint16) << 8 | lower
+
+
+def _read_raw(content: bytes, raw: str) -> Array:
+    """Return the samples of a PNG [rows, columns, n], unpacked as Pillow's decoder of this name does."""
+    with Image.open(BytesIO(content), formats=["PNG"]) as picture:
+        picture.tile = [tile._replace(args=raw) for tile in picture.tile]
+        return np.asarray(picture)

@@ -3,18 +3,13 @@
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from medpos.core.errors import InputError, first_line
-from medpos.io import jsrt, nifti
-from medpos.io.pictures import turn_upright
-from medpos.io.scan import Array, Scan, check_size
+from medpos.core.errors import InputError
+from medpos.io import jsrt, nifti, pictures
+from medpos.io.scan import Scan, check_size
 from medpos.io.targets import NiftiTarget, PictureTarget
 
-_PICTURES = ("PNG", "JPEG", "TIFF", "BMP")
-_GREY = ("L", "I;16", "I;16B", "I;16L", "I")
-_COLOR = ("RGB", "RGBA", "P", "LA", "CMYK", "YCbCr")
-_DEPTHS = (8, 10, 12, 14, 16, 24, 32)
+_BRIGHTNESS = np.array([19595, 38470, 7471]) / 65536  # of red, green and blue: ITU-R BT.601, as in Pillow
 
 
 def read_nifti(path: Path, multichannel: bool = False) -> Scan:
@@ -62,65 +57,27 @@ def _shape(path: Path, shape: tuple[int, ...], multichannel: bool) -> tuple[int,
 
 
 def read_picture(path: Path, force: bool = False, multichannel: bool = False) -> Scan:
-    """Read a PNG, JPEG, TIFF or BMP, oriented as on a screen.
+    """Read a PNG, JPEG, TIFF or BMP, oriented as on a screen; pages of a TIFF are slices.
 
     Args:
         path: file to read.
-        force: whether to convert color to grey.
+        force: whether to convert color to gray.
         multichannel: whether colors are channels.
 
     Raises:
-        InputError: the file is unreadable, truncated or too large, has several pages, or color where grey is expected.
+        InputError: the file is unreadable, truncated or too large, or has color where gray is expected.
     """
-    try:
-        # Pillow checks its own limit of sizes in open(), before it reads pixels.
-        # A stream, because Pillow maps an uncompressed TIFF from its path and then confuses the sides of a turned one.
-        with path.open("rb") as stream, Image.open(stream, formats=_PICTURES) as opened:
-            check_size(path, opened.size)
-            if getattr(opened, "n_frames", 1) > 1:
-                raise InputError(f"{path}: expected one page, got several; save each as a file of its own")
-            image, notes = turn_upright(opened)
-            values, mode = _colors(image) if multichannel and image.mode in _COLOR else _grey(path, image, force)
-    except InputError:
-        raise
-    except Image.DecompressionBombError as error:
-        raise InputError(
-            f"{path}: expected a smaller picture, got: {_reason(error)}; reduce or crop it first"
-        ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:
-        raise InputError(
-            f"{path}: expected a complete picture, got: {_reason(error)}; download or export it again"
-        ) from error
-    columns = np.expand_dims(values.swapaxes(0, 1), 2).astype(np.float32)
-    return Scan(columns, None, None, PictureTarget(), grey_range=_range(values, mode), notes=list(notes))
-
-
-def _colors(image: Image.Image) -> tuple[Array, str]:
-    """Return red, green and blue [Y, X, 3], or grey [Y, X] where all three are equal, and the mode of one channel."""
-    rgb = np.asarray(image.convert("RGB"))
-    return (rgb if np.ptp(rgb, axis=2).any() else rgb[..., 0]), "L"
-
-
-def _grey(path: Path, image: Image.Image, force: bool) -> tuple[Array, str]:
-    """Return grey values [Y, X] and the mode, which bounds them."""
-    if image.mode in _COLOR:
-        rgb = np.asarray(image.convert("RGB"))
-        if not force and np.ptp(rgb, axis=2).any():
+    found = pictures.read_picture(path)
+    values = found.values
+    if values.ndim == 4 and not multichannel:
+        if not force:
             raise InputError(
-                f"{path}: expected a grey picture, got color; convert it, or use its brightness by --force"
+                f"{path}: expected a gray picture, got color; convert it, or use its brightness by --force"
             )
-        return np.asarray(image.convert("L")), "L"
-    if image.mode not in (*_GREY, "F", "1"):
-        raise InputError(f"{path}: expected grey of 8 or 16 bits, got Pillow's mode {image.mode}; convert it")
-    return np.asarray(image), image.mode
-
-
-def _range(values: Array, mode: str) -> tuple[float, float] | None:
-    """Return black and white for the fewest bits that hold the picture, as 16-bit files often hold 12-bit images."""
-    if mode not in _GREY:
-        return None
-    highest = max(int(values.max()), 0)
-    return 0.0, float(2 ** next(depth for depth in _DEPTHS if highest < 2**depth) - 1)
+        exact = values @ _BRIGHTNESS
+        values = exact if values.dtype.kind == "f" else np.floor(exact + 0.5)
+    values = values.astype(np.float32)
+    return Scan(values, None, None, PictureTarget(), grey_range=found.ends, notes=list(found.notes))
 
 
 def read_jsrt(path: Path) -> Scan:
@@ -139,8 +96,3 @@ def read_jsrt(path: Path) -> Scan:
     return Scan(
         values, spacing, affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0), NiftiTarget.of(affine, values.shape)
     )
-
-
-def _reason(error: BaseException) -> str:
-    """Return the first line of an exception, shortened."""
-    return first_line(error, 120)

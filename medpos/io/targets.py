@@ -87,7 +87,7 @@ def _gzip(path: Path, content: bytes) -> None:
 
 @dataclass(frozen=True)
 class PictureTarget:
-    """Write a PNG with the class indices as pixels, displayed in the colors of the classes."""
+    """Write a PNG, or a TIFF of several pages, with class indices as pixels, displayed in the colors of the classes."""
 
     @property
     def affine(self) -> Array:
@@ -95,13 +95,16 @@ class PictureTarget:
         return np.diag([-1.0, -1.0, 1.0, 1.0])
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
-        """Write a label map [X, Y, 1] to ``stem.png``."""
-        image = Image.fromarray(np.ascontiguousarray(values[..., 0].T))
-        image.putpalette([channel for label in labels for channel in ImageColor.getrgb(label.color)])
-        path = stem.with_name(stem.name + ".png")
-        write_atomically(path, lambda partial: image.save(partial, format="PNG"))
+        """Write a label map [X, Y, 1] to ``stem.png``, or [X, Y, pages] to ``stem.tif``."""
+        first, *others = [Image.fromarray(np.ascontiguousarray(page.T)) for page in np.moveaxis(values, 2, 0)]
+        for page in (first, *others):
+            page.putpalette([channel for label in labels for channel in ImageColor.getrgb(label.color)])
+        kind, suffix = ("TIFF", ".tif") if others else ("PNG", ".png")
+        options = {"save_all": True, "append_images": others, "compression": "tiff_adobe_deflate"} if others else {}
+        path = stem.with_name(stem.name + suffix)
+        write_atomically(path, lambda partial: first.save(partial, format=kind, **options))
         return path
 
     def write_probabilities(self, stem: Path, values: Array) -> Path:
-        """Write probabilities [X, Y, 1, classes] as NIfTI with pixels of 1 mm, oriented as the picture."""
+        """Write probabilities [X, Y, pages, classes] as NIfTI with pixels of 1 mm, oriented as the picture."""
         return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)

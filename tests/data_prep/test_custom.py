@@ -146,6 +146,15 @@ def put(name, make):
     return lambda root: custom_raw.picture(root / name, make)
 
 
+def as_jpeg(name):
+    def spoil(root):
+        with Image.open(root / name) as picture:
+            picture.convert("L").save((root / name).with_suffix(".jpg"))
+        (root / name).unlink()
+
+    return spoil
+
+
 def rename(old, new):
     return lambda root: (root / old).rename(root / new)
 
@@ -173,7 +182,7 @@ def truncate(name):
             "c1.tif: expected a label map, one class per pixel, got colors",
         ),
         (put("images/c1.tif", custom_raw.noise(1, (20, 24))), "c1.tif: a second c1 beside"),
-        (rename("labels/c1.tif", "labels/c1.jpg"), "c1.jpg: expected PNG, TIFF or NIfTI, got JPEG"),
+        (as_jpeg("labels/c1.tif"), "c1.jpg: expected PNG, TIFF or NIfTI, got JPEG"),
         (rename("images/c1.png", "images/c1.gif"), "no image"),
         (truncate("images/c1.png"), "c1.png: expected a complete picture"),
     ],
