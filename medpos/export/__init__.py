@@ -69,34 +69,39 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
 
 def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], project: Path) -> None:
     bundles, finished = project / "bundles", files.Run(run)
-    config = finished.config
-    about = {"is_flat": model.is_flat, "is_absolute": model.is_absolute, "size": shape[1]}
+    config, own = finished.config, len(model.data.channels)
+    # In a window that is part of an image the position channels depend on its place, so they come from outside.
+    inside = model.sees_whole_images and model.slices == 1 and shape[0] > own
+    position = configs.find_position(config) if inside else None
     exported = ExportedRun(
         bundle=str(config.get("bundle_name", run.resolve().parent.name)),
         run=run.resolve().name,
         config=config,
         data=model.data,
-        inputs=shape,
+        inputs=shape if position is None else (own, *shape[1:]),
         outputs=models.output_shape(model.network, shape),
         slices=model.slices,
+        sees_position=shape[0] > own * model.slices,
         summary=finished.summary,
         environment=finished.environment,
     )
+    about = {"is_flat": model.is_flat, "is_absolute": model.is_absolute, "size": shape[1], "position": position}
     template = load_fragment(bundles / "src/inference.yaml")
+    metadata = build_metadata(files.read_json(bundles / "metadata.json"), exported)
     contents = {
         "inference": configs.inference_config(template, config, model.data, about),
-        "train": configs.train_config(config, model.data),
+        "train": configs.train_config(config, model.data, position),
         "evaluate": configs.evaluate_config(config),
-        "metadata": build_metadata(files.read_json(bundles / "metadata.json"), exported),
+        "metadata": metadata,
     }
     for name, content in contents.items():
         write_json(folder / f"configs/{name}.json", content)
     shutil.copyfile(bundles / "logging.conf", folder / "configs/logging.conf")
     shutil.copyfile(project / "LICENSE", folder / "LICENSE")
-    write_text(folder / "docs/README.md", write_card(exported))
     (folder / EXPORTED_WEIGHTS).parent.mkdir()
     shutil.copyfile(run / files.MODEL, folder / EXPORTED_WEIGHTS)
-    models.write_models(folder, model.network, shape, exported.classes)
+    free = models.write_models(folder, model.network, exported.inputs, exported.channels, exported.classes)
+    write_text(folder / "docs/README.md", write_card(exported, free))
     _check_chain(folder, model)
 
 

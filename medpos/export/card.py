@@ -1,5 +1,8 @@
 """Write the model card ``docs/README.md``: purpose, results, limits, data and commands."""
 
+import textwrap
+from collections.abc import Mapping
+
 from medpos.core.labels import MEAN_OF_ORGANS, title
 from medpos.data.conditions import CLEAN
 from medpos.export.metadata import INTENDED, PAPER, PHANTOM, ExportedRun, describe_data
@@ -9,32 +12,29 @@ from medpos.runs.text import PHANTOM_NOTE, TITLES, format_interval, format_mean
 _SETTINGS = ("seed", "image_size", "max_epochs", "batch_size", "lr", "padding_mode", "encoding", "pe_alpha", "pe_range")
 
 
-def write_card(exported: ExportedRun) -> str:
+def write_card(exported: ExportedRun, free: Mapping[str, bool]) -> str:
     """Write the model card in Markdown.
 
     Args:
         exported: the exported run.
+        free: whether ``model.ts`` and ``model.onnx`` take images of other sizes, by file name.
     """
     parts = [f"# {exported.bundle}", _what(exported)]
     if exported.data.phantom:
         parts.append(f"> **{PHANTOM}.** The images were computed; the numbers below say nothing about patients.")
     parts += ["## Intended use", f"{INTENDED[0].upper()}{INTENDED[1:]}. Classes: {_classes(exported)}."]
     parts += ["## Results", _results(exported), "## Limits", _limits(exported), "## Data", _data(exported)]
-    parts += ["## How to run", _running(exported), "## Training", _training(exported), "## References", PAPER]
+    parts += ["## How to run", _running(exported, free), "## Training", _training(exported), "## References", PAPER]
     return "\n\n".join(parts) + "\n"
 
 
 def _what(exported: ExportedRun) -> str:
-    positions = " and the position within the image" if _sees_position(exported) else ""
+    positions = " and the position within the image" if exported.sees_position else ""
     return (
         f"Segments {', '.join(exported.organs)} in 2-D images or slices. The network sees grey values{positions}, at "
         f"{exported.inputs[1]} x {exported.inputs[2]} px; label maps come back on the image's own grid. Exported by "
         f"medpos from run `{exported.run}` of bundle `{exported.bundle}`."
     )
-
-
-def _sees_position(exported: ExportedRun) -> bool:
-    return exported.inputs[0] > exported.slices * len(exported.data.channels)
 
 
 def _classes(exported: ExportedRun) -> str:
@@ -93,7 +93,7 @@ def _changed(exported: ExportedRun) -> str:
 
 def _limits(exported: ExportedRun) -> str:
     lines = ["Not checked on images of other vendors, hospitals, protocols or patients than those of its data."]
-    if _sees_position(exported) or exported.config.get("encoding") in ("learned", "coordconv"):
+    if exported.sees_position or exported.config.get("encoding") in ("learned", "coordconv"):
         lines.append(
             "It uses the position within the image: a shifted, cropped, rotated or mirrored image misleads it."
         )
@@ -108,7 +108,7 @@ def _data(exported: ExportedRun) -> str:
     return f"{text[0].upper()}{text[1:]}. Neither images nor masks are part of this bundle."
 
 
-def _running(exported: ExportedRun) -> str:
+def _running(exported: ExportedRun, free: Mapping[str, bool]) -> str:
     run = "python -m monai.bundle run --config_file"
     return f"""It needs medpos (`configs/metadata.json` says which version), not its data. New images, a folder of
 NIfTI, PNG, JPEG, TIFF, JSRT `.IMG` or DICOM (`pip install 'medpos[dicom]'`):
@@ -117,8 +117,7 @@ NIfTI, PNG, JPEG, TIFF, JSRT `.IMG` or DICOM (`pip install 'medpos[dicom]'`):
     python -m medpos predict . IMAGES --out OUT      # the same label maps, with measurements, warnings and overlays
 
 In Python: `monai.bundle.load(NAME_OF_THIS_FOLDER, bundle_dir=FOLDER_ABOVE, workflow_type="inference")`.
-`models/model.ts` (TorchScript) and `models/model.onnx` take the standardized image
-[n, {", ".join(map(str, exported.inputs))}] and give logits [n, {", ".join(map(str, exported.outputs))}].
+{_forms(exported, free)}
 
 To train it again, or test it on a test split, with a prepared folder of {exported.data.name}:
 
@@ -126,6 +125,25 @@ To train it again, or test it on a test split, with a prepared folder of {export
     {run} "['configs/train.json','configs/evaluate.json']" --bundle_root . --dataset_dir DATA
 
 A configuration is code: MONAI evaluates its `$` expressions. Run no bundle that you don't trust."""
+
+
+def _forms(exported: ExportedRun, free: Mapping[str, bool]) -> str:
+    """Describe the input and output of the TorchScript and ONNX files."""
+    taken, given = (", ".join(map(str, shape)) for shape in (exported.inputs, exported.outputs))
+    text = f"`models/model.ts` (TorchScript) and `models/model.onnx` take the standardized image [n, {taken}]"
+    text += f" ({', '.join(exported.channels)}; columns before rows), and give logits [n, {given}]."
+    if exported.appends_position:
+        text += " They append the channels of the position themselves."
+    elif exported.sees_position:
+        text += (
+            " The position channels are part of the input, because the network sees windows: they are those of the "
+            "window's place in the whole image (`standardise` in `configs/inference.json` makes them)."
+        )
+    sizes = f"{exported.inputs[1]} x {exported.inputs[2]} px"
+    for is_free, note in ((True, f"any width and height, though training used {sizes}"), (False, f"{sizes} alone")):
+        names = " and ".join(f"`{name}`" for name, free_one in free.items() if free_one is is_free)
+        text += f" Sizes of {names}: {note}." if names else ""
+    return "\n".join(textwrap.wrap(text, 100, break_long_words=False, break_on_hyphens=False))
 
 
 def _training(exported: ExportedRun) -> str:

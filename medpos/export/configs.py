@@ -25,7 +25,8 @@ def inference_config(template: Config, run: Config, data: TrainingData, about: C
         template: content of the fragment ``inference.yaml``.
         run: resolved configuration of the run.
         data: description of the training data.
-        about: ``is_flat`` and ``is_absolute`` of the model, and ``size``, the side of the network's images in pixels.
+        about: ``is_flat`` and ``is_absolute`` of the model, ``size``, the side of the network's images in pixels, and
+            ``position``, the step that the network takes over (None: none).
 
     Raises:
         InputError: the preprocessing reads the training data.
@@ -35,6 +36,9 @@ def inference_config(template: Config, run: Config, data: TrainingData, about: C
     if steps := {**_named_steps(own["decode"], run), **_named_steps(own["standardise"], run)}:
         own["steps"] = steps
     own["network_def"] = _with_size(run["network_def"], about["size"])
+    if about["position"] is not None:
+        own["network_def"] = _with_position(own["network_def"], about["position"], data)
+        own["standardise"]["transforms"].remove(about["position"])
     # An overlay may have replaced the inferer.
     tested = run.get("evaluator", {}).get("inferer", "@inferer")
     # Keys that the template defines itself are left out.
@@ -114,12 +118,36 @@ def _with_size(network: Config, size: int) -> Config:
     return network
 
 
-def train_config(run: Config, data: TrainingData) -> Config:
+def find_position(run: Config) -> Any:
+    """Return the step that appends position channels, as it stands in ``standardise``; None unless it is the last.
+
+    Args:
+        run: resolved configuration of the run.
+    """
+    last = next(reversed(run["standardise"]["transforms"]), None)
+    step = find_step(run, last)
+    appends = isinstance(step, dict) and str(step.get("_target_")).endswith("PositionChannels")
+    return last if appends and step.get("keys", "image") == "image" else None
+
+
+def _with_position(network: Config, position: Any, data: TrainingData) -> Config:
+    """Let a network append its position channels itself."""
+    return {
+        "_desc_": "takes the image's own channels, and appends those of its position",
+        "_target_": "medpos.networks.AppendPosition",
+        "network": network,
+        "position": position,
+        "in_channels": len(data.channels),
+    }
+
+
+def train_config(run: Config, data: TrainingData, position: Any) -> Config:
     """Build ``train.json``: the run's configuration, with the data to be given as ``dataset_dir``.
 
     Args:
         run: resolved configuration of the run.
         data: description of the training data.
+        position: step that the network takes over (None: none).
     """
     own = {
         "_desc_": f"The training of this bundle. It needs --dataset_dir, a prepared folder of {data.name}.",
@@ -133,6 +161,9 @@ def train_config(run: Config, data: TrainingData) -> Config:
         "data_folder": "@dataset_dir",
         "data_sha256": "$@source.sha256",
     }
+    if position is not None:
+        # In training the channels stand in the image already, as conditions may change them.
+        own["network_def"] = _with_position(run["network_def"], position, data)
     return {key: own.get(key, value) for key, value in remove_tracking(run).items()}
 
 

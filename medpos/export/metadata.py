@@ -1,6 +1,5 @@
 """Build ``configs/metadata.json`` of an exported bundle, which follows MONAI's schema."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,9 +35,10 @@ class ExportedRun:
         run: name of the run.
         config: resolved configuration of the run.
         data: description of the training data.
-        inputs: shape [C, X, Y] of the network's input.
+        inputs: shape [C, X, Y] of the exported network's input.
         outputs: shape [C, X, Y] of its logits.
         slices: number of slices of a volume that it sees at a time.
+        sees_position: whether the network of the run gets position channels, from its input or from the export.
         summary: content of the run's ``summary.json``; None: it wasn't tested.
         environment: content of the run's ``environment.json``; empty where it is missing.
     """
@@ -50,8 +50,25 @@ class ExportedRun:
     inputs: tuple[int, int, int]
     outputs: tuple[int, int, int]
     slices: int
+    sees_position: bool
     summary: Config | None
     environment: Config
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names of the channels of the input: those of the image or its slices, then those of its position."""
+        if self.slices > 1:
+            near = self.slices // 2
+            return tuple(f"slice z{place:+d}" if place else "slice z" for place in range(-near, near + 1))
+        own = self.data.channels
+        count = self.inputs[0] - len(own)
+        known = _POSITION.get(str(self.config.get("encoding", "")), ())
+        return (*own, *(known if len(known) == count else [f"position {n}" for n in range(1, count + 1)]))
+
+    @property
+    def appends_position(self) -> bool:
+        """Whether the exported network appends the position channels itself."""
+        return self.sees_position and self.inputs[0] == len(self.data.channels) * self.slices
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -88,7 +105,7 @@ def build_metadata(base: Config, exported: ExportedRun) -> Config:
         exported: the exported run.
     """
     data = exported.data
-    changed = fragments.adapt_metadata(base, _inputs(exported), exported.classes)
+    changed = fragments.adapt_metadata(base, exported.channels, exported.classes)
     formats = changed["network_data_format"]
     formats["inputs"]["image"]["spatial_shape"] = list(exported.inputs[1:])
     formats["outputs"]["pred"]["spatial_shape"] = list(exported.outputs[1:])
@@ -105,7 +122,7 @@ def build_metadata(base: Config, exported: ExportedRun) -> Config:
         "authors": "the people who trained the run, with medpos",
         "copyright": "The medpos authors (code and configuration)",
         "data_source": describe_data(data),
-        "image_classes": "grey values; further channels hold the position within the image",
+        "image_classes": f"grey values{_position(exported)}",
         "pred_classes": ", ".join(f"{label.index}: {label.title}" for label in data.labels),
         "eval_metrics": _scores(exported.clean),
         "intended_use": f"{INTENDED}.{note}",
@@ -113,15 +130,10 @@ def build_metadata(base: Config, exported: ExportedRun) -> Config:
     }
 
 
-def _inputs(exported: ExportedRun) -> Sequence[str]:
-    """Name the channels of the input: those of the image or its slices, then those of the position encoding."""
-    if exported.slices > 1:
-        near = exported.slices // 2
-        return [f"slice z{place:+d}" if place else "slice z" for place in range(-near, near + 1)]
-    own = exported.data.channels
-    count = exported.inputs[0] - len(own)
-    known = _POSITION.get(str(exported.config.get("encoding", "")), ())
-    return (*own, *(known if len(known) == count else [f"position {n}" for n in range(1, count + 1)]))
+def _position(exported: ExportedRun) -> str:
+    if exported.appends_position:
+        return "; the network adds their position within the image itself"
+    return "; further channels hold the position within the image" if exported.sees_position else ""
 
 
 def _scores(condition: Config | None) -> Config:

@@ -59,6 +59,7 @@ from medpos.networks.fully_convolutional.googlenet import FCNGoogLeNet
 from medpos.networks.layers.freezing import freeze_statistics
 from medpos.networks.position_study.mean_mask import MeanMask, count_labels
 from medpos.networks.position_study.position import (
+    AppendPosition,
     CoordConv2d,
     LearnedPosition,
     add_coordinates,
@@ -70,6 +71,7 @@ from medpos.networks.position_study.unet import UNet
 from medpos.networks.sunet.network import SUNet, SUNetClassifier
 
 __all__ = [
+    "AppendPosition",
     "AuxiliaryUNet",
     "CoordConv2d",
     "DeepLabResNet",

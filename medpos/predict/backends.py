@@ -70,17 +70,24 @@ def _onnxruntime(network: nn.Module, example: torch.Tensor, amp: bool) -> Networ
     return run
 
 
-def write_onnx(network: nn.Module, example: torch.Tensor, path: Path) -> None:
+def write_onnx(network: nn.Module, example: torch.Tensor, path: Path, any_size: bool = False) -> None:
     """Write a network as ONNX: ``image`` [n, C, X, Y] to ``logits`` [n, classes, X, Y], float32, any n.
 
     Args:
         network: network in evaluation mode, on the CPU.
         example: example of an input [N, C, X, Y].
         path: file to write.
+        any_size: whether X and Y may differ from the example's.
     """
-    axes = {"image": {0: "n"}, "logits": {0: "n"}}
+    free = {0: "n", 2: "x", 3: "y"} if any_size else {0: "n"}
     torch.onnx.export(
-        network, (example,), str(path), input_names=["image"], output_names=["logits"], dynamic_axes=axes, dynamo=False
+        network,
+        (example,),
+        str(path),
+        input_names=["image"],
+        output_names=["logits"],
+        dynamic_axes={"image": free, "logits": free},
+        dynamo=False,
     )
 
 

@@ -9,6 +9,7 @@ import monai
 import numpy as np
 import torch
 from monai.bundle import ConfigParser
+from monai.transforms import Compose
 
 from medpos.core.config import expand_steps
 from medpos.core.device import memory_format
@@ -16,6 +17,7 @@ from medpos.core.errors import InputError, first_line
 from medpos.data.training_data import TrainingData
 from medpos.inferers import describe_network_input
 from medpos.io.scan import Array
+from medpos.networks import AppendPosition
 from medpos.predict.backends import compile_network
 from medpos.predict.loading import ImageRequirements
 from medpos.predict.run_files import inferer_key, read_run_files
@@ -44,6 +46,7 @@ class Model:
         network: network with its weights, in evaluation mode.
         input_shape: shape [C, X, Y] of the network's input; None: images of any size.
         slices: number of slices of a volume that the network sees at a time; 1 unless it sees neighbors.
+        sees_whole_images: whether every window of the inferer is a whole image or slice.
 
     Raises:
         InputError: the folder is no run, lacks weights, is of a newer version, its training data are unknown, or the
@@ -74,6 +77,10 @@ class Model:
             raise InputError(
                 f"{run}: expected a configuration that can be built, got: {_cause(error)}; train it again"
             ) from error
+        if isinstance(network, AppendPosition):
+            # An exported network's position channels are appended before the inferer, as in its run.
+            self._standardise = Compose([self._standardise, network.position])
+            network = network.network
         load_network(network, state, weights)
         network.eval().to(device=self.device, memory_format=memory_format(self.device))
         self.network = network
@@ -98,6 +105,7 @@ class Model:
         self.is_flat = probe.ndim == 3
         self.input_shape = None if sides is None else (channels, *sides)
         self.slices = channels // image.shape[0]
+        self.sees_whole_images = probe.shape == other.shape and sides == tuple(image.shape[1:3])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments alone, so that the model is built anew where it arrives."""

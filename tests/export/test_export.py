@@ -24,6 +24,7 @@ from medpos.export import export
 from medpos.predict import cohort, inputs
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
+from medpos.transforms import PositionChannels
 
 FILES = {
     "LICENSE",
@@ -100,7 +101,8 @@ def test_monais_own_checks(pair, tmp_path):
 def test_three_forms_agree(pair):
     bundle, run = pair
     model = Model(run, device="cpu")
-    image = torch.randn(3, *model.input_shape)
+    own = torch.randn(3, 1, *model.input_shape[1:])
+    image = torch.stack([PositionChannels(3.0)({"image": one})["image"] for one in own])
     with kept_state():
         eager, training = (
             monai.bundle.load(bundle.name, bundle_dir=bundle.parent, workflow_type=kind, device="cpu").eval()
@@ -112,8 +114,8 @@ def test_three_forms_agree(pair):
     session = onnxruntime.InferenceSession(str(bundle / "models/model.onnx"), providers=["CPUExecutionProvider"])
     with torch.inference_mode():
         wanted = model.network(image)
-        forms = [eager(image), training(image), script.eval()(image)]
-    forms.append(torch.from_numpy(session.run(None, {"image": image.numpy()})[0]))
+        forms = [eager(own), training(own), script.eval()(own), training(image)]
+    forms.append(torch.from_numpy(session.run(None, {"image": own.numpy()})[0]))
     for found in forms:
         torch.testing.assert_close(found, wanted, rtol=0, atol=1e-4)
         assert torch.equal(found.argmax(1), wanted.argmax(1))
@@ -234,12 +236,12 @@ def test_forms_that_differ_are_refused(trained, tmp_path, monkeypatch):
 
     real = models.write_onnx
 
-    def wrong(network, example, path):
+    def wrong(network, example, path, any_size=False):
         with torch.no_grad():
-            network.score.bias += 1
-        real(network, example, path)
+            network.network.score.bias += 1
+        real(network, example, path, any_size)
         with torch.no_grad():
-            network.score.bias -= 1
+            network.network.score.bias -= 1
 
     monkeypatch.setattr(models, "write_onnx", wrong)
     with pytest.raises(InputError, match=r"expected model.onnx to give the logits .*, got a difference of 1"):

@@ -30,7 +30,7 @@ from torch.nn import functional as F  # noqa: N812
 from medpos.core.device import ExtendableConv2d
 from medpos.core.errors import InputError
 from medpos.networks.layers.blocks import check_size
-from medpos.transforms.position.channels import BANDS, channel_count, check_position
+from medpos.transforms.position.channels import BANDS, PositionChannels, channel_count, check_position, count_pixels
 
 TOLERANCE = 0.01
 _STEPS = 1024  # the widths tried are multiples of 1 / 1024
@@ -175,6 +175,49 @@ class LearnedPosition(nn.Module):
         return self.network(_append(image, channels))
 
 
+class AppendPosition(nn.Module):
+    """Append position channels to the image for a network that was trained with them, as an exported network does.
+
+    An image that has its position channels already is passed on as it is. The state dict is that of the network
+    alone, so the same weights load with and without this layer.
+
+    Args:
+        network: network that takes the channels of the image and of its position.
+        position: transform that appends the channels.
+        in_channels: channels of the image.
+    """
+
+    def __init__(self, network: nn.Module, position: PositionChannels, in_channels: int = 1) -> None:
+        super().__init__()
+        self.network = network
+        self.position = position
+        self.in_channels = in_channels
+        self.register_state_dict_post_hook(_remove_prefix)
+        self.register_load_state_dict_pre_hook(_add_prefix)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images [N, C, X, Y] to the network's output; C is ``in_channels``, or what the network itself takes."""
+        result: Tensor = self.network(self.append(image))
+        return result
+
+    def append(self, image: Tensor) -> Tensor:
+        """Append the position channels to images [N, C, X, Y] that lack them."""
+        return _append(image, self.position.compute(image)) if image.shape[1] == self.in_channels else image
+
+
+def _remove_prefix(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
+    _rename(state, f"{prefix}network.", prefix)
+
+
+def _add_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+    _rename(state, prefix, f"{prefix}network.")
+
+
+def _rename(state: dict[str, Any], old: str, new: str) -> None:
+    for key in [key for key in state if key.startswith(old)]:
+        state[f"{new}{key.removeprefix(old)}"] = state.pop(key)
+
+
 class CoordConv2d(ExtendableConv2d):
     """Convolve features with the coordinates x and y as two more input channels.
 
@@ -205,12 +248,9 @@ class CoordConv2d(ExtendableConv2d):
 
     def coordinates(self, features: Tensor) -> Tensor:
         """Compute x, along dimension 2, and y, along dimension 3, [1, 2, X, Y], for features [N, C, X, Y]."""
-        # Counted on the tensor itself, so that a traced network works for other sizes.
-        ones = torch.ones_like(features[:1, :1], dtype=torch.float32)
         channels = []
         for axis in (2, 3):
-            index = ones.cumsum(axis) - 1
-            last = index.amax(axis, keepdim=True)
+            index, last = count_pixels(features, axis)
             places = 2 * index - last if self.symmetric else index
             channels.append(self.alpha * (places / last.clamp(min=1)))
         return torch.cat(channels, dim=1)

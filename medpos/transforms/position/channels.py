@@ -34,6 +34,7 @@ RANGES = ("symmetric", "positive")
 ENCODINGS = ("linear", "radial", "fourier", "learned", "coordconv")
 IN_NETWORK = ("learned", "coordconv")
 BANDS = 4
+Place = tuple[Tensor, Tensor]  # index of each pixel along an axis, and the last index
 
 
 def channel_count(encoding: str, bands: int = BANDS) -> int:
@@ -81,58 +82,81 @@ def position_channels(
             many for the resolution of the image.
     """
     check_position(alpha, range, x_axis, encoding, bands)
-    channels = torch.empty(channel_count(encoding, bands), *shape, dtype=torch.float32)
-    if encoding == "linear":
-        for channel, axis in enumerate((x_axis, 3 - x_axis)):
-            size = shape[axis - 1]
-            ramp = torch.arange(size, dtype=torch.float64) / max(size - 1, 1)
-            values = alpha * (2 * ramp - 1) if range == "symmetric" and size > 1 else alpha * ramp
-            channels[channel] = _along(values, axis, len(shape))
-        return channels
-    waves: list[Tensor] = []
-    if encoding == "radial":
-        waves = _radial(shape, x_axis)
-    elif encoding == "fourier":
-        waves = _fourier(shape, x_axis, bands)
-    for channel, values in enumerate(waves):
-        channels[channel] = alpha * (values if range == "symmetric" else (values + 1) / 2)
-    return channels
-
-
-def _along(values: Tensor, axis: int, dimensions: int) -> Tensor:
-    """Reshape the values [n] of an axis, counted from 1, for broadcasting over an image [X, Y] or [X, Y, Z]."""
-    return values.reshape([-1 if d == axis else 1 for d in range(1, dimensions + 1)])
-
-
-def _radial(shape: Sequence[int], x_axis: int) -> list[Tensor]:
-    """Compute distance, cosine and sine, float64, -1 to 1."""
-    sides = []
+    if encoding == "fourier":
+        _check_bands(shape, bands)
+    places = []
     for axis in (x_axis, 3 - x_axis):
-        size = shape[axis - 1]
-        ramp = (2 * torch.arange(size, dtype=torch.float64) - (size - 1)) / max(size - 1, 1)
-        sides.append(_along(ramp, axis, len(shape)))
-    p, q = torch.broadcast_tensors(*sides)
+        sides = [-1 if dimension == axis else 1 for dimension in (1, 2)]
+        index = torch.arange(shape[axis - 1], dtype=torch.float64).reshape(sides)
+        places.append((index, index.new_tensor(shape[axis - 1] - 1)))
+    channels = torch.empty(channel_count(encoding, bands), *shape[:2], dtype=torch.float32)
+    for channel, values in enumerate(_encode(places, alpha, range, encoding, bands)):
+        channels[channel] = values
+    for size in shape[2:]:
+        channels = channels.unsqueeze(-1).expand(*channels.shape, size)
+    return channels.contiguous()
+
+
+def count_pixels(image: Tensor, axis: int) -> Place:
+    """Count the pixels along an axis on the image itself, so that a traced network works for other sizes.
+
+    Args:
+        image: images [N, C, X, Y].
+        axis: dimension to count along, 2 or 3.
+
+    Returns:
+        Index of each pixel, from 0, [1, 1, X, Y], and the last index, float32.
+    """
+    index = torch.ones_like(image[:1, :1], dtype=torch.float32).cumsum(axis) - 1
+    return index, index.amax(axis, keepdim=True)
+
+
+def _encode(places: Sequence[Place], alpha: float, range: str, encoding: str, bands: int) -> list[Tensor]:
+    """Compute the channels from the places of the pixels in x and in y, which must fit for broadcasting."""
+    if encoding == "linear":
+        return [alpha * _ramp(index, last, range) for index, last in places]
+    waves = _radial(places) if encoding == "radial" else _fourier(places, bands) if encoding == "fourier" else []
+    return [alpha * (wave if range == "symmetric" else (wave + 1) / 2) for wave in waves]
+
+
+def _ramp(index: Tensor, last: Tensor, range: str) -> Tensor:
+    """Compute equation 1a or 1b without alpha; a side of 1 px has the value 0."""
+    ramp = index / last.clamp(min=1)
+    return torch.where(last > 0, 2 * ramp - 1, ramp) if range == "symmetric" else ramp
+
+
+def _radial(places: Sequence[Place]) -> list[Tensor]:
+    """Compute distance, cosine and sine, -1 to 1."""
+    p, q = torch.broadcast_tensors(*((2 * index - last) / last.clamp(min=1) for index, last in places))
     distance = torch.sqrt(p * p + q * q)
-    nonzero = distance.clamp(min=torch.finfo(torch.float64).tiny)
+    nonzero = distance.clamp(min=torch.finfo(p.dtype).tiny)
     return [2 * torch.sqrt((p * p + q * q) / 2) - 1, p / nonzero, q / nonzero]
 
 
-def _fourier(shape: Sequence[int], x_axis: int, bands: int) -> list[Tensor]:
-    """Compute cosine and sine of every band of x, then of y, float64, -1 to 1."""
+def _fourier(places: Sequence[Place], bands: int) -> list[Tensor]:
+    """Compute cosine and sine of every band of x, then of y, -1 to 1."""
     waves = []
-    for axis in (x_axis, 3 - x_axis):
-        last = shape[axis - 1] - 1
-        if 2 ** (bands - 1) > last:
-            raise InputError(
-                f"bands (encoding_bands): expected at most {last.bit_length()} for {last + 1} px (the finest needs two "
-                f"px per period), got {bands}; use fewer bands or a larger image_size"
-            )
+    for index, last in places:
         for k in range(bands):
             # Full periods are removed in integers, so that values of 0 and 1 are exact.
-            steps = (torch.arange(last + 1) * 2**k) % (2 * last)
-            phase = math.pi * steps.double() / last
-            waves += [_along(wave.round(decimals=12), axis, len(shape)) for wave in (phase.cos(), phase.sin())]
-    return waves
+            steps = (index.long() * 2**k) % (2 * last.clamp(min=1).long())
+            phase = math.pi * steps.to(index.dtype) / last.clamp(min=1)
+            waves += [phase.cos(), phase.sin()]
+    return [wave.round(decimals=12) for wave in waves] if waves[0].dtype == torch.float64 else waves
+
+
+def _check_bands(shape: Sequence[int], bands: int) -> None:
+    """Check that the finest band has two pixels per period.
+
+    Raises:
+        InputError: there are too many bands for the image.
+    """
+    last = min(shape[:2]) - 1
+    if 2 ** (bands - 1) > last:
+        raise InputError(
+            f"bands (encoding_bands): expected at most {last.bit_length()} for {last + 1} px (the finest needs two "
+            f"px per period), got {bands}; use fewer bands or a larger image_size"
+        )
 
 
 def check_position(alpha: float, range: str, x_axis: int, encoding: str, bands: int) -> None:
@@ -197,9 +221,22 @@ class PositionChannels(Lifted):
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
         """Map [C, X, Y(, Z)] to float32 [C + ``channel_count``, X, Y(, Z)]."""
         # The grid of a slice is expanded to volumes: grids of all depths would fill the memory with Fourier bands.
-        grid = _cached_channels(
-            tuple(image.shape[1:3]), self.alpha, self.range, self.x_axis, self.encoding, self.bands
-        ).to(image.device)
+        grid = self._grid(image.shape[1:3]).to(image.device)
         for size in image.shape[3:]:
             grid = grid.unsqueeze(-1).expand(*grid.shape, size)
         return torch.cat([image.float(), grid])
+
+    def compute(self, image: Tensor) -> Tensor:
+        """Compute the channels [1, ``channel_count``, X, Y] for images [N, C, X, Y].
+
+        In a traced network they follow the size of the image, in float32.
+        """
+        if not torch.jit.is_tracing():
+            return self._grid(image.shape[2:])[None].to(image.device)
+        if self.encoding in IN_NETWORK:
+            return image[:1, :0]
+        places = [count_pixels(image, axis + 1) for axis in (self.x_axis, 3 - self.x_axis)]
+        return torch.cat(_encode(places, self.alpha, self.range, self.encoding, self.bands), dim=1)
+
+    def _grid(self, shape: Sequence[int]) -> Tensor:
+        return _cached_channels(tuple(shape), self.alpha, self.range, self.x_axis, self.encoding, self.bands)
