@@ -1,9 +1,9 @@
-"""The engines of ``medpos predict`` against plain float32 PyTorch (NCHW, nothing folded): speed, and the same labels.
+"""Compare the engines of ``medpos predict`` with plain float32 PyTorch (NCHW, nothing folded): speed and labels.
 
 python -m benchmarks.backends [--run RUN --dataset_dir FOLDER]
 
-Without a run the speed of the U-Net alone is measured, which rests on no weights. A run of a U-Net also gives the share
-of pixels, on the images' own grid, that get the label of plain float32, and the difference of Dice.
+Without a run only the speed of the U-Net is measured, which doesn't depend on weights. With a run of a U-Net, the share
+of pixels with the same label as plain float32, on the images' own grid, and the difference of Dice are measured too.
 """
 
 import json
@@ -36,7 +36,7 @@ FASTER, SAME, DICE = 3.0, 0.999, 0.002
 
 
 class Apart:
-    """A network in a process of its own, because the fast path changes how its process keeps memory."""
+    """Run a network in a process of its own, because the fast path changes how its process keeps memory."""
 
     def __init__(self, backend: str, batch: int, threads: int, clock: str) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -63,12 +63,12 @@ class Apart:
             return timed(lambda: cls.inferer(cls.image, cls.network), clock)
 
     def __call__(self) -> float:
-        """Seconds of one run."""
+        """Return the seconds of one run."""
         return self.process.submit(Apart.run, self.clock).result()
 
 
 def plain_model(run: Path, folder: Path) -> Model:
-    """The run with MONAI's own inferer in place of the fast path."""
+    """Build the run's model with MONAI's own inferer in place of the fast path."""
     for name in ("config.json", "model.pt", "data.json"):
         shutil.copy(run / name, folder / name)
     config = json.loads((folder / "config.json").read_text())
@@ -78,18 +78,18 @@ def plain_model(run: Path, folder: Path) -> Model:
 
 
 def predictions(model: Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Label maps on the images' own grids."""
+    """Predict label maps on the images' own grids."""
     return [compute_label_map(model.probabilities(model.decode(image)), image.shape[:3]) for image in images]
 
 
 def mean_dice(maps: Sequence[np.ndarray], truths: Sequence[np.ndarray], classes: int) -> np.ndarray:
-    """[classes - 1], over the cases."""
+    """Compute the mean Dice of each organ over the cases, [classes - 1]."""
     found = [overlap(one, truth, classes)["dice"] for one, truth in zip(maps, truths, strict=True)]
     return np.nanmean(found, axis=0)
 
 
 def agreement(run: Path, dataset_dir: str, backends: Sequence[str]) -> None:
-    """Prints how far the labels and their Dice are those of plain float32, on the test images."""
+    """Print how far labels and Dice agree with those of plain float32 on the test images."""
     source = DataFolder(dataset_dir)
     cases = source.cases("test")
     images = [np.asarray(nibabel.load(case["image"]).dataobj, np.float32) for case in cases]

@@ -1,4 +1,4 @@
-"""The project's bundles as the benchmarks use them: on prepared data, or on phantoms made for the occasion."""
+"""Provide the project's bundles to the benchmarks, on prepared data or on phantoms made on the spot."""
 
 import tempfile
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def bundle(name: str, **overrides: Any) -> ConfigParser:
-    """A bundle with these values in place of its own, its ``initialize`` done."""
+    """Parse a bundle with these overrides and run its ``initialize``."""
     parser = ConfigParser()
     parser.read_config(ROOT / "bundles" / f"{name}.json")
     for key, value in overrides.items():
@@ -29,7 +29,7 @@ def bundle(name: str, **overrides: Any) -> ConfigParser:
 
 @contextmanager
 def prepared(name: str, dataset_dir: str | None, cases: int) -> Iterator[dict[str, str]]:
-    """``dataset_dir`` and ``runs_dir`` for a bundle of this name; what is made here goes away at the end."""
+    """Yield ``dataset_dir`` and ``runs_dir`` for a bundle of this name; temporary folders are removed at the end."""
     kind = name.split("_")[0]
     with tempfile.TemporaryDirectory() as work:
         default, made = f"{work}/{kind}", f"{work}/phantoms/{kind}"

@@ -1,4 +1,4 @@
-"""Memory of ``medpos predict`` over a long cohort of phantoms: is it flat?
+"""Measure the memory of ``medpos predict`` over a long cohort of phantoms: does it stay constant?
 
 python -m benchmarks.cohort --images 2000 [--run RUN]
 
@@ -35,8 +35,8 @@ EVERY_S = 0.25
 ALLOWED = 1.05  # times the memory until the first stop
 
 
-def dicom(grey: np.ndarray, path: Path) -> None:
-    """A digital X-ray of nobody."""
+def dicom(gray: np.ndarray, path: Path) -> None:
+    """Write a digital X-ray without a patient as DICOM."""
     content = pydicom.Dataset()
     content.file_meta = FileMetaDataset()
     content.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
@@ -47,16 +47,16 @@ def dicom(grey: np.ndarray, path: Path) -> None:
     content.StudyID = content.AccessionNumber = content.StudyDate = content.StudyTime = ""
     content.ReferringPhysicianName, content.Modality = "", "DX"
     content.SeriesNumber = content.InstanceNumber = 1
-    content.Rows, content.Columns = grey.shape
+    content.Rows, content.Columns = gray.shape
     content.SamplesPerPixel, content.PhotometricInterpretation, content.PixelRepresentation = 1, "MONOCHROME2", 0
     content.BitsAllocated, content.BitsStored, content.HighBit = 16, 12, 11
     content.PixelSpacing = [0.7, 0.7]
-    content.PixelData = grey.tobytes()
+    content.PixelData = gray.tobytes()
     content.save_as(path, enforce_file_format=True)
 
 
 def write(folder: Path, raw: Path, count: int) -> None:
-    """The cohort; persons are drawn once, noise and brightness for each image."""
+    """Write the cohort; persons are drawn once, noise and brightness for each image."""
     files = sorted((raw / "All247images").glob("*.IMG"))
     persons = [read_image(path, SIDE).astype(float) for path in files]
     for n in range(count):
@@ -65,8 +65,8 @@ def write(folder: Path, raw: Path, count: int) -> None:
             stem.with_suffix(".img").symlink_to(files[n // 20 % len(files)])
             continue
         rng = np.random.default_rng(n)
-        grey = persons[n % len(persons)] * rng.uniform(0.9, 1.1) + rng.normal(0, 20, (SIDE, SIDE))
-        stored = grey.clip(0, 4095).astype(np.uint16)
+        gray = persons[n % len(persons)] * rng.uniform(0.9, 1.1) + rng.normal(0, 20, (SIDE, SIDE))
+        stored = gray.clip(0, 4095).astype(np.uint16)
         if n % 3 == 0:
             nibabel.save(nibabel.Nifti1Image(stored.T[..., None], coronal_affine(SIDE, 0.7)), f"{stem}.nii.gz")
         elif n % 3 == 1:
@@ -76,7 +76,7 @@ def write(folder: Path, raw: Path, count: int) -> None:
 
 
 def watched(command: list[str], records: Path) -> list[tuple[int, float]]:
-    """Runs the command; gives the number of cases done and the resident MB, sampled."""
+    """Run the command and yield samples of the number of finished cases and the resident memory in MB."""
     process = subprocess.Popen(command)
     watch, samples = psutil.Process(process.pid), []
     while process.poll() is None:
@@ -93,9 +93,9 @@ def watched(command: list[str], records: Path) -> list[tuple[int, float]]:
 
 
 def report(samples: list[tuple[int, float]], count: int) -> None:
-    """Prints the memory at the stops: the median over the cases just before, and the highest so far.
+    """Print the memory at each stop: the median over the cases just before, and the maximum so far.
 
-    The verdict goes by the highest: images of different sizes let the middle jump, a leak lets the highest rise.
+    The verdict depends on the maximum: the median jumps with the sizes of the images, the maximum rises with a leak.
     """
     print("| images done | resident memory, MB | highest so far |\n|---|---|---|")
     highest = {}
@@ -109,7 +109,7 @@ def report(samples: list[tuple[int, float]], count: int) -> None:
 
 
 def trained(work: Path) -> Path:
-    """A run of the small CNN on phantoms; what it predicts doesn't matter here."""
+    """Train the small CNN on phantoms; its quality doesn't matter here."""
     with prepared("jsrt_small_pe", None, cases=10) as folders:
         settings = {**folders, "runs_dir": str(work / "runs"), "run_name": "a", "max_epochs": 1, "batch_size": 5}
         bundle("jsrt_small_pe", **settings, image_size=256).get_parsed_content("run")

@@ -1,4 +1,4 @@
-"""The engines that are compared: stock MONAI (float32, NCHW, its own inferers) and the same on medpos's fast path."""
+"""Build the engines to compare: stock MONAI (float32, NCHW, its own inferers) and the same on medpos's fast path."""
 
 import torch
 from monai.engines import SupervisedEvaluator, SupervisedTrainer
@@ -15,7 +15,7 @@ CPU = torch.device("cpu")
 
 
 def images(*shape: int) -> dict[str, torch.Tensor]:
-    """A batch of 3 channels and 4 classes, [N, 3, 256, 256, ...]."""
+    """Make a batch of 3 channels and 4 classes, [N, 3, 256, 256, ...]."""
     generator = torch.Generator().manual_seed(0)
     spatial = (SIZE, SIZE, *shape[1:])
     return {
@@ -25,7 +25,7 @@ def images(*shape: int) -> dict[str, torch.Tensor]:
 
 
 def trainer(network: str, path: str, batch: dict[str, torch.Tensor]) -> SupervisedTrainer:
-    """One training step a ``run()``; path is ``stock``, ``fast`` or ``float32``."""
+    """Build a trainer that takes one step per ``run()``; path is ``stock``, ``fast`` or ``float32``."""
     model = _network(network, path)
     return SupervisedTrainer(
         device=CPU,
@@ -41,7 +41,7 @@ def trainer(network: str, path: str, batch: dict[str, torch.Tensor]) -> Supervis
 
 
 def evaluator(network: str, path: str, batch: dict[str, torch.Tensor]) -> SupervisedEvaluator:
-    """Inference of one batch a ``run()``: sliding windows for images, slices for volumes."""
+    """Build an evaluator that infers one batch per ``run()``: sliding windows for images, slices for volumes."""
     windows: Inferer = SlidingWindowInferer((SIZE, SIZE), sw_batch_size=4, overlap=0.25)
     if batch["image"].ndim == 5:
         windows = SliceInferer(spatial_dim=2, roi_size=(SIZE, SIZE), sw_batch_size=8, overlap=0.25)

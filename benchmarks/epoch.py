@@ -1,4 +1,4 @@
-"""An epoch through a bundle's trainer, over the bare loop on tensors that are ready.
+"""Compare an epoch of a bundle's trainer with a bare loop over tensors in memory.
 
 The trainer loads, transforms, logs, and writes its checkpoint; only the validation, which the loop lacks, is left out.
 
@@ -16,7 +16,7 @@ from medpos.core.device import has_fast_bf16, memory_format
 
 
 def bare_loop(parser: ConfigParser) -> None:
-    """What a careful person writes by hand: the same network, loss, optimiser, batches and fast path."""
+    """Train an epoch by a hand-written loop: the same network, loss, optimizer, batches and fast path."""
     network, loss_function, optimizer, batches = (
         parser.get_parsed_content(key) for key in ("network", "train::loss", "train::optimizer", "batches")
     )

@@ -1,4 +1,4 @@
-"""Test Dice of a bundle that was trained and tested on the fast path, beside float32 (``--amp False``).
+"""Compare the test Dice of a bundle that was trained and tested on the fast path with float32 (``--amp False``).
 
 python -m benchmarks.fast_path_accuracy --dataset_dir FOLDER [--image_size 128] [--max_epochs 20]
 """
@@ -16,7 +16,7 @@ ALLOWED = 0.01
 
 
 def test_dice(name: str, **settings: Any) -> float:
-    """Mean foreground Dice on the test split, of the best model of one training."""
+    """Return the mean foreground Dice on the test split of the best model of one training."""
     parser = bundle(name, **settings)
     parser.get_parsed_content("run")
     return float(parser.get_parsed_content("evaluator").state.metrics["mean_dice"])

@@ -1,4 +1,4 @@
-"""Peak memory of a training step and of inference: stock MONAI against the fast path, each in a process of its own.
+"""Measure peak memory of a training step and of inference: stock MONAI against the fast path, in separate processes.
 
 python -m benchmarks.memory
 """
@@ -20,12 +20,12 @@ TASKS = {
 
 
 def peak_mb() -> float:
-    """Largest resident size of this process so far, in MB (Linux)."""
+    """Return the largest resident size of this process so far in MB (Linux)."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def used(network: str, task: str, path: str) -> float:
-    """MB that two runs of the engine take on top of the imports, the network and the images."""
+    """Measure the MB that two runs of the engine take on top of the imports, the network and the images."""
     command = [sys.executable, "-m", "benchmarks.memory", "--one", network, task, path]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
@@ -34,7 +34,7 @@ def one(network: str, task: str, path: str) -> None:
     make, shape = TASKS[task]
     engine = make(network, path, images(*shape))
     before = peak_mb()
-    for _ in range(2):  # the optimiser's state is there from the second step on
+    for _ in range(2):  # the optimizer's state exists from the second step on
         engine.run()
     print(peak_mb() - before)
 
@@ -51,7 +51,7 @@ def main() -> None:
     for network in NETWORKS:
         for task in TASKS:
             stock = median(used(network, task, "stock") for _ in range(arguments.repeats))
-            for path, at_most in (("fast", 1.0), ("float32", None)):  # float32 is there to be seen
+            for path, at_most in (("fast", 1.0), ("float32", None)):  # float32 is only shown
                 ratios = [used(network, task, path) / stock for _ in range(arguments.repeats)]
                 row(f"{network}, {task}: peak memory of {path} / stock ({stock:.0f} MB)", ratios, at_most=at_most)
 

@@ -1,4 +1,4 @@
-"""Training step and inference: stock MONAI over the fast path, and over the same in float32 (``--amp False``).
+"""Compare training step and inference of stock MONAI with the fast path, and with it in float32 (``--amp False``).
 
 python -m benchmarks.network
 """
@@ -21,7 +21,7 @@ NOT_SLOWER = 0.98  # what is left of 1 when the spread is taken off
 
 
 class Apart:
-    """An engine in a process of its own, because the fast path changes how its process keeps memory."""
+    """Run an engine in a process of its own, because the fast path changes how its process keeps memory."""
 
     def __init__(self, network: str, task: str, path: str, threads: int, clock: str) -> None:
         spawn = multiprocessing.get_context("spawn")
@@ -40,7 +40,7 @@ class Apart:
         return timed(cls.engine.run, clock)
 
     def __call__(self) -> float:
-        """Seconds of one run."""
+        """Return the seconds of one run."""
         return self.process.submit(Apart.run, self.clock).result()
 
 

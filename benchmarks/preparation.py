@@ -1,4 +1,4 @@
-"""``python -m data_prep jsrt`` with one worker, over the same with two.
+"""Compare ``python -m data_prep jsrt`` with one worker to the same with two.
 
 python -m benchmarks.preparation [--raw FOLDER]
 """
@@ -20,7 +20,7 @@ def data_prep(*arguments: str) -> None:
 def main() -> None:
     parser = options(__doc__, repeats=3)
     parser.add_argument("--raw", type=Path, help="folder with JSRT's *.IMG and SCR's masks; phantoms by default")
-    parser.add_argument("--cases", type=int, default=100, help="phantoms to make")
+    parser.add_argument("--cases", type=int, default=100, help="number of phantoms to make")
     arguments = parser.parse_args()
     if arguments.clock != "wall":
         parser.error("the workers are processes of their own, so only --clock wall measures them")

@@ -1,4 +1,4 @@
-"""A bundle's ``robustness`` from reading the files to the tables, over the forward pass alone of the same images.
+"""Compare a bundle's ``robustness``, from reading files to tables, with the forward passes alone on the same images.
 
     python -m benchmarks.robustness [--bundle jsrt_pe] [--dataset_dir FOLDER] [--checkpoint MODEL.pt]
 
@@ -20,21 +20,21 @@ IMAGES, WINDOWS = 4, 8  # X-rays, and slices of a volume, that go through the ne
 
 
 def trained(name: str, settings: dict[str, Any]) -> str:
-    """Trains the bundle shortly; where its weights are."""
+    """Train the bundle briefly and return the path of its weights."""
     parser = bundle(name, **settings | {"image_size": 96, "max_epochs": 5, "batch_size": 5, "run_name": "short"})
     parser.get_parsed_content("run")
     return str(parser.get_parsed_content("run_folder").model)
 
 
 def forward(network: torch.nn.Module, batches: list[torch.Tensor]) -> None:
-    """The network alone on the fast path, windows ready."""
+    """Run only the network on the fast path, on prepared windows."""
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=has_fast_bf16("cpu")):
         for batch in batches:
             network(batch.contiguous(memory_format=memory_format("cpu")))
 
 
 def ready_windows(dataset: Any) -> list[torch.Tensor]:
-    """All images under all conditions, [n, C, H, W]: as many X-rays or slices of a volume as the bundle takes."""
+    """Return all images under all conditions in batches [n, C, H, W] of the bundle's number of X-rays or slices."""
     images = [dataset[n]["image"] for n in range(len(dataset))]
     if images[0].ndim == 3:
         return [torch.stack(images[start : start + IMAGES]) for start in range(0, len(images), IMAGES)]

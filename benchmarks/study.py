@@ -1,4 +1,4 @@
-"""A study's trainings on one worker over the same on two, and the time to write a finished study's results and page.
+"""Compare a study's trainings on one worker and on two; measure the time to write a finished study's results and page.
 
 python -m benchmarks.study [--study figure2] [--max_epochs 6]
 """
@@ -18,7 +18,7 @@ RENDERED = 20.0  # seconds allowed
 
 
 def study(name: str, folder: str, data: str, epochs: int, workers: int, place: Path) -> float:
-    """Seconds of one call of the command line, its start-up included."""
+    """Return the seconds of one call of the command line, including start-up."""
     command = [sys.executable, "-m", "medpos", "study", name, "--network", "small", "--data", "jsrt", "--seeds", "0"]
     command += ["--set", f"max_epochs={epochs}", "--set", "image_size=128", "--set", "batch_size=4"]
     command += ["--dataset-dir", f"jsrt={data}", "--runs-dir", f"{folder}/runs", "--out", f"{folder}/out"]

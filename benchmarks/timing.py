@@ -1,4 +1,4 @@
-"""Ratios of two ways to do one thing, taken by turns, because a shared machine is never quiet."""
+"""Measure ratios of two ways to do one thing in alternation, because a shared machine is never quiet."""
 
 import argparse
 import time
@@ -12,7 +12,7 @@ CLOCKS = {"wall": time.perf_counter, "cpu": time.process_time}
 
 
 def options(about: str, repeats: int) -> argparse.ArgumentParser:
-    """The options that all benchmarks share."""
+    """Define the options that all benchmarks share."""
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
@@ -22,20 +22,20 @@ def options(about: str, repeats: int) -> argparse.ArgumentParser:
 
 
 def begin(arguments: argparse.Namespace) -> None:
-    """Sets the threads and prints the head of the table."""
+    """Set the number of threads and print the head of the table."""
     torch.set_num_threads(arguments.threads)
     print(f"torch {torch.__version__}, {arguments.threads} threads, {arguments.clock} time\n\n{HEADER}", flush=True)
 
 
 def timed(task: Callable[[], object], clock: str) -> float:
-    """Seconds that the task takes."""
+    """Return the seconds that the task takes."""
     started = CLOCKS[clock]()
     task()
     return CLOCKS[clock]() - started
 
 
 def by_turns(one: Callable[[], float], other: Callable[[], float], repeats: int) -> list[float]:
-    """Seconds that ``one`` gives over those of ``other``, once a repeat; who begins changes."""
+    """Return the time of ``one`` over that of ``other`` for each repeat; they take turns in going first."""
     ratios = []
     for turn in range(repeats):
         spent = {timer: timer() for timer in ((one, other) if turn % 2 else (other, one))}
@@ -44,7 +44,7 @@ def by_turns(one: Callable[[], float], other: Callable[[], float], repeats: int)
 
 
 def row(what: str, ratios: list[float], at_least: float | None = None, at_most: float | None = None) -> None:
-    """Prints one row of the table."""
+    """Print one row of the table."""
     middle = median(ratios)
     low, _, high = quantiles(ratios, n=4) if len(ratios) > 1 else (middle, middle, middle)
     met = (at_least is None or middle >= at_least) and (at_most is None or middle <= at_most)

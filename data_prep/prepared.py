@@ -1,4 +1,4 @@
-"""Find the prepared data of a bundle, or make phantoms in their place and say so."""
+"""Find the prepared data of a bundle, or make phantoms in their place with a warning."""
 
 import json
 import logging
@@ -33,7 +33,7 @@ def state(kind: str, dataset_dir: str, bundle_root: str) -> str:
 
     Args:
         kind: data set of which there are phantoms, such as ``jsrt``.
-        dataset_dir: prepared folder, the one below ``bundle_root`` unless the user names another.
+        dataset_dir: prepared folder; by default one below ``bundle_root``.
         bundle_root: folder of ``data``.
 
     Returns:

@@ -14,13 +14,13 @@ from data_prep.phantoms import write
 
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
-    """On images this small threads cost more than they give, above all where the machine is busy."""
+    """Limit PyTorch to one thread: on such small images more threads cost more than they save."""
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory):
-    """Small prepared phantom data sets, by kind: 8 X-rays (5, 1, 2) and 6 hearts of two phases (4, 1, 1 subjects)."""
+    """Prepare small phantom data sets, by kind: 8 X-rays (5, 1, 2) and 6 hearts of two phases (4, 1, 1 subjects)."""
     root = tmp_path_factory.mktemp("prepared")
     write("jsrt", root / "raw-jsrt", cases=8)
     jsrt.prepare(root / "raw-jsrt", root / "raw-jsrt/scratch", root / "jsrt", size=128)
@@ -33,7 +33,7 @@ def prepared(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def secondary(tmp_path_factory):
-    """Prepared phantoms for the secondary bundles, by the first part of their names."""
+    """Prepare phantoms for the secondary bundles, by the first part of their names."""
     root = tmp_path_factory.mktemp("secondary")
     readers = {"nuclei": nuclei, "cells": cells, "brain": ibsr, "camvid": camvid, "retina": drive, "voc": voc}
     readers["cityscapes"] = cityscapes
@@ -68,13 +68,13 @@ def shrink(folder):
 
 @pytest.fixture
 def data(prepared, tmp_path):
-    """A copy of the prepared X-rays to spoil."""
+    """Copy the prepared X-rays, so that a test may damage them."""
     return shutil.copytree(prepared["jsrt"], tmp_path / "data")
 
 
 @pytest.fixture
 def tiny(prepared, tmp_path):
-    """Overrides for the shortest run of a chest X-ray bundle; its runs go away with the test."""
+    """Return overrides for the shortest run of a chest X-ray bundle, in a temporary folder of runs."""
     runs_dir = str(tmp_path / "runs")
     yield {
         "dataset_dir": str(prepared["jsrt"]),
@@ -88,7 +88,7 @@ def tiny(prepared, tmp_path):
 
 @pytest.fixture(scope="session")
 def trained(prepared, tmp_path_factory):
-    """A finished run of jsrt_small_pe; to be copied, not written to."""
+    """Finish a run of jsrt_small_pe; copy it, don't write to it."""
     runs = tmp_path_factory.mktemp("trained")
     return running.run_here(
         "jsrt_small_pe",
@@ -103,7 +103,7 @@ def trained(prepared, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def trained_heart(prepared, tmp_path_factory):
-    """A finished run of acdc_small_pe; to be copied, not written to."""
+    """Finish a run of acdc_small_pe; copy it, don't write to it."""
     return running.run_here(
         "acdc_small_pe",
         dataset_dir=str(prepared["acdc"]),
@@ -118,5 +118,5 @@ def trained_heart(prepared, tmp_path_factory):
 
 @pytest.fixture
 def run_of(trained, tiny):
-    """The finished run, copied to where the test's runs go."""
+    """Copy the finished run into the test's folder of runs."""
     return shutil.copytree(trained, Path(tiny["runs_dir"]) / "jsrt_small_pe/a")

@@ -1,4 +1,4 @@
-"""Tiny data sets as users bring them."""
+"""Write tiny data sets in the forms that users have."""
 
 import json
 
@@ -32,7 +32,7 @@ def volume(path, data, affine=None):
 
 
 def pictures(root, cases=6):
-    """Gray pictures with a class of value 255."""
+    """Write gray pictures with a class of value 255."""
     for n in range(cases):
         picture(root / f"images/c{n}.png", noise(n, (20, 24)))
         picture(root / f"labels/c{n}.tif", square(n))

@@ -1,4 +1,4 @@
-"""Run folders whose network and inferer are a paper's, and whose images keep their own sizes; the weights are drawn."""
+"""Make run folders with a paper's network and inferer, random weights, and images of their own sizes."""
 
 import json
 import shutil
@@ -10,15 +10,15 @@ BINARY = (0, 3)  # labels of the chest X-rays that a foreground is made of
 
 
 def made_from(run, folder, network, inferer, resized=False, labels=None):
-    """A copy of a run with another network and inferer.
+    """Copy a run and give it another network and inferer.
 
     Args:
-        run: a finished run without position channels in its network, or with: they are taken out.
+        run: a finished run; position channels are removed.
         folder: folder of the copy.
         network: ``network_def`` of the configuration.
-        inferer: what the fast path runs.
-        resized: keep the step that resamples images to one size.
-        labels: keep these of the data's labels alone.
+        inferer: configuration of the inferer inside the fast path.
+        resized: whether images are resampled to one size.
+        labels: indices of the labels to keep; None keeps all.
     """
     folder.mkdir(parents=True)
     config = json.loads((run / "config.json").read_text())
@@ -40,14 +40,14 @@ def made_from(run, folder, network, inferer, resized=False, labels=None):
 
 
 def tiles(run, folder):
-    """UNet2015 of chest X-rays by overlap-tile."""
+    """Segment chest X-rays by UNet2015 with overlapping tiles."""
     network = {"_target_": "medpos.networks.UNet2015", "out_channels": 4, "width": 1 / 16}
     inferer = {"_target_": "medpos.inferers.OverlapTileInferer", "size": 220, "step": 32, "sw_batch_size": 4}
     return made_from(run, folder, network, inferer)
 
 
 def binary(run, folder):
-    """A sigmoid of chest X-rays by windows."""
+    """Segment chest X-rays by windows and a sigmoid."""
     network = {"_target_": "medpos.networks.PlainUNet", "width": 1 / 16}
     windows = {"_target_": "SlidingWindowInferer", "roi_size": [48, 48], "sw_batch_size": 4}
     inferer = {"_target_": "medpos.inferers.BackgroundInferer", "inferer": windows}
@@ -55,12 +55,12 @@ def binary(run, folder):
 
 
 def votes(run, folder):
-    """U-SegNet of short-axis stacks by vote."""
+    """Segment short-axis stacks by votes of U-SegNet."""
     network = {"_target_": "medpos.networks.USegNet", "width": 1 / 16}
     return made_from(run, folder, network, {"_target_": "medpos.inferers.VotingInferer", "size": 24, "step": 12})
 
 
 def whole(run, folder):
-    """SegNet of chest X-rays, each at its own size."""
+    """Segment chest X-rays by SegNet, each at its own size."""
     network = {"_target_": "medpos.networks.SegNet", "in_channels": 1, "out_channels": 4, "width": 1 / 16}
     return made_from(run, folder, network, {"_target_": "SimpleInferer"})

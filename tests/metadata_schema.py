@@ -1,6 +1,6 @@
-"""What MONAI's schema asks of a bundle's metadata, so that no test needs the network."""
+"""Hold the requirements of MONAI's schema for a bundle's metadata, so that no test needs the internet."""
 
-# What MONAI's meta_schema_20240725.json asks for; the schema itself is on the network.
+# What MONAI's meta_schema_20240725.json asks for; the schema itself is on the internet.
 TEXTS = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors")
 TENSOR = {
     "type": "object",

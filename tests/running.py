@@ -1,4 +1,4 @@
-"""Running bundles in the tests: in a process of its own, as a user does, or in this one, which saves the start-up."""
+"""Run bundles in the tests: in a process of its own, as a user does, or in this one, which saves the start-up."""
 
 import contextlib
 import importlib.util
@@ -33,7 +33,7 @@ COLUMNS = "case,subject,split,degradation,severity,shift,organ,dice,iou,sensitiv
 
 
 def config_file(name, *overlays):
-    """A bundle's file, or the list of it and its overlays, as MONAI's command line takes it."""
+    """Return a bundle's file, or the list of it and its overlays, as MONAI's command line takes it."""
     files = [
         str(BUNDLES / f"{part}.json") if part in (*ALL, "multi_gpu", "crf") else str(part) for part in (name, *overlays)
     ]
@@ -41,7 +41,7 @@ def config_file(name, *overlays):
 
 
 def command(name, *overlays, entry="run", **overrides):
-    """The arguments of ``python``; overrides as keywords, ``__`` for ``#``."""
+    """Return the arguments of ``python``; overrides are keywords with ``__`` for ``#``."""
     arguments = ["-m", "monai.bundle", "run", entry, "--config_file", str(config_file(name, *overlays))]
     for key, value in overrides.items():
         arguments += [f"--{key.replace('__', '#')}", str(value)]
@@ -56,7 +56,7 @@ def start(*args, cwd, launcher=(sys.executable,), **kwargs):
 
 
 def run_bundle(*args, **kwargs):
-    """Run in a process of its own, to its end."""
+    """Run to the end in a process of its own."""
     process = start(*args, **kwargs)
     out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
@@ -64,7 +64,7 @@ def run_bundle(*args, **kwargs):
 
 @contextlib.contextmanager
 def kept_state():
-    """Put back what a run changes in its process: log handlers, error display, search path, MONAI's switches."""
+    """Restore what a run changes in its process: log handlers, error display, search path, MONAI's switches."""
     root, hook, path = logging.getLogger(), sys.excepthook, list(sys.path)
     handlers, level = list(root.handlers), root.level
     try:
@@ -89,12 +89,12 @@ def run_here(name, *overlays, entry="run", **overrides):
 
 
 def newest(runs_dir):
-    """The newest run folder of any bundle."""
+    """Return the newest run folder of any bundle."""
     return max(Path(runs_dir).glob("*/*/"), key=lambda folder: folder.stat().st_mtime_ns)
 
 
 def refusal(*args, **kwargs):
-    """The message of a run that must be refused: one line, no traceback, as the process would end with it."""
+    """Return the message of a run that must be refused: one line, no traceback, as the process would show it."""
     shown = io.StringIO()
     with kept_state():
         overrides = {key.replace("__", "#"): value for key, value in kwargs.items() if key != "entry"}
@@ -114,20 +114,20 @@ def refusal(*args, **kwargs):
 
 
 def at(config, path):
-    """What stands at a path such as ``train::loss``; a named step in a chain by its name."""
+    """Return the value at a path such as ``train::loss``; a named step of a chain is found by its name."""
     for key in path.split("::"):
         config = config[int(key) if isinstance(config, list) else key]
     return config
 
 
 def targets(config, path):
-    """The classes of a chain's steps, in their order; of another chain in it its reference."""
+    """List the classes of a chain's steps in order; for a chain inside it, its reference."""
     parts = expand_steps(at(config, path), config)["transforms"]
     return [part["_target_"] if isinstance(part, dict) else part for part in parts]
 
 
 def parser(name, **overrides):
-    """The parsed configuration of a bundle, to build parts of it without a run."""
+    """Parse the configuration of a bundle, to build parts of it without a run."""
     config = monai.bundle.ConfigParser()
     config.read_config(config_file(name))
     config.update({key.replace("__", "#"): value for key, value in overrides.items()})

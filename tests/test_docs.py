@@ -1,4 +1,4 @@
-"""Documentation that can be checked without building the site: links, tables of names, the code of the README."""
+"""Check documentation without building the site: links, tables of names, the code of the README."""
 
 import importlib.util
 import json
@@ -37,7 +37,7 @@ def test_every_link_leads_to_a_file(source):
 
 
 def test_the_readme_has_no_relative_links():
-    """A package index shows it without the files beside it."""
+    """Check for package indexes, which show the README without the files beside it."""
     assert [link for link in links("README.md") if not link.startswith("https://")] == []
 
 

@@ -1,4 +1,4 @@
-"""The notebooks run from the first cell to the last on phantoms, and are stored without output."""
+"""Run the notebooks from the first cell to the last on phantoms; they are stored without output."""
 
 import os
 

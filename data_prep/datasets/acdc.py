@@ -32,10 +32,10 @@ def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
 
 
 def find_cases(source: Path) -> list[Case]:
-    """List two cases for each subject below ``source``, of ``training/`` and ``testing/`` alike.
+    """List two cases for each subject below ``source``, from both ``training/`` and ``testing/``.
 
     Raises:
-        InputError: there is no subject, or two have one name, or ``Info.cfg`` or an image is missing or damaged.
+        InputError: there is no subject, two have the same name, or ``Info.cfg`` or an image is missing or damaged.
     """
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; {LAYOUT}.")

@@ -52,7 +52,7 @@ def find_cases(source: Path, silver: bool = False) -> tuple[str, list[Case]]:
         Name of the data set, and the cases.
 
     Raises:
-        InputError: there is no frame or annotation, several data sets or 3-D ones, or an annotation lacks its frame.
+        InputError: there is no frame or annotation, there are several data sets or a 3-D one, or a frame is missing.
     """
     entries = list_files(source)
     homes = sorted({parts[:-2] for parts, _ in entries if re.fullmatch(FRAME, "/".join(parts[-2:]))})
@@ -75,7 +75,9 @@ def find_cases(source: Path, silver: bool = False) -> tuple[str, list[Case]]:
         )
         raise InputError(f"{source}: expected 01_{truth}/SEG/man_seg000.tif and so on, found none{other}; {LAYOUT}.")
     for frame in sorted(annotated.keys() - frames.keys()):
-        raise InputError(f"{annotated[frame]}: no frame {frame[0]}/t{frame[1]}.tif; unpack the data set again.")
+        raise InputError(
+            f"{annotated[frame]}: expected its frame {frame[0]}/t{frame[1]}.tif, found none; unpack the data set again."
+        )
     markers = _matching(inside, r"(\d\d)_GT/TRA/man_track(\d{3,4})\.tif")
     found = {"image": frames, "instances": annotated, "markers": markers}
     cases = [_case(frame, part, found) for frame, part in assign_parts(annotated).items()]

@@ -53,7 +53,7 @@ def find_cases(source: Path, size: int = WIDTH) -> list[Case]:
         size: greatest width of the prepared pictures in pixels; a divisor of 2048.
 
     Raises:
-        InputError: the size is no divisor, a folder is empty, a picture lacks its label map or a label map its picture.
+        InputError: the size isn't a divisor, a folder is empty, or a picture or its label map is missing.
     """
     if size < 1 or WIDTH % size:
         raise InputError(f"--size: expected a divisor of {WIDTH}, such as 1024, got {size}.")
@@ -69,7 +69,9 @@ def find_cases(source: Path, size: int = WIDTH) -> list[Case]:
         for path in sorted((root / "gtFine" / folder).glob("*/*_gtFine_labelIds.png")):
             name = path.name.replace("gtFine_labelIds", "leftImg8bit")
             if not (root / "leftImg8bit" / folder / path.parent.name / name).is_file():
-                raise InputError(f"{path}: no picture {name} in leftImg8bit; unpack leftImg8bit_trainvaltest.zip.")
+                raise InputError(
+                    f"{path}: expected its picture {name}, found none; unpack leftImg8bit_trainvaltest.zip."
+                )
     return cases
 
 
@@ -80,7 +82,7 @@ def _case(root: Path, path: Path, part: str, size: int) -> Case:
     name = path.name.removesuffix("_leftImg8bit.png")
     label = root / "gtFine" / path.relative_to(root / "leftImg8bit").parent / f"{name}_gtFine_labelIds.png"
     if not label.is_file():
-        raise InputError(f"{path}: no label map {label}; unpack gtFine_trainvaltest.zip.")
+        raise InputError(f"{path}: expected its label map {label}, found none; unpack gtFine_trainvaltest.zip.")
     drive, city = found.groups()
     return Case(name, drive, {"image": path, "label": label}, read_case, {"size": size}, {"city": city}, city, part)
 
@@ -93,7 +95,7 @@ def read_case(case: Case) -> Volume:
         every block: 0 to 18, 255 ignored.
 
     Raises:
-        InputError: a picture is damaged, a value is no id, or the sizes differ or aren't divisible.
+        InputError: a picture is damaged, a value isn't an id, or the sizes differ or aren't divisible.
     """
     path = case.sources["label"]
     image, ids = read_picture(case.sources["image"]), read_label(path).data

@@ -43,7 +43,7 @@ def find_cases(source: Path) -> list[Case]:
     """Pair the images at or below ``source`` with their vessels and their fields of view.
 
     Raises:
-        InputError: there is no training image, a file occurs twice, an image lacks its vessels or vessels their image.
+        InputError: there is no training image, a file occurs twice, or an image or its vessels are missing.
     """
     images = find_by_name(source, rf"(\d\d_(?:training|test)){_IMAGE}")
     if not any(name.endswith("training") for name in images):
@@ -57,11 +57,13 @@ def find_cases(source: Path) -> list[Case]:
         number, part = name.split("_")
         if number not in vessels:
             why = _NO_TEST_LABELS if part == "test" else "unpack DRIVE again"
-            raise InputError(f"{image}: no vessels {number}_manual1.gif in {source}; {why}.")
+            raise InputError(f"{image}: expected its vessels {number}_manual1.gif in {source}, found none; {why}.")
         sources = {"image": image, "label": vessels.pop(number), **({"view": views[name]} if name in views else {})}
         cases.append(Case(name, name, sources, read_case, part="test" if part == "test" else ""))
     for number, path in vessels.items():
-        raise InputError(f"{path}: no image {number}_training.tif or {number}_test.tif; unpack DRIVE again.")
+        raise InputError(
+            f"{path}: expected its image {number}_training.tif or {number}_test.tif, found none; unpack DRIVE again."
+        )
     return cases
 
 

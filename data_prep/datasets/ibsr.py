@@ -1,6 +1,6 @@
 """Prepare brain MRI of IBSR-18 (Internet Brain Segmentation Repository V2.0): T1-weighted, skull-stripped, 3 tissues.
 
-Both published formats are read_case, NIfTI and Analyze 7.5. The volumes hold 256 x 128 x 256 voxels; the 128 planes of
+Both published formats, NIfTI and Analyze 7.5, can be read. The volumes hold 256 x 128 x 256 voxels; the 128 planes of
 1.5 mm run from front to back. A prepared volume has that axis second, so that its slices, across the third axis, are
 axial and 256 x 128 pixels, as U-SegNet takes them.
 """
@@ -59,7 +59,7 @@ def find_cases(source: Path, values: list[int], fill: bool = False) -> list[Case
         fill: read the maps with gaps in the brain mask filled with CSF.
 
     Raises:
-        InputError: there is no image, a file occurs twice, an image lacks its label map or a label map its image.
+        InputError: there is no image, a file occurs twice, or an image or its label map is missing.
     """
     kinds = {"image": "ana_strip", "label": "segTRI_fill_ana" if fill else "segTRI_ana"}
     found: dict[str, Case] = {}
@@ -70,7 +70,7 @@ def find_cases(source: Path, values: list[int], fill: bool = False) -> list[Case
             sources = {role: paths[role][name] for role in kinds if name in paths[role]}
             missing = [f"{name}_{kind}.*" for role, kind in kinds.items() if role not in sources]
             if missing:
-                lone[name] = f"{next(iter(sources.values()))}: no {missing[0]} of the same format in {source}"
+                lone[name] = f"{next(iter(sources.values()))}: expected {missing[0]} of the same format, found none"
                 continue
             pixels = {f"{role}_pixels": path.with_suffix(".img") for role, path in sources.items() if form != "nifti"}
             found[name] = Case(name, name, {**sources, **pixels}, read_case, {"values": values}, {"format": form})
@@ -114,7 +114,7 @@ def read_volume(path: Path) -> Nifti:
     """Read NIfTI, or the Analyze pair of a ``.hdr``, as three axes; a fourth of length 1 is dropped.
 
     Raises:
-        InputError: can't be read_case, spacing without a meaning, or another number of axes.
+        InputError: the file can't be read, its spacing isn't positive, or it has another number of axes.
     """
     found = read_analyze(path) if path.suffix.lower() == ".hdr" else read_nifti(path)
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
@@ -127,7 +127,7 @@ def read_analyze(path: Path) -> Nifti:
     """Read an Analyze 7.5 pair; its affine holds the spacing and nibabel's assumed orientation.
 
     Raises:
-        InputError: can't be read_case, or spacing without a meaning.
+        InputError: the file can't be read, or its spacing isn't positive.
     """
     raw = read_bytes(path)
     try:

@@ -93,7 +93,7 @@ def read_case(case: Case) -> Volume:
 
 
 def read_mask(path: Path, size: int) -> Array:
-    """Read an SCR mask as (size, size) bool rows, by nearest neighbour."""
+    """Read an SCR mask as (size, size) bool rows, by nearest neighbor."""
     try:
         with Image.open(path, formats=["GIF"]) as gif:
             mask = np.asarray(gif.convert("L")) > 0

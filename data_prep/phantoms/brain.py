@@ -201,7 +201,7 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write volume ``index`` (from 0): skull-stripped image, labels, and labels with filled gaps.
 
     Args:
-        out: folder in place of the download.
+        out: folder that gets the layout of the download.
         seed: random seed, >= 0.
         index: number of the case, from 0 to 17.
     """

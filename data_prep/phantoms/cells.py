@@ -1,6 +1,6 @@
 """Draw phantom cells and write them like PhC-C2DH-U373 of the Cell Tracking Challenge: two phase contrast sequences.
 
-A cell has a bright halo, a dark rim and an inside as gray as its surroundings. Cells move back and forth, so
+A cell has a bright halo, a dark rim, and inside the same gray as its surroundings. Cells move back and forth, so
 neighboring frames are nearly equal, as in the real sequences.
 """
 
@@ -84,7 +84,7 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write case ``index`` (from 0): a frame with gold and silver truth, and the next one with silver truth only.
 
     Args:
-        out: folder in place of the download.
+        out: folder that gets the layout of the download.
         seed: random seed, >= 0.
         index: number of the case, from 0 to 999; the two sequences take turns.
     """

@@ -312,7 +312,7 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write case ``index`` (from 0): one ``.IMG`` and five masks.
 
     Args:
-        out: folder in place of the download.
+        out: folder that gets the layout of the download.
         seed: random seed, >= 0.
         index: number of the case, from 0 to 246.
     """

@@ -40,7 +40,7 @@ PAINTS: tuple[Color, ...] = (
 
 
 def _vehicle(c: Canvas, x: float, z: float, size: tuple[float, float, float], label: int, windows: bool) -> None:
-    """Paint a tall vehicle from behind: width, height and length in meters; with windows along its side or without."""
+    """Paint a tall vehicle from behind; ``size`` is its width, height and length in meters."""
     wide, tall, long = size
     paint = c.vary_color(PAINTS[c.rng.integers(len(PAINTS))])
     near = x - wide / 2 if x > 0 else x + wide / 2
@@ -69,7 +69,7 @@ def _motorcycle(c: Canvas, x: float, z: float) -> None:
 
 
 def _strip(c: Canvas, side: int, x: float, z: float, long: float, tall: float, label: int, color: Color) -> None:
-    """Paint a wall along the street, or grass beside it (``tall`` 0)."""
+    """Paint a wall of ``tall`` meters along the street, or grass if ``tall`` is 0."""
     a, b, wide = side * x, side * (x + (0 if tall else 2.0)), z + long
     c.polygon([(a, 0, z), (a, 0, wide), (b, tall, wide), (b, tall, z)], label, c.vary_color(color, 0.03))
 
@@ -101,7 +101,7 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write picture ``index`` (from 0) and its label ids, under the name of a drive.
 
     Args:
-        out: folder in place of the download.
+        out: folder that gets the layout of the download.
         seed: random seed, >= 0.
         index: number of the case, from 0.
     """

@@ -26,7 +26,7 @@ def write_case(out: Path, seed: int, index: int) -> tuple[str, dict[str, Any], l
     """Write picture ``index`` (from 0).
 
     Args:
-        out: folder in place of the download.
+        out: folder that gets the layout of the download.
         seed: random seed, >= 0.
         index: number of the case, from 0.
 

@@ -232,7 +232,7 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write subject ``index`` (from 0): Info.cfg, and image and labels at end-diastole and end-systole.
 
     Args:
-        out: folder in place of the download's ``training``.
+        out: folder that gets the layout of the download's ``training``.
         seed: random seed, >= 0.
         index: number of the case, from 0 to 998.
     """

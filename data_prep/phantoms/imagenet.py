@@ -22,7 +22,7 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write picture ``index`` (from 0) into the folder of its class.
 
     Args:
-        out: folder in place of the download: ``train`` and ``val``, with one folder per class.
+        out: folder that gets the layout of the download: ``train`` and ``val``, with one folder per class.
         seed: random seed, >= 0.
         index: number of the case, from 0.
     """

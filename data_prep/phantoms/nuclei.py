@@ -1,7 +1,7 @@
 """Draw phantom nuclei and write them like the Data Science Bowl 2018: ``ID/images/ID.png`` and ``ID/masks/*.png``.
 
-Three looks: fluorescence, bright on dark; bright field, dark on light; stained tissue, purple on pink. Nuclei of one
-image differ more in brightness than the dimmest from haze and specks around them, and many touch.
+Three looks: fluorescence, bright on dark; bright field, dark on light; stained tissue, purple on pink. The nuclei of an
+image vary widely in brightness, the dimmest are hardly brighter than haze and specks around them, and many touch.
 """
 
 import io
@@ -31,7 +31,7 @@ class Look:
     """Describe the appearance of one kind of image.
 
     Args:
-        paint: function from random generator and scene to light from 0 to 1, (rows, columns, 3).
+        paint: function that maps a random generator and a scene to an image, (rows, columns, 3), 0 to 1.
         shape: (rows, columns).
         radius: median radius of the nuclei, pixels.
         count: minimum and maximum number of nuclei.
@@ -148,7 +148,7 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write case ``index`` (from 0): one RGBA image and the masks.
 
     Args:
-        out: folder in place of the download.
+        out: folder that gets the layout of the download.
         seed: random seed, >= 0.
         index: number of the case, from 0.
     """

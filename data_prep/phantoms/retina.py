@@ -1,7 +1,7 @@
 """Draw retina phantoms and write them like DRIVE: color photographs of the fundus, vessels and field of view.
 
 Lengths are in pixels, x to the right and y downwards from the image's middle. Vessels leave the optic disc, branch,
-thin out and curve around the macula; choroid and bleedings look like them in a small window but aren't labeled.
+thin out and curve around the macula; choroid and hemorrhages look like them in a small window but aren't labeled.
 """
 
 from dataclasses import dataclass
@@ -32,9 +32,9 @@ class Sprout:
     Args:
         x: position to the right, pixels.
         y: position down, pixels.
-        way: direction, radians from x towards y.
+        way: direction in radians, from x toward y.
         width: width of the vessel, pixels.
-        goal: direction that it bends to, radians.
+        goal: direction in radians that the vessel bends toward.
         artery: True for arteries, which are lighter and have a reflex.
     """
 
@@ -130,7 +130,7 @@ def _ground(rng: np.random.Generator, x: Image, y: Image, disc: Image, macula: I
 
 
 def _lesions(rng: np.random.Generator, x: Image, y: Image, picture: Image) -> None:
-    """Paint bleedings and exudates of a diabetic eye, in place."""
+    """Paint hemorrhages and exudates of a diabetic eye, in place."""
     for _ in range(int(rng.integers(6, 22))):
         far, way, size = rng.uniform(40, 240), rng.uniform(0, 2 * np.pi), rng.uniform(1.2, 4.5)
         spot = soft_step(size - np.hypot(x - far * np.cos(way), (y - far * np.sin(way)) * rng.uniform(0.6, 1.6)), 1.2)
@@ -183,7 +183,7 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write photograph ``index`` (from 0) as 21_training, 01_test, 22_training, 02_test and so on.
 
     Args:
-        out: folder in place of the download.
+        out: folder that gets the layout of the download.
         seed: random seed, >= 0.
         index: number of the case, from 0 to 39.
     """

@@ -1,4 +1,4 @@
-"""Write docs/bundles.md and the table of README.md: every bundle, its network and what the paper and we found.
+"""Write docs/bundles.md and the table of README.md: each bundle, its network, the paper's result and ours.
 
 usage: python docs/src/bundles.py
 
@@ -30,7 +30,7 @@ Made by `python docs/src/bundles.py` from [bundles.yaml](src/bundles.yaml) and t
 compares it.
 
 `python -m monai.bundle run --config_file bundles/NAME.json` runs any of them, on phantoms where there is no prepared
-data. The position study has fourteen; each of the others brings its paper's whole recipe: loss, weighting,
+data. The position study has fourteen; each of the others has the complete recipe of its paper: loss, weighting,
 augmentation, schedule, inference and metric ([stage by stage](explanation/recipes.md)). The [data
 sets](../data_prep/README.md) are prepared from the published downloads. How much of the image each network sees:
 [networks](networks.md).

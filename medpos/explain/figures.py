@@ -91,7 +91,7 @@ def draw_levels(network: SUNet, image: InputImage, heads: Sequence[str]) -> Figu
 
 
 def channel_pictures(values: Tensor, image: InputImage) -> dict[str, drawing.Values]:
-    """Return the free channels as pictures: one in color, or one in grey for each channel.
+    """Return the free channels as pictures: one in color, or one in gray for each channel.
 
     Args:
         values: values [C, X, Y] to show.

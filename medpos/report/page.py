@@ -94,7 +94,7 @@ class Page:
         """Text of the banner, empty where all data are real."""
         if not self.sources.phantom:
             return ""
-        mixed = "" if self.sources.all_phantom else " Part of the data here are real: see the table of runs."
+        mixed = "" if self.sources.all_phantom else " Some of the data are real: see the table of runs."
         return f"{PHANTOM_NOTE}.{mixed}"
 
     @property

@@ -1,4 +1,4 @@
-"""A bundle for custom data: the choices made from the data, and every entry point and command."""
+"""Test bundles for custom data: the choices made from the data, and every entry point and command."""
 
 import json
 import shutil
@@ -48,7 +48,7 @@ def content(path):
     return json.loads(path.read_text())
 
 
-def test_it_has_the_keys_of_the_projects_bundles(cells, tmp_path):
+def test_a_new_bundle_has_the_keys_of_the_projects_bundles(cells, tmp_path):
     for file, model in zip(
         write(cells, tmp_path, [POSITION, MEAN_MASK]), ("jsrt_small", "jsrt_small_pe", "jsrt_mean_mask"), strict=True
     ):
@@ -59,7 +59,7 @@ def test_it_has_the_keys_of_the_projects_bundles(cells, tmp_path):
         assert [line.split()[0] for line in own["_desc_"][1:]] == ["image_size", "spacing:", "batch_size", "intensity:"]
 
 
-def test_a_run_of_pictures_every_entry_point_and_the_study(cells, tmp_path):
+def test_pictures_run_through_every_entry_point_and_the_study(cells, tmp_path):
     files = write(cells, tmp_path / "bundles", [POSITION, MEAN_MASK])
     options = {"runs_dir": str(tmp_path / "runs"), "image_size": 16, "max_epochs": 1, "shift_pixels": [4]}
     run = run_here(files[1], **options)
@@ -89,7 +89,7 @@ def test_channels_and_volumes(prostates, tmp_path):
     assert item["image"].shape == (4, 32, 32, 2)
 
 
-def test_a_probe_leaves_all_channels_of_the_image(prostates, tmp_path):
+def test_a_probe_changes_no_channel_of_the_image(prostates, tmp_path):
     position = write(prostates, tmp_path, [POSITION])[1]
     clean = parser(position).get_parsed_content("dataset")[0]
     probe = parser(position).get_parsed_content("preprocessing").transforms[-1]
@@ -146,7 +146,7 @@ def test_any_network_of_the_project(cells, tmp_path, network):
         assert built.eval()(image).shape == (2, 2, 32, 32)
 
 
-def test_monai_finds_what_it_looks_for_beside_it(cells, tmp_path):
+def test_monai_finds_metadata_and_logging_beside_the_bundle(cells, tmp_path):
     write(cells, tmp_path, [POSITION])
     with kept_state():
         for name, metadata in (("mine", "metadata"), ("mine_pe", "metadata_pe")):
@@ -155,7 +155,7 @@ def test_monai_finds_what_it_looks_for_beside_it(cells, tmp_path):
     assert (tmp_path / "logging.conf").read_text() == (BUNDLES / "logging.conf").read_text()
 
 
-def test_it_is_never_overwritten_unasked(cells, prostates, tmp_path):
+def test_a_bundle_is_overwritten_only_on_request(cells, prostates, tmp_path):
     [file] = write(cells, tmp_path)
     before = file.read_bytes()
     assert write(cells, tmp_path) == [file]
@@ -210,7 +210,7 @@ def test_channels_that_the_files_do_not_have(prostates, tmp_path, channels, mess
     assert any("channels" in problem or "shape" in problem for problem in check(data)[1])
 
 
-def test_a_study_says_which_variant_it_lacks(cells, tmp_path):
+def test_a_study_names_the_missing_variant(cells, tmp_path):
     [file] = write(cells, tmp_path)
     with pytest.raises(InputError, match=r"mine_mean_mask.json: does not exist, .*new-bundle mine --pe --mean-mask"):
         declaration.load(BUNDLES / "studies", "table1", bundle=file)

@@ -24,17 +24,17 @@ def test_unknown_key(key):
         bundle.check_keys({**CONFIG, key: 1})
 
 
-def test_known_keys_and_those_that_an_overlay_brings_for_itself():
+def test_known_keys_and_keys_that_an_overlay_adds_for_itself():
     bundle.check_keys(CONFIG)
     bundle.check_keys({**CONFIG, "mine": 5, "lr": "$@mine / 2"})
     bundle.check_keys({**CONFIG, "mine": 5, "train": {**CONFIG["train"], "list": [{"a": "@mine"}]}})
     bundle.check_keys({**CONFIG, "mine": 5, "lr": "%mine"})
-    bundle.check_keys({"momentum": 1, **CONFIG, "run": []})  # left without use by an override of the optimizer
+    bundle.check_keys({"momentum": 1, **CONFIG, "run": []})  # unused because of an override of the optimizer
     bundle.check_keys({**CONFIG, "_meta_": {}, "tracking_uri": "x"})
     bundle.check_keys({**CONFIG, "my_entry_point": ["$print(1)"]})
 
 
-def test_a_key_that_refers_to_itself_alone_is_unknown():
+def test_a_key_with_no_reference_but_its_own_is_unknown():
     with pytest.raises(InputError, match=r"--max_epoch: .* did you mean --max_epochs\?"):
         bundle.check_keys({**CONFIG, "max_epoch": "$@max_epoch + 1"})
 
@@ -47,7 +47,7 @@ def test_bundles_of_earlier_versions_list_their_keys():
 
 
 def misspelled(key):
-    """A letter left out, two swapped, one typed twice."""
+    """Yield a key with a letter left out, with two swapped, and with one typed twice."""
     middle = len(key) // 2
     yield key[:middle] + key[middle + 1 :]
     yield key[: middle - 1] + key[middle] + key[middle - 1] + key[middle + 1 :]
@@ -72,7 +72,7 @@ def test_no_key_is_accepted_and_ignored(name):
     assert alone == {"_desc_", "imports", "data_sha256", "phantom", "_meta_"} & set(config)
 
 
-def test_chains_of_named_and_of_nameless_steps():
+def test_chains_of_named_and_unnamed_steps():
     steps = {"load": {"_target_": "A"}, "resize": {"_target_": "B", "size": "@size"}}
     chain = {"transforms": ["@steps::load", "@steps::resize", {"_target_": "C"}, "@standardise"]}
     plain = {"transforms": [{"_target_": "A"}, {"_target_": "B", "size": "@size"}, {"_target_": "C"}, "@standardise"]}
@@ -82,7 +82,7 @@ def test_chains_of_named_and_of_nameless_steps():
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_nested_keys_of_every_bundle_and_arguments_it_leaves_out(name):
+def test_nested_keys_of_every_bundle_and_arguments_that_it_omits(name):
     locator = ComponentLocator()
     config = parser(name)
     bundle.check_nested_keys(config.get(), locator)
@@ -104,7 +104,7 @@ def test_nested_keys_of_every_bundle_and_arguments_it_leaves_out(name):
         bundle.check_nested_keys({**config.get(), "train": {**config["train"], "zzz": 1}}, locator)
 
 
-def test_a_section_that_an_override_left_without_use_is_no_mistake():
+def test_a_section_that_is_unused_because_of_an_override_is_no_mistake():
     config = ConfigParser()
     config.read_config(str(BUNDLES / "voc_deeplab_largefov.json"))
     config.update({"train#optimizer": {"_target_": "torch.optim.Adam", "params": "$@network.parameters()"}})

@@ -1,4 +1,4 @@
-"""``--tracking mlflow``, MONAI's own option, with a local store."""
+"""Test ``--tracking mlflow``, MONAI's own option, with a local store."""
 
 import json
 
@@ -16,12 +16,12 @@ def content(name):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Of the store, which MLflow takes seconds to set up."""
+    """Return the folder of the store, which MLflow takes seconds to set up."""
     return tmp_path_factory.mktemp("tracking")
 
 
 def tracked(name, prepared, tmp_path, folder):
-    """The runs that MLflow holds after a run of a bundle: the training, then the test."""
+    """Return the runs in MLflow after a run of a bundle: the training, then the test."""
     store = f"sqlite:///{folder}/mlruns.db"
     run = run_here(
         name,
@@ -42,7 +42,7 @@ def tracked(name, prepared, tmp_path, folder):
 
 
 @pytest.mark.parametrize("name", ["jsrt_small", "acdc_small", "jsrt_mean_mask"])
-def test_metrics_parameters_and_configuration_arrive(name, prepared, tmp_path, folder):
+def test_metrics_parameters_and_configuration_are_logged(name, prepared, tmp_path, folder):
     client, (training, test), summary = tracked(name, prepared, tmp_path, folder)
     assert training.info.status == test.info.status == "FINISHED"
     organs = summary["conditions"][0]["organs"]
@@ -55,14 +55,14 @@ def test_metrics_parameters_and_configuration_arrive(name, prepared, tmp_path, f
     assert training.data.params["max_epochs"] == "1"
     assert training.data.params["bundle_name"] == name
     assert training.data.params["image_size"] == "32"
-    (artefact,) = client.list_artifacts(training.info.run_id)
-    saved = json.loads((folder / "mlruns" / training.info.run_id / "artifacts" / artefact.path).read_text())
+    (artifact,) = client.list_artifacts(training.info.run_id)
+    saved = json.loads((folder / "mlruns" / training.info.run_id / "artifacts" / artifact.path).read_text())
     assert saved["bundle_name"] == name
     assert saved["image_size"] == 32
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_bundle_takes_the_handlers(name, prepared, tmp_path, folder):
+def test_every_bundle_accepts_the_handlers(name, prepared, tmp_path, folder):
     from monai.bundle import ConfigWorkflow
 
     with kept_state():
@@ -84,14 +84,14 @@ def test_every_bundle_takes_the_handlers(name, prepared, tmp_path, folder):
     assert handlers[0][-1].experiment_param["bundle_name"] == name
 
 
-def test_parameters_are_plain_and_name_no_place():
+def test_parameters_are_plain_and_hold_no_path():
     found = parameters({**content("jsrt_small_pe"), "dataset_dir": "/somewhere", "runs_dir": "/elsewhere"})
     assert found["pe_alpha"] == "3.0"
     assert found["lr"] == "0.001"
     assert not [key for key, value in found.items() if value.startswith(("/", "$", "@"))]
 
 
-def test_an_export_of_a_tracked_run_keeps_nothing_of_the_tracking():
+def test_an_export_of_a_tracked_run_has_no_tracking():
     config = content("jsrt_small")
     config["handlers"].append({"_target_": "MLFlowHandler", "tracking_uri": "@tracking_uri"})
     assert remove_tracking({**config, "tracking_uri": "sqlite:////somewhere", "output_dir": "/here"}) == content(
@@ -99,7 +99,7 @@ def test_an_export_of_a_tracked_run_keeps_nothing_of_the_tracking():
     )
 
 
-def test_a_run_without_tracking_is_left_alone():
+def test_a_run_without_tracking_is_unchanged():
     config = content("jsrt_small")
     complete(config)
     assert config == content("jsrt_small")

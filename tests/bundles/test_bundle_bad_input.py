@@ -16,7 +16,7 @@ from running import TRAINED_EPOCHS, refusal, run_bundle, run_here
 
 
 def runs(tiny):
-    """Everything in the folder of runs."""
+    """List everything in the folder of runs."""
     return sorted(path.name for path in Path(tiny["runs_dir"]).rglob("*"))
 
 
@@ -108,7 +108,7 @@ def test_an_unfinished_run_is_resumed_only_on_request_and_with_the_same_values(r
     assert not (run_of / "summary.json").exists()
 
 
-def test_evaluating_what_was_never_trained(run_of, tiny):
+def test_evaluating_an_untrained_run(run_of, tiny):
     message = refusal("jsrt_small", entry="evaluate", **tiny)
     assert "no fitting run" in message
     (run_of / "model.pt").unlink()
@@ -122,7 +122,7 @@ def test_evaluating_what_was_never_trained(run_of, tiny):
 
 
 class Code:
-    """Unpickling this makes a folder, as an attacker might."""
+    """Create a folder when unpickled, as an attacker's code might."""
 
     def __init__(self, target):
         self.target = str(target)
@@ -267,7 +267,7 @@ def spoil_values(path):
         ("image", spoil_values, "NaN"),
     ],
 )
-def test_spoilt_file(kind, spoil, words, split, data, tiny):
+def test_damaged_file(kind, spoil, words, split, data, tiny):
     case = json.loads((data / "dataset.json").read_text())[split][0]
     spoil(data / case[kind])
     message = refusal("jsrt_small", **{**tiny, "dataset_dir": str(data)})
@@ -281,7 +281,7 @@ def test_spoilt_file(kind, spoil, words, split, data, tiny):
 
 
 def test_disk_full_while_the_model_is_written(tiny, tmp_path):
-    """A limit on the size of files stops the writing in the middle, as a full disk does."""
+    """Stop the writing in the middle by a limit on file size, as a full disk does."""
     limit = "import resource, runpy, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000)); "
     limit += "sys.argv = sys.argv[2:]; runpy.run_module('monai.bundle', run_name='__main__', alter_sys=True)"
     done = run_bundle("jsrt_small", run_name="a", cwd=tmp_path, launcher=(sys.executable, "-c", limit), **tiny)
@@ -293,7 +293,7 @@ def test_disk_full_while_the_model_is_written(tiny, tmp_path):
     run = Path(tiny["runs_dir"]) / "jsrt_small/a"
     left = {"config.json", "environment.json", "data.json", "log.txt", "tensorboard"}
     assert {path.name for path in run.iterdir()} == left
-    # With room again, the run goes on.
+    # With space again, the run can be resumed.
     run_here("jsrt_small", run_name="a", resume=True, **tiny)
     assert (run / "summary.json").exists()
 

@@ -1,4 +1,4 @@
-"""Bundles of an earlier version, which users have: their steps have no names, and they list their keys."""
+"""Test bundles of an earlier version, which users still have: unnamed steps and a list of known keys."""
 
 import json
 import shutil
@@ -17,13 +17,13 @@ EARLIER = Path(__file__).with_name("earlier_version.json")
 
 @pytest.fixture(scope="module")
 def earlier(prepared, tmp_path_factory):
-    """A finished run, made as the fixture ``trained`` is."""
+    """Finish a run with the settings of the fixture ``trained``."""
     runs = tmp_path_factory.mktemp("earlier")
     sizes = {"image_size": 32, "batch_size": 5, "max_epochs": TRAINED_EPOCHS}
     return run_here(EARLIER, dataset_dir=str(prepared["jsrt"]), runs_dir=str(runs), run_name="a", **sizes)
 
 
-def test_it_trains_the_same_model(earlier, trained):
+def test_an_earlier_bundle_trains_the_same_model(earlier, trained):
     assert (earlier / "metrics.csv").read_text() == (trained / "metrics.csv").read_text()
     one, other = (torch.load(run / "model.pt", weights_only=True) for run in (earlier, trained))
     assert all(torch.equal(one[key], other[key]) for key in one)
@@ -32,23 +32,23 @@ def test_it_trains_the_same_model(earlier, trained):
     )
 
 
-def test_its_keys_are_those_that_it_lists(tiny):
+def test_only_the_listed_keys_are_known(tiny):
     message = refusal(EARLIER, **tiny, max_epoch=1)
     assert "did you mean --max_epochs?" in message
 
 
 @pytest.mark.parametrize("entry", ["evaluate", "robustness"])
-def test_its_entry_points_run(entry, earlier, tiny, trained):
+def test_the_entry_points_run(entry, earlier, tiny, trained):
     run = shutil.copytree(earlier, Path(tiny["runs_dir"]) / "jsrt_small_pe/a")
     run_here(EARLIER, entry=entry, **tiny)
     rows = (run / entry / "metrics.csv").read_text()
     assert rows.startswith((trained / "metrics.csv").read_text())
-    # A run of it can be taken up by the present bundle, too.
+    # The present bundle can evaluate an earlier run too.
     run_here("jsrt_small_pe", entry=entry, **tiny)
     assert (run / f"{entry}-2/metrics.csv").read_text() == rows
 
 
-def test_todays_bundle_goes_on_with_its_training(earlier, tiny):
+def test_the_present_bundle_resumes_an_earlier_training(earlier, tiny):
     run = shutil.copytree(earlier, Path(tiny["runs_dir"]) / "jsrt_small_pe/a")
     (run / "summary.json").unlink()
     again = {**tiny, "run_name": "a", "resume": True, "max_epochs": TRAINED_EPOCHS + 1}
@@ -58,7 +58,7 @@ def test_todays_bundle_goes_on_with_its_training(earlier, tiny):
     assert f"epoch {TRAINED_EPOCHS + 1}/{TRAINED_EPOCHS + 1}" in (run / "log.txt").read_text()
 
 
-def test_its_runs_predict_as_those_of_today(earlier, trained):
+def test_earlier_runs_predict_as_present_ones(earlier, trained):
     image = torch.rand(40, 48, 1).numpy() * 4095
     one, other = (Model(run, device="cpu") for run in (earlier, trained))
     assert torch.equal(one.probabilities(one.decode(image)), other.probabilities(other.decode(image)))
@@ -66,7 +66,7 @@ def test_its_runs_predict_as_those_of_today(earlier, trained):
     assert other.is_absolute
 
 
-def test_exports_of_its_runs_lack_the_label_as_those_of_today(earlier, trained):
+def test_exports_of_earlier_runs_read_no_label_either(earlier, trained):
     chains = []
     for run in (earlier, trained):
         config = json.loads((run / "config.json").read_text())

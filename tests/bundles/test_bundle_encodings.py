@@ -1,4 +1,4 @@
-"""One flat key sets the position encoding of a bundle: every one trains, and its networks have one budget."""
+"""Select the position encoding of a bundle by one key; every encoding trains, with the same number of parameters."""
 
 import json
 

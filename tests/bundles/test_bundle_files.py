@@ -1,4 +1,4 @@
-"""The committed files: fresh, plain JSON, with the ids that MONAI's tools look for."""
+"""Check the committed files: up to date, plain JSON, with the ids that MONAI's tools look for."""
 
 import importlib.metadata
 import json
@@ -89,7 +89,7 @@ def test_the_command_says_that_nothing_is_stale(arguments, monkeypatch, capsys):
 
 
 def test_bundles_fit_into_120_columns():
-    """But for texts that can't be broken."""
+    """Allow longer lines only for strings, which can't be broken."""
     for path in BUNDLES.glob("*.json"):
         for line in path.read_text().splitlines():
             assert len(line) <= 120 or re.fullmatch(r' *("\w+": )?"([^"\\]|\\.)*",?', line), (path, line)
@@ -102,7 +102,7 @@ def test_the_file_holds_what_was_written():
     assert list(json.loads(dumps(content))) == list(content)
 
 
-def test_a_fragment_takes_a_key_away_and_unused_steps_and_imports_are_left_out():
+def test_a_fragment_removes_a_key_and_unused_steps_and_imports_are_left_out():
     recipe = load_recipes(BUNDLES / "src")["imagenet_sunet64"]["fragments"]
     config = merge(BUNDLES / "src", recipe, "a", "", {"-val_interval": None, "+imports": ["$import os as other"]})
     assert not {"val_interval", "memory_gb"} & set(config)
@@ -112,14 +112,14 @@ def test_a_fragment_takes_a_key_away_and_unused_steps_and_imports_are_left_out()
     assert list(config["steps"])[:2] == ["drop_slice_axis", "to_tensor"]  # in the order of their use
 
 
-def test_no_fragment_counts_steps():
+def test_no_fragment_addresses_steps_by_position():
     for path in (BUNDLES / "src").rglob("*.yaml"):
         assert not re.search(r"::\d", path.read_text()), path
 
 
 @pytest.mark.parametrize("name", ALL)
 def test_handlers_are_plain_lists(name):
-    """MONAI Label looks for a class in each of them."""
+    """Check for MONAI Label, which reads a class from each handler."""
     config = content(name)
     for handlers in (config["train"]["handlers"], config["validate"]["handlers"], config["handlers"]):
         assert all(isinstance(handler, dict) and "_target_" in handler for handler in handlers)
@@ -163,8 +163,8 @@ def test_the_ids_of_monais_tools_are_there(name):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_several_gpus_begin_as_one_does(name):
-    """With published weights, above all."""
+def test_several_gpus_are_initialized_as_one_is(name):
+    """Check above all that published weights are loaded on several GPUs too."""
     config = monai.bundle.ConfigParser()
     config.read_config(config_file(name, "multi_gpu"))
     begins = config.get()["initialize"]
@@ -183,16 +183,16 @@ def test_monai_finds_nothing_missing(name, kind, prepared, tmp_path):
     assert list(tmp_path.iterdir()) == []  # looking at a bundle leaves nothing behind
 
 
-# Of those without padding the output is smaller, which MONAI's check doesn't know.
+# Networks without padding have a smaller output, which MONAI's check can't express.
 @pytest.mark.parametrize("name", [*LEARNED, *(name for name in SECONDARY if not name.endswith("2015"))])
-def test_network_gives_what_the_metadata_say(name):
+def test_output_of_the_network_is_that_of_the_metadata(name):
     with kept_state():
         verify_net_in_out(
             net_id="network_def", meta_file=metadata_file(name), config_file=config_file(name), device="cpu", n=2
         )
 
 
-def test_metadata_claim_the_classes_of_the_networks():
+def test_metadata_have_the_classes_of_the_networks():
     outputs = json.loads((BUNDLES / "metadata.json").read_text())["network_data_format"]["outputs"]["pred"]
     for name in NAMES:
         assert content(name)["network_def"]["out_channels"] == outputs["num_channels"] == len(outputs["channel_def"])
@@ -218,7 +218,7 @@ def test_exported_torchscript_equals_the_network(trained, tmp_path):
         assert torch.equal(exported(image), network(image))
 
 
-def test_metadata_need_the_versions_that_are_installed():
+def test_metadata_require_the_installed_versions():
     metadata = json.loads((BUNDLES / "metadata.json").read_text())
     pyproject = (ROOT / "pyproject.toml").read_text()
     assert f"monai=={metadata['monai_version']}" in pyproject

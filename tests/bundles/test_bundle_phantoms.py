@@ -1,4 +1,4 @@
-"""Phantom mode: what a bundle takes where there are no prepared data, when, and what wins over it."""
+"""Test phantom mode: the values of a bundle without prepared data, and the values that take precedence."""
 
 import copy
 import json
@@ -22,7 +22,7 @@ OWN = {"image_size": 256, "batch_size": 20, "max_epochs": 100}
 
 
 def started(name, make=monai.bundle.create_workflow, **overrides):
-    """Values of a bundle behind ``initialize``."""
+    """Return values of a bundle after ``initialize``."""
     with kept_state():
         workflow = make(config_file=config_file(name), logging_file=False, **overrides)
         if make is not monai.bundle.create_workflow:
@@ -31,7 +31,7 @@ def started(name, make=monai.bundle.create_workflow, **overrides):
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_plain_values_that_reading_makes_no_data_for(name, tmp_path):
+def test_reading_a_plain_value_makes_no_data(name, tmp_path):
     config = parser(name, bundle_root=str(tmp_path))
     section = config["phantom"]
     assert section["instead_of"] == {key: config[key] for key in section["values"]}
@@ -45,7 +45,7 @@ def test_plain_values_that_reading_makes_no_data_for(name, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def test_no_data_means_phantoms_and_says_so_and_starting_makes_none(tmp_path, caplog):
+def test_without_data_phantom_mode_is_logged_and_start_up_makes_no_phantoms(tmp_path, caplog):
     assert started("jsrt_pe", bundle_root=str(tmp_path)) == SHORT
     wanted = f"No prepared data in {tmp_path}/data/jsrt: using phantoms; image_size 96, batch_size 3, max_epochs 14"
     assert wanted in caplog.messages
@@ -53,20 +53,20 @@ def test_no_data_means_phantoms_and_says_so_and_starting_makes_none(tmp_path, ca
 
 
 @pytest.mark.parametrize("given", [{"max_epochs": 100}, {"max_epochs": 5}, {"image_size": 32, "batch_size": 20}])
-def test_what_is_given_wins(given, tmp_path, caplog):
-    """Even where it says the same as the bundle."""
+def test_given_values_take_precedence(given, tmp_path, caplog):
+    """Keep a given value even if it equals the bundle's."""
     assert started("jsrt_pe", bundle_root=str(tmp_path), **given) == {**SHORT, **given}
     assert any("using phantoms" in text and str(next(iter(given.values()))) in text for text in caplog.messages)
 
 
-def test_what_a_file_of_arguments_gives_wins(tmp_path):
+def test_values_from_a_file_of_arguments_take_precedence(tmp_path):
     (tmp_path / "arguments.json").write_text(json.dumps({"max_epochs": 100, "bundle_root": str(tmp_path)}))
     values = started("jsrt_pe", args_file=str(tmp_path / "arguments.json"))
     assert values == {**SHORT, "max_epochs": 100}
 
 
 def test_other_ways_to_start_a_bundle(tmp_path):
-    """Where MONAI's ``run`` isn't on the way, what differs from the bundle counts as given."""
+    """Count every value that differs from the bundle's as given, if it wasn't started by MONAI's ``run``."""
     make = monai.bundle.ConfigWorkflow
     assert started("jsrt_pe", make, bundle_root=str(tmp_path), image_size=32) == {**SHORT, "image_size": 32}
     overlay = tmp_path / "mine.json"
@@ -79,18 +79,18 @@ def test_other_ways_to_start_a_bundle(tmp_path):
         assert workflow.parser.get_parsed_content("image_size") == 96
 
 
-def test_all_of_initialize_at_once(tmp_path):
+def test_initialize_updates_parts_that_were_built_before(tmp_path):
     config = parser("jsrt_pe", bundle_root=str(tmp_path))
     with kept_state():
         network = config.get_parsed_content("network_def")
         assert config.get_parsed_content("steps::resize").resizer.spatial_size == [256, 256]
         config.get_parsed_content("initialize")
-    assert config.get_parsed_content("network_def") is network  # rests on none of the values
+    assert config.get_parsed_content("network_def") is network  # depends on none of the values
     assert config.get_parsed_content("steps::resize").resizer.spatial_size == [96, 96]
     assert {key: config.get_parsed_content(key) for key in OWN} == SHORT
 
 
-def test_a_named_folder_of_phantoms_counts_and_real_data_do_not(prepared, tmp_path, caplog):
+def test_a_named_folder_of_phantoms_starts_phantom_mode_and_real_data_do_not(prepared, tmp_path, caplog):
     named = prepared["jsrt"]
     assert started("jsrt_pe", dataset_dir=str(named)) == SHORT
     assert f"{named} holds phantoms; image_size 96, batch_size 3, max_epochs 14" in caplog.messages
@@ -103,7 +103,7 @@ def test_a_named_folder_of_phantoms_counts_and_real_data_do_not(prepared, tmp_pa
     assert not any("using phantoms" in text or "holds phantoms" in text for text in caplog.messages)
 
 
-def test_a_named_folder_that_is_not_there_is_no_phantom_mode(tmp_path):
+def test_a_missing_named_folder_does_not_start_phantom_mode(tmp_path):
     assert data_state.state("jsrt", str(tmp_path / "nowhere"), str(tmp_path)) == data_state.PREPARED
 
 
@@ -114,12 +114,12 @@ def test_state_of_the_data(prepared, tmp_path):
     assert data_state.state("jsrt", default, str(tmp_path)) == data_state.PHANTOMS
     assert data_state.folder("jsrt", default, str(tmp_path), 8) == f"{tmp_path}/data/phantoms/jsrt"
     (tmp_path / "data/jsrt").mkdir()
-    assert data_state.state("jsrt", default, str(tmp_path)) == data_state.PREPARED  # a preparation that was interrupted
+    assert data_state.state("jsrt", default, str(tmp_path)) == data_state.PREPARED  # an interrupted preparation
     (tmp_path / "data/jsrt/dataset.json").write_text("{")
     assert data_state.state("jsrt", default, str(tmp_path)) == data_state.PREPARED
 
 
-def test_state_of_photographs_that_are_read_where_they_lie(tmp_path):
+def test_state_of_photographs_that_are_read_in_place(tmp_path):
     default = f"{tmp_path}/data/imagenet"
     assert data_state.state("imagenet", default, str(tmp_path)) == data_state.MISSING
     write("imagenet", tmp_path / "data/phantoms/imagenet", cases=50)
@@ -148,7 +148,7 @@ def test_a_dry_run_and_the_status_of_a_study_make_no_phantoms(tmp_path, monkeypa
     assert "jsrt: small CNN" in CliRunner().invoke(app, ["study", "table1", "--network", "small", "--dry-run"]).output
 
 
-def test_without_data_what_rests_on_them_stays_as_it_is_written(tmp_path):
+def test_without_data_dependent_values_stay_unevaluated(tmp_path):
     config = resolve_configuration(BUNDLES / "jsrt_small.json", {"bundle_root": str(tmp_path)}, makes_data=False)
     assert (config["data_folder"][:10], config["data_sha256"]) == ("$prepared.", "$@source.sha256")
     assert config["image_size"] == 96
@@ -158,7 +158,7 @@ def test_without_data_what_rests_on_them_stays_as_it_is_written(tmp_path):
 
 
 def test_a_run_of_an_earlier_version_is_the_same_model(trained):
-    """Its steps had no names, its entry points were longer."""
+    """Compare with a configuration of unnamed steps and longer entry points."""
     config = json.loads((trained / "config.json").read_text())
     steps = config["steps"]
     old = {key: value for key, value in config.items() if key not in ("steps", "begin_test")}

@@ -1,4 +1,4 @@
-"""A training that is killed at any point goes on to the same bits."""
+"""Resume a training that was killed at any point, and get bit-identical results."""
 
 import contextlib
 import itertools
@@ -33,9 +33,9 @@ def options(prepared, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def whole(prepared, tmp_path_factory):
-    """The run that nobody disturbed."""
-    runs = tmp_path_factory.mktemp("whole")
+def uninterrupted(prepared, tmp_path_factory):
+    """Finish a run without an interruption."""
+    runs = tmp_path_factory.mktemp("uninterrupted")
     return run_here(
         "jsrt_small_pe",
         dataset_dir=str(prepared["jsrt"]),
@@ -48,7 +48,7 @@ def whole(prepared, tmp_path_factory):
 
 
 def tensors(state, prefix=""):
-    """All tensors of a nested state, by path."""
+    """Yield all tensors of a nested state with their paths."""
     for key, value in state.items():
         if isinstance(value, torch.Tensor):
             yield f"{prefix}{key}", value
@@ -61,35 +61,35 @@ def tensors(state, prefix=""):
             )
 
 
-def assert_equal(run, whole):
+def assert_equal(run, uninterrupted):
     for name in ("model.pt", "resume.pt"):
-        one, other = (dict(tensors(torch.load(folder / name, weights_only=True))) for folder in (run, whole))
+        one, other = (dict(tensors(torch.load(folder / name, weights_only=True))) for folder in (run, uninterrupted))
         assert one.keys() == other.keys()
         assert len(one) > 20
         assert [key for key in one if not torch.equal(one[key], other[key])] == []
-    assert (run / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
-    assert (run / "summary.json").read_text() == (whole / "summary.json").read_text()
+    assert (run / "metrics.csv").read_text() == (uninterrupted / "metrics.csv").read_text()
+    assert (run / "summary.json").read_text() == (uninterrupted / "summary.json").read_text()
 
 
 def epoch_seconds(run):
-    """How long an epoch takes on this machine: the median over the log of a run."""
+    """Measure the seconds of an epoch on this machine: the median over the log of a run."""
     lines = re.findall(r"^(\S+ \S+) INFO medpos.handlers.progress: epoch", (run / "log.txt").read_text(), re.MULTILINE)
     times = [datetime.fromisoformat(time.replace(",", ".")) for time in lines]
     return statistics.median((after - before).total_seconds() for before, after in itertools.pairwise(times))
 
 
 def wait_for(pattern, log, start_of_log, process):
-    """Until the run has logged this; a run that ends before it is left for the caller to see."""
+    """Wait until the run has logged the pattern; return also if the run has ended, which the caller checks."""
     deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         if process.poll() is not None or (log.exists() and re.search(pattern, log.read_text()[start_of_log:])):
             return
         time.sleep(0.001)
-    raise AssertionError(f"{pattern!r} did not come")
+    raise AssertionError(f"expected {pattern!r} in the log within 600 s, found none")
 
 
 def kill(run, pattern, delay, cwd, options):
-    """Start or resume a run and kill it some seconds after it logged this; was it still running?"""
+    """Start or resume a run, kill it ``delay`` s after it logged the pattern, and tell whether it was still running."""
     log = run / "log.txt"
     resume = log.exists()
     start_of_log = len(log.read_text()) if resume else 0
@@ -103,7 +103,7 @@ def kill(run, pattern, delay, cwd, options):
 
 
 def land_a_kill(run, pattern, delay, epochs, cwd, options, kept):
-    """Kill a run while this many epochs are saved; one that got further is put back and killed earlier."""
+    """Kill a run after one of these epochs was saved; if it got further, restore it and kill it earlier."""
     shutil.rmtree(kept, ignore_errors=True)
     if run.exists():
         shutil.copytree(run, kept)
@@ -115,15 +115,15 @@ def land_a_kill(run, pattern, delay, epochs, cwd, options, kept):
         shutil.rmtree(run)
         if kept.exists():
             shutil.copytree(kept, run)
-    raise AssertionError(f"every kill after {pattern!r} was too late")
+    raise AssertionError(f"expected to kill the run soon after {pattern!r}, but every kill was too late")
 
 
 @pytest.mark.slow
-def test_sigkill(options, whole, tmp_path):
-    """One training, killed while it starts, between and in epochs, in its test; and resumed after each."""
+def test_sigkill(options, uninterrupted, tmp_path):
+    """Kill one training at its start, between epochs, within epochs and in its test, and resume it after each."""
     random.seed(0)
     run = Path(options["runs_dir"]) / "jsrt_small_pe/a"
-    epoch = epoch_seconds(whole)
+    epoch = epoch_seconds(uninterrupted)
     an_epoch, the_last = r"epoch \d/\d; loss", rf"epoch {EPOCHS}/{EPOCHS}; loss|resumed after epoch {EPOCHS}"
     for pattern, epochs_to_wait, saved in (
         ("run folder", 0.3, [0]),
@@ -134,7 +134,7 @@ def test_sigkill(options, whole, tmp_path):
     ):
         land_a_kill(run, pattern, epochs_to_wait * epoch, saved, tmp_path, options, tmp_path / "kept")
     run_here("jsrt_small_pe", resume=True, **options)
-    assert_equal(run, whole)
+    assert_equal(run, uninterrupted)
     assert "resumed after epoch" in (run / "log.txt").read_text()
 
 
@@ -144,7 +144,7 @@ class Killed(BaseException):
 
 @contextlib.contextmanager
 def kill_at(count, monkeypatch, after):
-    """End the run at its ``count``-th file, just before or just after the file gets its name; nothing is tidied up."""
+    """End the run at its ``count``-th file, just before or after the file gets its final name, without cleaning up."""
     real, seen = Path.replace, []
 
     def replace(self, target):
@@ -165,7 +165,7 @@ def kill_at(count, monkeypatch, after):
 
 
 class stop(contextlib.AbstractContextManager):  # noqa: N801 - stands for contextlib.suppress
-    """A killed process does not tidy up."""
+    """Skip the cleaning up, as a killed process does."""
 
     def __exit__(self, *_):
         return False
@@ -173,8 +173,8 @@ class stop(contextlib.AbstractContextManager):  # noqa: N801 - stands for contex
 
 @pytest.mark.slow
 @pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-def test_a_kill_at_any_file(after, options, whole, monkeypatch, capfd):
-    """The same as a SIGKILL, at each of the files that a run writes; each run goes on from the one killed before."""
+def test_a_kill_at_any_file(after, options, uninterrupted, monkeypatch, capfd):
+    """Interrupt at each file that a run writes, as SIGKILL does; each run resumes the one killed before."""
     run = Path(options["runs_dir"]) / "jsrt_small_pe/a"
     kills, count, resume = 0, 1, False
     while True:
@@ -183,8 +183,8 @@ def test_a_kill_at_any_file(after, options, whole, monkeypatch, capfd):
                 run_here("jsrt_small_pe", resume=resume, **options)
         except Killed:
             kills, resume = kills + 1, True
-            # A resumed run writes its two records again, so the third file is where it gets further; its test, which
-            # is never resumed, writes five.
+            # A resumed run first writes its two records again, then advances from the third file; its test, which isn't
+            # resumed, writes five files.
             count = 3 + (kills % 3 if kills < 12 else kills - 12)
         else:
             break
@@ -192,10 +192,10 @@ def test_a_kill_at_any_file(after, options, whole, monkeypatch, capfd):
             break
         assert kills < 30
     assert kills > 12
-    assert_equal(run, whole)
+    assert_equal(run, uninterrupted)
 
 
-def test_resume_without_a_name_takes_the_unfinished_run(options, whole, run_of, tiny):
+def test_resume_without_a_name_selects_the_unfinished_run(options, uninterrupted, run_of, tiny):
     (run_of / "summary.json").unlink()
     finished = run_of.with_name("b")
     shutil.copytree(run_of, finished)
@@ -206,14 +206,14 @@ def test_resume_without_a_name_takes_the_unfinished_run(options, whole, run_of, 
     assert (run_of / "model.pt").stat().st_mtime_ns == before  # its epochs were done: only the test was missing
 
 
-def test_more_epochs_after_a_kill_equal_a_longer_run(options, whole):
-    """max_epochs is free to change: three epochs, then six, are six."""
+def test_more_epochs_after_a_kill_equal_a_longer_run(options, uninterrupted):
+    """Train three epochs, then six in total; ``max_epochs`` may change on resume."""
     with pytest.MonkeyPatch.context() as patch, kill_at(9, patch, True), pytest.raises(Killed):
         run_here("jsrt_small_pe", **{**options, "max_epochs": 3})
     run = Path(options["runs_dir"]) / "jsrt_small_pe/a"
     assert torch.load(run / "resume.pt", weights_only=True)["epoch"] in (2, 3)
     run_here("jsrt_small_pe", resume=True, **options)
-    assert_equal(run, whole)
+    assert_equal(run, uninterrupted)
 
 
 def test_resume_with_another_data_set_is_refused(options, prepared, tmp_path):

@@ -1,4 +1,4 @@
-"""Every bundle trains and leaves a whole run folder; every entry point gives its table."""
+"""Train every bundle, and check its run folder and the table of every entry point."""
 
 import csv
 import json
@@ -32,7 +32,7 @@ def cases_of(prepared, kind, split="test"):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_run_leaves_its_folder_complete(name, prepared, tiny):
+def test_a_run_folder_is_complete(name, prepared, tiny):
     kind = name.split("_")[0]
     run = run_here(name, **{**tiny, "dataset_dir": str(prepared[kind]), "train_cases": 2, "run_name": "first"})
     assert run.parts[-2:] == (name, "first")
@@ -89,7 +89,7 @@ def check_rows(rows, cases, organs):
         assert (row["split"], row["degradation"], row["severity"], row["shift"]) == ("test", "none", "0", "0")
         assert row["case"].startswith(row["subject"])
         assert row["dice"] == "nan" or 0 <= float(row["dice"]) <= 1
-        # The paper's policy: an organ that is not found has no finite distance.
+        # The paper's policy: an organ that isn't found has an infinite distance.
         assert (float(row["dice"]) == 0) <= (row["hd95_mm"] in ("inf",) or float(row["hd95_mm"]) > 0)
 
 
@@ -123,11 +123,11 @@ def check_events(folder, organs, learned):
     tags = events.Tags()
     scalars = set(tags["scalars"])
     assert {"mean_dice", *(f"dice/{organ}" for organ in organs)} <= scalars
-    # A distance that is infinite can't be drawn; all others must be.
+    # Infinite distances can't be drawn; all others must be.
     assert scalars <= {"mean_dice", "loss", "learning_rate", *(f"{m}/{o}" for o in organs for m in ("dice", "hd95_mm"))}
     assert ({"loss", "learning_rate"} <= scalars) == learned
     assert set(tags["images"]) == {f"overlay/{rank}" for rank in ("worst", "median", "best")}
-    # The hyper-parameters stand beside, in a file of their own, as TensorBoard's HPARAMS page wants it.
+    # The hyperparameters are in a file of their own, as TensorBoard's HPARAMS page requires.
     hyper = EventAccumulator(str(folder / "hyper_parameters")).Reload()
     assert "_hparams_/session_start_info" in hyper.summary_metadata
     assert "bundle" in str(hyper.summary_metadata["_hparams_/session_start_info"].plugin_data.content)
@@ -156,7 +156,7 @@ def test_evaluate_gives_the_numbers_of_the_run(run_of, tiny):
     }
 
 
-def test_evaluate_takes_the_latest_run_or_the_one_named(run_of, tiny):
+def test_evaluate_selects_the_latest_run_or_the_named_one(run_of, tiny):
     later = shutil.copytree(run_of, run_of.with_name("0-later"))
     (later / "config.json").touch()
     run_here("jsrt_small_pe", entry="evaluate", **tiny)
@@ -172,7 +172,7 @@ def test_evaluate_from_a_checkpoint_gets_a_run_folder_of_its_own(run_of, tiny):
     assert not (run_of / "evaluate").exists()
 
 
-def test_robustness_covers_sixteen_conditions_and_begins_with_the_clean_images(run_of, tiny, prepared):
+def test_robustness_covers_sixteen_conditions_starting_with_clean_images(run_of, tiny, prepared):
     run_here("jsrt_small_pe", entry="robustness", **tiny)
     rows = rows_of(run_of / "robustness/metrics.csv")
     cases = cases_of(prepared, "jsrt")
@@ -187,7 +187,7 @@ def test_robustness_covers_sixteen_conditions_and_begins_with_the_clean_images(r
     assert len(json.loads((run_of / "robustness/summary.json").read_text())["conditions"]) == 16
 
 
-def test_shift_covers_both_directions_of_either_axis(run_of, tiny, prepared):
+def test_shift_covers_both_directions_of_both_axes(run_of, tiny, prepared):
     run_here("jsrt_small_pe", entry="shift", **tiny)
     rows = rows_of(run_of / "shift/metrics.csv")
     wanted = {"0", *(f"{axis}{sign}{n}" for axis in "xy" for sign in "+-" for n in range(8, 65, 8))}
@@ -196,7 +196,7 @@ def test_shift_covers_both_directions_of_either_axis(run_of, tiny, prepared):
     assert len(rows) == 33 * len(cases_of(prepared, "jsrt")) * 3
     clean = [row for row in rows if row["shift"] == "0"]
     assert clean == rows_of(run_of / "metrics.csv")
-    # 32 px and more push every organ out of a picture of 32 px: all of the truth is gone.
+    # A shift of 32 px or more moves every organ out of a picture of 32 px, so the truth is empty.
     for row in rows:
         if row["shift"][1:] in ("+64", "-64"):
             assert row["dice"] in ("nan", "0.0"), row
@@ -212,7 +212,7 @@ def test_robustness_and_shift_of_volumes(prepared, tiny):
 
 
 def test_as_a_user_from_any_folder(prepared, tmp_path):
-    """Reads its arguments from a file, reaches inside, and tells the user that the data are phantoms."""
+    """Read arguments from a file, override a nested value, and tell the user that the data are phantoms."""
     arguments = {"dataset_dir": str(prepared["jsrt"]), "image_size": 32, "train#trainer#max_epochs": 2}
     (tmp_path / "arguments.json").write_text(json.dumps(arguments))
     (tmp_path / "overlay.json").write_text(
@@ -242,7 +242,7 @@ def test_config_of_a_run_gives_the_same_weights_again(trained, tmp_path):
     assert (run / "metrics.csv").read_text() == (trained / "metrics.csv").read_text()
 
 
-def test_another_seed_gives_other_weights(trained, tiny):
+def test_another_seed_gives_different_weights(trained, tiny):
     run = run_here("jsrt_small_pe", **{**tiny, "max_epochs": TRAINED_EPOCHS, "seed": 1})
     one, other = (torch.load(folder / "model.pt", weights_only=True) for folder in (trained, run))
     assert not torch.equal(one["score.weight"], other["score.weight"])
@@ -254,8 +254,8 @@ def test_number_of_workers_changes_nothing(trained, tiny):
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_phantoms_are_made_where_there_are_no_data_and_said_loudly(tmp_path, tiny):
-    """A fresh clone: no data at all; the schedule is the bundle's own short one but for its length."""
+def test_phantoms_are_made_with_a_warning_where_there_are_no_data(tmp_path, tiny):
+    """Start without any data, as in a fresh clone, with the bundle's short schedule except for the number of epochs."""
     del tiny["dataset_dir"]
     run = run_here("jsrt_mean_mask", bundle_root=str(tmp_path), phantom_cases=6, **tiny)
     assert json.loads((tmp_path / "data/phantoms/jsrt/dataset.json").read_text())["phantom"] is True
@@ -267,7 +267,7 @@ def test_phantoms_are_made_where_there_are_no_data_and_said_loudly(tmp_path, tin
     assert (tmp_path / "data/phantoms/jsrt/dataset.json").stat().st_mtime_ns == made
 
 
-def test_real_data_at_the_default_place_are_taken_without_a_word_on_phantoms(prepared, tmp_path, tiny, caplog):
+def test_real_data_at_the_default_place_give_no_message_about_phantoms(prepared, tmp_path, tiny, caplog):
     del tiny["dataset_dir"]
     shutil.copytree(prepared["jsrt"], tmp_path / "data/jsrt")
     content = json.loads((tmp_path / "data/jsrt/dataset.json").read_text())

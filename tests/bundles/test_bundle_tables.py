@@ -1,4 +1,4 @@
-"""The tables of docs/bundles.md and README.md are those that docs/src/bundles.py makes of the bundles of today."""
+"""Check that docs/bundles.md and README.md have the tables that docs/src/bundles.py makes of the present bundles."""
 
 import importlib.util
 

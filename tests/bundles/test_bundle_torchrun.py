@@ -1,4 +1,4 @@
-"""One training on two processes."""
+"""Train on two processes."""
 
 import csv
 import json
@@ -10,11 +10,11 @@ from running import newest, run_bundle, run_here
 
 
 @pytest.mark.slow
-def test_two_processes_leave_one_run(prepared, tmp_path):
+def test_two_processes_write_one_run(prepared, tmp_path):
     options = {"dataset_dir": str(prepared["jsrt"]), "runs_dir": str(tmp_path / "runs"), "image_size": 32}
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2")
 
-    # torchrun takes the module without a python before it
+    # torch.distributed.run gets the module's name without "python" before it
     done = run_bundle(
         "jsrt_small_pe", "multi_gpu", cwd=tmp_path, launcher=launcher, max_epochs=2, device="cpu", **options
     )

@@ -1,4 +1,4 @@
-"""The CRF in bundles: tested with it, trained without, searched for, and predicted as tested."""
+"""Test the CRF in bundles: training without it, test with it, search for its parameters, and prediction."""
 
 import csv
 import json
@@ -30,13 +30,13 @@ pytest.importorskip("pydensecrf", reason="pip install 'medpos[crf]'")
 
 NAME = "voc_deeplab_largefov"
 SMALL = {"network_def#width": 0.0625, "image_size": 33, "batch_size": 2, "window": 113, "amp": False, "max_epochs": 1}
-SMALL["publisher"] = "caffe"  # its colors are harder to restore
+SMALL["publisher"] = "caffe"  # in its colors an image is harder to restore
 GRID = {"crf_search#w_bi": [3, 40], "crf_search#s_xy": [8], "crf_search#s_rgb": [5, 20]}
 
 
 @pytest.fixture(scope="module")
 def scenes(tmp_path_factory):
-    """Prepared phantoms of PASCAL VOC of a fifth of the size; one to validate with."""
+    """Prepare phantoms of PASCAL VOC at a fifth of the size, one of them for validation."""
     root = tmp_path_factory.mktemp("scenes")
     write("voc", root / "raw", cases=12)
     for path in [*root.rglob("*.jpg"), *root.rglob("SegmentationClass/*.png")]:
@@ -77,12 +77,14 @@ def made(scenes, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         passes = counted(patch, DeepLabVGG, "forward")
         run_here(NAME, entry="crf", crf_iterations=4, **GRID, **given)
-    real = [image for (image,) in passes if image.device.type == "cpu"]  # not those that only look for the shape
+    real = [
+        image for (image,) in passes if image.device.type == "cpu"
+    ]  # not the passes on the meta device, which only determine shapes
     return SimpleNamespace(run=run, given=given, refined=len(refined), passes=len(real))
 
 
 def label_maps(run):
-    """Those of the test images by the evaluator of a run, or of an evaluation in it."""
+    """Return the label maps of the test images from the evaluator of a run, or of an evaluation in it."""
     maps = []
     with kept_state():
         set_track_meta(False)
@@ -101,7 +103,7 @@ def label_maps(run):
 
 
 def plain(made, split):
-    """Probabilities, image in [0, 1] and truth of each image of a split, without medpos's inferers and transforms."""
+    """Yield probabilities, image in [0, 1] and truth for each image, without medpos's inferers and transforms."""
     source = DataFolder(made.given["dataset_dir"])
     with kept_state():
         network = parser(NAME, **made.given).get_parsed_content("network_def").eval()
@@ -119,7 +121,7 @@ def plain(made, split):
 
 
 def mean_iou(pairs):
-    """Of label maps and truths, class by class."""
+    """Compute the mean IoU of pairs of label map and truth, class by class."""
     predicted, true = (np.concatenate([part.ravel() for part in parts]) for parts in zip(*pairs, strict=True))
     predicted, true = predicted[true != 255], true[true != 255]
     both = [(predicted == n, true == n) for n in range(21)]
@@ -131,7 +133,7 @@ def rows_of(path):
         return list(csv.DictReader(stream))
 
 
-def test_it_trains_without_and_is_tested_with_the_crf(made, scenes):
+def test_training_is_without_the_crf_and_the_test_with_it(made, scenes):
     images = len(DataFolder(scenes).cases("test"))
     assert made.refined == images == 5
     [condition] = json.loads((made.run / "summary.json").read_text())["conditions"]
@@ -142,7 +144,7 @@ def test_it_trains_without_and_is_tested_with_the_crf(made, scenes):
         assert (found != wanted).mean() < 0.0005
 
 
-def test_no_iterations_no_crf(made):
+def test_zero_iterations_leave_the_crf_out(made):
     refined, unrefined = label_maps(made.run / "evaluate"), label_maps(made.run / "evaluate-2")
     for found, (probabilities, _, _) in zip(unrefined, plain(made, "test"), strict=True):
         assert (found != probabilities.argmax(0).numpy()).mean() < 0.0005
@@ -164,7 +166,7 @@ def test_parameters_are_searched_on_the_validation_set(made):
         assert float(row["gain"]) == pytest.approx(wanted - before, abs=1e-5)
 
 
-def test_bands_of_the_test_images_before_and_after(made):
+def test_bands_around_boundaries_with_and_without_the_crf(made):
     best = rows_of(made.run / "crf/search.csv")[0]
     found = DenseCRF(3, 3, float(best["w_bi"]), 8, float(best["s_rgb"]), iterations=4)
     crfs = {"none": None, "v2_vgg": DenseCRF.of_paper("v2_vgg", iterations=4), "found": found}
@@ -177,7 +179,7 @@ def test_bands_of_the_test_images_before_and_after(made):
     for name, crf in crfs.items():
         maps = [((p if crf is None else crf(p, i)).argmax(0).numpy(), truth) for p, i, truth in cases]
         wanted[name] = mean_iou(maps)
-        # Within 1 px of a boundary lie the pixels that one of their four neighbours differs from.
+        # Pixels within 1 px of a boundary are those with one of four neighbors of another class.
         near = mean_iou([(predicted, outlines(truth)) for predicted, truth in maps])
         assert float(rows[name, 1]["mean_iou"]) == pytest.approx(near, abs=1e-5)
     assert {each["crf"]: each["mean_iou"] for each in summary["test"]} == pytest.approx(wanted, abs=1e-5)
@@ -189,7 +191,7 @@ def test_bands_of_the_test_images_before_and_after(made):
 
 
 def outlines(truth):
-    """The truth where a neighbour differs, elsewhere 255."""
+    """Keep the truth at pixels with a neighbor of another class, and set all others to 255."""
     near = [binary_dilation(truth == value) & (truth != value) for value in np.unique(truth)]
     return np.where(np.any(near, axis=0), truth, 255)
 
@@ -221,7 +223,7 @@ def test_the_crf_sees_the_colors_of_the_image(publisher, order, made, scenes):
     ("name", "parameters"),
     [(NAME, (2, 2, 4, 65, 3)), ("voc_deeplab_aspp", (2, 2, 4, 65, 3)), ("voc_deeplab_resnet101", (3, 1, 4, 67, 3))],
 )
-def test_the_papers_parameters(name, parameters):
+def test_the_parameters_are_the_papers(name, parameters):
     with kept_state():
         inferer = parser(name).get_parsed_content("inferer")
         assert inferer.crf == DenseCRF(*parameters, iterations=10)
@@ -234,7 +236,7 @@ def test_the_papers_parameters(name, parameters):
     assert (grid["w_pos"], grid["s_pos"], grid["iterations"]) == (3, 3, 10)
 
 
-def test_refusals(made, prepared, monkeypatch, tmp_path):
+def test_bad_options_are_refused(made, prepared, monkeypatch, tmp_path):
     assert "crf_iterations: expected 1 or more, got 0" in refusal(NAME, entry="crf", crf_iterations=0, **made.given)
     assert "expected lists of numbers" in refusal(NAME, entry="crf", **{"crf_search#w_bi": 4}, **made.given)
     assert "did you mean --crf_search#s_xy?" in refusal(NAME, entry="crf", **{"crf_search#s_xz": [4]}, **made.given)
@@ -246,12 +248,12 @@ def test_refusals(made, prepared, monkeypatch, tmp_path):
     for bundle, own in (((NAME,), given), (("jsrt_small", "crf"), chest)):
         message = refusal(*bundle, **own)
         assert "needs pydensecrf; install it by pip install 'medpos[crf]', or set its iterations to 0" in message
-    assert not (tmp_path / "runs").exists()  # nothing is trained to find out at its end
+    assert not (tmp_path / "runs").exists()  # refused before the training
     assert (run_here(NAME, crf_iterations=0, **given) / "summary.json").is_file()
 
 
-def by_hand(name, run, given):
-    """The label maps of the test images: the CRF on what the bundle's inferer gives, each slice by its own range."""
+def inferred(name, run, given):
+    """Yield probabilities and image of each test item from the bundle's inferer, without the CRF."""
     with kept_state():
         set_track_meta(False)
         config = parser(name, **given)
@@ -270,7 +272,7 @@ def own_range(image):
 
 @pytest.fixture
 def overlaid(request, prepared, tmp_path):
-    """A finished run of a bundle of the study, tested with the overlay."""
+    """Test a finished run of a bundle of the study with the overlay."""
 
     def make(kind):
         run = shutil.copytree(request.getfixturevalue("trained" if kind == "jsrt" else "trained_heart"), tmp_path / "x")
@@ -288,7 +290,7 @@ def test_the_overlay_refines_x_rays(overlaid):
     run, given = overlaid("jsrt")
     crf, changed = DenseCRF.of_paper("v2_vgg", s_xy=6, s_rgb=20), 0.0
     found = label_maps(run / "evaluate")
-    for labels, (probabilities, image) in zip(found, by_hand("jsrt_small_pe", run, given), strict=True):
+    for labels, (probabilities, image) in zip(found, inferred("jsrt_small_pe", run, given), strict=True):
         np.testing.assert_array_equal(labels, crf(probabilities, own_range(image)).argmax(0).numpy())
         changed += (labels != probabilities.argmax(0).numpy()).mean()
     assert changed > 0.005
@@ -299,7 +301,9 @@ def test_the_overlay_refines_x_rays(overlaid):
 def test_the_overlay_refines_volumes_slice_by_slice(overlaid):
     run, given = overlaid("acdc")
     crf, changed = DenseCRF.of_paper("v2_vgg", s_xy=6, s_rgb=20), 0.0
-    for labels, (volume, image) in zip(label_maps(run / "evaluate"), by_hand("acdc_small_pe", run, given), strict=True):
+    for labels, (volume, image) in zip(
+        label_maps(run / "evaluate"), inferred("acdc_small_pe", run, given), strict=True
+    ):
         slices = zip(volume.unbind(3), image.unbind(3), strict=True)
         wanted = torch.stack([crf(one, own_range(plane)).argmax(0) for one, plane in slices], dim=2)
         np.testing.assert_array_equal(labels, wanted.numpy())
@@ -324,7 +328,7 @@ def predicted_by(model, given):
         yield compute_label_map(model.probabilities(decoded), (*decoded.shape[1:3], 1))[..., 0]
 
 
-def test_the_overlay_goes_around_a_background():
+def test_the_overlay_wraps_an_inferer_that_adds_a_background():
     with kept_state():
         config = ConfigParser()
         config.read_config(config_file("nuclei_unetpp", "crf"))

@@ -1,4 +1,4 @@
-"""The bundles that classify whole images: SUNet's pretraining, its recipe, and what is done with its runs."""
+"""Test the bundles that classify whole images: SUNet's pretraining, its recipe, and the use of its runs."""
 
 import csv
 import json
@@ -23,7 +23,7 @@ from medpos.explain import AscentSettings, ExplainOptions, explain_network, load
 from medpos.predict.model import Model
 from medpos.study import declaration, models
 
-# From 64 px on; where a strided convolution gets 1 x 1 px, PyTorch 2.13's bf16 leaves its gradient uninitialised.
+# From 64 px on; where a strided convolution gets 1 x 1 px, PyTorch 2.13's bf16 leaves its gradient uninitialized.
 SMALL = {"image_size": 64, "batch_size": 8, "network_def#width": 1 / 32}
 FILES = {"config.json", "environment.json", "data.json", "log.txt", "model.pt", "resume.pt", "predictions.csv"}
 FILES |= {"summary.json", "tensorboard"}
@@ -58,7 +58,7 @@ RECIPES = {
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory):
-    """Phantoms, read where they lie: ten classes, 40 images of training, ten of validation."""
+    """Write phantoms, which are read in place: ten classes, 40 training images, ten validation images."""
     folder = tmp_path_factory.mktemp("photographs") / "imagenet"
     write("imagenet", folder, cases=50)
     return folder
@@ -66,7 +66,7 @@ def photographs(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def trained(photographs, tmp_path_factory):
-    """A finished run of two epochs; to be copied, not written to."""
+    """Finish a run of two epochs; copy it, don't write to it."""
     runs_dir = str(tmp_path_factory.mktemp("runs"))
     return run_here(
         "imagenet_sunet64", dataset_dir=str(photographs), runs_dir=runs_dir, run_name="a", max_epochs=2, **SMALL
@@ -80,7 +80,7 @@ def options(photographs, tmp_path):
 
 @pytest.fixture
 def two_colors(tmp_path):
-    """Two classes that differ in brightness: dark and bright noise, 80 training images each, four to validate."""
+    """Write two classes of dark and bright noise, 80 training images each and four for validation."""
     rng = np.random.default_rng(0)
     for part, count in (("train", 80), ("val", 4)):
         for name, low in (("n1", 0), ("n2", 128)):
@@ -103,7 +103,7 @@ def built(key, options, name="imagenet_sunet64", **overrides):
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_the_recipe_is_whole(name):
+def test_the_recipe_is_complete(name):
     config = parser(name).get()
     assert {path: at(config, path) for path in RECIPES[name]} == RECIPES[name]
     assert targets(config, "train::preprocessing") == ["medpos.transforms.RandResizedCrop", "RandFlipd", "@standardise"]
@@ -112,8 +112,8 @@ def test_the_recipe_is_whole(name):
 
 
 @pytest.mark.parametrize("name", CLASSIFIERS)
-def test_two_epochs_leave_a_whole_run_folder(name, trained, options):
-    # As the phantoms have it by themselves.
+def test_two_epochs_give_a_complete_run_folder(name, trained, options):
+    # Two epochs are the default with phantoms.
     run = trained if name == "imagenet_sunet64" else run_here(name, run_name="a", **options)
     assert {path.name for path in run.iterdir()} == FILES
     rows = list(csv.DictReader((run / "predictions.csv").open()))
@@ -147,7 +147,7 @@ def test_the_rate_falls_tenfold_every_30_epochs(options):
     assert schedule(0.01, 149) == 0.01
 
 
-def test_validation_resizes_the_short_side_and_cuts_the_middle(options):
+def test_validation_resizes_the_short_side_and_crops_the_center(options):
     large = {"image_size": 112}
     data = built("validate::dataset", options, **large)
     assert built("short_side", options, **large) == 128
@@ -163,7 +163,7 @@ def test_validation_resizes_the_short_side_and_cuts_the_middle(options):
     np.testing.assert_allclose(item["image"].numpy(), wanted, atol=0.02)  # Pillow rounds to 8 bits
 
 
-def test_training_cuts_other_parts_in_every_epoch(options):
+def test_training_crops_differ_in_every_epoch(options):
     data = built("train::dataset", options)
     first = data[0]["image"]
     assert first.shape == (3, 64, 64)
@@ -172,7 +172,7 @@ def test_training_cuts_other_parts_in_every_epoch(options):
     assert not torch.equal(data[0]["image"], first)
 
 
-def test_a_killed_training_resumes_to_the_same_bits(trained, options):
+def test_a_killed_training_resumes_bit_identically(trained, options):
     part = run_here("imagenet_sunet64", run_name="part", max_epochs=1, **options)
     (part / "summary.json").unlink()
     run_here("imagenet_sunet64", run_name="part", max_epochs=2, resume=True, **options)
@@ -218,8 +218,8 @@ def test_conditions_of_a_run(trained, options, tmp_path):
 
 
 @pytest.mark.parametrize("weights", [False, True], ids=["transplant", "weights"])
-def test_segmentation_begins_with_the_classifier(trained, weights, tmp_path):
-    """A run's file as it is; a published one has rows before columns, and is turned."""
+def test_segmentation_starts_from_the_classifier(trained, weights, tmp_path):
+    """Load a run's file unchanged; a published file has rows before columns, so its kernels are transposed."""
     given = {"weights" if weights else "transplant": str(trained / "model.pt")}
     with kept_state():
         config = parser("voc_sunet64", network_def__width=1 / 32, image_size=32, device="cpu", **given)
@@ -262,7 +262,7 @@ def test_explain_shows_what_the_classifier_sees(trained, photographs):
         load_input_image(model, "", None)
 
 
-def test_what_wants_a_segmentation_refuses_it(trained, photographs, tmp_path):
+def test_commands_for_segmentations_refuse_a_classifier(trained, photographs, tmp_path):
     calls = [
         ["report", trained, "--out", tmp_path / "report"],
         ["predict", trained, photographs / "val", "--out", tmp_path / "predicted"],

@@ -1,6 +1,6 @@
-"""The paper's finding on the phantoms: where the image alone is ambiguous, position decides.
+"""Reproduce the paper's finding on phantoms: where the image alone is ambiguous, position decides.
 
-The phantoms were designed until the gap showed, so it says that they do their job, nothing about patients.
+The phantoms were designed to show the difference, so this tests the phantoms and says nothing about patients.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""The other papers' systems: each trains on its phantoms and leaves a whole run folder, with its whole recipe."""
+"""Train the other papers' bundles on their phantoms, and check their run folders and recipes."""
 
 import csv
 import json
@@ -53,7 +53,7 @@ def settings(name, secondary, tmp_path):
 
 
 @pytest.mark.parametrize("name", SECONDARY)
-def test_two_epochs_leave_a_whole_run_folder(name, secondary, tmp_path):
+def test_two_epochs_give_a_complete_run_folder(name, secondary, tmp_path):
     kind = name.split("_")[0]
     run = run_here(name, run_name="a", max_epochs=2, **settings(name, secondary, tmp_path))
     assert {path.name for path in run.iterdir()} == FILES | ({"scores.csv"} if kind in SCORES else set())
@@ -74,7 +74,7 @@ def test_two_epochs_leave_a_whole_run_folder(name, secondary, tmp_path):
     events.Reload()
     scalars = set(events.Tags()["scalars"])
     assert {"loss", "learning_rate", "mean_dice"} <= scalars
-    assert {f"dice/{organ}" for organ in organs} & scalars  # few photographs of phantoms hold every class
+    assert {f"dice/{organ}" for organ in organs} & scalars  # few phantom photographs have every class
     assert {f"overlay/{rank}" for rank in ("worst", "median", "best")} <= set(events.Tags()["images"])
     losses = [event.value for event in events.Scalars("loss")]
     assert np.isfinite(losses).all()
@@ -93,7 +93,7 @@ def check_scores(run, kind, summary):
     assert set(condition["scores"]["set"]) == OF_SET[kind] | (TRIMAP if "deeplab" in summary["bundle"] else set())
 
 
-# What makes each system work: where it stands in the bundle, and what it must be.
+# The essential values of each system, by their paths in the bundle.
 UNETPP = {
     "lr": 0.0003,
     "image_size": 96,
@@ -346,7 +346,7 @@ TRAINING["voc_sunet"] = TRAINING["cityscapes_sunet"] = [
 
 
 @pytest.mark.parametrize("name", SECONDARY)
-def test_the_recipe_is_whole(name):
+def test_the_recipe_is_complete(name):
     config = parser(name).get()
     assert {path: at(config, path) for path in RECIPES[name]} == RECIPES[name]
     kind = max((part for part in TRAINING if name.startswith(part)), key=len)
@@ -361,7 +361,7 @@ def built(name, secondary, tmp_path, key, **overrides):
         return parser(name, **{**settings(name, secondary, tmp_path), **overrides}).get_parsed_content(key)
 
 
-def test_a_tile_of_unet_2015_brings_classes_and_weights(secondary, tmp_path):
+def test_a_tile_of_unet_2015_has_classes_and_weights(secondary, tmp_path):
     dataset = built("nuclei_unet2015", secondary, tmp_path, "train::dataset")
     item = dataset[0]
     assert item["image"].shape == (1, 284, 284)
@@ -416,7 +416,7 @@ def test_pruning_levels_of_a_trained_run(secondary, tmp_path):
     assert "pruning levels" in (run / "log.txt").read_text()
 
 
-def test_a_killed_training_with_dropout_and_deformation_resumes_to_the_same_bits(secondary, tmp_path):
+def test_a_killed_training_with_dropout_and_deformation_resumes_bit_identically(secondary, tmp_path):
     small = settings("nuclei_unet2015", secondary, tmp_path)
     whole = run_here("nuclei_unet2015", run_name="whole", max_epochs=2, **small)
     part = run_here("nuclei_unet2015", run_name="part", max_epochs=1, **small)
@@ -426,8 +426,8 @@ def test_a_killed_training_with_dropout_and_deformation_resumes_to_the_same_bits
     assert all(torch.equal(one[key], other[key]) for key in one)
 
 
-def test_segnet_begins_with_the_published_vgg16(secondary, tmp_path):
-    """Under torchvision's names; the fully connected layers that come with them are left out."""
+def test_segnet_starts_from_the_published_vgg16(secondary, tmp_path):
+    """Load weights with torchvision's names, and ignore those of the fully connected layers."""
     places = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
     outs = (64, 64, 128, 128, 256, 256, 256, *(512,) * 6)
     shapes = dict(zip(places, zip(outs, (3, *outs[:-1]), strict=True), strict=True))

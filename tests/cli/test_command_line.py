@@ -96,7 +96,7 @@ def test_card(description, lines):
     assert bundles.card({"_desc_": description}) == lines
 
 
-def test_copy_brings_what_monai_reads_beside_a_bundle(tmp_path):
+def test_copy_includes_the_files_that_monai_reads_beside_a_bundle(tmp_path):
     done = invoke("bundles", "copy", "jsrt_pe", "jsrt", "--out", tmp_path / "new")
     assert done.exit_code == 0
     copies = sorted((tmp_path / "new").iterdir())
@@ -105,7 +105,7 @@ def test_copy_brings_what_monai_reads_beside_a_bundle(tmp_path):
     assert "python -m monai.bundle run --config_file" in done.stdout
 
 
-def test_copy_keeps_other_content_unless_told(tmp_path):
+def test_copy_keeps_other_content_without_replace(tmp_path):
     (tmp_path / "jsrt.json").write_text("{}")
     (tmp_path / "metadata.json").write_text("my own")
     refused = invoke("bundles", "copy", "acdc", "jsrt", "--out", tmp_path)

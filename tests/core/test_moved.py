@@ -1,4 +1,4 @@
-"""Files that users already have name objects by the places that these had before."""
+"""Read users' files that name objects by their former modules."""
 
 import importlib
 from pydoc import locate
@@ -23,7 +23,7 @@ def test_an_old_name_is_the_new_one(old):
     assert locate(old) is new
 
 
-def test_names_that_bundles_of_earlier_versions_hold():
+def test_names_in_bundles_of_earlier_versions():
     names = """medpos.classification.ClassifiedImages medpos.classification.ImageClasses medpos.classification.TopK
         medpos.classification.ClassTable medpos.conditions.named medpos.crf_evaluation.study medpos.data.CachedDataset
         medpos.data.DataFolder medpos.data.EpochSampler medpos.bundle.start medpos.bundle.try_data
@@ -37,7 +37,7 @@ def test_names_that_bundles_of_earlier_versions_hold():
     assert [name for name in names.split() if locate(name) is None] == []
 
 
-def test_a_name_that_never_was_is_not_found():
+def test_an_unknown_name_is_not_found():
     with pytest.raises(ModuleNotFoundError):
         importlib.import_module("medpos.never")
     with pytest.raises(AttributeError):

@@ -7,7 +7,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import write_atomically, write_json, write_text
 
 
-def test_text_arrives_and_nothing_else(tmp_path):
+def test_only_the_text_is_written(tmp_path):
     write_text(tmp_path / "new/deep/a.txt", "grüß")
     assert (tmp_path / "new/deep/a.txt").read_bytes() == "grüß".encode()
     assert os.listdir(tmp_path / "new/deep") == ["a.txt"]  # noqa: PTH208
@@ -28,7 +28,7 @@ def test_a_failure_leaves_the_old_file(error, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_an_error_of_the_program_is_passed_on_and_tidied_up(tmp_path):
+def test_an_error_of_the_program_is_raised_after_cleaning_up(tmp_path):
     def write(partial):
         partial.write_text("half")
         raise KeyError

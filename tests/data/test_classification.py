@@ -1,4 +1,4 @@
-"""ImageNet's folders, its crops, and the accuracy of classes."""
+"""Test ImageNet's folders and crops, and the accuracy of classes."""
 
 import json
 
@@ -23,7 +23,7 @@ from medpos.transforms import RandResizedCrop, ResizeShortSide
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes, four images each: wide red ones, high green ones, one of them gray and one a palette."""
+    """Write two classes of four images: wide red ones and high green ones, one of them gray and one with a palette."""
     for part in ("train", "val"):
         for name, color, size in (("n2", (0, 200, 0), (30, 41)), ("n1", (200, 0, 0), (52, 36))):
             (tmp_path / part / name).mkdir(parents=True)
@@ -60,7 +60,7 @@ class TestImageClasses:
             with pytest.raises(InputError, match=r"train_cases: expected 1 to 9 .*, got"):
                 source.cases("training", number)
 
-    def test_hash_is_of_names_and_classes(self, folder):
+    def test_hash_depends_on_names_and_classes(self, folder):
         first = ImageClasses(folder).sha256
         assert ImageClasses(folder).sha256 == first
         (folder / "val/n1/0.JPEG").rename(folder / "val/n1/9.JPEG")
@@ -70,7 +70,7 @@ class TestImageClasses:
         assert ImageClasses(folder).sha256 not in (first, other)
         assert ImageClasses(folder).phantom
 
-    def test_training_data_come_back(self, folder, tmp_path):
+    def test_training_data_round_trip(self, folder, tmp_path):
         data = ImageClasses(folder).training_data
         data.write(tmp_path)
         assert TrainingData.read(tmp_path / "data.json") == data
@@ -100,7 +100,7 @@ class TestClassifiedImages:
         data = ClassifiedImages(ImageClasses(folder).cases("training"), same, same)
         assert data[0]["image"].shape == data[8]["image"].shape == (3, 33, 33)
 
-    def test_random_by_seed_epoch_and_item_alone(self, folder):
+    def test_randomness_depends_only_on_seed_epoch_and_item(self, folder):
         Image.effect_noise((50, 50), 90).save(folder / "train/n1/1.JPEG")
         cases = ImageClasses(folder).cases("training")
         data = ClassifiedImages(cases, same, Compose([RandResizedCrop(8)]), seed=3)
@@ -137,7 +137,7 @@ class TestCrops:
         for _ in range(300):
             found = crop(item)["image"]
             assert found.shape == (2, 40, 40)
-            # Neighbours in the middle are 1/40 of the part's side apart.
+            # Neighbors in the middle are 1/40 of the part's side apart.
             sides = [
                 (found[axis].movedim(axis, 0)[-5, 0] - found[axis].movedim(axis, 0)[5, 0]).item() / 30 * 40
                 for axis in (0, 1)
@@ -156,7 +156,7 @@ class TestCrops:
         sides = np.sqrt(area * 120_000 * aspect), np.sqrt(area * 120_000 / aspect)
         return area[(sides[0] <= 400) & (sides[1] <= 300)].mean()
 
-    def test_what_never_fits_is_cut_in_the_middle(self):
+    def test_a_crop_that_never_fits_is_taken_from_the_center(self):
         ramp = torch.arange(100.0).reshape(1, 100, 1).expand(1, 100, 6)
         crop = RandResizedCrop(4, area=(1, 1)).set_random_state(0)
         found = crop({"image": ramp})["image"]
@@ -214,12 +214,12 @@ class TestTopK:
         }
         assert "shot_noise 3, shift x+8 px: top-1 0.200, top-5 0.600 of 5 images\nPHANTOM DATA" in caplog.text
 
-    def test_equal_or_broken_scores_are_no_success(self):
+    def test_equal_or_nonfinite_scores_count_as_wrong(self):
         nan = float("nan")
         metrics = evaluated([[1.0] * 6, [nan] * 6, [0.0, 2, 1, 0, 0, 0]], [0, 0, 1])
         assert (metrics["top1"], metrics["top5"]) == pytest.approx((1 / 3, 1 / 3))
 
 
-def test_bundles_that_classify_are_known_by_their_key_metric():
+def test_classification_bundles_are_recognized_by_their_key_metric():
     assert is_classification({"key_metric": {"top1": {}}})
     assert not any(map(is_classification, ({}, {"key_metric": {"mean_dice": {}}}, {"key_metric": None})))

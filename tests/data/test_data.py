@@ -22,7 +22,7 @@ JUNK = [None, True, 3, -1.5, "text", "", [], [[]], {}, {"a": 1}, float("nan")]
 
 
 def paths(content, prefix=()):
-    """Where the entries of dataset.json stand; of each list only the first item is looked into."""
+    """List the paths of the entries of dataset.json; of each list only the first item is followed."""
     keys = content.keys() if isinstance(content, dict) else range(min(len(content), 1))
     for key in keys:
         yield (*prefix, key)
@@ -31,14 +31,14 @@ def paths(content, prefix=()):
 
 
 def use(folder):
-    """All that a bundle asks of a folder."""
+    """Use a folder in every way that a bundle does."""
     source = DataFolder(folder)
     assert source.intensity["std"] > 0
     return [source.cases(split) for split in ("training", "validation", "test")]
 
 
 def spoilt(whole):
-    """``dataset.json`` with one entry replaced by junk, or left out, in every way."""
+    """Yield ``dataset.json`` with one entry replaced by junk or left out, in every way."""
     for *way, last in paths(whole):
         for junk in [*JUNK, KeyError]:
             content = copy.deepcopy(whole)
@@ -53,7 +53,7 @@ def spoilt(whole):
 
 
 def complaint(folder):
-    """What is said of a folder; nothing if it is used without complaint."""
+    """Return the message about a folder; empty if it is used without one."""
     try:
         use(folder)
     except InputError as error:
@@ -84,7 +84,7 @@ def test_folder(prepared):
     assert Path(case["image"]).is_file()
 
 
-def test_draw_is_by_subject_and_seeded(prepared):
+def test_training_cases_are_drawn_by_subject_and_seed(prepared):
     source = DataFolder(prepared["acdc"])
     one, again, other = (source.cases("training", 2, seed) for seed in (0, 0, 1))
     assert one == again
@@ -95,7 +95,7 @@ def test_draw_is_by_subject_and_seeded(prepared):
 
 
 @pytest.mark.parametrize("color", ["red", "#12", "", 3])
-def test_color_that_no_picture_could_show(color, data):
+def test_an_invalid_color_is_refused(color, data):
     content = json.loads((data / "dataset.json").read_text())
     content["labels"][1]["colour"] = color
     (data / "dataset.json").write_text(json.dumps(content))
@@ -118,7 +118,7 @@ def test_label_indices_out_of_order(indices, data):
 
 @pytest.fixture
 def volumes(prepared):
-    """Test volumes as a bundle decodes them, and how often each file was decoded."""
+    """Return test volumes as a bundle decodes them, and count how often each file was decoded."""
     config = parser("acdc_small_pe", dataset_dir=str(prepared["acdc"]), image_size=32)
     decode, seen = config.get_parsed_content("decode"), []
 
@@ -146,8 +146,8 @@ def test_every_image_is_decoded_once_for_all_conditions(volumes, caplog):
     assert f"decoded {len(cases)} cases into memory (" in caplog.text
 
 
-def test_transforms_do_not_change_what_is_kept(volumes):
-    """Every transform of a bundle works on a copy: the first look and the last give the same."""
+def test_transforms_do_not_change_the_cache(volumes):
+    """Compare the first and the last access after every transform of a bundle has worked on the item."""
     cases, decode, transform, _ = volumes
     many = [CLEAN, *conditions.degradations()[1:], Condition(shift_x=3), Condition("shot_noise", 5, -2, 4)]
     dataset = CachedDataset(cases, decode, transform, conditions=many)
@@ -163,11 +163,11 @@ def test_transforms_do_not_change_what_is_kept(volumes):
 
 
 @pytest.mark.parametrize("slices", [False, True])
-def test_transforms_in_place_do_not_either(slices, volumes):
-    """MONAI's NormalizeIntensityd by channel is such a one: every epoch would standardise the image once more."""
+def test_transforms_in_place_do_not_change_the_cache(slices, volumes):
+    """Use MONAI's NormalizeIntensityd by channel, which works in place and would standardize again in every epoch."""
     cases, decode, _, _ = volumes
-    standardise = NormalizeIntensityd(["image", "label"], subtrahend=[0.5], divisor=[0.25], channel_wise=True)
-    dataset = CachedDataset(cases, decode, standardise, slices=slices)
+    standardize = NormalizeIntensityd(["image", "label"], subtrahend=[0.5], divisor=[0.25], channel_wise=True)
+    dataset = CachedDataset(cases, decode, standardize, slices=slices)
     first = {key: dataset[0][key].clone() for key in ("image", "label")}
     again = dataset[0]
     assert all(torch.equal(again[key], values) for key, values in first.items())
@@ -189,7 +189,7 @@ def test_training_chain_of_a_bundle(name, prepared):
 
 
 @pytest.mark.parametrize("slices", [False, True])
-def test_what_the_memory_cannot_hold_is_decoded_at_every_access(slices, volumes, monkeypatch, caplog):
+def test_cases_beyond_the_memory_limit_are_decoded_at_every_access(slices, volumes, monkeypatch, caplog):
     cases, decode, transform, seen = volumes
     monkeypatch.setattr("medpos.data.cached._BATCH", 1)
     whole = CachedDataset(cases, decode, transform, slices=slices)
@@ -236,7 +236,7 @@ def test_spacing_is_that_of_the_resampled_pixels(prepared):
 
 
 def test_decoding_keeps_orientation_and_gray_values(prepared):
-    """Against the file itself: the patient's right lung stands on the image's left, at small column numbers."""
+    """Compare with the file itself: the patient's right lung is on the image's left, at low column numbers."""
     config = parser("jsrt_small", dataset_dir=str(prepared["jsrt"]), image_size=128)
     decoded = config.get_parsed_content("dataset")
     decoded.transform = lambda item: item
@@ -292,7 +292,7 @@ def test_another_value_to_ignore(index, data):
         DataFolder(data)
 
 
-def test_255_is_no_class_where_nothing_says_so(data):
+def test_255_is_refused_without_ignore_index(data):
     ignoring(data)
     content = json.loads((data / "dataset.json").read_text())
     del content["ignore_index"]

@@ -1,4 +1,4 @@
-"""What a training sees: the same in every run of one seed, other in every epoch."""
+"""Test the items of a training: the same in every run with one seed, different in every epoch."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ from medpos.transforms.spatial.neighbors import slice_with_neighbors
 
 
 def decode(files):
-    """Gray values that name their place: column + 100 row + 10,000 slice."""
+    """Make gray values that encode their position: column + 100 row + 10,000 slice."""
     x, y, z = torch.meshgrid(torch.arange(50.0), torch.arange(46.0), torch.arange(4.0), indexing="ij")
     image = (x + 100 * y + 10_000 * z)[None]
     return {"image": image, "label": (image % 3).to(torch.uint8), "weight": image / 2, "other": image}
@@ -22,13 +22,13 @@ def decode(files):
 
 @pytest.fixture
 def volumes(prepared, monkeypatch):
-    """Builds a data set of the prepared hearts' cases with decode() in place of their files."""
+    """Build a data set of the prepared hearts' cases with decode() in place of their files."""
     cases = DataFolder(prepared["acdc"]).cases("training")
     monkeypatch.setattr(CachedDataset, "_decode", lambda self, case: {**self.decode(case), "case": case["case"]})
     return lambda transform=dict, **settings: CachedDataset(cases, decode, transform, slices=True, **settings)
 
 
-def test_random_transforms_rest_on_seed_epoch_and_item(volumes):
+def test_random_transforms_depend_on_seed_epoch_and_item(volumes):
     chain = Compose([RandFlipd("image", prob=0.5, spatial_axis=0), RandGaussianNoised("image", prob=1.0, std=5.0)])
 
     def served(seed, epoch, items=(0, 1)):
@@ -44,7 +44,7 @@ def test_random_transforms_rest_on_seed_epoch_and_item(volumes):
     assert not torch.equal(first[0] - decode({})["image"][..., 0], first[1] - decode({})["image"][..., 1])
 
 
-def test_repeats_are_other_draws_of_the_same_items(volumes):
+def test_repeats_draw_differently_from_the_same_items(volumes):
     dataset = volumes(Compose([RandGaussianNoised("image", prob=1.0)]), repeats=3)
     once = len(dataset) // 3
     assert len(list(dataset)) == 3 * once  # a loop over it ends
@@ -52,7 +52,7 @@ def test_repeats_are_other_draws_of_the_same_items(volumes):
     assert not torch.equal(dataset[0]["image"], dataset[once]["image"])
 
 
-def test_slices_carry_weights_and_neighbours(volumes):
+def test_slices_have_weights_and_neighbors(volumes):
     dataset = volumes(neighbours=1)
     above, here, below = (dataset[n]["image"] for n in range(3))
     assert here.shape == (3, 50, 46)
@@ -63,7 +63,7 @@ def test_slices_carry_weights_and_neighbours(volumes):
     assert slice_with_neighbors(volume, 3, 2)[:, 0, 0].tolist() == [1, 13, 2, 14, 3, 15, 3, 15, 3, 15]
 
 
-def test_sampler_tells_the_epoch_and_draws_some(volumes):
+def test_sampler_sets_the_epoch_and_draws_a_subset(volumes):
     dataset = volumes()
     sampler = EpochSampler(dataset, seed=3, samples=5)
     sampler.set_epoch(2)

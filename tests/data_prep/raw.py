@@ -1,4 +1,4 @@
-"""Tiny genuine raw downloads for the tests."""
+"""Write tiny raw downloads in their genuine formats."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +19,7 @@ SHAPE = (12, 10, 4)
 
 
 def img(path: Path, gray: int = 1000) -> Path:
-    """An X-ray of one dense gray with a dense spot at the image's top left (upper right of the patient)."""
+    """Make an X-ray of one gray value with a dense spot at the image's top left (upper right of the patient)."""
     dense = np.full((2048, 2048), gray, ">u2")
     dense[:16, :32] = 4000
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -36,7 +36,7 @@ def gif(path: Path, organ: str, side: int = 1024) -> Path:
 
 
 def jsrt(root: Path, cases: int = 1, clavicles: bool = False) -> tuple[Path, Path]:
-    """JSRT and SCR as they come; returns the two folders."""
+    """Write JSRT and SCR in their download layouts and return the two folders."""
     for number in range(1, cases + 1):
         img(root / "All247images" / f"JPCLN{number:03d}.IMG", 900 + 10 * number)
         for organ in list(BOXES)[: 5 if clavicles else 3]:
@@ -57,7 +57,7 @@ def nifti(path: Path, data: np.ndarray, spacing: tuple[float, ...] = (1.5, 1.5, 
 
 
 def subject(folder: Path, group: str = "NOR", seed: int = 0) -> Path:
-    """One ACDC subject, frames 1 and 7, without the optional keys of Info.cfg."""
+    """Write one ACDC subject, frames 1 and 7, without the optional keys of Info.cfg."""
     rng = np.random.default_rng(seed)
     folder.mkdir(parents=True)
     (folder / "Info.cfg").write_text(f"ED: 1\nES: 7\nGroup: {group}\n")
@@ -74,7 +74,7 @@ def acdc(root: Path, subjects: int = 5) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes]:
-    """Every file below ``folder`` with its content."""
+    """Read every file below ``folder``, by relative path."""
     return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
 
 

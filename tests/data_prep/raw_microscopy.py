@@ -1,4 +1,4 @@
-"""Tiny genuine raw downloads of numbered objects for the tests."""
+"""Write tiny raw downloads with numbered objects in their genuine formats."""
 
 import zipfile
 from pathlib import Path
@@ -27,7 +27,7 @@ def box(where: tuple[slice, slice], size: tuple[int, int] = SIZE) -> np.ndarray:
 
 
 def nucleus_image(root: Path, name: str, seed: int = 0, color: bool = False, size: tuple[int, int] = SIZE) -> Path:
-    """One image with three nuclei; a and b share one pixel."""
+    """Write one image with three nuclei, of which a and b share one pixel."""
     rgb = np.random.default_rng(seed).integers(0, 256, (*size, 3 if color else 1), np.uint8) + np.zeros(3, np.uint8)
     save(root / name / "images" / f"{name}.png", np.dstack([rgb, np.full(size, 255, np.uint8)]))
     for mask, where in NUCLEI.items():
@@ -42,7 +42,7 @@ def nuclei(root: Path, images: int = 10) -> Path:
 
 
 def cell_frame(root: Path, sequence: str, time: str, gold: bool = True, seed: int = 0) -> None:
-    """A frame with cells 3 and 300; the gold truth lacks the tracked cell 7, the silver one has it."""
+    """Write a frame with cells 3 and 300; the gold truth lacks the tracked cell 7, the silver truth has it."""
     home = root / sequence
     save(home / f"t{time}.tif", np.random.default_rng(seed).integers(0, 200, SIZE, np.uint8))
     numbers = np.zeros(SIZE, np.uint16)
@@ -57,7 +57,7 @@ def cell_frame(root: Path, sequence: str, time: str, gold: bool = True, seed: in
 
 
 def cells(root: Path, frames: int = 10, digits: int = 3) -> Path:
-    """Two sequences with a gold truth of even frames."""
+    """Write two sequences with a gold truth of even frames."""
     for sequence in ("01", "02"):
         for time in range(frames):
             cell_frame(root, sequence, f"{time:0{digits}d}", time % 2 == 0, 10 * int(sequence) + time)

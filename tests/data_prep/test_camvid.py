@@ -20,7 +20,7 @@ FILES = {
 
 
 def pictures(name):
-    """Colors, and every label value at least once, rows first."""
+    """Make an image, and a label map with every value at least once, rows first."""
     rng = np.random.default_rng(sum(name.encode()))
     classes = rng.permutation(np.arange(ROWS * COLUMNS) % 12).reshape(ROWS, COLUMNS).astype(np.uint8)
     return rng.integers(0, 256, (ROWS, COLUMNS, 3), np.uint8), classes
@@ -82,7 +82,7 @@ def test_names_of_the_older_copy(tmp_path):
     assert [case.sources["label"].name for case in cases] == [f"{f}annot_00001.png" for f in FILES]
 
 
-def test_published_counts_are_not_remarked_upon(tmp_path, monkeypatch):
+def test_published_counts_give_no_remark(tmp_path, monkeypatch):
     monkeypatch.setattr(camvid, "WEIGHTS", (1, 1, 1))
     for folder in FILES:
         write(tmp_path, folder, f"{folder}_1")

@@ -24,7 +24,7 @@ VAL = ("frankfurt_000000_000294",)
 
 
 def pictures(name):
-    """Colors, and every label id."""
+    """Make an image, and a label map with every id."""
     rng = np.random.default_rng(sum(name.encode()))
     ids = rng.permutation(np.arange(ROWS * COLUMNS) % 34).reshape(ROWS, COLUMNS).astype(np.uint8)
     return rng.integers(0, 256, (ROWS, COLUMNS, 3), np.uint8), ids
@@ -55,7 +55,7 @@ def stored(out, kind, name):
 
 
 def train_ids(ids):
-    """Second implementation: class by class."""
+    """Map label ids to train ids class by class, as a second implementation."""
     found = np.full(ids.shape, 255)
     for index, number in enumerate(TABLE.values()):
         found[ids == number] = index
@@ -110,7 +110,7 @@ def test_labels_are_known_by_name():
     assert labels.labels_of([label.name for label in labels.CAMVID[1:]]) == labels.CAMVID  # both have cars
 
 
-def test_published_counts_are_not_remarked_upon(source, tmp_path, monkeypatch):
+def test_published_counts_give_no_remark(source, tmp_path, monkeypatch):
     assert cityscapes.COUNTS == {"train": 2975, "val": 500}
     monkeypatch.setattr(cityscapes, "COUNTS", {"train": 4, "val": 1})
     assert cityscapes.prepare(source, tmp_path / "out").endswith("1 test)")

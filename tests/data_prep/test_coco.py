@@ -24,7 +24,7 @@ UMBRELLA = 28
 
 
 def box(left, top, right, bottom):
-    """A rectangle as polygon, and its pixels."""
+    """Return a rectangle as polygon and as mask."""
     mask = np.zeros((ROWS, COLUMNS), bool)
     mask[top:bottom, left:right] = True
     return [[left, top, right, top, right, bottom, left, bottom]], mask
@@ -103,7 +103,7 @@ def test_painted_objects(source, tmp_path):
 
 
 def test_categories(tmp_path):
-    """One image for each class, in the order of COCO's names."""
+    """Write one image for each class, in the order of COCO's names."""
     whole = box(0, 0, 60, 40)[0]
     write(tmp_path, "train2017", [entry(n, c, whole, 2400) for n, c in enumerate(CATEGORIES.values(), 1)], range(1, 21))
     write(tmp_path, "val2017", [entry(30, 1, whole, 2400)], [30])
@@ -112,7 +112,7 @@ def test_categories(tmp_path):
     assert check(tmp_path / "out")[1] == []
 
 
-def test_published_counts_are_not_remarked_upon(source, tmp_path, monkeypatch):
+def test_published_counts_give_no_remark(source, tmp_path, monkeypatch):
     assert coco.COUNTS == {"train2017": 118287, "val2017": 5000}
     monkeypatch.setattr(coco, "COUNTS", {"train2017": 8, "val2017": 2})
     assert coco.prepare(source, tmp_path / "out").endswith("1000 pixels or more")

@@ -1,4 +1,4 @@
-"""The users' own data: folders of images, nnU-Net's and the Decathlon's."""
+"""Prepare users' own data: folders of images, nnU-Net's and the Decathlon's."""
 
 import gzip
 import json
@@ -134,7 +134,7 @@ def test_sixty_classes_have_sixty_colors(tmp_path):
     assert draw_panels(custom_raw.noise(0, (4, 61)), label.T, label.T, labels).shape == (61, 12, 3)
 
 
-def test_a_class_that_is_nowhere_is_a_problem_but_not_in_one_case(tmp_path):
+def test_a_class_may_be_missing_in_a_case_but_not_in_all(tmp_path):
     root = custom_raw.pictures(tmp_path / "raw", 4)
     custom_raw.picture(root / "labels/c0.tif", np.zeros((20, 24), np.uint8))
     from_folder(root, tmp_path / "out", classes=[*CLASSES, "7=rare"])
@@ -142,7 +142,7 @@ def test_a_class_that_is_nowhere_is_a_problem_but_not_in_one_case(tmp_path):
 
 
 def put(name, make):
-    """Spoil one file of the pictures."""
+    """Replace one file of the pictures by a bad one."""
     return lambda root: custom_raw.picture(root / name, make)
 
 
@@ -211,7 +211,7 @@ def test_bad_classes(tmp_path, classes, message):
 
 
 @pytest.mark.parametrize("name", ["jsrt", "ACDC", "?"])
-def test_the_projects_own_names_are_taken(tmp_path, name):
+def test_names_of_the_projects_data_sets_are_refused(tmp_path, name):
     with pytest.raises(InputError, match="--name"):
         from_folder(custom_raw.pictures(tmp_path / "raw", 3), tmp_path / "out", name=name)
 

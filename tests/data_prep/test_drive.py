@@ -15,7 +15,7 @@ ROWS, COLUMNS = 14, 9
 
 
 def pictures(number):
-    """Colors, vessels and field of view of one eye, rows first."""
+    """Make image, vessels and field of view of one eye, rows first."""
     rng = np.random.default_rng(number)
     vessels = np.zeros((ROWS, COLUMNS), np.uint8)
     vessels[number % 5 + 2 :, 3] = 255
@@ -97,7 +97,9 @@ def test_second_run_changes_nothing_and_the_field_of_view_counts(source, tmp_pat
 def test_the_copy_without_test_labels(source, tmp_path):
     for path in (source / "DRIVE/test/1st_manual").iterdir():
         path.unlink()
-    with pytest.raises(InputError, match=r"01_test.tif: no vessels 01_manual1.gif.*labels of the training images only"):
+    with pytest.raises(
+        InputError, match=r"01_test.tif: expected its vessels 01_manual1.gif.*labels of the training images only"
+    ):
         drive.prepare(source, tmp_path / "out")
     for path in (source / "DRIVE/test").rglob("*.*"):
         path.unlink()
@@ -114,8 +116,8 @@ IMAGE, LABEL, VIEW = "images/21_training.tif", "1st_manual/21_manual1.gif", "mas
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        (LABEL, lambda path: path.unlink(), "21_training.tif: no vessels 21_manual1.gif in .*; unpack DRIVE again"),
-        (IMAGE, lambda path: path.unlink(), "21_manual1.gif: no image 21_training.tif"),
+        (LABEL, lambda path: path.unlink(), "21_training.tif: expected its vessels 21_manual1.gif in .*; unpack DRIVE"),
+        (IMAGE, lambda path: path.unlink(), "21_manual1.gif: expected its image 21_training.tif"),
         (LABEL, save(np.eye(5, dtype=np.uint8) * 255), "21_manual1.gif: differs in size .*5 x 5 and 9 x 14"),
         (VIEW, save(np.eye(5, dtype=np.uint8) * 255), "21_training_mask.gif: differs in size"),
         (

@@ -9,7 +9,7 @@ from data_prep import files
 from medpos.core.errors import InputError
 
 
-def test_pixdim_holds_where_the_affine_disagrees(tmp_path):
+def test_pixdim_takes_precedence_over_the_affine(tmp_path):
     image = nib.Nifti1Image(np.ones(raw.SHAPE, np.int16), np.eye(4))
     image.set_sform([[0, -1, 0, 5], [1, 0, 0, 6], [0, 0, 1, 7], [0, 0, 0, 1]], code=2)
     image.header.set_zooms((1.5, 2.0, 10.0))

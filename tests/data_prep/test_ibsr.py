@@ -16,7 +16,7 @@ AFFINE = np.array([[-0.9375, 0, 0, 3], [0, 1.5, 0, -4], [0, 0, 0.9375, 5], [0, 0
 
 
 def volumes(seed, shape=SHAPE):
-    """Gray values, and labels with all three tissues."""
+    """Make gray values, and labels with all three tissues."""
     rng = np.random.default_rng(seed)
     tissue = rng.integers(0, 4, shape).astype(np.uint8)
     tissue.flat[:4] = (0, 1, 2, 3)
@@ -90,7 +90,7 @@ def test_nifti_replaces_analyze_of_the_same_volume(tmp_path):
     nifti(tmp_path / "raw/nifti", 1, fourth=False)
     cases = ibsr.find_cases(tmp_path / "raw", [1, 2, 3])
     assert [case.details["format"] for case in cases] == ["nifti"]
-    (tmp_path / "raw/nifti/IBSR_01/IBSR_01_segTRI_ana.nii.gz").unlink()  # then the Analyze pair is whole, NIfTI isn't
+    (tmp_path / "raw/nifti/IBSR_01/IBSR_01_segTRI_ana.nii.gz").unlink()  # then only the Analyze pair is complete
     assert [case.details["format"] for case in ibsr.find_cases(tmp_path / "raw", [1, 2, 3])] == ["analyze"]
 
 
@@ -127,7 +127,7 @@ def test_other_values_of_the_tissues(tmp_path, stored, option):
 
 
 @pytest.mark.parametrize("values", ["1,2", "1,2,2", "0,1,2", "a,b,c", "1,2,-3", ""])
-def test_values_that_cannot_be_meant(values):
+def test_bad_values_of_the_tissues(values):
     with pytest.raises(InputError, match="expected three different numbers"):
         ibsr.parse_values(values)
 
@@ -187,8 +187,8 @@ IMAGE, LABEL = "IBSR_02_ana_strip.nii.gz", "IBSR_02_segTRI_ana.nii.gz"
 @pytest.mark.parametrize(
     ("name", "damage", "message"),
     [
-        (LABEL, lambda path: path.unlink(), r"IBSR_02_ana_strip.nii.gz: no IBSR_02_segTRI_ana\.\* of the same format"),
-        (IMAGE, lambda path: path.unlink(), r"IBSR_02_segTRI_ana.nii.gz: no IBSR_02_ana_strip\.\* of the same"),
+        (LABEL, lambda path: path.unlink(), r"IBSR_02_ana_strip.nii.gz: expected IBSR_02_segTRI_ana\.\* of the same"),
+        (IMAGE, lambda path: path.unlink(), r"IBSR_02_segTRI_ana.nii.gz: expected IBSR_02_ana_strip\.\* of the same"),
         (
             LABEL,
             edit(lambda data: data[:-1]),
@@ -246,7 +246,7 @@ def test_bad_analyze(tmp_path, suffix, damage, message):
         ibsr.prepare(tmp_path / "raw", tmp_path / "out")
 
 
-def test_nothing_and_twice(tmp_path):
+def test_no_image_and_two_of_one_name(tmp_path):
     with pytest.raises(InputError, match=r"expected IBSR_NN_ana_strip.nii.gz or .hdr, found none"):
         ibsr.prepare(tmp_path, tmp_path / "out")
     with pytest.raises(InputError, match="no such folder"):

@@ -21,7 +21,7 @@ IDS = {3: CLASSES[0], 1: CLASSES[1], 2: CLASSES[2], 4: "n00001740"}
 
 @pytest.fixture
 def source(tmp_path):
-    """Two pictures a class in train, one in val; nobody opens them."""
+    """Write two pictures per class in train and one in val, which need no content."""
     for number in CLASSES:
         for name in (f"train/{number}/{number}_7.JPEG", f"train/{number}/{number}_12.JPEG"):
             put(tmp_path / "raw" / name)
@@ -32,7 +32,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def flat(source):
-    """The same with val as it was given out, and the development kit."""
+    """Write the same with val as it is distributed, without folders, and the development kit."""
     shutil.rmtree(source / "val")
     for number in range(1, 5):
         put(source / f"val/ILSVRC2012_val_0000000{number}.JPEG")
@@ -78,7 +78,7 @@ def test_folder_of_the_larger_download(source, tmp_path):
     assert imagenet.find_images(tmp_path / "all").train[0][0].is_relative_to(place)
 
 
-def test_published_counts_are_not_remarked_upon(source, monkeypatch):
+def test_published_counts_give_no_remark(source, monkeypatch):
     assert imagenet.COUNTS == {"classes": 1000, "train": 1281167, "val": 50000}
     monkeypatch.setattr(prepared_imagenet, "COUNTS", {"classes": 3, "train": 6, "val": 3})
     assert prepared_imagenet.prepare(source) == f"{source}: 3 classes, 6 train, 3 val"
@@ -125,7 +125,7 @@ def test_bad_development_kit(flat, damage, message):
     assert str(flat) in str(caught.value)
 
 
-def test_phantoms_are_made_where_nothing_is(tmp_path):
+def test_phantoms_are_made_without_data(tmp_path):
     default, phantoms = str(tmp_path / "imagenet"), str(tmp_path / "phantoms")
     assert find_or_make_phantoms("imagenet", default, default, phantoms, 50) == phantoms
     found = imagenet.find_images(tmp_path / "phantoms")

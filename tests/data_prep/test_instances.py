@@ -1,4 +1,4 @@
-"""Object numbers in the uniform folder, whoever read them."""
+"""Check object numbers in the uniform folder, for any data set."""
 
 import json
 from dataclasses import replace
@@ -30,7 +30,7 @@ def folder(source, tmp_path):
 
 
 def first(folder, change):
-    """Change the entry of id00, wherever it is."""
+    """Change the entry of id00 in whichever part it is."""
     path = folder / "dataset.json"
     manifest = json.loads(path.read_text())
     for part in ("training", "validation", "test"):
@@ -41,7 +41,7 @@ def first(folder, change):
 
 
 def store(folder, change, affine=None):
-    """Write id00's object numbers changed."""
+    """Store changed object numbers for id00."""
     found = files.read_nifti(folder / NAME)
     data = found.data.copy()
     data = change(data) if callable(change) else data
@@ -57,7 +57,7 @@ def put(place, value):
 
 
 @pytest.mark.parametrize("damage", [lambda path: path.unlink(), lambda path: path.write_bytes(b"{}")])
-def test_damaged_numbers_are_made_again(source, folder, damage):
+def test_damaged_numbers_are_rewritten(source, folder, damage):
     before = raw.tree(folder)
     damage(folder / NAME)
     assert "1 cases written, 4 up to date" in nuclei.prepare(source, folder)
@@ -75,7 +75,7 @@ def read_without(case):
     return replace(nuclei.read_case(case), instances=None)
 
 
-def test_numbers_that_are_no_longer_known_are_removed(source, folder):
+def test_unlisted_numbers_are_removed(source, folder):
     dataset = layout.Dataset("nuclei", "Nuclei.", labels.NUCLEI, (8, 1, 1), None, phantom=False)
     cases = [replace(case, read=read_without, options={"plain": True}) for case in nuclei.find_cases(source)]
     layout.prepare_dataset(dataset, cases, folder)

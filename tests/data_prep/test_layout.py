@@ -54,7 +54,7 @@ def test_split_follows_the_seed_only():
 
 
 @pytest.mark.parametrize("total", range(1, 60))
-def test_allot(total):
+def test_apportion(total):
     found = apportion(total, jsrt.WEIGHTS)
     assert sum(found) == total
     assert total < 3 or min(found) >= 1
@@ -63,7 +63,7 @@ def test_allot(total):
 
 
 @pytest.mark.parametrize("sizes", [[16] * 5, [1, 2, 3, 4, 5], [3], [1, 1, 1], [7, 0, 13], [1], [40, 1, 1]])
-def test_allot_groups_keeps_both_sums(sizes):
+def test_apportion_groups_keeps_both_sums(sizes):
     table = np.array(apportion_groups(sizes, acdc.WEIGHTS))
     assert table.sum(axis=1).tolist() == sizes
     assert table.sum(axis=0).tolist() == apportion(sum(sizes), acdc.WEIGHTS)
@@ -143,7 +143,7 @@ def test_another_size_is_noticed(tmp_path):
     "name", ["images/patient002_ED.nii.gz", "labels/patient002_ED.nii.gz", ".cases/patient002_ED.json"]
 )
 @pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"{}")])
-def test_a_damaged_output_is_made_again(source, tmp_path, name, damage):
+def test_a_damaged_output_is_rewritten(source, tmp_path, name, damage):
     out = tmp_path / "out"
     acdc.prepare(source, out)
     before = raw.tree(out)
@@ -170,7 +170,7 @@ def test_another_data_set_is_not_overwritten(source, tmp_path):
     assert raw.tree(out) == before
 
 
-def test_bad_source_leaves_the_finished_folder_alone(source, tmp_path):
+def test_a_bad_source_leaves_the_finished_folder_unchanged(source, tmp_path):
     out = tmp_path / "out"
     acdc.prepare(source, out)
     before = raw.tree(out)
@@ -181,7 +181,7 @@ def test_bad_source_leaves_the_finished_folder_alone(source, tmp_path):
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_stops_at_a_bad_case_and_goes_on_when_it_is_repaired(source, tmp_path, workers):
+def test_stops_at_a_bad_case_and_continues_after_its_repair(source, tmp_path, workers):
     out, bad = tmp_path / "out", source / "patient006/patient006_frame07.nii.gz"
     good = bad.read_bytes()
     bad.write_bytes(good[:100])
@@ -213,7 +213,7 @@ acdc.prepare(Path(sys.argv[1]), Path(sys.argv[2]))
 
 
 @pytest.mark.parametrize("call", [1, 8, 9, 37])  # an image, a label, a record, dataset.json
-def test_killed_run_goes_on_where_it_stopped(source, tmp_path, call):
+def test_a_killed_run_continues_where_it_stopped(source, tmp_path, call):
     out = tmp_path / "out"
     code = subprocess.run([sys.executable, "-c", KILLED_WHILE_WRITING, source, out, str(call)], check=False).returncode
     assert code == -signal.SIGKILL

@@ -42,7 +42,7 @@ def test_prepare_twice_and_verify(tmp_path):
     assert "\n2 problems: " in broken.stdout
 
 
-def test_jsrt_options_arrive(tmp_path):
+def test_options_of_jsrt_take_effect(tmp_path):
     images, masks = raw.jsrt(tmp_path / "raw", clavicles=True)
     arguments = ["jsrt", "--images", images, "--masks", masks, "--out", tmp_path / "out", "--size", 128, "--clavicles"]
     result = CliRunner().invoke(app, list(map(str, arguments)))

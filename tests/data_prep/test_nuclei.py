@@ -43,7 +43,7 @@ def test_nuclei_are_numbered_and_the_first_mask_has_a_shared_pixel(source, tmp_p
     assert check(out)[1] == []
 
 
-def test_a_nucleus_under_others_gets_no_number(source, tmp_path):
+def test_a_nucleus_hidden_by_others_gets_no_number(source, tmp_path):
     rawm.save(source / "id00/masks/aa.png", rawm.box((slice(2, 4), slice(3, 5))))
     nuclei.prepare(source, tmp_path / "out")
     entry = entries(tmp_path / "out")["id00"]
@@ -83,7 +83,7 @@ def test_a_zip_archive_gives_what_its_folder_gives(source, tmp_path):
     assert raw.times(tmp_path / "one") == before
 
 
-def test_an_archive_that_was_replaced_is_read_anew(source, tmp_path):
+def test_an_archive_that_was_replaced_is_read_again(source, tmp_path):
     archive = rawm.zipped(source, tmp_path / "x.zip")
     nuclei.prepare(archive, tmp_path / "out")
     rawm.nucleus_image(source, "id10")
@@ -100,7 +100,7 @@ def test_a_changed_or_missing_mask_is_noticed(source, tmp_path, change):
     assert raw.tree(tmp_path / "out") == raw.tree(tmp_path / "fresh")
 
 
-def test_what_the_known_downloads_hold_is_reported(source, tmp_path, monkeypatch):
+def test_the_number_of_images_is_compared_with_the_known_downloads(source, tmp_path, monkeypatch):
     said = nuclei.prepare(source, tmp_path / "out")
     assert said.endswith("10 images, not the 670 of Kaggle's stage1_train or 598 of stage1_train with corrected masks")
     monkeypatch.setitem(nuclei.KNOWN, 10, "ten")

@@ -34,14 +34,14 @@ def acdc(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chests():
-    """Gray values at 256 x 256 and masks at 512 x 512 of six chests."""
+    """Draw six chests: gray values at 256 x 256 px and masks at 512 x 512 px."""
     drawn = [draw_chest(case_generator(5, 0, index), nodule=True) for index in range(6)]
     return [(gray.reshape(256, 8, 256, 8).mean((1, 3)), masks) for gray, masks in drawn]
 
 
 @pytest.fixture(scope="module")
 def hearts():
-    """Phases and spacing of one person of each group."""
+    """Draw phases and spacing of one person of each group."""
     return {group: draw_heart(case_generator(5, 1, index), group) for index, group in enumerate(GROUPS)}
 
 
@@ -55,12 +55,12 @@ def dice(a, b):
 
 
 def center(mask):
-    """Mean (row, column)."""
+    """Compute the mean (row, column) of a mask."""
     return np.argwhere(mask).mean(0)
 
 
 def overlap(a, b):
-    """Shared area of two histograms, 0 to 1."""
+    """Compute the shared area of two histograms, 0 to 1."""
     edges = np.linspace(0, 4096, 33)
     return np.minimum(*(np.histogram(v, edges)[0] / v.size for v in (a, b))).sum()
 

@@ -20,7 +20,7 @@ READERS = {"nuclei": nuclei, "cells": cells}
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory):
-    """Seven nuclei phantoms, one of each look, and four frames of cells."""
+    """Write seven nuclei phantoms, one of each look, and four frames of cells."""
     root = tmp_path_factory.mktemp("microscopy")
     write("nuclei", root / "nuclei", len(LOOKS), seed=1)
     write("cells", root / "cells", 4, seed=1)
@@ -47,7 +47,7 @@ def test_same_bytes_for_any_number_of_workers_and_cases(kind, sources, tmp_path)
 
 
 @pytest.mark.parametrize("kind", READERS)
-def test_the_genuine_reader_takes_them(kind, sources, tmp_path):
+def test_the_reader_of_the_real_data_accepts_phantoms(kind, sources, tmp_path):
     READERS[kind].prepare(sources[kind], tmp_path / "out")
     assert check(tmp_path / "out")[1] == []
     assert json.loads((tmp_path / "out/dataset.json").read_text())["phantom"] is True
@@ -74,7 +74,7 @@ def test_nuclei_are_stored_as_in_the_download(sources):
 
 @pytest.fixture(scope="module")
 def drawn():
-    """(colors, numbers, look) of two images of each look."""
+    """Draw two images of each look: (colors, numbers, look)."""
     return [(*draw(case_generator(3, 2, index), look), look) for index, look in enumerate(LOOKS * 2)]
 
 
@@ -136,7 +136,7 @@ def test_cells_have_a_halo_and_an_inside_like_the_ground(sources):
         assert np.minimum(inside, outside).sum() > 0.4
 
 
-def test_cells_creep():
+def test_cells_move_slowly():
     for sequence in (1, 2):
         first, next_, later = (arrange(case_generator(1, 3, sequence), frame).instances() for frame in (0, 1, 60))
 

@@ -21,7 +21,7 @@ CASES = {"ibsr": 2, "drive": 4, "camvid": 4}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """The raw folder of each kind."""
+    """Write the raw folder of each kind."""
     root = tmp_path_factory.mktemp("published")
     for kind, cases in CASES.items():
         write(kind, root / kind, cases=cases, seed=1)
@@ -58,7 +58,7 @@ def test_a_case_is_the_same_in_any_number_of_cases(kind, folders, tmp_path):
 
 
 @pytest.mark.parametrize(("kind", "source"), [("ibsr", "IBSR_02"), ("drive", "01_test"), ("camvid", "0006R0_f00060")])
-def test_way_through_the_command_line(kind, source, folders, tmp_path):
+def test_phantoms_are_prepared_by_the_command_line(kind, source, folders, tmp_path):
     for _ in range(2):
         made = CliRunner().invoke(app, [kind, "--source", str(folders[kind]), "--out", str(tmp_path / "out")])
         assert made.exit_code == 0

@@ -26,7 +26,7 @@ CASES = {"voc": 9, "sbd": 4, "cityscapes": 6, "coco": 9, "imagenet": 50}
 
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
-    """The raw folder of each kind."""
+    """Write the raw folder of each kind."""
     root = tmp_path_factory.mktemp("scenes")
     for kind, cases in CASES.items():
         write(kind, root / kind, cases=cases, seed=1)
@@ -52,7 +52,7 @@ def test_a_case_is_the_same_in_any_number_of_cases(kind, folders, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["voc", "cityscapes", "coco"])
-def test_way_through_the_command_line(kind, folders, tmp_path):
+def test_phantoms_are_prepared_by_the_command_line(kind, folders, tmp_path):
     for _ in range(2):
         made = CliRunner().invoke(app, [kind, "--source", str(folders[kind]), "--out", str(tmp_path)])
         assert (made.exit_code, made.exception) == (0, None)
@@ -107,7 +107,7 @@ def test_rims_are_five_pixels_wide(scenes):
         assert (runs[1], runs[3]) == ((255, 5), (255, 5))
 
 
-def test_rims_part_the_objects(scenes):
+def test_rims_separate_the_objects(scenes):
     for scene in scenes:
         assert set(np.unique(scene.label)) <= {*range(21), 255}
         assert np.array_equal(scene.label == 255, scene.rim)
@@ -117,7 +117,7 @@ def test_rims_part_the_objects(scenes):
 
 
 def test_objects_hide_each_other(scenes):
-    """In most pictures two objects touch, and classes of one color differ in more than color."""
+    """Check that objects touch in most pictures, and that classes of one color differ in more than color."""
     touching = 0
     for scene in scenes:
         pairs = [(scene.numbers[:, :-1], scene.numbers[:, 1:]), (scene.numbers[:-1], scene.numbers[1:])]
@@ -127,7 +127,7 @@ def test_objects_hide_each_other(scenes):
 
 
 def test_color_does_not_tell_the_class(scenes):
-    """Mean colors of the objects: the nearest other object is seldom of the same class."""
+    """Check that the object nearest in mean color is seldom of the same class."""
     found = [
         (scene.classes[number], scene.picture[scene.numbers == number].mean(0))
         for scene in scenes
@@ -140,7 +140,7 @@ def test_color_does_not_tell_the_class(scenes):
     assert np.mean(kinds[apart.argmin(1)] == kinds) < 0.35
 
 
-def test_casts_hold_every_class():
+def test_scenes_have_every_class():
     assert [kind.name for kind in KINDS] == [label.name for label in VOC[1:]]
     assert {name for _, *names in CASTS for name in names} == {kind.name for kind in KINDS}
     assert all(set(names) <= set(SETTINGS[setting]) for setting, *names in CASTS)

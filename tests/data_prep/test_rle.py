@@ -9,14 +9,14 @@ from data_prep.rle import SegmentationError, counts_from_text, counts_to_text, d
 SHAPE = (23, 31)
 
 
-def middles(corners, shape):
-    """Second implementation: skimage asks for the middle of every pixel whether it lies inside."""
+def contains_centers(corners, shape):
+    """Test with scikit-image whether the center of each pixel is inside, as a second implementation."""
     rows, columns = np.indices(shape)
     return points_in_poly(np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], 1), corners).reshape(shape)
 
 
 def star(seed, corners=9):
-    """A polygon that crosses itself and the picture's rim."""
+    """Draw a polygon that crosses itself and the border of the picture."""
     rng = np.random.default_rng(seed)
     return rng.uniform((-6, -6), (SHAPE[1] + 6, SHAPE[0] + 6), (corners, 2))
 
@@ -24,7 +24,7 @@ def star(seed, corners=9):
 def test_rectangle_by_hand():
     mask = decode([[1, 1, 4, 1, 4, 3, 1, 3]], (5, 6))
     assert np.argwhere(mask).tolist() == [[1, 1], [1, 2], [1, 3], [2, 1], [2, 2], [2, 3]]
-    # A quarter of a pixel moves the rim over no middle, three quarters do on all sides.
+    # A shift of a quarter pixel moves no edge across a pixel's center, one of three quarters moves all of them.
     assert np.array_equal(decode([[1.25, 1.25, 4.25, 1.25, 4.25, 3.25, 1.25, 3.25]], (5, 6)), mask)
     assert np.array_equal(decode([[1.75, 1.75, 4.75, 1.75, 4.75, 3.75, 1.75, 3.75]], (5, 6))[1:, 1:], mask[:-1, :-1])
 
@@ -32,7 +32,7 @@ def test_rectangle_by_hand():
 @pytest.mark.parametrize("seed", range(8))
 def test_polygons_against_a_second_implementation(seed):
     corners = star(seed)
-    assert np.array_equal(fill_polygon(corners, SHAPE), middles(corners, SHAPE))
+    assert np.array_equal(fill_polygon(corners, SHAPE), contains_centers(corners, SHAPE))
 
 
 def test_neighboring_polygons_share_no_pixel():
@@ -99,6 +99,6 @@ def test_outlines_of_a_mask(seed):
         None,
     ],
 )
-def test_what_is_no_segmentation(segmentation):
+def test_bad_segmentations_are_refused(segmentation):
     with pytest.raises(SegmentationError):
         decode(segmentation, (3, 3))

@@ -24,7 +24,7 @@ def colors(name):
 
 
 def classes(name, void=True):
-    """Every value that VOC has, at a place that rests on the name."""
+    """Make a label map with every value of VOC, at places that depend on the name."""
     values = [*range(21), *([255] if void else [])]
     return np.random.default_rng(sum(name.encode())).permutation(np.resize(values, ROWS * COLUMNS)).reshape(
         ROWS, COLUMNS
@@ -61,7 +61,7 @@ def source(tmp_path):
 
 @pytest.fixture
 def sbd(tmp_path):
-    """Three of VOC's train, one of its val, three others."""
+    """Write SBD with three pictures of VOC's train, one of its val and three others."""
     root = tmp_path / "raw/benchmark_RELEASE/dataset"
     lists(root, train=(*TRAIN[:3], *OURS[:2]), val=(VAL[0], OURS[2]))
     for name in (*TRAIN[:3], VAL[0], *OURS):
@@ -114,7 +114,7 @@ def test_source_may_be_a_folder_above(place, source):
     assert len(voc.find_cases(source / place)) == 14
 
 
-def test_published_counts_are_not_remarked_upon(source, tmp_path, monkeypatch):
+def test_published_counts_give_no_remark(source, tmp_path, monkeypatch):
     monkeypatch.setattr(voc, "COUNTS", {"train": 12, "val": 2, "trainval": 14})
     assert voc.prepare(source, tmp_path / "out").endswith("(11 training, 1 validation, 2 test)")
 
@@ -132,7 +132,7 @@ def test_sbd_joins_training_alone(source, sbd, tmp_path):
     assert "15 trainaug (published: 10582)" in message
     assert "3 cases written, 14 up to date" in message
     assert found == {**plain, "training": plain["training"] | set(OURS)}
-    # VOC's own labels stay where there are both, with their rims.
+    # Where there are both, VOC's own labels are kept, with their ignored outlines.
     assert np.array_equal(stored(tmp_path / "out", "labels", TRAIN[0]), classes(TRAIN[0]))
     assert np.array_equal(stored(tmp_path / "out", "labels", OURS[0]), classes(OURS[0], void=False))
     assert check(tmp_path / "out")[1] == []
@@ -150,7 +150,7 @@ def test_another_list_of_test_images(source, sbd, tmp_path):
     voc.prepare(source, tmp_path / "out", sbd, tmp_path / "seg11valid.txt")
     found = parts(tmp_path / "out")
     assert found["test"] == {VAL[1], TRAIN[5]}
-    # What the list leaves of val is SBD's to train on.
+    # SBD's labels of the other images of val are used for training.
     assert found["training"] | found["validation"] == {*TRAIN, *OURS, VAL[0]} - {TRAIN[5]}
 
 

@@ -1,4 +1,4 @@
-"""Label maps made up for the tests of evaluate."""
+"""Make label maps for the tests of evaluate."""
 
 import nibabel as nib
 import numpy as np
@@ -8,7 +8,7 @@ AFFINE = np.array([[-0.8, 0, 0, 40], [0, -1.5, 0, 60], [0, 0, 3.0, -20], [0, 0, 
 
 
 def blobs(shape, seed, classes=3, noise=0.0):
-    """Boxes of each class at places that the seed draws; some classes may be covered or empty."""
+    """Draw boxes of each class at random places; some classes may be covered or empty."""
     rng = np.random.default_rng(seed)
     out = np.zeros(shape, np.uint8)
     for index in range(1, classes + 1):
@@ -21,7 +21,7 @@ def blobs(shape, seed, classes=3, noise=0.0):
 
 
 def save(path, values, affine=AFFINE, units="mm", kind=nib.Nifti1Image, dtype=None):
-    """Write NIfTI, or a gray picture [X, Y] by its suffix."""
+    """Write NIfTI or a gray picture [X, Y], by the suffix."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix in (".png", ".tif", ".bmp", ".jpg"):
         Image.fromarray(np.ascontiguousarray(values.T)).save(path)

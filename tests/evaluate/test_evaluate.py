@@ -1,4 +1,4 @@
-"""The command from files to files, against an independent implementation."""
+"""Test the command from files to files against an independent implementation."""
 
 import csv
 import json
@@ -40,14 +40,14 @@ def read(folder):
 
 
 def surface(mask):
-    """The mask minus its erosion by one pixel along every axis longer than one pixel, in pixels."""
+    """Subtract from a mask its erosion by one pixel along every axis longer than one pixel, in pixels."""
     squeezed = np.squeeze(mask)
     inner = ndimage.binary_erosion(squeezed, ndimage.generate_binary_structure(squeezed.ndim, 1), border_value=0)
     return np.argwhere((squeezed & ~inner).reshape(mask.shape))
 
 
 def independent(prediction, truth, spacing):
-    """The metrics of one organ, by pairwise distances of all pixels of the surfaces."""
+    """Compute the metrics of one organ by pairwise distances of all pixels of the surfaces."""
     hit, found, true = (prediction & truth).sum(), prediction.sum(), truth.sum()
     if not (found or true):
         return dict.fromkeys(METRICS, math.nan)
@@ -98,7 +98,7 @@ def test_metrics_are_those_of_an_independent_implementation(grid, tmp_path):
         truth, prediction = blobs(shape, n), blobs(shape, n, noise=0.03 * n)
         prediction[prediction == n] = 0  # an organ that the tool never finds
         if n == 3:
-            truth[truth == 1] = prediction[prediction == 1] = 0  # one that nobody has
+            truth[truth == 1] = prediction[prediction == 1] = 0  # an organ in neither
         maps[f"case{n}"] = (prediction, truth)
         save(tmp_path / f"tool/case{n}{suffix}", prediction, **options)
         save(tmp_path / f"truth/case{n}{suffix}", truth, **options)
@@ -120,7 +120,7 @@ def pair(tmp_path, prediction=None, truth=None, name="c1.nii.gz", **options):
     return tmp_path / "tool", tmp_path / "truth", "--labels", LABELS, "--out", tmp_path / "out"
 
 
-def test_ignored_pixels_count_nowhere(tmp_path):
+def test_ignored_pixels_are_left_out(tmp_path):
     truth, prediction = blobs((9, 8, 7), 0), blobs((9, 8, 7), 1)
     ignored = np.random.default_rng(0).random(truth.shape) < 0.3
     files = pair(tmp_path, prediction, np.where(ignored, 9, truth).astype(np.uint8))
@@ -255,7 +255,7 @@ def test_another_grid_is_refused_with_both_files(grid, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_the_rounding_of_a_header_is_no_other_grid(tmp_path):
+def test_grids_that_differ_by_the_rounding_of_a_header_are_equal(tmp_path):
     evaluate(*pair(tmp_path, affine=AFFINE + 1e-4 * np.eye(4)), "--no-report")
     assert float(read(tmp_path / "out")["c1", "liver"]["dice"]) == 1
 
@@ -298,7 +298,7 @@ def test_two_files(tmp_path):
 
 @pytest.mark.parametrize("grid", ["shape", "origin", "flipped", "slice axis"])
 def test_other_grids_are_resampled(grid, tmp_path):
-    """A prediction that is the ground truth on another grid, which covers it, measures 1."""
+    """Expect 1 for a prediction that is the ground truth on another grid, which covers it."""
     truth = blobs((9, 8, 7), 0)
     prediction, affine = truth, AFFINE
     if grid == "shape":
@@ -342,7 +342,7 @@ def test_a_table_of_pairs_gives_phases_and_subjects(tmp_path):
 
 
 @pytest.mark.parametrize(("tool", "truth"), [(".png", ".nii.gz"), (".nii.gz", ".png"), (".nii.gz", ".nii.gz")])
-def test_a_position_that_can_not_be_compared_is_told(tool, truth, tmp_path):
+def test_positions_that_cannot_be_compared_give_a_warning(tool, truth, tmp_path):
     values = blobs((9, 8), 0)
     save(tmp_path / f"tool/c1{tool}", values)
     save(tmp_path / f"truth/c1{truth}", values)

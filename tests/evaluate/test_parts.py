@@ -1,4 +1,4 @@
-"""The parts of evaluate: classes, label maps, pairs, resampling."""
+"""Test the parts of evaluate: classes, label maps, pairs, resampling."""
 
 import json
 import unicodedata
@@ -102,7 +102,7 @@ def as_pages(path, values):
 
 
 def as_scaled(path, values):
-    """Stored as 10 times the label, with a slope of 0.1 in the header."""
+    """Store 10 times the label, with a slope of 0.1 in the header."""
     header = nib.Nifti1Header()
     header.set_data_dtype(np.int16)
     image = nib.Nifti1Image(values.astype(np.int16) * 10, AFFINE, header)
@@ -126,7 +126,7 @@ STORED = {
 
 
 @pytest.mark.parametrize("form", STORED)
-def test_label_maps_are_read_as_they_were_meant(form, tmp_path):
+def test_label_maps_are_read_in_every_encoding(form, tmp_path):
     shape, name, write = STORED[form]
     values = np.random.default_rng(0).integers(0, 2 if form == "one bit" else 4, shape).astype(np.uint8)
     write(tmp_path / name, values)
@@ -161,7 +161,7 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize("form", UNREADABLE)
-def test_what_is_no_label_map_is_refused(form, tmp_path):
+def test_files_that_are_not_label_maps_are_refused(form, tmp_path):
     name, write, message = UNREADABLE[form]
     write(tmp_path / name)
     with pytest.raises(InputError, match=message):
@@ -234,7 +234,7 @@ def test_resampling_takes_the_nearest_pixel(grid, tmp_path):
 
 
 @pytest.mark.parametrize("form", ["picture", "no orientation", "elsewhere"])
-def test_what_can_not_be_resampled(form, tmp_path):
+def test_resampling_that_is_impossible_is_refused(form, tmp_path):
     values = blobs((9, 8, 1), 0)
     target = read_label_map(save(tmp_path / "t.nii.gz", values))
     if form == "picture":
@@ -292,7 +292,7 @@ def test_files_are_matched_by_their_path_without_suffix(tmp_path):
 
 
 @pytest.mark.parametrize("names", [(), ("dataset.json",), (".hidden.png",), ("a.png", "a.nii.gz")], ids=str)
-def test_folders_that_can_not_be_matched(names, tmp_path):
+def test_folders_that_cannot_be_matched(names, tmp_path):
     touch(tmp_path / "truth", "a.png")
     (tmp_path / "tool").mkdir()
     touch(tmp_path / "tool", *names)

@@ -76,7 +76,7 @@ def events_of(run):
     return events
 
 
-def test_command_leaves_pictures_record_and_events(run):
+def test_command_writes_pictures_record_and_events(run):
     result = call(run)
     assert result.exit_code == 0
     assert "network trained on PHANTOMS" in result.stderr
@@ -126,8 +126,8 @@ def test_every_network(name, trained, tmp_path):
     assert np.isfinite(result.activations).all()
 
 
-def test_neighbouring_slices(trained_heart, tmp_path):
-    """Show the slices beside the own one to U-SegNet; the ascent changes all of them."""
+def test_neighboring_slices(trained_heart, tmp_path):
+    """Show U-SegNet the slice with its two neighbors; the ascent changes all three."""
     network = {"_target_": "medpos.networks.USegNet", "width": 1 / 8}
     found = Model(inferer_runs.made_from(trained_heart, tmp_path / "runs/a", network, VOTES))
     seen = explain.load_input_image(found, "", None)
@@ -156,7 +156,7 @@ def test_ascent_raises_the_activation(goal, model, seen):
     assert len(found.activations) == 101
 
 
-def test_position_channels_stay_and_start_is_noise(model, seen):
+def test_position_channels_are_fixed_and_the_start_is_noise(model, seen):
     found = explain.ascend(model.network, "conv2", 1, seen.values, seen.free, settings=FEW)
     torch.testing.assert_close(found.image[1:], seen.values[1:], rtol=0, atol=0)
     other = seen.values.clone()
@@ -178,7 +178,7 @@ def test_ascent_is_reproducible_by_seed(model, seen):
 
 
 @pytest.mark.parametrize("left", ["decay", "blur", "jitter"])
-def test_each_regularisation_does_its_part(left, model, seen):
+def test_each_regularization_has_its_effect(left, model, seen):
     """Check that decay shrinks the values, blur smooths, and jitter spreads the image."""
     unit = int(compute_features(model.network, "conv3", seen.values[None])[0].mean((1, 2)).argmax())
     plain = explain.AscentSettings(steps=12).unregularized()
@@ -206,7 +206,7 @@ def test_blur_is_scipys():
     np.testing.assert_allclose(_blurred(image, 0.8).numpy(), wanted, atol=1e-6)
 
 
-def test_silent_unit_wakes():
+def test_a_silent_unit_becomes_active():
     """Start from a unit with a bias that silences noise, so that its gradient is 0."""
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(inplace=True), nn.Conv2d(4, 2, 3), nn.ReLU()).eval()
@@ -217,7 +217,7 @@ def test_silent_unit_wakes():
     assert found.activations[-1] > 0.1
 
 
-def test_silent_unit_is_said(run):
+def test_a_silent_unit_is_reported(run):
     weights = torch.load(run / "model.pt", weights_only=True)
     weights["conv3.norm.weight"][5], weights["conv3.norm.bias"][5] = 0.0, -1.0
     torch.save(weights, run / "model.pt")
@@ -270,7 +270,7 @@ def test_activations_are_the_layers(model, seen):
     assert "sees 5 px" in result.figures["activations"].get_suptitle()
 
 
-def test_colour_filters_are_in_colour(model, seen):
+def test_color_filters_are_shown_in_color(model, seen):
     network = SmallCNN(3, width=1 / 8)
     colour = explain.input_image.InputImage("a", None, seen.values, ("red", "green", "blue"), torch.ones(3, dtype=bool))
     name, weight = explanation.first_filters(network, colour.values)

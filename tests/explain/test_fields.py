@@ -110,7 +110,7 @@ def seen_by(layer, rows):
         ("adaptive pooling", None, 0),
     ],
 )
-def test_what_the_edge_cuts_does_not_count(name, field, rows):
+def test_fields_cut_by_the_edge_are_left_out(name, field, rows):
     output = trace_layers(OPERATIONS[name].eval(), (1, 41, 12))[-1]
     assert (output.receptive_field, len(output.complete_rows)) == (field, rows)
     assert set(output.field_sizes[output.complete_rows]) <= {field}
@@ -196,7 +196,7 @@ def test_both_agree(name):
         assert None not in field.computed or field.computed == (None, 0)
 
 
-def test_numbers_that_differ_both_stand():
+def test_both_numbers_are_listed_if_they_differ():
     field = LayerField("a", (8, 20), (8, 19))
     page = render_table({"one": lambda: NetworkFields(field, field, LayerField("b", (1, 21), (1, 21)))}, "command")
     assert page.splitlines()[-1] == "| one | `a` | 8 | 20, **measured 19** | `a` | 8 | 20, **measured 19** | 21 |"

@@ -1,4 +1,4 @@
-"""Statistics of batch normalizations, against sums over all training images."""
+"""Check reestimated statistics of batch normalization against sums over all training images."""
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from medpos.networks import SegNet
 
 
 def batches(sizes, channels=1):
-    """Images whose brightness changes from one to the next."""
+    """Make images of brightness that changes from one to the next."""
     generator = torch.Generator().manual_seed(0)
     images = torch.randn(sum(sizes), channels, 16, 20, generator=generator)
     images = images * torch.linspace(0.5, 3, sum(sizes))[:, None, None, None]
@@ -22,7 +22,7 @@ def batches(sizes, channels=1):
 
 @pytest.fixture
 def network():
-    """SegNet with the benchmark's dropout, after a training step that has moved its statistics."""
+    """Build SegNet with the benchmark's dropout, after a training step that has changed its statistics."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         made = SegNet(1, 3, dropout=0.5, width=1 / 16)
@@ -31,16 +31,16 @@ def network():
 
 
 def first(network, loader):
-    """What the first batch normalization gets: [images, C, pixels] of each batch, in double precision."""
+    """Compute the inputs of the first batch normalization: [images, C, pixels] of each batch, in double precision."""
     conv = network.conv1.conv1_1.conv
     with torch.no_grad():
         return [conv(batch["image"]).flatten(2).double() for batch in loader]
 
 
 @pytest.mark.parametrize("sizes", [[3, 3, 3], [4, 4, 1], [9]])
-def test_they_are_the_populations(network, sizes):
+def test_statistics_are_those_of_all_training_images(network, sizes):
     loader = batches(sizes)
-    network.conv1.conv1_1.norm.running_mean.fill_(float("nan"))  # as a training leaves it that has diverged once
+    network.conv1.conv1_1.norm.running_mean.fill_(float("nan"))  # as after a training that once diverged
     ReestimateStatistics(network, loader, "cpu", amp=False).estimate()
     norm, parts = network.conv1.conv1_1.norm, first(network, loader)
     everything = torch.cat(parts)
@@ -53,8 +53,8 @@ def test_they_are_the_populations(network, sizes):
         )
 
 
-def test_deeper_ones_see_what_training_shows_them(network):
-    """Behind batch normalizations that use the batch's own statistics, and without dropout."""
+def test_deeper_layers_get_the_inputs_of_training(network):
+    """Check a layer behind batch normalizations that use the batch's own statistics, without dropout."""
     loader, seen = batches([5]), []
     layer = network.conv4_D.conv4_3_D.norm
     watched = layer.register_forward_hook(lambda _, inputs, __: seen.append(inputs[0]))
@@ -87,14 +87,14 @@ def test_nothing_else_changes(network):
     assert all(torch.equal(norm.running_mean, mean) for norm, mean in zip(norms, before, strict=True))
 
 
-def test_modes_come_back_after_an_error(network):
+def test_modes_are_restored_after_an_error(network):
     with pytest.raises(KeyError):
         ReestimateStatistics(network, [{}], "cpu").estimate()
     assert all(module.training for module in network.modules())
     assert network.conv1.conv1_1.norm.momentum == 0.1
 
 
-def test_an_evaluator_starts_with_it_and_the_fast_path_follows(network):
+def test_an_evaluator_reestimates_first_and_the_fast_path_follows(network):
     inferer, image = FastInferer(SimpleInferer(), amp=False), torch.randn(1, 1, 16, 20)
 
     def logits():
@@ -126,7 +126,7 @@ def _worker(rank, folder, out):
     torch.distributed.destroy_process_group()
 
 
-def test_several_processes_share_theirs(tmp_path):
+def test_several_processes_share_their_statistics(tmp_path):
     torch.multiprocessing.start_processes(_worker, (tmp_path, tmp_path), nprocs=2, start_method="fork")
     one, other = (torch.load(tmp_path / f"{rank}.pt") for rank in (0, 1))
     alone = nn.Sequential(nn.BatchNorm2d(1))

@@ -1,4 +1,4 @@
-"""Handlers on engines that do nothing but hand out masks worked out by hand."""
+"""Run handlers on engines that only serve masks made by hand."""
 
 import csv
 import json
@@ -45,7 +45,7 @@ def test_better(current, best, wanted):
 
 
 def mask(*boxes):
-    """A label map [1, 8, 8]: boxes of (label, x from, x to), as high as the image."""
+    """Make a label map [1, 8, 8] of boxes (label, x from, x to), as high as the image."""
     out = torch.zeros(1, 8, 8)
     for label, low, high in boxes:
         out[:, low:high] = label
@@ -59,7 +59,7 @@ def item(case, **more):
 
 
 def engine_of(pairs, *attached):
-    """An evaluator that goes through (item, prediction, truth)."""
+    """Build an evaluator that iterates over (item, prediction, truth)."""
     engine = Engine(lambda engine, _: None)
     engine.logger.setLevel(logging.CRITICAL)
 
@@ -121,7 +121,7 @@ def test_rows_by_hand():
     assert math.isnan(engine.state.metrics["dice/lv_cavity"])
 
 
-def test_rows_start_anew_in_every_epoch():
+def test_rows_are_reset_in_every_epoch():
     engine = engine_of(PAIRS, CaseMetrics(ACDC))
     engine.run([0, 1], max_epochs=3)
     assert len(engine.state.rows) == 6
@@ -181,7 +181,7 @@ def test_overlays_show_worst_median_and_best_of_the_clean_cases(run, source):
     assert (event.height, event.width) == (height, width)
 
 
-def test_overlays_of_volumes_show_at_most_six_slices_that_show_anything(run, source):
+def test_overlays_of_volumes_show_at_most_six_labeled_slices(run, source):
     heights = []
     for filled in (0, 3, 12):
         truth = torch.zeros(1, 8, 8, 20)
@@ -214,7 +214,7 @@ def test_a_disk_that_is_full_is_an_input_error(run, source, monkeypatch):
 
 
 class Trainer:
-    """A trainer with the given Dice values in its validation."""
+    """Imitate a trainer with the given Dice values in its validation."""
 
     def __init__(self, run, values, network=None):
         self.network = network or SmallCNN()
@@ -253,7 +253,7 @@ def saved_epoch(run):
 @pytest.mark.parametrize(
     ("values", "best"), [([0.1, 0.5, 0.3], 2), ([NAN, 0.2, 0.1], 2), ([NAN, NAN], 2), ([0.3, NAN], 1), ([0.0, 0.0], 1)]
 )
-def test_best_model_is_kept_and_a_nan_blocks_nothing(values, best, run):
+def test_best_model_is_kept_also_after_a_nan(values, best, run):
     trainer = Trainer(run, values)
     trainer.checkpoint.attach(trainer.engine)
     trainer.run()
@@ -302,7 +302,7 @@ def test_load_model(run):
     assert torch.equal(network.score.weight, good.score.weight)
 
 
-def test_load_network_names_what_differs(tmp_path):
+def test_load_network_names_the_differences(tmp_path):
     path = Path("x.pt")
     state = SmallCNN().state_dict()
     with pytest.raises(
@@ -328,14 +328,14 @@ def test_load_network_takes_a_mean_mask_of_any_size_but_not_of_other_classes():
     assert info.type is InputError
 
 
-def test_train_does_not_begin_anew_after_the_last_epoch():
+def test_train_does_not_restart_after_the_last_epoch():
     engine = Engine(lambda *_: pytest.fail("ran"))
     engine.state.epoch = engine.state.max_epochs = 3
     checkpoints.train(engine)
 
 
 def test_mean_mask_output_can_be_written_to():
-    """MONAI's sliding window weighs a network's output in place."""
+    """Multiply in place, as MONAI's sliding window does when it weights a network's output."""
     output = MeanMask(2).fit([torch.zeros(4, 4, dtype=torch.long)])(torch.zeros(3, 1, 4, 4))
     output *= 2
     assert np.ptp(output.numpy(), axis=0).max() == 0

@@ -1,4 +1,4 @@
-"""The learning rate of a MONAI trainer, also of one that goes on in the middle."""
+"""Check the learning rate of a MONAI trainer, also of one that was resumed."""
 
 import logging
 from functools import partial
@@ -19,7 +19,7 @@ SCHEDULE = partial(poly, max_iterations=EPOCHS * ITERATIONS, floor=1e-3)
 
 
 class Training:
-    """Three batches an epoch for a linear layer whose bias learns ten times as fast."""
+    """Train a linear layer with three batches per epoch; its bias learns ten times as fast."""
 
     def __init__(self, run, epochs=EPOCHS, schedule=SCHEDULE, late=False):
         torch.manual_seed(0)
@@ -68,7 +68,7 @@ def test_every_iteration_and_group_by_its_own_base_rate(run):
     assert wanted[1] != wanted[0]
 
 
-def test_it_is_what_the_optimizer_steps_by(run):
+def test_the_optimizer_uses_the_rate(run):
     still = Training(run("still"), schedule=lambda base, iteration: 0.0)
     torch.manual_seed(0)
     [torch.randn(n) for n in (4, 2) * 2 * ITERATIONS]
@@ -76,7 +76,7 @@ def test_it_is_what_the_optimizer_steps_by(run):
 
 
 @pytest.mark.parametrize("late", [False, True])
-def test_goes_on_to_the_same_bits(run, late):
+def test_a_resumed_training_is_bit_identical(run, late):
     whole = Training(run("whole"), late=late)
     first = Training(run("parts"), epochs=2, late=late)
     second = Training(run("parts", resume=True), late=late)
@@ -86,7 +86,7 @@ def test_goes_on_to_the_same_bits(run, late):
     assert torch.equal(second.network.bias, whole.network.bias)
 
 
-def test_takes_up_a_run_that_had_no_schedule(run):
+def test_resumes_a_run_that_had_no_schedule(run):
     Training(run("parts"), epochs=2, schedule=None)
     second = Training(run("parts", resume=True))
     assert second.rates[0] == [SCHEDULE(base, 2 * ITERATIONS) for base in (0.05, 0.5)]

@@ -1,4 +1,4 @@
-"""Scores in a MONAI evaluator that goes through a small data set under two conditions."""
+"""Measure scores in a MONAI evaluator over a small data set under two conditions."""
 
 import csv
 import json
@@ -51,7 +51,7 @@ def stripes(columns):
 
 @pytest.fixture(scope="module")
 def prepared_cells(tmp_path_factory):
-    """A prepared data folder of four images with their instances."""
+    """Prepare a data folder of four images with their instances."""
     folder = tmp_path_factory.mktemp("cells")
     cases = []
     for name, (truth, seen) in CASES.items():
@@ -81,7 +81,7 @@ def prepared_cells(tmp_path_factory):
 
 
 class Threshold(torch.nn.Module):
-    """Logits of the foreground where the image is bright."""
+    """Predict foreground where the image is bright."""
 
     def __init__(self):
         super().__init__()
@@ -95,7 +95,7 @@ class Threshold(torch.nn.Module):
 
 
 class WithInstances:
-    """Adds the case's instance map, which moves with the label."""
+    """Add the case's instance map, which is transformed as the label is."""
 
     def __init__(self, folder):
         self.folder = folder
@@ -134,7 +134,7 @@ def all_scores():
 
 @pytest.fixture(scope="module")
 def evaluated(prepared_cells, tmp_path_factory):
-    """Run folder, engine and log of an evaluation under both conditions."""
+    """Run an evaluation under both conditions and return its run folder, engine and log."""
     run = RunFolder(tmp_path_factory.mktemp("runs"), "bundle", "a").create()
     run.folder.mkdir(parents=True)
     lines = []
@@ -301,7 +301,7 @@ def _one_of_two(rank, source, folder):
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_find_what_one_does(prepared_cells, evaluated, tmp_path):
+def test_two_processes_give_the_scores_of_one(prepared_cells, evaluated, tmp_path):
     started = torch.multiprocessing.start_processes(
         _one_of_two, (prepared_cells, tmp_path), 2, join=False, daemon=True, start_method="fork"
     )

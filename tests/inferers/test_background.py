@@ -1,4 +1,4 @@
-"""The background that a network lacks."""
+"""Add the background that a network lacks."""
 
 import pytest
 import torch

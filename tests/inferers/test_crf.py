@@ -1,4 +1,4 @@
-"""The fully connected CRF against exact mean field, by brute force over all pairs of pixels."""
+"""Check the fully connected CRF against exact mean field, by brute force over all pairs of pixels."""
 
 import sys
 
@@ -35,7 +35,7 @@ ORACLE = {
 
 
 def scene():
-    """A bright square, and probabilities that put it a pixel too far down and right, and one at a lone pixel."""
+    """Draw a bright square; its probabilities are a pixel too far down and right, and high at an isolated pixel."""
     image = torch.zeros(1, 12, 12)
     image[0, 3:9, 3:9] = 200 / 255
     foreground = torch.full((12, 12), 0.35)
@@ -49,7 +49,7 @@ def small(iterations=10):
 
 
 def by_brute_force(probabilities, image, crf):
-    """Mean field with the exact kernels, in double precision."""
+    """Compute mean field with the exact kernels in double precision."""
     beliefs = probabilities.double().numpy().reshape(len(probabilities), -1)
     places = np.indices(image.shape[1:]).reshape(2, -1).T.astype(float)
     colors = 255 * image.double().numpy().reshape(len(image), -1).T
@@ -96,8 +96,8 @@ def test_pydensecrf_is_the_oracle_within_its_lattice(iterations, channels):
 @pytest.mark.parametrize(
     "change", [{"w_pos": 0}, {"s_pos": 3}, {"w_bi": 0}, {"s_xy": 1}, {"s_rgb": 1000}, {"w_bi": 4}, {"iterations": 1}]
 )
-def test_every_parameter_tells(change):
-    """By more than the lattice differs from the truth, and as the exact kernels say."""
+def test_every_parameter_has_an_effect(change):
+    """Check that a parameter changes the result as with exact kernels, and by more than the lattice's error."""
     probabilities, image = scene()
     crf = DenseCRF(**{"w_pos": 1, "s_pos": 1, "w_bi": 2, "s_xy": 4, "s_rgb": 20, **change})
     found = crf(probabilities, image).double()
@@ -105,7 +105,7 @@ def test_every_parameter_tells(change):
     assert (found - small()(probabilities, image)).abs().max() > 2 * LARGEST
 
 
-def test_axes_are_not_mixed_up_and_classes_not_either():
+def test_neither_axes_nor_classes_are_mixed_up():
     torch.manual_seed(0)
     image, probabilities = torch.zeros(3, 9, 14), torch.randn(4, 9, 14).softmax(0)
     image[:, 2:5, 3:12], image[0, 6:] = 0.7, 0.4
@@ -137,7 +137,7 @@ def test_the_papers_parameters():
         DenseCRF.of_paper("v3")
 
 
-def test_impossible_classes_are_but_very_unlikely():
+def test_impossible_classes_become_very_unlikely():
     foreground = torch.full((9, 9), 0.9)
     foreground[4, 4] = 0
     crf = DenseCRF(0, 1, 300, 4, 20)
@@ -157,7 +157,7 @@ class TestInferer:
     MEAN, STD = (0.2, 0.3, 0.1), (0.5, 0.25, 2.0)
 
     def logits(self, *channels):
-        """A network that gives the scene's logits, and notes what it was shown."""
+        """Return a network that gives the scene's logits, and the list of its inputs."""
         seen = []
 
         def network(inputs):
@@ -181,7 +181,7 @@ class TestInferer:
         assert not torch.allclose(found[0], found[1], atol=0.1)
 
     def test_each_images_own_range_where_none_is_known(self):
-        """Gray, with position channels behind; the bright square is the brightest, so its gray value counts as 255."""
+        """Use gray images with position channels; the bright square is the maximum, so its gray value becomes 255."""
         network, seen = self.logits()
         inputs = torch.cat([scene()[1] * 7 - 3, torch.rand(2, 12, 12)])[None]
         found = CRFInferer(SimpleInferer(), small(), channels=1)(inputs, network)
@@ -207,7 +207,7 @@ class TestInferer:
         with pytest.raises(InputError, match=r"got logits \[1, 1, 12, 12\] .* in a BackgroundInferer"):
             CRFInferer(SimpleInferer(), small(), channels=1)(image[None], self.logits(1)[0])
 
-    def test_no_iterations_no_crf(self, monkeypatch):
+    def test_zero_iterations_change_nothing(self, monkeypatch):
         monkeypatch.setitem(sys.modules, "pydensecrf.densecrf", None)
         network, _ = self.logits()
         found = CRFInferer(SimpleInferer(), small(0))(self.image()[None], network)
@@ -266,7 +266,7 @@ class TestSearch:
         plain = (25 / (36 + 12) + (132 - 48) / (132 - 25)) / 2
         assert rows[0].gain == pytest.approx(1 - plain)
 
-    def test_void_is_no_class(self):
+    def test_void_is_not_a_class(self):
         void = (Label(0, "void", "#000000"), *self.LABELS[1:])
         rows = search_crf(self.cases(), void, w_bi=(2,), s_xy=(4,), s_rgb=(20,), w_pos=1, s_pos=1)
         assert (rows[0].mean_iou, rows[0].gain) == (1, pytest.approx(1 - 25 / 36))

@@ -80,7 +80,7 @@ def test_where_bf16_is_fast(monkeypatch):
 
 
 def test_fast_path_gives_the_same_labels_of_a_trained_network(trained, prepared):
-    """On more than 99.5 % of the pixels."""
+    """Expect the same label at more than 99.5 % of the pixels."""
     config = parser("jsrt_small_pe", dataset_dir=str(prepared["jsrt"]), image_size=64)
     network = config.get_parsed_content("network_def").eval()
     network.load_state_dict(torch.load(trained / "model.pt", weights_only=True))
@@ -95,7 +95,7 @@ def test_fast_path_gives_the_same_labels_of_a_trained_network(trained, prepared)
 
 @pytest.mark.parametrize("fast", [True, False])
 def test_one_window_gives_what_the_windows_give(fast, network, monkeypatch):
-    """To the bit, in the same batches; anything that isn't one window of weight 1 goes to MONAI."""
+    """Expect bit-identical results in the same batches; MONAI handles anything but one window of weight 1."""
     for module in (device, fast_path):
         monkeypatch.setattr(module, "has_fast_bf16", lambda _: fast)
     image, volume = torch.randn(3, 3, 32, 24), torch.randn(2, 3, 32, 24, 5)

@@ -1,4 +1,4 @@
-"""Multi-scale and flip inference against the authors' order of operations, by Pillow and scikit-image."""
+"""Check multi-scale and flip inference against the authors' order of operations, by Pillow and scikit-image."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,7 @@ CROP = 24
 
 @pytest.fixture(scope="module")
 def network():
-    """Knows where in its crop a pixel is, sees its neighbors and isn't symmetric, so that nothing may be swapped."""
+    """Build a network that depends on position and neighbors and has no symmetry, so that a swap would show."""
     generator = torch.Generator().manual_seed(0)
     place = 2 * torch.randn(3, CROP, CROP, generator=generator)
     weight = torch.randn(3, 2, 3, 3, generator=generator)
@@ -28,7 +28,7 @@ def network():
 
 
 def by_the_book(image, network, scales, short_side, crop, stride, fill):
-    """One image [C, X, Y], one crop and one scale after the other."""
+    """Infer one image [C, X, Y], one crop and one scale after the other."""
     size, total = image.shape[1:], 0
     for scale in scales:
         side = int(short_side * scale)
@@ -73,7 +73,7 @@ def test_order_of_operations(network, size):
 
 
 def constant(*logits):
-    """A network whose logits depend on nothing but the first pixel of the crop, 0 or 1 before and after the flip."""
+    """Build a network with logits that depend only on the first pixel of the crop, 0 or 1 before and after the flip."""
     table = torch.tensor(logits)
 
     def forward(crops):
@@ -83,7 +83,7 @@ def constant(*logits):
 
 
 def test_logits_of_the_flip_are_summed_before_the_softmax():
-    """Half the image is 1, so the crop begins with 0 and its mirror image with 1; a mean of softmaxes gives 0.5."""
+    """Set half the image to 1: the crop begins with 0, its mirror image with 1; a mean of softmaxes would be 0.5."""
     image = torch.zeros(1, 1, 4, 4)
     image[:, :, 2:] = 1
     found = MultiScaleInferer([1.0], 4, 4)(image, constant([0.0, 0.0], [0.0, 3.0]))
@@ -93,7 +93,7 @@ def test_logits_of_the_flip_are_summed_before_the_softmax():
 
 
 def test_crops_and_scales_are_averaged_as_probabilities():
-    """Two crops of 4 px at a stride of 2 that begin with 0 and 1 share their middle."""
+    """Overlap two crops of 4 px that begin with 0 and 1 by their half."""
     image = torch.tensor([0.0, 0, 1, 1, 1, 1]).reshape(1, 1, 6, 1).expand(1, 1, 6, 4)
     found = MultiScaleInferer([1.0], None, 4, 2, flip=False)(image, constant([0.0, 0.0], [0.0, 3.0])).exp()[0, 1, :, 0]
     one = torch.tensor(3.0).sigmoid().item()

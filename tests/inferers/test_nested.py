@@ -1,4 +1,4 @@
-"""The fast path around the papers' inferers and networks, and what their networks see."""
+"""Check the fast path around the papers' inferers and networks, and the inputs of their networks."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ TILES = {
 
 
 def made(name):
-    """With statistics that make a folding or a rounding show."""
+    """Build a network with statistics that make errors of folding or rounding visible."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = NETWORKS[name]()
@@ -49,7 +49,7 @@ def made(name):
 
 @pytest.fixture
 def fast(monkeypatch):
-    """As on a processor with bf16 units."""
+    """Pretend that the processor has bf16 units."""
     for module in (device, fast_path):
         monkeypatch.setattr(module, "has_fast_bf16", lambda _: True)
 
@@ -57,7 +57,7 @@ def fast(monkeypatch):
 @pytest.mark.parametrize("name", TILES)
 @pytest.mark.parametrize("amp", [False, True])
 @pytest.mark.usefixtures("fast")
-def test_fast_path_around_each(name, amp):
+def test_fast_path_around_each_inferer(name, amp):
     make, network, size = TILES[name]
     network, image = made(network), torch.randn(1, 1, *size)
     with torch.no_grad():
@@ -74,7 +74,7 @@ def test_fast_path_around_each(name, amp):
 @pytest.mark.parametrize("name", [name for name in NETWORKS if "SegNet" in name])
 @pytest.mark.usefixtures("fast")
 def test_unpooling_in_bf16_and_folded(name):
-    """Sizes are odd. Rounding to bf16 can move a maximum, so only the mean error is bounded there."""
+    """Use odd sizes, and bound only the mean error, because rounding to bf16 can move a maximum."""
     network = made(name)
     image = torch.randn(8, network.in_channels, 37, 45, generator=torch.Generator().manual_seed(0))
     seen = []

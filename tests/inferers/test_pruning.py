@@ -1,4 +1,4 @@
-"""Pruning levels of UNet++."""
+"""Measure the pruning levels of UNet++."""
 
 import math
 
@@ -43,7 +43,7 @@ def test_papers_parameters():
 
 
 def test_times_are_medians_per_image_over_turns(monkeypatch):
-    """By a clock that the inferer sets: the first turn, and one on a machine four times as slow, count for nothing."""
+    """Set the clock by hand: the first turn, and one on a machine four times as slow, must not change the medians."""
     network, calls, now = UNetPlusPlus(deep_supervision=True, width=1 / 32), [], [0.0]
     monkeypatch.setattr(pruning.time, "perf_counter", lambda: now[0])
 

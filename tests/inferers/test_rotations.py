@@ -1,4 +1,4 @@
-"""The mean over rotated versions, against rotations by SciPy and by quarter turns."""
+"""Check the mean over rotated versions against rotations by SciPy and by quarter turns."""
 
 import math
 
@@ -18,14 +18,14 @@ from medpos.networks import UNet2015
 
 @pytest.fixture(scope="module")
 def network():
-    """Sees more than a pixel, in no symmetric way."""
+    """Build a network with a receptive field of several pixels and without symmetry."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(1, 4, 5, padding=2), nn.Tanh(), nn.Conv2d(4, 3, 3, padding=1)).eval()
 
 
 def by_scipy(image, angle, size):
-    """An image [X, Y] rotated about its center onto another grid, bilinear and mirrored."""
+    """Rotate an image [X, Y] about its center onto another grid, bilinear and mirrored."""
     matrix = np.array([[math.cos(angle), math.sin(angle)], [-math.sin(angle), math.cos(angle)]])
     centers = [(np.array(shape) - 1) / 2 for shape in (image.shape, size)]
     offset = centers[0] - matrix @ centers[1]
@@ -33,7 +33,7 @@ def by_scipy(image, angle, size):
 
 
 def mean_by_scipy(image, network, rotations):
-    """The whole inferer, one image and one class after the other."""
+    """Compute the inferer's result, one image and one class after the other."""
     total = 0
     for turn in range(rotations):
         angle = 2 * math.pi * turn / rotations
@@ -81,7 +81,7 @@ def test_one_rotation_is_the_inferer(network):
 
 
 def test_corners_are_those_of_a_mirrored_image(network):
-    """A canvas of the image's own size, or one with zeros around, would change the corners of an even image."""
+    """Check corners, which a canvas of the image's size, or one filled up with zeros, would change for even sizes."""
     image = torch.full((1, 1, 16, 40), 3.0)
     with torch.no_grad():
         found = RotationMeanInferer(SimpleInferer())(image, lambda x: torch.cat([x, 2 * x], 1))

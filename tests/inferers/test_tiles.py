@@ -1,4 +1,4 @@
-"""Overlap-tile inference against one pass over the whole image, and sliding windows against MMSegmentation's."""
+"""Check overlapping tiles against one pass over the whole image, and sliding windows against MMSegmentation's."""
 
 import math
 
@@ -18,14 +18,14 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def unet():
-    """In double precision, so that a difference is one of place, not of rounding."""
+    """Build a U-Net in double precision, so that a difference is one of position, not of rounding."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return UNet2015(width=1 / 16).double().eval()
 
 
 def one_pass(unet, image):
-    """The same by one large tile, mirrored by NumPy."""
+    """Infer the image as one large tile, mirrored by NumPy."""
     whole = [-(-(side + 184 - 60) // 16) * 16 + 60 for side in image.shape[2:]]
     ends = [(92, large - side - 92) for large, side in zip(whole, image.shape[2:], strict=True)]
     padded = torch.from_numpy(np.pad(image.numpy(), [(0, 0), (0, 0), *ends], mode="reflect"))
@@ -61,7 +61,7 @@ def test_equals_one_pass(unet, shape, size, step):
 
 
 def test_tiles_begin_at_multiples_of_16(unet):
-    """What the steps are for: the paper's tiles side by side, 20 px here, give other values than one pass."""
+    """Show why tiles are aligned: the paper's tiles side by side, here 20 px, differ from one pass."""
     image = torch.randn(1, 1, 40, 20, dtype=torch.float64)
     side_by_side = OverlapTileInferer(204, step=16)
     side_by_side._starts = lambda length: list(range(0, length, 20))
@@ -104,13 +104,13 @@ def test_refused_inputs_and_networks():
         inferer(torch.zeros(1, 1, 8, 8), torch.nn.Identity())
 
 
-def test_metadata_stay_outside(unet):
+def test_the_network_gets_plain_tensors(unet):
     found = OverlapTileInferer(204, step=16)(MetaTensor(torch.randn(1, 1, 30, 30).double()), unet)
     assert type(found) is torch.Tensor
 
 
 def slide(network, image, crop, stride):
-    """MMSegmentation's: windows from the top left, the last ones pushed back inside, plain means of the logits."""
+    """Slide windows as MMSegmentation does: from the top left, the last ones pushed back inside, mean of the logits."""
     total, count = torch.zeros(1, 2, *image.shape[2:]), torch.zeros(1, 1, *image.shape[2:])
     rows, columns = (math.ceil((side - crop) / stride) + 1 for side in image.shape[2:])
     for row in range(rows):
@@ -126,7 +126,7 @@ def slide(network, image, crop, stride):
 @pytest.mark.parametrize(("crop", "stride"), [(64, 42), (128, 85), (256, 170)])
 @pytest.mark.parametrize("size", [(584, 565), (605, 700), (256, 256), (298, 426)])
 def test_monais_windows_are_mmsegmentations(crop, stride, size):
-    """DRIVE, STARE and CHASE, HRF. A network that knows a pixel's place in its window tells the windows apart."""
+    """Use the windows of DRIVE, of STARE and CHASE, and of HRF; the network depends on the place in the window."""
     place = torch.rand(2, crop, crop)
 
     def network(batch):

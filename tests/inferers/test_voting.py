@@ -1,4 +1,4 @@
-"""The vote of patches, against loops in NumPy."""
+"""Check the votes of patches against loops in NumPy."""
 
 import numpy as np
 import pytest
@@ -15,14 +15,14 @@ from medpos.transforms import stack_neighbors
 
 @pytest.fixture(scope="module")
 def network():
-    """Its border is padded with zeros, so a pixel's class depends on the patch."""
+    """Build a network with zero padding, so that a pixel's class depends on the patch."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return nn.Sequential(nn.Conv2d(3, 6, 5, padding=2), nn.Tanh(), nn.Conv2d(6, 4, 5, padding=2)).eval()
 
 
 def by_loops(volume, network, size, step, classes=4):
-    """Vote counts [classes, X, Y, Z] of a volume [X, Y, Z], patch after patch."""
+    """Count votes [classes, X, Y, Z] for a volume [X, Y, Z], patch after patch."""
     x, y, z = volume.shape
     padded = np.pad(volume, [(0, max(size - x, 0)), (0, max(size - y, 0)), (0, 0)], mode="reflect")
     votes = np.zeros((classes, *padded.shape), int)
@@ -62,19 +62,19 @@ def test_equals_loops(network, shape, batch):
     [(256, [*range(0, 211, 10), 216]), (128, [*range(0, 81, 10), 88]), (120, [*range(0, 81, 10)]), (40, [0])],
 )
 def test_last_patch_ends_with_the_image(length, wanted):
-    """The paper's: 22 and 9 patches of 10 px shift, and one more on each axis."""
+    """Expect the paper's 22 and 9 patches at a step of 10 px, and one more on each axis."""
     assert starts(length, 40, 10) == wanted
 
 
 def test_majority_not_mean():
-    """Two patches are a little for 0, one is all for 1: the mean says 1, the vote 0."""
+    """Let two patches be slightly for 0 and one strongly for 1: the mean is 1, the vote is 0."""
 
     def network(batch):
         sure = batch[:, :1] > 2
         return torch.cat([torch.where(sure, -9.0, 0.6), torch.where(sure, 9.0, 0.4)], dim=1)
 
     class Marked(VotingInferer):
-        """Lets one patch of three see something else."""
+        """Give one patch of three another input."""
 
         def _unfolded(self, volumes):
             patches = super()._unfolded(volumes)
@@ -87,7 +87,7 @@ def test_majority_not_mean():
 
 
 def test_ties_go_to_the_lowest_label():
-    """Whatever rule argmax follows: the winner's value is the largest, and stays so behind a softmax."""
+    """Expect the winner to have the single largest value, also after a softmax, for any rule of argmax."""
     votes = torch.tensor([[0, 2, 2, 0], [3, 1, 1, 3], [1, 1, 1, 1], [0, 0, 5, 5], [1, 7, 8, 0]], dtype=torch.int32)
     shares = _log_shares(votes[..., None])[..., 0]
     for values in (shares, shares.softmax(1)):
@@ -134,7 +134,7 @@ def test_one_slice_is_a_volume_of_one(network):
     assert torch.equal(found, wanted[..., 0])
 
 
-def test_metadata_stay_outside(network):
+def test_the_network_gets_plain_tensors(network):
     assert type(VotingInferer(8, 3)(MetaTensor(torch.randn(1, 1, 9, 9, 2)), network)) is torch.Tensor
 
 

@@ -1,4 +1,4 @@
-"""Class weights, by hand."""
+"""Check class weights by hand."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_images_without_a_class_do_not_count_for_it():
 
 
 @pytest.mark.parametrize(("balance", "wanted"), [(inverse_frequency, [1, 0, 2]), (median_frequency, [0.75, 0, 1.5])])
-def test_a_class_that_is_nowhere(balance, wanted):
+def test_a_class_without_pixels(balance, wanted):
     assert balance([[4, 0, 2]]).tolist() == pytest.approx(wanted)  # frequencies 2/3 and 1/3, median 1/2
 
 
@@ -47,12 +47,12 @@ def test_sums_beyond_32_bits():
 
 @pytest.mark.parametrize("balance", [inverse_frequency, median_frequency])
 @pytest.mark.parametrize("counts", [[3, 4], [[0.5, 0.5]], [[-1, 2]], np.zeros((0, 2), int)])
-def test_no_table_of_counts(balance, counts):
+def test_bad_counts_are_refused(balance, counts):
     with pytest.raises(InputError, match=r"expected whole numbers of pixels \[cases, classes\]"):
         balance(counts)
 
 
-def test_nothing_to_balance_by():
+def test_counts_without_pixels_are_refused():
     with pytest.raises(InputError, match="expected pixels of the background"):
         inverse_frequency([[0, 4]])
     with pytest.raises(InputError, match="all counts are 0"):

@@ -1,4 +1,4 @@
-"""UNet++'s loss, and losses of several heads."""
+"""Check UNet++'s loss, and losses of several heads."""
 
 import math
 
@@ -43,7 +43,7 @@ class TestBCEDice:
     def test_best_value(self):
         assert BCEDice()(100 * (2.0 * TARGET[:, None] - 1), TARGET).item() == pytest.approx(-1)
 
-    def test_ignored_pixels_count_nowhere(self):
+    def test_ignored_pixels_are_left_out(self):
         target = TARGET.clone()
         target[1] = 255
         assert BCEDice()(LOGITS, target).item() == pytest.approx(BCEDice()(LOGITS[:1], TARGET[:1]).item())
@@ -62,7 +62,7 @@ class TestBCEDice:
         assert loss == BCEDice()(logits.float(), TARGET)  # not rounded again
 
     @pytest.mark.parametrize(("logits", "target"), [((1, 2, 4, 4), (1, 4, 4)), ((1, 1, 4, 4), (1, 1, 4, 4))])
-    def test_what_does_not_fit(self, logits, target):
+    def test_bad_shapes_are_refused(self, logits, target):
         with pytest.raises(InputError, match="use a cross-entropy for several classes"):
             BCEDice()(torch.zeros(logits), torch.zeros(target, dtype=torch.long))
 

@@ -1,4 +1,4 @@
-"""The summed loss of whole images, masked and weighted."""
+"""Check the summed loss of whole images, masked and weighted."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""U-Net 2015's loss, by hand and with its network."""
+"""Check U-Net 2015's loss, by hand and with its network."""
 
 import math
 

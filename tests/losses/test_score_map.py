@@ -1,4 +1,4 @@
-"""DeepLab's loss, on labels picked by hand."""
+"""Check DeepLab's loss on labels sampled by hand."""
 
 import math
 
@@ -16,7 +16,7 @@ def test_at_stride_8_every_8th_pixel_counts():
     assert torch.equal(subsample(labels, (3, 5)), labels[:, ::8, ::8])
 
 
-def test_of_other_scales_the_nearest_with_corners_on_corners():
+def test_at_other_scales_the_nearest_pixel_counts_with_corners_aligned():
     labels = torch.arange(33).expand(1, 33, 33)
     # 25 px of three quarters give 4 scores, 32 / 3 px apart.
     assert subsample(labels, (1, 4))[0, 0].tolist() == [0, 11, 21, 32]

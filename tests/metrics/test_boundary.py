@@ -1,4 +1,4 @@
-"""Boundary F1: values worked out by hand, erosions and distance maps as a second implementation."""
+"""Check boundary F1 by hand, and against erosions and distance maps as a second implementation."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from medpos.metrics.boundary import TOLERANCE, boundary_f1
 
 
 def stripe(first, last, shape=(30, 40)):
-    """Class 1 from column ``first`` to ``last`` over the whole height, else class 0; the diagonal is 50 px."""
+    """Draw class 1 from column ``first`` to ``last`` over the whole height, else class 0; the diagonal is 50 px."""
     out = np.zeros(shape, np.uint8)
     out[:, first : last + 1] = 1
     return out
@@ -21,7 +21,7 @@ def scene(seed, shape=(48, 64), classes=4):
 
 
 def by_distance_maps(prediction, truth, reach):
-    """Of each class of the truth, from erosions and distance maps of the whole image."""
+    """Compute the score of each class of the truth from erosions and distance maps of the whole image."""
     found = {}
     for index in np.unique(truth[truth != 255]):
         contours = []
@@ -57,7 +57,7 @@ def test_the_tolerance_is_a_part_of_the_diagonal():
     assert boundary_f1(stripe(104, 203, (300, 400)), truth)[1] < 0.6
 
 
-def test_exactly_as_far_is_met():
+def test_a_distance_equal_to_the_tolerance_matches():
     # 5 px along a diagonal of 3 and 4, on an image of 50 px: a tenth.
     truth, prediction = np.zeros((2, 30, 40), np.uint8)
     truth[10, 10], prediction[13, 14] = 1, 1
@@ -72,7 +72,7 @@ def test_only_classes_of_the_truth_count():
     assert boundary_f1(truth, np.full_like(truth, 255)) == {}
 
 
-def test_ignored_pixels_are_as_if_outside():
+def test_ignored_pixels_are_treated_as_outside():
     truth = stripe(10, 19)
     truth[:, 20:] = 255
     wide = stripe(10, 29)

@@ -1,4 +1,4 @@
-"""Clinical indices: values worked out by hand, scipy and a pixel-by-pixel search as second implementations."""
+"""Check clinical indices by hand, against SciPy and by a pixel-by-pixel search."""
 
 import json
 import math
@@ -24,7 +24,7 @@ SPACING = (2.0, 2.0, 10.0)  # 0.04 ml a voxel
 
 
 def chest():
-    """20 columns by 10 rows: right lung 1, left lung 2, heart 3."""
+    """Draw 20 columns by 10 rows: right lung 1, left lung 2, heart 3."""
     values = np.zeros((20, 10), np.uint8)
     values[2:8, 1:9] = 1
     values[12:19, 2:8] = 2
@@ -33,7 +33,7 @@ def chest():
 
 
 def ventricles(rv, myocardium, lv):
-    """Label map of 10 x 10 x 10 with so many voxels of each class."""
+    """Make a label map of 10 x 10 x 10 with the given number of voxels of each class."""
     values = np.zeros(1000, np.uint8)
     values[: rv + myocardium + lv] = np.repeat([1, 2, 3], [rv, myocardium, lv])
     return values.reshape(10, 10, 10)
@@ -46,7 +46,7 @@ def view(subject, phase, truth, prediction, spacing=SPACING):
 
 class TestVolume:
     def test_by_hand(self):
-        # 3 voxels of 2 x 2 x 10 mm are 120 cubic millimetres.
+        # 3 voxels of 2 x 2 x 10 mm are 120 cubic millimeters.
         assert volume_ml(ventricles(3, 0, 0), SPACING) == pytest.approx(0.12)
         assert volume_ml(np.zeros((2, 2, 2), bool), SPACING) == 0
 
@@ -192,7 +192,7 @@ class TestIndices:
         assert indices([view("p1", "", chest(), chest())], classes) == []
         assert indices([view("p1", "", ventricles(1, 1, 1), ventricles(1, 1, 1))], labels.ACDC) == []
         assert indices([], labels.ACDC) == []
-        # A user's data may have the organs of the heart twice a subject without a phase, or those of a chest in CT.
+        # A user's data may have two volumes of the heart per subject without phases, or the organs of the chest in CT.
         case = view("p1", "", ventricles(1, 1, 1), ventricles(1, 1, 1))
         assert indices([case, case], labels.ACDC) == []
         assert indices([case], labels.JSRT) == []

@@ -1,4 +1,4 @@
-"""Scores of one confusion matrix: values worked out by hand, MONAI and the formulas of FCN as other implementations."""
+"""Check scores of one confusion matrix by hand, against MONAI and against the formulas of FCN."""
 
 import math
 
@@ -30,7 +30,7 @@ def test_scores_by_hand():
     assert found == pytest.approx(dict(zip(NAMES, (5 / 7, 5 / 6, 1 / 2, 1 / 2), strict=True)))
 
 
-def test_classes_that_are_not_there():
+def test_absent_classes():
     # Class 1 is in neither: left out. Class 2 was predicted without being there: IoU 0, no accuracy.
     found = class_scores(np.array([[3, 0, 1], [0, 0, 0], [0, 0, 0]]))
     assert found == dict(zip(NAMES, (0.75, 0.75, 0.375, 0.75), strict=True))

@@ -1,4 +1,4 @@
-"""Scores of objects: values worked out by hand, skimage as a second implementation, properties."""
+"""Check scores of objects by hand, against scikit-image, and by their properties."""
 
 import math
 
@@ -15,13 +15,13 @@ FUNCTIONS = (seg_measure, pixel_error, adapted_rand_error)
 
 
 def cells(seed, shape=(40, 50), share=0.4):
-    """An instance map of about a dozen blobs, numbered as they come."""
+    """Draw an instance map of about a dozen blobs, numbered in order."""
     noise = ndimage.gaussian_filter(np.random.default_rng(seed).standard_normal(shape), 2)
     return ndimage.label(noise > np.quantile(noise, 1 - share))[0]
 
 
 def brute_force_seg(prediction, truth):
-    """Object by object, as the measure is told."""
+    """Compute SEG object by object, as the measure is defined."""
     values = []
     for number in np.unique(truth[truth > 0]):
         mask, value = truth == number, 0
@@ -47,7 +47,7 @@ def test_components_are_those_of_skimage(shape, connectivity):
     assert len(np.unique(np.stack([found.ravel(), wanted.ravel()]), axis=1).T) == wanted.max() + 1
 
 
-def test_components_need_axes_that_there_are():
+def test_components_refuse_more_axes_than_there_are():
     with pytest.raises(InputError, match=r"connectivity: expected 1 to 2 for a mask of shape \(2, 2\), got 3"):
         components(np.ones((2, 2)), 3)
 

@@ -1,4 +1,4 @@
-"""Metrics: values worked out by hand, MONAI as a second implementation, empty masks, random properties."""
+"""Check metrics by hand, against MONAI, on empty masks, and by their properties on random masks."""
 
 import json
 import math
@@ -69,18 +69,18 @@ class TestSurfaceDistances:
         assert surface_distances(one, other, (2.0, 0.5)) == (math.hypot(6, 2), math.hypot(6, 2))
 
     def test_two_lines(self):
-        """A line of 4 px and the first 2 px of it: 0, 0, 1, 2 one way and 0, 0 back."""
+        """Compare a line of 4 px with its first 2 px: distances 0, 0, 1, 2 one way and 0, 0 back."""
         hd95, assd = surface_distances(square((3, 2), (4, 6)), square((3, 2), (4, 4)), (1, 1.5))
         assert assd == pytest.approx(1.5 * 3 / 6)
         assert hd95 == pytest.approx(1.5 * (1 + 0.85))  # 95 % of the way through 4 values: position 2.85
 
     def test_square_in_square(self):
-        """A 5 x 5 px ring of 16 px around a 3 x 3 px ring of 8: corners sqrt 2, all others 1."""
+        """Compare a ring of 16 px (5 x 5) with one of 8 px (3 x 3): sqrt 2 at the corners, 1 elsewhere."""
         hd95, assd = surface_distances(square((2, 2), (7, 7)), square((3, 3), (6, 6)), (1, 1))
         assert assd == pytest.approx((12 + 4 * math.sqrt(2) + 8) / 24)
         assert hd95 == pytest.approx(math.sqrt(2))
 
-    def test_inside_is_no_boundary_and_the_image_border_is(self):
+    def test_the_image_border_counts_as_surface(self):
         full = np.ones((9, 9), dtype=bool)
         center = square((4, 4), (5, 5), 9)
         # The boundary of the full image is its outermost ring, 4 px away at the sides and sqrt 32 in the corners.
@@ -135,7 +135,7 @@ class TestSurfaceDistances:
     @pytest.mark.parametrize("seed", range(6))
     @pytest.mark.parametrize(("shape", "spacing"), [((90, 81), (0.7, 2.5)), ((60, 44, 5), (1.4, 1.2, 9.0))])
     def test_scipy_agrees_far_from_the_truth_too(self, shape, spacing, seed, dense, monkeypatch):
-        """Erosion and distance transform of the whole image, mask by mask, as the oracle."""
+        """Compare with erosion and distance transform of the whole image, mask by mask."""
         monkeypatch.setattr(surface, "_DENSE", dense)
         truth, prediction = np.zeros((2, *shape), dtype=bool)
         place = tuple(slice(n // 8, n // 4 + 2) for n in shape[:2])
@@ -158,8 +158,8 @@ class TestSurfaceDistances:
 
 class TestCaseMetrics:
     @pytest.mark.parametrize("shape", [(40, 33), (30, 33, 4), (30, 33, 1)])
-    def test_a_truth_that_is_used_again(self, shape):
-        """Like one-off measurements; and neither later changes of the array nor the order matter."""
+    def test_a_truth_that_is_reused(self, shape):
+        """Compare with one-off measurements, in any order, and after a change of the array behind the truth."""
         spacing = (1.5, 0.8, 7.0)[: len(shape)]
         maps = [(blobs(n, shape, 0.5) * (1 + blobs(9 + n, shape, 0.6))).astype(np.uint8) for n in range(5)]
         given = maps[0].copy()

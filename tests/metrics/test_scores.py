@@ -1,4 +1,4 @@
-"""Scores of cases and of sets, on maps worked out by hand."""
+"""Check scores of cases and of data sets on maps made by hand."""
 
 import math
 
@@ -42,7 +42,7 @@ def test_objects_are_the_connected_parts_of_the_foreground():
     )
 
 
-def test_the_case_s_own_objects_go_before_the_connected_parts():
+def test_instances_of_the_case_replace_connected_components():
     touching = case([[1, 1, 1, 1]], [[1, 1, 1, 1]], [[4, 4, 4, 9]])
     found = InstanceScores().of_case(touching).values
     assert (found["objects_true"], found["objects_predicted"]) == (2, 1)
@@ -97,7 +97,7 @@ def test_class_scores_come_from_one_matrix_of_the_set():
     assert found["global_accuracy"] == 3 / 4
 
 
-def test_void_pixels_count_for_nothing():
+def test_void_pixels_are_left_out():
     images = np.array([[1, 1, 2, 2]]), np.array([[1, 2, 0, 0]])
     found = of_set(ClassScores(VOID), case(*images))
     assert found["global_accuracy"] == 1 / 2

@@ -1,4 +1,4 @@
-"""Bands around boundaries, counted by hand and by brute force."""
+"""Check bands around boundaries by hand and by brute force."""
 
 import math
 
@@ -58,7 +58,7 @@ def test_scores_of_a_band():
     assert foreground[0]["mean_iou"] == 1 / 2
 
 
-def test_a_set_has_one_matrix_a_band():
+def test_a_set_has_one_matrix_per_band():
     score = TrimapScores(LABELS, widths=(1, 3))
     one, other = case(HALVES, HALVES), case([[0, 0, 0, 0]], [[0, 0, 1, 1]])
     measured = [score.of_case(each) for each in (one, other)]

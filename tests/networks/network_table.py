@@ -1,4 +1,4 @@
-"""Every network of the project: one line each, and test_networks.py tests it."""
+"""List every network of the project for test_networks.py, one line each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -35,7 +35,7 @@ NARROW = 1 / 8  # of the channels, where a network has to run
 
 @dataclass(frozen=True)
 class Network:
-    """What is true of a network.
+    """State the properties of a network.
 
     Attributes:
         build: makes it from the width.
@@ -71,7 +71,7 @@ REFLECT = ((16, 40), ["UNet", "at least 32 px", "32 x 32 or 32 x 48"])
 
 
 def stages(names, channels, sizes):
-    """Shapes by name; ``sizes`` of the image's side, or (H, W)."""
+    """Name the shapes of stages; ``sizes`` are the image's side, or (H, W)."""
     sides = [size if isinstance(size, tuple) else (size, size) for size in sizes]
     return {name: (c, *side) for name, c, side in zip(names.split(), channels, sides, strict=True)}
 
@@ -173,7 +173,7 @@ GOOGLENET = stages(
 
 
 def scored(build):
-    """Score layers, which begin at zero, drawn at random, so that what lies before them shows."""
+    """Draw the score layers at random, because zeros would hide the layers before them."""
 
     def build_scored(width):
         model = build(width)

@@ -1,4 +1,4 @@
-"""What makes DeepLab: grid of 8 px, field of view, sums of heads, scales, frozen norms, published weights."""
+"""Test DeepLab: grid of 8 px, field of view, sums of heads, scales, frozen norms, published weights."""
 
 import pytest
 import torch
@@ -80,7 +80,7 @@ def test_every_size_of_8k_plus_1_is_taken_and_no_other(network, sizes):
 
 @torch.no_grad()
 def test_a_score_of_large_fov_sees_435_px_around_every_8th():
-    """A NaN reaches exactly the scores that see its pixel."""
+    """Set a pixel to NaN, which reaches exactly the scores that depend on it."""
     model, middle = narrow(width=1 / 64), 224
     strips = torch.zeros(4, 3, 1, 449)
     for strip, place in zip(strips, (middle - 217, middle - 218, middle + 217, middle + 218), strict=True):
@@ -157,14 +157,14 @@ class TestScales:
         assert narrow().state_dict().keys() == narrow(scales=MULTI_SCALE).state_dict().keys()
 
     @torch.no_grad()
-    def test_it_can_be_scripted_and_traced(self):
+    def test_networks_can_be_scripted_and_traced(self):
         model = narrow(scales=MULTI_SCALE)
         for converted in (torch.jit.script(model), torch.jit.trace(model, image(33, 33), check_trace=False)):
             with torch.jit.optimized_execution(False):
                 torch.testing.assert_close(converted(image(65, 33)), model(image(65, 33)), rtol=1e-4, atol=1e-5)
 
     @pytest.mark.parametrize("amp", [True, False])
-    def test_monais_trainer_carries_several_outputs(self, amp):
+    def test_monais_trainer_handles_several_outputs(self, amp):
         model = narrow(scales=MULTI_SCALE)
         before = [p.detach().clone() for p in model.parameters()]
         trainer = SupervisedTrainer(
@@ -197,7 +197,7 @@ class TestFrozenNorms:
         assert not any(norm.running_mean.any() for norm in norms)
         assert model.trunk.conv1.weight.grad is not None
 
-    def test_without_published_weights_they_learn(self):
+    def test_networks_learn_without_published_weights(self):
         model = narrow(DeepLabResNet, frozen_norms=False).train()
         model(image(33, 33, batch=2)).sum().backward()
         assert model.trunk.bn1.weight.grad is not None
@@ -205,7 +205,7 @@ class TestFrozenNorms:
 
 
 def vgg16(names):
-    """Weights of VGG-16, each tensor of one value of its own, and its dense layers of values that tell their place."""
+    """Make weights of VGG-16: one value per tensor, and in the dense layers one value per position."""
     values, last, shapes = {}, 3, [channels for stage in STAGES.values() for channels in stage]
     for number, (layer, channels) in enumerate(zip(LAYERS, shapes, strict=True)):
         name = layer if names == "caffe" else f"features.{TORCHVISION[layer]}"
@@ -248,7 +248,7 @@ class TestPublishedWeights:
 
     @pytest.mark.parametrize("head", ["large_fov", "aspp_s"])
     def test_the_authors_own(self, head):
-        """Their names, and that parallel heads aren't mixed up."""
+        """Load the authors' names without mixing up the parallel heads."""
         model, twin = DeepLabVGG(head=head), DeepLabVGG(head=head)
         parallel, weights = len(model.heads) > 1, {}
         for name, values in twin.state_dict().items():

@@ -1,4 +1,4 @@
-"""What makes a fully convolutional network: sizes, alignment, bilinear kernels, skips and stages."""
+"""Test the fully convolutional networks: sizes, alignment, bilinear kernels, skips and stages."""
 
 import functools
 
@@ -33,7 +33,7 @@ SKIP_OFFSETS = {16: 5, 8: 9}  # of pool4 and pool3, by their stride
 
 
 def scored(name, seed=0, **options):
-    """A narrow network, the score layers drawn at random."""
+    """Build a narrow network with random score layers."""
     torch.manual_seed(seed)
     model = BUILD[name](width=1 / 16, out_channels=4, **options).eval()
     for layer_name, layer in model.named_children():
@@ -48,7 +48,7 @@ def image(*size):
 
 
 def recorded(model, x):
-    """Input and output of every layer, by its name."""
+    """Record the input and output of every layer by its name."""
     found = {}
     for name, layer in model.named_children():
         layer.register_forward_hook(lambda _, given, output, name=name: found.update({name: (given[0], output)}))
@@ -58,8 +58,10 @@ def recorded(model, x):
 
 @functools.cache
 def path(name):
-    """Kernel size, stride, padding and whether it is a pooling, of the layers up to the scores, in the order in which
-    they run; of parallel branches that with the largest kernels."""
+    """List kernel size, stride, padding and whether it is a pooling, for the layers up to the scores, in order.
+
+    Of parallel branches it follows the one with the largest kernels.
+    """
     layers = []
 
     def record(label, layer):
@@ -79,7 +81,7 @@ def path(name):
 
 
 def upsampled(name, side):
-    """Arithmetic: what the last upsampling makes of an image's side."""
+    """Compute the side of the last upsampling's output from the image's side."""
     _, kernel, stride, _ = LAST[name]
     sides, jump = {}, 1
     for size, step, padding, pool in path(name):
@@ -94,7 +96,7 @@ def upsampled(name, side):
 
 
 @pytest.mark.parametrize("name", BUILD)
-def test_every_size_from_1_to_800_is_given_back(name):
+def test_every_size_from_1_to_800_is_preserved(name):
     for side in range(1, 801):
         assert upsampled(name, side) >= LAST[name][3] + side
 
@@ -121,7 +123,7 @@ def test_receptive_field(name, expected):
 @pytest.mark.parametrize("name", BUILD)
 @torch.no_grad()
 def test_crop_offsets_put_scores_where_their_fields_are(name):
-    """A unit i lies at jump i + middle of the image; one that is upsampled at stride i + (kernel - 1) / 2."""
+    """Compare the position of unit i, jump i + center, after upsampling stride i + (kernel - 1) / 2, with the crop."""
     last, kernel, stride, offset = LAST[name]
     jump, middle, middles = 1, 0.0, {}
     for size, step, padding, pool in path(name):
@@ -175,7 +177,7 @@ class TestUpsampling:
             for other in range(4):
                 assert torch.equal(weight[one, other], weight[0, 0] * (one == other))
 
-    def test_a_plane_stays_a_plane(self):
+    def test_a_linear_map_stays_linear(self):
         model = scored("8s")
         with torch.no_grad():
             rows, columns = torch.meshgrid(torch.arange(9.0), torch.arange(9.0), indexing="ij")
@@ -192,7 +194,7 @@ class TestUpsampling:
             ("learned", {"upscore2.weight", "upscore_pool4.weight", "upscore8.weight"}),
         ],
     )
-    def test_what_learns(self, upsampling, learned):
+    def test_parameters_that_learn(self, upsampling, learned):
         model = scored("8s", upsampling=upsampling)
         assert {name for name, _ in model.named_parameters() if name.startswith("up")} == learned
         assert model.state_dict().keys() == scored("8s").state_dict().keys()
@@ -205,7 +207,7 @@ class TestUpsampling:
 
 @pytest.mark.parametrize("name", BUILD)
 @torch.no_grad()
-def test_a_fresh_network_scores_nothing(name):
+def test_a_new_network_has_zero_scores(name):
     torch.manual_seed(0)
     model = BUILD[name](width=1 / 16)
     assert torch.equal(model(image(5, 4)), torch.zeros(1, 21, 5, 4))
@@ -213,7 +215,7 @@ def test_a_fresh_network_scores_nothing(name):
 
 class TestStages:
     @torch.no_grad()
-    def test_a_fresh_16s_is_the_32s_upsampled_by_2_and_16(self):
+    def test_a_new_16s_is_the_32s_upsampled_by_2_and_16(self):
         earlier, later = scored("32s"), FCN16s(width=1 / 16, out_channels=4).eval()
         new, unused = transplant(later, earlier.state_dict())
         assert new == ["upscore2.weight", "score_pool4.weight", "score_pool4.bias", "upscore16.weight"]
@@ -226,7 +228,7 @@ class TestStages:
         assert not torch.allclose(later(x), earlier(x), rtol=1e-3)  # two bilinear kernels aren't one
 
     @torch.no_grad()
-    def test_a_fresh_8s_is_the_16s_upsampled_by_2_and_8(self):
+    def test_a_new_8s_is_the_16s_upsampled_by_2_and_8(self):
         earlier, later = scored("16s"), FCN8s(width=1 / 16, out_channels=4).eval()
         new, unused = transplant(later, earlier.state_dict())
         assert new == ["upscore_pool4.weight", "score_pool3.weight", "score_pool3.bias", "upscore8.weight"]
@@ -237,7 +239,7 @@ class TestStages:
         assert torch.equal(later(x), expected)
 
     @torch.no_grad()
-    def test_at_once_scales_what_the_skips_score(self):
+    def test_at_once_scales_the_inputs_of_the_skip_scores(self):
         plain, at_once = scored("8s"), scored("8s, at once")
         new, unused = transplant(at_once, plain.state_dict())
         assert new == ["scale_pool4.weight", "scale_pool3.weight"]

@@ -1,4 +1,4 @@
-"""Published classifiers become fully convolutional networks, every tensor in its place."""
+"""Turn published classifiers into fully convolutional networks, and check the place of every tensor."""
 
 import pytest
 import torch
@@ -118,7 +118,7 @@ def is_parameter(name):
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
-def test_every_tensor_finds_its_place_and_the_classifier_is_listed(name):
+def test_every_tensor_is_loaded_and_the_classifier_is_listed(name):
     network, options, shapes, parameters, unused = PUBLISHED[name]
     with torch.device("meta"):
         weights = {key: torch.empty(shape) for key, shape in shapes.items()}
@@ -144,7 +144,7 @@ def test_every_layer_is_needed(name):
 
 
 @pytest.mark.parametrize(("network", "shapes"), [(FCNAlexNet, alexnet(False)), (FCNGoogLeNet, googlenet(False))])
-def test_the_other_trunk_is_told_of(network, shapes):
+def test_an_error_names_the_other_trunk(network, shapes):
     with torch.device("meta"):
         weights, model = {key: torch.empty(shape) for key, shape in shapes.items()}, network()
     with pytest.raises(InputError, match="trunk is 'caffe': for the weights of torchvision set it to 'torchvision'"):
@@ -154,7 +154,7 @@ def test_the_other_trunk_is_told_of(network, shapes):
 
 
 def drawn(shapes):
-    """Weights that keep the size of what flows through."""
+    """Draw weights that preserve the magnitude of the features."""
     generator, weights = torch.Generator().manual_seed(0), {}
     for name, shape in shapes.items():
         fan = torch.Size(shape[1:]).numel() if len(shape) > 1 else 0
@@ -164,7 +164,7 @@ def drawn(shapes):
 
 
 def image(side):
-    """As Caffe takes them, so that the local response normalization shows."""
+    """Draw an image in Caffe's range, so that the local response normalization has an effect."""
     return torch.rand(1, 3, side, side, generator=torch.Generator().manual_seed(1)) * 255 - 110
 
 
@@ -179,7 +179,7 @@ def dense(weights, names, x):
 
 
 def lrn(x):
-    """Caffe's: each value is divided by a power of the squares of its channel and of the two at either side."""
+    """Normalize as Caffe does: divide by a power of the squares of the channel and of two on either side."""
     squares = F.pad(x**2, (0, 0, 0, 0, 2, 2))
     summed = sum(squares[:, place : place + x.shape[1]] for place in range(5))
     return x / (1 + 1e-4 / 5 * summed) ** 0.75
@@ -232,7 +232,7 @@ def test_dense_layers_are_convolutions_on_an_image_of_the_native_size(network, s
 
 
 def googlenet_features(weights, x, caffe):
-    """Up to the last inception module, with the padding of 3 px that the classifier has."""
+    """Compute the output of the last inception module with the classifier's padding of 3 px."""
 
     def unit(caffe_name, name, x, **options):
         if caffe:
@@ -276,7 +276,7 @@ def test_googlenet_sees_what_the_classifier_sees(caffe):
     torch.testing.assert_close(found[0], expected, rtol=1e-4, atol=1e-4 * expected.abs().max().item())
 
 
-def test_a_published_fcn_brings_its_scores_and_a_smaller_one_its_own():
+def test_score_layers_of_a_published_fcn_are_loaded():
     def fcn(*layers):
         shapes = {name: shape for name, shape in vgg(True, 16).items() if "fc8" not in name}
         shapes |= {"fc6.weight": (256, 32, 7, 7), "fc7.weight": (256, 256, 1, 1)}

@@ -1,4 +1,4 @@
-"""Batch normalization folded into convolutions, alone and on the fast path."""
+"""Fold batch normalization into convolutions, alone and on the fast path."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ NETWORKS = {
 
 
 def lived_in(network):
-    """With statistics and affine terms that a folding must not lose."""
+    """Give the batch norm layers statistics and affine terms that a folding must preserve."""
     torch.manual_seed(1)
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
@@ -47,7 +47,7 @@ def test_folded_is_equal_to_1e_5_of_the_largest_logit(name):
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
 
 
-def test_what_cannot_be_folded_stays():
+def test_layers_that_cannot_be_folded_stay():
     first = nn.Sequential(nn.BatchNorm2d(3), nn.Conv2d(3, 4, 1)).eval()
     assert fold_batch_norms(first) is first
     apart = nn.Sequential(nn.Conv2d(3, 4, 1), nn.ReLU(), nn.BatchNorm2d(4)).eval()
@@ -57,7 +57,7 @@ def test_what_cannot_be_folded_stays():
     assert isinstance(fold_batch_norms(MeanMask().eval()), MeanMask)
 
 
-def test_a_learning_network_is_refused():
+def test_a_network_in_training_mode_is_refused():
     with pytest.raises(ValueError, match="call eval"):
         fold_batch_norms(SmallCNN())
 
@@ -71,7 +71,7 @@ def test_bf16_weights_are_those_that_autocast_would_make():
 
 
 class TestOnTheFastPath:
-    def test_it_follows_the_network_wherever_that_goes(self):
+    def test_folding_follows_changes_of_the_network(self):
         network, inferer, image = (
             lived_in(SmallCNN(3)),
             FastInferer(SimpleInferer(), amp=False),

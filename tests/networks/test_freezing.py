@@ -1,4 +1,4 @@
-"""Frozen batch normalizations within MONAI's trainer, which asks for training before every iteration."""
+"""Keep batch normalization frozen in MONAI's trainer, which calls ``train`` before every iteration."""
 
 import copy
 
@@ -43,7 +43,7 @@ def test_statistics_stay_and_convolutions_learn(affine):
     assert not model[1].training
 
 
-def test_without_it_they_move():
+def test_without_freezing_statistics_change():
     model = network()
     before = copy.deepcopy(model.state_dict())
     assert not torch.equal(trained(model).state_dict()["1.running_mean"], before["1.running_mean"])

@@ -1,4 +1,4 @@
-"""The constructions of the lecture, against PyTorch and against the examples of the slides."""
+"""Check the constructions of the lecture against PyTorch and the examples of the slides."""
 
 import pytest
 import torch
@@ -20,7 +20,7 @@ from medpos.networks.lecture import (
 
 
 def classifier(padding=0):
-    """Whole numbers for weights, so that no sum is rounded and equal means equal."""
+    """Build a classifier with integer weights, so that sums are exact and can be compared for equality."""
     torch.manual_seed(0)
     size = 4 if padding else 3
     network = nn.Sequential(
@@ -124,11 +124,11 @@ class TestTransposedConvolution:
         return transposed_convolution(self.line[None, None, None], self.filter[None, None, None], stride).flatten()
 
     def test_slide_stride_1(self):
-        """f1 I1, f2 I1 + f1 I2, f3 I1 + f2 I2, f3 I2."""
+        """Expect f1 I1, f2 I1 + f1 I2, f3 I1 + f2 I2, f3 I2."""
         assert self.one_dimension(1).tolist() == [2, 20 + 5, 200 + 50, 500]
 
     def test_slide_stride_2(self):
-        """f1 I1, f2 I1, f3 I1 + f1 I2, f2 I2, f3 I2."""
+        """Expect f1 I1, f2 I1, f3 I1 + f1 I2, f2 I2, f3 I2."""
         assert self.one_dimension(2).tolist() == [2, 20, 200 + 5, 50, 500]
 
     def test_slide_3_x_3_stride_2_padding_1_makes_4_x_4_of_2_x_2(self):

@@ -1,4 +1,4 @@
-"""One suite for all networks."""
+"""Test all networks by one suite."""
 
 import functools
 import io
@@ -24,12 +24,12 @@ def _built(name):
 
 
 def built(name, training=False):
-    """The narrow network, which no test may change but for its buffers."""
+    """Build the narrow network; tests may change only its buffers."""
     return _built(name).train(training)
 
 
 def on_paper(name):
-    """The whole network without memory for its values."""
+    """Build the whole network without memory for its values."""
     with torch.device("meta" if NETWORKS[name].parameters else "cpu"):
         return NETWORKS[name].build(1.0).eval()
 
@@ -82,8 +82,8 @@ def test_every_parameter_gets_a_gradient(name):
 @pytest.mark.parametrize("convert", ["script", "trace"])
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-def test_torchscript_gives_the_same(name, convert):
-    """Also of another size and batch than it was traced with, and after a round trip through a file."""
+def test_torchscript_equals_the_network(name, convert):
+    """Use another size and batch than in tracing, and save and load the network."""
     model, other = built(name), image(name, size=1, batch=2)
     converted = (
         torch.jit.script(model) if convert == "script" else torch.jit.trace(model, image(name), check_trace=False)
@@ -97,7 +97,7 @@ def test_torchscript_gives_the_same(name, convert):
 
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
-def test_onnx_gives_the_same(name):
+def test_onnx_equals_the_network(name):
     model, buffer, axes = built(name), io.BytesIO(), {"image": {0: "n"}, "logits": {0: "n"}}
     torch.onnx.export(
         model, (image(name),), buffer, input_names=["image"], output_names=["logits"], dynamic_axes=axes, dynamo=False
@@ -146,7 +146,7 @@ def test_batch_normalization_folds_into_the_convolutions(name):
 
 
 def filled(model):
-    """NumPy's weights, so that the numbers don't hang on PyTorch's initialization."""
+    """Fill in random weights of NumPy, so that the numbers don't depend on PyTorch's initialization."""
     rng = np.random.default_rng(0)
     for parameter_name, parameter in model.named_parameters():
         width = (24 / parameter[0].numel()) ** 0.5 if parameter.dim() == 4 else 0.2

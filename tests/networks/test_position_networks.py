@@ -1,4 +1,4 @@
-"""Encodings that live in the network, and all of them at one parameter budget."""
+"""Test encodings inside the network, all with about the same number of parameters."""
 
 import copy
 import functools
@@ -42,7 +42,7 @@ def image(*shape):
 
 
 def inputs(encoding, *shape, bands=4):
-    """What the data chain gives to a network of this encoding."""
+    """Make the input of a network with this encoding as the transforms do."""
     transform = PositionChannels(3.0, encoding=encoding, bands=bands)
     return torch.stack([transform({"image": one})["image"] for one in image(shape[0], 1, *shape[1:])])
 
@@ -101,7 +101,7 @@ def test_linear_is_the_plain_network_to_the_bit(network):
 @pytest.mark.parametrize("network", BOTH)
 @pytest.mark.parametrize("encoding", ENCODINGS)
 @torch.no_grad()
-def test_takes_what_the_transform_gives(network, encoding):
+def test_networks_accept_the_output_of_the_transform(network, encoding):
     model = built(network, encoding)
     x = inputs(encoding, 2, 32, 48)
     assert model.in_channels == x.shape[1] == 1 + channel_count(encoding)
@@ -163,7 +163,7 @@ class TestCoordConv:
 
 
 class TestLearned:
-    def test_begins_as_small_noise_of_its_own_seed(self):
+    def test_starts_as_small_noise_of_its_own_seed(self):
         maps = [built(SmallCNN, "learned").position, build_with_position(SmallCNN, "learned").position]
         assert maps[0].shape == (1, 2, 16, 16)
         assert not torch.equal(*maps)
@@ -174,7 +174,7 @@ class TestLearned:
     @pytest.mark.parametrize("size", [(16, 16), (9, 31), (1, 4), (64, 48)])
     @torch.no_grad()
     def test_spans_the_image_from_corner_to_corner(self, size):
-        """A map that is linear gives the linear encoding at any size."""
+        """Expect the linear encoding at any size from a linear map."""
         model = LearnedPosition(Channels(), 3.0)
         model.position.copy_(position_channels((16, 16), 1.0)[None])
         x = image(2, 1, *size)
@@ -226,7 +226,7 @@ class TestWidth:
         if width == 1:
             assert result == stages
 
-    def test_no_stage_vanishes(self):
+    def test_every_stage_has_a_channel(self):
         assert scale_stages({"a": 4, "b": 4}, 0.01) == {"a": 1, "b": 1}
 
     @pytest.mark.parametrize("width", [0, -1.0, math.inf, math.nan])

@@ -1,4 +1,4 @@
-"""The networks of the position study."""
+"""Test the networks of the position study."""
 
 import copy
 import functools
@@ -14,7 +14,7 @@ from medpos.networks import MeanMask, SmallCNN, UNet
 
 @pytest.fixture(autouse=True, scope="module")
 def _one_thread():
-    """On images this small threads cost more than they give, above all where the machine is busy."""
+    """Limit PyTorch to one thread: on such small images more threads cost more than they save."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -65,7 +65,7 @@ def fitted():
 )
 @torch.no_grad()
 def test_golden_output(network, mode, mean, std, argmax):
-    """NumPy's weights, so that the numbers don't hang on PyTorch's initialization."""
+    """Use random weights of NumPy, so that the numbers don't depend on PyTorch's initialization."""
     model, rng = seeded(network, 3, 4, mode), np.random.default_rng(0)
     for parameter in model.parameters():
         width = (24 / parameter[0].numel()) ** 0.5 if parameter.dim() == 4 else 0.2

@@ -1,4 +1,4 @@
-"""Every tensor of a published file finds its place, or is named."""
+"""Check that every tensor of a published file is loaded or named."""
 
 import logging
 
@@ -48,7 +48,7 @@ def test_both_publishers_are_read_and_a_dense_layer_becomes_a_convolution(column
     torch.testing.assert_close(model["dense"](features).flatten(1), dense)
 
 
-def test_what_is_missing_is_counted_and_nothing_is_changed():
+def test_missing_tensors_are_counted_and_nothing_is_changed():
     model, given = network(), weights()
     del given["conv1.bias"], given["bn1.running_mean"]
     before = model["first"].weight.clone()
@@ -63,7 +63,7 @@ def test_another_shape_is_refused(shape):
         load_layers(network(), weights() | {"fc.weight": torch.zeros(shape)}, NAMES)
 
 
-def test_transplant_keeps_what_is_new_and_names_what_is_left():
+def test_transplant_keeps_new_tensors_and_names_unused_ones():
     old, new = network(), network()
     for parameter in old.parameters():
         nn.init.ones_(parameter)
@@ -113,7 +113,7 @@ class Loadable(nn.Module):
 
 
 class TestBegin:
-    def test_published_weights_are_loaded_and_what_is_left_is_logged(self, tmp_path, caplog):
+    def test_published_weights_are_loaded_and_unused_ones_are_logged(self, tmp_path, caplog):
         torch.save(weights(aux=torch.ones(1)), tmp_path / "published.pth")
         model = Loadable()
         with caplog.at_level(logging.INFO):
@@ -174,7 +174,7 @@ class TestBegin:
             begin(network(), str(path))
 
     @pytest.mark.parametrize("given", sorted(PUBLISHED))
-    def test_weights_that_want_other_colors_are_refused(self, given, tmp_path):
+    def test_weights_for_other_colors_are_refused(self, given, tmp_path):
         [other] = PUBLISHED.keys() - {given}
         path = tmp_path / "vgg.pth"
         first = {"caffe": "conv1_1.weight", "torchvision": "features.0.weight"}[given]

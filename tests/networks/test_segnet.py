@@ -1,4 +1,4 @@
-"""What makes SegNet and SegNet-Basic: indices, odd sizes, VGG-16, and the decoders of table 1."""
+"""Test SegNet and SegNet-Basic: indices, odd sizes, VGG-16, and the decoders of table 1."""
 
 import pytest
 import torch
@@ -51,7 +51,7 @@ def test_pools_round_up(network):
 @pytest.mark.parametrize("size", [(1, 1), (7, 33), (45, 31)])
 @pytest.mark.parametrize(("network", "decoder"), [(SegNet, None), *((SegNetBasic, name) for name in DECODERS)])
 @torch.no_grad()
-def test_any_size_is_given_back(network, decoder, size):
+def test_any_size_is_preserved(network, decoder, size):
     assert narrow(network, **({"decoder": decoder} if decoder else {}))(image(*size)).shape == (1, 11, *size)
 
 
@@ -140,7 +140,7 @@ class TestSegNet:
 
 
 class TestSegNetBasic:
-    def test_the_table_is_whole(self):
+    def test_the_table_is_complete(self):
         assert list(TABLE_1) == list(DECODERS)
 
     @pytest.mark.parametrize("decoder", DECODERS)
@@ -175,7 +175,7 @@ class TestSegNetBasic:
         torch.testing.assert_close(narrow(SegNetBasic).norm(x), expected)
 
     @torch.no_grad()
-    def test_encoder_addition_adds_what_was_pooled_in_each_decoder(self):
+    def test_encoder_addition_adds_the_features_before_pooling(self):
         model, seen = narrow(SegNetBasic, decoder="encoder_addition"), {}
         for name, decoder in model.conv_decode.items():
             nn.init.zeros_(decoder.conv[0].weight)
@@ -187,7 +187,7 @@ class TestSegNetBasic:
 
     @pytest.mark.parametrize("decoder", ["fcn", "fcn_no_reduction"])
     @torch.no_grad()
-    def test_fcn_adds_the_pooled_features_but_at_the_top(self, decoder):
+    def test_fcn_adds_the_pooled_features_except_at_the_top(self, decoder):
         model = narrow(SegNetBasic, decoder=decoder)
         pools, added = [], {}
         model.pool.register_forward_hook(lambda _, __, output: pools.append(output[0]))
@@ -208,6 +208,6 @@ class TestSegNetBasic:
         torch.testing.assert_close(found[..., 32:-32, 32:-32], expected[..., 32:-32, 32:-32])
         assert not torch.allclose(found, expected)
 
-    def test_an_unknown_decoder_is_explained(self):
+    def test_an_unknown_decoder_is_refused(self):
         with pytest.raises(InputError, match="decoder: expected one of bilinear, max_unpooling, "):
             SegNetBasic(decoder="unet")

@@ -1,4 +1,4 @@
-"""What makes SUNet: u-nets with a shared expansion, multigrid dilation, one state dict, any size, published names."""
+"""Test SUNet: modules with a shared expansion, multigrid dilation, one state dict, any size, published names."""
 
 import dataclasses
 import functools
@@ -20,7 +20,7 @@ from medpos.networks.sunet.network import SMALLEST, VARIANTS, select_strongest
 
 @functools.cache
 def on_paper(network, **options):
-    """Without memory for its values; no test may change it."""
+    """Build the network without memory for its values; no test may change it."""
     with torch.device("meta"):
         return network(**options).eval()
 
@@ -155,7 +155,7 @@ class TestModule:
 
     @pytest.mark.parametrize(("strided", "share"), [(True, 1 / 4), (False, 1.0)])
     def test_strides_of_dilated_filters_drop_points(self, strided, share):
-        """Section 6.2.1: every other row and column is seen by no filter."""
+        """Check section 6.2.1: no filter sees every other row and column."""
         grid = choose_grids(2, strided)[0]
         image = features(1, 4, 16, 16).requires_grad_()
         conv = encoder(4, 4, grid).conv1
@@ -244,7 +244,7 @@ def _levels(classifier, image):
 
 
 def published(variant, classes=1000):
-    """Names and shapes that the authors' code gives, by its rules instead of ours; PyTorch 0.3 counts no batches."""
+    """List the authors' names and shapes by the rules of their code; PyTorch 0.3 has no ``num_batches_tracked``."""
     table, shapes = VARIANTS[variant], {}
 
     def conv(name, out_channels, in_channels, size):
@@ -293,12 +293,12 @@ class TestPublishedNames:
         return {name: torch.tensor(float(i)).expand(s) for i, (name, s) in enumerate(published(variant).items())}
 
     @pytest.mark.parametrize("variant", ["64", "7-128"])
-    def test_every_tensor_of_the_classifier_finds_its_place(self, variant):
+    def test_every_tensor_of_the_classifier_is_loaded(self, variant):
         names = {name.removeprefix("module."): shape for name, shape in published(variant).items()}
         own = {n: tuple(t.shape) for n, t in on_paper(SUNetClassifier, variant=variant).state_dict().items()}
         assert {n: s for n, s in own.items() if not n.endswith("num_batches_tracked")} == names
 
-    def test_values_arrive_and_leftovers_are_listed(self):
+    def test_values_are_loaded_and_unused_tensors_listed(self):
         weights, model = self.weights("64"), SUNet(variant="64", output_stride=8)
         assert model.load_published(weights) == ["linear.bias", "linear.weight"]
         for name, tensor in model.state_dict().items():
@@ -421,7 +421,7 @@ class TestClassifier:
 
 
 def test_pytorch_s_mean_is_the_sum_over_valid_pixels():
-    """The authors' loss: summed cross-entropy by the number of pixels that aren't 255, over the whole batch."""
+    """Compute the authors' loss: summed cross-entropy over the number of pixels of the batch that aren't 255."""
     logits, labels = features(2, 21, 6, 7), torch.randint(21, (2, 6, 7), generator=torch.Generator().manual_seed(0))
     labels[0, :5] = IGNORED
     found = nn.CrossEntropyLoss(ignore_index=IGNORED)(logits, labels)

@@ -1,4 +1,4 @@
-"""What makes the U-Net of 2015: valid convolutions, crop and concatenate, dropout, initialization."""
+"""Test the U-Net of 2015: valid convolutions, crop and concatenate, dropout, initialization."""
 
 import pytest
 import torch
@@ -50,7 +50,7 @@ def test_a_shift_by_16_px_shifts_the_output():
 
 
 def entering(model, x):
-    """What the convolutions of the decoder take, and what they concatenate."""
+    """Record the inputs of the decoder's convolutions, and the parts that they concatenate."""
     seen = {}
     for name in ("conv1", "conv2", "conv3", "conv4", "up6", "up7", "up8", "up9"):
         getattr(model, name).register_forward_hook(lambda _, __, output, name=name: seen.update({name: output.clone()}))

@@ -1,4 +1,4 @@
-"""What makes the auxiliary-head U-Net: its outputs, a second head in training only, dropout, initialization."""
+"""Test the auxiliary-head U-Net: its outputs, a second head in training only, dropout, initialization."""
 
 import pytest
 import torch

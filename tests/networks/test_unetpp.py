@@ -1,4 +1,4 @@
-"""What makes UNet++: the nested dense skips, deep supervision, its two modes, and pruning."""
+"""Test UNet++: the nested dense skips, deep supervision, its two modes, and pruning."""
 
 import functools
 
@@ -20,7 +20,7 @@ def image(*shape):
 
 
 def inside(model):
-    """Outputs of all nodes, and what enters their convolutions."""
+    """Record the outputs of all nodes and the inputs of their convolutions."""
     outputs, inputs = {}, {}
 
     def remember(name, node, _, output):
@@ -92,7 +92,7 @@ class TestDeepSupervision:
         torch.testing.assert_close(to_probability(model(image())), expected)
 
     @torch.no_grad()
-    def test_accurate_mode_stays_finite_for_sure_heads(self):
+    def test_accurate_mode_stays_finite_for_large_logits(self):
         model = narrow(deep_supervision=True)
         for head, logit in zip(model.heads.values(), (-200.0, -200.0, -200.0, -190.0), strict=True):
             nn.init.zeros_(head.weight)
@@ -122,7 +122,7 @@ class TestPruning:
         assert pruned(image(1, 1, 2**level, 3 * 2**level)).shape == (1, 1, 2**level, 3 * 2**level)
 
     @torch.no_grad()
-    def test_without_deep_supervision_only_the_whole_has_a_head(self):
+    def test_without_deep_supervision_only_the_whole_network_has_a_head(self):
         model = narrow()
         assert torch.equal(model.pruned(4)(image()), model(image()))
         with pytest.raises(InputError, match="level: expected one of 4, got 2; train with deep_supervision"):

@@ -1,4 +1,4 @@
-"""Max-unpooling and bilinear upsampling, with the examples of the lecture's slides."""
+"""Test max-unpooling and bilinear upsampling with the examples of the lecture's slides."""
 
 import pytest
 import torch

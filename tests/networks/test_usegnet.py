@@ -1,4 +1,4 @@
-"""What makes U-SegNet: skips in a SegNet of three levels."""
+"""Test U-SegNet: skips in a SegNet of three levels."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def test_pools_of_the_patch():
     assert sizes == [20, 10, 5]
 
 
-def test_the_1_x_1_convolution_has_a_bias_and_nothing_behind_it():
+def test_the_1_x_1_convolution_has_a_bias_and_no_activation():
     with torch.device("meta"):
         model = USegNet()
     assert sum(parameter.numel() for parameter in model.merge1.parameters()) == 8_256

@@ -1,4 +1,4 @@
-"""Which parameter learns at which rate."""
+"""Check the learning rate of each parameter."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def rates(model, groups):
     return {names[id(p)]: (group["lr"], group["weight_decay"]) for group in groups for p in group["params"]}
 
 
-def test_first_expression_that_is_found_counts_and_the_rest_learns_at_the_base_rate():
+def test_the_first_matching_expression_counts_and_the_rest_has_the_base_rate():
     model = network()
     found = parameter_groups(model, 0.5, 0.25, {"^head.*bias$": [20, 1], "^head": [10, 1], "bias$": [2, 0]})
     assert rates(model, found) == {
@@ -31,7 +31,7 @@ def test_first_expression_that_is_found_counts_and_the_rest_learns_at_the_base_r
     }
 
 
-def test_what_is_not_trained_is_in_no_group():
+def test_frozen_parameters_are_in_no_group():
     model = network()
     model["fixed"].requires_grad_(False)
     found = rates(model, parameter_groups(model, 1.0, 0.0, {"bias$": [2, 0]}))

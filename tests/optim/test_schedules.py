@@ -1,4 +1,4 @@
-"""Learning rates by hand and against PyTorch's schedulers."""
+"""Check learning rates by hand and against PyTorch's schedulers."""
 
 import math
 import warnings

@@ -1,4 +1,4 @@
-"""Chromium without a window, driven over a pipe with the DevTools protocol: no further package is needed."""
+"""Drive Chromium without a window by the DevTools protocol over a pipe; no further package is needed."""
 
 import base64
 import json
@@ -12,9 +12,9 @@ FOUND = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "go
 
 
 class Chromium:
-    """One page; ``with Chromium(folder) as page``.
+    """Hold one page: ``with Chromium(folder) as page``.
 
-    ``errors`` collects what would stand red in the console: exceptions, errors, refused loads.
+    ``errors`` collects what the console would show in red: exceptions, errors, refused loads.
     """
 
     def __init__(self, profile, width=1280, height=900):
@@ -96,19 +96,19 @@ class Chromium:
             self.requests.append(params["request"]["url"][:200])
 
     def open(self, path):
-        """Load a file and wait until it is there."""
+        """Load a file and wait until it is complete."""
         self.send("Page.navigate", url=path.resolve().as_uri())
         while self.run("document.readyState") != "complete":
             time.sleep(0.05)
 
     def run(self, expression):
-        """The value of an expression in the page, as JSON has it."""
+        """Evaluate an expression in the page and return its value as JSON has it."""
         found = self.send("Runtime.evaluate", expression=expression, returnByValue=True, userGesture=True)
         assert "exceptionDetails" not in found, found["exceptionDetails"]
         return found["result"].get("value")
 
     def press(self, key):
-        """One key, as from a keyboard."""
+        """Press one key."""
         codes = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "Home": 36}
         event = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
         if key == "Enter":
@@ -117,12 +117,12 @@ class Chromium:
         self.send("Input.dispatchKeyEvent", type="keyUp", **{k: v for k, v in event.items() if k != "text"})
 
     def emulate(self, scheme, width, height):
-        """A color scheme and a window's size."""
+        """Set the color scheme and the size of the window."""
         self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )
 
     def screenshot(self, path):
-        """What the window shows, as PNG."""
+        """Save the content of the window as PNG."""
         path.write_bytes(base64.b64decode(self.send("Page.captureScreenshot")["data"]))

@@ -4,7 +4,7 @@ from making import make_run, make_study
 
 @pytest.fixture(scope="session")
 def sources(tmp_path_factory):
-    """A run on phantom X-rays, one on hearts without pictures, and a study."""
+    """Make a run on phantom X-rays, one on hearts without pictures, and a study."""
     root = tmp_path_factory.mktemp("sources")
     return [
         make_run(root / "runs/jsrt_small/first", "jsrt", phantom=True),
@@ -15,7 +15,7 @@ def sources(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def report(sources, tmp_path_factory):
-    """The report of all of them, a folder."""
+    """Build the report of all sources and return its folder."""
     from medpos.report import build
 
     out = tmp_path_factory.mktemp("report")

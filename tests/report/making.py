@@ -1,4 +1,4 @@
-"""Runs and studies made up for the tests of the report."""
+"""Make runs and studies for the tests of the report."""
 
 import json
 
@@ -17,7 +17,7 @@ SHIFTED = [CLEAN, *(("none", 0, shift) for shift in ("x+8", "x-8", "y+8", "y-8")
 
 
 def discs(shape, labels, dx):
-    """Each organ a disc (a rod in a volume), moved dx pixels to the right."""
+    """Draw each organ as a disc (in a volume a rod), moved dx pixels to the right."""
     x, y = np.indices(shape)[:2]
     out = np.zeros(shape, np.uint8)
     for label in labels[1:]:
@@ -26,7 +26,7 @@ def discs(shape, labels, dx):
 
 
 def views(labels, shape, phases):
-    """Cases that get worse with their number, the first one perfect."""
+    """Make cases that get worse with their number; the first one is perfect."""
     image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     truth = discs(shape, labels, 0)
     return [
@@ -70,7 +70,7 @@ def evaluation(folder, cases, labels, data, bundle, phantom, conditions=(CLEAN,)
 
 
 def make_run(folder, data="acdc", phantom=False, with_cases=True, bundle=None, keep=slice(None), whole=True):
-    """A run folder as a bundle leaves it; not ``whole``: without later evaluations."""
+    """Make a run folder as a bundle does; without later evaluations unless ``whole``."""
     labels, shape, phases = (ACDC, (48, 40, 8), ("ED", "ES")) if data == "acdc" else (JSRT, (48, 40), ("",))
     cases = views(labels, shape, phases)[keep]
     bundle = bundle or f"{data}_small"
@@ -84,7 +84,7 @@ def make_run(folder, data="acdc", phantom=False, with_cases=True, bundle=None, k
 
 
 def make_study(folder, whole=True, **more):
-    """A study folder of two runs, whose texts try to run a script."""
+    """Make a study folder of two runs with texts that try to run a script."""
     run = make_run(folder / "runs/a/0", bundle="a", whole=whole)
     make_run(folder / "runs/b/0", bundle="b", with_cases=False, whole=whole)
     (folder / "figures").mkdir()

@@ -1,4 +1,4 @@
-"""The page in Chromium: sorting, filtering, opening a case, the keyboard, and a console without errors."""
+"""Use the page in Chromium: sorting, filtering, opening a case, the keyboard, and a console without errors."""
 
 import time
 
@@ -20,7 +20,7 @@ def page(report, tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def _clean(page):
-    """Every test begins with all cases shown, and none may leave an error in the console."""
+    """Begin every test with all cases shown, and expect no error in the console."""
     page.run("document.getElementById('viewer').close(); document.getElementById('controls').reset()")
     page.run("document.getElementById('controls').dispatchEvent(new Event('input'))")
     yield
@@ -47,7 +47,7 @@ def click_head(page, table, n):
 
 
 def focused(page, name):
-    """Whether this case has the focus, at the latest in a moment: a closing dialog moves it with an event."""
+    """Wait up to 10 s until this case has the focus, which a closing dialog moves by an event."""
     found = "document.activeElement.closest('.card')?.dataset.name"
     end = time.monotonic() + 10
     while page.run(found) != name and time.monotonic() < end:
@@ -55,7 +55,7 @@ def focused(page, name):
     return page.run(found) == name
 
 
-def test_loads_nothing_but_itself(page, report):
+def test_the_page_loads_no_other_file(page, report):
     assert [url for url in page.requests if not url.startswith("data:")] == [(report / "index.html").as_uri()]
 
 
@@ -89,7 +89,7 @@ def test_the_organ_table_sorts_by_dice_and_by_name(page):
     assert page.run("document.querySelectorAll('#table-organs th[aria-sort]').length") == 1
 
 
-def test_cases_stand_worst_first_and_can_be_reordered(page):
+def test_cases_are_sorted_worst_first_and_can_be_reordered(page):
     dice = "[...document.querySelectorAll('.card .dice b')].map(b => Number(b.textContent))"
     assert page.run(dice) == sorted(page.run(dice))
     assert choose(page, "order", "best")[0].startswith("s00")
@@ -114,7 +114,7 @@ def test_filters(page):
     assert not any("_" in name for name in lungs)
 
 
-def test_a_case_opens_large_and_the_keyboard_leads_through(page):
+def test_a_case_opens_enlarged_and_keys_move_between_cases(page):
     names = page.run(SHOWN)
     page.run("document.querySelector('.card button').focus()")
     page.press("ArrowRight")
@@ -145,7 +145,7 @@ def test_hostile_text_stays_text(page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 420])
-def test_text_has_contrast_and_nothing_sticks_out(page, scheme, width):
+def test_text_has_contrast_and_nothing_overflows(page, scheme, width):
     page.emulate(scheme, width, 900)
     assert page.run("document.documentElement.scrollWidth") <= width
     luminance = (

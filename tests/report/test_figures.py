@@ -13,7 +13,7 @@ def table(conditions, model="a", seed=0):
     return found.assign(model=model, seed=seed)
 
 
-def test_one_model_has_a_line_each_organ_and_a_band_around_it():
+def test_one_model_has_a_line_with_a_band_for_each_organ():
     long = table(ROBUST)
     [axes] = severity_curves(long).axes
     assert [line.get_color() for line in axes.lines] == [label.color for label in ACDC[1:]]
@@ -25,7 +25,7 @@ def test_one_model_has_a_line_each_organ_and_a_band_around_it():
     assert low < min(y) < max(y) < high
 
 
-def test_several_models_have_a_row_each_organ():
+def test_several_models_have_a_row_for_each_organ():
     figure = severity_curves(pd.concat([table(ROBUST, "a"), table(ROBUST, "b")]))
     assert [axes.get_ylabel() for axes in figure.axes] == [f"Dice, {label.title}" for label in ACDC[1:]]
     assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2]
@@ -33,14 +33,14 @@ def test_several_models_have_a_row_each_organ():
     assert figure.axes[-1].get_xlabel() == "severity"
 
 
-def test_only_the_trainings_that_were_degraded_are_drawn():
+def test_only_models_tested_on_degraded_images_are_drawn():
     other_seed = table(ROBUST[:1], "a", seed=1).assign(dice=0.0)
     figure = severity_curves(pd.concat([table(ROBUST, "a"), other_seed, table(ROBUST[:1], "b")]))
     [axes] = figure.axes
     assert axes.lines[0].get_ydata()[0] == severity_curves(table(ROBUST)).axes[0].lines[0].get_ydata()[0]
 
 
-def test_shifts_have_a_panel_each_axis():
+def test_shifts_have_a_panel_for_each_axis():
     right, down = shift_curves(table(SHIFTED)).axes
     assert (right.get_xlabel(), down.get_xlabel()) == ("shift to the right, px", "shift down, px")
     assert list(right.lines[0].get_xdata()) == [-8, 0, 8]
@@ -70,7 +70,7 @@ def test_bland_altman():
     assert {"a", "b", "c", "bias 3", "lower -2"} == {text.get_text() for text in axes.texts}
 
 
-def test_in_the_page_it_takes_the_ink_of_the_page_and_is_named():
+def test_inline_figures_have_the_text_color_of_the_page_and_a_label():
     svg = inline_svg(severity_curves(table(ROBUST)), "Own name", 'a "quoted" <b> \\1')
     assert svg.startswith("<svg viewBox=")
     assert 'aria-label="a &#34;quoted&#34; &lt;b&gt; \\1"' in svg

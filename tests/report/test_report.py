@@ -25,7 +25,7 @@ def html(report):
 
 
 def text(html):
-    """What is read on the page."""
+    """Return the text that a reader of the page sees."""
     parts = []
 
     class Reader(HTMLParser):
@@ -43,10 +43,10 @@ def test_the_page_is_one_file_that_loads_nothing(html):
     assert len(html) < 1_500_000
 
 
-def test_what_was_run_is_said(html):
+def test_the_page_says_what_was_run(html):
     shown = text(html)
     assert PHANTOM_NOTE in shown
-    assert "Part of the data here are real" in shown
+    assert "Some of the data are real" in shown
     assert "abc123" in shown
     assert "python -m monai.bundle run --config_file b.json" in shown
     assert "contradicted" in shown
@@ -67,7 +67,7 @@ def test_no_banner_on_real_images(tmp_path):
     assert "NOMINAL" not in shown
 
 
-def test_nominal_spacing_is_said(tmp_path):
+def test_the_page_says_that_spacing_is_nominal(tmp_path):
     study = make_study(tmp_path / "study", whole=False, nominal_spacing=True)
     assert "NOMINAL SPACING" in text(build([study], tmp_path / "out").read_text())
 
@@ -77,7 +77,7 @@ def test_tables_for_a_paper(report):
     lungs = organs[(organs["data"] == "jsrt") & (organs["organ"] == "right_lung")].iloc[0]
     rows = pd.read_csv(report / "csv/cases.csv", dtype={"shift": str})
     clean = rows[(rows["severity"] == 0) & (rows["shift"] == "0") & (rows["organ"] == "right_lung")]
-    # The clean images of robustness and shift are those of the test.
+    # Robustness and shift measure the same clean images as the test; they count once.
     assert len(clean) == 6
     assert lungs["dice_mean"] == pytest.approx(clean["dice"].mean())
     assert lungs["subjects"] == 6
@@ -152,7 +152,7 @@ def test_bad_runs_are_refused(spoil, message, tmp_path):
         build([run], tmp_path / "out")
 
 
-def test_a_number_that_is_none_is_refused(tmp_path):
+def test_text_in_a_column_of_numbers_is_refused(tmp_path):
     run = make_run(tmp_path / "r/a/b", with_cases=False)
     path = run / "metrics.csv"
     path.write_text(path.read_text().replace(",none,0,0,rv_cavity,", ",none,0,0,rv_cavity,many", 1))
@@ -160,7 +160,7 @@ def test_a_number_that_is_none_is_refused(tmp_path):
         read([run])
 
 
-def test_nothing_is_refused():
+def test_an_empty_list_of_runs_is_refused():
     with pytest.raises(InputError, match="nothing to report"):
         read([])
 
@@ -188,7 +188,7 @@ def test_a_study_without_models_is_refused(tmp_path):
         read([study])
 
 
-def test_what_was_not_measured_reads_so(tmp_path):
+def test_the_page_says_what_was_not_measured(tmp_path):
     run = make_run(tmp_path / "r/a/b", with_cases=False, whole=False)
     table = pd.read_csv(run / "metrics.csv", dtype=str)
     table.loc[table["organ"] == "rv_cavity", ["dice", "hd95_mm"]] = "nan"

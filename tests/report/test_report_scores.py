@@ -21,7 +21,7 @@ SEG = [0.5, 0.75, 1.0, 0.25, 0.5, NAN]
 
 
 def write_scores(folder, by_condition, sets=None):
-    """What an evaluation with Scores leaves beside the rest: SEG and true objects by condition, a mean IoU of each."""
+    """Write scores as an evaluation does: SEG and true objects by condition, a mean IoU of each."""
     rows = [
         dict(zip(SCORE_COLUMNS, (f"s{n:02d}", f"s{n:02d}", "test", *condition), strict=True))
         | {"seg": value, "objects_true": 12.0}
@@ -38,7 +38,7 @@ def write_scores(folder, by_condition, sets=None):
 
 @pytest.fixture
 def run(tmp_path):
-    """A run on phantoms whose scores were found on clean images, and once more with noisy ones."""
+    """Make a run on phantoms with scores on clean images, and on noisy ones."""
     run = make_run(tmp_path / "r/jsrt/a", "jsrt", phantom=True, with_cases=False)
     write_scores(run, {CLEAN: SEG})
     write_scores(
@@ -50,7 +50,7 @@ def run(tmp_path):
 
 
 def cells(html, table):
-    """The rows of a table on the page."""
+    """Return the rows of a table on the page."""
     body = re.search(rf'id="table-{table}".*?<tbody>(.*?)</tbody>', html, re.S)[1]
     rows = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", row, re.S) for row in body.split("</tr>")[:-1]]
     return [[re.sub(r"<[^>]*>", "", cell) for cell in row] for row in rows]
@@ -107,7 +107,7 @@ def test_seeds_are_pooled(tmp_path):
     assert 'id="table-score_conditions"' not in html
 
 
-def test_a_score_of_the_set_alone(tmp_path):
+def test_a_score_that_only_the_set_has(tmp_path):
     run = make_run(tmp_path / "r/a/b", "jsrt", with_cases=False, whole=False)
     write_scores(run, {CLEAN: SEG}, {CLEAN: {"weighted_dice": 0.5}})
     table = pd.read_csv(run / "scores.csv", dtype=str)

@@ -122,7 +122,7 @@ def test_scores_are_summed_up_per_condition_over_subjects():
     json.dumps(clean, allow_nan=False)
 
 
-def test_scores_stand_below_the_organs():
+def test_scores_are_printed_below_the_organs():
     conditions = summarize_conditions(ROWS)
     plain, scored = (
         format_results(part, "title", phantom=True) for part in (conditions, add_scores(conditions, SCORES))
@@ -138,7 +138,7 @@ def test_scores_stand_below_the_organs():
     assert "nan" not in scored
 
 
-def test_scores_of_several_conditions_stand_in_a_table_for_cases_and_one_for_the_set():
+def test_scores_of_several_conditions_have_a_table_for_cases_and_one_for_the_set():
     noisy = [row("a1", organ, 0.1, 9.0, degradation="shot_noise", severity=2) for organ in ("heart", "lung")]
     rows = [*SCORES.rows, score_row("a1", 0.25, 10, NOISY)]
     found = ScoreResults(rows, {CLEAN: {"mean_iou": 0.625}, NOISY: {"mean_iou": NAN}})

@@ -33,7 +33,7 @@ def test_nothing_is_written_before_record(tmp_path):
     assert json.loads((run.folder / "environment.json").read_text())["seed"] == 7
 
 
-def test_a_run_without_a_name_gets_the_time_of_day_and_keeps_it(tmp_path, monkeypatch):
+def test_a_run_without_a_name_is_named_by_date_and_time(tmp_path, monkeypatch):
     times = iter(["2026-01-01_00-00-00", "2026-01-01_00-00-01"])
     monkeypatch.setattr(folders.time, "strftime", lambda *_: next(times))
     run = RunFolder(tmp_path, "b").create()

@@ -1,4 +1,4 @@
-"""Statistics of a study: values worked out by hand, definitions as second implementations, speed."""
+"""Check the statistics of a study by hand, against second implementations of their definitions, and their speed."""
 
 import itertools
 import math
@@ -16,7 +16,7 @@ from medpos.statistics.paired import compare_paired, holm
 
 
 def long_table(values, organs=("heart",), data="jsrt", conditions=(("none", 0, "0"),), per_subject=1, metric="dice"):
-    """Rows of {model: [condition][organ][case][seed]}."""
+    """Make rows from {model: [condition][organ][case][seed]}."""
     return pd.DataFrame(
         {
             "data": data,
@@ -55,7 +55,7 @@ class TestPaired:
         assert result.effect_size == pytest.approx((15 - 6) / 21)
         assert result.small
 
-    def test_subjects_are_what_counts(self):
+    def test_the_number_of_subjects_counts(self):
         # Subject x has differences 1, 3 (mean 2), y has -1: mean over the pairs 1, ranks 2 and 1.
         result = compare_paired([1, 3, 0], [0, 0, 1], ["x", "x", "y"])
         assert result.mean_difference == 1
@@ -121,7 +121,7 @@ class TestHolm:
 
     @pytest.mark.parametrize("seed", range(10))
     def test_closed_bonferroni(self, seed):
-        """Holm is the closure of Bonferroni: the worst Bonferroni value of all families with the hypothesis in it."""
+        """Compare Holm with the closure of Bonferroni: the maximum over all families with the hypothesis."""
         p = np.random.default_rng(seed).uniform(0, 0.3, 6)
         families = [f for size in range(1, 7) for f in itertools.combinations(range(6), size)]
         expected = [max(min(1, len(f) * min(p[list(f)])) for f in families if i in f) for i in range(6)]
@@ -259,7 +259,7 @@ class TestOverSeeds:
         assert np.isnan([found["mean"], found.sd, found.ci95_low]).all()
 
     def test_mixed_interval_is_wider(self):
-        """With seeds far apart the interval must hold them, with cases far apart it must hold these."""
+        """Expect an interval that spans the seeds if they vary much, and the cases if they do."""
         rng = np.random.default_rng(0)
         case, seed = rng.normal(0, 1, (1, 1, 40, 1)), rng.normal(0, 3, (1, 1, 1, 8))
         found = summarize_over_seeds(long_table({"a": case + seed})).iloc[0]
@@ -267,7 +267,7 @@ class TestOverSeeds:
         spread = math.sqrt(case.var() / 40 + seed.var() / 8)
         assert (found.ci95_high - found.ci95_low) / (2 * 1.96 * spread) == pytest.approx(1, abs=0.1)
 
-    def test_components_find_what_was_put_in(self):
+    def test_components_are_recovered_from_simulated_data(self):
         rng = np.random.default_rng(5)
         found = []
         for _ in range(60):
@@ -342,7 +342,7 @@ class TestEffect:
         assert (found.value, found.ci95, found.n, found.seeds, found.missing) == (None, None, 0, 0, 1)
 
     def test_interval_covers(self):
-        """95 % intervals of a known difference hold it about that often; few seeds make them narrow, as documented."""
+        """Count how often 95 % intervals hold a known difference; few seeds make them too narrow, as documented."""
         rng = np.random.default_rng(11)
         held = 0
         for _ in range(60):
@@ -352,7 +352,7 @@ class TestEffect:
             held += low <= 1 <= high
         assert 0.85 <= held / 60 <= 1
 
-    def test_what_is_not_there(self):
+    def test_unknown_models_are_refused(self):
         table = self.table()
         both = pd.concat([table, long_table({"a": [[[[1]]]]}, data="acdc")])
         with pytest.raises(InputError, match="2 data sets"):

@@ -1,4 +1,4 @@
-"""Criteria against numbers worked out by hand."""
+"""Check criteria on numbers made by hand."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""Declared studies: what a file says, and how a bad one is refused."""
+"""Read the declarations of studies, and refuse bad ones."""
 
 import json
 
@@ -20,7 +20,7 @@ def test_every_study_of_the_paper_is_declared():
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("network", ["unet", "small"])
-def test_a_study_names_bundles_and_models_that_there_are(name, network):
+def test_a_study_names_existing_bundles_and_models(name, network):
     study = declaration.load(STUDIES, name, network)
     assert study.claim.endswith(".")
     assert "{network" not in json.dumps([v.name for v in study.variants])
@@ -75,7 +75,7 @@ def test_a_bad_file_is_refused(tmp_path, changes, words):
         declaration.load(STUDIES, write(tmp_path, **changes))
 
 
-def test_a_file_of_the_users_own_is_taken(tmp_path):
+def test_a_users_own_file_is_accepted(tmp_path):
     assert declaration.load(STUDIES, write(tmp_path)).name == "mine"
 
 
@@ -87,7 +87,7 @@ def test_a_file_of_the_users_own_is_taken(tmp_path):
         ({"name": "figure3", "data": ["brats"]}, "got 'brats'"),
     ],
 )
-def test_what_there_is_not_is_refused(arguments, words):
+def test_unknown_names_are_refused(arguments, words):
     with pytest.raises(InputError, match=words):
         declaration.load(STUDIES, **arguments)
 

@@ -1,4 +1,4 @@
-"""Figures of a study."""
+"""Draw the figures of a study."""
 
 import numpy as np
 

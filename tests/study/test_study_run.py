@@ -1,4 +1,4 @@
-"""Studies from plan to page: trained once, found again, killed and gone on with, the same on both engines."""
+"""Run studies from plan to page: trained once, found again, killed and resumed, the same on both engines."""
 
 import csv
 import json
@@ -82,7 +82,7 @@ def complete(prepared, folder, engine=None, **changes):
 
 
 def metrics(folder):
-    """Every table below a folder of runs, by bundle and run."""
+    """Read every table below a folder of runs, by bundle and run."""
     return {str(p.relative_to(folder)): p.read_text() for p in sorted(folder.glob("runs/*/*/metrics.csv"))}
 
 
@@ -170,7 +170,7 @@ def test_a_run_made_by_hand_serves_a_study(prepared, tmp_path):
     assert [job.train for job in planner.plan().jobs] == [False]
 
 
-def test_identity_is_of_what_is_learnt():
+def test_identity_depends_only_on_the_training():
     config = {"lr": 1, "device": "cpu", "train": {"loss": 1, "handlers": 2}, "decode": {"_desc_": "a", "x": 1}}
     same = {"lr": 1, "device": "cuda", "train": {"loss": 1, "handlers": 3}, "decode": {"_desc_": "b", "x": 1}}
     assert compute_identity(config) == compute_identity(same)
@@ -178,7 +178,7 @@ def test_identity_is_of_what_is_learnt():
         assert compute_identity(config) != compute_identity({**config, key: value})
 
 
-def test_a_failed_training_is_named_and_the_others_go_on(prepared, tmp_path):
+def test_a_failed_training_is_named_and_the_others_continue(prepared, tmp_path):
     models = [STUDY["models"][2], {"name": "greedy", "bundle": "{data}_small", "set": {"train_cases": 99}}]
     content, _ = complete(prepared, tmp_path, models=models, seeds=[0], criteria=[])
     assert [m["model"] for m in content["models"]] == ["mean mask"]
@@ -187,7 +187,7 @@ def test_a_failed_training_is_named_and_the_others_go_on(prepared, tmp_path):
     assert "train_cases: expected 1 to 5" in failed["error"]
 
 
-def test_a_job_that_leaves_no_results_is_not_tried_for_ever(prepared, tmp_path):
+def test_a_job_without_results_is_not_retried_forever(prepared, tmp_path):
     class Idle:
         def run(self, jobs, started):
             for job in jobs:
@@ -200,7 +200,7 @@ def test_a_job_that_leaves_no_results_is_not_tried_for_ever(prepared, tmp_path):
     assert "ended without its results" in failed["error"]
 
 
-def test_a_folder_that_a_kill_left_empty_is_taken_up(prepared, tmp_path, monkeypatch):
+def test_an_empty_folder_of_a_killed_run_is_resumed(prepared, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     job = Job(
         name="mean mask",
@@ -224,7 +224,7 @@ def test_a_folder_that_a_kill_left_empty_is_taken_up(prepared, tmp_path, monkeyp
 
 
 def children(pid):
-    """Processes started by this one, with their command lines."""
+    """List the processes started by this one with their command lines."""
     found = {}
     for path in Path("/proc").glob("[0-9]*"):
         try:
@@ -247,7 +247,7 @@ def kill_one_worker(killed):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the worker through /proc")
-def test_a_killed_worker_is_replaced_and_its_job_goes_on(prepared, tmp_path):
+def test_a_killed_worker_is_replaced_and_its_job_resumed(prepared, tmp_path):
     killed = []
     threading.Thread(target=kill_one_worker, args=(killed,)).start()
     content, _ = complete(
@@ -259,7 +259,7 @@ def test_a_killed_worker_is_replaced_and_its_job_goes_on(prepared, tmp_path):
 
 
 @pytest.mark.slow
-def test_a_study_killed_in_the_middle_comes_to_the_same(done, prepared, tmp_path):
+def test_a_study_killed_in_the_middle_gives_the_same_results(done, prepared, tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps(STUDY))
     command = [sys.executable, "-m", "medpos", "study", "mine.json", "--workers", "2", "--threads", "1"]
     command += [f"--dataset-dir=jsrt={prepared['jsrt']}", *(f"--set={k}={v}" for k, v in SIZES.items())]
@@ -277,7 +277,7 @@ def test_a_study_killed_in_the_middle_comes_to_the_same(done, prepared, tmp_path
 
 
 @pytest.mark.slow
-def test_ray_comes_to_the_same_bits(done, prepared, tmp_path):
+def test_ray_gives_bit_identical_results(done, prepared, tmp_path):
     pytest.importorskip("ray")
     content, _ = complete(prepared, tmp_path, RayEngine("", 2, 1))
     assert content["failed"] == []
@@ -291,7 +291,7 @@ def invoke(*arguments):
     return found
 
 
-def test_quiet_shows_failures_verdict_and_page_alone(prepared, tmp_path):
+def test_quiet_shows_only_failures_verdict_and_page(prepared, tmp_path):
     models = [STUDY["models"][2], {"name": "greedy", "bundle": "{data}_small", "set": {"train_cases": 99}}]
     declared(tmp_path, models=models, seeds=[0], criteria=[])
     options = [f"--dataset-dir=jsrt={prepared['jsrt']}", f"--runs-dir={tmp_path / 'runs'}", f"--out={tmp_path / 'out'}"]
@@ -307,7 +307,7 @@ def test_quiet_shows_failures_verdict_and_page_alone(prepared, tmp_path):
 
 @pytest.mark.slow
 def test_every_study_runs_with_the_tiny_profile(tmp_path, monkeypatch):
-    """On phantoms made for it, with the small CNN, whose files are small; all studies share their models."""
+    """Use phantoms and the small CNN, with its small files; all studies share their models."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     for name in declaration.list_studies(BUNDLES / "studies"):
@@ -328,7 +328,7 @@ def test_every_study_runs_with_the_tiny_profile(tmp_path, monkeypatch):
     assert re.search(r"figure3: 3 of 3 models trained, 3 complete", status)
 
 
-def test_a_dry_run_says_what_it_would_do(done, prepared, tmp_path, monkeypatch):
+def test_a_dry_run_lists_the_jobs(done, prepared, tmp_path, monkeypatch):
     shutil.copytree(done[0], tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
     options = [f"--dataset-dir=jsrt={prepared['jsrt']}", "--set", "image_size=32", "--set", "batch_size=5", "--dry-run"]

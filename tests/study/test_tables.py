@@ -1,4 +1,4 @@
-"""Tables of a study against values worked out by hand."""
+"""Check the tables of a study by hand."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from medpos.study.tables import choice_tables, slice_table
 
 
 def volume(prediction):
-    """Four pixels a slice, three slices; the RV in the first two slices of the truth."""
+    """Make three slices of four pixels, with the RV in the first two slices of the truth."""
     truth = np.zeros((2, 2, 3), np.uint8)
     truth[:, 0, :2] = 1
     found = np.zeros_like(truth)
@@ -41,6 +41,6 @@ def test_choices():
 
 
 @pytest.mark.parametrize("prediction", [(2, 1, 3)])
-def test_a_slice_found_where_there_is_none_counts_as_zero(prediction):
+def test_a_false_positive_slice_counts_as_zero(prediction):
     table = slice_table("acdc", ACDC[:2], {"network": [[volume(prediction)]]})
     assert table["rows"][0][2] == f"{(1 + 2 / 3 + 0) / 3:.3f}"

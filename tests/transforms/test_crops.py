@@ -1,4 +1,4 @@
-"""Tiles of U-Net 2015 and crops of MMSegmentation."""
+"""Test tiles of U-Net 2015 and crops of MMSegmentation."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def test_mirrored_is_numpy_s_reflection(size):
 
 
 def ramp(x, y):
-    """Image, label and weight of which every pixel tells where it was."""
+    """Make image, label and weight with pixel values that encode the position."""
     numbers = torch.arange(x * y, dtype=torch.float32).reshape(1, x, y)
     return {"image": numbers.repeat(2, 1, 1), "label": numbers.int(), "weight": -numbers}
 
@@ -36,7 +36,7 @@ class TestRandomTile:
         assert torch.equal(found["image"][1, 6:-6, 6:-6], found["label"][0].float())
         assert torch.equal(found["weight"], -found["label"].float())
 
-    def test_what_leaves_the_image_is_mirrored(self):
+    def test_pixels_outside_the_image_are_mirrored(self):
         transform, item = RandomTile((24, 30), border=6), ramp(20, 21)
         padded = torch.nn.functional.pad(item["image"], (6, 6, 6, 6), mode="reflect")
         for seed in range(10):
@@ -67,7 +67,7 @@ class TestRandomTile:
         found = RandomTile(188).set_random_state(0)(item)
         assert UNet2015(width=1 / 32, in_channels=2)(found["image"][None]).shape[2:] == found["label"].shape[1:]
 
-    def test_nothing_left_in_the_middle(self):
+    def test_borders_that_leave_no_middle_are_refused(self):
         with pytest.raises(InputError, match="expected a size above 184 px"):
             RandomTile(184)
 
@@ -104,7 +104,7 @@ class TestRandCrop:
         assert full(1) == pytest.approx(8 / 9, abs=0.07)
         assert full(0.75) == pytest.approx((8 / 9) ** 11, abs=0.09)
 
-    def test_three_quarters_are_too_much(self):
+    def test_a_class_above_three_quarters_is_refused(self):
         label = label_map(0, 0, 0, 1, 1, 1, 1, 1)  # of 4 columns: 3 to 1 at the positions 0 and 2, 2 to 2 at position 1
         kept = [int((c["label"] == 0).sum()) // 6 for c in self.crops(RandCropWithClassCap((4, 6)), label)]
         assert np.mean(np.array(kept) == 2) > 0.85  # 1 of 5 positions, 11 draws

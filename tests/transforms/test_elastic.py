@@ -1,4 +1,4 @@
-"""The elastic deformation of U-Net 2015."""
+"""Test the elastic deformation of U-Net 2015."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from medpos.transforms.spatial.elastic import elastic_field, warp
 
 
 def cubic_convolution(values, points):
-    """Keys' bicubic kernel with a = -3/4 along one axis; the end values go on."""
+    """Interpolate along one axis by Keys' bicubic kernel with a = -3/4; the end values are repeated."""
     result = []
     for point in points:
         first = int(np.floor(point)) - 1
@@ -91,7 +91,7 @@ class TestRandElastic:
         assert drawn.std().item() == pytest.approx(10, abs=0.5)
         assert np.abs(np.corrcoef(drawn.flatten(1).T) - np.eye(8)).max() < 0.25  # each vector by itself
 
-    def test_three_points_a_side(self, image):
+    def test_three_points_per_side(self, image):
         transform = RandElastic(keys="image", mode="bilinear").set_random_state(0)
         transform.randomize({"image": image[:, :, :21]})
         field = transform._field.double()
@@ -109,7 +109,7 @@ class TestRandElastic:
         assert torch.equal(found["label"], warp(item["label"], field, "nearest"))
         assert not torch.equal(found["image"], image)
 
-    def test_nothing_at_zero_strength(self, image):
+    def test_zero_strength_changes_nothing(self, image):
         assert torch.equal(RandElastic("image", "bilinear", sigma=0)({"image": image})["image"], image)
 
     def test_bad_arguments(self):

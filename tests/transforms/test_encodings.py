@@ -1,4 +1,4 @@
-"""Position channels beyond the linear ones: exact values, symmetries, periods, and what is refused."""
+"""Test the position channels beyond the linear ones: exact values, symmetries, periods, refusals."""
 
 import math
 
@@ -35,7 +35,7 @@ class TestEveryEncoding:
         assert channels.max() == single
         assert channels.flatten(1).amax(1).min() > 0.3 * alpha
 
-    def test_positive_is_the_symmetric_one_moved(self, size, encoding, range, alpha):
+    def test_positive_is_the_symmetric_range_shifted(self, size, encoding, range, alpha):
         symmetric = position_channels(size, alpha, "symmetric", encoding=encoding).double()
         positive = position_channels(size, alpha, "positive", encoding=encoding).double()
         torch.testing.assert_close(positive, (symmetric + alpha) / 2, rtol=1e-6, atol=1e-6 * alpha)
@@ -81,7 +81,7 @@ class TestTransform:
         assert result.dtype == torch.float32
         assert torch.equal(result.as_tensor()[1:], position_channels(shape, 0.5, encoding=encoding))
 
-    def test_cached_grid_is_not_handed_out(self, encoding, shape):
+    def test_a_copy_of_the_cached_grid_is_returned(self, encoding, shape):
         transform = PositionChannels(1.0, encoding=encoding)
         first = transform(item(*shape))["image"].clone()
         transform(item(*shape))["image"].zero_()
@@ -124,7 +124,7 @@ class TestRadial:
             assert torch.equal(cosine.T, sine)
 
     @pytest.mark.parametrize("size", SIZES)
-    def test_x_and_y_come_back(self, size):
+    def test_x_and_y_can_be_recovered(self, size):
         distance, cosine, sine = position_channels(size, 1.0, encoding="radial").double()
         radius = (distance + 1) / 2 * math.sqrt(2)
         linear = position_channels(size, 1.0).double()
@@ -159,7 +159,7 @@ class TestFourier:
         assert position_channels((9, 9), 3.0, encoding="fourier", bands=1)[:2, 4, 0].tolist() == [0, 3]
 
     def test_waves_of_one_kind_are_orthogonal(self):
-        """As the discrete cosine and sine transforms of type I are; a cosine's two ends count half."""
+        """Expect the orthogonality of discrete cosine and sine transforms of type I; a cosine's two ends count half."""
         size, bands = 65, 6
         x = position_channels((size, size), 1.0, encoding="fourier", bands=bands)[: 2 * bands, :, 0].double()
         weight = torch.ones(size, dtype=torch.float64)
@@ -181,7 +181,7 @@ class TestFourier:
         few, many = (position_channels((16, 16), 1.0, encoding="fourier", bands=bands) for bands in (2, 4))
         assert torch.equal(torch.cat([many[:4], many[8:12]]), few)
 
-    def test_more_bands_than_pixels_carry(self):
+    def test_too_many_bands_for_the_pixels_are_refused(self):
         PositionChannels(1.0, encoding="fourier", bands=5)(item(17, 40))
         with pytest.raises(
             InputError, match=r"bands \(encoding_bands\): expected at most 4 for 16 px .*got 5; use fewer"

@@ -1,4 +1,4 @@
-"""Photometric distortion, against Python's colorsys."""
+"""Check photometric distortion against Python's colorsys."""
 
 import colorsys
 import itertools
@@ -45,7 +45,7 @@ def test_to_rgb_is_colorsys():
     np.testing.assert_allclose(colors_of(hsv_to_rgb(image_of(turns))), wanted, atol=1e-5)
 
 
-def test_there_and_back():
+def test_conversion_round_trips():
     np.testing.assert_allclose(colors_of(hsv_to_rgb(rgb_to_hsv(image_of(COLORS)))), COLORS, atol=1e-6)
 
 
@@ -77,7 +77,7 @@ class TestDistort:
         # Contrast last: (1, 0.5, 0.5), saturation 0.5, doubled: (1, 0, 0), times 1.6, clipped.
         assert distorted([(0.8, 0.1, 0.1)], **changes, contrast_first=False)[0] == pytest.approx([1, 0, 0], abs=1e-6)
 
-    def test_nothing_at_zero_strength(self):
+    def test_zero_strength_changes_nothing(self):
         assert torch.equal(distort(image_of(COLORS), **NEUTRAL), image_of(COLORS))
 
 
@@ -113,7 +113,7 @@ class TestPhotometricDistortion:
         wanted = distort(image_of(COLORS), **transform._drawn, contrast_first=transform._contrast_first)
         assert torch.equal(found, wanted)
 
-    def test_nothing_at_zero_strength(self):
+    def test_zero_strength_changes_nothing(self):
         none = PhotometricDistortion(brightness=0, contrast=(1, 1), saturation=(1, 1), hue=0)
         assert torch.equal(none({"image": image_of(COLORS)})["image"], image_of(COLORS))
 

@@ -1,4 +1,4 @@
-"""Probes of the position channels."""
+"""Test the probes of the position channels."""
 
 import pytest
 import torch
@@ -19,12 +19,12 @@ def test_zeroed(channels):
     assert (probe_position(channels, "position_zeroed") == 0).all()
 
 
-def test_swapped_tells_the_column_as_the_row(channels):
+def test_swapped_gives_the_column_as_the_row(channels):
     assert torch.equal(probe_position(channels, "position_swapped"), channels.flip(0))
 
 
 @pytest.mark.parametrize("axis", ["x", "y"])
-def test_mirrored_turns_the_sign_of_one_channel(channels, axis):
+def test_mirrored_changes_the_sign_of_one_channel(channels, axis):
     mirrored = probe_position(channels, f"position_mirrored_{axis}")
     signs = torch.tensor([-1.0, 1.0] if axis == "x" else [1.0, -1.0])
     assert torch.allclose(mirrored, channels * signs.reshape(2, *[1] * (channels.ndim - 1)))

@@ -1,4 +1,4 @@
-"""What all random transforms share, and the recipes that MONAI's own transforms serve."""
+"""Test the common properties of all random transforms, and the recipes built from MONAI's own transforms."""
 
 import json
 import pickle
@@ -83,7 +83,7 @@ def test_probability(kind):
 
 
 class TestMonaisOwn:
-    """The configurations that the module's docstring gives."""
+    """Test the configurations in the module's docstring."""
 
     @staticmethod
     def build(kind):

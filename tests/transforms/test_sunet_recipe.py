@@ -1,4 +1,4 @@
-"""SUNet's augmentation out of MONAI's transforms: scale, crop, flip, rotate, in this order, as a bundle writes it."""
+"""Test SUNet's augmentation by MONAI's transforms: scale, crop, flip, rotate, in this order, as in a bundle."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def built(steps):
 
 
 def item(x=40, y=30):
-    """Class 1 all over, no pixel black; the right end of the columns is brightest."""
+    """Make an item of class 1 without black pixels, brightest at the right end of the columns."""
     image = torch.linspace(0.3, 1, x)[None, :, None].expand(3, x, y).contiguous()
     return {"image": image, "label": torch.ones(1, x, y, dtype=torch.uint8)}
 
@@ -61,7 +61,7 @@ def test_of_one_size_in_range_and_ignored_where_there_is_no_image():
     assert max(shares) > 0.7  # half of it leaves 1 - 20 * 15 / 64^2 free
 
 
-def test_small_images_stand_in_the_middle():
+def test_small_images_are_centered():
     for found in draws(RECIPE[1:4], item(), 3):
         inside = torch.as_tensor(found["label"])[0] == 1
         assert (inside.any(1).nonzero()[[0, -1], 0].tolist(), inside.any(0).nonzero()[[0, -1], 0].tolist()) == (

@@ -1,4 +1,4 @@
-"""Transforms: exact values, identity, replay, and inputs that stay as they were."""
+"""Test transforms: exact values, identity, repeated calls, and unchanged inputs."""
 
 import math
 import pickle
@@ -137,7 +137,7 @@ class TestPositionChannels:
             assert (x == 0).all()
             assert y[0, -1] == 5
 
-    def test_cached_grid_is_not_handed_out(self):
+    def test_a_copy_of_the_cached_grid_is_returned(self):
         transform, item = PositionChannels(1.0), random_item(4, 4)
         transform(item)["image"].zero_()
         assert transform(item)["image"][1].abs().max() == 1
@@ -351,7 +351,7 @@ class TestIntensity:
         expected = transform({"image": image.float()})["image"]
         assert torch.equal(transform({"image": image})["image"], expected)
 
-    def test_what_is_left_to_monai_does_what_the_docstring_says(self):
+    def test_monais_transforms_do_what_the_docstring_says(self):
         item = random_item(6, 6)
         scaled = NormalizeIntensityd(keys="image", subtrahend=0.4, divisor=0.2)(item)["image"]
         torch.testing.assert_close(scaled, (item["image"] - 0.4) / 0.2)

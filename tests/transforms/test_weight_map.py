@@ -1,4 +1,4 @@
-"""The border weight of U-Net 2015, equation 2."""
+"""Test the border weight of U-Net 2015, equation 2."""
 
 import math
 
@@ -12,14 +12,14 @@ from medpos.transforms import border_weight
 
 
 def two_cells(gap=5):
-    """Two cells of 6 columns each, this many columns apart."""
+    """Draw two cells of 6 columns each, ``gap`` columns apart."""
     instances = np.zeros((12 + gap, 20), dtype=np.int32)
     instances[:6], instances[-6:] = 1, 2
     return instances
 
 
 def random_cells(count, size, seed=0):
-    """Squares of 3 to 9 px, which may touch and overlap."""
+    """Draw squares with sides of 3 to 9 px, which may touch and overlap."""
     rng = np.random.default_rng(seed)
     instances = np.zeros(size, dtype=np.int32)
     for number in range(1, count + 1):
@@ -29,7 +29,7 @@ def random_cells(count, size, seed=0):
 
 
 def brute_force(instances, w0=10.0, sigma=5.0):
-    """One distance map of the whole image for each cell, sorted."""
+    """Compute the weights from one distance map of the whole image for each cell, sorted."""
     numbers = [n for n in np.unique(instances) if n]
     d1, d2 = np.sort([ndimage.distance_transform_edt(instances != n) for n in numbers], axis=0)[:2]
     return np.where(instances == 0, w0 * np.exp(-((d1 + d2) ** 2) / (2 * sigma**2)), 0)
@@ -44,7 +44,7 @@ def test_gap_of_five_pixels_by_hand():
     assert weight[8, 10].item() == pytest.approx(4.867523, abs=1e-6)
 
 
-def test_nothing_on_cells():
+def test_weights_are_zero_on_cells():
     assert not border_weight(two_cells())[two_cells() > 0].any()
 
 
