@@ -2,9 +2,9 @@
 
 python -m benchmarks.cohort --images 2000 [--run RUN]
 
-The images are phantom X-rays of some persons, each with noise of its own, in turn as NIfTI, 16-bit PNG and DICOM of
-512 x 512 px, and every twentieth a genuine JSRT ``.IMG`` of 2048 x 2048 px. Without a run a small CNN is trained for
-one epoch. Memory is the resident set of the process that predicts, sampled while it goes on.
+The images are phantom X-rays of 20 persons, each with different noise, alternately as NIfTI, 16-bit PNG and DICOM of
+512 x 512 px; every twentieth is a JSRT ``.IMG`` of 2048 x 2048 px. Without a run a small CNN is trained for one epoch.
+Memory is the resident set of the predicting process, sampled while it runs.
 """
 
 import argparse

@@ -16,7 +16,7 @@ def options(about: str, repeats: int) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--repeats", type=int, default=repeats)
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
-    about_clocks = "cpu: seconds of this process alone; on a busy machine the one to take, with --threads 1"
+    about_clocks = "cpu: seconds of this process alone, for busy machines, with --threads 1"
     parser.add_argument("--clock", choices=list(CLOCKS), default="wall", help=about_clocks)
     return parser
 

@@ -74,7 +74,7 @@ class Nifti:
 
     Args:
         data: voxels in the type of the file, native byte order, axes as in the file; scaled data become float32.
-        affine: (4, 4), voxel indices to RAS+ millimetres.
+        affine: (4, 4), voxel indices to RAS+ millimeters.
         spacing: voxel size in mm along each spatial axis, from the header's ``pixdim``.
         notes: remarks on what the file states oddly, one per line.
     """
@@ -116,7 +116,7 @@ def encode_nifti(data: Array, affine: Array) -> bytes:
 
     Args:
         data: (X, Y, Z) or (X, Y, Z, C), any plain number type.
-        affine: (4, 4), voxel indices to RAS+ millimetres; written as sform and qform, units mm.
+        affine: (4, 4), voxel indices to RAS+ millimeters; written as sform and qform, units mm.
     """
     header = nib.Nifti1Header()
     header.set_data_dtype(data.dtype)

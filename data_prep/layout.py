@@ -27,7 +27,7 @@ from medpos.core.files import read_bytes
 from medpos.core.labels import IGNORED, Label
 from medpos.data.schema import FOLDERS, MANIFEST, SCHEMA_VERSION, SPLITS
 
-# Increase whenever the same sources and options give other files: prepared folders are then made anew.
+# Increase whenever the same sources and options give other files: prepared folders are then rewritten.
 RECIPE = 1
 RECORDS = ".cases"
 RECORD_KEYS = ("made_from", "entry", "moments")
@@ -41,7 +41,7 @@ class Volume:
     Args:
         image: (X, Y, Z) finite gray values; (X, Y, Z, C) for C > 1 channels.
         label: (X, Y, Z) uint8 class indices; 255 for ignored pixels, if the data set has any.
-        affine: (4, 4), voxel indices to RAS+ millimetres.
+        affine: (4, 4), voxel indices to RAS+ millimeters.
         spacing: voxel size in mm.
         details: further entries of the case in ``dataset.json``.
         instances: (X, Y, Z) uint16, one number for each object, above 0 exactly where the label is; None if unknown.
@@ -62,10 +62,10 @@ class Case:
     Args:
         case: identifier, unique in the data set; names its files.
         subject: name of the person; all cases of a subject are in the same part of the split.
-        sources: raw files by their role, each a ``Path`` or an ``ArchiveMember``; the case is made anew when one of
+        sources: raw files by their role, each a ``Path`` or an ``ArchiveMember``; the case is rewritten when one of
             them changes.
         read: module-level function that reads the case in a worker process.
-        options: settings that the result depends on; the case is made anew when they change.
+        options: settings that the result depends on; the case is rewritten when they change.
         details: further entries of the case in ``dataset.json``, known before it is read.
         group: name of a group; the split is balanced over the groups.
         part: published part of the split; empty if the seed decides.

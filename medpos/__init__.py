@@ -1,7 +1,6 @@
-"""medpos: how good is a segmentation network on each organ, how much of it rests on position, what survives
-degradation.
+"""Measure segmentation networks per organ, the role of image position, and robustness to degradation.
 
-The way the data goes: ``data_prep`` -> ``bundles/*.json`` (wiring) -> ``medpos.transforms`` -> ``medpos.networks`` ->
+Flow of the data: ``data_prep`` -> ``bundles/*.json`` (wiring) -> ``medpos.transforms`` -> ``medpos.networks`` ->
 MONAI trainer and evaluator -> ``medpos.metrics`` -> one CSV row per case, organ and condition. Each arrow is a file or
 a plain call.
 """

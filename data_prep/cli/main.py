@@ -14,7 +14,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Convert public data sets or custom data into one folder of NIfTI files with a dataset.json, make phantoms, "
     "check folders.\n\n"
-    "Run the same command again at any time: finished cases are kept, changed ones are made anew.",
+    "Run the same command again at any time: finished cases are kept, changed ones are rewritten.",
 )
 command(app, medical.Jsrt)(medical.jsrt)
 command(app, medical.Acdc)(medical.acdc)

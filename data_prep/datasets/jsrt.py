@@ -39,7 +39,7 @@ def find_cases(images: Path, masks: Path, classes: Sequence[labels.Label], size:
     """Pair each ``.IMG`` at or below ``images`` with its masks, one for each organ of ``classes``.
 
     Raises:
-        InputError: there is no image, a file occurs twice, an image lacks a mask or a mask its image.
+        InputError: there is no image, a file occurs twice, or a mask or its image is missing.
     """
     found = {"image": _by_stem(images, images.rglob("*"), ".img")}
     if not found["image"]:

@@ -70,7 +70,7 @@ def _case(where: str, name: str, images: list[Source], masks: list[Source]) -> C
 def image_kind(path: Source) -> str:
     """Describe the kind of an image by its size and by gray or color, since the microscope is unknown.
 
-    The text stands in ``dataset.json``, and the split depends on it.
+    The text is written to ``dataset.json``, and the split depends on it.
     """
     pixels = _read_pixels(path, "RGB")
     return f"{pixels.shape[1]}x{pixels.shape[0]} {'grey' if (pixels == pixels[..., :1]).all() else 'colour'}"

@@ -2,7 +2,7 @@
 
 ``ImageSets/Segmentation/train.txt`` and ``val.txt`` name the pictures of ``JPEGImages`` that have a label map in
 ``SegmentationClass``, a palette PNG: 0 background, 1 to 20 classes, 255 the borders of objects and ambiguous pixels.
-SBD (Hariharan et al., ICCV 2011) labels 11,355 pictures of VOC 2011 anew, without borders, in MATLAB files.
+SBD (Hariharan et al., ICCV 2011) has its own labels for 11,355 pictures of VOC 2011, without borders, in MATLAB files.
 
 Networks are compared on ``val``, so it is the test part. A tenth of ``train``, by seed, is the validation part: the
 best epoch is chosen on it, without any test picture. It is the same tenth with and without SBD.
@@ -108,7 +108,7 @@ def read_case(case: Case) -> Volume:
         Image (columns, rows, 1, 3) uint8; label (columns, rows, 1): 0 background, 1 to 20, 255 ignored.
 
     Raises:
-        InputError: a picture or MATLAB file is damaged, a value is no class, or the sizes differ.
+        InputError: a picture or MATLAB file is damaged, a value isn't a class, or the sizes differ.
     """
     path = case.sources["label"]
     label = read_sbd_label(path) if path.suffix == ".mat" else read_label(path).data

@@ -1,1 +1,1 @@
-"""Run the commands of ``python -m medpos``, one module a command."""
+"""Run the commands of ``python -m medpos``, one module per command."""

@@ -157,4 +157,4 @@ def _configs() -> dict[str, Config]:
 
 
 def _read(path: Path) -> Config:
-    return read_json(path, "install medpos anew")
+    return read_json(path, "install medpos again")

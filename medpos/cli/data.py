@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-# Every argument goes on as it is, --help too.
+# Every argument is passed on unchanged, --help too.
 PASS_ON = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
 
 

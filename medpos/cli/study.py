@@ -40,7 +40,7 @@ class Study:
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local"
     workers: Annotated[int, typer.Option(min=1, help="Number of trainings at a time on this machine.")] = 1
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of each training; 0 divides the cores.")] = 0
-    address: Annotated[str, typer.Option(help="Address of a Ray cluster whose machines see the same folders.")] = ""
+    address: Annotated[str, typer.Option(help="Address of a Ray cluster with shared folders.")] = ""
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each training on Ray; 0.5 shares one.")] = 0.0
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and how long it would take.")] = (
         False

@@ -10,7 +10,7 @@ def as_text(*parts: Any, width: int = 100) -> str:
     """Render tables and lines without color or markup.
 
     Args:
-        parts: rich tables or texts, one below the other; ``[...]`` in a text is no markup.
+        parts: rich tables or texts, one below the other; ``[...]`` in a text isn't markup.
         width: maximum number of characters in a line.
     """
     stream = io.StringIO()

@@ -4,9 +4,9 @@ An item is a dictionary with ``image`` [3, X, Y], ``label``, the index of its cl
 data folder. The network returns logits [N, classes]; the rest of a bundle is as for segmentation.
 
 References:
-    O. Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015; paper 001, section 6.1 and
-    appendix A. SUNet's code also varies brightness, contrast, saturation and lighting, which the paper doesn't mention;
-    this is left out here.
+    O. Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
+    S. Shah et al., "Stacked U-Nets", 2018, section 6.1 and appendix A; https://arxiv.org/abs/1804.10343. SUNet's code
+    also varies brightness, contrast, saturation and lighting, which the paper doesn't mention; this is left out here.
 """
 
 import hashlib
@@ -126,7 +126,7 @@ class ClassifiedImages(Dataset[dict[str, Any]]):
         epoch: epoch of the training, set by :class:`medpos.data.EpochSampler`.
 
     Raises:
-        InputError: a file is no image (on access).
+        InputError: a file isn't an image (on access).
     """
 
     def __init__(

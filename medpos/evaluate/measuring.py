@@ -147,7 +147,7 @@ def _place(volume: Volume, grid: Volume, may_resample: bool, advice: str) -> tup
 
 
 def _read_gray(path: Path | None, grid: Volume, options: Options, axes: int) -> Pixels:
-    """Read the picture behind the maps, black where there is no image."""
+    """Read the picture behind the maps; black if there is no image."""
     if path is None:
         return np.zeros(grid.values.shape[:axes], np.uint8)
     image, _ = _place(read_image(path), grid, options.resample, "leave --images out")

@@ -16,7 +16,7 @@ from medpos.core.files import write_atomically
 Values = npt.NDArray[np.float32]
 _GAP = 1  # pixels between tiles
 _WIDEST = 1200  # width of a grid in pixels; larger tiles are averaged down
-_TEXT = {"text.parse_math": False, "font.size": 9, "axes.titlesize": 9}  # a name with a $ is no formula
+_TEXT = {"text.parse_math": False, "font.size": 9, "axes.titlesize": 9}  # a name with a $ isn't a formula
 
 
 def make_grid(tiles: Values, columns: int = 0) -> Values:

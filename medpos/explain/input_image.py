@@ -75,7 +75,7 @@ def find_case_files(run: Path, given: str, dataset_dir: Path | None, channels: S
         channels: names of the image's channels.
 
     Raises:
-        InputError: nothing is given and the data are missing, or ``given`` is no file or case, or several images.
+        InputError: nothing is given and the data are missing, or ``given`` isn't a file or case, or is several images.
     """
     if given and Path(given).exists():
         found = inputs.find_cases([given], run / "explain", channels)

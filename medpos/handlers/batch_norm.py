@@ -1,4 +1,4 @@
-"""Estimate the statistics of batch normalizations anew from the whole training set.
+"""Reestimate batch norm statistics from the whole training set.
 
 References:
     S. Ioffe, C. Szegedy, "Batch Normalization", ICML 2015, algorithm 2, lines 8 to 12: the population's mean and

@@ -24,7 +24,7 @@ class Cases:
     """Write ``cases.npz``: image, ground truth and prediction of every clean case.
 
     With probes of the position channels it also writes ``changes.npz``: for each probe (``position_zeroed-1``) a map
-    [X, Y] of the share of slices, 0 to 1, whose predicted class at that pixel differs from that of the clean case.
+    [X, Y] of the share of slices, 0 to 1, in which the predicted class of the pixel differs from the clean case.
 
     Place it before ResultTable, which marks the evaluation as finished.
 

@@ -136,6 +136,6 @@ class LoadModel:
 
 
 def train(engine: Engine) -> None:
-    """Run a trainer, unless it was resumed after its last epoch, where ignite would start anew."""
+    """Run a trainer, unless it was resumed after its last epoch, when ignite would start from the beginning."""
     if engine.state.epoch < engine.state.max_epochs:
         engine.run()

@@ -23,7 +23,7 @@ COLUMNS = ("case", *CONDITION, "class", "predicted", "rank")  # of predictions.c
 
 
 class TopK(RowCollector):
-    """Measure the shares of images whose class is first, and among the first five, of the predicted ones.
+    """Measure top-1 and top-5 accuracy: the shares of images with their class first, or among the first five.
 
     For ``key_val_metric`` of a MONAI evaluator: ``engine.state.metrics`` holds ``top1`` under the name of the key
     metric, and ``top5``; ``engine.state.rows`` holds one row per image and condition with the rank of its class, 1 is
@@ -54,7 +54,7 @@ class TopK(RowCollector):
 
 
 def top_shares(rows: Sequence[Row]) -> dict[str, float]:
-    """Return ``top1`` and ``top5``, the shares of images whose class is first, and among the first five, 0 to 1."""
+    """Return ``top1`` and ``top5``, the shares of images with their class first, or among the first five, 0 to 1."""
     return {f"top{k}": sum(row["rank"] <= k for row in rows) / len(rows) for k in (1, 5)}
 
 

@@ -7,7 +7,7 @@
 | ``RotationMeanInferer`` | Ronneberger et al. 2015 | mean over rotated versions of the image |
 | ``VotingInferer`` | Kumar et al. 2018 | majority vote of overlapping patches of a slice and its neighbors |
 | ``BackgroundInferer`` | Zhou et al. 2018; Badrinarayanan et al. 2017 | adds a background class to the output |
-| ``MultiScaleInferer`` | paper 001, SUNet | mean over sizes and mirror images, in overlapping crops |
+| ``MultiScaleInferer`` | SUNet, 2018 | mean over sizes and mirror images, in overlapping crops |
 | ``CRFInferer`` | Chen et al. 2015, 2018 | refines the probabilities by a fully connected CRF |
 | MONAI's ``SlidingWindowInferer`` | article on MMSegmentation's U-Net | mean logits of overlapping windows |
 

@@ -1,7 +1,8 @@
 """Average the predictions for several sizes of an image and its mirror image, in overlapping crops.
 
 Reference:
-    Paper 001, section 6.2.1 and table 5; the order of operations is that of the authors' ``test_multiscale.py``,
+    S. Shah et al., "Stacked U-Nets: A No-Frills Approach to Natural Image Segmentation", 2018, section 6.2.1 and
+    table 5, https://arxiv.org/abs/1804.10343; the order of operations is that of the authors' ``test_multiscale.py``,
     https://github.com/shahsohil/sunets.
 """
 

@@ -78,7 +78,7 @@ def volume_ml(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> float:
         Volume in ml.
 
     Raises:
-        InputError: the mask has no three axes, or the spacing no three positive numbers.
+        InputError: the mask hasn't three axes, or the spacing isn't three positive numbers.
     """
     inside = np.asarray(mask)
     if inside.ndim != 3 or len(spacing_mm) != 3 or not all(0 < size < np.inf for size in spacing_mm):
@@ -188,8 +188,8 @@ def indices(cases: Sequence[SegmentedCase], labels: Sequence[Label]) -> list[dic
     """Compute the clinical indices that the classes allow.
 
     With heart and both lungs, it is the cardiothoracic ratio of each 2-D case; with a heart cavity or the myocardium,
-    the indices of :func:`ventricular_indices` of each subject. Other classes have none, nor have data with the same
-    organs but another view (a CT of the chest, a heart in an unknown phase).
+    the indices of :func:`ventricular_indices` of each subject. There are none for other classes, and for the
+    same organs in another view (a CT of the chest, a heart in an unknown phase).
 
     Args:
         cases: the cases; for the ventricles with a phase ``ED`` or ``ES``, other cases are left out.

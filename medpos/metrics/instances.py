@@ -55,7 +55,7 @@ def seg_measure(prediction: InstanceMap, truth: InstanceMap) -> float:
         SEG, 0 to 1, 1 is best; NaN without true objects.
 
     Raises:
-        InputError: different shapes, or an array that is no instance map.
+        InputError: the shapes differ, or an array isn't an instance map.
 
     Reference:
         M. Maska et al., "A benchmark for comparison of cell tracking algorithms", Bioinformatics 30(11), 2014.
@@ -93,7 +93,7 @@ def adapted_rand_error(prediction: InstanceMap, truth: InstanceMap) -> float:
     """Compute 1 - F of the pairs of pixels that belong to one object: low where no object is split or merged.
 
     Pixels of the true background are left out. The predicted background within true objects counts as one more object.
-    So a single object that was not found at all is no error: read this score together with SEG.
+    So a single object that was missed completely gives no error: read this score together with SEG.
 
     Args:
         prediction: predicted instance map of any shape.
@@ -103,7 +103,7 @@ def adapted_rand_error(prediction: InstanceMap, truth: InstanceMap) -> float:
         Error, 0 to 1, 0 is best; NaN without a pair, and so without true objects.
 
     Raises:
-        InputError: different shapes, or an array that is no instance map.
+        InputError: the shapes differ, or an array isn't an instance map.
 
     Reference:
         As :func:`pixel_error`. Pairs are of two different pixels, as in ``skimage.metrics.adapted_rand_error``; the

@@ -33,7 +33,7 @@ def boundary_distance(truth: npt.ArrayLike) -> npt.NDArray[np.float64]:
         Distances [X, Y] between centers of pixels; inf where all pixels have one label.
 
     Raises:
-        InputError: the label map is no image.
+        InputError: the label map isn't an image.
     """
     label_map = np.asarray(truth)
     if label_map.ndim != 2:

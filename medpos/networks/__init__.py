@@ -21,7 +21,7 @@
 | ``FCN8s`` | the same | 134,362,751, frozen 127,008, at-once 127,776 | ``voc_fcn8s``, ``voc_fcn8s_at_once`` |
 | ``FCNAlexNet`` | the same, table 1 | 56,954,261 (3 -> 21), frozen 1,750,329 | ``voc_fcn_alexnet`` |
 | ``FCNGoogLeNet`` | the same, table 1 | 5,995,077 (3 -> 21), frozen 1,750,329 | ``voc_fcn_googlenet`` |
-| ``SUNet`` 64, 128, 7-128 | paper 001, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``*_sunet*`` |
+| ``SUNet`` 64, 128, 7-128 | Shah 2018, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``*_sunet*`` |
 | ``SUNetClassifier`` | the same | 6,910,248; 24,704,360; 39,113,832 (3 -> 1000) | ``imagenet_sunet*`` |
 | ``DeepLabVGG`` | Chen et al. 2015, table 2, LargeFOV | 20,505,429 (3 -> 21) | ``*_deeplab_largefov`` |
 | its ``head`` ``7x7``, ``4x4`` | table 2 | 134,346,581; 65,140,565 | its ``--head`` |

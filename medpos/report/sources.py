@@ -249,7 +249,7 @@ def as_numbers(table: pd.DataFrame, names: Sequence[str], path: Path) -> pd.Data
     """Convert columns of a table to numbers, and ``severity`` to integers.
 
     Raises:
-        InputError: a cell is no number.
+        InputError: a cell isn't a number.
     """
     try:
         # Python's float reads "nan" as a number, pandas' conversion doesn't.

@@ -107,7 +107,7 @@ class RunFolder:
             part: name of the evaluation, such as ``robustness``; a finished one of this name makes it ``robustness-2``.
 
         Raises:
-            InputError: there is no such run, it has no ``model.pt``, or ``checkpoint`` is no file.
+            InputError: there is no such run, it has no ``model.pt``, or ``checkpoint`` isn't a file.
         """
         if self.checkpoint:
             if not Path(self.checkpoint).is_file():

@@ -19,7 +19,7 @@ KEYS = ("data", "model", "seed", "case", "subject", *CONDITION, "organ")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Hold the values of a model [..., case, seed], and whether the table has each of them, be it as NaN."""
+    """Hold the values of a model [..., case, seed], and whether the table has each of them, possibly as NaN."""
 
     values: Array
     present: npt.NDArray[np.bool_]
@@ -63,7 +63,7 @@ def grids(table: pd.DataFrame, metric: str) -> Iterator[tuple[str, Grid]]:
 
     Raises:
         InputError: a column is missing, a cell other than a metric is empty, the table is empty, splits are mixed, a
-            row is repeated, or a value is no number.
+            row is repeated, or a value isn't a number.
     """
     if lacking := [name for name in (*KEYS, metric) if name not in table.columns]:
         raise InputError(
@@ -94,9 +94,7 @@ def _grid(part: pd.DataFrame, metric: str) -> Grid:
     try:
         values = part[metric].to_numpy(np.float64)
     except (TypeError, ValueError) as error:
-        raise InputError(
-            f"column {metric}: expected numbers, got something that is no number ({error}); correct it"
-        ) from error
+        raise InputError(f"column {metric}: expected numbers, got something else ({error}); correct it") from error
     models = {}
     for model, rows in part.groupby("model", sort=False).indices.items():
         seed, seeds = pd.factorize(part["seed"].iloc[rows])

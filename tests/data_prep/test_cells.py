@@ -120,7 +120,7 @@ BAD = {
     r"/01/t002\.tif: expected a complete TIFF": lambda r: (r / "01/t002.tif").write_bytes(
         (r / "01/t002.tif").read_bytes()[:-9]
     ),
-    r"man_seg002\.tif: no frame 01/t002\.tif": lambda r: (r / "01/t002.tif").unlink(),
+    r"man_seg002\.tif: expected its frame 01/t002\.tif": lambda r: (r / "01/t002.tif").unlink(),
     r"man_track002\.tif: expected 12 x 10 pixels as its frame, got 2 x 2": lambda r: rawm.save(
         r / "01_GT/TRA/man_track002.tif", np.ones((2, 2), np.uint16)
     ),

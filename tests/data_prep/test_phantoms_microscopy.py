@@ -84,7 +84,7 @@ def test_looks(drawn):
         assert (inside.mean() > outside.mean()) == (look.paint is fluorescence)
         gray = (colors == colors[..., :1]).all()
         assert gray == (look.paint is not stained)
-        if not gray:  # haematoxylin takes more red than blue
+        if not gray:  # hematoxylin takes more red than blue
             assert inside[:, 2].mean() - inside[:, 0].mean() > 20 > abs(outside[:, 2].mean() - outside[:, 0].mean())
 
 

@@ -262,7 +262,7 @@ class TestSearch:
         assert (rows[0].s_xy, rows[0].s_rgb) == (4, 20)
         assert rows[0].mean_iou == 1
         assert rows[-1].mean_iou < 0.9
-        # 25 of the square's 36 px are right before, 11 + 1 (one more where the truth isn't ignored) are too many.
+        # Before, 25 of the square's 36 px are found, and 12 px too many; one more of these lies on ignored pixels.
         plain = (25 / (36 + 12) + (132 - 48) / (132 - 25)) / 2
         assert rows[0].gain == pytest.approx(1 - plain)
 

@@ -105,7 +105,7 @@ def test_properties(seed):
     truth, prediction = cells(seed), np.roll(cells(seed), 2, axis=1)
     assert [function(truth, truth) for function in FUNCTIONS] == [1, 0, 0]
     rng = np.random.default_rng(seed)
-    # High numbers, as single ones.
+    # Numbers up to 2^31 - 1 give the same scores.
     new = np.concatenate([[0], rng.choice(2**31 - 1, truth.max(), replace=False) + 1])
     for function in FUNCTIONS:
         value = function(prediction, truth)

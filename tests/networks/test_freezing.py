@@ -49,7 +49,7 @@ def test_without_freezing_statistics_change():
     assert not torch.equal(trained(model).state_dict()["1.running_mean"], before["1.running_mean"])
 
 
-def test_the_rest_is_as_before():
+def test_frozen_networks_fold_script_and_keep_their_names():
     model, image = freeze_statistics(network()), torch.randn(1, 1, 9, 9)
     assert list(model.state_dict()) == list(network().state_dict())
     twin = copy.deepcopy(model).train()

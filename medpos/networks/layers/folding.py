@@ -1,7 +1,7 @@
 """Fold batch norm layers into the convolutions before them, for inference.
 
 With fixed statistics, batch normalization is a factor and an offset per channel, which the weights and biases of the
-convolution can absorb (paper 003, "Batch Normalization").
+convolution can absorb.
 """
 
 import copy

@@ -1,8 +1,9 @@
 """Freeze batch norm statistics, for fine-tuning with few images per batch.
 
 References:
-    Paper 001, section 6.2.2, "fine-tuned on the trainval set with batch-norm parameters frozen"; L.-C. Chen et al.,
-    "DeepLab", PAMI 2018, where ResNet-101 is trained in this way; https://arxiv.org/abs/1606.00915.
+    S. Shah et al., "Stacked U-Nets", 2018, section 6.2.2, "fine-tuned on the trainval set with batch-norm parameters
+    frozen"; https://arxiv.org/abs/1804.10343.
+    L.-C. Chen et al., "DeepLab", PAMI 2018, where ResNet-101 is trained in this way; https://arxiv.org/abs/1606.00915.
 """
 
 from typing import TypeVar

@@ -1,8 +1,8 @@
 """Build the parts of SUNet: the u-net module with its multigrid of dilations, u-net+, and the stem's residual block.
 
 Reference:
-    Paper 001, "Stacked U-Nets: A No-Frills Approach to Natural Image Segmentation", figures 1 and 2, sections 3.1 and
-    5.2; S. Shah et al., https://arxiv.org/abs/1804.10343. Names of layers, and all that the paper doesn't specify,
+    S. Shah et al., "Stacked U-Nets: A No-Frills Approach to Natural Image Segmentation", 2018, figures 1 and 2,
+    sections 3.1 and 5.2; https://arxiv.org/abs/1804.10343. Names of layers, and all that the paper doesn't specify,
     follow the authors' code, https://github.com/shahsohil/sunets.
 
 Every convolution follows a batch normalization and a ReLU, and has a bias. The authors' dropout of probability 1e-7

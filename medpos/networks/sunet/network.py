@@ -1,8 +1,8 @@
 """Classify and segment with SUNet: stacked u-nets, trained to classify images first, then to segment them.
 
 Reference:
-    Paper 001, "Stacked U-Nets: A No-Frills Approach to Natural Image Segmentation", table 1 and figure 2; S. Shah et
-    al., https://arxiv.org/abs/1804.10343. The authors' code: https://github.com/shahsohil/sunets.
+    S. Shah et al., "Stacked U-Nets: A No-Frills Approach to Natural Image Segmentation", 2018, table 1 and figure 2;
+    https://arxiv.org/abs/1804.10343. The authors' code: https://github.com/shahsohil/sunets.
 
 Resolved where paper and code disagree or are silent:
     - Numbers of parameters are those of the authors' code, with all biases: 6,910,248, 24,704,360 and 39,113,832 for
@@ -276,7 +276,7 @@ def select_strongest(features: Tensor) -> Tensor:
         The channel of each image, [N, h, w].
 
     Reference:
-        Paper 001, figure 5.
+        S. Shah et al., "Stacked U-Nets", 2018, figure 5.
     """
     channel = features.abs().sum((2, 3)).argmax(1)
     return features[torch.arange(len(features), device=features.device), channel]
