@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,8 +22,10 @@ from tqdm import tqdm
 from medpos.core.errors import InputError
 from medpos.core.files import write_atomically
 from medpos.io import nifti
+from medpos.io.scan import StoredVolume
 
 Array = NDArray[Any]
+Nifti = StoredVolume
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # Gray values compress about equally well at every level, so a fast one is chosen.
@@ -68,23 +69,6 @@ def remove_temporaries(folder: Path) -> None:
         remove_file(path)
 
 
-@dataclass(frozen=True)
-class Nifti:
-    """Hold a volume as read from a file.
-
-    Args:
-        data: voxels in the type of the file, native byte order, axes as in the file; scaled data become float32.
-        affine: (4, 4), voxel indices to RAS+ millimeters.
-        spacing: voxel size in mm along each spatial axis, from the header's ``pixdim``.
-        notes: remarks on what the file states oddly, one per line.
-    """
-
-    data: Array
-    affine: Array
-    spacing: tuple[float, ...]
-    notes: tuple[str, ...] = ()
-
-
 def read_nifti(path: Path) -> Nifti:
     """Read a NIfTI file by :func:`medpos.io.nifti.read_volume`, gzipped or not, to its last byte.
 
@@ -93,8 +77,7 @@ def read_nifti(path: Path) -> Nifti:
     Raises:
         InputError: the file is truncated or not NIfTI, holds no plain numbers, or has an invalid spacing or affine.
     """
-    found = nifti.read_volume(path)
-    return Nifti(found.data, found.affine, found.spacing, found.notes)
+    return nifti.read_volume(path)
 
 
 def round_labels(label: Array) -> Array:

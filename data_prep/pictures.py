@@ -1,19 +1,19 @@
-"""Read images and label maps as volumes: NIfTI; PNG, TIFF, JPEG or BMP as one slice or a stack of slices.
+"""Read images and label maps as volumes: PNG, TIFF, JPEG or BMP as one slice or a stack of slices.
 
 The axes of a picture are its columns (to the patient's left, if that applies), rows and pages, with pixels of 1 mm,
 because no picture states its pixel size reliably.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.files import Array, Nifti, read_nifti, round_labels
+from data_prep.files import Array, Nifti, round_labels
 from medpos.core.errors import InputError
-from medpos.io import pictures
+from medpos.io import pictures, volumes
 
-NIFTI = (".nii.gz", ".nii")
-SUFFIXES = (*NIFTI, *pictures.SUFFIXES)
+SUFFIXES = (*volumes.SUFFIXES, *pictures.SUFFIXES)
 _COLORS = 3
 NOMINAL_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -28,7 +28,7 @@ def read_image(path: Path, channels: int) -> Nifti:
 
     Args:
         path: file with one of ``SUFFIXES``.
-        channels: expected number of channels; a color picture has 3, a 4-D NIfTI the length of its last axis.
+        channels: expected number of channels; a color picture has 3, a 4-D volume the length of its last axis.
 
     Returns:
         Data (X, Y, Z), or (X, Y, Z, C) for C > 1 channels, with affine and spacing in mm.
@@ -39,12 +39,12 @@ def read_image(path: Path, channels: int) -> Nifti:
     if suffix_of(path) in pictures.SUFFIXES:
         found = _of_picture(pictures.read_picture(path))
         if channels == _COLORS and found.data.ndim == 3:  # a gray picture among color ones
-            found = Nifti(np.repeat(found.data[..., None], _COLORS, axis=-1), found.affine, found.spacing, found.notes)
+            found = replace(found, data=np.repeat(found.data[..., None], _COLORS, axis=-1))
     else:
-        found = read_nifti(path)
+        found = volumes.read_volume(path)
         # Some tools put channels on the fifth axis.
         data = found.data[:, :, :, 0] if found.data.ndim == 5 and found.data.shape[3] == 1 else found.data
-        found = Nifti(_add_slice_axis(data), found.affine, found.spacing, found.notes)
+        found = replace(found, data=_add_slice_axis(data))
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
     if data.ndim not in (3, 4) or 0 in data.shape:
         raise InputError(f"{path}: expected an image or a volume, got shape {found.data.shape}; export it again.")
@@ -52,7 +52,7 @@ def read_image(path: Path, channels: int) -> Nifti:
     if not np.isfinite(data).all():
         bad = int(data.size - np.isfinite(data).sum())
         raise InputError(f"{path}: expected finite numbers, got {bad} NaN or infinite values; export it again.")
-    return Nifti(data, found.affine, found.spacing, found.notes)
+    return replace(found, data=data)
 
 
 def _check_channels(path: Path, data: Array, channels: int) -> None:
@@ -76,13 +76,13 @@ def read_label(path: Path) -> Nifti:
     if suffix_of(path) in pictures.SUFFIXES:
         found = _of_picture(pictures.read_picture_labels(path))
     else:
-        found = read_nifti(path)
-        found = Nifti(_add_slice_axis(found.data), found.affine, found.spacing, found.notes)
+        found = volumes.read_volume(path)
+        found = replace(found, data=_add_slice_axis(found.data))
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
     if data.ndim != 3:
         what = "colors" if suffix_of(path) in pictures.SUFFIXES else f"shape {data.shape}"
         raise InputError(f"{path}: expected a label map, one class per pixel, got {what}; convert it.")
-    return Nifti(round_labels(data), found.affine, found.spacing, found.notes)
+    return replace(found, data=round_labels(data))
 
 
 def _add_slice_axis(data: Array) -> Array:

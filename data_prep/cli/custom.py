@@ -22,7 +22,9 @@ Subject = Annotated[
 class Folder:
     """Hold the options of ``folder``."""
 
-    images: Annotated[Path, typer.Option(help="Folder of the images: NIfTI, PNG, TIFF, JPEG or BMP.")]
+    images: Annotated[
+        Path, typer.Option(help="Folder of the images: NIfTI, NRRD, MetaImage, Analyze, PNG, TIFF, JPEG or BMP.")
+    ]
     labels: Annotated[Path, typer.Option(help="Folder of the label maps, named like their images.")]
     label: Annotated[list[str], typer.Option(help="VALUE=NAME of a class, such as 1=liver; repeat for each class.")]
     out: Out

@@ -11,11 +11,13 @@ import numpy as np
 
 from data_prep.files import Array, Nifti, notes_of
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
-from data_prep.pictures import NIFTI, read_image, read_label, suffix_of
+from data_prep.pictures import read_image, read_label, suffix_of
 from medpos.core.errors import InputError
 from medpos.core.labels import BACKGROUND, labels_of
 from medpos.data.declared_classes import normalize_name
 from medpos.data.schema import is_phantom
+from medpos.io import pictures
+from medpos.io.volumes import list_parts
 
 WEIGHTS = (7, 1, 2)
 # Names of published data sets that verify and the reports treat specially.
@@ -115,7 +117,9 @@ def _check_channels(channels: Sequence[str]) -> None:
 def _case(files: Files, pattern: str, options: dict[str, Any]) -> Case:
     several = len(files.images) > 1
     images = {f"image_{n:04d}" if several else "image": path for n, path in enumerate(files.images)}
-    return Case(files.case, _subject(files, pattern), {**images, "label": files.label}, read_case, options)
+    sources = {**images, "label": files.label}
+    parts = {f"{role}_data_{n:04d}": part for role, path in sources.items() for n, part in enumerate(list_parts(path))}
+    return Case(files.case, _subject(files, pattern), {**sources, **parts}, read_case, options)
 
 
 def _subject(files: Files, pattern: str) -> str:
@@ -142,7 +146,7 @@ def read_case(case: Case) -> Volume:
     Raises:
         InputError: a file can't be read, image and label map differ in geometry, or a label value isn't declared.
     """
-    paths = [path for role, path in case.sources.items() if role != "label"]
+    paths = [path for role, path in case.sources.items() if role != "label" and "_data_" not in role]
     label_path, channels = case.sources["label"], case.options["channels"]
     images = [read_image(path, channels if len(paths) == 1 else 1) for path in paths]
     label = read_label(label_path)
@@ -161,8 +165,15 @@ def _check_grid(path: Path, found: Nifti, image_path: Path, image: Nifti) -> Non
     if found.data.shape != image.data.shape[:3]:
         sizes = " and ".join(" x ".join(map(str, shape)) for shape in (found.data.shape, image.data.shape[:3]))
         raise InputError(f"{path}: differs in size from its image {image_path} ({sizes}); export both again.")
-    headed = {suffix_of(path), suffix_of(image_path)} <= set(NIFTI)
-    if headed and not np.allclose(found.affine, image.affine, atol=1e-2):
+    if {suffix_of(path), suffix_of(image_path)} & set(pictures.SUFFIXES):
+        return  # they state neither
+    if found.is_oriented != image.is_oriented:  # one states its spacing alone, such as Analyze
+        if not np.allclose(found.spacing, image.spacing, rtol=1e-3):
+            sizes = " and ".join(" x ".join(f"{size:g}" for size in each.spacing) for each in (found, image))
+            raise InputError(
+                f"{path}: expected the spacing of {image_path.name}, got another ({sizes}); export both again."
+            )
+    elif not np.allclose(found.affine, image.affine, atol=1e-2):
         raise InputError(f"{path}: expected the affine of {image_path.name}, got another; correct its header.")
 
 

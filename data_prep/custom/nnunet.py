@@ -15,14 +15,15 @@ from pathlib import Path
 from data_prep.custom.common import Files, Options, prepare_custom
 from data_prep.custom.declaration import read_declaration
 from data_prep.listing import find_by_stem
-from data_prep.pictures import NIFTI, SUFFIXES
+from data_prep.pictures import SUFFIXES
 from medpos.core.errors import InputError
+from medpos.io import pictures
 
 
 def prepare(source: Path, out: Path, options: Options) -> str:
     """Prepare a raw folder with the arguments of ``python -m data_prep nnunet``, and return one line about it."""
     content, classes, channels = read_declaration(source)
-    ending = str(content.get("file_ending", NIFTI[0])).lower()
+    ending = str(content.get("file_ending", SUFFIXES[0])).lower()
     if ending not in SUFFIXES:
         known = ", ".join(SUFFIXES)
         raise InputError(
@@ -43,7 +44,7 @@ def find_cases(source: Path, ending: str, channels: Sequence[str]) -> list[Files
     for case, label in labels.items():
         names = [f"{case}_{n:04d}" for n in range(len(channels))]
         # A picture has all its colors in the first file.
-        if ending not in NIFTI and not any(name in images for name in names[1:]):
+        if ending in pictures.SUFFIXES and not any(name in images for name in names[1:]):
             names = names[:1]
         for name in names:
             if name not in images:

@@ -5,7 +5,7 @@ Both published formats, NIfTI and Analyze 7.5, can be read. The volumes hold 256
 axial and 256 x 128 pixels, as U-SegNet takes them.
 """
 
-from io import BytesIO
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel as nib
@@ -17,7 +17,6 @@ from data_prep.listing import find_by_name
 from data_prep.published import describe_shortfall
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.core.files import read_bytes
 from medpos.data.schema import is_phantom
 
 VOLUMES = 18
@@ -116,31 +115,11 @@ def read_volume(path: Path) -> Nifti:
     Raises:
         InputError: the file can't be read, its spacing isn't positive, or it has another number of axes.
     """
-    found = read_analyze(path) if path.suffix.lower() == ".hdr" else read_nifti(path)
+    found = read_nifti(path)
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
     if data.ndim != 3 or 0 in data.shape:
         raise InputError(f"{path}: expected one 3-D volume, got shape {found.data.shape}; export it again.")
-    return Nifti(data, found.affine, found.spacing, found.notes)
-
-
-def read_analyze(path: Path) -> Nifti:
-    """Read an Analyze 7.5 pair; its affine holds the spacing and nibabel's assumed orientation.
-
-    Raises:
-        InputError: the file can't be read, or its spacing isn't positive.
-    """
-    raw = read_bytes(path)
-    try:
-        # nibabel silently repairs a bad pixdim, so the raw header is read before.
-        header = nib.AnalyzeHeader.from_fileobj(BytesIO(raw), check=False)
-        spacing = tuple(float(size) for size in header["pixdim"][1:4])
-        pair = nib.load(path)
-        data = np.asanyarray(pair.dataobj)
-    except Exception as error:  # nibabel raises errors without a common base class on a bad header
-        raise InputError(f"{path}: expected an Analyze pair ({error}); unpack .hdr and .img again.") from error
-    if not all(np.isfinite(size) and size > 0 for size in spacing):
-        raise InputError(f"{path}: expected three positive voxel spacings in mm, got {spacing}; correct its header.")
-    return Nifti(data.astype(data.dtype.newbyteorder("=")), np.array(pair.affine, np.float64), spacing)
+    return replace(found, data=data)
 
 
 def thick_axis_second(spacing: tuple[float, ...]) -> list[int]:

@@ -113,7 +113,7 @@ def _list_files(place: Path, name: str | None = None) -> dict[str, Path]:
             raise InputError(f"{path} and {found[key]}: expected one file of this name; remove one, or give --pairs")
         found[key] = path
     if not found:
-        raise InputError(f"{place}: expected NIfTI, PNG, TIFF or BMP files in it, got none; check the path")
+        raise InputError(f"{place}: expected label maps in it, got none; check the path")
     return found
 
 

@@ -8,10 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from medpos.core.errors import InputError
-from medpos.io import pictures, readers
+from medpos.io import pictures, readers, volumes
 from medpos.io.scan import Array, Scan
 
-NIFTI = (".nii.gz", ".nii")
 _WHOLE = 1e-3  # greatest distance of a label from a whole number
 _SHIFT = 0.1  # greatest distance between the corners of equal grids, in sides of the smallest pixel
 
@@ -35,7 +34,9 @@ class Volume:
 
 def suffix_of(path: Path) -> str:
     """Return the suffix of a readable file in lower case, ``.nii.gz`` as one; empty for any other file."""
-    return next((suffix for suffix in (*NIFTI, *pictures.SUFFIXES) if path.name.lower().endswith(suffix)), "")
+    return next(
+        (suffix for suffix in (*volumes.SUFFIXES, *pictures.SUFFIXES) if path.name.lower().endswith(suffix)), ""
+    )
 
 
 def read_label_map(path: Path) -> Volume:
@@ -47,9 +48,11 @@ def read_label_map(path: Path) -> Volume:
     suffix = suffix_of(path)
     if suffix in pictures.SUFFIXES:
         return Volume(path, _whole(path, pictures.read_picture_labels(path).values), None, None)
-    if suffix not in NIFTI:
-        raise InputError(f"{path}: expected a label map as NIfTI, PNG, TIFF or BMP, got another format; convert it")
-    scan = readers.read_nifti(path)
+    if not volumes.suffix_of(path):
+        raise InputError(
+            f"{path}: expected a label map as {volumes.FORMATS}, PNG, TIFF or BMP, got another format; convert it"
+        )
+    scan = readers.read_volume(path)
     return Volume(path, _whole(path, scan.values), scan.spacing_mm, _affine(scan))
 
 
@@ -59,14 +62,14 @@ def read_image(path: Path) -> Volume:
     Raises:
         InputError: the file can't be read.
     """
-    nifti = suffix_of(path) in NIFTI
-    scan = readers.read_nifti(path, multichannel=True) if nifti else readers.read_picture(path, force=True)
+    headed = bool(volumes.suffix_of(path))
+    scan = readers.read_volume(path, multichannel=True) if headed else readers.read_picture(path, force=True)
     values = scan.values[..., 0] if scan.values.ndim == 4 else scan.values
-    return Volume(path, values, scan.spacing_mm, _affine(scan) if nifti else None)
+    return Volume(path, values, scan.spacing_mm, _affine(scan) if headed else None)
 
 
 def _affine(scan: Scan) -> Array | None:
-    """Return the affine of a NIfTI file in mm, None where the header has no orientation."""
+    """Return the affine of a volume in mm, None where the header has no orientation."""
     if scan.directions is None:
         return None
     affine = np.array(scan.target.affine, float)

@@ -88,7 +88,7 @@ def find_case_files(run: Path, given: str, dataset_dir: Path | None, channels: S
     if chosen is None:
         known = ", ".join(case["case"] for case in cases[:8]) + (" ..." if len(cases) > 8 else "")
         raise InputError(f"--image {given}: expected a file or a case of the data, got neither; cases are {known}")
-    return CaseFiles(chosen["case"], "nifti", (Path(chosen["image"]),))
+    return CaseFiles(chosen["case"], "volume", (Path(chosen["image"]),))
 
 
 def _list_cases(run: Path, given: str, dataset_dir: Path | None) -> list[dict[str, Any]]:

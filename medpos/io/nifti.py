@@ -1,8 +1,12 @@
-"""Read NIfTI-1 and NIfTI-2, for ``predict`` and ``data_prep`` alike."""
+"""Read NIfTI-1, NIfTI-2 and Analyze 7.5, for ``predict``, ``data_prep`` and ``evaluate`` alike.
+
+By nibabel and not by SimpleITK, which reads half of an Analyze pair without an error, gives such a pair directions that
+its header doesn't state, doesn't check the checksum of gzip, and doesn't pass on the header, of which a label map on
+the very same grid is made.
+"""
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,41 +15,25 @@ import numpy as np
 
 from medpos.core.errors import InputError, first_line
 from medpos.core.files import read_bytes
-from medpos.io.scan import Array
+from medpos.io.scan import Array, StoredVolume
 
 MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 _GZIP_MAGIC = b"\x1f\x8b"
 _NIFTI2_SIZES = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 _HEADER_BYTES = 540  # of NIfTI-2, the longer one
 _ONE_PERCENT = 1e-2
+HEADER = ".hdr"  # suffix of the header of a pair
+_DATA_OFFSET = 352  # bytes before the data in a NIfTI-1 file
+_ANALYZE_UNITS = {b"m": 1, b"mm": 2, b"um": 3}  # codes of NIfTI
 
 
-@dataclass(frozen=True)
-class NiftiVolume:
-    """Hold a volume as stored, with its geometry in mm.
-
-    Args:
-        data: voxels in the type of the file, native byte order, axes as in the file; scaled data become float32.
-        affine: affine [4, 4], voxel indices to RAS+ space in mm.
-        spacing: voxel size in mm along X, Y and Z.
-        header: header as nibabel reads it.
-        notes: remarks on what the header states oddly, one per line.
-    """
-
-    data: Array
-    affine: Array
-    spacing: tuple[float, float, float]
-    header: Any
-    notes: tuple[str, ...] = ()
-
-
-def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = lambda shape: None) -> NiftiVolume:
-    """Read a NIfTI file, gzipped or not, to its last byte.
+def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = lambda shape: None) -> StoredVolume:
+    """Read a NIfTI file, gzipped or not, to its last byte; or the ``.hdr`` and ``.img`` of NIfTI or Analyze 7.5.
 
     The geometry follows one rule: the voxel size is ``pixdim`` (its absolute value, and 1 where it is 0, as ITK reads
     it); directions and origin are those of the sform if its code is above 0, else of the qform, else of ``pixdim``
     alone; ``xyzt_units`` turns meters and micrometers into mm, and unknown units are mm. A remark says where
-    ``pixdim``, sform and qform disagree.
+    ``pixdim``, sform and qform disagree. Analyze states no directions.
 
     Args:
         path: file to read.
@@ -55,6 +43,8 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
         InputError: the file is truncated or not NIfTI, holds no plain numbers, or has an invalid spacing or affine.
     """
     packed = read_bytes(path)
+    if path.suffix.lower() == HEADER:
+        packed = _join_pair(path, packed)
     start, _ = _unpack(path, packed, _HEADER_BYTES)
     kind = nib.Nifti2Image if start[:4] in _NIFTI2_SIZES else nib.Nifti1Image
     stored = _parse(path, lambda: _raw_header(kind.header_class, start))
@@ -75,7 +65,41 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
     affine, spacing, notes = _geometry(path, stored, image)
     if tail:
         notes.insert(0, f"{tail} bytes after the end of the gzip stream are left out")
-    return NiftiVolume(data.astype(data.dtype.newbyteorder("=")), affine, spacing, image.header, tuple(notes))
+    header = image.header
+    known = header.get_xyzt_units()[0] != "unknown" or not np.allclose(spacing, 1)
+    oriented = bool(header["sform_code"] or header["qform_code"])
+    return StoredVolume(
+        data.astype(data.dtype.newbyteorder("=")), affine, spacing, tuple(notes), oriented, known, header
+    )
+
+
+def find_data(path: Path) -> Path | None:
+    """Find the ``.img`` beside a ``.hdr``; None where there is none."""
+    places = (path.with_suffix(suffix) for suffix in (".img", ".IMG", ".Img"))
+    return next((place for place in places if place.is_file()), None)
+
+
+def _join_pair(path: Path, start: bytes) -> bytes:
+    """Return header and data of a pair as a NIfTI-1 file."""
+    stored = _parse(path, lambda: _raw_header(nib.Nifti1Header, start))
+    place = find_data(path)
+    if place is None:
+        raise InputError(f"{path}: expected its data in {path.stem}.img, got no such file; copy it beside the header")
+    offset = max(int(stored["vox_offset"]), 0)
+    header = stored.copy() if stored["magic"].item() in (b"ni1", b"n+1") else _convert_analyze(stored, start)
+    header["magic"], header["vox_offset"] = b"n+1", _DATA_OFFSET
+    return bytes(header.binaryblock) + bytes(_DATA_OFFSET - len(header.binaryblock)) + read_bytes(place)[offset:]
+
+
+def _convert_analyze(stored: Any, start: bytes) -> Any:
+    """Return the header of an Analyze image as one of NIfTI: the two share their first fields."""
+    header = nib.Nifti1Header(endianness=stored.endianness, check=False)
+    for key in ("dim", "datatype", "bitpix", "pixdim"):
+        header[key] = stored[key]
+    slope = float(stored["scl_slope"])  # SPM's scale factor
+    header["scl_slope"] = slope if np.isfinite(slope) and slope else 1
+    header["xyzt_units"] = _ANALYZE_UNITS.get(start[56:60].strip(b" \0").lower(), 0)
+    return header
 
 
 def _unpack(path: Path, packed: bytes, limit: int = 0) -> tuple[bytes, int]:
@@ -108,8 +132,9 @@ def _parse(path: Path, parse: Callable[[], Any]) -> Any:
     try:
         return parse()
     except Exception as error:  # nibabel raises errors without a common base class on a bad header
+        kind = "NIfTI or Analyze" if path.suffix.lower() == HEADER else "NIfTI"
         raise InputError(
-            f"{path}: expected a NIfTI file, got: {first_line(error, 120)}; download or export it again"
+            f"{path}: expected a {kind} file, got: {first_line(error, 120)}; download or export it again"
         ) from error
 
 

@@ -1,42 +1,45 @@
-"""Read NIfTI, pictures and JSRT's raw files; :mod:`medpos.io.dicom` reads DICOM."""
+"""Read volumes, pictures and JSRT's raw files; :mod:`medpos.io.dicom` reads DICOM."""
 
 from pathlib import Path
 
 import numpy as np
 
 from medpos.core.errors import InputError
-from medpos.io import jsrt, nifti, pictures
-from medpos.io.scan import Scan, check_size
-from medpos.io.targets import NiftiTarget, PictureTarget
+from medpos.io import itk, jsrt, pictures, volumes
+from medpos.io.scan import Scan, StoredVolume, Target, check_size
+from medpos.io.targets import NiftiTarget, PictureTarget, VolumeTarget
 
 _BRIGHTNESS = np.array([19595, 38470, 7471]) / 65536  # of red, green and blue: ITU-R BT.601, as in Pillow
 
 
-def read_nifti(path: Path, multichannel: bool = False) -> Scan:
-    """Read a NIfTI image or volume.
+def read_volume(path: Path, multichannel: bool = False) -> Scan:
+    """Read an image or a volume as NIfTI, Analyze, NRRD or MetaImage.
 
     Args:
         path: file to read.
-        multichannel: whether the fourth axis may hold channels.
+        multichannel: whether the fourth axis, or the components of a voxel, may be channels.
 
     Raises:
         InputError: the file is unreadable, truncated or too large, has colors, complex values or four axes, or has an
             invalid spacing or affine.
     """
-    found = nifti.read_volume(path, lambda shape: _shape(path, shape, multichannel))
-    header = found.header
-    unknown = header.get_xyzt_units()[0] == "unknown" and np.allclose(found.spacing, 1)
-    oriented = bool(header["sform_code"] or header["qform_code"])
+    found = volumes.read_volume(path, lambda shape: _shape(path, shape, multichannel))
     notes = list(found.notes)
-    if not oriented:
+    if not found.is_oriented:
         notes.append("orientation unknown: taken as stored, columns along the first axis")
     return Scan(
         found.data.astype(np.float32, copy=False).reshape(_shape(path, found.data.shape, multichannel)),
-        None if unknown else found.spacing,
-        found.affine[:3, :3] / np.linalg.norm(found.affine[:3, :3], axis=0) if oriented else None,
-        NiftiTarget.like(header, found.data.shape[:3]),
+        found.spacing if found.has_spacing else None,
+        found.affine[:3, :3] / np.linalg.norm(found.affine[:3, :3], axis=0) if found.is_oriented else None,
+        _target(path, found),
         notes=notes,
     )
+
+
+def _target(path: Path, found: StoredVolume) -> Target:
+    if found.header is not None:
+        return NiftiTarget.like(found.header, found.data.shape[:3])
+    return VolumeTarget(".mha" if path.name.lower().endswith(itk.METAIMAGE) else ".nrrd", found.affine)
 
 
 def _shape(path: Path, shape: tuple[int, ...], multichannel: bool) -> tuple[int, ...]:

@@ -17,6 +17,31 @@ MAX_PIXELS = 64_000_000  # pixels of a slice, 8000 x 8000; it takes about 2 GB d
 MAX_VOXELS = 512_000_000
 _MAX_CLASSES = 12  # an image with at most this many values, all integers, is taken for a label map
 _FEW_PIXELS = 256  # an image of at most this many pixels may have few grey values
+TO_RAS = np.array([-1.0, -1.0, 1.0])  # the axes of DICOM and ITK point to L, P, S
+
+
+@dataclass(frozen=True, eq=False)
+class StoredVolume:
+    """Hold a volume as stored, with its geometry in mm.
+
+    Args:
+        data: voxels [X, Y, Z(, ...)] in the type of the file, native byte order, axes as in the file; scaled data
+            become float32.
+        affine: affine [4, 4], voxel indices to RAS+ space in mm.
+        spacing: voxel size in mm along X, Y and Z.
+        notes: remarks on what the header states oddly, one per line.
+        is_oriented: whether the header states the directions of the axes in the patient.
+        has_spacing: whether the header states the voxel size.
+        header: header as nibabel reads it; None for other formats than NIfTI.
+    """
+
+    data: Array
+    affine: Array
+    spacing: tuple[float, float, float]
+    notes: tuple[str, ...] = ()
+    is_oriented: bool = True
+    has_spacing: bool = True
+    header: Any = None
 
 
 class Target(Protocol):

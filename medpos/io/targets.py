@@ -3,6 +3,7 @@
 import gzip
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from PIL import Image, ImageColor
 
 from medpos.core.files import write_atomically
 from medpos.core.labels import Label
+from medpos.io import itk
 from medpos.io.nifti import MM_PER_UNIT
 from medpos.io.scan import Array, Pixels
 
@@ -83,6 +85,29 @@ def _gzip(path: Path, content: bytes) -> None:
     # Without name and time, so that equal label maps become equal files.
     with path.open("wb") as stream, gzip.GzipFile("", "wb", _LEVEL, stream, mtime=0) as packed:
         packed.write(content)
+
+
+@dataclass(frozen=True)
+class VolumeTarget:
+    """Write NRRD or MetaImage with the geometry of an image.
+
+    Args:
+        suffix: ``.nrrd`` or ``.mha``.
+        affine: affine [4, 4] from the axes of the image to RAS+ space in mm.
+    """
+
+    suffix: str
+    affine: Array
+
+    def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
+        """Write a label map [X, Y, Z] to ``stem.nrrd`` or ``stem.mha``, uint8, compressed."""
+        path = stem.with_name(stem.name + self.suffix)
+        write_atomically(path, partial(itk.write_image, itk.make_image(values, self.affine), self.suffix))
+        return path
+
+    def write_probabilities(self, stem: Path, values: Array) -> Path:
+        """Write probabilities [X, Y, Z, classes] as NIfTI with the geometry of the image."""
+        return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)
 
 
 @dataclass(frozen=True)

@@ -8,18 +8,18 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medpos.core.errors import InputError
-from medpos.io import dicom, readers
+from medpos.io import dicom, readers, volumes
 from medpos.io.channels import group_channels, join_channels
 from medpos.io.scan import Scan, check_values
 
 FORMATS = {
-    "nifti": (".nii", ".nii.gz"),
+    "volume": volumes.SUFFIXES,
     "dicom": (".dcm", ".dicom", ".ima"),
     "picture": (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"),
     "img": (".img",),
 }
 LISTS = (".txt", ".lst")
-_FORMAT_NAMES = "NIfTI, DICOM, PNG, JPEG, TIFF, BMP, JSRT .IMG"
+_FORMAT_NAMES = f"{volumes.FORMATS}, DICOM, PNG, JPEG, TIFF, BMP, JSRT .IMG"
 _PHASE = re.compile(r"(.+?)[_-]((?:ED|ES)|(?:frame|phase)\d+)", re.IGNORECASE)
 
 
@@ -157,8 +157,8 @@ def read_case(
         scans = [dicom.read_dicom(source.files, source.frames, modalities, force, source.titles or _texts(source))]
     elif source.kind == "picture":
         scans = [readers.read_picture(path, force, multichannel) for path in source.files]
-    elif source.kind == "nifti":
-        scans = [readers.read_nifti(path, multichannel) for path in source.files]
+    elif source.kind == "volume":
+        scans = [readers.read_volume(path, multichannel) for path in source.files]
     else:
         scans = [readers.read_jsrt(path) for path in source.files]
     places = tuple(map(Path, source.titles)) or source.files
@@ -176,6 +176,7 @@ def _expand(given: str, out: Path) -> Iterator[Path]:
     if path.is_dir():
         yield from _images_below(path, out)
     elif path.is_file():
+        path = volumes.find_header(path) or path
         if path.suffix.lower() in LISTS:
             yield from _read_list(path)
         elif _kind(path) is None:
@@ -224,6 +225,8 @@ def _read_list(path: Path) -> Iterator[Path]:
 
 def _kind(path: Path) -> str | None:
     name = path.name.lower()
+    if (volumes.suffix_of(path) and not volumes.is_image(path)) or volumes.find_header(path):
+        return None
     for kind, suffixes in FORMATS.items():
         if name.endswith(suffixes):
             return kind
@@ -234,7 +237,7 @@ def _kind(path: Path) -> str | None:
 
 def _stem(path: Path) -> str:
     name = path.name
-    suffix = next(s for suffixes in FORMATS.values() for s in sorted(suffixes, key=len) if name.lower().endswith(s))
+    suffix = next(s for suffixes in FORMATS.values() for s in suffixes if name.lower().endswith(s))
     return name[: -len(suffix)]
 
 

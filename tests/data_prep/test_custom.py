@@ -250,7 +250,7 @@ NAN = np.full((20, 24, 2), np.nan, np.float32)
         (changed(labels={"background": 0, "a": 1}), "expected label values 0, 1, got 2"),
         (changed(channel_names=None), "lacks 'channel_names' or 'modality'"),
         (changed(channel_names={"0": "T1", "1": "T2"}), r"s0_0001.nii.gz: is missing, but .*labelsTr/s0.nii.gz exists"),
-        (changed(file_ending=".mha"), "expected file_ending to be one of .nii.gz, .*, got '.mha'"),
+        (changed(file_ending=".mgz"), "expected file_ending to be one of .nii.gz, .*, got '.mgz'"),
         (lambda root: (root / "dataset.json").write_text("{"), "dataset.json: expected JSON"),
         (lambda root: (root / "dataset.json").unlink(), "dataset.json: can't be read"),
         (lambda root: (root / "labelsTr/s1.nii.gz").unlink(), "s1_0000.nii.gz: no label map s1.nii.gz"),

@@ -230,12 +230,12 @@ def test_bad_nifti(tmp_path, name, damage, message):
     ("suffix", "damage", "message"),
     [
         (".img", lambda path: path.unlink(), "ana_strip.img: can't be read"),
-        (".img", lambda path: path.write_bytes(path.read_bytes()[:-9]), "ana_strip.hdr: expected an Analyze pair"),
-        (".hdr", lambda path: path.write_bytes(b"256 128 256 0\n"), "ana_strip.hdr: expected an Analyze pair"),
+        (".img", lambda path: path.write_bytes(path.read_bytes()[:-9]), "ana_strip.hdr: expected a complete file"),
+        (".hdr", lambda path: path.write_bytes(b"256 128 256 0\n"), "ana_strip.hdr: expected a NIfTI or Analyze file"),
         (
             ".hdr",
             lambda path: path.write_bytes(path.read_bytes()[:80] + bytes(268)),
-            r"ana_strip.hdr: expected three positive voxel spacings in mm, got \(0.0",
+            "segTRI_ana.hdr: expected spacing and axes of its image",
         ),
     ],
 )

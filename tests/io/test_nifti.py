@@ -34,7 +34,7 @@ def change(path, **fields):
 
 def read_twice(path) -> tuple[files.Nifti, Scan]:
     """Read by data_prep and by predict, and compare the two."""
-    prepared, scan = files.read_nifti(path), readers.read_nifti(path)
+    prepared, scan = files.read_nifti(path), readers.read_volume(path)
     assert np.array_equal(prepared.data, scan.values)
     assert scan.spacing_mm is None or scan.spacing_mm == prepared.spacing
     assert set(prepared.notes) <= set(scan.notes)
@@ -85,7 +85,7 @@ def test_several_gzip_members(tmp_path):
 def test_truncated_files(tmp_path, name, cut):
     path = save(tmp_path / name)
     path.write_bytes(path.read_bytes()[:cut])
-    for read in (files.read_nifti, readers.read_nifti):
+    for read in (files.read_nifti, readers.read_volume):
         with pytest.raises(InputError, match=rf"{name}: expected .* again"):
             read(path)
 
@@ -105,7 +105,7 @@ def test_zero_and_negative_pixdim(tmp_path, stored, read):
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_pixdim_that_is_no_number(tmp_path, value):
     path = change(save(tmp_path / "a.nii"), pixdim=[1, 1.5, value, 8, 0, 0, 0, 0])
-    for read in (files.read_nifti, readers.read_nifti):
+    for read in (files.read_nifti, readers.read_volume):
         with pytest.raises(InputError, match=r"a.nii: expected three voxel spacings, .*; correct pixdim"):
             read(path)
 

@@ -108,10 +108,10 @@ def test_inputs_that_are_not_there(tmp_path):
     (tmp_path / "empty").mkdir()
     text(tmp_path / "a.doc")
     for given, message in (
-        ("empty", "expected at least one image (NIfTI, DICOM"),
+        ("empty", "expected at least one image (NIfTI, "),
         ("none", "expected a file or folder, got nothing at this path; check it"),
         ("*.nii", "expected at least one image (NIfTI"),
-        ("a.doc", "expected NIfTI, DICOM"),
+        ("a.doc", "expected NIfTI, NRRD"),
     ):
         with pytest.raises(InputError) as error:
             inputs.find_cases([str(tmp_path / given)], tmp_path / "out")

@@ -141,7 +141,7 @@ def test_a_network_of_one_channel_takes_no_more(chest, predict, tmp_path):
     custom_raw.volume(tmp_path / "in/a.nii.gz", custom_raw.noise(0, (20, 24, 1, 2), np.int16))
     summary, _ = predict(chest, tmp_path / "in")
     assert "a.nii.gz: expected an image or a volume, got 4 axes (20 x 24 x 1 x 2);" in summary.failed[0]
-    assert readers.read_nifti(tmp_path / "in/a.nii.gz", multichannel=True).values.shape == (20, 24, 1, 2)
+    assert readers.read_volume(tmp_path / "in/a.nii.gz", multichannel=True).values.shape == (20, 24, 1, 2)
     assert len(inputs.find_cases([str(tmp_path / "in")], tmp_path / "out", CHANNELS)) == 1
 
 

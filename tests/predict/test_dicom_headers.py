@@ -455,5 +455,5 @@ def test_a_mixed_folder_gives_each_image_once(tmp_path):
     left_out = []
     cases = find(tmp_path, left_out=left_out)
     assert sorted(len(case.files) for case in cases) == [1, 1, 4, 4, 4]
-    assert [case.name for case in cases if case.kind == "nifti"] == ["plain"]
+    assert [case.name for case in cases if case.kind == "volume"] == ["plain"]
     assert left_out == ["1 DICOMDIR (the index of a medium, no image)"]

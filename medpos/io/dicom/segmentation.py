@@ -17,7 +17,6 @@ from medpos.io.dicom.values import has_value, read_number
 from medpos.io.scan import Array, Pixels
 from medpos.io.targets import NiftiTarget
 
-TO_RAS = np.array([-1.0, -1.0, 1.0])  # DICOM's axes point to L, P, S
 # SNOMED CT codes of the segments; other classes get the code of any anatomical structure.
 _CODES = {
     "right_lung": ("3341006", "Right lung"),

@@ -9,10 +9,10 @@ import numpy as np
 from medpos.core.errors import InputError
 from medpos.io.dicom.library import suppress_warnings
 from medpos.io.dicom.planes import Plane, Range, read_planes
-from medpos.io.dicom.segmentation import TO_RAS, SegTarget
+from medpos.io.dicom.segmentation import SegTarget
 from medpos.io.dicom.values import has_value, read_number, read_numbers, read_text
 from medpos.io.dicom.window import choose_range
-from medpos.io.scan import Array, Scan, directions_of
+from medpos.io.scan import TO_RAS, Array, Scan, directions_of
 
 _LETTERS = {"H": "S", "F": "I"}
 _SAME = 1e-3  # mm between slices at one position

@@ -1,0 +1,345 @@
+"""Read NRRD and MetaImage by SimpleITK, for ``predict``, ``data_prep`` and ``evaluate`` alike.
+
+SimpleITK is imported by the functions that need it, because it takes half a second.
+"""
+
+import os
+import re
+import threading
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from medpos.core.errors import InputError
+from medpos.core.files import read_bytes
+from medpos.io.scan import TO_RAS, Array, StoredVolume
+
+SEGMENTATION = ".seg.nrrd"
+NRRD = (SEGMENTATION, ".nrrd", ".nhdr")
+METAIMAGE = (".mha", ".mhd")
+_NAMES = {"NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
+_MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "nm": 1e-6}
+_PATIENT_SPACE = re.compile(r"(right|left)-(anterior|posterior)-superior(-time)?|(r|l)(a|p)st?", re.IGNORECASE)
+_SERIES = re.compile(r"([^%\s]*%0?\d?d[^%\s]*)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)(\s+\d+)?")
+_LONGEST_HEADER = 1 << 20  # bytes
+_CHUNK = 1 << 24  # bytes of unpacked data that are checked at a time
+_logger_lock = threading.Lock()  # ITK has one logger for the whole process
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True)
+class _Header:
+    """Hold what the text of a header says.
+
+    Args:
+        fields: values by key, keys in lower case without blanks.
+        offset: number of bytes before data in the same file.
+        parts: files of the data; empty: they are in the same file.
+    """
+
+    fields: dict[str, str]
+    offset: int
+    parts: tuple[Path, ...]
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the data are a stream of zlib or gzip."""
+        packed = self.fields.get("encoding", "").lower() in ("gz", "gzip")
+        return packed or self.fields.get("compresseddata", "").lower() == "true"
+
+
+def list_parts(path: Path) -> tuple[Path, ...]:
+    """List the files that hold the data of a header file; none where it holds them itself.
+
+    Args:
+        path: NRRD or MetaImage file.
+
+    Raises:
+        InputError: the file can't be read, or names a file outside its folder or one that doesn't exist.
+    """
+    return _read_header(path).parts
+
+
+def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object]) -> StoredVolume:
+    """Read an NRRD or MetaImage file; several components of a voxel are channels along a last axis.
+
+    Directions, origin and spacing are those that ITK reads, turned from LPS to RAS axes, in mm by the header's units.
+    An image of two axes, and one in a space that isn't the patient's, has no orientation.
+
+    Args:
+        path: file to read.
+        check_shape: function that refuses a shape before the voxels are read.
+
+    Raises:
+        InputError: the file is truncated or damaged, its data lie outside its folder or are missing, or its spacing
+            or directions are invalid.
+    """
+    import SimpleITK
+
+    header = _read_header(path)
+    reader = SimpleITK.ImageFileReader()
+    reader.SetImageIO(_io(path))
+    reader.SetFileName(str(path))
+    with _collect_warnings() as warnings:
+        _attempt(path, reader.ReadImageInformation)
+        shape = (*reader.GetSize(), 1)[: max(3, len(reader.GetSize()))]
+        count = reader.GetNumberOfComponents()
+        _check_layers(path, header, count)
+        check_shape((*shape, count) if count > 1 else shape)
+        _check_numbers(path, SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()), reader.GetSpacing())
+        _check_complete(path, header, int(np.prod(shape)) * count * _component_bytes(reader))
+        image = _attempt(path, reader.Execute)
+    data = SimpleITK.GetArrayFromImage(image)
+    axes = range(image.GetDimension())
+    data = data.transpose(*reversed(axes), *range(len(axes), data.ndim))
+    if len(axes) == 2:
+        data = np.expand_dims(data, 2)
+    affine = affine_of(image)
+    scale, notes = _find_scale(header)
+    affine[:3] *= scale
+    x, y, z = (float(f"{size * scale:.7g}") for size in (*image.GetSpacing(), 1.0)[:3])
+    if min(reader.GetSpacing()) < 0:
+        notes.append("a spacing is negative: its axis runs the other way, as ITK reads it")
+    oriented = len(axes) > 2 and _is_oriented(header)
+    return StoredVolume(data, affine, (x, y, z), (*warnings, *notes), oriented, _states_spacing(path, header))
+
+
+def affine_of(image: Any) -> Array:
+    """Return the affine [4, 4] of a SimpleITK image, from its axes to RAS+ space in mm."""
+    count = image.GetDimension()
+    kept = min(count, 3)
+    affine = np.eye(4)
+    directions = np.reshape(image.GetDirection(), (count, count))[:kept, :kept]
+    affine[:kept, :kept] = directions * image.GetSpacing()[:kept]
+    affine[:kept, 3] = image.GetOrigin()[:kept]
+    affine[:3] *= TO_RAS[:, None]
+    return affine
+
+
+def make_image(values: Array, affine: Array) -> Any:
+    """Make a SimpleITK image.
+
+    Args:
+        values: voxels [X, Y, Z], or [X, Y, Z, C] for C components.
+        affine: affine [4, 4], voxel indices to RAS+ space in mm.
+    """
+    import SimpleITK
+
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(values.swapaxes(0, 2)), isVector=values.ndim == 4)
+    turned = affine[:3] * TO_RAS[:, None]
+    spacing = np.linalg.norm(turned[:, :3], axis=0)
+    image.SetSpacing(spacing.tolist())
+    image.SetDirection((turned[:, :3] / spacing).ravel().tolist())
+    image.SetOrigin(turned[:, 3].tolist())
+    return image
+
+
+def write_image(image: Any, suffix: str, path: Path) -> None:
+    """Write a SimpleITK image, compressed, to a path with any suffix.
+
+    Args:
+        image: SimpleITK image.
+        suffix: suffix of the format.
+        path: file to write.
+
+    Raises:
+        RuntimeError: the file can't be written.
+    """
+    import SimpleITK
+
+    place = path.with_name(path.name + suffix)  # ITK chooses the format by the suffix
+    try:
+        SimpleITK.WriteImage(image, str(place), useCompression=True)
+        place.replace(path)
+    finally:
+        place.unlink(missing_ok=True)
+
+
+def _io(path: Path) -> str:
+    return "NrrdImageIO" if path.name.lower().endswith(NRRD) else "MetaImageIO"
+
+
+def _attempt(path: Path, read: Callable[[], Result]) -> Result:
+    try:
+        return read()
+    except RuntimeError as error:  # SimpleITK has no other class of errors
+        raise InputError(
+            f"{path}: expected a complete {_NAMES[_io(path)]} file, got: {_shorten(str(error))}; download or export it "
+            "again"
+        ) from error
+
+
+def _shorten(text: str) -> str:
+    """Return what a message of ITK says, without places in its source code and addresses."""
+    lines = [re.sub(r"^(ITK ERROR: )?\w+ ?\((0x)?[0-9a-f]+\): ", "", line.strip()) for line in text.splitlines()]
+    told = [line for line in lines if line and not line.startswith(("Exception thrown", "WARNING: In", "Reason:"))]
+    return (told[-1] if len(told) > 1 and len(told[-1]) > 24 else (told or ["an error of ITK"])[0])[:160]
+
+
+@contextmanager
+def _collect_warnings() -> Iterator[list[str]]:
+    """Collect ITK's warnings, which it prints to stderr otherwise."""
+    import SimpleITK
+
+    found: list[str] = []
+
+    class Collector(SimpleITK.LoggerBase):  # type: ignore[misc, unused-ignore]
+        def _collect(self, text: str) -> None:
+            if _shorten(text) not in found:
+                found.append(_shorten(text))
+
+        DisplayText = DisplayErrorText = DisplayWarningText = DisplayGenericOutputText = _collect
+
+        def DisplayDebugText(self, text: str) -> None:  # noqa: N802 (SimpleITK's name)
+            pass
+
+    with _logger_lock:
+        collector = Collector()
+        before = collector.SetAsGlobalITKLogger()
+        try:
+            yield found
+        finally:
+            before.SetAsGlobalITKLogger()
+
+
+def _check_numbers(path: Path, kind: str, spacing: Sequence[float]) -> None:
+    if "complex" in kind:
+        raise InputError(f"{path}: expected integers or floating point numbers, got {kind}; convert it")
+    if not (np.isfinite(spacing).all() and np.all(spacing)):
+        found = " x ".join(f"{size:g}" for size in spacing)
+        raise InputError(f"{path}: expected a spacing above 0 mm along each axis, got {found}; correct its header")
+
+
+def _check_layers(path: Path, header: _Header, layers: int) -> None:
+    if layers > 1 and "segment0_id" in header.fields:
+        raise InputError(
+            f"{path}: expected a segmentation in one layer, got {layers}, as its segments overlap; merge them, in 3D "
+            "Slicer by 'Collapse labelmap layers', or export a label map"
+        )
+
+
+def _component_bytes(reader: Any) -> int:
+    import SimpleITK
+
+    return int(SimpleITK.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
+
+
+def _check_complete(path: Path, header: _Header, expected: int) -> None:
+    """Check that the data are as long as the header says and undamaged, as ITK notices neither everywhere."""
+    for part in header.parts or (path,):
+        if header.is_packed and "lineskip" not in header.fields:
+            _check_stream(part, header.offset if part == path else 0)
+    is_text = header.fields.get("binarydata", "true").lower() == "false"
+    if _io(path) == "MetaImageIO" and len(header.parts) < 2 and not header.is_packed and not is_text:
+        part = header.parts[0] if header.parts else path
+        found = part.stat().st_size - (0 if header.parts else header.offset)
+        if found < expected:
+            raise InputError(f"{path}: expected {expected} bytes of data, got {found}; download or export it again")
+
+
+def _check_stream(path: Path, offset: int) -> None:
+    unpack = zlib.decompressobj(32 + zlib.MAX_WBITS)  # zlib or gzip, told by its header
+    try:
+        with path.open("rb") as stream:
+            stream.seek(offset)
+            while not unpack.eof and (packed := unpack.unconsumed_tail or stream.read(_CHUNK // 16)):
+                unpack.decompress(packed, _CHUNK)
+    except (OSError, zlib.error) as error:
+        raise InputError(f"{path}: expected undamaged packed data, got: {error}; download or copy it again") from error
+    if not unpack.eof:
+        raise InputError(f"{path}: expected complete packed data, got a truncated file; download or copy it again")
+
+
+def _find_scale(header: _Header) -> tuple[float, list[str]]:
+    """Return mm per unit of the header's lengths, and a remark on units that aren't known."""
+    stated = header.fields.get("spaceunits") or header.fields.get("units") or header.fields.get("distanceunits") or "mm"
+    units = {unit.lower() for unit in re.findall(r'"([^"]*)"', stated) or [stated]} - {"", "?", "none", "???"}
+    scales = {_MM_PER_UNIT.get(unit) for unit in units or {"mm"}}
+    if len(scales) > 1 or None in scales:
+        return 1.0, [f"units of the header ({', '.join(sorted(units))}) not known: lengths taken for mm"]
+    return scales.pop() or 1.0, []
+
+
+def _states_spacing(path: Path, header: _Header) -> bool:
+    """Say whether the header states a spacing; NaN is none."""
+    if "nan" in header.fields.get("spacings", "").lower():
+        domains = [size for size in header.fields["spacings"].lower().split() if size != "nan"]
+        if domains and "kinds" not in header.fields:
+            found = header.fields["spacings"]
+            raise InputError(f"{path}: expected a spacing of each axis, got {found}; correct its header")
+        return bool(domains)
+    return any(key in header.fields for key in ("spacings", "spacedirections", "elementspacing", "elementsize"))
+
+
+def _is_oriented(header: _Header) -> bool:
+    """Say whether the axes are the patient's."""
+    if "type" in header.fields and "sizes" in header.fields:
+        has_directions = "spacedirections" in header.fields
+        return has_directions and _PATIENT_SPACE.fullmatch(header.fields.get("space", "").strip()) is not None
+    return any(key in header.fields for key in ("transformmatrix", "rotation", "orientation"))
+
+
+def _read_header(path: Path) -> _Header:
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_LONGEST_HEADER)
+    except OSError:
+        start = read_bytes(path)  # says why
+    return (_parse_nrrd if _io(path) == "NrrdImageIO" else _parse_metaimage)(path, start)
+
+
+def _parse_nrrd(path: Path, start: bytes) -> _Header:
+    end = re.search(rb"\r?\n\r?\n", start)
+    lines = (start[: end.start()] if end else start).decode("utf-8", "replace").splitlines()
+    if not lines or not lines[0].startswith("NRRD"):
+        raise InputError(f"{path}: expected an NRRD file, got another one; download or export it again")
+    fields: dict[str, str] = {}
+    parts: tuple[Path, ...] = ()
+    for number, line in enumerate(lines, 1):
+        key, colon, value = line.partition(":")
+        key = key.replace(" ", "").lower()
+        if colon and not line.startswith("#"):
+            fields[key] = value.removeprefix("=").strip()
+        if key == "datafile":
+            parts = _find_parts(path, fields[key], lines[number:])
+            break
+    return _Header(fields, end.end() if end else len(start), parts)
+
+
+def _parse_metaimage(path: Path, start: bytes) -> _Header:
+    fields: dict[str, str] = {}
+    offset = 0
+    for raw in start.splitlines(keepends=True):
+        offset += len(raw)
+        key, _, value = raw.decode("utf-8", "replace").partition("=")
+        fields[key.strip().replace(" ", "").lower()] = value.strip()
+        if key.strip() == "ElementDataFile":
+            rest = start[offset:].decode("utf-8", "replace").splitlines() if value.split()[:1] == ["LIST"] else []
+            local = value.strip().upper() == "LOCAL"
+            return _Header(fields, offset, () if local else _find_parts(path, value.strip(), rest))
+    raise InputError(f"{path}: expected a MetaImage file, got one without ElementDataFile; download or export it again")
+
+
+def _find_parts(path: Path, value: str, following: Sequence[str]) -> tuple[Path, ...]:
+    """Return the data files that a header names: one, those of the following lines, or those of a numbered pattern."""
+    series = _SERIES.fullmatch(value)
+    if value.upper().split()[:1] == ["LIST"]:
+        names = [line.strip() for line in following if line.strip()]
+    elif series:
+        first, last, step = (int(part) for part in series.group(2, 3, 4))
+        names = [series[1] % number for number in range(first, last + 1, max(step, 1))][:10_000]
+    else:
+        names = [value]
+    folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 (a linked data file stays where it is linked)
+    for name in names:
+        place = Path(os.path.normpath(folder / name))
+        if not place.is_relative_to(folder):
+            raise InputError(f"{path}: expected its data in its own folder, got {name!r}; move them there")
+        if not place.is_file():
+            raise InputError(f"{path}: expected its data in {name}, got no such file; copy it beside the header")
+    return tuple(path.parent / name for name in names)
