@@ -11,7 +11,17 @@ from medpos.core.config import Config, find_references, is_entry_point
 
 # Read by medpos or by people from the file or the run folder, even if nothing in it refers to them.
 _MEDPOS_KEYS = frozenset(
-    {"_desc_", "imports", "known_keys", "bundle_name", "bundle_root", "data_sha256", "phantom", "amp"}
+    {
+        "_desc_",
+        "imports",
+        "known_keys",
+        "bundle_name",
+        "bundle_root",
+        "data_sha256",
+        "phantom",
+        "amp",
+        "allow_training_cases",
+    }
 )
 # Read by MONAI's tools.
 _MONAI_KEYS = {entry["id"].split("::")[0] for entry in [*TrainProperties.values(), *InferProperties.values()]}

@@ -57,7 +57,7 @@ def start() -> None:
     show_errors_plainly()
     # With pydicom installed, MONAI warns in every run that one of its decoders is missing; no bundle reads DICOM.
     warnings.filterwarnings("ignore", message=".*nvImageCodec")
-    parser = _parser()
+    parser = find_parser()
     config = parser.get()
     check_keys(config)
     check_nested_keys(config, parser.locator)
@@ -69,7 +69,7 @@ def start() -> None:
         keep_freed_memory()
 
 
-def _parser() -> ConfigParser:
+def find_parser() -> ConfigParser:
     """Return the parser that evaluates the expression calling this function.
 
     MONAI gives an expression no access to its own configuration, so the parser is found in the calling frames. Every
@@ -238,7 +238,7 @@ def resolved() -> dict[str, Any]:
 
     Components that have no JSON value (a network, a transform) stay as they are written, so the file can be run again.
     """
-    return resolve(_parser())
+    return resolve(find_parser())
 
 
 def resolve(parser: ConfigParser, without: Collection[str] = ()) -> dict[str, Any]:

@@ -74,6 +74,7 @@ class DataFolder:
             raise InputError(f"{self.path}: expected a list of cases in {', '.join(lists)}; {ADVICE}")
         _require(content["intensity"], INTENSITY_KEYS, f"{self.path}: intensity")
         self._intensity: dict[str, Any] = content["intensity"]
+        self._learned: dict[str, float] | None = None
         self._cases = {split: [self._check_case(c, split) for c in content[split]] for split in SPLITS}
         if leaks := find_leaks(self._cases):
             raise InputError(f"{self.path}: expected parts that share nothing, but {describe_leaks(leaks)}; {ADVICE}")
@@ -114,7 +115,12 @@ class DataFolder:
 
     @property
     def intensity(self) -> dict[str, float]:
-        """Gray values of the training set: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1]."""
+        """Gray values of the training set: ``low``, ``high`` in file units; ``mean``, ``std`` scaled to [0, 1].
+
+        For an evaluation those of the training that the model comes from, by :meth:`use_intensity`.
+        """
+        if self._learned is not None:
+            return self._learned
         ends, mean, std = (self._intensity[key] for key in INTENSITY_KEYS)
         sound = _are_numbers(ends) and len(ends) == 2 and _are_numbers([mean, std])
         if not (sound and ends[0] < ends[1] and std > 0):
@@ -124,6 +130,14 @@ class DataFolder:
             )
         low, width = float(ends[0]), float(ends[1] - ends[0])
         return {"low": low, "high": low + width, "mean": (mean - low) / width, "std": std / width}
+
+    def use_intensity(self, learned: dict[str, float]) -> None:
+        """Return these gray values as :attr:`intensity` from now on.
+
+        Args:
+            learned: gray values of the training set of the model that is evaluated.
+        """
+        self._learned = dict(learned)
 
     @property
     def is_flat(self) -> bool:

@@ -25,7 +25,9 @@ def find_leaks(parts: Mapping[str, Sequence[Mapping[str, Any]]]) -> list[str]:
     entries = [(part, entry) for part, cases in parts.items() for entry in cases]
     shared = _shared((part, str(entry["subject"])) for part, entry in entries if "subject" in entry)
     leaks = [f"subject {subject} is in {_and(found)}" for subject, found in shared.items()]
-    rest = [(part, entry) for part, entry in entries if str(entry.get("subject")) not in shared]
+    rest = [
+        (part, entry) for part, entry in entries if entry.get("subject") is None or str(entry["subject"]) not in shared
+    ]
     for key in ("image", "image_sha256"):
         known = [(part, entry) for part, entry in rest if isinstance(entry.get(key), str)]
         same = _shared((part, str(entry[key])) for part, entry in known)

@@ -64,6 +64,7 @@ class ResultTable(ResultWriter[DataFolder]):
             "phantom": self.source.phantom,
             "nominal_spacing": self.source.nominal_spacing,
             "split": split,
+            **({"training_cases": self.run.training_cases} if self.run.training_cases else {}),
             "subjects": subjects,
             "cases": len({row["case"] for row in rows}),
             "interval": "95 % percentile bootstrap of the mean, 2000 draws of subjects, seed 0",
@@ -72,5 +73,5 @@ class ResultTable(ResultWriter[DataFolder]):
         write_json(folder / files.SUMMARY, content)
         data = f"{self.source.name}{' PHANTOMS' if self.source.phantom else ''}"
         title = f"{self.bundle}: {split} split of {data}, {content['cases']} cases of {subjects} subjects"
-        text = format_results(conditions, title, self.source.phantom)
+        text = format_results(conditions, title, self.source.phantom, self.run.training_cases)
         logger.info("results\n%s\nresults are in %s", text, folder)

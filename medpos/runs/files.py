@@ -19,6 +19,7 @@ PREDICTIONS = "predictions.csv"  # a row per classified image and condition
 SUMMARY = "summary.json"  # written last: marks a run or an evaluation as finished
 CASES = "cases.npz"  # segmented test cases
 CHANGES = "changes.npz"  # where changed position channels changed the prediction
+TRAINING_CASES = "training_cases.csv"  # a row per case that the model was trained on
 LOG = "log.txt"
 OVERLAYS = "overlays"  # folder of pictures
 TENSORBOARD = "tensorboard"  # folder of TensorBoard events

@@ -1,9 +1,9 @@
 """Create or find the folder of a run, and record the run's configuration and environment in it.
 
 ``<runs_dir>/<bundle>/<run name>/`` holds ``config.json`` (resolved configuration, which can be run again),
-``environment.json``, ``data.json`` (facts about the training data that a prediction needs), ``log.txt``, ``model.pt``,
-``metrics.csv``, ``summary.json``, ``overlays/`` and ``tensorboard/``; later evaluations of the same model are in the
-sub-folders ``evaluate/``, ``robustness/`` and ``shift/``.
+``environment.json``, ``data.json`` (facts about the training data that a prediction needs), ``training_cases.csv``,
+``log.txt``, ``model.pt``, ``metrics.csv``, ``summary.json``, ``overlays/`` and ``tensorboard/``; later evaluations of
+the same model are in the sub-folders ``evaluate/``, ``robustness/`` and ``shift/``.
 """
 
 import logging
@@ -23,7 +23,7 @@ from medpos.core.files import write_json
 from medpos.core.moved import with_current_names
 from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
-from medpos.runs import files
+from medpos.runs import files, training_cases
 from medpos.runs.environment import environment
 
 logger = logging.getLogger(__name__)
@@ -59,6 +59,7 @@ class RunFolder:
             )
         self.resume = resume
         self.checkpoint = checkpoint
+        self.training_cases = 0  # cases of the evaluation that the model was trained on
         self._folder: Path | None = None
         self._part = ""
         self._exists = False
@@ -100,6 +101,28 @@ class RunFolder:
         self._share()
         return self
 
+    def find_trained(self, purpose: str = "evaluation") -> Path:
+        """Find the trained run whose weights are evaluated.
+
+        Args:
+            purpose: name of the evaluation, for messages.
+
+        Returns:
+            Folder of the weights; with ``checkpoint`` that of its file.
+
+        Raises:
+            InputError: there is no such run, it has no ``model.pt``, or ``checkpoint`` is no file.
+        """
+        if self.checkpoint:
+            if not Path(self.checkpoint).is_file():
+                raise InputError(f"checkpoint {self.checkpoint!r} does not exist; give the {files.MODEL} of a run")
+            self._folder = self._folder or self._find_unused()
+        elif self._folder is None:
+            self._folder = self._find(purpose, lambda run: files.Run(run).has_model)
+        if not self.model.exists():
+            raise InputError(f"{self._folder} has no {files.MODEL}: its first epoch is not complete; train it first")
+        return self.model.parent
+
     def open(self, part: str) -> "RunFolder":
         """Find a trained run to evaluate; the results go to its sub-folder ``part``, which is never overwritten.
 
@@ -109,16 +132,7 @@ class RunFolder:
         Raises:
             InputError: there is no such run, it has no ``model.pt``, or ``checkpoint`` isn't a file.
         """
-        if self.checkpoint:
-            if not Path(self.checkpoint).is_file():
-                raise InputError(f"checkpoint {self.checkpoint!r} does not exist; give the {files.MODEL} of a run")
-            self._folder = self._find_unused()
-        else:
-            self._folder = self._find(part, lambda run: files.Run(run).has_model)
-            if not self.model.exists():
-                raise InputError(
-                    f"{self._folder} has no {files.MODEL}: its first epoch is not complete; train it first"
-                )
+        self.find_trained(part)
         self._part = self._unused_name(part)
         self._share()
         return self
@@ -176,10 +190,9 @@ class RunFolder:
     def record(
         self, config: dict[str, Any], device: torch.device | str, seed: int, data: TrainingData | None = None
     ) -> None:
-        """Make the folder, begin its log and write ``config.json``, ``environment.json`` and ``data.json``.
+        """Make the folder, begin its log, and write ``config.json`` and ``environment.json``.
 
-        The files of an evaluation go to its sub-folder, and it has no ``data.json``, because its data may differ from
-        the training data.
+        A training also gets ``data.json`` and ``training_cases.csv``; the files of an evaluation go to its sub-folder.
 
         Args:
             config: the resolved configuration.
@@ -197,7 +210,16 @@ class RunFolder:
             write_json(self.results / files.CONFIG, {**config, "resume": False})
             write_json(self.results / files.ENVIRONMENT, environment(device, seed))
             if "data_folder" in config and not self._part:
-                (data or TrainingData.from_folder(DataFolder(config["data_folder"]))).write(self.folder)
+                self._describe_training(config, data)
+
+    def _describe_training(self, config: dict[str, Any], data: TrainingData | None) -> None:
+        """Write ``data.json``, and ``training_cases.csv`` for a prepared folder."""
+        if data is None:
+            source = DataFolder(config["data_folder"])
+            cases = source.cases("training", config.get("train_cases"), config.get("seed", 0))
+            training_cases.write(self.folder, source.name, cases)
+            data = TrainingData.from_folder(source)
+        data.write(self.folder)
 
 
 def _check_unchanged(path: Path, config: dict[str, Any]) -> None:

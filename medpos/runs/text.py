@@ -33,7 +33,10 @@ SCORE_TITLES = {
 PHANTOM_NOTE = "PHANTOM DATA: computed images, no patients; these numbers say nothing about clinical use"
 
 
-def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bool) -> str:
+TRAINED_NOTE = "TRAINING CASES: the model was trained on {count} of these cases or subjects; no measure of new ones"
+
+
+def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bool, training_cases: int = 0) -> str:
     """Format a summary as text: organs by metrics for one condition, conditions by organs for several.
 
     Args:
@@ -41,6 +44,7 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
             :func:`medpos.runs.tables.add_scores` follow in a table of their own.
         title: line above the table.
         phantom: True adds the note that the data are phantoms.
+        training_cases: number of cases or subjects that the model was trained on; above 0 it is noted.
     """
     if len(conditions) == 1:
         body = _organ_table(conditions[0], title)
@@ -52,7 +56,9 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
     if any("scores" in entry for entry in conditions):
         about = "scores: mean ± sd over cases; whole set: one value of all cases together"
         below += [*_score_tables(conditions), about]
-    return as_text(body, *below, *([PHANTOM_NOTE] if phantom else []), width=150)
+    notes = [PHANTOM_NOTE] if phantom else []
+    notes += [TRAINED_NOTE.format(count=training_cases)] if training_cases else []
+    return as_text(body, *below, *notes, width=150)
 
 
 def _organ_table(condition: dict[str, Any], title: str) -> Table:

@@ -55,6 +55,7 @@ _IRRELEVANT = frozenset(
         "handlers",
         "evaluator",
         "begin_test",
+        "allow_training_cases",
         "known_keys",
         "phantom",
         "steps",  # counted where a chain takes them

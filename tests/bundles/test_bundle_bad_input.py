@@ -291,7 +291,7 @@ def test_disk_full_while_the_model_is_written(tiny, tmp_path):
     assert "make room on the disk" in done.stderr
     assert done.stderr.count("\n") == 1
     run = Path(tiny["runs_dir"]) / "jsrt_small/a"
-    left = {"config.json", "environment.json", "data.json", "log.txt", "tensorboard"}
+    left = {"config.json", "environment.json", "data.json", "training_cases.csv", "log.txt", "tensorboard"}
     assert {path.name for path in run.iterdir()} == left
     # With space again, the run can be resumed.
     run_here("jsrt_small", run_name="a", resume=True, **tiny)

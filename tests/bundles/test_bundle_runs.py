@@ -41,6 +41,7 @@ def test_a_run_folder_is_complete(name, prepared, tiny):
         "config.json",
         "environment.json",
         "data.json",
+        "training_cases.csv",
         "log.txt",
         "model.pt",
         "resume.pt",
