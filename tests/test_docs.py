@@ -12,7 +12,7 @@ from running import ALL, BUNDLES, ROOT
 from data_prep.__main__ import app
 
 REPOSITORY = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["repo_url"]
-KNOWN = ("bundle_name", "known_keys", "imports")  # of the bundle itself, nobody's to change
+KNOWN = ("bundle_name", "known_keys", "imports")  # which users don't change
 
 
 def load(name):
@@ -102,7 +102,7 @@ def test_every_key_is_documented():
     assert len(documented) == len(set(documented))
 
 
-def test_the_workflow_is_what_we_mean():
+def test_the_workflow_of_ci():
     workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text())
     assert workflow[True] == {"push": {"branches": ["main"]}, "pull_request": None}  # YAML reads "on" as true
     assert workflow["permissions"] == {"contents": "read"}

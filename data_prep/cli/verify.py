@@ -18,7 +18,7 @@ class Verify:
 
 
 def verify(options: Verify) -> None:
-    """Check a prepared folder and list every problem, one a line; exit status 1 if there is any.
+    """Check a prepared folder and list every problem, one per line; exit status 1 if there is any.
 
     Shapes, label values, NaN and inf, spacing, empty organs, checksums, missing and extra files, intensity statistics,
     the split, dataset.json.

@@ -53,7 +53,9 @@ def find_cases(images: Path, masks: Path, classes: Sequence[labels.Label], size:
                 "(or fold2), found none; unpack SCR again, or remove the image."
             )
         for stem in sorted(paths.keys() - found["image"].keys()):
-            raise InputError(f"{paths[stem]}: no {stem}.IMG in {images}; unpack JSRT again, or remove the mask.")
+            raise InputError(
+                f"{paths[stem]}: expected {stem}.IMG in {images}, found none; unpack JSRT again, or remove the mask."
+            )
         found[organ.name] = paths
     return [
         Case(stem, stem, {role: paths[stem] for role, paths in found.items()}, read_case, {"size": size})

@@ -311,7 +311,7 @@ def write_case(out: Path, seed: int, index: int) -> None:
     """Write picture ``index`` (from 0) and its label map under the folder and name of a real drive.
 
     Args:
-        out: folder in place of the tutorial's ``CamVid``.
+        out: folder that gets the layout of the tutorial's ``CamVid``.
         seed: random seed, >= 0.
         index: number of the case, from 0 to 700.
     """

@@ -26,7 +26,7 @@ def write_case(out: Path, seed: int, index: int) -> tuple[str, str]:
     """Write picture ``index`` (from 0) and its label map, a palette PNG.
 
     Args:
-        out: folder in place of ``VOC2012``.
+        out: folder that gets the layout of ``VOC2012``.
         seed: random seed, >= 0.
         index: number of the case, from 0.
 
@@ -51,7 +51,7 @@ def write_sbd_case(out: Path, seed: int, index: int) -> tuple[str, str]:
     """Write SBD's picture ``index``, which is VOC's ``2 index``, so that half of the pictures are VOC's too.
 
     Args:
-        out: folder in place of ``benchmark_RELEASE``.
+        out: folder that gets the layout of ``benchmark_RELEASE``.
         seed: random seed, >= 0.
         index: number of the case, from 0.
 

@@ -148,7 +148,7 @@ def _log_progress(cases: Iterable[Case], what: str, total: int) -> Iterator[Case
         now = time.perf_counter()
         if number == 1 or number == total or now - last > _LOG_INTERVAL_S:
             last = now
-            logger.info("CRF %s: image %d of %d, %.1f s an image", what, number, total, (now - started) / number)
+            logger.info("CRF %s: image %d of %d, %.1f s per image", what, number, total, (now - started) / number)
 
 
 def _write(tested: Sequence[CRFScores], rows: Sequence[CRFRow], run: RunFolder, phantom: bool) -> None:

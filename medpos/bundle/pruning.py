@@ -82,7 +82,7 @@ def mean_iou(network: nn.Module, batches: Iterable[dict[str, Any]], inferer: Inf
 
 def _table(levels: Sequence[PruningLevel], phantom: bool) -> str:
     table = Table(box=SIMPLE_HEAD)
-    for title in ("level", "parameters", "ms an image", "of L4's time", "IoU"):
+    for title in ("level", "parameters", "ms per image", "of L4's time", "IoU"):
         table.add_column(title, justify="right")
     for row in levels:
         time_ms = f"{1000 * row.seconds:.2f}"

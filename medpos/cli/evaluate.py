@@ -75,7 +75,7 @@ def _cases(options: Evaluate, tools: Sequence[Any]) -> Any:
     else:
         cases, left = pairs.match_by_name(tools, options.truth, options.images)
         for path in left:
-            output.notes.print(f"left out: {path}: has no ground truth of its name")
+            output.notes.print(f"left out: {path}: no ground truth has this name")
     return pairs.find_subjects(cases, options.subject) if options.subject else cases
 
 
@@ -121,7 +121,7 @@ def _warn(part: Any) -> None:
         )
     if part.unplaced:
         output.warnings.print(
-            f"{part.tool.name}: {len(part.unplaced)} pairs of which one file states no position were compared by shape "
+            f"{part.tool.name}: {len(part.unplaced)} pairs in which one file states no position were compared by shape "
             "alone; check that their axes have the same order"
         )
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from medpos.core.errors import InputError
 
-IGNORE = "ignore"  # name of nnU-Net's class of pixels that count nowhere
+IGNORE = "ignore"  # name of nnU-Net's class of ignored pixels
 
 
 def read_declared_classes(path: Path, entries: Mapping[str, Any]) -> dict[int, str]:

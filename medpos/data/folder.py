@@ -45,7 +45,7 @@ class DataFolder:
         phantom: True if the images are computed, not real.
         labels: classes in the order of their indices, background first.
         channels: names of the image's channels.
-        ignore_index: 255 if label maps may have this value, for pixels that count nowhere; else None.
+        ignore_index: 255 if label maps may have this value, for ignored pixels; otherwise None.
 
     Raises:
         InputError: ``dataset.json`` is missing, malformed, lacks a key, names a file outside the folder, or has one

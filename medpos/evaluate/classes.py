@@ -27,7 +27,7 @@ class Classes:
     Args:
         labels: the classes with indices from 0, background first, in the order of their values.
         values: value of each foreground class in the files, in the same order.
-        ignored: value of pixels of the ground truth that count nowhere; None: there is none.
+        ignored: value of ignored pixels in the ground truth; None if there are none.
         data: name of the data set where a file declares the classes, else empty.
         phantom: whether that file says that the images are computed.
     """
@@ -75,7 +75,7 @@ def read_classes(text: str) -> Classes:
     """Read classes.
 
     Args:
-        text: ``1=liver,2=tumor``; the class ``ignore`` names pixels that count nowhere. Or the path of a
+        text: ``1=liver,2=tumor``; the class ``ignore`` names ignored pixels. Or the path of a
             ``dataset.json``, or of its folder: that of a prepared folder, of nnU-Net or of the Decathlon.
 
     Raises:

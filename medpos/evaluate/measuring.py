@@ -137,7 +137,7 @@ def _measure_case(case: Case, classes: Classes, options: Options, found: Measure
 
 
 def _place(volume: Volume, grid: Volume, may_resample: bool, advice: str) -> tuple[Volume, bool]:
-    """Bring a file onto the grid of the ground truth, and tell whether it was resampled."""
+    """Return a file's label map on the grid of the ground truth, and whether it was resampled."""
     difference = find_difference(volume, grid)
     if difference and not may_resample:
         raise InputError(

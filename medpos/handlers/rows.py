@@ -76,7 +76,7 @@ def case_columns(item: Row) -> Row:
 
 
 def _gather(rows: list[Row], position: Callable[[Row], int]) -> list[Row]:
-    """Bring the rows of all processes together, in one order on each of them.
+    """Gather the rows of all processes, in the same order on each of them.
 
     The sampler repeats cases to fill the last batch of every process; only one of their rows is kept.
     """

@@ -184,7 +184,7 @@ def test_bad_input(tmp_path, name, damage, message):
 def test_mask_without_image(tmp_path):
     images, masks = raw.jsrt(tmp_path)
     raw.gif(masks / "fold2/masks/right lung/JPCLN002.gif", "right lung")
-    with pytest.raises(InputError, match=r"right lung/JPCLN002.gif: no JPCLN002.IMG in"):
+    with pytest.raises(InputError, match=r"right lung/JPCLN002.gif: expected JPCLN002.IMG in"):
         jsrt.prepare(images, masks, tmp_path / "out")
 
 

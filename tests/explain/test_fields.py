@@ -31,7 +31,7 @@ from medpos.networks.layers.upsampling import max_unpool
 NETWORKS = network_fields.NETWORKS
 
 
-class Does(nn.Module):
+class Function(nn.Module):
     def __init__(self, function):
         super().__init__()
         self.function = function
@@ -64,18 +64,18 @@ OPERATIONS = {
     "padded pooling": nn.MaxPool2d(3, 2, padding=1),
     "average pooling": nn.AvgPool2d(3, 2, padding=1),
     "adaptive pooling": nn.AdaptiveAvgPool2d(5),
-    "global pooling": Does(lambda x: x + x.mean((2, 3), keepdim=True)),
+    "global pooling": Function(lambda x: x + x.mean((2, 3), keepdim=True)),
     "transposed": nn.Sequential(nn.Conv2d(1, 1, 3, 2, 1), nn.ConvTranspose2d(1, 2, 3, 2, 1, output_padding=1)),
     "dilated transposed": nn.ConvTranspose2d(1, 1, 3, padding=2, dilation=2),
     "wide transposed": nn.Sequential(nn.AvgPool2d(2), nn.ConvTranspose2d(1, 1, 8, 2, 3)),
     "bilinear": nn.Sequential(nn.AvgPool2d(4), nn.Upsample(scale_factor=4, mode="bilinear")),
     "corners aligned": nn.Sequential(nn.AvgPool2d(2), nn.Upsample(size=44, mode="bilinear", align_corners=True)),
     "nearest": nn.Sequential(nn.AvgPool2d(3), nn.Upsample(size=25)),
-    "smaller": Does(lambda x: functional.interpolate(x, size=(15, 9), mode="bilinear")),
-    "joined": Does(lambda x: torch.cat([x[:, :, 3:], x[:, :, :-3]], dim=1)),
-    "added": Does(lambda x: x[:, :, ::2, ::2] + functional.avg_pool2d(x, 5, 2, 2)),
-    "stacked": Does(lambda x: torch.stack([x, functional.pad(x, (0, 0, 5, -5))], dim=1).logsumexp(1)),
-    "normalised": nn.Sequential(nn.LocalResponseNorm(3), nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True)),
+    "smaller": Function(lambda x: functional.interpolate(x, size=(15, 9), mode="bilinear")),
+    "joined": Function(lambda x: torch.cat([x[:, :, 3:], x[:, :, :-3]], dim=1)),
+    "added": Function(lambda x: x[:, :, ::2, ::2] + functional.avg_pool2d(x, 5, 2, 2)),
+    "stacked": Function(lambda x: torch.stack([x, functional.pad(x, (0, 0, 5, -5))], dim=1).logsumexp(1)),
+    "normalized": nn.Sequential(nn.LocalResponseNorm(3), nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.ReLU(inplace=True)),
     "unpooling": Unpools(),
 }
 
@@ -103,10 +103,10 @@ def seen_by(layer, rows):
         ("dilated", 9, 33),  # rows 1 to 3 see no edge row, but less than the others
         ("without padding", 7, 35),
         ("reflected", 5, 37),
-        ("padded", 3, 39),  # some more see the padding alone
+        ("padded", 3, 39),  # more rows see only the padding
         ("padded pooling", 3, 19),
         ("ceil pooling", 3, 20),
-        ("bilinear", 8, 36),  # of 40, two at each end have one neighbour alone
+        ("bilinear", 8, 36),  # of 40, two at each end have only one neighbor
         ("adaptive pooling", None, 0),
     ],
 )
@@ -244,9 +244,9 @@ def test_a_network_that_is_too_deep_for_any_image_has_no_field():
 
 def test_unknown_operations_are_refused():
     with pytest.raises(InputError, match=r"got roll in the network; add its rule to RULES"):
-        trace_layers(Does(lambda x: x.roll(1, 2)), (1, 8, 8))
+        trace_layers(Function(lambda x: x.roll(1, 2)), (1, 8, 8))
     with pytest.raises(InputError, match="got one along the rows; add its rule"):
-        trace_layers(Does(lambda x: x.logsumexp(2, keepdim=True)), (1, 8, 8))
+        trace_layers(Function(lambda x: x.logsumexp(2, keepdim=True)), (1, 8, 8))
 
 
 def test_weights_stay_and_nothing_is_computed():

@@ -32,7 +32,7 @@ BUNDLES = {
     "voc_fcn_googlenet": ({}, "conv1.conv", ("inception5b", 32, 715), WHOLE, "inception4a"),
     "voc_deeplab_largefov": ({"window": 65}, "trunk.conv1_1", ("heads.0", 8, 435), (65, 65), "heads.0.fc6"),
     "voc_deeplab_aspp": ({"window": 65}, "trunk.conv1_1", ("heads.3", 8, 611), (65, 65), "trunk.pool5"),
-    # Of three scales the smallest sees most of the image: twice as much as that of the image itself, or about.
+    # Of three scales the smallest has the largest field in the image, about twice that of the full scale.
     "voc_deeplab_resnet101": ({"window": 65}, "trunk.conv1", ("heads.3:3", 16, 2821), (65, 65), "trunk.layer2:2"),
     "voc_sunet64": ({"image_size": 64}, "features.conv1", ("features.unet3_3.down.1", 64, 2491), (64, 64), "final"),
     "retina_unet": ({}, "backbone.encoder1.0.conv", ("backbone.encoder5", 16, 140), (64, 64), "decode_head"),

@@ -8,8 +8,8 @@ from scipy import ndimage
 
 BOTH = ["image", "label"]
 SIDE = 64
-# Label 255 beyond the image: the authors' own way is to count from 255 while zeros are filled in. The label must be
-# float32, as RandZoomd gives it: of uint8 there is nothing below 0.
+# Label 255 outside the image: as in the authors' code, 255 is subtracted before the rotation fills in zeros. The label
+# must be float32, as RandZoomd returns it, because uint8 has no negative numbers.
 ROTATION = [
     {"_target_": "ShiftIntensityd", "keys": "label", "offset": -255},
     {"_target_": "RandRotated", "keys": BOTH, "prob": 1.0, "range_x": "$3.141592653589793 / 18",
@@ -54,11 +54,11 @@ def test_of_one_size_in_range_and_ignored_where_there_is_no_image():
         assert 0 <= image.min() <= image.max() <= 1
         outside = image.amax(0) == 0
         assert ((label[0] == 255) & outside).sum() / max(outside.sum(), 1) > 0.98
-        # Only at the edge does the bicubic image reach a pixel further than the nearest label.
+        # At the edge the bicubic image extends a pixel beyond the nearest-neighbor label.
         assert ((label[0] == 255) != outside).float().mean() < 0.05
         shares.append(outside.float().mean().item())
-    assert min(shares) < 0.2  # twice the size fills the crop but for its corners
-    assert max(shares) > 0.7  # half of it leaves 1 - 20 * 15 / 64^2 free
+    assert min(shares) < 0.2  # at twice the size the image fills the crop except for its corners
+    assert max(shares) > 0.7  # at half the size 1 - 20 * 15 / 64^2 of the crop is outside
 
 
 def test_small_images_are_centered():
@@ -79,7 +79,7 @@ def test_flips_along_the_columns_half_the_time():
 def test_rotation_is_scipys():
     generator = torch.Generator().manual_seed(0)
     label = (torch.rand(1, 9, 9, generator=generator) * 20).round().repeat_interleave(8, 1).repeat_interleave(8, 2)
-    inside = (slice(1, -1), slice(1, -1))  # of the outermost pixels a rounding decides whether they lie in the image
+    inside = (slice(1, -1), slice(1, -1))  # for the outermost pixels rounding decides whether they are in the image
     chain, angles = built(ROTATION), []
     for seed in range(25):
         found = chain.set_random_state(seed)({"image": label / 20, "label": label})
