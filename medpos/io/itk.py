@@ -85,7 +85,7 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object]) ->
     reader = SimpleITK.ImageFileReader()
     reader.SetImageIO(_io(path))
     reader.SetFileName(str(path))
-    with _collect_warnings() as warnings:
+    with collect_warnings() as warnings:
         _attempt(path, reader.ReadImageInformation)
         shape = (*reader.GetSize(), 1)[: max(3, len(reader.GetSize()))]
         count = reader.GetNumberOfComponents()
@@ -182,7 +182,7 @@ def _shorten(text: str) -> str:
 
 
 @contextmanager
-def _collect_warnings() -> Iterator[list[str]]:
+def collect_warnings() -> Iterator[list[str]]:
     """Collect ITK's warnings, which it prints to stderr otherwise."""
     import SimpleITK
 

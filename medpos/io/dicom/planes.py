@@ -1,6 +1,6 @@
 """Read the planes of a DICOM file as grey values with their geometry."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +12,7 @@ from medpos.core.errors import InputError
 from medpos.io.dicom import frames
 from medpos.io.dicom.files import read_file
 from medpos.io.dicom.library import import_pydicom
+from medpos.io.dicom.pixels import decode
 from medpos.io.dicom.values import has_value, read_number, read_numbers, read_text
 from medpos.io.scan import Array, check_size
 
@@ -82,7 +83,7 @@ def read_planes(
     bits = int(read_number(place, content, "BitsStored", read_number(place, content, "BitsAllocated", 16)))
     planes = [
         _plane(place, stored, bits, content, frames.flatten_frame(content, number) if number else content, number)
-        for number, stored in _decode(place, content, wanted)
+        for number, stored in decode(place, content, wanted)
     ]
     planes[0].notes += notes
     for key in _PIXELS:
@@ -118,43 +119,6 @@ def _check(place: object, content: Any, modalities: Sequence[str], force: bool) 
 def _code(text: str) -> str:
     """Return a coded value for a message; a text that can't be one may name a patient."""
     return text if len(text) <= 16 and text == text.upper() and " " not in text else "another text"
-
-
-def _decode(place: object, content: Any, numbers: Sequence[int]) -> Iterator[tuple[int, Array]]:
-    """Yield number and stored values of each frame, of a classic image the number 0."""
-    pydicom = import_pydicom()
-    for key in ("NumberOfFrames", "PixelRepresentation"):
-        if key in content and not has_value(content, key):
-            del content[key]  # pydicom expects a value where the attribute is present
-    try:
-        shift = _shift(place, content)
-        if not numbers:
-            yield 0, content.pixel_array >> shift if shift else content.pixel_array
-            return
-        # Decoded one by one, so that the other phases of a cine series aren't in memory.
-        pixels = pydicom.pixels.iter_pixels(content, indices=[number - 1 for number in numbers])
-        for number, stored in zip(numbers, pixels, strict=True):
-            yield number, stored >> shift if shift else stored
-    except InputError:
-        raise
-    except Exception as error:
-        uid = content.file_meta.get("TransferSyntaxUID")
-        syntax = uid.name if uid is not None and uid.is_transfer_syntax else "unknown"
-        raise InputError(
-            f"{place}: expected pixels that can be decoded, got {type(error).__name__} (transfer syntax {syntax}); if "
-            "it is truncated, copy it again; if compressed, pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg"
-        ) from None  # what pydicom says may quote the header
-
-
-def _shift(place: object, content: Any) -> int:
-    """Return the number of unused bits below the stored ones, and let pydicom decode them too: PS3.5, 8.1.1."""
-    stored = int(read_number(place, content, "BitsStored", 0))
-    shift = int(read_number(place, content, "HighBit", stored - 1)) + 1 - stored
-    fits = shift > 0 and stored + shift <= read_number(place, content, "BitsAllocated", 0)
-    if not fits or content.file_meta.TransferSyntaxUID.is_compressed:
-        return 0
-    content.BitsStored = stored + shift
-    return shift
 
 
 def _plane(place: object, stored: Array, bits: int, content: Any, geometry: Any, number: int) -> Plane:
