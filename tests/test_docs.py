@@ -12,7 +12,7 @@ from running import ALL, BUNDLES, ROOT
 from data_prep.__main__ import app
 
 REPOSITORY = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["repo_url"]
-KNOWN = ("bundle_name", "known_keys", "imports")  # which users don't change
+KNOWN = ("known_keys", "imports")  # which users don't change
 
 
 def load(name):
@@ -88,6 +88,11 @@ def plain(value):
     return (
         value is None or isinstance(value, int | float) or (isinstance(value, str) and not value.startswith(("$", "@")))
     )
+
+
+def test_the_page_of_the_keys_is_fresh():
+    keys = load("keys")
+    assert keys.PAGE.read_text(encoding="utf-8") == keys.page(), "run python docs/src/keys.py"
 
 
 def test_every_key_is_documented():

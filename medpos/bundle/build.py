@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from medpos.bundle.fragments import adapt_metadata, dumps, load_recipes, merge
+from medpos.bundle.fragments import adapt_metadata, dumps, load_keys, load_recipes, merge
 from medpos.core import labels
 from medpos.data import imagenet
 
@@ -46,13 +46,15 @@ def build_bundle(source: Path, name: str, fragments: list[str], card: list[str])
 
 
 def build_metadata(bundles: Path) -> dict[str, dict[str, Any]]:
-    """Build the metadata of other data sets, and of networks with other inputs or outputs, by name.
+    """Build the metadata: the study's with the schema of all keys, those of other networks and data sets, by name.
 
     Args:
         bundles: folder of the bundles, with ``metadata.json`` of the study.
     """
     study = json.loads((bundles / "metadata.json").read_text())
-    files = {"metadata_pe": adapt_metadata(study, ("image", "x", "y"))}
+    study.pop("keys", None)
+    rules = {key: rule for section in load_keys(bundles / "src").values() for key, rule in section.items()}
+    files = {"metadata": {**study, "keys": rules}, "metadata_pe": adapt_metadata(study, ("image", "x", "y"))}
     for data, (inputs, classes, task) in SECONDARY.items():
         size = SIDES if data in ("voc", "cityscapes") else ""
         content = adapt_metadata(study, inputs, [label.name for label in classes], size)

@@ -34,6 +34,16 @@ def load_recipes(source: Path) -> dict[str, Config]:
     return content
 
 
+def load_keys(source: Path) -> dict[str, dict[str, Config]]:
+    """Load the schema of the bundles' keys: for each section of the reference page the rules of its keys.
+
+    Args:
+        source: folder of the fragments.
+    """
+    content: dict[str, dict[str, Config]] = yaml.safe_load((source / "keys.yaml").read_text(encoding="utf-8"))
+    return content
+
+
 def load_fragment(path: Path) -> Config:
     """Load one fragment, not merged."""
     content: Config = yaml.safe_load(path.read_text(encoding="utf-8"))

@@ -4,7 +4,6 @@ MONAI accepts unknown override keys silently, and reports an error by a long tra
 These checks name the key and say what to do, for every bundle.
 """
 
-import difflib
 import inspect
 import logging
 import pydoc
@@ -19,7 +18,8 @@ import torch
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
 from medpos.bundle import phantoms, tracking
-from medpos.bundle.keys import known_keys
+from medpos.bundle.keys import known_keys, suggest
+from medpos.bundle.values import check_relations, check_values
 from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.device import check_device, has_fast_bf16
 from medpos.core.errors import InputError, find_input_error
@@ -30,20 +30,6 @@ from medpos.data.leaks import find_equal_images
 from medpos.data.patches import Patches
 
 logger = logging.getLogger(__name__)
-
-_BOOLEANS = frozenset({"amp", "resume"})
-_MINIMUM = {
-    "max_epochs": 1,
-    "val_interval": 1,
-    "batch_size": 1,
-    "image_size": 1,
-    "num_workers": 0,
-    "seed": 0,
-    "phantom_cases": 3,
-    "encoding_bands": 1,
-    "crf_iterations": 0,
-    "crf_images": 1,
-}
 
 
 def start() -> None:
@@ -59,14 +45,35 @@ def start() -> None:
     warnings.filterwarnings("ignore", message=".*nvImageCodec")
     parser = find_parser()
     config = parser.get()
-    check_keys(config)
-    check_nested_keys(config, parser.locator)
-    check_values(config)
-    phantoms.apply(parser, phantoms.given())
+    check(parser, phantoms.given())
+    if "device" in config:
+        check_device(str(parser.get_parsed_content("device")))
     tracking.complete(config)
     # bf16 halves the feature maps, so memory stays below that of float32 even if freed memory is kept.
     if config["amp"] and has_fast_bf16("cpu"):
         keep_freed_memory()
+
+
+def check(parser: ConfigParser, given: Collection[str]) -> str:
+    """Check the keys and values of a bundle, and apply phantom mode where the data are phantoms.
+
+    Args:
+        parser: parser of the bundle, with the overrides applied.
+        given: keys of the overrides.
+
+    Returns:
+        Kind of data, as :func:`medpos.bundle.phantoms.apply` does.
+
+    Raises:
+        InputError: a key is unknown, or its value is out of range.
+    """
+    config = parser.get()
+    check_keys(config)
+    check_nested_keys(config, parser.locator)
+    check_values(parser)
+    data = phantoms.apply(parser, given)
+    check_relations(config)
+    return data
 
 
 def find_parser() -> ConfigParser:
@@ -96,11 +103,11 @@ def check_keys(config: dict[str, Any]) -> None:
     for key in config:
         if key in known:
             continue
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-        hint = f"; did you mean --{near[0]}?" if near else "."
         flat = ", ".join(k for k in known if k[0] != "_" and not isinstance(config[k], dict | list))
         name = config["bundle_name"]
-        raise InputError(f"override --{key}: bundle {name} has no such key{hint} Keys to override: {flat}")
+        raise InputError(
+            f"override --{key}: bundle {name} has no such key{suggest(key, known)} Keys to override: {flat}"
+        )
 
 
 def check_nested_keys(config: dict[str, Any], locator: ComponentLocator) -> None:
@@ -123,8 +130,7 @@ def check_nested_keys(config: dict[str, Any], locator: ComponentLocator) -> None
             known, owner = _section(path, own, config), "this section"
         for key in own:
             if known is not None and key not in known:
-                near = difflib.get_close_matches(key, known, n=1, cutoff=0.4)
-                hint = f"; did you mean --{path}#{near[0]}?" if near else "."
+                hint = suggest(key, known, f"--{path}#")
                 raise InputError(f"override --{path}#{key}: {owner} has no such key{hint} It has: {', '.join(known)}")
 
 
@@ -157,28 +163,6 @@ def _section(path: str, own: Sequence[str], config: dict[str, Any]) -> Collectio
     if "#" in path or path == "_meta_" or is_referred_to(path, config, r"(?!\w|::|#)"):
         return None
     return [key for key in own if is_referred_to(f"{path}::{key}", config)] or None
-
-
-def check_values(config: dict[str, Any]) -> None:
-    """Refuse plain values of a wrong type or range; MONAI reads ``--resume false`` as text, which counts as true.
-
-    Args:
-        config: raw configuration; expressions are not checked.
-
-    Raises:
-        InputError: a value is wrong; the message names the key, the value and what was expected.
-    """
-    for key, value in config.items():
-        if isinstance(value, str) and value.startswith("$"):
-            continue
-        if key in _BOOLEANS and not isinstance(value, bool):
-            raise InputError(f"--{key}: expected True or False, got {value!r}; write it with a capital letter")
-        if key in _MINIMUM and (isinstance(value, bool) or not isinstance(value, int) or value < _MINIMUM[key]):
-            raise InputError(f"--{key}: expected an integer of at least {_MINIMUM[key]}, got {value!r}")
-        if key == "lr" and not (isinstance(value, int | float) and 0 < value < float("inf")):
-            raise InputError(f"--lr: expected a learning rate above 0, such as 0.001, got {value!r}")
-        if key == "device" and isinstance(value, str):
-            check_device(value)
 
 
 def try_image_size(network: torch.nn.Module, image_size: int) -> None:

@@ -12,6 +12,7 @@ from medpos.cli.project import BUNDLES, copy_files, find_file
 from medpos.core.config import Config, is_entry_point
 from medpos.core.files import read_json
 from medpos.core.options import command
+from medpos.core.rules import describe, load_rules
 
 # Networks of other inputs and outputs than the other networks of their data set.
 METADATA = {"nuclei_unet2015": "metadata_cells"}
@@ -55,17 +56,18 @@ def show_list() -> None:
 
 
 def show(options: Show) -> None:
-    """Show the card of a bundle, its entry points, and its keys with their defaults."""
+    """Show the card of a bundle, its entry points, and its keys: default, allowed values, what it is."""
     config = _read(_file(options.name))
     for line in card(config):
         output.results.print(line)
     output.results.print(f"\nentry points: {', '.join(entry_points(config)) or 'none'}\nkeys, with their defaults:")
-    found = settings(config)
+    found, rules = settings(config), load_rules()
     width = max(map(len, found), default=0)
     for key, value in found.items():
-        output.results.print(
-            f"  --{key.ljust(width)}  {value if value and isinstance(value, str) else json.dumps(value)}"
-        )
+        default = value if value and isinstance(value, str) else json.dumps(value)
+        output.results.print(f"  --{key.ljust(width)}  {default}")
+        if rule := rules.get(key):
+            output.results.print(f"    {' ' * width}  {describe(rule)}: {rule['description']}")
 
 
 def copy(options: Copy) -> None:

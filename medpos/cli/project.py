@@ -1,24 +1,13 @@
-"""Find the files that come with the package, bundles and notebooks, and copy them."""
+"""Find files that come with the package by name, and copy them."""
 
 import difflib
 import filecmp
 import shutil
 from collections.abc import Sequence
-from importlib import resources
 from pathlib import Path
 
 from medpos.core.errors import InputError
-
-
-def project_folder() -> Path:
-    """Return the folder of ``bundles/``, ``notebooks/`` and ``LICENSE``.
-
-    An installed package has them in ``_project``, inside; in a clone they are beside the package.
-    """
-    package = Path(str(resources.files("medpos")))
-    inside = package / "_project"
-    return inside if inside.is_dir() else package.parent
-
+from medpos.core.project import project_folder
 
 BUNDLES = project_folder() / "bundles"
 STUDIES = BUNDLES / "studies"

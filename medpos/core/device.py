@@ -10,7 +10,7 @@ import torch.distributed
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode as TorchDispatchMode  # private in PyTorch
 
-from medpos.core.errors import InputError
+from medpos.core.errors import InputError, first_line
 
 
 def check_device(name: str, option: str = "--device") -> torch.device:
@@ -32,6 +32,14 @@ def check_device(name: str, option: str = "--device") -> torch.device:
         raise InputError(f"{option}: expected cpu, as there is no CUDA device, got {name!r}; leave {option} out")
     if device.type == "cuda" and (device.index or 0) >= count:
         raise InputError(f"{option}: expected cuda:N with N from 0 to {count - 1}, got {name!r}; give one of these")
+    if device.type not in ("cpu", "cuda"):
+        try:
+            torch.zeros(1, device=device).item()
+        except (RuntimeError, AssertionError) as error:  # not compiled for it, or meta, which has no values
+            raise InputError(
+                f"{option}: expected cpu, cuda or cuda:N, got {name!r}, which can't compute here "
+                f"({first_line(error, 80)}); give one of these"
+            ) from error
     return device
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from monai.bundle import ConfigParser
 
 from medpos.bundle import phantoms
-from medpos.bundle.startup import check_keys, check_values, resolve
+from medpos.bundle.keys import apply_overrides
+from medpos.bundle.startup import check, resolve
 from medpos.core.config import expand_steps, is_entry_point
 from medpos.core.errors import InputError
 from medpos.core.moved import with_current_names
@@ -177,11 +178,8 @@ def parse_bundle(bundle: Path, overrides: dict[str, Any]) -> tuple[ConfigParser,
     parser.read_config(bundle)
     if is_classification(parser.get()):
         raise not_a_segmentation(bundle)
-    for key, value in overrides.items():
-        parser[key] = value
-    check_keys(parser.get())
-    check_values(parser.get())
-    return parser, phantoms.apply(parser, overrides)
+    apply_overrides(parser, overrides)
+    return parser, check(parser, overrides)
 
 
 def _list_bundles(folder: Path) -> list[str]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medpos.bundle.keys import suggest
+from medpos.core.errors import InputError
+from medpos.core.files import read_json
 from medpos.data.conditions import Condition
 from medpos.runs import files
 from medpos.study.declaration import Study, Variant
@@ -71,6 +74,8 @@ class Planner:
     def __init__(self, study: Study, settings: Settings, makes_data: bool = True) -> None:
         self.study, self.settings, self.makes_data = study, settings, makes_data
         self._configs: dict[tuple[Any, ...], Config] = {}
+        self._bundle_keys: dict[Path, set[str]] = {}
+        self._check_settings()
         # Prepared data or phantoms that the first bundle of a data set found, so that they are searched for once.
         self._folders = dict(settings.dataset_dirs)
 
@@ -156,13 +161,37 @@ class Planner:
 
     def _common(self, bundle: Path, data: str) -> dict[str, Any]:
         """Return the overrides for every bundle that this one has keys for (a mean mask has no learning rate)."""
-        content = bundle.read_text(encoding="utf-8") if bundle.exists() else ""
-        overrides = {k: v for k, v in self.settings.overrides.items() if f'"{k}":' in content}
+        overrides = {k: v for k, v in self.settings.overrides.items() if _first_part(k) in self._keys(bundle)}
         if data in self._folders:
             overrides["dataset_dir"] = self._folders[data]
         if self.settings.runs_dir:
             overrides["runs_dir"] = self.settings.runs_dir
         return overrides
+
+    def _keys(self, bundle: Path) -> set[str]:
+        """Return the top-level keys of a bundle's file; none where there is no such bundle."""
+        if bundle not in self._bundle_keys:
+            self._bundle_keys[bundle] = set(read_json(bundle, "correct the bundle")) if bundle.exists() else set()
+        return self._bundle_keys[bundle]
+
+    def _check_settings(self) -> None:
+        """Refuse overrides that no bundle of the study takes, and folders of data sets that it doesn't have.
+
+        Raises:
+            InputError: a key of ``--set`` or ``--profile``, or a name of ``--dataset-dir``, is unknown.
+        """
+        names = {variant.bundle.replace("{data}", data) for variant in self.study.variants for data in self.study.data}
+        known = {key for name in names for key in self._keys(self.settings.bundles / f"{name}.json")}
+        for key in self.settings.overrides:
+            if known and _first_part(key) not in known:
+                hint = suggest(_first_part(key), known, "")
+                raise InputError(f"--set or --profile: no bundle of this study has a key {key!r}{hint}")
+        for data in self.settings.dataset_dirs:
+            if data not in self.study.data:
+                raise InputError(
+                    f"--dataset-dir {data}: expected a data set of this study, {', '.join(self.study.data)}"
+                    f"{suggest(data, self.study.data, '')}"
+                )
 
     def _job(self, model: Model) -> Job | None:
         folder = model.folder()
@@ -223,3 +252,8 @@ def estimate_seconds(plan: Plan) -> dict[str, float | None]:
 
 def _kind(config: Config) -> tuple[str, Any, Any]:
     return str(config["bundle_name"]), config["image_size"], config["train_cases"]
+
+
+def _first_part(key: str) -> str:
+    """Return the top-level part of a nested key."""
+    return re.split("#|::", key)[0]

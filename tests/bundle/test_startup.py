@@ -69,7 +69,7 @@ def test_no_key_is_accepted_and_ignored(name):
     config = parser(name).get()
     used = {key for key in config if is_referred_to(key, {k: v for k, v in config.items() if k != key})}
     alone = {key for key, value in config.items() if not is_entry_point(key, value)} - used
-    assert alone == {"_desc_", "imports", "data_sha256", "phantom", "_meta_"} & set(config)
+    assert alone == {"_desc_", "imports", "data_sha256", "phantom", "_meta_", "allow_training_cases"} & set(config)
 
 
 def test_chains_of_named_and_unnamed_steps():

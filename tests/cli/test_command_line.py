@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 import medpos
 from medpos.__main__ import app
 from medpos.cli import bundles, output, project
+from medpos.core import project as core_project
 from medpos.core.errors import InputError
 
 SLOW_TO_IMPORT = ["torch", "monai", "pandas", "matplotlib", "scipy", "numpy"]
@@ -151,7 +152,7 @@ def test_study_copy(tmp_path):
 
 def test_files_are_inside_an_installed_package(tmp_path, monkeypatch):
     assert project.project_folder() == ROOT
-    monkeypatch.setattr(project.resources, "files", lambda name: tmp_path / name)
+    monkeypatch.setattr(core_project.resources, "files", lambda name: tmp_path / name)
     assert project.project_folder() == tmp_path
     (tmp_path / "medpos/_project").mkdir(parents=True)
     assert project.project_folder() == tmp_path / "medpos/_project"

@@ -1,0 +1,90 @@
+"""Check the values of a bundle's keys against their rules, before anything is built or read from the data.
+
+The rules come from ``bundles/src/keys.yaml``; keys that a bundle's own ``metadata.json`` describes are checked too.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from monai.bundle import ConfigParser
+
+from medpos.core.config import Config, find_references, follow_references
+from medpos.core.errors import InputError, first_line
+from medpos.core.rules import KEYS, Rule, check_value, load_rules
+
+_DATA = "data_folder"  # evaluating it makes phantoms
+_REFERENCE = re.compile(r"@\w+((::|#)\w+)*")
+# The study's distances are the default for every image size; a shift out of a smaller image leaves nothing of it.
+_USUAL_SHIFTS = tuple(range(8, 65, 8))
+
+
+def check_values(parser: ConfigParser) -> None:
+    """Refuse values of a wrong type or range.
+
+    Expressions and references are evaluated where they rest on other plain keys alone.
+
+    Args:
+        parser: parser of the bundle, with the overrides applied.
+
+    Raises:
+        InputError: a value is wrong; the message names the key, the value and what was expected.
+    """
+    config = parser.get()
+    rules = {key: rule for key, rule in _find_rules(config).items() if key in config}
+    expressions = {key: config[key] for key in rules if _is_expression(config[key])}
+    for key, rule in rules.items():
+        if key not in expressions:
+            check_value(key, config[key], rule)
+    for key, value in expressions.items():
+        _check_references(key, value, config)
+        if {key, *follow_references([value], config)} <= rules.keys() - {_DATA}:
+            check_value(key, _evaluate(parser, key, value), rules[key])
+
+
+def check_relations(config: Config) -> None:
+    """Refuse values that don't fit each other: shifts that move the whole image out of sight.
+
+    Args:
+        config: raw configuration, with the values of phantom mode.
+
+    Raises:
+        InputError: a distance of ``shift_pixels`` isn't below ``image_size``.
+    """
+    size, distances = config.get("image_size"), config.get("shift_pixels")
+    if not isinstance(size, int) or not isinstance(distances, list | tuple) or tuple(distances) == _USUAL_SHIFTS:
+        return
+    if far := [distance for distance in distances if distance >= size]:
+        raise InputError(
+            f"--shift_pixels: expected distances below the image_size of {size} px, got {far[0]}; nothing of the image "
+            "would be left, so give smaller ones"
+        )
+
+
+def _find_rules(config: Config) -> Mapping[str, Rule]:
+    """Return the rules of all keys; those of the bundle's metadata, which MONAI keeps as ``_meta_``, come first."""
+    own = (config.get("_meta_") or {}).get(KEYS)
+    return {**load_rules(), **(own if isinstance(own, dict) else {})}
+
+
+def _is_expression(value: Any) -> bool:
+    return isinstance(value, str) and (value[:1] == "$" or _REFERENCE.fullmatch(value) is not None)
+
+
+def _check_references(key: str, value: str, config: Config) -> None:
+    if missing := sorted(find_references([value]) - config.keys()):
+        raise InputError(
+            f"--{key}: {value!r} refers to the key {missing[0]}, which the bundle lacks; correct it, or write a path "
+            f"of that name as './{value}'"
+        )
+
+
+def _evaluate(parser: ConfigParser, key: str, value: str) -> Any:
+    try:
+        return parser.get_parsed_content(key)
+    except Exception as error:  # an expression may raise anything
+        reason = first_line(error.__cause__ or error)
+        raise InputError(
+            f"--{key}: {value!r} can't be evaluated ({reason}); text that begins with '$' is an expression, so correct "
+            "it, or write a path of that name as './$...'"
+        ) from error

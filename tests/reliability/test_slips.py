@@ -1,0 +1,215 @@
+"""Slips of the hand: each is answered by one line that names it, before anything is read, trained or written."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from running import ALL, BUNDLES, kept_state, parser, refusal
+from typer.testing import CliRunner
+
+from medpos.__main__ import app
+from medpos.bundle.values import check_values
+from medpos.core.colors import PUBLISHED
+from medpos.core.errors import InputError, find_input_error
+from medpos.core.rules import load_rules
+from medpos.data.conditions import GROUPS
+from medpos.inferers.crf import PAPERS
+from medpos.networks.encoder_decoder.segnet_basic import DECODERS
+from medpos.networks.encoder_decoder.unetpp import MODES
+from medpos.networks.fully_convolutional.deeplab import HEADS
+from medpos.networks.fully_convolutional.fcn import UPSAMPLINGS
+from medpos.networks.layers.blocks import PADDING_MODES
+from medpos.networks.sunet.network import DILATIONS, VARIANTS
+from medpos.study.models import parse_bundle
+from medpos.transforms.intensity.degradations import TABLES
+from medpos.transforms.position.channels import ENCODINGS, RANGES
+
+ENTRIES = ["run", "evaluate", "robustness", "shift"]
+# Key, value as MONAI's command line reads it, words of the message.
+VALUES = [
+    ("lr", True, "expected a number above 0, got True"),
+    ("lr", "nan", "got 'nan'"),
+    ("lr", math.nan, "got nan"),
+    ("lr", math.inf, "got inf"),
+    ("lr", -5, "got -5"),
+    ("lr", "1e-3x", "expected a number"),
+    ("lr", [0.1], "expected a number"),
+    ("pe_alpha", "x", "expected a number above 0, got 'x'"),
+    ("pe_alpha", "nan", "got 'nan'"),
+    ("memory_gb", "x", "--memory_gb: expected a number above 0, got 'x'"),
+    ("memory_gb", math.nan, "got nan"),
+    ("image_size", 1_000_000, "expected an integer from 1 to 16384, got 1000000"),
+    ("image_size", 64.0, "got 64.0"),
+    ("batch_size", "8", "expected an integer of at least 1, got '8'"),
+    ("batch_size", True, "got True"),
+    ("num_workers", 100_000, "expected an integer from 0 to 256"),
+    ("num_workers", -1, "got -1"),
+    ("seed", -1, "--seed: expected an integer from 0"),
+    ("seed", 1.5, "got 1.5"),
+    ("max_epochs", 0, "--max_epochs"),
+    ("max_epochs", "ten", "got 'ten'"),
+    ("train_cases", 0, "expected an integer of at least 1, or None, got 0"),
+    ("train_cases", "none", "got 'none'"),
+    ("amp", "true", "expected True or False, got 'true'; write it with a capital letter"),
+    ("resume", 1, "expected True or False, got 1"),
+    ("conditions", "foo", "--conditions: expected a list of items, each one of clean, "),
+    ("conditions", ["clean", "shift"], "did you mean shifts?"),
+    ("conditions", 3, "got 3"),
+    ("degradation_table", "imagenet-c", "did you mean imagenet_c?"),
+    ("shift_pixels", [900], "expected distances below the image_size of 32 px, got 900"),
+    ("shift_pixels", [8, 32], "got 32"),
+    ("shift_pixels", [1.5], "each an integer of at least 1, got [1.5]"),
+    ("shift_pixels", [-8], "got [-8]"),
+    ("shift_pixels", [], "got []"),
+    ("shift_pixels", 8, "expected a list"),
+    ("padding_mode", "reflects", "did you mean reflect?"),
+    ("encoding", "fourie", "did you mean fourier?"),
+    ("encoding_bands", 17, "from 1 to 16"),
+    ("bundle_name", "../../x", "--bundle_name: expected text of letters"),
+    ("bundle_name", "/x", "--bundle_name"),
+    ("bundle_name", "..", "--bundle_name"),
+    ("phantom_cases", 2, "--phantom_cases: expected an integer of at least 3"),
+    ("dataset_dir", 5, "--dataset_dir: expected text, got 5; for text that looks like a number, quote it twice"),
+    ("run_name", 1e5, """quote it twice: --run_name "'100000.0'\""""),
+    ("run_name", True, "--run_name"),
+    ("run_name", "$", "--run_name: '$' can't be evaluated"),
+    ("run_name", "$1 +", "can't be evaluated"),
+    ("run_name", "$unknown", "name 'unknown' is not defined"),
+    ("run_name", "$@seeed", "refers to the key seeed, which the bundle lacks"),
+    ("dataset_dir", "@nothing", "write a path of that name as './@nothing'"),
+    ("dataset_dir", "@seed", "--dataset_dir: expected text, got 0"),
+    ("runs_dir", "$3", "--runs_dir: expected text, got 3"),
+    ("device", "cuda:99", "--device"),
+    ("device", "gpu", "--device: expected cpu, cuda or cuda:N, got 'gpu'"),
+    ("device", "meta", "can't compute here"),
+    ("device", "", "--device"),
+    ("checkpoint", 7, "--checkpoint: expected text"),
+]
+# Mistyped keys of every level, and the right one.
+KEYS = [
+    ("max_epoch", "--max_epochs?"),
+    ("condition", "--conditions?"),
+    ("shift_pixel", "--shift_pixels?"),
+    ("train#optimzer#lr", "--train#optimizer?"),
+    ("train::optimzer::lr", "--train#optimizer?"),
+    ("trian#optimizer#lr", "--train?"),
+    ("train#optimizer#lrr", "--train#optimizer#lr?"),
+    ("train#handlers#99#interval", "a number below"),
+    ("train#handlers#x#interval", "a number below"),
+    ("lr#x", "single value"),
+    ("lr#x#y", "single value"),
+    ("network_def#paddin_mode", "--network_def#padding_mode?"),
+    ("steps#degrade#sead", "#degrade#seed?"),
+]
+
+
+def everything(folder):
+    return sorted(path.name for path in Path(folder).rglob("*"))
+
+
+@pytest.mark.parametrize(("key", "value", "words"), VALUES, ids=str)
+def test_a_wrong_value_is_refused_before_anything_is_read(key, value, words, tiny):
+    message = refusal("jsrt_small_pe", **{**tiny, "dataset_dir": "/nowhere", key: value})
+    assert words in message
+    assert everything(tiny["runs_dir"]) == []
+
+
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize(("key", "value", "words"), VALUES[::9], ids=str)
+def test_it_is_refused_by_every_entry_point(key, value, words, entry, tiny):
+    assert words in refusal("jsrt_small_pe", entry=entry, **{**tiny, "dataset_dir": "/nowhere", key: value})
+
+
+@pytest.mark.parametrize(("key", "value", "words"), VALUES[::9], ids=str)
+def test_it_is_refused_in_an_overlay(key, value, words, tiny, tmp_path):
+    (tmp_path / "overlay.json").write_text(json.dumps({key: value}))
+    given = {name: part for name, part in tiny.items() if name != key}
+    message = refusal("jsrt_small_pe", tmp_path / "overlay.json", **given)
+    assert words in message
+
+
+@pytest.mark.parametrize(("key", "hint"), KEYS)
+def test_a_mistyped_key_is_named_with_the_right_one(key, hint):
+    with kept_state(), pytest.raises(InputError) as error:
+        parse_bundle(BUNDLES / "jsrt_small_pe.json", {key: 1})
+    assert f"--{key.replace('::', '#')}" in str(error.value).replace("::", "#")
+    assert hint in str(error.value)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_values_of_every_bundle_pass(name):
+    check_values(parser(name))
+
+
+def test_a_users_own_key_is_checked_where_the_metadata_describe_it(tmp_path):
+    config = parser("jsrt_small", width=3)
+    check_values(config)
+    config["_meta_"] = {"keys": {"width": {"type": "number", "maximum": 2, "description": "factor of the channels"}}}
+    with pytest.raises(InputError, match="--width: expected a number of at most 2, got 3; it is the factor of the"):
+        check_values(config)
+
+
+def test_the_study_s_shifts_are_the_default_of_every_size():
+    check_values(parser("jsrt_small", image_size=32))
+
+
+def test_the_choices_of_the_rules_are_those_of_the_code():
+    choices = {
+        "conditions": GROUPS, "degradation_table": TABLES, "padding_mode": PADDING_MODES, "pe_range": RANGES,
+        "encoding": ENCODINGS, "publisher": PUBLISHED, "upsampling": UPSAMPLINGS, "head": HEADS, "crf_name": PAPERS,
+        "variant": VARIANTS, "output_stride": DILATIONS, "supervision_mode": MODES, "decoder": DECODERS,
+    }  # fmt: skip
+    rules = load_rules()
+    for key, known in choices.items():
+        assert set(rules[key].get("enum") or rules[key]["items"]["enum"]) == set(known), key
+    assert {key for key, rule in rules.items() if "enum" in str(rule)} - choices.keys() == {"skips"}
+
+
+# --- studies ---------------------------------------------------------------------------------------------------------
+
+
+def study(*arguments):
+    with kept_state():
+        done = CliRunner().invoke(app, ["study", *arguments, "--dry-run"], env={"COLUMNS": "200"})
+    error = find_input_error(done.exception) if done.exception else None
+    assert error is not None, done.output
+    return str(error)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--set", "max_epoch=1"], "no bundle of this study has a key 'max_epoch'; did you mean max_epochs?"),
+        (["--set", "trian#optimizer#lr=1"], "'trian#optimizer#lr'; did you mean train?"),
+        (["--set", "train#optimzer#lr=1"], "did you mean --train#optimizer?"),
+        (["--set", "max_epochs=many"], "--max_epochs: expected an integer"),
+        (["--set", "shift_pixels=[1.5]"], "--shift_pixels: expected a list"),
+        (["--set", "image_size=64", "--set", "shift_pixels=[900]"], "below the image_size of 64 px"),
+        (["--set", "lr=True"], "--lr: expected a number"),
+        (["--set", "conditions=foo"], "--conditions"),
+        (["--dataset-dir", "acd=somewhere"], "--dataset-dir acd: expected a data set of this study"),
+        (["--dataset-dir", "jsrt=/nowhere"], "/nowhere/dataset.json: no such file"),
+        (["--profile", "tny"], "--profile: expected paper, quick, tiny, got 'tny'"),
+        (["--data", "jsr"], "jsrt"),
+    ],
+    ids=str,
+)
+def test_slips_in_a_study(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert words in study("table1", "--network", "small", *arguments)
+    assert everything(tmp_path) == []
+
+
+def test_a_profile_with_a_key_that_no_bundle_takes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("medpos.study.declaration.load_profile", lambda *_: {"max_epoch": 1})
+    assert "--set or --profile: no bundle of this study has a key 'max_epoch'" in study("table1")
+
+
+def test_keys_of_some_bundles_alone_are_set_where_they_are(tmp_path, monkeypatch):
+    """The mean mask has no learning rate."""
+    monkeypatch.chdir(tmp_path)
+    with kept_state():
+        done = CliRunner().invoke(app, ["study", "table1", "--network", "small", "--set", "lr=0.01", "--dry-run"])
+    assert done.exit_code == 0, done.output
