@@ -11,7 +11,6 @@ resumes. ``dataset.json`` exists only while it is true: the first change removes
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +24,7 @@ from data_prep.split import split_subjects
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
 from medpos.core.labels import IGNORED, Label
+from medpos.core.names import clean_name
 from medpos.data.schema import FOLDERS, MANIFEST, SCHEMA_VERSION, SPLITS
 
 # Increase whenever the same sources and options give other files: prepared folders are then rewritten.
@@ -232,7 +232,7 @@ def _check_names(cases: Sequence[Case]) -> None:
         if case.case in seen:
             other = next(iter(seen[case.case].sources.values()))
             raise InputError(f"{where}: a second {case.case} beside {other}; remove or rename one.")
-        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", case.case):
+        if not case.case or clean_name(case.case) != case.case:
             raise InputError(f"{where}: a case can't be called {case.case!r}; use letters, digits, '_', '-', '.'.")
         seen[case.case] = case
 

@@ -1,11 +1,14 @@
 """Find the raw files of a data set by their names."""
 
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
 from data_prep.pictures import SUFFIXES
 from medpos.core.errors import InputError
+from medpos.io import volumes
+from medpos.io.walk import OTHER, LeftOut, check_link, walk
 
 
 def find_by_name(source: Path, pattern: str) -> dict[str, Path]:
@@ -19,15 +22,16 @@ def find_by_name(source: Path, pattern: str) -> dict[str, Path]:
         Paths by key.
 
     Raises:
-        InputError: the folder is missing, or two files have one key.
+        InputError: the folder is missing, a file is a link to nothing, or two files have one key.
     """
     if not source.is_dir():
         raise InputError(f"{source}: no such folder; check the path.")
     found: dict[str, Path] = {}
-    for path in sorted(source.rglob("*")):
-        match = None if path.name.startswith(".") else re.fullmatch(pattern, path.name, re.IGNORECASE)
-        if match is None or not path.is_file():
+    for path in walk(source, LeftOut()):
+        match = re.fullmatch(pattern, path.name, re.IGNORECASE)
+        if match is None:
             continue
+        check_link(path)
         key = match.group(1)
         if key in found:
             raise InputError(f"{path}: a second {path.name} beside {found[key]}; remove or rename one.")
@@ -35,27 +39,37 @@ def find_by_name(source: Path, pattern: str) -> dict[str, Path]:
     return found
 
 
-def find_by_stem(folder: Path, suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
-    """Find the files of a folder with given suffixes; hidden files are skipped.
+def find_by_stem(
+    folder: Path, suffixes: Sequence[str] = SUFFIXES, left_out: LeftOut | None = None, skip: Sequence[Path] = ()
+) -> dict[str, Path]:
+    """Find the files below a folder with given suffixes, by :func:`medpos.io.walk.walk`.
 
     Args:
-        folder: folder to list, without its subfolders.
+        folder: folder to list.
         suffixes: suffixes in lower case; by default all that can be read.
+        left_out: record of the other files.
+        skip: folders of which nothing is listed.
 
     Returns:
-        Paths by name without suffix.
+        Paths by their name without suffix, accents composed (NFC), with the names of subfolders before it.
 
     Raises:
-        InputError: the folder is missing, has no such file, or has two files of one name.
+        InputError: the folder is missing, has no such file, or has two files of one name or a link to nothing.
     """
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; check the path.")
+    left_out = LeftOut() if left_out is None else left_out
     found: dict[str, Path] = {}
-    for path in sorted(folder.iterdir()):
+    paths = walk(folder, left_out, skip)
+    parts = volumes.find_parts(paths)
+    for path in paths:
         suffix = next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), "")
-        if not suffix or path.name.startswith(".") or not path.is_file():
+        if not suffix:
+            if path not in parts:
+                left_out.add(OTHER, path)
             continue
-        stem = path.name[: -len(suffix)]
+        check_link(path)
+        stem = unicodedata.normalize("NFC", "-".join(path.relative_to(folder).parts)[: -len(suffix)])
         if stem in found:
             raise InputError(f"{path}: a second {stem} beside {found[stem]}; remove or rename one.")
         found[stem] = path

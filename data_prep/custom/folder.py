@@ -6,6 +6,8 @@ from pathlib import Path
 from data_prep.custom.common import Files, Options, prepare_custom
 from data_prep.listing import find_by_stem
 from medpos.core.errors import InputError
+from medpos.core.names import clean_name
+from medpos.io.walk import LeftOut
 
 
 def prepare(
@@ -14,27 +16,40 @@ def prepare(
     """Prepare a pair of folders with the arguments of ``python -m data_prep folder``.
 
     Returns:
-        One line that says what was done.
+        A line that says what was done, and lines about the files that were left out.
     """
     name = options.name or out.resolve().name
     named = Options(name, options.subject, options.seed, options.workers)
-    return prepare_custom(
-        images, out, find_cases(images, labels), parse_classes(classes), channels or ("image",), named
-    )
+    left_out = LeftOut()
+    files = find_cases(images, labels, left_out)
+    done = prepare_custom(images, out, files, parse_classes(classes), channels or ("image",), named)
+    return "\n".join([done, *(f"left out: {line}" for line in left_out.describe())])
 
 
-def find_cases(images: Path, labels: Path) -> list[Files]:
-    """Pair the files of the two folders by name without suffix.
+def find_cases(images: Path, labels: Path, left_out: LeftOut | None = None) -> list[Files]:
+    """Pair the files below the two folders by name without suffix; one folder may lie in the other.
+
+    Args:
+        images: folder of the images.
+        labels: folder of the label maps.
+        left_out: record of files that are neither.
 
     Raises:
         InputError: an image lacks its label map or a label map its image.
     """
-    image_files, label_files = find_by_stem(images), find_by_stem(labels)
+    image_files, label_files = (
+        find_by_stem(folder, left_out=left_out, skip=[other] if _holds(folder, other) else [])
+        for folder, other in ((images, labels), (labels, images))
+    )
     for stem in sorted(image_files.keys() - label_files.keys()):
         raise InputError(f"{image_files[stem]}: no label map {stem}.* in {labels}; draw it, or remove the image.")
     for stem in sorted(label_files.keys() - image_files.keys()):
         raise InputError(f"{label_files[stem]}: no image {stem}.* in {images}; add it, or remove the label map.")
-    return [Files(stem, (path,), label_files[stem]) for stem, path in image_files.items()]
+    return [Files(clean_name(stem) or "case", (path,), label_files[stem]) for stem, path in image_files.items()]
+
+
+def _holds(folder: Path, other: Path) -> bool:
+    return folder.resolve() in other.resolve().parents
 
 
 def parse_classes(entries: Sequence[str]) -> dict[int, str]:

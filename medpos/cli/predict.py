@@ -50,6 +50,7 @@ def predict(options: Predict) -> None:
     from tqdm import tqdm
 
     from medpos.core.memory import keep_freed_memory
+    from medpos.io.walk import LeftOut
     from medpos.predict import case, cohort, inputs
     from medpos.predict.ensemble import Ensemble
     from medpos.predict.model import Model
@@ -64,14 +65,14 @@ def predict(options: Predict) -> None:
     folders = [options.run, *options.member]
     models = [Model(folder, options.dataset_dir, options.device, options.backend) for folder in folders]
     ensemble = Ensemble(models, options.tta == "flip")
-    left_out: list[str] = []
+    left_out = LeftOut()
     channels = models[0].data.channels
     sources = inputs.find_cases(options.inputs, options.out, channels, options.keep_names, left_out)
     with tqdm(total=len(sources), desc="predict", unit="case") as bar:
         summary = cohort.predict_cases(ensemble, sources, options.out, wanted, lambda source: bar.update(), engine)
     if ensemble.phantom:
         output.warnings.print(case.PHANTOM, style="bold")
-    for line in left_out:
+    for line in left_out.describe():
         output.warnings.print(f"left out: {line}")
     _summarize(summary, options.out)
 

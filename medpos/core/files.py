@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import errno
+import hashlib
 import io
 import json
 import os
@@ -10,6 +12,12 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from medpos.core.errors import InputError
+
+_OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # faults of a name, not of the folder
+
+
+class WriteError(InputError):
+    """Report a full disk or a folder that can't be written to, which no other file could be written to either."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
@@ -22,9 +30,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         write: function that writes the file at the path it is given.
 
     Raises:
-        InputError: the disk is full or the folder can't be written to.
+        WriteError: the disk is full or the folder can't be written to.
+        InputError: the file system has no such name.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    # A short name: that of the target may be as long as a name can be.
+    digest = hashlib.sha256(path.name.encode("utf-8", "surrogateescape")).hexdigest()[:16]
+    partial = path.with_name(f".{digest}.{os.getpid()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(partial)
@@ -32,8 +43,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(stream.fileno())
         partial.replace(path)
     except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno in _OF_THE_NAME:
+            raise InputError(
+                f"{path}: can't be written under this name ({error.strerror}); give the file another name"
+            ) from error
         # torch.save reports a full disk as a RuntimeError.
-        raise InputError(
+        raise WriteError(
             f"{path}: can't be written ({error}); make room on the disk or choose another folder"
         ) from error
     finally:
@@ -67,7 +82,8 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, An
 
 
 def _put(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+    # A file name in another encoding than the system's has bytes that are no text.
+    path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path, advice: str) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
 from medpos.evaluate.volumes import suffix_of
+from medpos.io.walk import LeftOut, check_link, walk
 
 _LISTED = 20  # greatest number of names in a message
 _NAME = re.compile(r"\w[\w.-]*")
@@ -93,7 +94,7 @@ def match_by_name(tools: Sequence[Tool], truth: Path, images: Path | None = None
 
 
 def _list_files(place: Path, name: str | None = None) -> dict[str, Path]:
-    """List the readable files of a folder, without hidden ones, by path without suffix.
+    """List the readable files below a folder, by :func:`medpos.io.walk.walk`, by path without suffix.
 
     Args:
         place: folder with any sub-folders, or a file.
@@ -104,10 +105,10 @@ def _list_files(place: Path, name: str | None = None) -> dict[str, Path]:
     if not place.is_dir():
         raise InputError(f"{place}: does not exist; give a folder of label maps, or a file")
     found: dict[str, Path] = {}
-    for path in sorted(place.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(place).parts)
-        if hidden or not suffix_of(path) or not path.is_file():
+    for path in walk(place, LeftOut()):
+        if not suffix_of(path):
             continue
+        check_link(path)
         key = _key(path, place)
         if key in found:
             raise InputError(f"{path} and {found[key]}: expected one file of this name; remove one, or give --pairs")

@@ -1,8 +1,10 @@
 """Read volumes of every format with a header of its own: NIfTI, Analyze, NRRD and MetaImage."""
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from medpos.core.errors import InputError
 from medpos.io import itk, nifti
 from medpos.io.scan import StoredVolume
 
@@ -40,6 +42,15 @@ def list_parts(path: Path) -> tuple[Path, ...]:
         place = nifti.find_data(path)
         return (place,) if place else ()
     return itk.list_parts(path) if suffix in (*itk.NRRD, *itk.METAIMAGE) else ()
+
+
+def find_parts(paths: Iterable[Path]) -> set[Path]:
+    """Find the files beside headers that hold their data, as :func:`list_parts` does; none of an unreadable header."""
+    found = set[Path]()
+    for path in paths:
+        with contextlib.suppress(InputError):  # named when the file is read
+            found.update(list_parts(path))
+    return found
 
 
 def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = lambda shape: None) -> StoredVolume:

@@ -15,6 +15,7 @@ from typing import Protocol
 import torch
 
 from medpos.core.errors import InputError
+from medpos.core.files import WriteError
 from medpos.core.memory import keep_freed_memory, release_freed_memory
 from medpos.core.ray_session import RaySession
 from medpos.predict.case import Pipeline, PreparedCase, describe_failure
@@ -61,7 +62,7 @@ def segment_case(pipeline: Pipeline, source: CaseFiles, load: Callable[[], Prepa
         return Outcome(source, describe_failure(source, error))
     try:
         pipeline.write(source, prepared, labels, probabilities)
-    except InputError as error:  # a full disk is full for all later cases
+    except WriteError as error:  # a full disk is full for all later cases
         return Outcome(source, str(error), is_last=True)
     except Exception as error:
         return Outcome(source, describe_failure(source, error))

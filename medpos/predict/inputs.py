@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medpos.core.errors import InputError
+from medpos.core.names import clean_name
 from medpos.io import dicom, readers, volumes
 from medpos.io.channels import group_channels, join_channels
 from medpos.io.scan import Scan, check_values
+from medpos.io.walk import OTHER, LeftOut, check_link, is_dangling, walk
 
 FORMATS = {
     "volume": volumes.SUFFIXES,
@@ -28,14 +30,14 @@ class CaseFiles:
     """Name the files of one case.
 
     Args:
-        name: unique name of the case and its results: letters, digits, ``.``, ``_`` and ``-``; of DICOM a hash, unless
-            the user asks for names.
+        name: unique name of the case and its results, by :func:`~medpos.core.names.clean_name`; of DICOM a hash,
+            unless the user asks for names.
         kind: format, a key of ``FORMATS``.
         files: files of the case, in the order of its channels.
         frames: numbers, from 1, of the case's frames in a multi-frame DICOM file; empty: all.
         titles: name of each file for messages, where its path may name a patient; empty: the paths.
         notes: remarks on how the files were chosen, one per line.
-        keeps_name: whether the user asks for a table of names and files.
+        keeps_name: whether a table leads from the name back to the files.
     """
 
     name: str
@@ -63,18 +65,18 @@ def find_cases(
     out: Path,
     channels: Sequence[str] = ("image",),
     keep_names: bool = False,
-    left_out: list[str] | None = None,
+    left_out: LeftOut | None = None,
 ) -> list[CaseFiles]:
     """Find the cases in files, folders, globs and lists of files.
 
     Args:
-        inputs: paths as the user gives them. A folder includes its subfolders, but no hidden files and not ``out``. A
+        inputs: paths as the user gives them. A folder is read by :func:`medpos.io.walk.walk`, without ``out``. A
             list is a text file with one path per line, relative to the list's folder and inside it.
         out: folder of the results; never read.
         channels: names of the network's channels; where there are several, files ``NAME_0000``, ``NAME_0001`` ... of
             one folder are one case.
         keep_names: whether to call DICOM cases by their files or folders, which may name patients.
-        left_out: list to which a line about files that are no images is appended.
+        left_out: record to which files that are no images are added.
 
     Returns:
         The cases, each with a name of its own.
@@ -83,34 +85,56 @@ def find_cases(
         InputError: a path doesn't exist, holds no image or an unknown format, or a list leaves its folder.
     """
     files: dict[Path, None] = {}
+    left_out = LeftOut() if left_out is None else left_out
     for given in inputs:
-        found = list(_expand(given, out.resolve()))
+        found = list(_expand(given, out, left_out))
         if not found:
             raise InputError(f"{given}: expected at least one image ({_FORMAT_NAMES}), got none; check the path")
         files.update(dict.fromkeys(found))
     kinds = {path: _kind(path) for path in files}
-    series = [path for path, kind in kinds.items() if kind == "dicom"]
-    indexes: list[Path] = []
-    scans = dicom.group_files(series, indexes) if series else []
-    if len(indexes) == len(files):
-        raise InputError(
-            "expected at least one image, got only the index of a medium (DICOMDIR); give the folder of its images"
-        )
-    if indexes and left_out is not None:
-        left_out.append(f"{len(indexes)} DICOMDIR (the index of a medium, no image)")
-    plain = [CaseFiles(_stem(path), kind, (path,)) for path, kind in kinds.items() if kind and kind != "dicom"]
-    if len(channels) > 1:
-        plain = [CaseFiles(*case) for case in group_channels((s.name, s.kind, s.files[0]) for s in plain)]
+    links = [path for path, kind in kinds.items() if kind == "dicom" and is_dangling(path)]
+    series = [path for path, kind in kinds.items() if kind == "dicom" and path not in links]
+    others: dict[Path, str] = {}
+    scans = dicom.group_files(series, others) if series else []
+    _leave_out(others, left_out, len(files))
+    is_private = left_out.is_private = bool(series) and not keep_names  # a path may name a patient
     numbers = {path: number for number, path in enumerate(files, 1)}
+    plain = [
+        CaseFiles(_stem(path), kind, (path,), keeps_name=not is_private)
+        for path, kind in kinds.items()
+        if kind and kind != "dicom"
+    ]
+    if len(channels) > 1:
+        grouped = group_channels((case.name, case.kind, case.files[0]) for case in plain)
+        plain = [CaseFiles(*case, keeps_name=not is_private) for case in grouped]
+    broken = [
+        CaseFiles("link", "dicom", (path,), titles=(_number(numbers[path]),) if is_private else ()) for path in links
+    ]
     found_scans = [_describe_scan(scan, numbers, keep_names) for scan in scans]
-    return list(_name_uniquely([*(replace(case, keeps_name=keep_names) for case in plain), *found_scans]))
+    return list(_name_uniquely([*plain, *broken, *found_scans]))
+
+
+def _leave_out(others: dict[Path, str], left_out: LeftOut, count: int) -> None:
+    """Record DICOM objects that are no images; raise an error if the input holds nothing else."""
+    if len(others) == count:
+        kinds = ", ".join(sorted(set(others.values())))
+        raise InputError(
+            f"expected at least one image, got only DICOM objects that are none ({kinds}); give the images"
+        )
+    for path, kind in others.items():
+        reason = "DICOMDIR, the index of a medium" if kind == dicom.INDEX else f"DICOM {kind}, no image"
+        left_out.add(reason, path)
+
+
+def _number(number: int) -> str:
+    return f"file {number} of the input"
 
 
 def _describe_scan(scan: dicom.Group, numbers: dict[Path, int], keep_names: bool) -> CaseFiles:
     """Return the case of a DICOM image; file names and folders may name a patient, so files are numbered."""
     if keep_names:
         return CaseFiles(scan.name, "dicom", scan.files, scan.frames, (), scan.notes, keeps_name=True)
-    titles = tuple(f"file {numbers[path]} of the input" for path in scan.files)
+    titles = tuple(_number(numbers[path]) for path in scan.files)
     return CaseFiles(scan.identity, "dicom", scan.files, scan.frames, titles, scan.notes)
 
 
@@ -153,6 +177,8 @@ def read_case(
         InputError: the case can't be used; the message names the file, the reason and the remedy.
     """
     multichannel = len(channels) > 1
+    for path in source.files:
+        check_link(path, source.title)
     if source.kind == "dicom":
         scans = [dicom.read_dicom(source.files, source.frames, modalities, force, source.titles or _texts(source))]
     elif source.kind == "picture":
@@ -171,11 +197,11 @@ def _texts(source: CaseFiles) -> tuple[str, ...]:
     return tuple(map(str, source.files))
 
 
-def _expand(given: str, out: Path) -> Iterator[Path]:
+def _expand(given: str, out: Path, left_out: LeftOut) -> Iterator[Path]:
     path = Path(given)
     if path.is_dir():
-        yield from _images_below(path, out)
-    elif path.is_file():
+        yield from _images_below(path, out, left_out)
+    elif path.is_file() or is_dangling(path):
         path = volumes.find_header(path) or path
         if path.suffix.lower() in LISTS:
             yield from _read_list(path)
@@ -189,16 +215,21 @@ def _expand(given: str, out: Path) -> Iterator[Path]:
         for match in sorted(glob.glob(given, recursive=True)):  # noqa: PTH207 (pathlib has no absolute patterns)
             place = Path(match)
             if place.is_dir() or _kind(place) is not None:
-                yield from _expand(match, out)
+                yield from _expand(match, out, left_out)
     else:
         raise InputError(f"{given}: expected a file or folder, got nothing at this path; check it")
 
 
-def _images_below(folder: Path, out: Path) -> Iterator[Path]:
-    for path in sorted(folder.rglob("*")):
-        hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
-        if not hidden and path.is_file() and not path.resolve().is_relative_to(out) and _kind(path) is not None:
+def _images_below(folder: Path, out: Path, left_out: LeftOut) -> Iterator[Path]:
+    paths = {path: _kind(path) is not None for path in walk(folder, left_out, [out])}
+    parts = volumes.find_parts(paths) if not all(paths.values()) else ()
+    for path, is_image in paths.items():
+        if is_image:
             yield path
+        elif volumes.suffix_of(path):
+            left_out.add("segmentations, or headers without data", path)
+        elif path not in parts:
+            left_out.add(OTHER, path)
 
 
 def _read_list(path: Path) -> Iterator[Path]:
@@ -232,7 +263,7 @@ def _kind(path: Path) -> str | None:
             return kind
     # Scanners write DICOM files without a suffix, or with a number as suffix.
     bare = re.fullmatch(r"|\.\d+", path.suffix) is not None
-    return "dicom" if bare and dicom.is_dicom(path) else None
+    return "dicom" if bare and (is_dangling(path) or dicom.is_dicom(path)) else None
 
 
 def _stem(path: Path) -> str:
@@ -250,11 +281,11 @@ def _name_uniquely(cases: Sequence[CaseFiles]) -> Iterator[CaseFiles]:
         is_free = counts[name] == 1 or case.titles  # a folder may name a patient too
         wanted = name if is_free else _clean_name(f"{case.files[0].parent.name}-{name}")
         unique, number = wanted, 2
-        while unique.lower() in taken:
+        while unique.casefold() in taken:
             unique, number = f"{wanted}-{number}", number + 1
-        taken.add(unique.lower())
+        taken.add(unique.casefold())
         yield replace(case, name=unique)
 
 
 def _clean_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip(".-_") or "case"
+    return clean_name(name) or "case"

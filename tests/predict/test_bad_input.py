@@ -218,7 +218,7 @@ def test_names_are_kept_on_demand_with_a_table_that_leads_back(chest_run, tmp_pa
     command = [sys.executable, "-m", "medpos", "predict", str(chest_run), "in", "--out", "out", "--keep-names"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 3, done.stderr
-    assert "left out: 1 DICOMDIR" in done.stderr
+    assert "left out: DICOMDIR, the index of a medium: 1" in done.stderr
     assert "failed: in/erika-ZIMMERMANN/erika-ZIMMERMANN.dcm: expected 2 numbers" in done.stderr
     rows = dict(line.split(",") for line in (tmp_path / "out/names.csv").read_text().split())
     assert rows["a-IM0001"] == "in/erika-ZIMMERMANN/a/IM0001.dcm"

@@ -12,6 +12,7 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from medpos.core.errors import InputError
 from medpos.core.labels import JSRT
 from medpos.io import dicom as reader
+from medpos.io.walk import LeftOut
 from medpos.predict import inputs
 
 GREY = np.linspace(0, 4095, 20 * 24).reshape(20, 24).astype(np.uint16)
@@ -270,14 +271,14 @@ def test_what_begins_like_no_data_set_is_no_dicom(tmp_path, content):
 def test_the_index_of_a_medium_is_no_case(tmp_path, name):
     save(dicom(GREY), tmp_path / "IM0")
     directory(tmp_path / name)
-    left_out = []
+    left_out = LeftOut()
     assert len(find(tmp_path, left_out=left_out)) == 1
-    assert left_out == ["1 DICOMDIR (the index of a medium, no image)"]
+    assert left_out.describe() == ["DICOMDIR, the index of a medium: 1"]
 
 
 def test_the_index_of_a_medium_alone_is_named(tmp_path):
     path = directory(tmp_path / "DICOMDIR")
-    with pytest.raises(InputError, match="got only the index of a medium"):
+    with pytest.raises(InputError, match=r"got only DICOM objects that are none \(DICOMDIR\)"):
         inputs.find_cases([str(path)], tmp_path / "out")
 
 
@@ -452,8 +453,8 @@ def test_a_mixed_folder_gives_each_image_once(tmp_path):
     directory(tmp_path / "DICOMDIR")
     nibabel.save(nibabel.Nifti1Image(GREY, np.eye(4)), tmp_path / "plain.nii.gz")
     (tmp_path / "readme.pdf").write_bytes(b"%PDF")
-    left_out = []
+    left_out = LeftOut()
     cases = find(tmp_path, left_out=left_out)
     assert sorted(len(case.files) for case in cases) == [1, 1, 4, 4, 4]
     assert [case.name for case in cases if case.kind == "volume"] == ["plain"]
-    assert left_out == ["1 DICOMDIR (the index of a medium, no image)"]
+    assert left_out.describe() == ["files of other formats: 1 (1 .pdf)", "DICOMDIR, the index of a medium: 1"]

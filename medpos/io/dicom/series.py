@@ -8,7 +8,8 @@ from typing import Any
 
 from medpos.core.errors import InputError
 from medpos.io.dicom import frames
-from medpos.io.dicom.files import is_index, read_file
+from medpos.io.dicom.files import read_file
+from medpos.io.dicom.kinds import find_other_kind
 from medpos.io.dicom.library import import_pydicom, suppress_warnings
 from medpos.io.dicom.values import has_value, read_numbers, read_text
 
@@ -79,14 +80,15 @@ class _File:
         return (self.instance, first.place or self.number, first.moment)
 
 
-def group_files(files: Sequence[Path], indexes: list[Path] | None = None) -> list[Group]:
+def group_files(files: Sequence[Path], others: dict[Path, str] | None = None) -> list[Group]:
     """Group files into images: each X-ray, each series, and each phase of a cine series or multi-frame image.
 
     Files with one SOP Instance UID are copies of one instance (PS3.5, 9.1): the first one is taken.
 
     Args:
         files: DICOM files of any number of series.
-        indexes: list to which the indexes of media (DICOMDIR) are appended; they are no images and are left out.
+        others: table to which files that are no images are added, with their kind, such as SR or DICOMDIR; they are
+            left out.
 
     Returns:
         The images in the order of ``files``; a file that can't be read forms one of its own, which fails when read.
@@ -98,10 +100,10 @@ def group_files(files: Sequence[Path], indexes: list[Path] | None = None) -> lis
     copies: dict[tuple[object, ...], list[_File]] = {}
     for path in files:
         file = _read_header(path)
-        if file is not None:
+        if isinstance(file, _File):
             copies.setdefault(file.key, []).append(file)
-        elif indexes is not None:
-            indexes.append(path)
+        elif others is not None:
+            others[path] = file
     series: dict[str, list[list[_File]]] = {}
     for same in copies.values():
         series.setdefault(str(same[0].path) if same[0].is_alone else same[0].series, []).append(same)
@@ -132,12 +134,12 @@ def _group(members: list[list[_File]], is_series: bool) -> Iterator[Group]:
         yield Group(name + suffix, identity + suffix, paths, numbers, notes)
 
 
-def _read_header(path: Path) -> _File | None:
-    """Read what identifies a file and places its planes; None for an index of a medium."""
+def _read_header(path: Path) -> _File | str:
+    """Read what identifies a file and places its planes; return the kind of a file that is no image."""
     try:
         with suppress_warnings():
             header = read_file(path, "file", _HEADER)
-            return None if is_index(header) else _describe(path, header)
+            return find_other_kind(header) or _describe(path, header)
     except Exception:  # pydicom has no common base class for what a bad header raises; reading tells the cause
         return _unknown(path)
 

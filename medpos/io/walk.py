@@ -1,0 +1,129 @@
+"""Find the files below a folder, and count whatever is left out."""
+
+import mimetypes
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from medpos.core.errors import InputError
+
+HIDDEN = "hidden or system files"
+OTHER = "files of other formats"
+_LINKS = "links to a folder that is read already, or that holds the link"
+_CLOSED = "folders that can't be opened"
+_SYSTEM = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"))
+_LISTED = 20  # greatest number of names in a message
+_DANGLING = "expected a file, got a link to nothing; fetch its content (git annex get, datalad get), or remove the link"
+
+
+@dataclass
+class LeftOut:
+    """Collect what is left out of a folder.
+
+    Args:
+        paths: paths by the reason.
+        is_private: whether paths may name patients, and so aren't shown.
+    """
+
+    paths: dict[str, list[Path]] = field(default_factory=dict)
+    is_private: bool = False
+
+    def add(self, reason: str, path: Path) -> None:
+        """Add a path."""
+        self.paths.setdefault(reason, []).append(path)
+
+    def describe(self, limit: int = _LISTED) -> list[str]:
+        """Return a line for each reason with the number and the paths, or the known suffixes, of its files.
+
+        Args:
+            limit: greatest number of paths in a line.
+        """
+        lines = []
+        for reason, paths in self.paths.items():
+            listed = _count_suffixes(paths) if self.is_private else [str(path) for path in paths]
+            more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
+            lines.append(f"{reason}: {len(paths)}" + (f" ({', '.join(listed[:limit])}{more})" if listed else ""))
+        return lines
+
+
+def _count_suffixes(paths: list[Path]) -> list[str]:
+    counts = Counter(path.suffix.lower() for path in paths)
+    return [f"{count} {suffix}" for suffix, count in sorted(counts.items()) if suffix in mimetypes.types_map]
+
+
+def walk(folder: Path, left_out: LeftOut, skip: Sequence[Path] = ()) -> list[Path]:
+    """List the visible files below a folder in the order of their paths.
+
+    Links to folders are followed, each folder once, by its own path if it has one. A link to nothing is listed as a
+    file, so that whoever reads it names it.
+
+    Args:
+        folder: folder to list.
+        left_out: record of what is left out.
+        skip: folders of which nothing is listed.
+    """
+    skipped = [place.resolve() for place in skip]
+    if _is_below(folder, skipped):
+        return []
+    seen = {folder.resolve(), *skipped}
+    links: list[Path] = []
+    found = list(_visible(folder, left_out, seen, links))
+    for link in links:  # they wait for the folders that have a path of their own; further ones are appended
+        target = link.resolve()
+        if _is_below(link, skipped):
+            continue
+        if target in seen or link.parent.resolve().is_relative_to(target):
+            left_out.add(_LINKS, link)
+        else:
+            seen.add(target)
+            found += _visible(link, left_out, seen, links)
+    return sorted(path for path in found if not (path.is_symlink() and _is_below(path, skipped)))
+
+
+def _is_below(path: Path, folders: Sequence[Path]) -> bool:
+    real = Path(os.path.realpath(path))  # of a link to itself too
+    return any(real.is_relative_to(folder) for folder in folders)
+
+
+def _visible(folder: Path, left_out: LeftOut, seen: set[Path], links: list[Path]) -> Iterator[Path]:
+    """Yield the files below a folder, and append the links to folders."""
+    try:
+        entries = sorted(folder.iterdir())
+    except OSError:
+        left_out.add(_CLOSED, folder)
+        return
+    for path in entries:
+        if path.name.startswith(".") or path.name.lower() in _SYSTEM:
+            left_out.add(HIDDEN, path)
+        elif path.is_dir() and path.is_symlink():
+            links.append(path)
+        elif path.is_dir():
+            target = path.resolve()
+            if target not in seen:
+                seen.add(target)
+                yield from _visible(path, left_out, seen, links)
+        elif path.is_file() or path.is_symlink():
+            yield path
+        else:
+            left_out.add(OTHER, path)
+
+
+def is_dangling(path: Path) -> bool:
+    """Return whether a path is a link to nothing."""
+    return path.is_symlink() and not path.exists()
+
+
+def check_link(path: Path, title: object = None) -> None:
+    """Check that a path is no link to nothing, as in a clone whose content has not been fetched.
+
+    Args:
+        path: path of a file.
+        title: name of the file for the message; the path if omitted.
+
+    Raises:
+        InputError: the path is a link to nothing.
+    """
+    if is_dangling(path):
+        raise InputError(f"{title or path}: {_DANGLING}")
