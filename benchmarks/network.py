@@ -17,7 +17,7 @@ TASKS = {
     "inference, 4 X-rays": (evaluator, (4,), 2.6),
     "inference, 1 volume of 10 slices": (evaluator, (1, 10), 2.6),
 }
-NOT_SLOWER = 0.98  # what is left of 1 when the spread is taken off
+NOT_SLOWER = 0.98  # 1 minus the spread of repeated measurements
 
 
 class Apart:

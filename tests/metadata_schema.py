@@ -1,6 +1,6 @@
 """Hold the requirements of MONAI's schema for a bundle's metadata, so that no test needs the internet."""
 
-# What MONAI's meta_schema_20240725.json asks for; the schema itself is on the internet.
+# The requirements of MONAI's meta_schema_20240725.json; the schema itself is on the internet.
 TEXTS = ("schema", "version", "monai_version", "pytorch_version", "numpy_version", "task", "description", "authors")
 TENSOR = {
     "type": "object",

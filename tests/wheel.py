@@ -2,8 +2,8 @@
 
 usage: python tests/wheel.py
 
-Run it by the Python to test with; it needs nothing but pip. No extras are installed before the last step, a notebook.
-It takes some minutes and 2 GB of a temporary folder.
+Run it with the Python version to test; it needs only pip. No extras are installed before the last step, a notebook.
+It takes a few minutes and 2 GB in a temporary folder.
 """
 
 import os
@@ -54,7 +54,7 @@ class Installation:
 
 
 def look_around(medpos: Installation) -> None:
-    """Use what reads the files of the package."""
+    """Run the commands that read files of the package."""
     place = medpos.run('python -c "import medpos; print(medpos.__file__)"').strip()
     print(f"  {place}")
     medpos.run("medpos --version", "medpos ")
@@ -97,7 +97,7 @@ def main() -> None:
 
 
 def use_elsewhere(plain: Installation, wheel: Path, work: Path) -> None:
-    """Use medpos where ``--target``, ``--user`` and ``--editable`` put it; what it needs stays in the environment."""
+    """Use medpos where ``--target``, ``--user`` and ``--editable`` install it, with the environment's dependencies."""
     plain.run("python -m pip uninstall --quiet --yes medpos")
     libraries = plain.run("python -c \"import sysconfig; print(sysconfig.get_path('purelib'))\"").strip()
 

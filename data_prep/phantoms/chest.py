@@ -1,6 +1,6 @@
 """Draw chest X-ray phantoms and write them like JSRT images and SCR masks.
 
-Lengths are in half sides of the image (175 mm): x from -1 to 1 to the right, y from -1 to 1 downwards, so the patient's
+Lengths are in half sides of the image (175 mm): x from -1 to 1 to the right, y from -1 to 1 downward, so the patient's
 right lung has negative x. Path lengths through tissue are summed to one attenuation, which a film curve maps to a gray
 value.
 """
@@ -133,7 +133,7 @@ def _body(rng: np.random.Generator, p: Chest) -> Image:
 
 
 def _air(mask: Mask) -> Image:
-    """Compute the depth of a lung at each point, 0 to 1, rounded towards its rim."""
+    """Compute the depth of a lung at each point, 0 to 1, rounded toward its rim."""
     depth = distance_transform_edt(mask) / (0.06 * DRAWN / 2)
     return np.sqrt(np.clip(1 - (1 - np.clip(depth, 0, 1)) ** 2, 0, None)).astype(np.float32)
 

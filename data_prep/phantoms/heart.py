@@ -1,6 +1,6 @@
 """Draw short-axis cardiac MRI phantoms and write them like ACDC's training subjects.
 
-Lengths are in mm; in a slice x runs to the right and y downwards from the image's middle, as ACDC's slices are shown
+Lengths are in mm; in a slice x runs to the right and y downward from the image's middle, as ACDC's slices are shown
 (first array axis to the right), so the right ventricle is on the left. Depth runs from base to apex. Signal is 0.86 for
 blood. Volumes and wall thicknesses follow the groups' definitions in Bernard et al., IEEE TMI 37(11), 2018.
 """
@@ -63,7 +63,7 @@ class Ventricles:
         rv_depth: distance from septum to RV free wall, mm.
         length: length of the LV cavity, mm.
         base: depth of its base, mm.
-        septum: direction from the LV to the RV, radians from x towards y.
+        septum: direction from the LV to the RV, radians from x toward y.
         lobes: amplitudes and phases of the outline's 2nd to 4th harmonic, (2, 3).
         scar: direction (radians), half width (radians) and thinning (0 to 1) of an infarct.
         papillary: directions of both papillary muscles, radians.

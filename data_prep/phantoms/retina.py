@@ -1,6 +1,6 @@
 """Draw retina phantoms and write them like DRIVE: color photographs of the fundus, vessels and field of view.
 
-Lengths are in pixels, x to the right and y downwards from the image's middle. Vessels leave the optic disc, branch,
+Lengths are in pixels, x to the right and y downward from the image's middle. Vessels leave the optic disc, branch,
 thin out and curve around the macula; choroid and hemorrhages look like them in a small window but aren't labeled.
 """
 
@@ -57,9 +57,9 @@ def _trunks(rng: np.random.Generator, disc: tuple[float, float], temporal: float
             for artery in (True, False):
                 spread = rng.uniform(0.75, 1.15) if nasal else rng.uniform(1.0, 1.45)
                 side = np.pi - temporal if nasal else temporal
-                towards = np.cos(side)
-                way = np.arctan2(up * np.sin(spread), towards * np.cos(spread))
-                goal = np.arctan2(up * (0.75 if nasal else 0.08), towards)
+                toward = np.cos(side)
+                way = np.arctan2(up * np.sin(spread), toward * np.cos(spread))
+                goal = np.arctan2(up * (0.75 if nasal else 0.08), toward)
                 width = rng.uniform(4.5, 6.5) if artery else rng.uniform(6.0, 8.5)
                 x, y = disc[0] + rng.normal(0, 4), disc[1] + rng.normal(0, 4)
                 found.append(Sprout(x, y, way + rng.normal(0, 0.12), width * (0.75 if nasal else 1), goal, artery))

@@ -20,7 +20,7 @@ SETTINGS = {
     "water": ("boat", "bird", "person", "aeroplane"),
     "air": ("aeroplane", "bird"),
 }
-# Setting and certain objects of pictures 0, 1, 2 and so on: nine in a row hold every class.
+# Setting and guaranteed objects of pictures 0, 1, 2 and so on: nine pictures in a row have every class.
 CASTS = (
     ("street", "bus", "car", "person"),
     ("meadow", "cow", "horse", "dog"),
@@ -114,7 +114,7 @@ def _shadow(canvas: Canvas, at: tuple[float, float], wide: float) -> None:
 
 
 def _backdrop(canvas: Canvas, rng: np.random.Generator, setting: str, horizon: float) -> None:
-    """Paint sky or wall, ground, and things of no class in the colors of the objects."""
+    """Paint sky or wall, ground, and things without a class in the colors of the objects."""
     columns, rows = canvas.size
     upper: dict[str, Color] = {"room": COATS[rng.integers(len(COATS))], "air": (0.5, 0.68, 0.88)}
     lower: dict[str, Color] = {
@@ -124,7 +124,7 @@ def _backdrop(canvas: Canvas, rng: np.random.Generator, setting: str, horizon: f
     pen = Pen(canvas, rng, (0, horizon), 1.0)
     pen.side = 1.0
     above, below = pen.vary_color(upper.get(setting, (0.68, 0.78, 0.9)), 0.06), pen.vary_color(lower[setting], 0.05)
-    for k in range(10):  # paler above and below towards the horizon
+    for k in range(10):  # paler above and below toward the horizon
         pen.box(columns / 2, horizon * k / 10, columns, horizon / 10 + 1, scale_color(above, 1.06 - 0.02 * k))
         deep = rows - horizon
         pen.box(columns / 2, -deep * (k + 1) / 10, columns, deep / 10 + 1, scale_color(below, 1.1 - 0.03 * k))
@@ -141,7 +141,7 @@ def _backdrop(canvas: Canvas, rng: np.random.Generator, setting: str, horizon: f
 
 
 def _patches(pen: Pen, setting: str, columns: float, deep: float) -> None:
-    """Paint waves, tufts, clouds, stains: ellipses that are no objects."""
+    """Paint waves, tufts, clouds, stains: ellipses that aren't objects."""
     rng, lifted = pen.rng, setting == "air"
     for _ in range(40):
         x, y = rng.uniform(0, columns), deep * rng.uniform(-1, 1 if lifted else 0)
@@ -186,7 +186,7 @@ def render(canvas: Canvas, rng: np.random.Generator, classes: NDArray[np.uint8])
     drawn = np.array(canvas.numbers)
     few = np.flatnonzero(np.bincount(drawn.ravel(), minlength=classes.size) < MIN_OBJECT_PIXELS * fine**2)
     drawn[np.isin(drawn, few)] = 0
-    reach = RIM * fine + 1  # so many pixels see RIM * fine edges
+    reach = RIM * fine + 1  # a window of this size spans RIM * fine edges between pixels
     rim = maximum_filter(drawn, reach) != minimum_filter(drawn, reach)
     middle = (slice(fine // 2, None, fine),) * 2
     picture = np.array(

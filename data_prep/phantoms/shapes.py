@@ -54,10 +54,10 @@ def ellipse_distance(
 
     Args:
         x: coordinates to the right, any unit.
-        y: coordinates downwards, same unit.
+        y: coordinates downward, same unit.
         center: (x, y) of the center.
         radii: half axes along the rotated x and y.
-        angle: rotation of the first axis from x towards y, radians.
+        angle: rotation of the first axis from x toward y, radians.
     """
     c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
     dx, dy = x - np.float32(center[0]), y - np.float32(center[1])
@@ -74,10 +74,10 @@ def blob_distance(
 
     Args:
         x: coordinates to the right, any unit.
-        y: coordinates downwards, same unit.
+        y: coordinates downward, same unit.
         center: (x, y) of the center.
         radii: half axes along the rotated x and y.
-        angle: rotation of the first axis from x towards y, radians.
+        angle: rotation of the first axis from x toward y, radians.
         lobes: (2, n) amplitudes, with a sum below 1, and phases of the rim's 2nd to (n + 1)th harmonic.
     """
     way = np.arctan2(y - np.float32(center[1]), x - np.float32(center[0]))

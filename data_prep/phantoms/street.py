@@ -88,7 +88,7 @@ def _ground(c: Canvas, road: float) -> None:
     """Paint sky, road with its markings, and sidewalks."""
     rng, tall = c.rng, 60 * FAR / 40
     gray = rng.uniform(0.75, 0.98)
-    for k in range(12):  # paler towards the horizon
+    for k in range(12):  # paler toward the horizon
         part = (gray - 0.02 * k, gray - 0.012 * k, min(1.0, gray + 0.02))
         c.polygon(
             [(-200, k * tall / 12, FAR), (200, k * tall / 12, FAR), (200, tall, FAR), (-200, tall, FAR)], SKY, part
@@ -111,7 +111,7 @@ def _ground(c: Canvas, road: float) -> None:
 
 
 def _house(c: Canvas, side: int, face: float, z: float, length: float) -> None:
-    """Paint a house along the street with windows and its gable towards the camera."""
+    """Paint a house along the street with windows and its gable toward the camera."""
     tall = c.rng.uniform(5, 13)
     wall = c.vary_color(((0.52, 0.36, 0.28), (0.6, 0.55, 0.47), (0.68, 0.65, 0.6))[c.rng.integers(3)], 0.05)
     x, deep, end = side * face, side * (face + 9), z + length
@@ -167,7 +167,7 @@ def _sign(c: Canvas, x: float, z: float) -> None:
 
 
 def _car(c: Canvas, x: float, z: float) -> None:
-    """Paint a car from behind, with its side towards the middle of the street."""
+    """Paint a car from behind, with its side toward the middle of the street."""
     paint = c.vary_color(((0.12, 0.13, 0.15), (0.6, 0.62, 0.64), (0.5, 0.1, 0.1), (0.12, 0.2, 0.4))[c.rng.integers(4)])
     tall, half, end = c.rng.uniform(1.35, 1.7), 0.87, z + c.rng.uniform(3.4, 4.4)
     c.polygon([(x - 1, 0, z), (x + 1, 0, z), (x + 1, 0, end), (x - 1, 0, end)], ROAD, (0.14, 0.14, 0.15))  # shadow

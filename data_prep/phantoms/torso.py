@@ -1,6 +1,6 @@
 """Draw the surroundings of the heart in a short-axis slice: chest wall, lungs, liver, stomach, vessels, spine.
 
-Lengths are in mm, x to the right and y downwards from the image's middle. In a small window much of it looks like the
+Lengths are in mm, x to the right and y downward from the image's middle. In a small window much of it looks like the
 heart, as in people: stomach, bowel and great vessels are bright with a gray wall, liver and muscle are as gray as the
 myocardium.
 """
@@ -21,7 +21,7 @@ class Torso:
     """Describe one person's torso.
 
     Args:
-        heart: (2, 2), position of the LV's axis at the base, (x, y), and its drift towards the apex.
+        heart: (2, 2), position of the LV's axis at the base, (x, y), and its drift toward the apex.
         reach: outer radius of the LV at the base, mm.
         rv_depth: depth of the right ventricle, mm.
         body: (2, 2), middle (x, y) and half axes.

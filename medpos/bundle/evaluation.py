@@ -29,7 +29,7 @@ def trained(run: RunFolder, source: Any) -> RunFolder:
     Args:
         run: run folder, or that of a ``checkpoint``.
         source: the data that are evaluated; a :class:`medpos.data.DataFolder` standardizes as the training did from now
-            on, so the transforms must be built afterwards.
+            on, so the transforms must be built afterward.
 
     Returns:
         The same run folder.
@@ -92,7 +92,7 @@ def begin(
 
 
 def _check_gray_values(run: RunFolder, source: Any) -> None:
-    """Say so where a bundle of an earlier version has built its transforms before :func:`trained` was called."""
+    """Warn if a bundle of an earlier version has built its transforms before :func:`trained` was called."""
     before = source.intensity
     trained(run, source)
     if source.intensity != before:
@@ -134,7 +134,7 @@ def begin_test(
         run: run folder.
         network: network that gets the run's weights.
         dataset: test images, a :class:`medpos.data.CachedDataset`; it serves these conditions from now on, so the
-            evaluator must be built afterwards.
+            evaluator must be built afterward.
         device: device that the test computes on.
         seed: random seed of the run.
 

@@ -1,6 +1,6 @@
 """Know the keys of a bundle: keys that something refers to, entry points, and a few reserved names.
 
-A key of the bundle's file may be unused: an override of ``train#optimizer`` leaves ``momentum`` without use. MONAI
+A key of the bundle's file may be unused: an override of ``train#optimizer`` makes ``momentum`` unused. MONAI
 appends overrides to the keys of the file, and a bundle's file ends with its entry points.
 """
 

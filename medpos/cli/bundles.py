@@ -42,7 +42,7 @@ class Copy:
 
     names: Annotated[list[str], Name]
     out: Annotated[Path, typer.Option(help="Folder of the copies.")] = Path("bundles")
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite files of other content.")] = False
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite files with other content.")] = False
 
 
 @app.command("list")

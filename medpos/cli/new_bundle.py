@@ -22,11 +22,11 @@ class NewBundle:
     pe: Annotated[bool, typer.Option("--pe", help="Also write NAME_pe, with position channels.")] = False
     mean_mask: Annotated[bool, typer.Option("--mean-mask", help="Also write NAME_mean_mask, the baseline.")] = False
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = Path("bundles")
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a bundle of other content.")] = False
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite a bundle with other content.")] = False
 
 
 def new_bundle(options: NewBundle) -> None:
-    """Write a bundle for custom data, with size, batch and intensity chosen from them, each with its reason."""
+    """Write a bundle for custom data, with size, batch and intensity chosen from the data, each with its reason."""
     from medpos.bundle import new_bundle as made
 
     endings = [made.POSITION] * options.pe + [made.MEAN_MASK] * options.mean_mask

@@ -19,7 +19,7 @@ class Copy:
     """Hold the options of ``notebooks copy``."""
 
     out: Annotated[Path, typer.Option(help="Folder of the copies.")] = Path("notebooks")
-    replace: Annotated[bool, typer.Option("--replace", help="Overwrite files of other content.")] = False
+    replace: Annotated[bool, typer.Option("--replace", help="Overwrite files with other content.")] = False
 
 
 @app.command("list")

@@ -41,13 +41,13 @@ def copy_files(files: Sequence[Path], out: Path, replace: bool = False) -> list[
     Args:
         files: the files; their names are kept.
         out: folder of the copies; made if it is missing.
-        replace: overwrite files of other content.
+        replace: whether files with other content are overwritten.
 
     Returns:
         Paths of the copies, in the order of ``files``.
 
     Raises:
-        InputError: a file of another content is there, or the folder can't be written to.
+        InputError: a file with other content exists, or the folder can't be written to.
     """
     copies = [out / file.name for file in files]
     try:
@@ -57,7 +57,7 @@ def copy_files(files: Sequence[Path], out: Path, replace: bool = False) -> list[
             if copy.exists() and not filecmp.cmp(file, copy, shallow=False)
         ]
         if changed and not replace:
-            raise InputError(f"{changed[0]}: is there with other content; choose another --out, or --replace it")
+            raise InputError(f"{changed[0]}: exists with other content; choose another --out, or give --replace")
         out.mkdir(parents=True, exist_ok=True)
         for file, copy in zip(files, copies, strict=True):
             if copy in changed or not copy.exists():

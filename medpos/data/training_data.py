@@ -1,4 +1,4 @@
-"""Keep with a run what its model must know about the training data, so that it can be used without them."""
+"""Store with a run the properties of the training data that its model needs, so that it can be used without them."""
 
 import json
 from collections.abc import Sequence

@@ -80,7 +80,7 @@ def rotate(images: torch.Tensor, angle: float, size: Sequence[int]) -> torch.Ten
 
     Args:
         images: images [N, C, X, Y], float32.
-        angle: angle in radians from the first axis towards the second, as in ``torch.rot90``.
+        angle: angle in radians from the first axis toward the second, as in ``torch.rot90``.
         size: size X', Y' of the result in px, around the same center.
 
     Returns:

@@ -122,7 +122,7 @@ def _overlaps(prediction: InstanceMap, truth: InstanceMap) -> tuple[Counts, Coun
     for name, values in (("prediction", predicted), ("truth", true)):
         if values.dtype.kind not in "iub" or (values.size and values.min() < 0):
             raise InputError(
-                f"{name}: expected integers from 0 (background) upwards, got {values.dtype} from "
+                f"{name}: expected integers from 0 (background) upward, got {values.dtype} from "
                 f"{values.min() if values.size else 'no pixel'}; give an instance map"
             )
     width = int(predicted.max(initial=0)) + 1

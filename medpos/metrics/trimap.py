@@ -68,7 +68,7 @@ def trimap_confusions(
     """
     predicted, true = same_shape(prediction, truth)
     if not len(widths) or min(widths) < 1:
-        raise InputError(f"widths: expected numbers of px from 1 upwards, got {list(widths)}; give at least one")
+        raise InputError(f"widths: expected numbers of px from 1 upward, got {list(widths)}; give at least one")
     distance = boundary_distance(true)
     bands = (distance <= width for width in widths)
     return np.stack([confusion_matrix(predicted[band], true[band], classes) for band in bands])

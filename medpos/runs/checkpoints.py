@@ -35,7 +35,7 @@ def load(path: Path) -> State:
         ) from error
     except Exception as error:
         reason = first_line(error, 120)
-        raise InputError(f"{path}: is truncated or no checkpoint ({reason}); {_ADVICE}") from error
+        raise InputError(f"{path}: is truncated or not a checkpoint ({reason}); {_ADVICE}") from error
     if not isinstance(state, dict):
         raise InputError(f"{path}: expected a state dict of tensors, got {type(state).__name__}; {_ADVICE}")
     return state

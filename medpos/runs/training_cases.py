@@ -1,4 +1,4 @@
-"""Keep with a run which cases its model was trained on, and find them among the cases of an evaluation."""
+"""Store with a run the cases that its model was trained on, and find them among the cases of an evaluation."""
 
 import csv
 from collections.abc import Mapping, Sequence

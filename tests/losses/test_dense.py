@@ -64,7 +64,7 @@ class TestSummedCrossEntropy:
         assert loss.dtype == torch.float32
         assert loss.item() == pytest.approx(90_000 * 0.693147, rel=1e-4)
 
-    def test_a_random_part_of_the_pixels_counts_another_each_time(self):
+    def test_a_new_random_part_of_the_pixels_is_kept_each_time(self):
         torch.manual_seed(0)
         logits, labels = torch.zeros(1, 2, 100, 100, requires_grad=True), torch.zeros(1, 100, 100, dtype=torch.long)
         loss, kept = SummedCrossEntropy(keep=0.3), []

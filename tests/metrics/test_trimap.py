@@ -94,7 +94,7 @@ def test_refusals():
     with pytest.raises(InputError, match=r"expected an image \[X, Y\], got shape \(2, 2, 2\)"):
         boundary_distance(np.zeros((2, 2, 2)))
     for widths in ((), (0, 1)):
-        with pytest.raises(InputError, match="from 1 upwards"):
+        with pytest.raises(InputError, match="from 1 upward"):
             trimap_confusions(HALVES, HALVES, 2, widths)
     with pytest.raises(InputError, match="expected the shape of the truth"):
         trimap_confusions(HALVES[:2], HALVES, 2)

@@ -246,7 +246,7 @@ class TestWidth:
         nearest = min(abs(count - budget) for count in counts)
         assert abs(count_parameters(SmallCNN(3, width=width)) - budget) == nearest
 
-    def test_it_stays_one_within_the_tolerance(self):
+    def test_the_width_is_one_within_the_tolerance(self):
         assert find_width(lambda width: SmallCNN(4, width=width), 76_292) == 1.0
 
     @pytest.mark.parametrize("budget", [5, 10**9])

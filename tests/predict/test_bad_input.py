@@ -274,7 +274,7 @@ def test_bad_runs(chest_run, tmp_path):
         (spoilt("dataless", data_json=None, config_json=json.dumps(config)), "--dataset-dir"),
         (spoilt("garbled", config_json="{"), "JSON"),
         (spoilt("other", config_json="{}"), "got a file without network_def"),
-        (spoilt("cut", model_pt=""), "truncated or no checkpoint"),
+        (spoilt("cut", model_pt=""), "truncated or not a checkpoint"),
     ):
         with pytest.raises(InputError, match=message):
             Model(folder)

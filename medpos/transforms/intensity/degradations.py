@@ -117,7 +117,7 @@ def degrade(
     if not (low >= 0 and high <= 1):
         raise InputError(
             f"case {case}: {kind}: expected intensities in [0, 1], got {low:g} to {high:g}; scale before, standardize "
-            "afterwards"
+            "afterward"
         )
     degraded = KINDS[kind](pixels, strength, create_generator(case, kind, severity, seed))
     if quantise:

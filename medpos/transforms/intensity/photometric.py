@@ -31,7 +31,7 @@ def rgb_to_hsv(image: Tensor) -> Tensor:
     """
     value, brightest = image.max(0)
     spread = value - image.amin(0)
-    # The hue runs from the brightest channel towards the larger of its neighbors, up to a sixth of a turn.
+    # The hue runs from the brightest channel toward the larger of its neighbors, up to a sixth of a turn.
     after, before = (image.gather(0, ((brightest + by) % 3)[None])[0] for by in (1, 2))
     colored = spread > 0
     hue = ((2 * brightest + (after - before) / torch.where(colored, spread, 1)) / 6) % 1
