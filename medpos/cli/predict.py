@@ -22,6 +22,9 @@ class Predict:
         default_factory=list
     )
     tta: Annotated[str, typer.Option(help="flip: average with the prediction of the mirrored image.")] = ""
+    format: Annotated[
+        str, typer.Option(help="nifti, nrrd, seg.nrrd (3D Slicer) or mha; by default the label map is like its image.")
+    ] = ""
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Save the probabilities, as NIfTI.")] = False
     overlays: Annotated[bool, typer.Option(help="Save a picture of every case.")] = True
     window: Annotated[str, typer.Option(help="LOW,HIGH: values of black and white; the format's by default.")] = ""
@@ -50,6 +53,7 @@ def predict(options: Predict) -> None:
     from tqdm import tqdm
 
     from medpos.core.memory import keep_freed_memory
+    from medpos.io.targets import FORMATS
     from medpos.io.walk import LeftOut
     from medpos.predict import case, cohort, inputs
     from medpos.predict.ensemble import Ensemble
@@ -57,8 +61,10 @@ def predict(options: Predict) -> None:
 
     if options.tta not in ("", "flip"):
         raise InputError(f"--tta: expected flip, got {options.tta!r}; give flip or leave it out")
+    if options.format not in ("", *FORMATS):
+        raise InputError(f"--format: expected {', '.join(FORMATS)}, got {options.format!r}; give one, or leave it out")
     window, spacing = _window(options.window), parse_spacing(options.spacing)
-    wanted = cohort.Options(options.probabilities, options.overlays, options.force, window, spacing)
+    wanted = cohort.Options(options.probabilities, options.overlays, options.force, window, spacing, options.format)
     engine = _engine(options)
     torch.set_num_threads(options.threads or torch.get_num_threads())
     keep_freed_memory()  # as in training: feature maps are large

@@ -7,7 +7,7 @@ import os
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -121,12 +121,13 @@ def affine_of(image: Any) -> Array:
     return affine
 
 
-def make_image(values: Array, affine: Array) -> Any:
+def make_image(values: Array, affine: Array, fields: Mapping[str, str] | None = None) -> Any:
     """Make a SimpleITK image.
 
     Args:
         values: voxels [X, Y, Z], or [X, Y, Z, C] for C components.
         affine: affine [4, 4], voxel indices to RAS+ space in mm.
+        fields: further fields of the header by key.
     """
     import SimpleITK
 
@@ -136,6 +137,8 @@ def make_image(values: Array, affine: Array) -> Any:
     image.SetSpacing(spacing.tolist())
     image.SetDirection((turned[:, :3] / spacing).ravel().tolist())
     image.SetOrigin(turned[:, 3].tolist())
+    for key, value in (fields or {}).items():
+        image.SetMetaData(key, value)
     return image
 
 

@@ -14,9 +14,11 @@ from PIL import Image, ImageColor
 from medpos.core.files import write_atomically
 from medpos.core.labels import Label
 from medpos.io import itk
+from medpos.io.label_descriptions import describe_segments
 from medpos.io.nifti import MM_PER_UNIT
-from medpos.io.scan import Array, Pixels
+from medpos.io.scan import Array, Pixels, Target
 
+FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "seg.nrrd": itk.SEGMENTATION, "mha": ".mha"}
 _LEVEL = 3  # level of gzip; label maps compress no better at the highest
 
 
@@ -92,7 +94,7 @@ class VolumeTarget:
     """Write NRRD or MetaImage with the geometry of an image.
 
     Args:
-        suffix: ``.nrrd`` or ``.mha``.
+        suffix: ``.nrrd``, ``.mha``, or ``.seg.nrrd`` for a segmentation of 3D Slicer.
         affine: affine [4, 4] from the axes of the image to RAS+ space in mm.
     """
 
@@ -100,14 +102,32 @@ class VolumeTarget:
     affine: Array
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
-        """Write a label map [X, Y, Z] to ``stem.nrrd`` or ``stem.mha``, uint8, compressed."""
+        """Write a label map [X, Y, Z] to ``stem`` and the suffix, uint8, compressed."""
         path = stem.with_name(stem.name + self.suffix)
-        write_atomically(path, partial(itk.write_image, itk.make_image(values, self.affine), self.suffix))
+        fields = describe_segments(values, labels) if self.suffix == itk.SEGMENTATION else {}
+        write_atomically(path, partial(itk.write_image, itk.make_image(values, self.affine, fields), self.suffix))
         return path
 
     def write_probabilities(self, stem: Path, values: Array) -> Path:
         """Write probabilities [X, Y, Z, classes] as NIfTI with the geometry of the image."""
         return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)
+
+
+def choose_target(target: Target, wanted: str, shape: Sequence[int], spacing_mm: Sequence[float] | None) -> Target:
+    """Choose the writer of a label map.
+
+    Args:
+        target: writer of the image's own format.
+        wanted: key of ``FORMATS``; empty: the image's own format.
+        shape: shape X, Y, Z of the image.
+        spacing_mm: spacing along the axes of an image that states none, in mm; None: it does, or none is known.
+    """
+    if not wanted or (wanted == "nifti" and isinstance(target, NiftiTarget)):
+        return target
+    affine = target.affine.copy()
+    if spacing_mm is not None:
+        affine[:3, :3] *= (*spacing_mm, 1.0)[:3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return NiftiTarget.of(affine, shape) if wanted == "nifti" else VolumeTarget(FORMATS[wanted], affine)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from medpos.core.errors import InputError
-from medpos.io.scan import Pixels
+from medpos.io.scan import Pixels, Scan, Target
+from medpos.io.targets import choose_target
 from medpos.predict import measurements, records
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.inputs import CaseFiles
@@ -95,7 +96,8 @@ class Pipeline:
             InputError: the folder can't be written to.
         """
         ensemble, out, image = self.ensemble, self.out, prepared.image
-        labels, target, back = ensemble.labels, image.scan.target, image.orientation.undo
+        labels, back = ensemble.labels, image.orientation.undo
+        target = self._choose_target(image.scan)
         files = [target.write(out / source.name, back(values), labels)]
         if self.options.probabilities:
             whole = back(compute_probability_map(probabilities, values.shape))
@@ -109,6 +111,10 @@ class Pipeline:
         late = [note for note in image.scan.notes if note not in image.notes]  # of the writer
         found = image.notes + late + measurements.find_label_warnings(values, image.spacing_mm, labels)
         records.write(out, source, files, measured, found)
+
+    def _choose_target(self, scan: Scan) -> Target:
+        given = self.options.spacing_mm if scan.spacing_mm is None else None
+        return choose_target(scan.target, self.options.format, scan.values.shape[:3], given)
 
 
 def describe_failure(source: CaseFiles, error: Exception) -> str:

@@ -77,7 +77,7 @@ def predict_cases(
             else:
                 summary.done += 1
             watch(outcome.source)
-    summary.warned = records.finish(out, sources, summary.failed)
+    summary.warned = records.finish(out, sources, summary.failed, ensemble.labels)
     return summary
 
 

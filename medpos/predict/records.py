@@ -9,6 +9,8 @@ from typing import Any
 from medpos import __version__
 from medpos.core.errors import InputError
 from medpos.core.files import write_json, write_text
+from medpos.core.labels import Label
+from medpos.io.label_descriptions import write_itksnap_labels
 from medpos.io.volumes import list_parts
 from medpos.predict import measurements
 from medpos.predict.ensemble import Ensemble
@@ -20,6 +22,7 @@ MEASUREMENTS = "measurements.csv"
 WARNINGS = "warnings.csv"
 FAILED = "failed.txt"
 NAMES = "names.csv"
+LABELS = "labels.txt"
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Options:
         force: whether to accept images that look wrong.
         window: grey values of the file that are black and white; those of its format if omitted.
         spacing_mm: spacing along the file's axes in mm, for files without spacing.
+        format: format of the label maps, a key of ``medpos.io.targets.FORMATS``; empty: that of the image.
     """
 
     probabilities: bool = False
@@ -39,6 +43,7 @@ class Options:
     force: bool = False
     window: tuple[float, float] | None = None
     spacing_mm: tuple[float, ...] | None = None
+    format: str = ""
 
 
 def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
@@ -67,6 +72,7 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
     if path.is_file():
         try:
             before = json.loads(path.read_text(encoding="utf-8"))["settings"]
+            before["options"] = asdict(Options()) | before["options"]  # a folder of an earlier version lacks some
         except (OSError, ValueError, KeyError, TypeError):
             before = None
         if before != settings:
@@ -145,13 +151,14 @@ def _list_parts(path: Path) -> tuple[Path, ...]:
         return ()
 
 
-def finish(out: Path, sources: Sequence[CaseFiles], failed: Sequence[str]) -> int:
+def finish(out: Path, sources: Sequence[CaseFiles], failed: Sequence[str], labels: Sequence[Label]) -> int:
     """Write the tables of all complete cases, including those of earlier calls.
 
     Args:
         out: folder of the results.
         sources: files of all cases of this call.
         failed: file and reason of each case that could not be segmented.
+        labels: classes, background first.
 
     Returns:
         Number of cases with a warning.
@@ -161,11 +168,13 @@ def finish(out: Path, sources: Sequence[CaseFiles], failed: Sequence[str]) -> in
     """
     rows: list[dict[str, Any]] = []
     found: list[dict[str, str]] = []
+    is_nifti = False
     indexed: list[tuple[str, str, list[dict[str, Any]]]] = []
     for source in sources:
         record = read(out, source)
         if record is None:
             continue
+        is_nifti = is_nifti or record["files"][0].endswith(".nii.gz")
         subject, phase = source.subject_and_phase
         measured = record["measurements"]
         rows += [{"case": source.name, "subject": subject, "phase": phase, **row} for row in measured]
@@ -176,6 +185,8 @@ def finish(out: Path, sources: Sequence[CaseFiles], failed: Sequence[str]) -> in
     named = [
         {"case": source.name, "file": str(path)} for source in sources if source.keeps_name for path in source.files
     ]
+    if is_nifti:
+        write_itksnap_labels(out / LABELS, labels)
     if named:
         measurements.write_table(out / NAMES, ("case", "file"), named)
     write_text(out / FAILED, "".join(f"{line}\n" for line in failed))

@@ -17,6 +17,7 @@ from medpos.io.scan import Array
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 _JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 _JPEG_LOSSLESS = ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+_BY_GDCM = tuple(f"1.2.840.10008.1.2.4.{number}" for number in (50, 51, 57, 70, 80, 81, 90, 91))
 _END_OF_JPEG = b"\xff\xd9"
 # What a decoder needs to know; nothing of the patient reaches the temporary file.
 _DESCRIPTION = (
@@ -73,14 +74,12 @@ def _frames(content: Any, numbers: Sequence[int]) -> Iterator[Array]:
 
 
 def _needs_gdcm(content: Any) -> bool:
-    """Return whether pydicom has no decoder; Pillow's for JPEG Extended has 8 bits alone."""
+    """Return whether pydicom has no decoder where GDCM has one; Pillow's for JPEG Extended has 8 bits alone."""
     uid = content.file_meta.TransferSyntaxUID
-    if uid in _JPEG_LOSSLESS:
-        return not bool(import_pydicom().pixels.get_decoder(uid).is_available)
-    if uid == _JPEG_EXTENDED:
-        plugins = import_pydicom().pixels.get_decoder(uid).available_plugins
-        return bool(content.BitsStored > 8 and plugins == ("pillow",))
-    return False
+    if uid not in _BY_GDCM:
+        return False
+    plugins = import_pydicom().pixels.get_decoder(uid).available_plugins
+    return not plugins or (uid == _JPEG_EXTENDED and content.BitsStored > 8 and plugins == ("pillow",))
 
 
 def decode_by_gdcm(content: Any, index: int) -> Array:

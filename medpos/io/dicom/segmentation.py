@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import ImageColor
 
 from medpos import __version__
 from medpos.core.errors import InputError
@@ -16,16 +17,8 @@ from medpos.io.dicom import frames, library
 from medpos.io.dicom.values import has_value, read_number
 from medpos.io.scan import Array, Pixels
 from medpos.io.targets import NiftiTarget
+from medpos.io.terminology import CATEGORY, code_of
 
-# SNOMED CT codes of the segments; other classes get the code of any anatomical structure.
-_CODES = {
-    "right_lung": ("3341006", "Right lung"),
-    "left_lung": ("44029006", "Left lung"),
-    "heart": ("80891009", "Heart"),
-    "rv_cavity": ("53085002", "Right ventricle"),
-    "myocardium": ("74281007", "Myocardium"),
-    "lv_cavity": ("87878005", "Left ventricle"),
-}
 # Attributes of type 2 that a SEG copies from its source; they may be empty.
 _MAY_BE_EMPTY = (
     "PatientName",
@@ -39,7 +32,6 @@ _MAY_BE_EMPTY = (
     "ReferringPhysicianName",
 )
 _UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
-_STRUCTURE = ("91723000", "Anatomical structure")
 
 
 @dataclass(frozen=True)
@@ -181,22 +173,24 @@ def _segments(labels: Sequence[Label]) -> list[Any]:
     """Describe all classes except the background; an empty segment tells that the organ wasn't found."""
     import highdicom
     from pydicom.sr.codedict import codes
-    from pydicom.sr.coding import Code
 
     algorithm = highdicom.AlgorithmIdentificationSequence("medpos", codes.DCM.ArtificialIntelligence, __version__)
     return [
         highdicom.seg.SegmentDescription(
             segment_number=label.index,
             segment_label=label.title,
-            segmented_property_category=Code("123037004", "SCT", "Anatomical Structure"),
-            segmented_property_type=Code(*_code(label)),
+            segmented_property_category=_code(CATEGORY),
+            segmented_property_type=_code(code_of(label)),
             algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
             algorithm_identification=algorithm,
+            display_color=highdicom.color.CIELabColor.from_rgb(*ImageColor.getrgb(label.color)),
         )
         for label in labels[1:]
     ]
 
 
-def _code(label: Label) -> tuple[str, str, str]:
-    value, meaning = _CODES.get(label.name, _STRUCTURE)
-    return value, "SCT", meaning
+def _code(entry: tuple[str, str]) -> Any:
+    """Return a code of SNOMED CT as pydicom's."""
+    from pydicom.sr.coding import Code
+
+    return Code(entry[0], "SCT", entry[1])

@@ -86,10 +86,10 @@ def _target(
     depth: float,
     notes: list[str],
 ) -> SegTarget:
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0])  # an X-ray is oriented as a picture
+    rows, columns = spacing or (1.0, 1.0)
+    affine = np.diag([-columns, -rows, depth, 1.0])  # an X-ray is oriented as a picture
     origin = read_numbers(planes[0].place, planes[0].geometry, "ImagePositionPatient", 3)
     if directions is not None and origin is not None:
-        rows, columns = spacing or (1.0, 1.0)
         affine[:3, :3] = directions * [columns, rows, depth]
         affine[:3, 3] = np.array(origin) * TO_RAS
     numbers = tuple(plane.frame for plane in planes if plane.frame)
