@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=100, help="number of phantoms to make")
     arguments = parser.parse_args()
     if arguments.clock != "wall":
-        parser.error("the workers are processes of their own, so only --clock wall measures them")
+        parser.error("the workers are separate processes, so only --clock wall measures them")
     with tempfile.TemporaryDirectory() as work:
         raw = str(arguments.raw.resolve() if arguments.raw else work + "/raw")
         if not arguments.raw:

@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("--max_epochs", type=int, default=6)
     arguments = parser.parse_args()
     if arguments.clock != "wall":
-        parser.error("the workers are processes of their own, so only --clock wall measures them")
+        parser.error("the workers are separate processes, so only --clock wall measures them")
     with prepared("jsrt_small", None, cases=40) as folders, tempfile.TemporaryDirectory() as work:
         data, place = str(Path(folders["dataset_dir"]).resolve()), Path(work)
 

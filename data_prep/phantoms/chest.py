@@ -52,7 +52,7 @@ class Chest:
         apex: y of the tops of the lungs.
         dome: y of the domes of the diaphragm, by side.
         width: scale factor of the lungs' width, by side.
-        heart: normalized distance from the heart's middle, 1 on its rim, (512, 512).
+        heart: normalized distance from the heart's center, 1 on its rim, (512, 512).
         outer: distance from the spine to the thoracic wall at each height, by side, (512, 512).
         lungs: masks by side, (512, 512).
     """

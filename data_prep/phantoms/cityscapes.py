@@ -28,7 +28,7 @@ SIZE = (512, 256)
 PARTS = ("train", "val", "train", "train", "val")
 CITIES = {"train": ("aachen", "hamburg", "zurich"), "val": ("frankfurt", "munster")}
 # Cityscapes' label ids in the order of the street's classes: sky, building, pole, road, pavement, tree, sign, fence,
-# car, pedestrian, bicyclist (what is ridden), void; rider, light, truck, bus, train, motorcycle, wall, terrain.
+# car, pedestrian, bicycle, void; rider, light, truck, bus, train, motorcycle, wall, terrain.
 IDS = np.array([23, 11, 17, 7, 8, 21, 20, 13, 26, 24, 33, 0, 25, 19, 27, 28, 31, 32, 12, 22], np.uint8)
 PAINTS: tuple[Color, ...] = (
     (0.6, 0.62, 0.64),

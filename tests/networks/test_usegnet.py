@@ -13,7 +13,7 @@ def narrow(**options):
     return USegNet(width=1 / 8, **options).eval()
 
 
-def test_pools_of_the_patch():
+def test_pooled_sizes_of_a_patch_of_40_px():
     sizes = []
     with torch.device("meta"):
         model = USegNet()
@@ -52,6 +52,6 @@ def test_relu_before_or_after_the_normalization():
     assert [type(layer) for layer in plain.conv1[0].children()] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
 
 
-def test_another_number_of_skips_is_explained():
+def test_another_number_of_skips_is_refused():
     with pytest.raises(InputError, match="skips: expected 0, 1 or 2"):
         USegNet(skips=3)

@@ -13,7 +13,7 @@ from medpos.transforms.spatial.crops import mirror_indices
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 40])
-def test_mirrored_is_numpy_s_reflection(size):
+def test_mirrored_equals_reflection_by_numpy(size):
     wanted = np.pad(np.arange(size), 30, mode="reflect")
     np.testing.assert_array_equal(mirror_indices(-30, size + 60, size), wanted)
 
@@ -50,7 +50,7 @@ class TestRandomTile:
         assert set(corners) == {9 * x + y for x in range(4) for y in range(2)}
         assert max(corners.count(c) for c in set(corners)) < 2 * min(corners.count(c) for c in set(corners))
 
-    def test_image_smaller_than_the_tile(self):
+    def test_an_image_smaller_than_the_tile_is_mirrored_around(self):
         transform, item = RandomTile(60, border=4).set_random_state(0), ramp(10, 7)
         places = set()
         for _ in range(40):
@@ -61,7 +61,7 @@ class TestRandomTile:
             places.add(tuple(found["label"][0, :2, 0].tolist()))
         assert len(places) > 5
 
-    def test_border_is_the_network_s(self):
+    def test_border_is_that_of_the_network(self):
         assert BORDER == unet2015.BORDER
         item = ramp(100, 120)
         found = RandomTile(188).set_random_state(0)(item)
@@ -81,7 +81,7 @@ class TestRandCrop:
         item = {"image": label.float(), "label": label}
         return [transform.set_random_state(seed)(item) for seed in range(count)]
 
-    def test_image_and_label_alike_at_every_position(self):
+    def test_image_and_label_are_cropped_alike_at_every_position(self):
         item = {"image": ramp(9, 8)["image"], "label": ramp(9, 8)["label"] % 250}
         transform, corners = RandCropWithClassCap((5, 6), cap=1), set()
         for seed in range(200):

@@ -59,8 +59,8 @@ class RandLifted(RandomizableTransform, Lifted):
         if any(len(shape) != 3 for shape in shapes.values()) or len({shape[1:] for shape in shapes.values()}) != 1:
             found = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
             raise InputError(
-                f"{type(self).__name__}: expected entries [C, X, Y] of one size, got {found}; move it before the "
-                "transform that makes the sizes differ"
+                f"{type(self).__name__}: expected entries [C, X, Y] of one size, got {found}; move this transform "
+                "before the one that makes the sizes differ"
             )
         _, x, y = next(iter(shapes.values()))
         return x, y
