@@ -111,6 +111,23 @@ class CachedDataset(Dataset[dict[str, Any]]):
         return self._cache[number] if number < len(self._cache) else self._decode(self.data[number])
 
     def _decode(self, case: dict[str, Any]) -> dict[str, Any]:
+        decoded, shape, spacing_mm = self._read(case)
+        size = decoded["image"].shape
+        if not bool(torch.isfinite(decoded["image"]).all()):
+            raise InputError(f"{case['image']}: expected finite gray values, got NaN or infinity; {ADVICE}")
+        _check_classes(decoded["label"], case)
+        # Distances are measured in mm on the network's grid, and resampling changes its pixel size.
+        spacing = [s * n / m for s, n, m in zip(spacing_mm, shape, size[1:], strict=False)]
+        return {
+            # A transform that doesn't load the instances leaves their file name.
+            **{k: decoded[k] for k in _ARRAYS if isinstance(decoded.get(k), torch.Tensor)},
+            **{k: case[k] for k in ("case", "subject", "split")},
+            "phase": str(case.get("phase", "")),
+            "spacing_mm": torch.tensor(spacing[: len(size) - 1], dtype=torch.float64),
+        }
+
+    def _read(self, case: dict[str, Any]) -> tuple[dict[str, Any], Sequence[int], Sequence[float]]:
+        """Read and decode the files of a case; return the decoded item, and shape and spacing in mm of its files."""
         files = {key: case[key] for key in _FILES if key in case}
         try:
             # Resampling to one size would hide a difference of shapes.
@@ -129,20 +146,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         if len(set(shapes.values())) > 1:
             found = ", ".join(f"{key} {shape}" for key, shape in shapes.items())
             raise InputError(f"{files['image']}: expected one shape of image and label, got {found}; {ADVICE}")
-        shape = decoded["image"].shape
-        if not bool(torch.isfinite(decoded["image"]).all()):
-            raise InputError(f"{files['image']}: expected finite gray values, got NaN or infinity; {ADVICE}")
-        _check_classes(decoded["label"], case)
-        # Distances are measured in mm on the network's grid, and resampling changes its pixel size.
-        dims = len(shape) - 1
-        spacing = [s * n / m for s, n, m in zip(case["spacing_mm"], case["shape"], shape[1:], strict=False)]
-        return {
-            # A transform that doesn't load the instances leaves their file name.
-            **{k: decoded[k] for k in _ARRAYS if isinstance(decoded.get(k), torch.Tensor)},
-            **{k: case[k] for k in ("case", "subject", "split")},
-            "phase": str(case.get("phase", "")),
-            "spacing_mm": torch.tensor(spacing[:dims], dtype=torch.float64),
-        }
+        return decoded, case["shape"], case["spacing_mm"]
 
     def __len__(self) -> int:
         self.fill()

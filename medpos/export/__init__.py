@@ -1,7 +1,7 @@
 """Export a run as a bundle in the layout of MONAI's model zoo, usable without the training data.
 
-``configs`` derives the configurations from that of the run, ``metadata`` and ``card`` describe its results, and
-``models`` writes its network as PyTorch, TorchScript and ONNX, which must agree.
+``configs`` and ``training`` derive the configurations from that of the run, ``metadata`` and ``card`` describe its
+results, and ``models`` writes its network as PyTorch, TorchScript and ONNX, which must agree.
 """
 
 import os
@@ -14,7 +14,7 @@ import torch
 from medpos.bundle.fragments import load_fragment
 from medpos.core.errors import InputError
 from medpos.core.files import write_json, write_text
-from medpos.export import configs, models
+from medpos.export import configs, models, training
 from medpos.export.card import write_card
 from medpos.export.metadata import ExportedRun, build_metadata
 from medpos.predict.model import Model
@@ -90,8 +90,9 @@ def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, 
     metadata = build_metadata(files.read_json(bundles / "metadata.json"), exported)
     contents = {
         "inference": configs.inference_config(template, config, model.data, about),
-        "train": configs.train_config(config, model.data, position),
-        "evaluate": configs.evaluate_config(config),
+        "train": training.train_config(config, model.data, about),
+        "multi_gpu_train": training.multi_gpu_config(files.read_json(bundles / "multi_gpu.json")),
+        "evaluate": training.evaluate_config(config),
         "metadata": metadata,
     }
     for name, content in contents.items():

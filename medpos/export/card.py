@@ -119,10 +119,13 @@ NIfTI, PNG, JPEG, TIFF, JSRT `.IMG` or DICOM (`pip install 'medpos[dicom]'`):
 In Python: `monai.bundle.load(NAME_OF_THIS_FOLDER, bundle_dir=FOLDER_ABOVE, workflow_type="inference")`.
 {_forms(exported, free)}
 
-To train it again, or test it on a test split, with a prepared folder of {exported.data.name}:
+To train it further, with a prepared folder of {exported.data.name} (or lists of images and label maps for
+`train#dataset#data` and `validate#dataset#data`, as MONAI Label does), or to test it on the folder's test split:
 
     {run} configs/train.json --bundle_root . --dataset_dir DATA
     {run} "['configs/train.json','configs/evaluate.json']" --bundle_root . --dataset_dir DATA
+
+The training starts from `models/model.pt` and replaces it by its best epoch; `runs/` keeps the weights from before.
 
 A configuration is code: MONAI evaluates its `$` expressions. Run no bundle that you don't trust."""
 

@@ -1,10 +1,9 @@
-"""Derive the configurations of an exported bundle from that of its run."""
+"""Derive ``inference.json`` of an exported bundle from the configuration of its run."""
 
 import re
 from collections.abc import Iterable
 from typing import Any
 
-from medpos.bundle.tracking import remove_tracking
 from medpos.core.config import find_references, find_step, find_texts, follow_references
 from medpos.core.errors import InputError
 from medpos.data.training_data import TrainingData
@@ -37,7 +36,7 @@ def inference_config(template: Config, run: Config, data: TrainingData, about: C
         own["steps"] = steps
     own["network_def"] = _with_size(run["network_def"], about["size"])
     if about["position"] is not None:
-        own["network_def"] = _with_position(own["network_def"], about["position"], data)
+        own["network_def"] = add_position(own["network_def"], about["position"], data)
         own["standardise"]["transforms"].remove(about["position"])
     # An overlay may have replaced the inferer.
     tested = run.get("evaluator", {}).get("inferer", "@inferer")
@@ -53,13 +52,18 @@ def inference_config(template: Config, run: Config, data: TrainingData, about: C
     name = run["bundle_name"]
     config = {**template, "_desc_": f"Exported from a run of {name} by 'python -m medpos export'.", "bundle_name": name}
     config["amp"] = run.get("amp", True)
-    # MONAI reads "#" in any text as a separator.
-    labels = [{**label.to_json(), "colour": label.color.lstrip("#")} for label in data.labels]
-    config["source"] = {**template["source"], **data.to_json(), "labels": labels}
+    config["source"] = {**template["source"], **describe_source(data)}
     config["read_image"] = {**template["read_image"], "is_flat": about["is_flat"], "is_absolute": about["is_absolute"]}
     config |= own
     config["imports"] = [*template["imports"], *_imports(run["imports"], own, template["imports"])]
     return config
+
+
+def describe_source(data: TrainingData) -> Config:
+    """Return the arguments of :meth:`TrainingData.of_json` for a configuration."""
+    # MONAI reads "#" in any text as a separator.
+    labels = [{**label.to_json(), "colour": label.color.lstrip("#")} for label in data.labels]
+    return {**data.to_json(), "labels": labels}
 
 
 def _imports(lines: Iterable[str], own: Config, known: Iterable[str]) -> list[str]:
@@ -130,52 +134,20 @@ def find_position(run: Config) -> Any:
     return last if appends and step.get("keys", "image") == "image" else None
 
 
-def _with_position(network: Config, position: Any, data: TrainingData) -> Config:
-    """Let a network append its position channels itself."""
+def add_position(network: Config, position: Any, data: TrainingData) -> Config:
+    """Let a network append its position channels itself; that of a bundle trained further does already.
+
+    Args:
+        network: ``network_def`` of the run.
+        position: step that appends the channels, or a reference to it.
+        data: description of the training data.
+    """
+    if str(network.get("_target_")).endswith("AppendPosition"):
+        return network
     return {
         "_desc_": "takes the image's own channels, and appends those of its position",
         "_target_": "medpos.networks.AppendPosition",
         "network": network,
         "position": position,
         "in_channels": len(data.channels),
-    }
-
-
-def train_config(run: Config, data: TrainingData, position: Any) -> Config:
-    """Build ``train.json``: the run's configuration, with the data to be given as ``dataset_dir``.
-
-    Args:
-        run: resolved configuration of the run.
-        data: description of the training data.
-        position: step that the network takes over (None: none).
-    """
-    own = {
-        "_desc_": f"The training of this bundle. It needs --dataset_dir, a prepared folder of {data.name}.",
-        "bundle_root": ".",
-        "dataset_dir": f"$@bundle_root + '/data/{data.name}'",
-        "runs_dir": "$@bundle_root + '/runs'",
-        "run_name": "",
-        "resume": False,
-        "checkpoint": "",
-        "device": "$'cuda' if torch.cuda.is_available() else 'cpu'",
-        "data_folder": "@dataset_dir",
-        "data_sha256": "$@source.sha256",
-    }
-    if position is not None:
-        # In training the channels stand in the image already, as conditions may change them.
-        own["network_def"] = _with_position(run["network_def"], position, data)
-    return {key: own.get(key, value) for key, value in remove_tracking(run).items()}
-
-
-def evaluate_config(run: Config) -> Config:
-    """Build ``evaluate.json``, an overlay of ``train.json`` that tests the exported weights on the test split.
-
-    Args:
-        run: resolved configuration of the run.
-    """
-    return {
-        "_desc_": "Use: --config_file \"['configs/train.json','configs/evaluate.json']\"",
-        "checkpoint": "$@bundle_root + '/models/model.pt'",
-        "run": run["evaluate"],
-        "training": run["run"],
     }

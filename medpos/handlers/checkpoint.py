@@ -2,6 +2,7 @@
 
 import logging
 import math
+from pathlib import Path
 
 import torch
 import torch.distributed
@@ -139,3 +140,19 @@ def train(engine: Engine) -> None:
     """Run a trainer, unless it was resumed after its last epoch, when ignite would start from the beginning."""
     if engine.state.epoch < engine.state.max_epochs:
         engine.run()
+
+
+def replace_weights(run: RunFolder, path: str) -> None:
+    """Put a run's best model in the place of the weights that it started from, and keep these in the run's folder.
+
+    Args:
+        run: run folder with the model.
+        path: file of the weights to replace, such as an exported bundle's ``models/model.pt``.
+    """
+    if not is_main_process():
+        return
+    weights = Path(path)
+    if weights.is_file():
+        save(load(weights), run.folder / files.START)
+    save(load(run.model), weights)
+    logger.info("%s: the best model of %s", weights, run.folder)

@@ -79,7 +79,7 @@ class Model:
             ) from error
         if isinstance(network, AppendPosition):
             # An exported network's position channels are appended before the inferer, as in its run.
-            self._standardise = Compose([self._standardise, network.position])
+            self._standardise = Compose([self._standardise, network.append_to_item])
             network = network.network
         load_network(network, state, weights)
         network.eval().to(device=self.device, memory_format=memory_format(self.device))

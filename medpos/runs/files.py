@@ -12,6 +12,7 @@ __all__ = ["DATA", "Run", "read_json"]
 CONFIG = "config.json"  # resolved configuration; runs again as it is
 ENVIRONMENT = "environment.json"  # versions, commit, seed, device
 MODEL = "model.pt"  # weights of the best epoch
+START = "start.pt"  # weights that the training of an exported bundle began with
 RESUME = "resume.pt"  # state after the last epoch
 METRICS = "metrics.csv"  # a row per case, organ and condition
 SCORES = "scores.csv"  # a row per case and condition

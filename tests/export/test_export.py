@@ -32,6 +32,7 @@ FILES = {
     "configs/inference.json",
     "configs/logging.conf",
     "configs/metadata.json",
+    "configs/multi_gpu_train.json",
     "configs/train.json",
     "docs/README.md",
     "models/model.onnx",

@@ -1,4 +1,4 @@
-"""Serve an exported bundle by MONAI Label, and compare its answer over REST with the label map of ``predict``.
+"""Serve an exported bundle by MONAI Label, compare its answers over REST with ``predict``, and train it.
 
 MONAI Label can't share an environment with medpos (docs/how-to/monai_label.md): MEDPOS_MONAI_LABEL names its Python.
 """
@@ -16,8 +16,10 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import torch
 from running import ROOT
 
+from medpos.data import DataFolder
 from medpos.predict import cohort, inputs
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
@@ -30,7 +32,7 @@ pytestmark = [
 
 
 @pytest.fixture
-def server(chest_bundle, heart_bundle, tmp_path):
+def server(chest_bundle, heart_bundle, prepared, tmp_path):
     """Start MONAI Label on loopback with both bundles in its app 'monaibundle', and return its address."""
     prefix = subprocess.run(
         [PYTHON, "-c", "import sys; print(sys.prefix)"], capture_output=True, text=True, check=True
@@ -38,14 +40,15 @@ def server(chest_bundle, heart_bundle, tmp_path):
     application = shutil.copytree(Path(prefix) / "monailabel/sample-apps/monaibundle", tmp_path / "app")
     for bundle in (chest_bundle, heart_bundle):
         shutil.copytree(bundle, application / "model" / bundle.name)
-    (tmp_path / "studies").mkdir()
+    fill_datastore(prepared["jsrt"], tmp_path / "studies")
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     command = [PYTHON, str(ROOT / "tests/export/label_server.py"), "start_server", "--app", str(application)]
     command += ["--studies", str(tmp_path / "studies"), "--host", "127.0.0.1", "--port", str(port)]
-    command += ["--conf", "models", "chest,heart", "--conf", "zoo_source", "ngc", "--conf", "skip_trainers", "true"]
+    command += ["--conf", "models", "chest,heart", "--conf", "zoo_source", "ngc"]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment["MONAI_LABEL_TRACKING_ENABLED"] = "false"
     with (tmp_path / "server.log").open("w") as log:
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=log, stderr=subprocess.STDOUT)
     try:
@@ -53,6 +56,14 @@ def server(chest_bundle, heart_bundle, tmp_path):
     finally:
         process.terminate()
         process.wait(timeout=30)
+
+
+def fill_datastore(data, studies):
+    """Put images with final labels where MONAI Label's local datastore looks for them."""
+    (studies / "labels/final").mkdir(parents=True)
+    for case in DataFolder(data).cases("training"):
+        for key, folder in (("image", studies), ("label", studies / "labels/final")):
+            shutil.copy(case[key], folder / f"{case['case']}.nii.gz")
 
 
 def wait(address, process, log):
@@ -103,3 +114,31 @@ def test_answer_equals_predict(server, trained, trained_heart, first_image, tmp_
         assert np.array_equal(np.asarray(found.dataobj), np.asarray(wanted.dataobj))
         assert np.allclose(found.affine, wanted.affine, atol=1e-4)
         assert len(np.unique(np.asarray(found.dataobj))) > 1
+
+
+def test_training_over_rest_starts_from_the_export_and_serves_its_result(server, first_image, tmp_path):
+    bundle = tmp_path / "app/model/chest"
+    before = torch.load(bundle / "models/model.pt", weights_only=True)
+    wanted = json.dumps({"device": "cpu", "max_epochs": 1, "val_split": 0.2}).encode()
+    request = urllib.request.Request(
+        f"{server}/train/chest?run_sync=true", data=wanted, headers={"Content-Type": "application/json"}
+    )
+    with urllib.request.urlopen(request, timeout=300) as answer:
+        assert answer.status == 200
+    log = (tmp_path / "server.log").read_text()
+    assert "epoch 1/1" in log, log[-3000:]
+    [run] = (bundle / "runs").glob("*/*")
+    assert (run / "model.pt").read_bytes() == (bundle / "models/model.pt").read_bytes()
+    start = torch.load(run / "start.pt", weights_only=True)
+    assert all(torch.equal(value, start[key]) for key, value in before.items())
+    after = torch.load(bundle / "models/model.pt", weights_only=True)
+    # One epoch moves the weights a little; new ones would be far away.
+    distance = max(float((after[key] - before[key]).abs().max()) for key in before if key.endswith("weight"))
+    assert 0 < distance < 0.05
+    answer = post(server, "chest", first_image("jsrt"), tmp_path / "answer.nii.gz")
+    found = cohort.predict_cases(
+        Ensemble([Model(run, device="cpu")]), inputs.find_cases([str(first_image("jsrt"))], run), tmp_path / "predicted"
+    )
+    assert not found.failed
+    wanted = nibabel.load(tmp_path / "predicted" / first_image("jsrt").name)
+    assert np.array_equal(np.asarray(answer.dataobj), np.asarray(wanted.dataobj))

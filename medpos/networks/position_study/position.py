@@ -20,7 +20,7 @@ the linear variant by more than 1 % gets narrower layers, all by the one factor 
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any
 
 import torch
@@ -203,6 +203,10 @@ class AppendPosition(nn.Module):
     def append(self, image: Tensor) -> Tensor:
         """Append the position channels to images [N, C, X, Y] that lack them."""
         return _append(image, self.position.compute(image)) if image.shape[1] == self.in_channels else image
+
+    def append_to_item(self, item: dict[Hashable, Any]) -> dict[Hashable, Any]:
+        """Append the position channels to the ``image`` [C, X, Y] or [C, X, Y, Z] of an item if it lacks them."""
+        return self.position(item) if item["image"].shape[0] == self.in_channels else item
 
 
 def _remove_prefix(module: nn.Module, state: dict[str, Any], prefix: str, metadata: Any) -> None:
