@@ -7,6 +7,7 @@ import typer
 from data_prep.cli import custom, medical, microscopy, phantoms, scenes, verify
 from medpos.core.errors import InputError
 from medpos.core.options import command
+from medpos.core.streams import show_plainly
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -36,6 +37,7 @@ command(app, verify.Verify)(verify.verify)
 
 def main() -> None:
     """Run the command line; bad input is shown as one line, not as a traceback."""
+    show_plainly()
     try:
         app()
     except InputError as error:

@@ -51,7 +51,7 @@ def build_metadata(bundles: Path) -> dict[str, dict[str, Any]]:
     Args:
         bundles: folder of the bundles, with ``metadata.json`` of the study.
     """
-    study = json.loads((bundles / "metadata.json").read_text())
+    study = json.loads((bundles / "metadata.json").read_text(encoding="utf-8"))
     study.pop("keys", None)
     rules = {key: rule for section in load_keys(bundles / "src").values() for key, rule in section.items()}
     files = {"metadata": {**study, "keys": rules}, "metadata_pe": adapt_metadata(study, ("image", "x", "y"))}
@@ -85,10 +85,10 @@ def build(bundles: Path = BUNDLES, check: bool = False) -> list[str]:
     stale = []
     for name, content in files.items():
         path, text = bundles / name, dumps(content)
-        if not path.exists() or path.read_text() != text:
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
             stale.append(name)
             if not check:
-                path.write_text(text)
+                path.write_text(text, encoding="utf-8")
     return stale
 
 

@@ -24,6 +24,7 @@ from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.device import check_device, has_fast_bf16
 from medpos.core.errors import InputError, find_input_error
 from medpos.core.memory import keep_freed_memory
+from medpos.core.streams import show_plainly
 from medpos.data.cached import CachedDataset
 from medpos.data.folder import ADVICE, describe_leaks
 from medpos.data.leaks import find_equal_images
@@ -40,6 +41,7 @@ def start() -> None:
     Raises:
         InputError: an override key is unknown, or its value is out of range.
     """
+    show_plainly()
     show_errors_plainly()
     # With pydicom installed, MONAI warns in every run that one of its decoders is missing; no bundle reads DICOM.
     warnings.filterwarnings("ignore", message=".*nvImageCodec")

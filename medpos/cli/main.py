@@ -17,6 +17,7 @@ from medpos.cli.report import Report, report
 from medpos.cli.study import Study, study
 from medpos.core.errors import InputError
 from medpos.core.options import command
+from medpos.core.streams import show_plainly
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,6 +56,7 @@ def set_up(
 
 def main() -> None:
     """Run the command line; bad input is shown as one line, not as a traceback."""
+    show_plainly()
     try:
         app()
     except InputError as error:
