@@ -11,7 +11,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import write_json, write_text
 from medpos.core.labels import Label
 from medpos.io.label_descriptions import write_itksnap_labels
-from medpos.io.volumes import list_parts
+from medpos.io.volumes import find_parts
 from medpos.predict import measurements
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.inputs import CaseFiles
@@ -139,16 +139,9 @@ def _stamp(source: CaseFiles) -> list[list[Any]]:
 
     A path that may name a patient is left empty: the name of its case is a hash of the image's UID.
     """
-    files = [part for path in source.files for part in (path, *_list_parts(path))]
+    files = [*source.files, *sorted(find_parts(source.files))]
     stats = [(path, path.stat()) for path in files]
     return [["" if source.titles else str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
-
-
-def _list_parts(path: Path) -> tuple[Path, ...]:
-    try:
-        return list_parts(path)
-    except InputError:  # named when the case is read
-        return ()
 
 
 def finish(out: Path, sources: Sequence[CaseFiles], failed: Sequence[str], labels: Sequence[Label]) -> int:

@@ -145,5 +145,5 @@ def test_an_unknown_format_is_refused_in_one_line(heart_run, stack, tmp_path):
 def test_the_labels_of_predict_are_read_back_by_evaluate_and_not_by_predict(heart, stack, predict, tmp_path):
     _, out = predict(heart, stack[0], format="seg.nrrd", overlays=False)
     with pytest.raises(InputError, match="expected at least one image"):
-        inputs.find_cases([str(next(out.glob("*.seg.nrrd")).parent)], tmp_path / "other", left_out=[])
+        inputs.find_cases([str(next(out.glob("*.seg.nrrd")).parent)], tmp_path / "other")
     assert nib.load(stack[0]).shape == read_label_map(next(out.glob("*.seg.nrrd"))).values.shape
