@@ -29,9 +29,10 @@ class TensorBoard:
         return SummaryWriter(str(self.run.folder / files.TENSORBOARD))
 
     def close(self) -> None:
-        """Write pending events and close the writer, if it was used."""
+        """Write pending events, close the writer, if it was used, and release the run folder."""
         if "writer" in self.__dict__:
             self.writer.close()
+        self.run.close()
 
 
 class ScalarLog:

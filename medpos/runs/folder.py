@@ -6,10 +6,11 @@
 the same model are in the sub-folders ``evaluate/``, ``robustness/`` and ``shift/``.
 """
 
+import itertools
 import logging
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,12 @@ from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
 from medpos.runs import files, training_cases
 from medpos.runs.environment import environment
+from medpos.runs.lock import BusyError, FolderLock
 
 logger = logging.getLogger(__name__)
-# A resumed run may change where and how long it computes, but not what.
+# A resumed run may change where and how long it computes, and what its model is tested under, but not the training.
 _FREE_TO_CHANGE = frozenset({"resume", "run_name", "runs_dir", "bundle_root", "device", "num_workers", "max_epochs"})
+_FREE_TO_CHANGE |= {"conditions", "degradation_table", "shift_pixels", "allow_training_cases"}
 _FREE_TO_CHANGE |= {"_desc_", "imports", "known_keys", "steps"}  # a step counts where a chain takes it
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -63,6 +66,7 @@ class RunFolder:
         self._folder: Path | None = None
         self._part = ""
         self._exists = False
+        self._lock: FolderLock | None = None
 
     @property
     def folder(self) -> Path:
@@ -96,6 +100,7 @@ class RunFolder:
                 raise InputError(
                     f"{self._folder} is finished, so there is nothing to resume; start a new run without --resume"
                 )
+            FolderLock(self._folder).check()
         else:
             self._folder = self._find_unused()
         self._share()
@@ -138,13 +143,14 @@ class RunFolder:
         return self
 
     def _unused_name(self, part: str) -> str:
-        """Return ``part``, or ``part-2`` and so on where there is a finished evaluation already."""
-        names = [part, *(f"{part}-{n}" for n in range(2, 1000))]
-        return next(name for name in names if not files.Run(self.folder / name).is_finished)
+        """Return ``part``, or ``part-2`` and so on where an evaluation is finished or under way."""
+        return next(name for name in _numbered(part) if _is_free(self.folder / name))
 
     def _find_unused(self) -> Path:
         """Return the folder of a new run, after checking that no other run has it."""
         folder = self.folder
+        if not self.run_name:  # another run may have been started in the same second
+            return next(self.parent / name for name in _numbered(folder.name) if not (self.parent / name).exists())
         if folder.exists() and is_main_process():
             if files.Run(folder).is_finished:
                 raise InputError(
@@ -179,13 +185,34 @@ class RunFolder:
     def _make(self) -> None:
         """Make the folders and begin the log."""
         try:
-            # Another process may have started a run of this name since it was chosen.
-            self.folder.mkdir(parents=True, exist_ok=self._exists)
+            self.parent.mkdir(parents=True, exist_ok=True)
+            self._claim()
             self.results.mkdir(exist_ok=True)
         except OSError as error:
+            self.close()
             raise InputError(f"{self.results}: can't be made ({error}); give another --runs_dir") from error
         _log_to(self.folder / files.LOG)
         logger.info("run folder: %s", self.folder)
+
+    def _claim(self) -> None:
+        """Make the run's folder and lock it; another process may have taken its name since it was chosen."""
+        while True:
+            try:
+                if not self._part:
+                    self._lock = FolderLock(self.folder).acquire()
+                self.folder.mkdir(exist_ok=self._exists)
+                break
+            except (BusyError, FileExistsError):
+                if self.run_name or self._exists:
+                    raise
+                self._folder = self._find_unused()
+        if self._part:
+            self._lock = FolderLock(self.results).acquire()
+
+    def close(self) -> None:
+        """Release the folder for other processes."""
+        if self._lock:
+            self._lock.release()
 
     def record(
         self, config: dict[str, Any], device: torch.device | str, seed: int, data: TrainingData | None = None
@@ -211,6 +238,7 @@ class RunFolder:
             write_json(self.results / files.ENVIRONMENT, environment(device, seed))
             if "data_folder" in config and not self._part:
                 self._describe_training(config, data)
+        self._share()
 
     def _describe_training(self, config: dict[str, Any], data: TrainingData | None) -> None:
         """Write ``data.json``, and ``training_cases.csv`` for a prepared folder."""
@@ -220,6 +248,17 @@ class RunFolder:
             training_cases.write(self.folder, source.name, cases)
             data = TrainingData.from_folder(source)
         data.write(self.folder)
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """Yield ``name``, ``name-2``, ``name-3`` and so on."""
+    yield name
+    yield from (f"{name}-{number}" for number in itertools.count(2))
+
+
+def _is_free(folder: Path) -> bool:
+    """Tell whether a folder holds no finished evaluation and none that is under way."""
+    return not files.Run(folder).is_finished and not FolderLock(folder).holder()
 
 
 def _check_unchanged(path: Path, config: dict[str, Any]) -> None:

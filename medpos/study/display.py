@@ -72,7 +72,13 @@ class Display(Watcher):
             _, task = self._running.pop(job.name)
             self.progress.remove_task(task)
             self.progress.update(self._whole, completed=self._finished)
-        word = f"[red]failed: {outcome.error}[/]" if outcome.error else "done"
+        word = (
+            f"[red]failed: {outcome.error}[/]"
+            if outcome.error
+            else "trained by another process"
+            if outcome.busy
+            else "done"
+        )
         self.console.print(f"{job.name}: {word} ({outcome.seconds:.0f} s)", highlight=False)
 
     def _follow(self) -> None:

@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from medpos.core.errors import find_input_error
+from medpos.runs.files import Run
+from medpos.runs.lock import BusyError, FolderLock, release_all
 
 
 @dataclass(frozen=True)
@@ -53,25 +55,37 @@ class Outcome:
     Args:
         name: name of the job.
         error: error in one line; empty after success.
+        busy: True if another process trains or tests the model at this moment, so that nothing was done.
         seconds: duration in seconds.
     """
 
     name: str
     error: str = ""
+    busy: bool = False
     seconds: float = 0.0
 
 
 def execute(job: Job) -> Outcome:
     """Run a job in this process; an error is reported, never raised, so that the other jobs continue."""
     started = time.monotonic()
+    error, busy = "", False
     with _printing_to(Path(job.log)):
         try:
             _run(job)
-            error = ""
         except Exception as failure:
-            traceback.print_exc()
-            error = str(find_input_error(failure) or f"{type(failure).__name__}: {failure}".splitlines()[0])
-    return Outcome(job.name, error, time.monotonic() - started)
+            busy = _is_done_elsewhere(job, failure)
+            if not busy:
+                traceback.print_exc()
+                error = str(find_input_error(failure) or f"{type(failure).__name__}: {failure}".splitlines()[0])
+    return Outcome(job.name, error, busy, time.monotonic() - started)
+
+
+def _is_done_elsewhere(job: Job, failure: Exception) -> bool:
+    """Tell whether a job failed because another process, maybe of another study, trains or has trained its model."""
+    folder = Path(job.folder)
+    if isinstance(find_input_error(failure), BusyError):
+        return True
+    return job.train and (Run(folder).is_trained or FolderLock(folder).holder() is not None)
 
 
 def _run(job: Job) -> None:
@@ -98,6 +112,7 @@ def _reset_process() -> None:
     from medpos.runs.folder import close_log
 
     close_log()
+    release_all()
     monai.utils.set_determinism(seed=None)
     monai.data.set_track_meta(True)
 

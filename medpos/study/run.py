@@ -13,6 +13,7 @@ from medpos.study.jobs import Job, Outcome
 from medpos.study.plan import Plan, Planner, Settings
 
 logger = logging.getLogger(__name__)
+_POLL_S = 2.0  # between two looks at models that other processes train
 
 
 class Watcher:
@@ -47,10 +48,13 @@ def run(study: Study, settings: Settings, engine: Engine, out: Path, command: st
     plan = planner.plan()
     while plan.jobs:
         watcher.planned(plan)
-        failed |= _run_jobs(plan.jobs, engine, watcher)
+        errors, busy = _run_jobs(plan.jobs, engine, watcher)
+        failed |= errors
+        if len(busy) == len(plan.jobs):
+            time.sleep(_POLL_S)
         before, plan = plan, planner.plan(given_up=list(failed))
         # A job that reports success without results would be planned again and again.
-        if stuck := set(plan.jobs) & set(before.jobs):
+        if stuck := {job for job in set(plan.jobs) & set(before.jobs) if job.folder not in busy}:
             failed |= {job.folder: (job.name, f"ended without its results; see {job.log}") for job in stuck}
             plan = planner.plan(given_up=list(failed))
     watcher.planned(plan)
@@ -62,14 +66,17 @@ def run(study: Study, settings: Settings, engine: Engine, out: Path, command: st
     return results.write(study, planner, plan.models, out, about)
 
 
-def _run_jobs(jobs: Sequence[Job], engine: Engine, watcher: Watcher) -> dict[str, tuple[str, str]]:
-    """Run the jobs; return name and error of those that failed, by run folder."""
+def _run_jobs(jobs: Sequence[Job], engine: Engine, watcher: Watcher) -> tuple[dict[str, tuple[str, str]], set[str]]:
+    """Run the jobs; return name and error of those that failed, by run folder, and the folders that others write."""
     failed = {}
+    busy = set()
     by_name = {job.name: job for job in jobs}
     for outcome in engine.run(jobs, watcher.started):
         job = by_name[outcome.name]
         watcher.ended(job, outcome)
+        if outcome.busy:
+            busy.add(job.folder)
         if outcome.error:
             logger.error("%s failed: %s", outcome.name, outcome.error)
             failed[job.folder] = (outcome.name, outcome.error)
-    return failed
+    return failed, busy

@@ -1,0 +1,172 @@
+"""Two processes never write into one run folder: runs, evaluations and studies at the same time."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import psutil
+import pytest
+import running
+
+from medpos.runs import files
+from medpos.runs.folder import RunFolder
+from medpos.runs.lock import STALE_S, BusyError, FolderLock
+from medpos.study import declaration
+from medpos.study.engines import LocalEngine
+from medpos.study.plan import Settings
+from medpos.study.run import Watcher, run
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from medpos.runs.lock import FolderLock
+FolderLock(Path(sys.argv[1])).acquire()
+print("held", flush=True)
+time.sleep(100)
+"""
+
+
+@pytest.fixture
+def holder(tmp_path):
+    """Start a process that holds the lock of a folder."""
+    processes = []
+
+    def start(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True, env=running.ENVIRONMENT
+        )
+        processes.append(process)
+        assert process.stdout.readline() == "held\n"
+        return process
+
+    yield start
+    for process in processes:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def test_a_folder_has_one_writer(tmp_path, holder):
+    process = holder(tmp_path / "a")
+    with pytest.raises(BusyError, match=f"being written by process {process.pid} on "):
+        FolderLock(tmp_path / "a").acquire()
+    FolderLock(tmp_path / "b").acquire().release()
+    process.kill()
+    process.wait()
+    lock = FolderLock(tmp_path / "a").acquire()  # taken over at once
+    assert json.loads(lock.path.read_text())["process"] == os.getpid()
+    lock.release()
+    assert not lock.path.exists()
+
+
+def test_a_zombie_holds_nothing(tmp_path, holder):
+    process = holder(tmp_path / "a")
+    process.kill()
+    while psutil.Process(process.pid).status() != psutil.STATUS_ZOMBIE:
+        time.sleep(0.01)
+    assert FolderLock(tmp_path / "a").holder() is None
+
+
+@pytest.mark.parametrize(
+    ("content", "age", "held"),
+    [
+        ({"process": 1, "host": "elsewhere", "started": 1.0}, 0, True),
+        ({"process": 1, "host": "elsewhere", "started": 1.0}, STALE_S + 5, False),
+        ({"process": os.getppid(), "host": os.uname().nodename, "started": 1.0}, 0, False),  # a number used again
+        ({"process": "x", "host": os.uname().nodename, "started": None}, 0, False),
+        (None, 0, True),  # just being written
+        (None, STALE_S + 5, False),
+    ],
+)
+def test_locks_of_other_processes(tmp_path, content, age, held):
+    lock = FolderLock(tmp_path / "a")
+    lock.path.write_text("" if content is None else json.dumps(content))
+    os.utime(lock.path, (time.time() - age,) * 2)
+    assert (lock.holder() is not None) == held
+    if not held:
+        lock.acquire().release()
+
+
+def test_the_heartbeat_keeps_a_lock_fresh(tmp_path, monkeypatch):
+    monkeypatch.setattr("medpos.runs.lock.BEAT_S", 0.02)
+    lock = FolderLock(tmp_path / "a").acquire()
+    os.utime(lock.path, (0, 0))
+    end = time.monotonic() + 10
+    while lock.path.stat().st_mtime < 1 and time.monotonic() < end:
+        time.sleep(0.01)
+    assert lock.path.stat().st_mtime > 1
+    lock.release()
+
+
+def test_a_run_that_is_being_trained_is_not_resumed(run_of, tiny, holder):
+    (run_of / files.SUMMARY).unlink()
+    holder(run_of)
+    message = running.run_bundle("jsrt_small_pe", cwd=run_of, **{**tiny, "run_name": "a", "resume": True}).stderr
+    assert "is being written by process" in message
+    assert message.count("\n") == 1
+
+
+def test_runs_started_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    monkeypatch.setattr("medpos.runs.folder.time.strftime", lambda *_: "2026-01-01_00-00-00")
+    runs = [RunFolder(tmp_path, "b").create() for _ in range(3)]
+    for one in runs:
+        one.record({}, "cpu", 0)
+    assert [one.folder.name for one in runs] == [f"2026-01-01_00-00-00{end}" for end in ("", "-2", "-3")]
+    for one in runs:
+        one.close()
+
+
+def test_an_evaluation_under_way_keeps_its_folder(run_of, tiny, holder):
+    holder(run_of / "evaluate")
+    running.run_here("jsrt_small_pe", entry="evaluate", **{**tiny, "run_name": "a"})
+    assert not (run_of / "evaluate").exists()
+    assert (run_of / "evaluate-2" / files.SUMMARY).is_file()
+
+
+def study(folder, data, conditions):
+    """Run a study of two small models with these conditions, all runs in ``folder / "runs"``."""
+    path = folder / f"{conditions}.json"
+    content = {
+        "title": "A study of the tests", "paper": "none", "claim": "Position helps.", "data": ["jsrt"],
+        "network": "small", "seeds": [0], "conditions": [conditions], "figures": [],
+        "models": [
+            {"name": "small CNN", "bundle": "{data}_small"},
+            {"name": "with position", "bundle": "{data}_small_pe"},
+        ],
+        "criteria": [{"text": "position helps", "model": "with position", "minus": "small CNN", "at_least": 0.0}],
+    }  # fmt: skip
+    path.write_text(json.dumps(content))
+    settings = Settings(
+        running.BUNDLES,
+        {"image_size": 32, "batch_size": 5, "max_epochs": 2},
+        {"jsrt": str(data)},
+        str(folder / "runs"),
+        folder / f"logs-{conditions}",
+    )
+    declared = declaration.load(running.BUNDLES / "studies", str(path))
+    return run(declared, settings, LocalEngine(1, 1), folder / conditions, "the command", Watcher())
+
+
+@pytest.mark.slow
+def test_two_studies_that_need_the_same_models_train_them_once(prepared, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(study, tmp_path, prepared["jsrt"], group) for group in ("clean", "shifts")]
+        contents = [future.result(timeout=500) for future in waiting]
+    assert [content["failed"] for content in contents] == [[], []]
+    logs = list((tmp_path / "runs").glob("*/*/log.txt"))
+    assert len(logs) == 2
+    for log in logs:
+        assert log.read_text().count("epoch 1/2;") == 1
+
+
+def test_a_training_goes_on_under_other_conditions(run_of, tiny):
+    """As after a kill, by a study with other conditions."""
+    (run_of / files.SUMMARY).unlink()
+    more = {"max_epochs": running.TRAINED_EPOCHS, "run_name": "a", "resume": True, "conditions": ["shifts"]}
+    running.run_here("jsrt_small_pe", **{**tiny, **more})
+    conditions = json.loads((run_of / files.SUMMARY).read_text())["conditions"]
+    assert len(conditions) > 1
