@@ -61,6 +61,9 @@ def look_around(medpos: Installation) -> None:
     medpos.run("medpos bundles list", "UNet + position")
     medpos.run("medpos bundles show jsrt_small_pe", "--max_epochs")
     medpos.run("medpos bundles copy jsrt_small_pe", "bundles/jsrt_small_pe.json")
+    medpos.run("medpos bundles copy chest_example", "bundles/chest_example.yaml")
+    (medpos.folder / "mine.yaml").write_text("image_size: 64\n", encoding="utf-8")
+    medpos.run("medpos bundles check bundles/chest_example.yaml mine.yaml", "right")
     medpos.run("medpos notebooks copy", "notebooks/03_position.ipynb")
     medpos.run("medpos study list", "figure3")
     medpos.run("medpos study copy figure3", "figure3.json")
@@ -71,6 +74,11 @@ def look_around(medpos: Installation) -> None:
 def train(medpos: Installation) -> None:
     """Train a copied bundle, and use the run."""
     medpos.run(f"python -m monai.bundle run --config_file bundles/jsrt_small_pe.json {TINY}", "mean of organs")
+    # The same from YAML: a bundle, an overlay and a file of arguments.
+    (medpos.folder / "arguments.yaml").write_text(
+        "config_file: [bundles/chest_example.yaml, mine.yaml]\nmax_epochs: 1\nphantom_cases: 6\n", encoding="utf-8"
+    )
+    medpos.run("python -m monai.bundle run --args_file arguments.yaml --run_name first", "mean of organs")
     run = "runs/jsrt_small_pe/first"
     medpos.run(f"medpos report {run} --out page", "page: page/index.html")
     medpos.run(f"medpos predict {run} data/phantoms/jsrt/images --out predictions", "0 failed")

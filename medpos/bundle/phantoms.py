@@ -81,8 +81,24 @@ def given() -> set[str]:
 
     They may come from its command line, a file of arguments or keyword arguments.
     """
+    return set(_find_call().get("_args", ()))
+
+
+def given_files() -> list[Path]:
+    """Find the configuration files and the file of arguments of the ``monai.bundle.run`` in progress."""
+    call = _find_call()
+    files, arguments = call.get("config_file"), call.get("args_file")
+    if isinstance(files, str):  # as MONAI takes it: several names may share a text
+        files = [files] if Path(files).is_file() else files.split(",")
+    return [
+        Path(str(file)) for file in (*(files or ()), *([arguments] if arguments else ())) if Path(str(file)).is_file()
+    ]
+
+
+def _find_call() -> dict[str, Any]:
+    """Return the local variables of MONAI's ``create_workflow`` among the calling functions; empty elsewhere."""
     for info in inspect.stack(0):
         frame = info.frame
         if frame.f_code.co_name == "create_workflow" and frame.f_globals.get("__name__") == "monai.bundle.scripts":
-            return set(frame.f_locals.get("_args", ()))
-    return set()
+            return frame.f_locals
+    return {}

@@ -21,6 +21,7 @@ from medpos.bundle import phantoms, tracking
 from medpos.bundle.keys import known_keys, suggest
 from medpos.bundle.values import check_relations, check_values
 from medpos.core.config import follow_references, is_entry_point, is_referred_to
+from medpos.core.config_files import read_config
 from medpos.core.device import check_device, has_fast_bf16
 from medpos.core.errors import InputError, find_input_error
 from medpos.core.memory import keep_freed_memory
@@ -39,12 +40,14 @@ def start() -> None:
     From here on unusable input is reported without a traceback.
 
     Raises:
-        InputError: an override key is unknown, or its value is out of range.
+        InputError: an override key is unknown, its value is out of range, or YAML reads it in another way than meant.
     """
     show_plainly()
     show_errors_plainly()
     # With pydicom installed, MONAI warns in every run that one of its decoders is missing; no bundle reads DICOM.
     warnings.filterwarnings("ignore", message=".*nvImageCodec")
+    for file in phantoms.given_files():
+        read_config(file)  # MONAI reads 1e-3 as text, and keeps the last of two equal keys
     parser = find_parser()
     config = parser.get()
     check(parser, phantoms.given())

@@ -1,4 +1,4 @@
-"""List, show and copy the bundles that come with the package: ``python -m medpos bundles``."""
+"""List, show and copy the bundles that come with the package, and check custom ones: ``python -m medpos bundles``."""
 
 import json
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ import typer
 from medpos.cli import output
 from medpos.cli.project import BUNDLES, copy_files, find_file
 from medpos.core.config import Config, is_entry_point
-from medpos.core.files import read_json
+from medpos.core.config_files import SUFFIXES, find_config, read_config
 from medpos.core.options import command
 from medpos.core.rules import describe, load_rules
 
@@ -18,7 +18,7 @@ from medpos.core.rules import describe, load_rules
 METADATA = {"nuclei_unet2015": "metadata_cells"}
 RESERVED = ("imports", "initialize", "finalize", "known_keys", "bundle_name")  # nothing that a user runs or changes
 
-app = typer.Typer(no_args_is_help=True, help="List, show and copy the bundles that come with medpos.")
+app = typer.Typer(no_args_is_help=True, help="List, show and copy the bundles that come with medpos; check your own.")
 
 
 def bundle_names() -> list[str]:
@@ -33,7 +33,14 @@ Name = typer.Argument(autocompletion=bundle_names, help="Name of a bundle, such 
 class Show:
     """Hold the options of ``bundles show``."""
 
-    name: Annotated[str, Name]
+    name: Annotated[str, typer.Argument(autocompletion=bundle_names, help="Name of a bundle, or file of your own.")]
+
+
+@dataclass(frozen=True)
+class Check:
+    """Hold the options of ``bundles check``."""
+
+    files: Annotated[list[Path], typer.Argument(help="A bundle in JSON or YAML, and overlays of it, in their order.")]
 
 
 @dataclass(frozen=True)
@@ -57,7 +64,7 @@ def show_list() -> None:
 
 def show(options: Show) -> None:
     """Show the card of a bundle, its entry points, and its keys: default, allowed values, what it is."""
-    config = _read(_file(options.name))
+    config = _read_named(options.name)
     for line in card(config):
         output.results.print(line)
     output.results.print(f"\nentry points: {', '.join(entry_points(config)) or 'none'}\nkeys, with their defaults:")
@@ -82,7 +89,30 @@ def copy(options: Copy) -> None:
     output.notes.print(f"run: python -m monai.bundle run --config_file {copied[0]}")
 
 
+def check(options: Check) -> None:
+    """Check a bundle's files without running them: YAML and JSON, keys and plain values."""
+    from monai.bundle import ConfigParser
+
+    from medpos.bundle.startup import check_keys, check_nested_keys
+    from medpos.bundle.values import check_values
+
+    for file in options.files:
+        read_config(file)
+    parser = ConfigParser(ConfigParser.load_config_files(options.files))
+    config = parser.get()
+    if "bundle_name" in config:
+        check_keys(config)
+        check_nested_keys(config, parser.locator)
+        check_values(parser)
+        output.results.print(f"{options.files[0]}: right; {len(config)} keys")
+    else:
+        output.results.print(
+            f"{options.files[0]}: reads well; to check its keys, name the bundle that it changes first"
+        )
+
+
 command(app, Show)(show)
+command(app, Check)(check)
 command(app, Copy)(copy)
 
 
@@ -148,15 +178,22 @@ def _last(dotted: str) -> str:
 
 
 def _file(name: str) -> Path:
-    return find_file(BUNDLES, name, bundle_names(), "bundle")
+    stem = name if Path(name).suffix not in SUFFIXES else Path(name).stem
+    return find_file(BUNDLES, stem, bundle_names(), "bundle", find_config(BUNDLES, stem).suffix)
 
 
 def _configs() -> dict[str, Config]:
     """Read the bundles, in the order of their names, and after them the overlays."""
-    paths = sorted(path for path in BUNDLES.glob("*.json") if not path.stem.startswith("metadata"))
+    paths = sorted(p for p in BUNDLES.glob("*") if p.suffix in SUFFIXES and not p.stem.startswith("metadata"))
     configs = {path.stem: _read(path) for path in paths}
     return dict(sorted(configs.items(), key=lambda named: "bundle_name" not in named[1]))
 
 
+def _read_named(name: str) -> Config:
+    """Read a bundle of the project by its name, or any file."""
+    path = Path(name)
+    return read_config(path) if path.suffix.lower() in SUFFIXES and path.is_file() else _read(_file(name))
+
+
 def _read(path: Path) -> Config:
-    return read_json(path, "install medpos again")
+    return read_config(path)

@@ -1,7 +1,7 @@
 """Load the declaration of a study: its models, seeds and conditions, the paper's claim, and the criteria for it.
 
-A study is a JSON file in ``bundles/studies``, so one can be added without Python. ``{data}`` and ``{network}`` in the
-name of a bundle stand for the data set and the network.
+A study is a file in JSON or YAML in ``bundles/studies``, so one can be added without Python. ``{data}`` and
+``{network}`` in the name of a bundle stand for the data set and the network.
 """
 
 import difflib
@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from medpos.core.config_files import SUFFIXES, find_config, read_config
 from medpos.core.errors import InputError
 from medpos.core.files import read_json
 from medpos.data.conditions import GROUPS
@@ -81,7 +82,7 @@ class Study:
 
 def list_studies(folder: Path) -> list[str]:
     """List the names of the declared studies."""
-    return sorted(path.stem for path in folder.glob("*.json") if path.stem != "profiles")
+    return sorted({path.stem for path in folder.glob("*") if path.suffix in SUFFIXES} - {"profiles"})
 
 
 def load(
@@ -106,7 +107,7 @@ def load(
     Raises:
         InputError: there is no such study, or its file lacks a key or has an unknown one.
     """
-    path = Path(name) if name.endswith(".json") else folder / f"{name}.json"
+    path = Path(name) if name.endswith(SUFFIXES) else find_config(folder, name)
     content = _read_study(path, folder)
     if bundle is not None:
         if network:
@@ -156,7 +157,7 @@ def _read_study(path: Path, folder: Path) -> dict[str, Any]:
         near = difflib.get_close_matches(path.stem, known, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
         raise InputError(f"there is no study {path.stem!r}{hint} Studies: {', '.join(known)}")
-    content = read_json(path, _ADVICE)
+    content = read_config(path)
     required = {"title", "paper", "claim", "data", "models"}
     if missing := sorted(required - set(content)):
         raise InputError(f"{path}: expected the keys {', '.join(sorted(required))}; add {', '.join(missing)}")
@@ -175,7 +176,8 @@ def _adapt_to_bundle(content: dict[str, Any], bundle: Path) -> dict[str, Any]:
     if is_classification(plain):
         raise not_a_segmentation(bundle)
     models = [{key: value for key, value in model.items() if key != "data"} for model in content["models"]]
-    paths = [bundle, *(bundle.parent / f"{_fill(model['bundle'], _user_words(bundle))}.json" for model in models)]
+    words = _user_words(bundle)
+    paths = [bundle, *(find_config(bundle.parent, _fill(model["bundle"], words)) for model in models)]
     if missing := [path for path in paths if not path.is_file()]:
         made = f"python -m medpos new-bundle {bundle.stem} --pe --mean-mask --data FOLDER --out {bundle.parent}"
         raise InputError(f"{missing[0]}: does not exist, and the study needs it; write it with '{made}'")
@@ -198,11 +200,8 @@ def _adapt_to_bundle(content: dict[str, Any], bundle: Path) -> dict[str, Any]:
 
 
 def _read_bundle(bundle: Path) -> dict[str, Any]:
-    """Read a bundle's file; empty where it is missing or no bundle."""
-    try:
-        return read_json(bundle, _ADVICE)
-    except InputError:
-        return {}
+    """Read a bundle's file; empty where it is missing."""
+    return read_config(bundle) if bundle.is_file() else {}
 
 
 def _user_words(bundle: Path) -> dict[str, str]:

@@ -18,6 +18,7 @@ from medpos.bundle import phantoms
 from medpos.bundle.keys import apply_overrides
 from medpos.bundle.startup import check, resolve
 from medpos.core.config import expand_steps, is_entry_point
+from medpos.core.config_files import SUFFIXES, read_config
 from medpos.core.errors import InputError
 from medpos.core.moved import with_current_names
 from medpos.data.conditions import Condition, named
@@ -174,6 +175,7 @@ def parse_bundle(bundle: Path, overrides: dict[str, Any]) -> tuple[ConfigParser,
     """
     if not bundle.exists():
         raise InputError(f"{bundle}: does not exist; choose one of {', '.join(_list_bundles(bundle.parent))}")
+    read_config(bundle)  # MONAI's errors don't name the line
     parser = ConfigParser()
     parser.read_config(bundle)
     if is_classification(parser.get()):
@@ -184,7 +186,7 @@ def parse_bundle(bundle: Path, overrides: dict[str, Any]) -> tuple[ConfigParser,
 
 def _list_bundles(folder: Path) -> list[str]:
     others = ("metadata", "multi_gpu", "crf")
-    return sorted(p.stem for p in folder.glob("*.json") if not p.stem.startswith(others))
+    return sorted(p.stem for p in folder.glob("*") if p.suffix in SUFFIXES and not p.stem.startswith(others))
 
 
 def read_validation_dice(run: Path) -> float:

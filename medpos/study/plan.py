@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from medpos.bundle.keys import suggest
+from medpos.core.config_files import find_config, read_config
 from medpos.core.errors import InputError
-from medpos.core.files import read_json
 from medpos.data.conditions import Condition
 from medpos.runs import files
 from medpos.study.declaration import Study, Variant
@@ -146,7 +146,7 @@ class Planner:
 
     def bundle(self, name: str, data: str) -> tuple[Path, dict[str, Any]]:
         """Return the path of a bundle, and the overrides for every model of this data set."""
-        path = self.settings.bundles / f"{name}.json"
+        path = find_config(self.settings.bundles, name)
         return path, self._common(path, data)
 
     def _model(self, data: str, variant: Variant, seed: int, chosen: dict[str, Any]) -> Model:
@@ -171,7 +171,7 @@ class Planner:
     def _keys(self, bundle: Path) -> set[str]:
         """Return the top-level keys of a bundle's file; none where there is no such bundle."""
         if bundle not in self._bundle_keys:
-            self._bundle_keys[bundle] = set(read_json(bundle, "correct the bundle")) if bundle.exists() else set()
+            self._bundle_keys[bundle] = set(read_config(bundle)) if bundle.exists() else set()
         return self._bundle_keys[bundle]
 
     def _check_settings(self) -> None:
@@ -181,7 +181,7 @@ class Planner:
             InputError: a key of ``--set`` or ``--profile``, or a name of ``--dataset-dir``, is unknown.
         """
         names = {variant.bundle.replace("{data}", data) for variant in self.study.variants for data in self.study.data}
-        known = {key for name in names for key in self._keys(self.settings.bundles / f"{name}.json")}
+        known = {key for name in names for key in self._keys(find_config(self.settings.bundles, name))}
         for key in self.settings.overrides:
             if known and _first_part(key) not in known:
                 hint = suggest(_first_part(key), known, "")
