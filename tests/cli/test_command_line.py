@@ -13,6 +13,7 @@ import medpos
 from medpos.__main__ import app
 from medpos.cli import bundles, output, project
 from medpos.core import project as core_project
+from medpos.core.config_files import find_config, read_config
 from medpos.core.errors import InputError
 
 SLOW_TO_IMPORT = ["torch", "monai", "pandas", "matplotlib", "scipy", "numpy"]
@@ -65,7 +66,7 @@ def test_list_names_every_bundle_and_overlay():
     assert found["jsrt_pe"] == ["UNet + position", "jsrt"]
     assert found["brain_segnet"] == ["SegNet", "ibsr"]
     assert found["crf"] == ["any", "any"]
-    assert all(row[3] == bundles.card(json.loads((BUNDLES / f"{row[0]}.json").read_text()))[0] for row in rows)
+    assert all(row[3] == bundles.card(read_config(find_config(BUNDLES, row[0])))[0] for row in rows)
 
 
 @pytest.mark.parametrize("name", ALL)
