@@ -1,11 +1,9 @@
 """Assemble the command line: ``python -m data_prep COMMAND``."""
 
-import sys
-
 import typer
 
 from data_prep.cli import custom, medical, microscopy, phantoms, scenes, verify
-from medpos.core.errors import InputError
+from medpos.core.ending import run_plainly
 from medpos.core.options import command
 from medpos.core.streams import show_plainly
 
@@ -38,8 +36,4 @@ command(app, verify.Verify)(verify.verify)
 def main() -> None:
     """Run the command line; bad input is shown as one line, not as a traceback."""
     show_plainly()
-    try:
-        app()
-    except InputError as error:
-        typer.echo(f"error: {error}", err=True)
-        sys.exit(2)
+    run_plainly(app)

@@ -60,6 +60,25 @@ def suggest(key: str, known: Collection[str], option: str = "--") -> str:
     return f"; did you mean {option}{near[0]}?" if near else "."
 
 
+def check_entry_point(config: Config, name: str) -> None:
+    """Refuse an entry point that a bundle lacks.
+
+    Args:
+        config: raw configuration.
+        name: name of the entry point.
+
+    Raises:
+        InputError: there is none; the message names the most similar one and all of them.
+    """
+    known = [
+        key for key, value in config.items() if is_entry_point(key, value) and key not in ("initialize", "finalize")
+    ]
+    if name not in config:
+        raise InputError(
+            f"{name}: the bundle has no such entry point{suggest(name, known, '')} It has: {', '.join(known) or 'none'}"
+        )
+
+
 def apply_overrides(parser: ConfigParser, overrides: Mapping[str, Any]) -> None:
     """Set values in a bundle, as MONAI's command line does, after a check of the path of each key.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from medpos.core.config import follow_references
+from medpos.bundle.texts import replace
 from medpos.core.errors import InputError
 
 logger = logging.getLogger(__name__)
@@ -50,24 +50,9 @@ def apply(parser: ConfigParser, given: Collection[str] = ()) -> str:
     taken = {
         key: value for key, value in values.items() if key not in given and config[key] == usual.get(key, config[key])
     }
-    config.update(taken)
+    replace(parser, taken)
     _log_values(parser, {key: config[key] for key in values})
-    _forget(parser, taken.keys())
     return data
-
-
-def _forget(parser: ConfigParser, keys: Collection[str]) -> None:
-    """Make a parser read these keys, and everything that depends on them, again."""
-    config = parser.get()
-    stale = {key for key, value in config.items() if key in keys or follow_references([value], config) & set(keys)}
-    resolver = parser.ref_resolver
-    items, resolved = (
-        {name: part for name, part in read.items() if name.split("::")[0] not in stale}
-        for read in (resolver.items, resolver.resolved_content)
-    )
-    parser.parse(reset=True)
-    resolver.items.update(items)
-    resolver.resolved_content.update(resolved)
 
 
 def _log_values(parser: ConfigParser, values: dict[str, Any]) -> None:
@@ -76,12 +61,12 @@ def _log_values(parser: ConfigParser, values: dict[str, Any]) -> None:
     logger.warning("%s; %s", where, ", ".join(f"{key} {value}" for key, value in values.items()))
 
 
-def given() -> set[str]:
-    """Find the keys that were given to the ``monai.bundle.run`` in progress, which MONAI doesn't pass on.
+def given() -> dict[str, Any]:
+    """Find the overrides of the ``monai.bundle.run`` in progress, which MONAI doesn't pass on.
 
     They may come from its command line, a file of arguments or keyword arguments.
     """
-    return set(_find_call().get("_args", ()))
+    return dict(_find_call().get("_args", {}))
 
 
 def given_files() -> list[Path]:

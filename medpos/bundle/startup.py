@@ -9,27 +9,30 @@ import logging
 import pydoc
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import torch
-from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
+from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser, ConfigWorkflow
 
 from medpos.bundle import phantoms, tracking
-from medpos.bundle.keys import known_keys, suggest
-from medpos.bundle.values import check_relations, check_values
+from medpos.bundle.keys import check_entry_point, known_keys, suggest
+from medpos.bundle.texts import is_monai_command, restore_texts
+from medpos.bundle.values import check_references, check_relations, check_values
 from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.config_files import read_config
 from medpos.core.device import check_device, has_fast_bf16
-from medpos.core.errors import InputError, find_input_error
+from medpos.core.ending import explain, stop_plainly
+from medpos.core.errors import InputError
 from medpos.core.memory import keep_freed_memory
 from medpos.core.streams import show_plainly
 from medpos.data.cached import CachedDataset
 from medpos.data.folder import ADVICE, describe_leaks
 from medpos.data.leaks import find_equal_images
 from medpos.data.patches import Patches
+from medpos.runs import files
 
 logger = logging.getLogger(__name__)
 
@@ -44,27 +47,32 @@ def start() -> None:
     """
     show_plainly()
     show_errors_plainly()
+    if is_monai_command():
+        stop_plainly(_advise_to_resume)
     # With pydicom installed, MONAI warns in every run that one of its decoders is missing; no bundle reads DICOM.
     warnings.filterwarnings("ignore", message=".*nvImageCodec")
     for file in phantoms.given_files():
         read_config(file)  # MONAI reads 1e-3 as text, and keeps the last of two equal keys
     parser = find_parser()
     config = parser.get()
+    if (name := _find_entry_point()) is not None:
+        check_entry_point(config, name)
     check(parser, phantoms.given())
     if "device" in config:
-        check_device(str(parser.get_parsed_content("device")))
+        device = parser.get_parsed_content("device")
+        check_device(f"cuda:{device}" if isinstance(device, int) else device)
     tracking.complete(config)
     # bf16 halves the feature maps, so memory stays below that of float32 even if freed memory is kept.
     if config["amp"] and has_fast_bf16("cpu"):
         keep_freed_memory()
 
 
-def check(parser: ConfigParser, given: Collection[str]) -> str:
+def check(parser: ConfigParser, given: Mapping[str, Any]) -> str:
     """Check the keys and values of a bundle, and apply phantom mode where the data are phantoms.
 
     Args:
         parser: parser of the bundle, with the overrides applied.
-        given: keys of the overrides.
+        given: overrides, which are applied already.
 
     Returns:
         Kind of data, as :func:`medpos.bundle.phantoms.apply` does.
@@ -73,12 +81,23 @@ def check(parser: ConfigParser, given: Collection[str]) -> str:
         InputError: a key is unknown, or its value is out of range.
     """
     config = parser.get()
+    restore_texts(parser, given)
     check_keys(config)
     check_nested_keys(config, parser.locator)
+    check_references(parser)
     check_values(parser)
     data = phantoms.apply(parser, given)
     check_relations(config)
     return data
+
+
+def _find_entry_point() -> str | None:
+    """Return the name of the entry point that MONAI's workflow will run; None where there is no workflow."""
+    for info in inspect.stack(0):
+        found = info.frame.f_locals.get("self")
+        if isinstance(found, ConfigWorkflow):
+            return str(found.run_id)
+    return None
 
 
 def find_parser() -> ConfigParser:
@@ -205,7 +224,9 @@ def try_image_size(network: torch.nn.Module, image_size: int) -> None:
 
 
 def try_data(*datasets: Sequence[Any]) -> None:
-    """Decode all images, and transform the first item of each data set, before anything is written.
+    """Decode all images, transform the first item of each data set, and build the parts of a training.
+
+    It happens before anything is written. It can only be called from a bundle's configuration.
 
     Args:
         datasets: data sets, such as :class:`medpos.data.CachedDataset`, which decodes at the first access.
@@ -220,6 +241,15 @@ def try_data(*datasets: Sequence[Any]) -> None:
     parts = {dataset.data[0]["split"]: dataset.cached_images() for dataset in cached}
     if leaks := find_equal_images(parts):
         raise InputError(f"expected parts of the data that share nothing, but {describe_leaks(leaks)}; {ADVICE}")
+    if "training" in parts:
+        _try_parts(find_parser())
+
+
+def _try_parts(parser: ConfigParser) -> None:
+    """Build the parts of a training that a wrong value can break; they are kept for the training."""
+    for part in ("optimizer", "loss", "dataloader", "inferer"):
+        if f"train::{part}" in parser:
+            parser.get_parsed_content(f"train::{part}")
 
 
 def resolved() -> dict[str, Any]:
@@ -258,10 +288,19 @@ def show_errors_plainly() -> None:
 
 
 def _plain_hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    cause = find_input_error(error)
-    if cause is None:
+    message = explain(error)
+    if message is None:
         logger.error("stopped by an unexpected error", exc_info=(kind, error, trace))
         sys.__excepthook__(kind, error, trace)
         return
     logger.debug("traceback", exc_info=(kind, error, trace))
-    sys.stderr.write(f"error: {cause}\n")
+    sys.stderr.write(f"error: {message}\n")
+
+
+def _advise_to_resume() -> str:
+    """Return what to do after a training was stopped; empty where there is nothing to go on with."""
+    logs = [Path(h.baseFilename) for h in logging.getLogger().handlers if isinstance(h, logging.FileHandler)]
+    runs = [log.parent for log in logs if (log.parent / files.RESUME).exists()]
+    if not runs or files.Run(runs[0]).is_trained:
+        return ""
+    return f"; {runs[0]} keeps the finished epochs, go on with --resume True --run_name {runs[0].name}"

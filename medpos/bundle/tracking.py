@@ -1,7 +1,13 @@
 """Complete MONAI's ``--tracking mlflow`` by the parameters of a run, and adapt it to the trainings of medpos."""
 
+import socket
 from typing import Any
+from urllib.parse import urlsplit
 
+from medpos.core.errors import InputError, first_line
+
+_PORTS = {"http": 80, "https": 443}
+_PATIENCE_S = 5
 # Keys that MONAI adds to the top level of a configuration.
 KEYS = frozenset({"tracking_uri", "experiment_name", "save_execute_config", "output_dir", "is_not_rank0"})
 _HANDLER = "MLFlowHandler"
@@ -22,12 +28,36 @@ def complete(config: dict[str, Any]) -> None:
     Args:
         config: configuration of a bundle, changed in place; only plain values are added, because its expressions are
             already parsed.
+
+    Raises:
+        InputError: the server of ``tracking_uri`` doesn't answer.
     """
+    _try_server(config.get("tracking_uri"))
     train = config.get("train")
     for handler in train.get("handlers", []) if isinstance(train, dict) else []:
         if isinstance(handler, dict) and handler.get("_target_") == _HANDLER:
             handler["experiment_param"] = parameters(config)
             handler["iteration_log"] = False
+
+
+def _try_server(address: Any) -> None:
+    """Refuse the address of a server that doesn't answer, before a run folder is made; a local store is no server.
+
+    Raises:
+        InputError: nothing listens there.
+    """
+    parts = urlsplit(address) if isinstance(address, str) else None
+    if parts is None or parts.scheme not in _PORTS:
+        return
+    try:
+        place = parts.hostname or "", parts.port or _PORTS[parts.scheme]
+        with socket.create_connection(place, timeout=_PATIENCE_S):
+            return
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"--tracking_uri: expected a server that answers, got {address!r} ({first_line(error)}); start it, or give "
+            "another address"
+        ) from error
 
 
 def parameters(config: dict[str, Any]) -> dict[str, str]:

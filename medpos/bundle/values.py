@@ -4,12 +4,12 @@ The rules come from ``bundles/src/keys.yaml``; keys that a bundle's own ``metada
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle import ConfigParser, ReferenceResolver
 
-from medpos.core.config import Config, find_references, follow_references
+from medpos.core.config import Config, follow_references
 from medpos.core.errors import InputError, first_line
 from medpos.core.rules import KEYS, Rule, check_value, load_rules
 
@@ -37,9 +37,37 @@ def check_values(parser: ConfigParser) -> None:
         if key not in expressions:
             check_value(key, config[key], rule)
     for key, value in expressions.items():
-        _check_references(key, value, config)
         if {key, *follow_references([value], config)} <= rules.keys() - {_DATA}:
             check_value(key, _evaluate(parser, key, value), rules[key])
+
+
+def check_references(parser: ConfigParser) -> None:
+    """Refuse references to keys of any level that the bundle lacks.
+
+    Args:
+        parser: parser of the bundle, with the overrides applied.
+
+    Raises:
+        InputError: a key is missing; the message names it and the place of the reference.
+    """
+    for place, text in _find_texts(parser.get()):
+        for reference in ReferenceResolver.match_refs_pattern(text):
+            if reference and reference not in parser:
+                key = reference.replace("::", "#")
+                raise InputError(
+                    f"--{place}: {text!r} refers to the key {key}, which the bundle lacks; correct it, or write a path "
+                    f"of that name as './{text}'"
+                )
+
+
+def _find_texts(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
+    """Yield the texts of a configuration with their places, ``#`` between the keys, without descriptions."""
+    if isinstance(node, str) and node[:1] in ("$", "@"):
+        yield place, node
+    elif isinstance(node, dict | list):
+        for key, part in node.items() if isinstance(node, dict) else enumerate(node):
+            if key not in ("_desc_", "_meta_"):
+                yield from _find_texts(part, f"{place}#{key}" if place else str(key))
 
 
 def check_relations(config: Config) -> None:
@@ -69,14 +97,6 @@ def _find_rules(config: Config) -> Mapping[str, Rule]:
 
 def _is_expression(value: Any) -> bool:
     return isinstance(value, str) and (value[:1] == "$" or _REFERENCE.fullmatch(value) is not None)
-
-
-def _check_references(key: str, value: str, config: Config) -> None:
-    if missing := sorted(find_references([value]) - config.keys()):
-        raise InputError(
-            f"--{key}: {value!r} refers to the key {missing[0]}, which the bundle lacks; correct it, or write a path "
-            f"of that name as './{value}'"
-        )
 
 
 def _evaluate(parser: ConfigParser, key: str, value: str) -> Any:

@@ -1,12 +1,12 @@
 """Assemble the command line: ``python -m medpos COMMAND``."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from medpos import __version__
 from medpos.cli import bundles, notebooks, output
+from medpos.cli import run as run_command
 from medpos.cli.data import PASS_ON, data
 from medpos.cli.evaluate import Evaluate, evaluate
 from medpos.cli.explain import Explain, explain
@@ -15,7 +15,7 @@ from medpos.cli.new_bundle import NewBundle, new_bundle
 from medpos.cli.predict import Predict, predict
 from medpos.cli.report import Report, report
 from medpos.cli.study import Study, study
-from medpos.core.errors import InputError
+from medpos.core.ending import run_plainly
 from medpos.core.options import command
 from medpos.core.streams import show_plainly
 
@@ -27,6 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(bundles.app, name="bundles")
 app.command(context_settings=PASS_ON, add_help_option=False)(data)
+app.command(context_settings=run_command.PASS_ON)(run_command.run)
 command(app, Study)(study)
 command(app, NewBundle)(new_bundle)
 command(app, Report)(report)
@@ -57,8 +58,4 @@ def set_up(
 def main() -> None:
     """Run the command line; bad input is shown as one line, not as a traceback."""
     show_plainly()
-    try:
-        app()
-    except InputError as error:
-        sys.stderr.write(f"error: {error}\n")
-        sys.exit(2)
+    run_plainly(app)

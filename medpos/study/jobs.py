@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medpos.core.ending import explain
 from medpos.core.errors import find_input_error
 from medpos.runs.files import Run
 from medpos.runs.lock import BusyError, FolderLock, release_all
@@ -76,7 +77,7 @@ def execute(job: Job) -> Outcome:
             busy = _is_done_elsewhere(job, failure)
             if not busy:
                 traceback.print_exc()
-                error = str(find_input_error(failure) or f"{type(failure).__name__}: {failure}".splitlines()[0])
+                error = explain(failure) or f"{type(failure).__name__}: {failure}".splitlines()[0]
     return Outcome(job.name, error, busy, time.monotonic() - started)
 
 

@@ -2,15 +2,18 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from running import ALL, BUNDLES, kept_state, parser, refusal
 from typer.testing import CliRunner
 
 from medpos.__main__ import app
 from medpos.bundle.values import check_values
 from medpos.core.colors import PUBLISHED
+from medpos.core.ending import explain
 from medpos.core.errors import InputError, find_input_error
 from medpos.core.rules import load_rules
 from medpos.data.conditions import GROUPS
@@ -213,3 +216,109 @@ def test_keys_of_some_bundles_alone_are_set_where_they_are(tmp_path, monkeypatch
     with kept_state():
         done = CliRunner().invoke(app, ["study", "table1", "--network", "small", "--set", "lr=0.01", "--dry-run"])
     assert done.exit_code == 0, done.output
+
+
+# --- medpos run ------------------------------------------------------------------------------------------------------
+
+
+def launched(*arguments):
+    """The one line that ``medpos run`` ends with."""
+    with kept_state():
+        done = CliRunner().invoke(app, ["run", *map(str, arguments)])
+    assert isinstance(done.exception, Exception), done.output
+    message = explain(done.exception)
+    assert message is not None, done.exception
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize(
+    ("content", "name", "words"),
+    [
+        ("{bad", "b.json", "b.json: can't be read as JSON"),
+        ("a: [1\nb: 2", "b.yaml", "b.yaml, line 2: expected YAML"),
+        ("just text", "b.yml", "b.yml, line 1: expected keys with values"),
+        ("[1]", "b.json", "expected a JSON object, got list"),
+        ("{}", "b.json", "run: the bundle has no such entry point. It has: none"),
+        ("{}", "b.txt", "expected a configuration as .json, .yaml, .yml"),
+        ("\udcff", "b.json", "can't be read as JSON"),
+        ('{"+a::b": 1}', "b.json", "b.json"),
+    ],
+    ids=str,
+)
+def test_broken_configurations(content, name, words, tmp_path):
+    (tmp_path / name).write_bytes(content.encode(errors="surrogateescape"))
+    assert words in launched("--config_file", tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "--config_file: expected the file of a bundle, got none"),
+        (["--config_file", "nowhere.json"], "'nowhere.json', which is not there; correct the path"),
+        (["--config_file", BUNDLES / "jsrt_p.json"], "which is not there; did you mean jsrt_pe.json?"),
+        (["--config_file", BUNDLES], "which is not there"),
+        (
+            ["evalute", "--config_file", "{bundle}"],
+            "evalute: the bundle has no such entry point; did you mean evaluate?",
+        ),
+        (["--config_file", "['{bundle}','over.json']"], "'over.json', which is not there"),
+        (["--config_file", "{bundle}", "--meta_file", "no.json"], "--meta_file: expected a file"),
+        (["--config_file", "{bundle}", "--logging_file", "no.conf"], "--logging_file: expected a file"),
+        (["--args_file", "no.json"], "--args_file: expected a file"),
+        (["--config_file", "{bundle}", "--train#optimzer#lr", 1], "did you mean --train#optimizer?"),
+        (["--config_file", "{bundle}", "--dataset_dir", "%nothing"], "the text that begins with %"),
+        (["--config_file", "{bundle}", "--dataset_dir", "a#b"], "a#b/dataset.json: no such file"),
+        (["--config_file", "{bundle}", "--dataset_dir", "[/x]"], "[/x]/dataset.json: no such file"),
+        (["--config_file", "{bundle}", "--dataset_dir", "1e5"], "1e5/dataset.json: no such file"),
+        (["--config_file", "{bundle}", "--dataset_dir=[a]"], "[a]/dataset.json: no such file"),
+        (["--config_file", "{bundle}", "--dataset_dir", "x@seed"], "x@seed/dataset.json: no such file"),
+        (["--config_file", "{bundle}", "--dataset_dir", "$"], "--dataset_dir: '$' can't be evaluated"),
+        (
+            ["--config_file", "{bundle}", "--run_name", "a#b"],
+            "run_name: expected letters, digits, '.', '_' or '-', got 'a#b'",
+        ),
+    ],
+    ids=str,
+)
+def test_slips_on_the_command_line(arguments, words, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    bundle = str(BUNDLES / "jsrt_small.json")
+    assert words in launched(*(str(argument).replace("{bundle}", bundle) for argument in arguments))
+
+
+def test_a_bundle_in_yaml_and_texts_as_typed(tiny, tmp_path):
+    """A YAML bundle runs; names that look like numbers and paths with special characters are taken as typed."""
+    odd = shutil.copytree(tiny["dataset_dir"], tmp_path / "a#b [x] @seed")
+    bundle = tmp_path / "mine.yaml"
+    bundle.write_text(yaml.safe_dump(json.loads((BUNDLES / "jsrt_small.json").read_text())))
+    given = {**tiny, "dataset_dir": odd, "run_name": "1e5", "max_epochs": 1}
+    arguments = [part for key, value in given.items() for part in (f"--{key}", str(value))]
+    with kept_state():
+        done = CliRunner().invoke(app, ["run", "--config_file", str(bundle), *arguments])
+    assert done.exception is None, explain(done.exception)
+    run = Path(tiny["runs_dir"]) / "jsrt_small/1e5"
+    assert (run / "summary.json").exists()
+    assert json.loads((run / "config.json").read_text())["dataset_dir"] == str(odd)
+    with kept_state():  # its own configuration finds the data, too
+        done = CliRunner().invoke(app, ["run", "evaluate", "--config_file", str(run / "config.json")])
+    assert done.exception is None, explain(done.exception)
+    assert (run / "evaluate/metrics.csv").exists()
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        (
+            {"train__optimizer__lr": -5},
+            "--train#optimizer: torch.optim.Adam refuses its values (Invalid learning rate: -5)",
+        ),
+        ({"train__optimizer___target_": "torch.optim.Adamm"}, "Adamm"),
+        ({"train__trainer__device": "@devise"}, "devise"),
+        ({"train__dataloader__prefetch_factor": 2}, "--train#dataloader"),
+    ],
+    ids=str,
+)
+def test_parts_that_refuse_their_values_are_tried_before_the_run_folder_is_made(override, words, tiny):
+    assert words in refusal("jsrt_small", **tiny, **override)
+    assert everything(tiny["runs_dir"]) == []

@@ -1,0 +1,115 @@
+"""End a command with one line and the exit status of its reason, instead of a traceback."""
+
+import contextlib
+import os
+import re
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import NoReturn
+
+from medpos.core.errors import find_input_error, first_line
+
+_SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|bad allocation", re.IGNORECASE)
+_COMPONENT = re.compile(r"Failed to instantiate component '([^']+)'")
+# MONAI's messages about a configuration, and what to do.
+_MONAI = {
+    r"run ID '.*' doesn't exist": "give an entry point of the bundle, such as run or evaluate",
+    r"referring item `.*` is not defined": "correct the reference that begins with @",
+    r"query key: ": "correct the key, or the text that begins with %, which stands for a file or another key",
+    r"detected circular references": "change one of the keys, so that none refers to itself",
+    r"Cannot locate (class or function|component)": "correct the _target_, or install the package that it is in",
+}
+
+
+def explain(error: BaseException) -> str | None:
+    """Explain an error in one line; None for one that nobody foresaw, where the traceback helps.
+
+    Args:
+        error: the error that ends the command.
+    """
+    if (known := find_input_error(error)) is not None:
+        return str(known)
+    chain = list(_follow_causes(error))
+    for cause in chain:
+        if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and _NO_MEMORY.search(str(cause))):
+            reason = first_line(cause)
+            return f"memory is not enough ({reason}); give a smaller --batch_size or --image_size"
+        for pattern, advice in _MONAI.items():
+            if re.search(pattern, str(cause)):
+                return f"{first_line(cause)}; {advice}"
+    return _explain_component(error, chain)
+
+
+def _explain_component(error: BaseException, chain: list[BaseException]) -> str | None:
+    """Explain why a component of a configuration can't be made; a component of the user's own keeps its traceback."""
+    failed = [(cause, match[1]) for cause in chain if (match := _COMPONENT.search(str(cause)))]
+    if not failed or failed[-1][1].split(".")[0] not in ("medpos", "monai", "torch", "ignite", "data_prep"):
+        return None
+    cause, target = failed[-1]
+    place = _find_place(cause) or _find_place(error)
+    where = f"--{place.replace('::', '#')}" if place else target
+    return f"{where}: {target} refuses its values ({first_line(cause.__cause__ or cause)}); correct them"
+
+
+def _follow_causes(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
+def _find_place(error: BaseException) -> str:
+    """Return the place in the configuration that MONAI was at, such as ``train::optimizer``; empty where unknown."""
+    place = ""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code.co_name == "_resolve_one_item":
+            place = str(trace.tb_frame.f_locals.get("id", ""))
+        trace = trace.tb_next
+    return place
+
+
+def stop_plainly(hint: Callable[[], str] = str) -> None:
+    """Say from now on what stopped this process: Ctrl-C (exit status 130) or SIGTERM (143).
+
+    ``finally`` clauses run. Handlers that another program has set stay.
+
+    Args:
+        hint: function that returns what to do next, for the end of the line.
+    """
+    owner = os.getpid()
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        if os.getpid() != owner:  # a child of a fork
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
+        with contextlib.suppress(Exception):
+            sys.stderr.write(f"\nstopped by {_SIGNALS[signal.Signals(number)]}{hint()}\n")
+        raise SystemExit(128 + number)
+
+    if threading.current_thread() is not threading.main_thread():
+        return
+    for number in _SIGNALS:
+        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+            signal.signal(number, stop)
+
+
+def run_plainly(command: Callable[[], object]) -> None:
+    """Run a command line; an error that can be explained is one line, with exit status 2.
+
+    Args:
+        command: the command line.
+    """
+    stop_plainly()
+    try:
+        command()
+    except Exception as error:
+        message = explain(error)
+        if message is None:
+            raise
+        sys.stderr.write(f"error: {message}\n")
+        sys.exit(2)
