@@ -21,6 +21,7 @@ from tqdm import tqdm
 
 from medpos.core.errors import InputError
 from medpos.core.files import write_atomically
+from medpos.core.memory import keep_freed_memory
 from medpos.io import nifti
 from medpos.io.scan import StoredVolume
 
@@ -131,6 +132,7 @@ def map_in_processes(
     bar: tqdm[Any] = tqdm(total=len(items), desc=title, unit="case")
     with bar:
         if min(workers, len(items)) <= 1:
+            keep_freed_memory()
             return [_advance(function(item), bar) for item in items]
         spawn = multiprocessing.get_context("spawn")  # a fork copies locks held by threads of this process
         with ProcessPoolExecutor(min(workers, len(items)), spawn, initializer=_start_worker) as pool:
@@ -157,6 +159,7 @@ def _advance(result: Result, bar: Any) -> Result:
 
 def _start_worker() -> None:
     """Leave Ctrl-C to the main process, and end with it: a worker of a killed parent would wait forever."""
+    keep_freed_memory()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
