@@ -17,6 +17,7 @@ from medpos.core.files import write_json, write_text
 from medpos.export import configs, models, training
 from medpos.export.card import write_card
 from medpos.export.metadata import ExportedRun, build_metadata
+from medpos.export.processes import for_one_process
 from medpos.predict.model import Model
 from medpos.predict.run_files import EXPORTED, EXPORTED_WEIGHTS
 from medpos.runs import files
@@ -69,7 +70,7 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
 
 def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], project: Path) -> None:
     bundles, finished = project / "bundles", files.Run(run)
-    config, own = finished.config, len(model.data.channels)
+    config, own = for_one_process(finished.config), len(model.data.channels)
     # In a window that is part of an image the position channels depend on its place, so they come from outside.
     inside = model.sees_whole_images and model.slices == 1 and shape[0] > own
     position = configs.find_position(config) if inside else None

@@ -11,9 +11,9 @@ import onnxruntime
 import pytest
 import torch
 from metadata_schema import SCHEMA
-from monai.bundle import ConfigWorkflow, verify_metadata, verify_net_in_out
+from monai.bundle import ConfigParser, ConfigWorkflow, verify_metadata, verify_net_in_out
 from PIL import Image
-from running import ROOT, kept_state, run_here
+from running import BUNDLES, ROOT, kept_state, run_here
 from typer.testing import CliRunner
 
 import medpos
@@ -207,6 +207,19 @@ def test_other_networks(name, options, tiny, first_image, tmp_path):
         network = monai.bundle.load(bundle.name, bundle_dir=tmp_path, workflow_type="inference", device="cpu")
     state = torch.load(run / "model.pt", weights_only=True)
     assert all(torch.equal(value, state[key]) for key, value in network.state_dict().items())
+
+
+def test_a_run_of_several_processes_is_exported_for_one(chest_bundle, trained, tmp_path):
+    run = shutil.copytree(trained, tmp_path / "a")
+    files = [str(run / "config.json"), str(BUNDLES / "multi_gpu.json")]
+    config = ConfigParser.load_config_files(files)
+    del config["_desc_"]
+    (run / "config.json").write_text(json.dumps({**config, "device": "cpu"}))
+    bundle = export(run, tmp_path / "bundle", ROOT)
+    for name in ("inference", "train"):
+        found, wanted = (json.loads((folder / f"configs/{name}.json").read_text()) for folder in (bundle, chest_bundle))
+        found["imports"] = [line for line in found["imports"] if line != "$import os"]
+        assert {**found, "known_keys": []} == {**wanted, "known_keys": []}
 
 
 def test_refusals_leave_nothing_behind(trained, chest_bundle, tmp_path, monkeypatch):
