@@ -58,9 +58,6 @@ def start() -> None:
     if (name := _find_entry_point()) is not None:
         check_entry_point(config, name)
     check(parser, phantoms.given())
-    if "device" in config:
-        device = parser.get_parsed_content("device")
-        check_device(f"cuda:{device}" if isinstance(device, int) else device)
     tracking.complete(config)
     # bf16 halves the feature maps, so memory stays below that of float32 even if freed memory is kept.
     if config["amp"] and has_fast_bf16("cpu"):
@@ -86,6 +83,9 @@ def check(parser: ConfigParser, given: Mapping[str, Any]) -> str:
     check_nested_keys(config, parser.locator)
     check_references(parser)
     check_values(parser)
+    if "device" in config:
+        device = parser.get_parsed_content("device")
+        check_device(f"cuda:{device}" if isinstance(device, int) else device)
     data = phantoms.apply(parser, given)
     check_relations(config)
     return data
