@@ -16,7 +16,7 @@ class Predict:
     """Hold the options of ``predict``."""
 
     run: Annotated[Path, typer.Argument(help="A run folder, or an exported bundle.")]
-    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, or lists of files (.txt).")]
+    inputs: Annotated[list[str], typer.Argument(help="Files, folders, globs, ZIP files, or lists of files (.txt).")]
     out: Annotated[Path, typer.Option(help="Folder of the results; the same command resumes a stopped one.")]
     member: Annotated[list[Path], typer.Option(help="Another run to average with; repeatable.")] = field(
         default_factory=list
@@ -49,6 +49,8 @@ def predict(options: Predict) -> None:
 
     Exit status: 0 all cases done, 2 nothing could be done, 3 some failed, 128 + N stopped by signal N.
     """
+    import shutil
+
     import torch
     from tqdm import tqdm
 
@@ -73,9 +75,12 @@ def predict(options: Predict) -> None:
     ensemble = Ensemble(models, options.tta == "flip")
     left_out = LeftOut()
     channels = models[0].data.channels
-    sources = inputs.find_cases(options.inputs, options.out, channels, options.keep_names, left_out)
-    with tqdm(total=len(sources), desc="predict", unit="case") as bar:
-        summary = cohort.predict_cases(ensemble, sources, options.out, wanted, lambda source: bar.update(), engine)
+    try:
+        sources = inputs.find_cases(options.inputs, options.out, channels, options.keep_names, left_out)
+        with tqdm(total=len(sources), desc="predict", unit="case") as bar:
+            summary = cohort.predict_cases(ensemble, sources, options.out, wanted, lambda source: bar.update(), engine)
+    finally:
+        shutil.rmtree(options.out / inputs.UNPACKED, ignore_errors=True)
     if ensemble.phantom:
         output.warnings.print(case.PHANTOM, style="bold")
     for line in left_out.describe():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medpos.core.errors import InputError
 from medpos.core.names import clean_name
-from medpos.io import dicom, readers, volumes
+from medpos.io import archives, dicom, readers, volumes
 from medpos.io.channels import group_channels, join_channels
 from medpos.io.scan import Scan, check_values
 from medpos.io.walk import OTHER, LeftOut, check_link, is_dangling, walk
@@ -21,6 +21,7 @@ FORMATS = {
     "img": (".img",),
 }
 LISTS = (".txt", ".lst")
+UNPACKED = ".unpacked"  # folder among the results for the files of ZIP files, while the call lasts
 _FORMAT_NAMES = f"{volumes.FORMATS}, DICOM, PNG, JPEG, TIFF, BMP, JSRT .IMG"
 _PHASE = re.compile(r"(.+?)[_-]((?:ED|ES)|(?:frame|phase)\d+)", re.IGNORECASE)
 
@@ -205,23 +206,25 @@ def _expand(given: str, out: Path, left_out: LeftOut) -> Iterator[Path]:
         path = volumes.find_header(path) or path
         if path.suffix.lower() in LISTS:
             yield from _read_list(path)
+        elif path.suffix.lower() == archives.SUFFIX and path.is_file():
+            yield from _images_below(archives.unpack(path, out / UNPACKED, left_out), None, left_out)
         elif _kind(path) is None:
             raise InputError(
-                f"{path}: expected {_FORMAT_NAMES} or a list of files (.txt), got another format; convert it"
+                f"{path}: expected {_FORMAT_NAMES}, a ZIP file or a list of files (.txt), got another one; convert it"
             )
         else:
             yield path
     elif glob.has_magic(given):
         for match in sorted(glob.glob(given, recursive=True)):  # noqa: PTH207 (pathlib has no absolute patterns)
             place = Path(match)
-            if place.is_dir() or _kind(place) is not None:
+            if place.is_dir() or place.suffix.lower() == archives.SUFFIX or _kind(place) is not None:
                 yield from _expand(match, out, left_out)
     else:
         raise InputError(f"{given}: expected a file or folder, got nothing at this path; check it")
 
 
-def _images_below(folder: Path, out: Path, left_out: LeftOut) -> Iterator[Path]:
-    paths = {path: _kind(path) is not None for path in walk(folder, left_out, [out])}
+def _images_below(folder: Path, out: Path | None, left_out: LeftOut) -> Iterator[Path]:
+    paths = {path: _kind(path) is not None for path in walk(folder, left_out, [out] if out else [])}
     parts = volumes.find_parts(paths) if not all(paths.values()) else ()
     for path, is_image in paths.items():
         if is_image:

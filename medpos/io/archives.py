@@ -1,0 +1,78 @@
+"""Unpack ZIP files, as hospitals send them, within a folder and a bound on their size."""
+
+import hashlib
+import os
+import stat
+import zipfile
+import zlib
+from pathlib import Path, PurePosixPath
+
+from medpos.core.errors import InputError, first_line
+from medpos.io.walk import LeftOut
+
+SUFFIX = ".zip"
+MAX_BYTES = 32 * 2**30  # of the unpacked files
+MAX_RATIO = 100  # of unpacked to packed bytes; images pack to a third, phantoms and masks to a fiftieth
+_CHUNK = 1 << 20
+_LINKS = "links in a ZIP file"
+
+
+def unpack(path: Path, folder: Path, left_out: LeftOut) -> Path:
+    """Unpack a ZIP file into a folder of its own, of which the name is a hash of the path.
+
+    Args:
+        path: ZIP file.
+        folder: folder that gets the new one; the same file is always unpacked to the same place.
+        left_out: record to which links are added.
+
+    Returns:
+        The folder of the files.
+
+    Raises:
+        InputError: the file is no ZIP file, is damaged or encrypted, would be too large, or names a place outside.
+    """
+    place = folder / hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:12]
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = [member for member in archive.infolist() if not member.is_dir()]
+            _check_size(path, members)
+            for member in members:
+                target = place.joinpath(*_parts(path, member.filename))
+                if stat.S_ISLNK(member.external_attr >> 16):
+                    left_out.add(_LINKS, target)
+                else:
+                    _write(archive, member, target)
+                    os.utime(target, ns=(path.stat().st_mtime_ns,) * 2)  # a case is done again if the ZIP file changes
+    except InputError:
+        raise
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:
+        raise InputError(
+            f"{path}: expected a ZIP file that can be unpacked, got: {first_line(error, 120)}; unpack it yourself and "
+            "give the folder"
+        ) from None
+    return place
+
+
+def _check_size(path: Path, members: list[zipfile.ZipInfo]) -> None:
+    unpacked, packed = sum(member.file_size for member in members), path.stat().st_size
+    if unpacked > MAX_BYTES or unpacked > MAX_RATIO * packed:
+        raise InputError(
+            f"{path}: expected at most {MAX_BYTES >> 30} GiB and {MAX_RATIO} times its own size when unpacked, got "
+            f"{unpacked} bytes; unpack it yourself and give the folder"
+        )
+
+
+def _parts(path: Path, name: str) -> tuple[str, ...]:
+    """Return the parts of the path of a member, which may not lead out of the folder."""
+    parts = PurePosixPath(name.replace("\\", "/")).parts
+    if not parts or any(part in ("..", "/") or ":" in part or "\0" in part for part in parts):
+        raise InputError(f"{path}: expected names of files inside the ZIP file, got one that leads out; repack it")
+    return parts
+
+
+def _write(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path) -> None:
+    """Unpack a file piece by piece; zipfile reads no more than the size that was checked, and checks the sum."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with archive.open(member) as packed, target.open("wb") as unpacked:
+        while piece := packed.read(_CHUNK):
+            unpacked.write(piece)
