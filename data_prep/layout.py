@@ -25,6 +25,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
 from medpos.core.labels import IGNORED, Label
 from medpos.core.names import clean_name
+from medpos.data.names import find_name_faults
 from medpos.data.schema import FOLDERS, MANIFEST, SCHEMA_VERSION, SPLITS
 
 # Increase whenever the same sources and options give other files: prepared folders are then rewritten.
@@ -120,10 +121,10 @@ def prepare_dataset(dataset: Dataset, cases: Sequence[Case], out: Path, seed: in
         One line that says what was done.
 
     Raises:
-        InputError: two cases have one name, ``out`` belongs to another data set or can't be written, or a case can't be
-            read. Finished cases are kept for the next run.
+        InputError: a name can't be used, two cases have one name, ``out`` belongs to another data set or can't be
+            written, or a case can't be read. Finished cases are kept for the next run.
     """
-    _check_names(cases)
+    _check_names(dataset, cases)
     _check_folder(out, dataset.name)
     results = map_in_processes(partial(write_case, out, dataset.name), cases, workers, dataset.name)
     removed = _remove_stale(out, {case.case for case in cases})
@@ -225,7 +226,7 @@ def _is_intact(out: Path, case: Case, entry: Json) -> bool:
         return False
 
 
-def _check_names(cases: Sequence[Case]) -> None:
+def _check_names(dataset: Dataset, cases: Sequence[Case]) -> None:
     seen: dict[str, Case] = {}
     for case in cases:
         where = next(iter(case.sources.values()))
@@ -235,6 +236,14 @@ def _check_names(cases: Sequence[Case]) -> None:
         if not case.case or clean_name(case.case) != case.case:
             raise InputError(f"{where}: a case can't be called {case.case!r}; use letters, digits, '_', '-', '.'.")
         seen[case.case] = case
+    names = {
+        "name": dataset.name,
+        "labels": [label.to_json() for label in dataset.labels],
+        "channels": list(dataset.channels),
+        SPLITS[0]: [{"case": case.case, "subject": case.subject} for case in cases],
+    }
+    if faults := find_name_faults(names):
+        raise InputError(f"{dataset.name}: {faults[0]}; rename it.")
 
 
 def _check_folder(out: Path, name: str) -> None:

@@ -2,7 +2,6 @@
 
 import json
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -16,6 +15,7 @@ from data_prep.layout import Json, compute_moments, intensity_statistics
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED
 from medpos.data.leaks import find_leaks
+from medpos.data.names import find_name_faults
 from medpos.data.schema import CASE_KEYS, FOLDERS, INSTANCE_KEYS, KEYS, LABEL_KEYS, MANIFEST, SCHEMA_VERSION, SPLITS
 from medpos.io.jsrt import HIGHEST
 
@@ -42,7 +42,7 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
         manifest = json.loads(path.read_bytes())
     except OSError as error:
         return str(folder), [f"{path}: can't be read ({error.strerror}); prepare the folder again"]
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return str(folder), [f"{path}: not JSON ({error}); prepare the folder again"]
     problems = check_manifest(path, manifest)
     if not isinstance(manifest, dict):
@@ -86,8 +86,7 @@ def check_manifest(path: Path, manifest: Any) -> list[str]:
     if not manifest.get(SPLITS[0]):
         problems.append(f"{path}: no training case")
     named = [(part, case) for part, case in entries if isinstance(case, dict)]
-    counts = Counter(str(case.get("case")) for _, case in named)
-    problems += [f"{path}: case {name} is listed {count} times" for name, count in counts.items() if count > 1]
+    problems += [f"{path}: {fault}" for fault in find_name_faults(manifest)]
     parts = {part: [case for name, case in named if name == part] for part in SPLITS}
     problems += [f"{path}: {leak}" for leak in find_leaks(parts)]
     return problems

@@ -24,9 +24,10 @@ def verify(options: Verify) -> None:
     the split, dataset.json.
     """
     from data_prep.verify import check
+    from medpos.core.errors import printable
 
     summary, problems = check(options.folder, options.workers)
     for problem in problems:
-        typer.echo(problem)
-    typer.echo(f"{len(problems)} problems: {summary}" if problems else f"ok: {summary}")
+        typer.echo(printable(problem))
+    typer.echo(printable(f"{len(problems)} problems: {summary}" if problems else f"ok: {summary}"))
     raise typer.Exit(1 if problems else 0)

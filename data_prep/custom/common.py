@@ -14,6 +14,7 @@ from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from data_prep.pictures import read_image, read_label, suffix_of
 from medpos.core.errors import InputError
 from medpos.core.labels import BACKGROUND, labels_of
+from medpos.core.names import find_faults
 from medpos.data.declared_classes import normalize_name
 from medpos.data.schema import is_phantom
 from medpos.io import pictures
@@ -110,8 +111,9 @@ def _class_names(classes: Mapping[int, str]) -> dict[int, str]:
 
 
 def _check_channels(channels: Sequence[str]) -> None:
-    if not channels or len(set(channels)) < len(channels) or not all(name.strip() for name in channels):
-        raise InputError(f"--channel: expected a different name for each, got {', '.join(channels) or 'none'}.")
+    faults = find_faults("channel", channels) if channels else ["expected a name for each channel, got none"]
+    if faults:
+        raise InputError(f"--channel: {faults[0]}; rename it.")
 
 
 def _case(files: Files, pattern: str, options: dict[str, Any]) -> Case:

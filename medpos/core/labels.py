@@ -5,6 +5,7 @@ its color in every table, overlay and figure. PASCAL VOC and Cityscapes, which h
 published colors.
 """
 
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ from medpos.core.colors import distinct
 
 if TYPE_CHECKING:
     import torch
+
+_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,16 @@ class Label:
 
     @classmethod
     def from_json(cls, index: int, name: str, colour: str) -> "Label":
-        """Make a class from the keys of its entry in ``dataset.json``."""
-        return cls(int(index), str(name), str(colour))
+        """Make a class from the keys of its entry in ``dataset.json``.
+
+        Raises:
+            ValueError: the index is no number, the name is no text, or the color isn't ``#rrggbb``.
+        """
+        if not isinstance(name, str):
+            raise ValueError(f"expected text as a label's name, got {name!r:.100}")
+        if not (isinstance(colour, str) and _COLOR.fullmatch(colour)):
+            raise ValueError(f"expected a label's colour as '#rrggbb', got {colour!r:.100}")
+        return cls(int(index), name, colour)
 
 
 def title(name: str) -> str:

@@ -26,6 +26,7 @@ from torch.utils.data import Dataset
 from medpos.core.colors import PUBLISHED, RGB
 from medpos.core.errors import InputError
 from medpos.core.labels import Label
+from medpos.core.names import find_faults
 from medpos.data import imagenet, schema
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.schema import SPLITS
@@ -51,7 +52,7 @@ class ImageClasses:
         intensity: statistics of the pixels: ``low``, ``high`` in file units; ``mean``, ``std`` of ImageNet in [0, 1].
 
     Raises:
-        InputError: a folder is missing or empty.
+        InputError: a folder is missing or empty, or its name can't be that of a class.
     """
 
     name = "imagenet"
@@ -64,6 +65,8 @@ class ImageClasses:
         found = imagenet.find_images(self.folder)
         self._images = dict(zip(SPLITS, (found.train, found.val, found.val), strict=True))
         self.phantom = schema.is_phantom(self.folder)
+        if faults := find_faults("class", found.classes):
+            raise InputError(f"{self.folder}: {faults[0]}; rename the folder of the class")
         self.labels = tuple(Label(n, name, "#000000") for n, name in enumerate(found.classes))
         mean, std = (float(np.mean(values)) for values in PUBLISHED["torchvision"])
         self.intensity = {"low": 0.0, "high": 255.0, "mean": mean, "std": std}

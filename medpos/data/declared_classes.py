@@ -1,6 +1,7 @@
 """Read the classes that ``dataset.json`` of nnU-Net (versions 1 and 2) and of the Decathlon declare."""
 
 import re
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -41,5 +42,7 @@ def read_declared_classes(path: Path, entries: Mapping[str, Any]) -> dict[int, s
 
 
 def normalize_name(name: str) -> str:
-    """Write a class name as tables and TensorBoard have it: lower case, letters, digits and underscores."""
-    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_")
+    """Write a class name as tables and TensorBoard have it: lower case, letters of any script, digits, underscores."""
+    composed = unicodedata.normalize("NFC", name.lower())
+    kept = (c if c.isalnum() or unicodedata.category(c)[0] == "M" else "_" for c in composed)
+    return re.sub("_+", "_", "".join(kept)).strip("_")

@@ -6,7 +6,6 @@ evaluated, and no path in it may lead out of the folder.
 
 import hashlib
 import logging
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import read_json
 from medpos.core.labels import IGNORED, Label
 from medpos.data.leaks import find_leaks
+from medpos.data.names import find_name_faults
 from medpos.data.schema import (
     INTENSITY_KEYS,
     LABEL_KEYS,
@@ -28,8 +28,6 @@ from medpos.data.schema import (
 )
 
 logger = logging.getLogger(__name__)
-_NAME = re.compile(r"\w[\w.+-]*", re.ASCII)  # names of cases become file names
-_COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 ADVICE = "prepare the data again with 'python -m data_prep', or list all problems with 'python -m data_prep verify'"
 
 
@@ -57,6 +55,8 @@ class DataFolder:
         self.path = self.folder / MANIFEST
         content = _read_json(self.path)
         _require(content, READ_KEYS, str(self.path))
+        if faults := find_name_faults(content):
+            raise InputError(f"{self.path}: {faults[0]}; {ADVICE}")
         if content["schema_version"] != SCHEMA_VERSION:
             raise InputError(
                 f"{self.path}: expected schema_version {SCHEMA_VERSION}, got {content['schema_version']}; {ADVICE}"
@@ -83,10 +83,8 @@ class DataFolder:
         where = f"{self.path}: {split}"
         _require(case, READ_CASE_KEYS, where)
         for key in ("case", "subject"):
-            if not (isinstance(case[key], str) and _NAME.fullmatch(case[key])):
-                raise InputError(
-                    f"{where}: expected {key} of letters, digits, '.', '_', '-', got {case[key]!r}; {ADVICE}"
-                )
+            if not isinstance(case[key], str):
+                raise InputError(f"{where}: expected text as {key}, got {case[key]!r}; {ADVICE}")
         where = f"{where}: case {case['case']}"
         for key in ("shape", "spacing_mm"):
             if not (_are_numbers(case[key]) and len(case[key]) in (2, 3) and min(case[key]) > 0):
@@ -213,10 +211,8 @@ def _read_channels(names: Any, path: Path) -> tuple[str, ...]:
 def _read_labels(entries: Any, path: Path) -> tuple[Label, ...]:
     try:
         labels = tuple(Label.from_json(**{key: entry[key] for key in LABEL_KEYS}) for entry in entries)
-    except (TypeError, KeyError, ValueError):
-        raise InputError(f"{path}: expected index, name and colour of each label; {ADVICE}") from None
-    if bad := [label.color for label in labels if not _COLOR.fullmatch(label.color)]:
-        raise InputError(f"{path}: expected a label's colour as '#rrggbb', got {bad[0]!r}; {ADVICE}")
+    except (TypeError, KeyError, ValueError) as error:
+        raise InputError(f"{path}: expected index, name and colour of each label ({error}); {ADVICE}") from None
     if [label.index for label in labels] != list(range(len(labels))) or len(labels) < 2:
         found = [label.index for label in labels]
         raise InputError(

@@ -1,7 +1,7 @@
 """Store with a run the properties of the training data that its model needs, so that it can be used without them."""
 
 import json
-from collections.abc import Sequence
+import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import write_json
 from medpos.core.labels import Label
 from medpos.data.folder import DataFolder
+from medpos.data.names import find_name_faults
 
 FILE = "data.json"
 
@@ -65,17 +66,36 @@ class TrainingData:
         return {**asdict(self), "labels": [label.to_json() for label in self.labels]}
 
     @classmethod
-    def of_json(cls, labels: Sequence[dict[str, Any]], **content: Any) -> "TrainingData":
+    def of_json(cls, labels: Any, **content: Any) -> "TrainingData":
         """Reverse :meth:`to_json`; its keys are the keyword arguments.
 
         Colors may lack their ``#``, which MONAI would take for a separator in a configuration.
 
         Raises:
             TypeError: a key is missing or unknown.
+            ValueError: a value can't be used; all of them may go into the configuration of an export.
         """
-        named = tuple(Label.from_json(**{**e, "colour": f"#{e['colour'].lstrip('#')}"}) for e in labels)
-        channels = tuple(str(name) for name in content.pop("channels", ["image"]))
-        return cls(labels=named, channels=channels, **content)
+        if not (isinstance(labels, list | tuple) and all(isinstance(entry, dict) for entry in labels)):
+            raise TypeError(f"expected a list of classes as labels, got {labels!r:.100}")
+        channels = content.pop("channels", ["image"])
+        if not isinstance(channels, list | tuple):
+            raise TypeError(f"expected a list of names as channels, got {channels!r:.100}")
+        named = tuple(Label.from_json(**{**e, "colour": f"#{str(e.get('colour')).lstrip('#')}"}) for e in labels)
+        data = cls(labels=named, channels=tuple(channels), **content)
+        if faults := data._find_faults():
+            raise ValueError(faults[0])
+        return data
+
+    def _find_faults(self) -> list[str]:
+        faults = find_name_faults({**self.to_json(), "channels": list(self.channels)})
+        values: Any = self.intensity  # of any type, as it comes from a file
+        if not isinstance(values, dict) or not set(values) == {"low", "high", "mean", "std"} == set(_numbers(values)):
+            faults.append(f"expected the numbers low, high, mean and std as intensity, got {values!r:.100}")
+        if not re.fullmatch("[RLAPSI]{3}", str(self.orientation)):
+            faults.append(f"expected three letters of R, L, A, P, S, I as orientation, got {self.orientation!r:.100}")
+        if {type(self.phantom), type(self.nominal)} != {bool}:
+            faults.append(f"expected true or false as phantom and nominal, got {self.phantom!r}, {self.nominal!r:.100}")
+        return faults
 
     def write(self, folder: Path) -> None:
         """Write ``data.json`` into a run's folder."""
@@ -93,3 +113,7 @@ class TrainingData:
             return cls.of_json(**content)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path}: is damaged ({error}); copy it again, or give --dataset-dir") from error
+
+
+def _numbers(values: dict[str, Any]) -> list[str]:
+    return [key for key, value in values.items() if type(value) in (int, float) and np.isfinite(value)]

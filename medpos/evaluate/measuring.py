@@ -100,9 +100,9 @@ def measure_cases(
         done()
     if failures:
         more = len(failures) - _LISTED
-        end = f"\nand {more} more" if more > 0 else ""
-        several = f"{len(failures)} of {len(cases)} cases can't be measured:\n" if len(failures) > 1 else ""
-        raise InputError(several + "\n".join(failures[:_LISTED]) + end)
+        end = [f"and {more} more"] if more > 0 else []
+        several = [f"{len(failures)} of {len(cases)} cases can't be measured:"] if len(failures) > 1 else []
+        raise InputError(*several, *failures[:_LISTED], *end)
     return found
 
 

@@ -1,0 +1,208 @@
+"""Names in data may hold anything: code, formulas, markup, paths; they are refused where read, escaped where shown."""
+
+import json
+import shutil
+import unicodedata
+
+import pytest
+
+from data_prep.custom.common import Options
+from data_prep.custom.folder import prepare
+from data_prep.verify import check_manifest
+from medpos.core.errors import InputError, printable
+from medpos.core.names import find_faults
+from medpos.data import DataFolder
+from medpos.data.training_data import FILE, TrainingData
+
+CODE = "__import__('os').system('touch {canary}')"
+HOSTILE = {
+    "expression": f"${CODE}",
+    "reference": "@source",
+    "macro": "%config.json::network_def",
+    "separator": "a#b",
+    "other separator": "a::b",
+    "end of a string": f"a' + {CODE} + '",
+    "formula": '=HYPERLINK("https://example.org","x")',
+    "markup of rich": "a[/b]c",
+    "HTML": "<script>alert(1)</script>",
+    "attribute": '" onmouseover="alert(1)',
+    "template": "{{ 7 * 7 }}",
+    "line break": "a\nb",
+    "carriage return": "a\rb",
+    "tab": "\tx",
+    "NUL": "a\0b",
+    "escape sequence": "\x1b[2Jx",
+    "direction": "a\u202egpj.b",
+    "half a character": "a\udcff",
+    "path": "../../../x",
+    "absolute path": "/tmp/x",
+    "backslash": "..\\x",
+    "dots": "..",
+    "nothing": "",
+    "space": " ",
+    "space at the end": "heart ",
+    "pipe": "a|b",
+    "length": "x" * 5000,
+    "number": 3,
+    "list": ["a"],
+    "none": None,
+}
+PLAIN = [
+    "right_upper_lobe",
+    "T1 (post)",
+    "grade 3.5",
+    "CT/PET",
+    "-1",
+    "+x",
+    "हिन्दी",
+    "قلب",
+    "山田・太郎",
+    "Fémur",
+    "😀",
+]
+
+
+def put_class(content, name):
+    content["labels"][3]["name"] = name
+
+
+def put_data_set(content, name):
+    content["name"] = name
+
+
+def put_channel(content, name):
+    content["channels"] = [name]
+
+
+def put_case(content, name):
+    content["training"][0]["case"] = name
+
+
+def put_subject(content, name):
+    content["training"][0]["subject"] = name
+
+
+PLACES = {
+    "class": put_class,
+    "data set": put_data_set,
+    "channel": put_channel,
+    "case": put_case,
+    "subject": put_subject,
+}
+
+
+@pytest.fixture(scope="module")
+def folder(prepared, tmp_path_factory):
+    return shutil.copytree(prepared["jsrt"], tmp_path_factory.mktemp("hostile") / "data")
+
+
+@pytest.fixture
+def named(prepared, folder, tmp_path):
+    """Return a function that writes a name into a place of ``dataset.json``, and returns the folder."""
+
+    def write(place, name):
+        content = json.loads((prepared["jsrt"] / "dataset.json").read_text())
+        name = name.replace("{canary}", str(tmp_path / "canary")) if isinstance(name, str) else name
+        PLACES[place](content, name)
+        (folder / "dataset.json").write_text(json.dumps(content))
+        return folder
+
+    return write
+
+
+def problems(folder):
+    path = folder / "dataset.json"
+    return check_manifest(path, json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_hostile_name_is_refused_before_a_training_and_by_verify(named, kind, place):
+    folder = named(place, HOSTILE[kind])
+    with pytest.raises(InputError, match=r"dataset\.json: ") as raised:
+        DataFolder(folder)
+    assert str(raised.value).isprintable()
+    assert problems(folder)
+
+
+@pytest.mark.parametrize("name", PLAIN)
+@pytest.mark.parametrize("place", ["class", "channel"])
+def test_a_plain_name_of_any_script_is_taken(named, name, place):
+    folder = named(place, name)
+    DataFolder(folder)
+    assert problems(folder) == []
+
+
+@pytest.mark.parametrize("name", ["scan 1 (copy)", "张伟-术前", "réf_12", "p1.a+b"])
+def test_a_plain_name_of_a_file_is_taken(named, name):
+    assert DataFolder(named("case", name)).cases("training")[0]["case"] == name
+    assert DataFolder(named("subject", name)).cases("training")[0]["subject"] == name
+
+
+@pytest.mark.parametrize("name", [".x", "-x", "a/b", "a\\b"])
+@pytest.mark.parametrize("place", ["case", "subject", "data set"])
+def test_names_of_files_have_no_slash_and_are_neither_hidden_nor_options(named, name, place):
+    with pytest.raises(InputError, match="not beginning with"):
+        DataFolder(named(place, name))
+
+
+def test_names_stand_once():
+    assert find_faults("class", ["a", "b", "a"]) == ["class a is listed 2 times"]
+    assert find_faults("class", ["é", unicodedata.normalize("NFD", "é")]) == ["class é is listed 2 times"]
+
+
+def test_a_case_stands_once_in_all_parts(named, prepared):
+    content = json.loads((prepared["jsrt"] / "dataset.json").read_text())
+    with pytest.raises(InputError, match=f"case {content['test'][0]['case']} is listed 2 times"):
+        DataFolder(named("case", content["test"][0]["case"]))
+
+
+def test_no_class_has_the_name_of_the_mean(named):
+    with pytest.raises(InputError, match="expected another name of a class than 'mean of organs'"):
+        DataFolder(named("class", "mean of organs"))
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("place", ["class", "data set", "channel"])
+def test_a_hostile_name_in_data_json_of_a_run_is_refused(trained, tmp_path, kind, place):
+    content = json.loads((trained / FILE).read_text())
+    PLACES[place](content, HOSTILE[kind])
+    (tmp_path / FILE).write_text(json.dumps(content))
+    with pytest.raises(InputError, match=r"data\.json: is damaged"):
+        TrainingData.read(tmp_path / FILE)
+
+
+@pytest.mark.parametrize("value", [f"${CODE}", "@source", None, [3], {"a": f"${CODE}"}, float("nan")])
+@pytest.mark.parametrize("key", ["intensity", "orientation", "nominal", "phantom", "labels", "channels"])
+def test_other_hostile_entries_of_data_json_are_refused(trained, tmp_path, key, value):
+    content = json.loads((trained / FILE).read_text())
+    (tmp_path / FILE).write_text(json.dumps({**content, key: value}))
+    with pytest.raises(InputError, match=r"data\.json: is damaged"):
+        TrainingData.read(tmp_path / FILE)
+
+
+@pytest.mark.parametrize("kind", [kind for kind in HOSTILE if isinstance(HOSTILE[kind], str)])
+@pytest.mark.parametrize("place", ["channel", "data set", "class"])
+def test_custom_data_with_a_hostile_name_are_refused_or_get_a_plain_one(tmp_path, kind, place):
+    from PIL import Image
+
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+        for n in range(10):
+            Image.new("L", (16, 16), n if folder == "images" else n % 3).save(tmp_path / folder / f"{n}.png")
+    name = HOSTILE[kind]
+    classes = ["1=a", f"2={name}" if place == "class" else "2=b"]
+    options = Options(name=name if place == "data set" else "", seed=0)
+    channels = [name] if place == "channel" else []
+    try:
+        prepare(tmp_path / "images", tmp_path / "labels", classes, channels, tmp_path / "out", options)
+    except InputError as error:
+        assert str(error).isprintable()  # noqa: PT017
+    else:
+        DataFolder(tmp_path / "out")
+
+
+def test_messages_have_no_characters_that_a_terminal_obeys():
+    assert printable("a\x1b[2J\n\u202eb\udcff") == "a\\x1b[2J\\n\\u202eb\\udcff"
+    assert printable("Fémur 山田 a\xa0b") == "Fémur 山田 a\xa0b"
+    assert str(InputError("x\r", "y\tz")) == "x\\r\ny\\tz"
