@@ -8,7 +8,7 @@ from pathlib import Path
 from data_prep.pictures import SUFFIXES
 from medpos.core.errors import InputError
 from medpos.io import volumes
-from medpos.io.walk import OTHER, LeftOut, check_link, walk
+from medpos.io.walk import OTHER, LeftOut, check_links, walk
 
 
 def find_by_name(source: Path, pattern: str) -> dict[str, Path]:
@@ -31,7 +31,7 @@ def find_by_name(source: Path, pattern: str) -> dict[str, Path]:
         match = re.fullmatch(pattern, path.name, re.IGNORECASE)
         if match is None:
             continue
-        check_link(path)
+        check_links([path])
         key = match.group(1)
         if key in found:
             raise InputError(f"{path}: a second {path.name} beside {found[key]}; remove or rename one.")
@@ -68,11 +68,11 @@ def find_by_stem(
             if path not in parts:
                 left_out.add(OTHER, path)
             continue
-        check_link(path)
         stem = unicodedata.normalize("NFC", "-".join(path.relative_to(folder).parts)[: -len(suffix)])
         if stem in found:
             raise InputError(f"{path}: a second {stem} beside {found[stem]}; remove or rename one.")
         found[stem] = path
+    check_links(found.values())
     if not found:
         raise InputError(
             f"{folder}: expected files that end in {', '.join(suffixes)}, found none; check the path, or convert them."

@@ -11,7 +11,7 @@ from pathlib import Path
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
 from medpos.evaluate.volumes import suffix_of
-from medpos.io.walk import LeftOut, check_link, walk
+from medpos.io.walk import LeftOut, check_links, walk
 
 _LISTED = 20  # greatest number of names in a message
 _NAME = re.compile(r"\w[\w.-]*")
@@ -108,7 +108,7 @@ def _list_files(place: Path, name: str | None = None) -> dict[str, Path]:
     for path in walk(place, LeftOut()):
         if not suffix_of(path):
             continue
-        check_link(path)
+        check_links([path])
         key = _key(path, place)
         if key in found:
             raise InputError(f"{path} and {found[key]}: expected one file of this name; remove one, or give --pairs")

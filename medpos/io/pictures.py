@@ -12,7 +12,7 @@ from PIL import Image
 
 from medpos.core.errors import InputError, first_line
 from medpos.core.files import read_bytes
-from medpos.io import tiff
+from medpos.io import jpeg, tiff
 from medpos.io.pages import ALPHA_NOTE, Page, list_values, to_image, to_labels, turn_upright
 from medpos.io.scan import Array, check_size
 
@@ -103,6 +103,8 @@ def _read(path: Path, lossless: bool) -> tuple[list[Page], tuple[str, ...]]:
     try:
         if content[:4] in tiff.MAGIC:
             return tiff.read_tiff(path, content, lossless)
+        if content.startswith(jpeg.MAGIC) and (page := jpeg.read_deep_jpeg(path, content, lossless)):
+            return [page], ()
         return _read_other(path, content, lossless)
     except InputError:
         raise
@@ -117,7 +119,7 @@ def _read(path: Path, lossless: bool) -> tuple[list[Page], tuple[str, ...]]:
 
 
 def _read_other(path: Path, content: bytes, lossless: bool) -> tuple[list[Page], tuple[str, ...]]:
-    """Read PNG, JPEG or BMP."""
+    """Read PNG, JPEG of 8 bits or BMP."""
     # Pillow checks its own limit of sizes in open(), before it reads pixels.
     with Image.open(BytesIO(content), formats=_FORMATS) as picture:
         check_size(path, picture.size)

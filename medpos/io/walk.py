@@ -3,7 +3,7 @@
 import mimetypes
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -115,15 +115,17 @@ def is_dangling(path: Path) -> bool:
     return path.is_symlink() and not path.exists()
 
 
-def check_link(path: Path, title: object = None) -> None:
-    """Check that a path is no link to nothing, as in a clone whose content has not been fetched.
+def check_links(paths: Iterable[Path], title: object = None) -> None:
+    """Check that no path is a link to nothing, as in a clone whose content has not been fetched.
 
     Args:
-        path: path of a file.
-        title: name of the file for the message; the path if omitted.
+        paths: paths of files.
+        title: name of the files for the message; the paths if omitted.
 
     Raises:
-        InputError: the path is a link to nothing.
+        InputError: a path is a link to nothing.
     """
-    if is_dangling(path):
-        raise InputError(f"{title or path}: {_DANGLING}")
+    broken = [path for path in paths if is_dangling(path)]
+    if broken:
+        more = f" (and {', '.join(path.name for path in broken[1:_LISTED])})" if len(broken) > 1 and not title else ""
+        raise InputError(f"{title or broken[0]}{more}: {_DANGLING}")

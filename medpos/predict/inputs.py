@@ -12,7 +12,7 @@ from medpos.core.names import clean_name
 from medpos.io import archives, dicom, readers, volumes
 from medpos.io.channels import group_channels, join_channels
 from medpos.io.scan import Scan, check_values
-from medpos.io.walk import OTHER, LeftOut, check_link, is_dangling, walk
+from medpos.io.walk import OTHER, LeftOut, check_links, is_dangling, walk
 
 FORMATS = {
     "volume": volumes.SUFFIXES,
@@ -178,8 +178,7 @@ def read_case(
         InputError: the case can't be used; the message names the file, the reason and the remedy.
     """
     multichannel = len(channels) > 1
-    for path in source.files:
-        check_link(path, source.title)
+    check_links(source.files, source.title)
     if source.kind == "dicom":
         scans = [dicom.read_dicom(source.files, source.frames, modalities, force, source.titles or _texts(source))]
     elif source.kind == "picture":

@@ -4,6 +4,7 @@ import struct
 import zlib
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK
 import tifffile
@@ -392,3 +393,41 @@ def test_a_huge_tiff_is_refused_before_it_is_decoded(tmp_path):
     path = tiff(tmp_path / "a.tif", bytes(10), 60_000, 60_000)
     with pytest.raises(InputError, match="reduce or crop it first"):
         pictures.read_picture(path)
+
+
+def lossless_jpeg(path, rows):
+    """Write the JPEG stream that GDCM makes for DICOM."""
+    image = SimpleITK.GetImageFromArray(rows)
+    image.SetMetaData("0008|0060", "OT")
+    writer = SimpleITK.ImageFileWriter()
+    writer.SetFileName(str(path.with_suffix(".dcm")))
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEG")
+    writer.Execute(image)
+    content = pydicom.dcmread(path.with_suffix(".dcm"))
+    assert content.file_meta.TransferSyntaxUID in ("1.2.840.10008.1.2.4.57", "1.2.840.10008.1.2.4.70")
+    path.write_bytes(next(pydicom.encaps.generate_frames(content.PixelData, number_of_frames=1)))
+    return path
+
+
+@pytest.mark.parametrize("high", [255, 4095, 65535])
+def test_gray_jpeg_of_more_than_8_bits(tmp_path, high):
+    rows = noise((24, 36), np.uint8 if high == 255 else np.uint16, high)
+    path = lossless_jpeg(tmp_path / "a.jpg", rows)
+    scan = check(path, columns_first(rows))
+    assert scan.grey_range == (0, high)
+    assert np.array_equal(prepared.read_label(path).data, columns_first(rows))
+    cut = path.read_bytes()
+    path.write_bytes(cut[: len(cut) // 2])
+    with pytest.raises(InputError, match="expected a complete picture"):
+        pictures.read_picture(path)
+
+
+def test_a_jpeg_of_another_process_is_named(tmp_path):
+    Image.fromarray(noise((16, 16, 3))).save(tmp_path / "a.jpg")
+    content = bytearray((tmp_path / "a.jpg").read_bytes())
+    at = content.index(b"\xff\xc0")
+    content[at + 4] = 12
+    (tmp_path / "a.jpg").write_bytes(bytes(content))
+    with pytest.raises(InputError, match="got 12 bits, 3 samples and process 0; convert it to PNG"):
+        pictures.read_picture(tmp_path / "a.jpg")

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from medpos.core.errors import InputError
-from medpos.io.walk import HIDDEN, OTHER, LeftOut, check_link, walk
+from medpos.io.walk import HIDDEN, OTHER, LeftOut, check_links, walk
 
 
 def make(folder, *names):
@@ -84,7 +84,9 @@ def test_lines_name_at_most_some_files_and_no_patient():
 
 
 def test_a_link_to_nothing_is_named(tmp_path):
-    make(tmp_path, "a.png->gone", "b.png")
-    check_link(tmp_path / "b.png")
+    make(tmp_path, "a.png->gone", "b.png", "c.png->gone", "d.png->gone")
+    check_links([tmp_path / "b.png"])
     with pytest.raises(InputError, match=r"a\.png: expected a file, got a link to nothing; fetch its content"):
-        check_link(tmp_path / "a.png")
+        check_links([tmp_path / "b.png", tmp_path / "a.png"])
+    with pytest.raises(InputError, match=r"a\.png \(and c\.png, d\.png\): expected a file"):
+        check_links([tmp_path / f"{name}.png" for name in "abcd"])

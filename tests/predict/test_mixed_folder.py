@@ -92,6 +92,9 @@ def test_every_format_gives_the_labels_of_nifti(mixed):
         assert np.array_equal(found, expected)
     with Image.open(out / "pages.tif") as pages:
         assert pages.n_frames == expected.shape[2]
+        for z in range(pages.n_frames):
+            pages.seek(z)
+            assert np.array_equal(np.asarray(pages).T, expected[..., z])
     with Image.open(out / "slice.png") as picture:
         assert picture.size == expected.shape[:2]
 
