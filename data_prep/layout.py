@@ -137,7 +137,11 @@ def prepare_dataset(dataset: Dataset, cases: Sequence[Case], out: Path, seed: in
     elif not written + removed:
         return f"unchanged: {len(cases)} cases in {out} are up to date"
     counts = ", ".join(f"{len(manifest[part])} {part}" for part in SPLITS)
-    return f"{out}: {written} cases written, {len(cases) - written} up to date, {removed} removed ({counts})"
+    done = f"{out}: {written} cases written, {len(cases) - written} up to date, {removed} removed ({counts})"
+    lacking = [part for part in SPLITS if not manifest[part]]
+    if lacking:
+        done += f"\nno {' and no '.join(lacking)} case: a training needs all three parts; add images of further persons"
+    return done
 
 
 def write_case(out: Path, name: str, case: Case) -> Json:

@@ -16,6 +16,7 @@ from medpos.bundle.fragments import Config, adapt_metadata, dumps, load_recipes,
 from medpos.core.errors import InputError
 from medpos.core.files import write_text
 from medpos.data.folder import DataFolder
+from medpos.data.schema import SPLITS
 from medpos.transforms import channel_count
 
 # Networks of medpos.networks with logits of the size of the image.
@@ -177,7 +178,12 @@ def choose(folder: DataFolder) -> Choices:
     batch = max(2, min(USUAL_BATCH * USUAL_SIDE**2 // size**2, USUAL_BATCH, slices // MIN_STEPS))
     reasons += [
         f"batch_size {batch}: at most {USUAL_BATCH} and the memory of {USUAL_BATCH} images of {USUAL_SIDE} x "
-        f"{USUAL_SIDE} px; {MIN_STEPS} steps an epoch if possible, with {slices} training images or slices."
+        f"{USUAL_SIDE} px; {MIN_STEPS} steps an epoch if possible, with {slices} training images or slices.",
+        *(
+            f"no {split} case: a training needs one; prepare images of further persons."
+            for split in SPLITS
+            if _is_empty(folder, split)
+        ),
     ]
     values: dict[str, Any] = {
         "image_size": size,
@@ -190,6 +196,14 @@ def choose(folder: DataFolder) -> Choices:
         {**values, **window},
         [*reasons, reason],
     )
+
+
+def _is_empty(folder: DataFolder, split: str) -> bool:
+    try:
+        folder.cases(split)
+    except InputError:
+        return True
+    return False
 
 
 def _size(cases: list[dict[str, Any]], sample: list[dict[str, Any]], folder: DataFolder) -> tuple[int, list[str]]:

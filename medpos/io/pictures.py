@@ -17,6 +17,7 @@ from medpos.io.pages import ALPHA_NOTE, Page, list_values, to_image, to_labels, 
 from medpos.io.scan import Array, check_size
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
+UNIT_NOTE = "floating point values from 0 to 1 are taken for black to white"
 FIRST_NOTE = "the first of several pictures in the file"
 _FORMATS = ("PNG", "JPEG", "BMP")
 _ORIENTATION = 0x0112
@@ -32,7 +33,7 @@ class Picture:
 
     Args:
         values: values [X, Y, pages], or [X, Y, pages, 3] in color, as stored; high = bright in an image.
-        ends: black and white; None: floating point, in the units of who wrote it.
+        ends: black and white; None: floating point beyond 0 to 1, in the units of who wrote it.
         notes: remarks, one per line.
     """
 
@@ -54,7 +55,10 @@ def read_picture(path: Path) -> Picture:
         values = values[..., 0]
     if values.dtype in (np.float16, np.float64):
         values = values.astype(np.float32)
-    return Picture(values, _ends(values, pages[0]), (*notes, *remarks))
+    ends = _ends(values, pages[0])
+    if values.dtype.kind == "f" and ends is not None:
+        remarks += (UNIT_NOTE,)
+    return Picture(values, ends, (*notes, *remarks))
 
 
 def read_picture_labels(path: Path) -> Picture:
@@ -83,7 +87,7 @@ def _stack(
 def _ends(values: Array, page: Page) -> tuple[float, float] | None:
     """Return black and white for the fewest bits that hold the samples, as 16-bit files often hold 12-bit images."""
     if values.dtype.kind == "f":
-        return None
+        return (0.0, 1.0) if 0 <= values.min() < values.max() <= 1 else None
     low, high = int(values.min()), int(values.max())
     if page.meaning == "white is zero" and page.bits > 8:
         highest = (1 << page.bits) - 1

@@ -318,3 +318,9 @@ def test_a_tiff_of_many_pages_is_a_volume(tmp_path):
     from_folder(tmp_path, tmp_path / "out")
     found = np.asarray(nib.load(tmp_path / "out/images/c1.nii.gz").dataobj)
     assert np.array_equal(found, custom_raw.noise(1, (4, 20, 24)).transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize(("cases", "said"), [(1, "no validation and no test case"), (3, "")])
+def test_parts_without_a_case_are_named(tmp_path, cases, said):
+    line = from_folder(custom_raw.pictures(tmp_path / "raw", cases), tmp_path / "out")
+    assert ("training needs" in line, said in line) == (bool(said), True)

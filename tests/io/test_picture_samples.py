@@ -431,3 +431,13 @@ def test_a_jpeg_of_another_process_is_named(tmp_path):
     (tmp_path / "a.jpg").write_bytes(bytes(content))
     with pytest.raises(InputError, match="got 12 bits, 3 samples and process 0; convert it to PNG"):
         pictures.read_picture(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize(
+    ("values", "ends"), [((0, 1), (0, 1)), ((0.2, 0.7), (0, 1)), ((0, 4095), None), ((-1, 1), None)]
+)
+def test_floats_from_0_to_1_are_black_to_white(tmp_path, values, ends):
+    tifffile.imwrite(tmp_path / "a.tif", np.linspace(*values, 80, dtype=np.float32).reshape(8, 10))
+    scan = readers.read_picture(tmp_path / "a.tif")
+    assert scan.grey_range == ends
+    assert scan.notes == [pictures.UNIT_NOTE] * (ends is not None)

@@ -51,7 +51,7 @@ def fill(folder, stack):
 
 def run(folder, chosen, *options):
     command = [sys.executable, "-m", "medpos", "predict", str(chosen), "in", "--out", "out", *options]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, env=ENVIRONMENT)
+    return subprocess.run(command, cwd=folder, capture_output=True, encoding="utf-8", env=ENVIRONMENT)
 
 
 def labels_of_series(result, folder):
