@@ -10,8 +10,9 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from data_prep.phantom_counts import check_count
 from medpos.core.errors import InputError
-from medpos.data.schema import MANIFEST, is_phantom
+from medpos.data.schema import MANIFEST, PHANTOM_MARKER, is_phantom
 
 logger = logging.getLogger(__name__)
 
@@ -28,18 +29,19 @@ _WARNING = """
 PREPARED, PHANTOMS, MISSING = "prepared", "phantoms", "missing"
 
 
-def state(kind: str, dataset_dir: str, bundle_root: str) -> str:
+def state(kind: str, dataset_dir: str, bundle_root: str, cases: int | None = None) -> str:
     """Tell which data a bundle would read, without making any.
 
     Args:
         kind: data set of which there are phantoms, such as ``jsrt``.
         dataset_dir: prepared folder; by default one below ``bundle_root``.
         bundle_root: folder of ``data``.
+        cases: number of phantoms; None: any, as in bundles of earlier versions.
 
     Returns:
         ``prepared``; ``phantoms`` if they exist already; ``missing`` if phantoms would have to be made.
     """
-    default, phantoms = _places(kind, bundle_root)
+    default, phantoms = _find_places(kind, bundle_root, cases)
     if not _is_named(dataset_dir, default):
         return PHANTOMS if _exists(kind, Path(phantoms)) else MISSING
     return PHANTOMS if _holds_phantoms(kind, Path(dataset_dir)) else PREPARED
@@ -47,12 +49,27 @@ def state(kind: str, dataset_dir: str, bundle_root: str) -> str:
 
 def folder(kind: str, dataset_dir: str, bundle_root: str, cases: int) -> str:
     """Find the prepared folder of a bundle, or make phantoms; see :func:`find_or_make_phantoms`."""
-    return find_or_make_phantoms(kind, dataset_dir, *_places(kind, bundle_root), cases)
+    return find_or_make_phantoms(kind, dataset_dir, *_find_places(kind, bundle_root, cases), cases)
 
 
-def _places(kind: str, bundle_root: str) -> tuple[str, str]:
-    """Return the default folders of prepared data and of prepared phantoms."""
-    return f"{bundle_root}/data/{kind}", f"{bundle_root}/data/phantoms/{kind}"
+def _find_places(kind: str, bundle_root: str, cases: int | None) -> tuple[str, str]:
+    """Return the default folders of prepared data and of prepared phantoms.
+
+    The phantoms that were made first have the folder ``KIND``; those of another number ``KIND-NUMBER``, so that each
+    bundle reads as many as it asks for.
+    """
+    phantoms = f"{bundle_root}/data/phantoms/{kind}"
+    counted = _count_phantoms(Path(phantoms))
+    fits = cases is None or counted in (None, cases)
+    return f"{bundle_root}/data/{kind}", phantoms if fits else f"{phantoms}-{cases}"
+
+
+def _count_phantoms(place: Path) -> int | None:
+    """Return the number of phantoms in a folder; None where there are none, or where an earlier version made them."""
+    try:
+        return int(json.loads((place / PHANTOM_MARKER).read_text(encoding="utf-8"))["cases"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _is_named(dataset_dir: str, default_dir: str) -> bool:
@@ -96,6 +113,8 @@ def find_or_make_phantoms(
     """
     if _is_named(dataset_dir, default_dir):
         return dataset_dir
+    if not _exists(kind, Path(phantom_dir)):
+        check_count(kind, cases)
     logger.warning(_WARNING.format(line="=" * 100, folder=default_dir, kind=kind))
     target = Path(phantom_dir)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -110,6 +129,7 @@ def _make_phantoms(kind: str, target: Path, cases: int, seed: int) -> None:
     with tempfile.TemporaryDirectory(prefix=f"{target.name}-raw-", dir=target.parent) as folder:
         raw = f"{folder}/raw"
         _run_data_prep("phantoms", "--kind", kind, "--out", raw, "--cases", str(cases), "--seed", str(seed))
+        marker = (Path(raw) / PHANTOM_MARKER).read_bytes()
         if kind in READ_IN_PLACE:
             Path(raw).rename(target)
             return
@@ -119,6 +139,7 @@ def _make_phantoms(kind: str, target: Path, cases: int, seed: int) -> None:
         else:
             source = ["--source", raw]
         _run_data_prep(kind, *source, "--out", str(target))
+        (target / PHANTOM_MARKER).write_bytes(marker)
 
 
 def _run_data_prep(*arguments: str) -> None:

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import map_in_processes, write_bytes
+from data_prep.phantom_counts import MAX_CASES as MAX_CASES
+from data_prep.phantom_counts import check_count
 from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, street, voc
 from medpos.core.errors import InputError
 from medpos.data.schema import PHANTOM_MARKER
@@ -36,12 +38,6 @@ LISTS: dict[str, Callable[[Path, Sequence[Any]], None]] = {
     "sbd": voc.write_sbd_lists,
     "coco": coco.write_annotations,
 }
-# As many as the real ones, or as the digits of their numbers allow: three in ACDC's patientNNN; three in tNNN.tif of
-# two sequences, where every second frame is a case; nuclei have no number.
-MAX_CASES = {
-    "jsrt": 247, "acdc": 999, "nuclei": 999, "cells": 1000, "ibsr": 18, "drive": 40, "camvid": 701, "voc": 2913,
-    "sbd": 11355, "cityscapes": 3475, "coco": 123287, "imagenet": 99999,
-}  # fmt: skip
 NOTE = "Computer-made phantoms, no patients. Results on them say nothing about results on patients."
 
 
@@ -77,8 +73,7 @@ def _check(kind: str, cases: int, seed: int, workers: int) -> None:
     """Refuse arguments out of range."""
     if kind not in KINDS:
         raise InputError(f"kind: expected one of {', '.join(KINDS)}, got {kind!r}.")
-    if not 1 <= cases <= MAX_CASES[kind]:
-        raise InputError(f"cases: expected 1 to {MAX_CASES[kind]} {kind} phantoms, got {cases}.")
+    check_count(kind, cases)
     if seed < 0:
         raise InputError(f"seed: expected 0 or more, got {seed}.")
     if workers < 1:

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from medpos.bundle.fragments import Config, adapt_metadata, dumps, load_recipes, merge
+from medpos.bundle.texts import as_literal
 from medpos.core.errors import InputError
 from medpos.core.files import write_text
 from medpos.data.folder import DataFolder
@@ -68,7 +69,7 @@ def write(
 
     Args:
         name: name of the bundle.
-        data: prepared folder, written into the bundle as given.
+        data: prepared folder, written into the bundle as given; as an expression if MONAI would change the text.
         network: one of ``NETWORKS``.
         endings: endings of the variants, ``POSITION`` and ``MEAN_MASK``.
         source: folder of the fragments.
@@ -81,10 +82,10 @@ def write(
     Raises:
         InputError: the name or the folder can't be used, the network is unknown, or a bundle with other content exists.
     """
-    _check(name, data, network, source)
+    _check(name, network, source)
     folder = DataFolder(data)
     choices = choose(folder)
-    own = {"dataset_dir": str(data), "data_folder": "@dataset_dir", **choices.values}
+    own = {"dataset_dir": as_literal(str(data)), "data_folder": "@dataset_dir", **choices.values}
     texts = {}
     for ending in ("", *endings):
         content = _bundle(f"{name}{ending}", network, ending, choices, own, source, len(folder.channels))
@@ -121,7 +122,7 @@ def read_reasons(bundle: Path) -> list[str]:
     return reasons
 
 
-def _check(name: str, data: Path, network: str, source: Path) -> None:
+def _check(name: str, network: str, source: Path) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][\w.-]*", name, re.ASCII):
         raise InputError(
             f"NAME: expected letters, digits, '_', '-' and '.', beginning with a letter or digit, got {name!r}"
@@ -130,10 +131,6 @@ def _check(name: str, data: Path, network: str, source: Path) -> None:
         raise InputError(f"NAME: expected a new name, got {name!r}, a bundle of the project; take another one")
     if network not in NETWORKS:
         raise InputError(f"--network: expected one of {', '.join(NETWORKS)}, got {network!r}")
-    if set("$@%") & set(str(data)):
-        raise InputError(
-            f"--data: expected a path without '$', '@' and '%', which have a meaning in bundles, got {data}; rename it"
-        )
 
 
 def _bundle(name: str, network: str, ending: str, choices: Choices, own: Config, source: Path, channels: int) -> Config:

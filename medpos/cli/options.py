@@ -1,9 +1,12 @@
 """Parse the texts of options that hold several values."""
 
 import ast
+import os
 from typing import Any
 
 from medpos.core.errors import InputError
+
+MAX_THREADS = 256
 
 
 def parse_value(text: str) -> Any:
@@ -49,6 +52,20 @@ def parse_numbers(text: str, option: str, counts: tuple[int, ...], form: str) ->
     if len(found) not in counts or not all(abs(number) < float("inf") for number in found):
         raise InputError(f"{option}: expected {form}, got {text!r}; correct it")
     return found
+
+
+def check_threads(threads: int) -> int:
+    """Return a number of CPU threads; far more than there are cores end the process, or the machine.
+
+    Raises:
+        InputError: the number is too large.
+    """
+    most = max(MAX_THREADS, os.cpu_count() or 1)
+    if threads > most:
+        raise InputError(
+            f"--threads: expected at most {most}, got {threads}; give the number of CPU cores, or leave it out"
+        )
+    return threads
 
 
 def parse_spacing(text: str) -> tuple[float, ...] | None:

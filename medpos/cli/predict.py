@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from medpos.cli import output
-from medpos.cli.options import parse_numbers, parse_spacing
+from medpos.cli.options import check_threads, parse_numbers, parse_spacing
 from medpos.core.errors import InputError
 
 
@@ -68,7 +68,7 @@ def predict(options: Predict) -> None:
     window, spacing = _window(options.window), parse_spacing(options.spacing)
     wanted = cohort.Options(options.probabilities, options.overlays, options.force, window, spacing, options.format)
     engine = _engine(options)
-    torch.set_num_threads(options.threads or torch.get_num_threads())
+    torch.set_num_threads(check_threads(options.threads) or torch.get_num_threads())
     keep_freed_memory()  # as in training: feature maps are large
     folders = [options.run, *options.member]
     models = [Model(folder, options.dataset_dir, options.device, options.backend) for folder in folders]
@@ -94,7 +94,7 @@ def _engine(options: Predict) -> Any:
     if options.engine not in ("local", "ray"):
         raise InputError(f"--engine: expected local or ray, got {options.engine!r}; give one of these")
     if options.engine == "ray":
-        return RayEngine(options.address, options.threads or 1, options.gpus)
+        return RayEngine(options.address, check_threads(options.threads) or 1, options.gpus)
     if options.address or options.gpus:
         raise InputError("--address and --gpus: expected --engine ray with them, got --engine local; leave them out")
     return LocalEngine()

@@ -9,11 +9,14 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.text import Text
 
 from medpos.cli import output
-from medpos.cli.options import parse_value, split_pairs, split_parts
+from medpos.cli.options import check_threads, parse_value, split_pairs, split_parts
 from medpos.cli.project import BUNDLES, STUDIES, copy_files, find_file
 from medpos.core.errors import InputError
+
+PLAIN: dict[str, Any] = {"markup": False, "emoji": False}  # names and paths may hold brackets
 
 
 @dataclass(frozen=True)
@@ -52,11 +55,11 @@ def study(options: Study) -> None:
     # Imported late: --help must not wait for PyTorch.
     from medpos.study import declaration, display
 
-    console = Console()
+    console = Console(**PLAIN)
     known = declaration.list_studies(STUDIES)
     if options.name == "list":
         for name in known:
-            console.print(f"[bold]{name}[/]: {declaration.load(STUDIES, name).title}")
+            console.print(Text.assemble((name, "bold"), f": {declaration.load(STUDIES, name).title}"))
     elif options.name == "copy":
         _copy(options, known)
     elif options.name == "status":
@@ -100,7 +103,7 @@ def _seeds(text: str) -> list[int]:
 def _engine(options: Study) -> Any:
     from medpos.study.engines import LocalEngine, RayEngine
 
-    threads = options.threads or max(1, (os.cpu_count() or 1) // options.workers)
+    threads = check_threads(options.threads) or max(1, (os.cpu_count() or 1) // options.workers)
     if options.engine == "local":
         return LocalEngine(options.workers, threads)
     if options.engine == "ray":
@@ -114,12 +117,12 @@ def _run(planner: Any, options: Study, console: Console) -> None:
 
     engine, out = _engine(options), options.out or Path("studies") / planner.study.name
     command = shlex.join(["python", "-m", "medpos", *sys.argv[1:]])
-    with display.Display(Console(quiet=output.notes.quiet)) as watcher:
+    with display.Display(Console(**PLAIN, quiet=output.notes.quiet)) as watcher:
         content = run.run(planner.study, planner.settings, engine, out, command, watcher)
     for finding in content["criteria"]:
         value = "" if finding["value"] is None else f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
         console.print(f"  {finding['data']}: {finding['text']}: {finding['verdict']}{value}", highlight=False)
-    console.print(f"[bold]{planner.study.name}: {content['verdict']}[/]")
+    console.print(f"{planner.study.name}: {content['verdict']}", style="bold")
     page = build([out], out)
     output.results.print(f"page: {page}")
     if content["failed"]:

@@ -72,6 +72,37 @@ def _find_place(error: BaseException) -> str:
     return place
 
 
+class _Stopped(SystemExit):
+    """End the process after a signal."""
+
+
+class _Stop:
+    """Handle signals that stop this process: say which, and unwind; a second one ends the process at once."""
+
+    def __init__(self, hint: Callable[[], str]) -> None:
+        self.hint, self.owner, self.number, self.is_repeated = hint, os.getpid(), 0, False
+
+    def __call__(self, number: int, frame: FrameType | None) -> NoReturn:
+        """Handle a signal in the main thread."""
+        if os.getpid() != self.owner or (self.number and not self.is_repeated):  # a child of a fork; a second signal
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+        if not self.number:
+            with contextlib.suppress(Exception):
+                sys.stderr.write(f"\nstopped by {_SIGNALS[signal.Signals(number)]}{self.hint()}\n")
+        self.number, self.is_repeated = number, False
+        raise _Stopped(128 + number)
+
+    def repeat(self, ignored: "sys.UnraisableHookArgs") -> None:
+        """Raise again what Python ignored because the signal came while an object was deleted."""
+        if not isinstance(ignored.exc_value, _Stopped):
+            sys.__unraisablehook__(ignored)
+            return
+        self.is_repeated = True
+        main = threading.main_thread().ident
+        threading.Timer(0.05, lambda: signal.pthread_kill(main or 0, self.number)).start()
+
+
 def stop_plainly(hint: Callable[[], str] = str) -> None:
     """Say from now on what stopped this process: Ctrl-C (exit status 130) or SIGTERM (143).
 
@@ -80,22 +111,14 @@ def stop_plainly(hint: Callable[[], str] = str) -> None:
     Args:
         hint: function that returns what to do next, for the end of the line.
     """
-    owner = os.getpid()
-
-    def stop(number: int, frame: FrameType | None) -> NoReturn:
-        if os.getpid() != owner:  # a child of a fork
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
-        signal.signal(number, signal.SIG_DFL)  # a second one ends the process at once
-        with contextlib.suppress(Exception):
-            sys.stderr.write(f"\nstopped by {_SIGNALS[signal.Signals(number)]}{hint()}\n")
-        raise SystemExit(128 + number)
-
+    usual = (signal.SIG_DFL, signal.default_int_handler)
     if threading.current_thread() is not threading.main_thread():
         return
+    stop = _Stop(hint)
     for number in _SIGNALS:
-        if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+        if signal.getsignal(number) in usual:
             signal.signal(number, stop)
+            sys.unraisablehook = stop.repeat
 
 
 def run_plainly(command: Callable[[], object]) -> None:

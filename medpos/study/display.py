@@ -14,6 +14,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Column, Table
+from rich.text import Text
 
 from medpos.runs import files
 from medpos.study.jobs import Job, Outcome
@@ -32,7 +33,7 @@ class Display(Watcher):
         self.console = console
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
         self.progress = Progress(
-            TextColumn("{task.description}"), *columns, console=console, disable=not console.is_terminal
+            TextColumn("{task.description}", markup=False), *columns, console=console, disable=not console.is_terminal
         )
         self._whole = self.progress.add_task("epochs of all jobs", total=0)
         self._running: dict[str, tuple[Job, TaskID]] = {}
@@ -72,14 +73,9 @@ class Display(Watcher):
             _, task = self._running.pop(job.name)
             self.progress.remove_task(task)
             self.progress.update(self._whole, completed=self._finished)
-        word = (
-            f"[red]failed: {outcome.error}[/]"
-            if outcome.error
-            else "trained by another process"
-            if outcome.busy
-            else "done"
-        )
-        self.console.print(f"{job.name}: {word} ({outcome.seconds:.0f} s)", highlight=False)
+        done = "trained by another process" if outcome.busy else "done"
+        word = (f"failed: {outcome.error}", "red") if outcome.error else done
+        self.console.print(Text.assemble(f"{job.name}: ", word, f" ({outcome.seconds:.0f} s)"))
 
     def _follow(self) -> None:
         """Update the bars from the logs of the running jobs, every second."""

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import custom_raw
 import numpy as np
@@ -22,6 +23,7 @@ from medpos.core.colors import distinct
 from medpos.core.errors import InputError
 from medpos.data.folder import DataFolder
 from medpos.study import declaration
+from medpos.study.models import resolve_configuration
 
 SOURCE = BUNDLES / "src"
 
@@ -173,13 +175,31 @@ def test_a_bundle_is_overwritten_only_on_request(cells, prostates, tmp_path):
         ("jsrt_pe", "small", "", "got 'jsrt_pe', a bundle of the project"),
         ("mine", "vgg", "", "--network: expected one of unet, small, unetpp, .* got 'vgg'"),
         ("mine", "small", "nowhere", "no such file"),
-        ("mine", "small", "a$b", "--data: expected a path without"),
     ],
 )
 def test_bad_requests(cells, tmp_path, name, network, data, message):
     with pytest.raises(InputError, match=message):
         new_bundle.write(name, tmp_path / data if data else cells, network, [], SOURCE, tmp_path / "bundles")
     assert not (tmp_path / "bundles").exists()
+
+
+@pytest.mark.parametrize("odd", ["a#b", "$x", "@seed", "%y", "50 % [/z] 'q' @seed $1"])
+def test_a_path_that_means_something_to_monai(cells, tmp_path, odd, monkeypatch):
+    """The bundle reads the folder of that very name, in MONAI's notation and in the study's."""
+    shutil.copytree(cells, tmp_path / odd)
+    monkeypatch.chdir(tmp_path)
+    [file] = write(Path(odd), tmp_path / "bundles")
+    assert parser(file).get_parsed_content("dataset_dir") == odd
+    assert len(parser(file).get_parsed_content("dataset")) > 0
+    assert resolve_configuration(file, {})["data_folder"] == odd
+
+
+def test_a_bundle_of_a_path_with_a_number_sign_trains(cells, tmp_path):
+    odd = shutil.copytree(cells, tmp_path / "a#b")
+    [file] = write(odd, tmp_path / "bundles")
+    run = run_here(file, runs_dir=str(tmp_path / "runs"), max_epochs=1)
+    assert (run / "summary.json").exists()
+    assert content(run / "config.json")["dataset_dir"] == str(odd)
 
 
 def test_the_command_line(cells, tmp_path):

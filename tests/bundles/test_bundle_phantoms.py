@@ -180,3 +180,27 @@ def test_the_banner_comes_with_the_phantoms(tmp_path, caplog, prepared):
     with caplog.at_level(logging.WARNING):
         data_state.folder("jsrt", f"{tmp_path}/data/jsrt", str(tmp_path), 8)
     assert "PHANTOMS" in caplog.text
+
+
+def test_each_number_of_phantoms_has_a_folder(tmp_path):
+    """The phantoms that were made first keep their folder; a bundle never reads more or fewer than it asks for."""
+    default, root = f"{tmp_path}/data/jsrt", str(tmp_path)
+    assert data_state.folder("jsrt", default, root, 3) == f"{root}/data/phantoms/jsrt"
+    assert data_state.state("jsrt", default, root, 3) == data_state.PHANTOMS
+    assert data_state.state("jsrt", default, root, 4) == data_state.MISSING
+    assert data_state.state("jsrt", default, root) == data_state.PHANTOMS  # as bundles of earlier versions ask
+    assert data_state.folder("jsrt", default, root, 4) == f"{root}/data/phantoms/jsrt-4"
+    for number, name in ((3, "jsrt"), (4, "jsrt-4")):
+        content = json.loads((tmp_path / "data/phantoms" / name / "dataset.json").read_text())
+        assert sum(len(content[split]) for split in ("training", "validation", "test")) == number
+        assert data_state.folder("jsrt", default, root, number) == f"{root}/data/phantoms/{name}"
+
+
+@pytest.mark.parametrize(("kind", "cases"), [("imagenet", 10), ("ibsr", 19), ("jsrt", 248)])
+def test_a_number_of_phantoms_that_no_training_can_use_leaves_nothing_behind(kind, cases, tmp_path):
+    with pytest.raises(InputError, match=rf"{kind} phantoms, got {cases}; give another --cases or --phantom_cases"):
+        data_state.folder(kind, f"{tmp_path}/data/{kind}", str(tmp_path), cases)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(InputError, match=f"got {cases}"):
+        write(kind, tmp_path / "raw", cases=cases)
+    assert not list(tmp_path.iterdir())

@@ -23,6 +23,20 @@ finally:
 """
 
 
+DELETED = """
+import time
+from medpos.core.ending import stop_plainly
+class Slow:
+    def __del__(self):
+        print("ready", flush=True)
+        time.sleep(3)
+stop_plainly()
+slow = Slow()
+del slow
+time.sleep(60)
+"""
+
+
 def raised(function, *arguments):
     try:
         function(*arguments)
@@ -84,3 +98,27 @@ def test_signals_are_said_and_clean_up(number, name, status):
     process.send_signal(number)
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out, err) == (status, "cleaned\n", f"\nstopped by {name}; go on\n")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_while_an_object_is_deleted_is_not_lost(number):
+    """Python ignores exceptions there; loaders end their workers in such a place after every epoch."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", DELETED], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, err = process.communicate(timeout=50)
+    assert process.returncode == 128 + number
+    assert err.count("\n") == 2
+
+
+def test_a_second_signal_ends_the_process_at_once():
+    code = STOPPED.replace('print("cleaned", flush=True)', 'print("cleaning", flush=True); time.sleep(60)')
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(signal.SIGINT)
+    assert process.stdout.readline() == "cleaning\n"
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == -signal.SIGINT

@@ -204,6 +204,28 @@ def test_slips_in_a_study(arguments, words, tmp_path, monkeypatch):
     assert everything(tmp_path) == []
 
 
+@pytest.mark.parametrize("command", [["study", "table1"], ["predict", "run", "image.nii.gz", "--out", "out"]])
+def test_more_threads_than_a_machine_bears(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, [*command, "--threads", "100000"])
+    assert "--threads: expected at most" in str(done.exception)
+    assert everything(tmp_path) == []
+
+
+def test_names_and_paths_with_brackets_are_shown_as_they_are(tmp_path, monkeypatch):
+    """A console of rich would take them for its own marks."""
+    monkeypatch.chdir(tmp_path)
+    content = json.loads((BUNDLES / "studies/table1.json").read_text())
+    models = [{"name": "a[/b]c [red]", "bundle": "{data}_small"}]
+    (tmp_path / "mine.json").write_text(json.dumps({**content, "models": models, "criteria": []}))
+    arguments = ["study", "mine.json", "--data", "jsrt", "--runs-dir", "[/x]", "--dry-run"]
+    with kept_state():
+        done = CliRunner().invoke(app, arguments, env={"COLUMNS": "200"})
+    assert done.exit_code == 0, done.output
+    assert "a[/b]c [red], seed 0" in done.output
+    assert "[/x]/jsrt_small/" in done.output
+
+
 def test_a_profile_with_a_key_that_no_bundle_takes(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("medpos.study.declaration.load_profile", lambda *_: {"max_epoch": 1})
