@@ -4,15 +4,21 @@ import contextlib
 import csv
 import errno
 import hashlib
-import io
 import json
 import os
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from medpos.core.errors import InputError
 
+if TYPE_CHECKING:
+    import pandas as pd
+
+# Beginnings of formulas in spreadsheets, some of which read the wide signs too. Apostrophes before them are escapes.
+_FORMULA = re.compile("'*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20]")
 _OF_THE_NAME = (errno.ENAMETOOLONG, errno.EILSEQ, errno.EINVAL)  # faults of a name, not of the folder
 
 
@@ -69,16 +75,76 @@ def write_json(path: Path, content: Any) -> None:
 def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
     """Write a CSV file atomically; NaN is written as ``nan``, infinity as ``inf``.
 
+    Text that a spreadsheet would take for a formula gets an apostrophe before it, which :func:`read_csv` removes.
+
     Args:
         path: target file.
-        columns: column names in order; every row has exactly these keys.
+        columns: column names in order; a row has these keys alone.
         rows: one mapping for each line.
     """
-    stream = io.StringIO()
-    writer = csv.DictWriter(stream, columns, restval="", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_text(path, stream.getvalue())
+    lines: list[str] = []
+    # A carriage return in a cell is quoted only where it is part of the line's end.
+    writer = csv.writer(_Sink(lambda line: lines.append(line.removesuffix("\r\n"))), lineterminator="\r\n")
+    writer.writerow(map(_escape_cell, columns))
+    for row in rows:
+        if unknown := row.keys() - set(columns):
+            raise ValueError(f"{path}: expected the columns {', '.join(columns)}, got {', '.join(sorted(unknown))} too")
+        writer.writerow([_escape_cell(row.get(name, "")) for name in columns])
+    write_text(path, "\n".join([*lines, ""]))
+
+
+@dataclass(frozen=True)
+class _Sink:
+    """Pass text that is written to it to a function."""
+
+    write: Callable[[str], None]
+
+
+def write_frame(path: Path, frame: "pd.DataFrame", missing: str = "") -> None:
+    """Write a pandas table as :func:`write_csv` does, without its index.
+
+    Args:
+        path: target file.
+        frame: table.
+        missing: text of a cell without a value.
+    """
+    safe = frame.rename(columns=_escape_cell)
+    for name in safe.columns[[dtype.kind == "O" for dtype in safe.dtypes]]:
+        safe[name] = safe[name].map(_escape_cell, na_action="ignore")
+    write_text(path, safe.to_csv(index=False, lineterminator="\n", na_rep=missing))
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read the rows of a file that :func:`write_csv` or :func:`write_frame` wrote; all cells are text.
+
+    Raises:
+        InputError: the file can't be read, or its lines differ in their number of cells.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            rows = list(csv.DictReader(stream, strict=True))
+    except (OSError, ValueError, csv.Error) as error:
+        raise InputError(f"{path}: can't be read as a table ({error}); copy it again") from error
+    if any(None in row or None in row.values() for row in rows):
+        raise InputError(f"{path}: expected as many cells in each line as columns, got others; copy it again")
+    return [{unescape_cell(name): unescape_cell(cell) for name, cell in row.items()} for row in rows]
+
+
+def _escape_cell(value: Any) -> Any:
+    return f"'{value}" if isinstance(value, str) and _FORMULA.match(value) and not _is_number(value) else value
+
+
+def unescape_cell(text: str) -> str:
+    """Return the text of a cell of a file that :func:`write_csv` or :func:`write_frame` wrote."""
+    return text[1:] if text.startswith("'") and _FORMULA.match(text, 1) else text
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _put(path: Path, text: str) -> None:

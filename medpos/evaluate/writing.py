@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from medpos.core.errors import InputError
-from medpos.core.files import write_csv, write_json, write_text
+from medpos.core.files import write_csv, write_frame, write_json
 from medpos.core.labels import title as organ_title
 from medpos.core.text import as_text
 from medpos.evaluate.measuring import SPLIT, Measured
@@ -115,7 +115,7 @@ def compare_tools(measured: Sequence[Measured], data: str) -> pd.DataFrame:
 
 def write_comparisons(folder: Path, comparisons: pd.DataFrame) -> None:
     """Write ``comparisons.csv``."""
-    write_text(folder / COMPARISONS, comparisons.to_csv(index=False, lineterminator="\n"))
+    write_frame(folder / COMPARISONS, comparisons)
 
 
 def format_comparisons(comparisons: pd.DataFrame) -> str:

@@ -8,7 +8,7 @@ the page's policy allows a single script, that of ``templates``, and no loading.
 from collections.abc import Sequence
 from pathlib import Path
 
-from medpos.core.files import write_text
+from medpos.core.files import write_frame, write_text
 from medpos.plotting.style import save_figure
 from medpos.report.browser import make_browser
 from medpos.report.clinical import measure_indices, tabulate_cases
@@ -35,13 +35,12 @@ def build(sources: Sequence[Path], out: Path) -> Path:
     found = read([Path(source) for source in sources])
     page = Page(found, measure_indices(found.runs), make_browser(found.runs), tuple(map(str, sources)))
     for table in page.csv:
-        write_text(out / f"csv/{table.name}.csv", table.frame.to_csv(index=False, lineterminator="\n"))
-    write_text(out / "csv/cases.csv", page.table.to_csv(index=False, lineterminator="\n", na_rep="nan"))
+        write_frame(out / f"csv/{table.name}.csv", table.frame)
+    write_frame(out / "csv/cases.csv", page.table, missing="nan")
     if page.scores:
-        write_text(out / "csv/score_cases.csv", page.score_rows.to_csv(index=False, lineterminator="\n", na_rep="nan"))
+        write_frame(out / "csv/score_cases.csv", page.score_rows, missing="nan")
     if page.indices:
-        cases = tabulate_cases(page.indices)
-        write_text(out / "csv/clinical_cases.csv", cases.to_csv(index=False, lineterminator="\n"))
+        write_frame(out / "csv/clinical_cases.csv", tabulate_cases(page.indices))
     for drawn in page.figures:
         save_figure(drawn.figure, out / "figures", drawn.name)
     write_text(out / "index.html", render(page))

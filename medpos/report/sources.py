@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from medpos.core.errors import InputError
+from medpos.core.files import unescape_cell
 from medpos.core.labels import Label, labels_of
 from medpos.data.conditions import is_clean
 from medpos.metrics import METRICS
@@ -235,7 +236,7 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         InputError: the file can't be read, lacks a column, or is empty.
     """
     try:
-        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        table = pd.read_csv(path, dtype=str, keep_default_na=False).rename(columns=unescape_cell).map(unescape_cell)
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: can't be read as a table ({error}); evaluate again") from error
     if missing := [name for name in columns if name not in table.columns]:

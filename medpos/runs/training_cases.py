@@ -1,12 +1,11 @@
 """Store with a run the cases that its model was trained on, and find them among the cases of an evaluation."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from medpos.core.errors import InputError
-from medpos.core.files import write_csv
+from medpos.core.files import read_csv, write_csv
 from medpos.data.leaks import find_leaks
 from medpos.runs import files
 
@@ -44,8 +43,7 @@ def find(folder: Path, data: str, cases: Sequence[Mapping[str, Any]]) -> list[st
     path = folder / files.TRAINING_CASES
     if not path.is_file():
         return []
-    with path.open(encoding="utf-8", newline="") as stream:
-        trained = list(csv.DictReader(stream))
+    trained = read_csv(path)
     if trained and set(trained[0]) != set(COLUMNS):
         raise InputError(f"{path}: expected the columns {', '.join(COLUMNS)}, got {', '.join(map(str, trained[0]))}")
     keys = ("subject", "image_sha256") if trained and trained[0]["data"] == data else ("image_sha256",)

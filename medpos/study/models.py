@@ -3,7 +3,6 @@
 Both are in a run folder's ``config.json``, so a model trained for one study, or by hand, can be used in every other.
 """
 
-import csv
 import hashlib
 import json
 import re
@@ -20,6 +19,7 @@ from medpos.bundle.startup import check, resolve
 from medpos.core.config import expand_steps, is_entry_point
 from medpos.core.config_files import SUFFIXES, read_config
 from medpos.core.errors import InputError
+from medpos.core.files import read_csv
 from medpos.core.moved import with_current_names
 from medpos.data.conditions import Condition, named
 from medpos.data.folder import DataFolder
@@ -217,8 +217,7 @@ def read_rows(run: Path, config: Config, conditions: list[Condition]) -> list[di
     wanted = {_text_key(c) for c in conditions}
     found: list[dict[str, str]] = []
     for table in find_tables(run, config):
-        with table.open(encoding="utf-8", newline="") as stream:
-            new = [row for row in csv.DictReader(stream) if condition_key(row) in wanted]
+        new = [row for row in read_csv(table) if condition_key(row) in wanted]
         wanted -= {condition_key(row) for row in new}
         found += new
     return found

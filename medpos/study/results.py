@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medpos.core.files import write_json, write_text
+from medpos.core.files import write_frame, write_json
 from medpos.metrics import METRICS
 from medpos.plotting.style import Drawing, save_figure
 from medpos.runs import files
@@ -63,14 +63,14 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         Content of ``study.json``.
     """
     table = collect(planner, found)
-    write_text(out / "per_case.csv", table.to_csv(index=False))
+    write_frame(out / "per_case.csv", table)
     measured = _measure_intensities(study, planner)
     findings = verdict.evaluate_criteria(table, [c for c in study.criteria if "model" in c]) if len(table) else []
     findings += [intensities.evaluate_criterion(m, c) for m in measured for c in study.criteria if "intensity" in c]
     spread = summarize_over_seeds(table) if len(table) else pd.DataFrame()
     comparisons = _compare(table, study)
-    write_text(out / "summary.csv", spread.to_csv(index=False))
-    write_text(out / "comparisons.csv", comparisons.to_csv(index=False))
+    write_frame(out / "summary.csv", spread)
+    write_frame(out / "comparisons.csv", comparisons)
     trained = [model for model in found if files.Run(model.folder()).is_trained]
     content = {
         "name": study.name,

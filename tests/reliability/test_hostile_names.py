@@ -1,18 +1,22 @@
 """Names in data may hold anything: code, formulas, markup, paths; they are refused where read, escaped where shown."""
 
+import csv
 import json
 import shutil
 import unicodedata
 
+import pandas as pd
 import pytest
 
 from data_prep.custom.common import Options
 from data_prep.custom.folder import prepare
 from data_prep.verify import check_manifest
 from medpos.core.errors import InputError, printable
+from medpos.core.files import read_csv, write_csv, write_frame
 from medpos.core.names import find_faults
 from medpos.data import DataFolder
 from medpos.data.training_data import FILE, TrainingData
+from medpos.report import sources
 
 CODE = "__import__('os').system('touch {canary}')"
 HOSTILE = {
@@ -206,3 +210,67 @@ def test_messages_have_no_characters_that_a_terminal_obeys():
     assert printable("a\x1b[2J\n\u202eb\udcff") == "a\\x1b[2J\\n\\u202eb\\udcff"
     assert printable("Fémur 山田 a\xa0b") == "Fémur 山田 a\xa0b"
     assert str(InputError("x\r", "y\tz")) == "x\\r\ny\\tz"
+
+
+CELLS = [text for text in HOSTILE.values() if isinstance(text, str) and text.isprintable()] + [
+    *(
+        "=1+1",
+        "+1+1",
+        "-2+3",
+        "@SUM(A1)",
+        "\t=1",
+        "\r=1",
+        "\uff1d1",
+        "\uff0b1",
+        "\uff0d1",
+        "\uff20A1",
+        "'=1",
+        "''=1",
+        "'",
+        "'a",
+        "-",
+        "=",
+    ),
+    *("-1.5", "+3", "nan", "-inf", "1e-5", "a-b", "x+8 y-16", "", "0", 'say "no"', "a,b", "a\nb"),
+]
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_no_cell_of_a_table_is_a_formula_and_all_are_read_as_they_were(tmp_path, cell):
+    write_csv(tmp_path / "a.csv", ["n", cell], [{"n": 1.5, cell: cell}])
+    write_frame(tmp_path / "b.csv", pd.DataFrame({"n": [1.5], cell: [cell]}))
+    if "\r" not in cell:  # pandas quotes it in new versions of Python alone
+        assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    assert read_csv(tmp_path / "a.csv") == [{"n": "1.5", cell: cell}]
+    for path in (tmp_path / "a.csv", tmp_path / "b.csv"):
+        with path.open(encoding="utf-8", newline="") as stream:
+            written = [text for row in csv.reader(stream) for text in row[1:]]
+        assert all(text[:1] not in tuple("=+-@\t\r\uff1d\uff0b\uff0d\uff20") or is_number(text) for text in written)
+    table = sources.read_rows(tmp_path / "a.csv", ["n"])
+    assert (table.columns[1], table.iloc[0, 1]) == (cell or "Unnamed: 1", cell)
+
+
+def is_number(text):
+    try:
+        return isinstance(float(text), float)
+    except ValueError:
+        return False
+
+
+def test_numbers_of_tables_stay_numbers(tmp_path):
+    row = {
+        "a": -1.5,
+        "b": float("nan"),
+        "c": float("-inf"),
+        "d": -3,
+        "e": None,
+        "f": True,
+        "g": "-0.25",
+        "h": "x+8 y-16",
+    }
+    write_csv(tmp_path / "a.csv", list(row), [row])
+    assert (tmp_path / "a.csv").read_text() == "a,b,c,d,e,f,g,h\n-1.5,nan,-inf,-3,,True,-0.25,x+8 y-16\n"
+    write_frame(tmp_path / "b.csv", pd.DataFrame([row]))
+    assert (tmp_path / "b.csv").read_text() == "a,b,c,d,e,f,g,h\n-1.5,,-inf,-3,,True,-0.25,x+8 y-16\n"
+    write_frame(tmp_path / "c.csv", pd.DataFrame(columns=["a", "=b"]))
+    assert (tmp_path / "c.csv").read_text() == "a,'=b\n"
