@@ -13,7 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from medpos.bundle.fragments import Config, adapt_metadata, dumps, load_recipes, merge
-from medpos.bundle.texts import as_literal
+from medpos.core.config import as_literal
 from medpos.core.errors import InputError
 from medpos.core.files import write_text
 from medpos.data.folder import DataFolder

@@ -4,7 +4,6 @@ MONAI replaces ``#`` by ``::`` in every text, and reads texts that begin with ``
 references and macros. Its command line, Fire, reads ``1e5`` as a number and ends ``a#b`` at the ``#``.
 """
 
-import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,18 +11,8 @@ from typing import Any
 
 from monai.bundle import ConfigParser
 
-from medpos.core.config import Config, follow_references
+from medpos.core.config import Config, as_literal, follow_references
 from medpos.core.rules import load_rules
-
-_SPECIAL = re.compile(r"[#@%$]")
-
-
-def as_literal(text: str) -> str:
-    """Return an expression that MONAI evaluates to a text with special characters; any other text as it is."""
-    if not _SPECIAL.search(text):
-        return text
-    parts = re.split(f"({_SPECIAL.pattern})", text)
-    return "$" + " + ".join(f"chr({ord(part)})" if _SPECIAL.fullmatch(part) else repr(part) for part in parts if part)
 
 
 def find_texts_as_typed(arguments: Sequence[str]) -> dict[str, str]:

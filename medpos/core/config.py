@@ -1,4 +1,4 @@
-"""Follow the references between the keys of a bundle's configuration; find its entry points and steps."""
+"""Follow references in a bundle's configuration, find its entry points and steps, and put data into it as data."""
 
 import re
 from collections.abc import Collection, Iterable, Iterator
@@ -7,6 +7,7 @@ from typing import Any
 Config = dict[str, Any]
 
 ENTRY_POINTS = frozenset({"initialize", "run", "finalize", "evaluate", "robustness", "shift"})
+_EVALUATED = re.compile(r"^[$@%]|#|[@%]::")  # what MONAI evaluates, replaces or takes for a reference
 _REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*)")
 
 
@@ -82,3 +83,23 @@ def expand_steps(value: Any, config: Config) -> Any:
     if isinstance(content, dict):
         return {key: expand_steps(part, config) for key, part in content.items() if key != "_desc_"}
     return [expand_steps(part, config) for part in content] if isinstance(content, list) else content
+
+
+def as_literal(value: Any) -> Any:
+    """Return a value as a configuration holds it so that MONAI reads it as it stands.
+
+    Text that MONAI would evaluate or change becomes an expression of a quoted text; all other text stays.
+
+    Args:
+        value: text, number, or nested lists and dictionaries of them, from data.
+    """
+    if isinstance(value, dict):
+        return {key: as_literal(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [as_literal(part) for part in value]
+    return f"${quote(value)}" if isinstance(value, str) and _EVALUATED.search(value) else value
+
+
+def quote(text: str) -> str:
+    """Return a Python literal of a text for an expression, with escapes for the characters that MONAI reads first."""
+    return re.sub("[$@%#:]", lambda found: f"\\x{ord(found.group()):02x}", repr(text))

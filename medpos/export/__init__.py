@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from medpos.bundle.fragments import load_fragment
+from medpos.core.config import as_literal
 from medpos.core.errors import InputError
 from medpos.core.files import write_json, write_text
 from medpos.export import configs, models, training
@@ -88,7 +89,7 @@ def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, 
     )
     about = {"is_flat": model.is_flat, "is_absolute": model.is_absolute, "size": shape[1], "position": position}
     template = load_fragment(bundles / "src/inference.yaml")
-    metadata = build_metadata(files.read_json(bundles / "metadata.json"), exported)
+    metadata = as_literal(build_metadata(files.read_json(bundles / "metadata.json"), exported))
     contents = {
         "inference": configs.inference_config(template, config, model.data, about),
         "train": training.train_config(config, model.data, about),

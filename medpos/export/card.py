@@ -1,8 +1,10 @@
 """Write the model card ``docs/README.md``: purpose, results, limits, data and commands."""
 
+import html
 import textwrap
 from collections.abc import Mapping
 
+from medpos.core.errors import printable
 from medpos.core.labels import MEAN_OF_ORGANS, title
 from medpos.data.conditions import CLEAN
 from medpos.export.metadata import INTENDED, PAPER, PHANTOM, ExportedRun, describe_data
@@ -59,7 +61,7 @@ def _results(exported: ExportedRun) -> str:
         dice = metrics["dice"]
         others = [format_mean(metrics[m], 1 if m.endswith("_mm") else 3) for m in METRICS if m != "dice"]
         counts = [str(dice["n"]), str(dice["missing"]), str(metrics["hd95_mm"]["infinite"])]
-        rows.append([title(organ), format_mean(dice, 3), format_interval(dice), *others, *counts])
+        rows.append([_escape(title(organ)), format_mean(dice, 3), format_interval(dice), *others, *counts])
     mean = condition["mean_foreground_dice"]
     blank = [""] * (len(METRICS) - 1)
     rows.append(
@@ -75,6 +77,11 @@ def _results(exported: ExportedRun) -> str:
     notes += ["Pixel sizes are nominal, so distances in mm are too."] if summary["nominal_spacing"] else []
     notes += [PHANTOM_NOTE + "."] if summary["phantom"] else []
     return f"{table}\n\n{' '.join(notes)}{_changed(exported)}"
+
+
+def _escape(text: str) -> str:
+    """Return text for a cell of a table of Markdown."""
+    return html.escape(printable(text)).replace("|", "&#124;").replace("[", "&#91;")
 
 
 def _changed(exported: ExportedRun) -> str:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from medpos.core.config import find_references, find_step, find_texts, follow_references
+from medpos.core.config import as_literal, find_references, find_step, find_texts, follow_references
 from medpos.core.errors import InputError
 from medpos.data.training_data import TrainingData
 
@@ -63,7 +63,8 @@ def describe_source(data: TrainingData) -> Config:
     """Return the arguments of :meth:`TrainingData.of_json` for a configuration."""
     # MONAI reads "#" in any text as a separator.
     labels = [{**label.to_json(), "colour": label.color.lstrip("#")} for label in data.labels]
-    return {**data.to_json(), "labels": labels}
+    described: Config = as_literal({**data.to_json(), "labels": labels})
+    return described
 
 
 def _imports(lines: Iterable[str], own: Config, known: Iterable[str]) -> list[str]:

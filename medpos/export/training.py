@@ -9,7 +9,7 @@ import copy
 from typing import Any
 
 from medpos.bundle.tracking import remove_tracking
-from medpos.core.config import Config, find_step
+from medpos.core.config import Config, find_step, quote
 from medpos.data.training_data import TrainingData
 from medpos.export.configs import add_position, describe_source
 
@@ -60,7 +60,7 @@ def train_config(run: Config, data: TrainingData, about: Config) -> Config:
             f'prepared folder of {data.name}. --start_from "" begins with new weights.',
         ],
         **_PLACES,
-        "dataset_dir": f"$@bundle_root + '/data/{data.name}'",
+        "dataset_dir": f"$@bundle_root + {quote(f'/data/{data.name}')}",
         "source": {
             "_target_": "medpos.predict.labeled.LabeledSource.of_json",
             **describe_source(data),

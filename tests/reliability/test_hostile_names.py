@@ -5,18 +5,25 @@ import json
 import shutil
 import unicodedata
 
+import monai.bundle
 import pandas as pd
 import pytest
+import running
+from monai.bundle import ConfigParser
+from typer.testing import CliRunner
 
 from data_prep.custom.common import Options
 from data_prep.custom.folder import prepare
 from data_prep.verify import check_manifest
+from medpos.__main__ import app
+from medpos.core.config import as_literal, quote
 from medpos.core.errors import InputError, printable
-from medpos.core.files import read_csv, write_csv, write_frame
+from medpos.core.files import read_csv, write_csv, write_frame, write_json
 from medpos.core.names import find_faults
 from medpos.data import DataFolder
 from medpos.data.training_data import FILE, TrainingData
-from medpos.report import sources
+from medpos.export import export
+from medpos.report import build, sources
 
 CODE = "__import__('os').system('touch {canary}')"
 HOSTILE = {
@@ -64,6 +71,7 @@ PLAIN = [
     "Fémur",
     "😀",
 ]
+ODD = ("+1/2 (a-b)", "-1.5", "قلب")
 
 
 def put_class(content, name):
@@ -274,3 +282,87 @@ def test_numbers_of_tables_stay_numbers(tmp_path):
     assert (tmp_path / "b.csv").read_text() == "a,b,c,d,e,f,g,h\n-1.5,,-inf,-3,,True,-0.25,x+8 y-16\n"
     write_frame(tmp_path / "c.csv", pd.DataFrame(columns=["a", "=b"]))
     assert (tmp_path / "c.csv").read_text() == "a,'=b\n"
+
+
+@pytest.mark.parametrize("text", [text for text in HOSTILE.values() if isinstance(text, str)] + PLAIN)
+def test_data_in_a_configuration_are_read_as_they_stand(tmp_path, text):
+    config = {
+        "a": as_literal({"x": [text, f"b {text}", 1.5, None]}),
+        "b": f"$'c' + {quote(text)}",
+        "source": "no",
+        "y": 1,
+    }
+    path = tmp_path / "config.json"
+    write_json(path, config)
+    parser = ConfigParser()
+    parser.read_config(path)
+    assert parser.get_parsed_content("a") == {"x": [text, f"b {text}", 1.5, None]}
+    assert parser.get_parsed_content("b") == f"c{text}"
+    assert not (tmp_path / "canary").exists()
+
+
+def test_harmless_data_stay_readable_in_a_configuration():
+    assert as_literal({"a": ["heart", "50 % of x", 3]}) == {"a": ["heart", "50 % of x", 3]}
+
+
+@pytest.fixture(scope="module")
+def odd_bundle(prepared, tmp_path_factory):
+    """Train and export with the oddest names that are allowed; everything is written that a run writes."""
+    root = tmp_path_factory.mktemp("odd")
+    data = shutil.copytree(prepared["jsrt"], root / "data (1) +x")
+    content = json.loads((data / "dataset.json").read_text())
+    for label, name in zip(content["labels"][1:], ODD, strict=True):
+        label["name"] = name
+    content |= {"name": "山田 (1)", "channels": ["+T1/T2 (post)"]}
+    for part in ("training", "validation", "test"):
+        for number, case in enumerate(content[part]):
+            case["case"] = case["subject"] = f"+{part} ({number}) é"
+    (data / "dataset.json").write_text(json.dumps(content))
+    options = {"image_size": 32, "batch_size": 5, "max_epochs": 1, "runs_dir": str(root / "runs")}
+    run = running.run_here("jsrt_small_pe", dataset_dir=str(data), run_name="a", **options)
+    return run, export(run, root / "exported +x", running.ROOT), data
+
+
+def test_odd_names_are_trained_reported_exported_and_predicted(odd_bundle, tmp_path):
+    run, bundle, data = odd_bundle
+    rows = read_csv(run / "metrics.csv")
+    assert {row["organ"] for row in rows} == set(ODD)
+    assert rows[0]["case"].startswith("+test (")
+    page = build([run], tmp_path / "report").read_text()
+    assert ODD[2] in page
+    read = TrainingData.of_json(
+        **{
+            key: value
+            for key, value in json.loads((bundle / "configs/inference.json").read_text())["source"].items()
+            if not key.startswith("_")
+        }
+    )
+    assert [label.name for label in read.labels[1:]] == list(ODD)
+    image = next((data / "images").glob("*.nii.gz"))
+    with running.kept_state():
+        monai.bundle.run(
+            config_file=str(bundle / "configs/inference.json"),
+            logging_file=False,
+            bundle_root=str(bundle),
+            dataset_dir=str(image),
+            output_dir=str(tmp_path / "out"),
+        )
+    assert len(list((tmp_path / "out").iterdir())) == 1
+    done = CliRunner().invoke(app, ["predict", str(run), str(image), "--out", str(tmp_path / "predicted")])
+    assert done.exit_code == 0, done.output
+    assert any(ODD[0] in cell for row in read_csv(tmp_path / "predicted/measurements.csv") for cell in row.values())
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+@pytest.mark.parametrize("place", ["class", "data set", "channel"])
+def test_a_run_with_a_hostile_name_is_not_exported_and_executes_nothing(odd_bundle, tmp_path, kind, place):
+    run = shutil.copytree(odd_bundle[0], tmp_path / "run")
+    name = HOSTILE[kind]
+    name = name.replace("{canary}", str(tmp_path / "canary")) if isinstance(name, str) else name
+    content = json.loads((run / FILE).read_text())
+    PLACES[place](content, name)
+    (run / FILE).write_text(json.dumps(content))
+    done = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "out")])
+    assert isinstance(done.exception, InputError), done.exception
+    assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "canary").exists()
