@@ -21,12 +21,12 @@ from medpos.core.config import expand_steps, is_entry_point
 from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
 from medpos.core.files import write_json
+from medpos.core.lock import BusyError, FolderLock
 from medpos.core.moved import with_current_names
 from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
 from medpos.runs import files, training_cases
 from medpos.runs.environment import environment
-from medpos.runs.lock import BusyError, FolderLock
 
 logger = logging.getLogger(__name__)
 # A resumed run may change where and how long it computes, and what its model is tested under, but not the training.

@@ -18,8 +18,8 @@ from typing import Any
 
 from medpos.core.ending import explain
 from medpos.core.errors import find_input_error
+from medpos.core.lock import BusyError, FolderLock, release_all
 from medpos.runs.files import Run
-from medpos.runs.lock import BusyError, FolderLock, release_all
 
 
 @dataclass(frozen=True)

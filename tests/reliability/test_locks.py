@@ -11,9 +11,9 @@ import psutil
 import pytest
 import running
 
+from medpos.core.lock import STALE_S, BusyError, FolderLock
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
-from medpos.runs.lock import STALE_S, BusyError, FolderLock
 from medpos.study import declaration
 from medpos.study.engines import LocalEngine
 from medpos.study.plan import Settings
@@ -22,7 +22,7 @@ from medpos.study.run import Watcher, run
 HOLD = """
 import sys, time
 from pathlib import Path
-from medpos.runs.lock import FolderLock
+from medpos.core.lock import FolderLock
 FolderLock(Path(sys.argv[1])).acquire()
 print("held", flush=True)
 time.sleep(100)
@@ -91,8 +91,43 @@ def test_locks_of_other_processes(tmp_path, content, age, held):
         lock.acquire().release()
 
 
+def test_of_many_that_find_a_stale_lock_one_gets_it(tmp_path):
+    lock = FolderLock(tmp_path / "a")
+    lock.path.write_text(json.dumps({"process": os.getppid(), "host": os.uname().nodename, "started": 1.0}))
+    script = HOLD.replace("FolderLock(Path", "sys.stdin.readline(); FolderLock(Path")
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "text": True}
+    racers = [
+        subprocess.Popen([sys.executable, "-c", script, str(lock.folder)], env=running.ENVIRONMENT, **pipes)
+        for _ in range(6)
+    ]
+    for racer in racers:
+        racer.stdin.write("go\n")
+        racer.stdin.flush()
+    winners = [racer.pid for racer in racers if racer.stdout.readline() == "held\n"]
+    assert [json.loads(lock.path.read_text())["process"]] == winners
+    for racer in racers:
+        racer.kill()
+        racer.communicate()
+
+
+def test_a_block_within_another_of_the_same_process_leaves_the_lock_to_it(tmp_path):
+    with FolderLock(tmp_path / "new", inside=True) as outer:
+        with FolderLock(tmp_path / "new", inside=True):
+            pass
+        assert outer.path == tmp_path / "new/.lock"
+        assert outer.path.is_file()
+    assert not outer.path.exists()
+
+
+def test_a_lock_that_another_process_took_over_stays_with_it(tmp_path):
+    lock = FolderLock(tmp_path / "a").acquire()
+    lock.path.write_text(json.dumps({"process": 1, "host": "elsewhere", "started": 1.0}))
+    lock.release()
+    assert json.loads(lock.path.read_text())["host"] == "elsewhere"
+
+
 def test_the_heartbeat_keeps_a_lock_fresh(tmp_path, monkeypatch):
-    monkeypatch.setattr("medpos.runs.lock.BEAT_S", 0.02)
+    monkeypatch.setattr("medpos.core.lock.BEAT_S", 0.02)
     lock = FolderLock(tmp_path / "a").acquire()
     os.utime(lock.path, (0, 0))
     end = time.monotonic() + 10

@@ -1,7 +1,8 @@
-"""Lock a run's folder while it is written, so that no two processes write into one."""
+"""Lock a folder while it is written, so that no two processes write into one."""
 
 import atexit
 import contextlib
+import fcntl
 import json
 import os
 import platform
@@ -13,6 +14,7 @@ from typing import Any
 import psutil
 
 from medpos.core.errors import InputError
+from medpos.core.files import WriteError
 
 BEAT_S = 5.0
 STALE_S = 60.0  # without a heartbeat; clocks and caches of network drives may be seconds late
@@ -24,41 +26,69 @@ class BusyError(InputError):
 
 
 class FolderLock:
-    """Hold a lock file beside a folder, ``.NAME.lock``, with a heartbeat.
+    """Hold a lock file for a folder, with a heartbeat; as a context manager, until the end of the block.
 
     The lock of a process that is gone is taken over: at once on the same machine, else after a minute without a
-    heartbeat. One process may lock a folder again.
+    heartbeat. One process may lock a folder again; a block within another of the same process leaves the lock to it.
 
     Args:
-        folder: folder to lock; it may be missing, the folder above it not.
+        folder: folder to lock.
+        inside: whether the lock file is ``.lock`` in the folder, which is made if missing; else it is ``.NAME.lock``
+            beside it, and the folder may be missing, the folder above it not.
+        other: how to choose another folder, for the message.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, inside: bool = False, other: str = "choose another --run_name") -> None:
         self.folder = folder
-        self.path = folder.with_name(f".{folder.name}.lock")
+        self.path = folder.absolute() / ".lock" if inside else folder.with_name(f".{folder.name}.lock")
+        self._inside, self._other = inside, other
         self._stop = threading.Event()
+
+    def __enter__(self) -> "FolderLock":
+        """Take the lock unless this process has it."""
+        return self if self.path in _held else self.acquire()
+
+    def __exit__(self, *error: object) -> None:
+        """Give the lock back if this block took it."""
+        self.release()
 
     def acquire(self) -> "FolderLock":
         """Take the lock.
 
         Raises:
             BusyError: another process holds it; the message names the process.
-            OSError: the lock file can't be written.
+            WriteError: the lock file can't be written.
         """
         if self.path in _held:
             _held[self.path].release()
-        while True:
-            try:
-                with self.path.open("x", encoding="utf-8") as stream:
-                    json.dump(_describe_process(), stream)
-                break
-            except FileExistsError:
-                self.check()
-                self.path.unlink(missing_ok=True)
+        try:
+            if self._inside:
+                self.folder.mkdir(parents=True, exist_ok=True)
+            while not self._take():
+                pass
+        except OSError as error:
+            raise WriteError(
+                f"{self.folder}: can't be written ({error}); make room on the disk or choose another folder"
+            ) from error
         _held[self.path] = self
         threading.Thread(target=self._beat, daemon=True).start()
         atexit.register(self.release)
         return self
+
+    def _take(self) -> bool:
+        """Write this process into the lock file; return whether the file is still in its place then."""
+        with self.path.open("a+", encoding="utf-8") as stream:
+            with contextlib.suppress(OSError):  # a network drive may not know it
+                # One at a time, so that of two processes that find a stale lock one gets it.
+                fcntl.flock(stream, fcntl.LOCK_EX)
+            if not _is_same(stream.fileno(), self.path):
+                return False  # its holder has removed it since
+            if os.fstat(stream.fileno()).st_size:
+                self.check()
+            stream.truncate(0)
+            json.dump(_describe_process(), stream)
+            stream.flush()
+            return _is_same(stream.fileno(), self.path)
 
     def check(self) -> None:
         """Check that no other process holds the lock.
@@ -69,7 +99,7 @@ class FolderLock:
         if holder := self.holder():
             raise BusyError(
                 f"{self.folder} is being written by process {holder['process']} on {holder['host']}; wait until it has "
-                f"ended, or choose another --run_name (if it is gone, delete {self.path})"
+                f"ended, or {self._other} (if it is gone, delete {self.path})"
             )
 
     def holder(self) -> dict[str, Any] | None:
@@ -90,16 +120,26 @@ class FolderLock:
 
     def release(self) -> None:
         """Give the lock back; later calls do nothing."""
-        if not self._stop.is_set():
-            self._stop.set()
-            _held.pop(self.path, None)
-            atexit.unregister(self.release)
-            self.path.unlink(missing_ok=True)
+        if _held.get(self.path) is not self:
+            return
+        self._stop.set()
+        del _held[self.path]
+        atexit.unregister(self.release)
+        with contextlib.suppress(OSError):  # a folder that can't be written to any more
+            if self.holder() is None:  # else another process took the lock over while this one was suspended
+                self.path.unlink(missing_ok=True)
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_S):
             with contextlib.suppress(OSError):  # a network drive may be away for a moment
                 os.utime(self.path)
+
+
+def _is_same(descriptor: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def release_all() -> None:
