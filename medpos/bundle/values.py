@@ -9,12 +9,13 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ReferenceResolver
 
-from medpos.core.config import Config, follow_references
+from medpos.core.config import Config, find_texts, follow_references
 from medpos.core.errors import InputError, first_line
 from medpos.core.rules import KEYS, Rule, check_value, load_rules
 
 _DATA = "data_folder"  # evaluating it makes phantoms
 _REFERENCE = re.compile(r"@\w+((::|#)\w+)*")
+_PROBES = {"medpos.transforms.ProbedPosition", "ProbedPosition"}
 # The study's distances are the default for every image size; a shift out of a smaller image leaves nothing of it.
 _USUAL_SHIFTS = tuple(range(8, 65, 8))
 
@@ -71,14 +72,21 @@ def _find_texts(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
 
 
 def check_relations(config: Config) -> None:
-    """Refuse values that don't fit each other: shifts that move the whole image out of sight.
+    """Refuse values that don't fit each other, or the network.
 
     Args:
         config: raw configuration, with the values of phantom mode.
 
     Raises:
-        InputError: a distance of ``shift_pixels`` isn't below ``image_size``.
+        InputError: a distance of ``shift_pixels`` isn't below ``image_size``, or ``conditions`` change position
+            channels that the bundle lacks.
     """
+    given = config.get("conditions", ())
+    if "position" in ([given] if isinstance(given, str) else given) and not _PROBES & set(find_texts([config])):
+        raise InputError(
+            "--conditions: expected clean, degradations or shifts, got 'position', and this bundle has no position "
+            "channels; leave it out, or take a bundle that ends in _pe"
+        )
     size, distances = config.get("image_size"), config.get("shift_pixels")
     if not isinstance(size, int) or not isinstance(distances, list | tuple) or tuple(distances) == _USUAL_SHIFTS:
         return

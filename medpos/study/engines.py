@@ -52,11 +52,16 @@ class LocalEngine:
         stop = threading.Event()
         for _ in range(min(self.workers, len(jobs))):
             threading.Thread(target=self._serve, args=(waiting, outcomes, started, stop), daemon=True).start()
+        left = len(jobs)
         try:
             for _ in jobs:
                 yield outcomes.get()
+                left -= 1
         finally:
             stop.set()
+            if left:  # stopped: Python would wait for the workers before it ends
+                for worker in multiprocessing.active_children():
+                    worker.kill()
 
     def _serve(
         self,
@@ -76,6 +81,8 @@ class LocalEngine:
                         outcome = pool.submit(execute, job).result()
                         break
                     except BrokenProcessPool:
+                        if stop.is_set():
+                            return
                         pool.shutdown(wait=False)
                         pool = _start_process()
                         outcome = Outcome(job.name, f"its worker process was killed {attempt} times; see {job.log}")

@@ -139,7 +139,11 @@ def _printing_to(path: Path) -> Iterator[None]:
 
 
 def exit_with_parent() -> None:
-    """Kill this process when its parent is gone, so that no two processes write to one run folder."""
+    """Kill this process when its parent is gone, so that no two processes write to one run folder.
+
+    Ctrl-C, which a terminal sends to all processes, is left to the parent.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
     def watch() -> None:

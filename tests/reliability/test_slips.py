@@ -3,11 +3,13 @@
 import json
 import math
 import shutil
+import signal
+import time
 from pathlib import Path
 
 import pytest
 import yaml
-from running import ALL, BUNDLES, kept_state, parser, refusal
+from running import ALL, BUNDLES, kept_state, parser, refusal, run_bundle, start
 from typer.testing import CliRunner
 
 from medpos.__main__ import app
@@ -138,6 +140,12 @@ def test_a_mistyped_key_is_named_with_the_right_one(key, hint):
         parse_bundle(BUNDLES / "jsrt_small_pe.json", {key: 1})
     assert f"--{key.replace('::', '#')}" in str(error.value).replace("::", "#")
     assert hint in str(error.value)
+
+
+@pytest.mark.parametrize("given", ["position", ["clean", "position"]])
+def test_probes_of_the_position_need_position_channels(given, tiny):
+    assert "this bundle has no position channels" in refusal("jsrt_small", **tiny, conditions=given)
+    parse_bundle(BUNDLES / "jsrt_small_pe.json", {**tiny, "conditions": given})
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -344,3 +352,45 @@ def test_a_bundle_in_yaml_and_texts_as_typed(tiny, tmp_path):
 def test_parts_that_refuse_their_values_are_tried_before_the_run_folder_is_made(override, words, tiny):
     assert words in refusal("jsrt_small", **tiny, **override)
     assert everything(tiny["runs_dir"]) == []
+
+
+# --- in a process of its own, as a user does -------------------------------------------------------------------------
+
+
+def test_a_name_like_a_number_and_a_path_with_a_number_sign_on_monai_s_own_command(tiny, tmp_path):
+    odd = shutil.copytree(tiny["dataset_dir"], tmp_path / "data#1")
+    given = {**tiny, "dataset_dir": odd.name, "run_name": "1e5"}
+    done = run_bundle("jsrt_small", cwd=tmp_path, **given)
+    assert done.returncode == 0, done.stderr
+    assert (Path(tiny["runs_dir"]) / "jsrt_small/1e5/summary.json").exists()
+
+
+@pytest.mark.parametrize("override", [{"entry": "evalute"}, {"lr": "True"}, {"train#optimizer#lr": -5}], ids=str)
+def test_monai_s_own_command_ends_with_one_line(override, tiny, tmp_path):
+    done = run_bundle("jsrt_small", cwd=tmp_path, **{**tiny, **override})
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
+    assert everything(tiny["runs_dir"]) == []
+
+
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_training_that_is_stopped_says_how_to_go_on(number, name, tiny, tmp_path):
+    given = {**tiny, "run_name": "a", "max_epochs": 100_000, "num_workers": 1}
+    process = start("jsrt_small", cwd=tmp_path, **given)
+    run = Path(tiny["runs_dir"]) / "jsrt_small/a"
+    try:
+        wait_for(run / "resume.pt")
+        process.send_signal(number)
+        _, err = process.communicate(timeout=100)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + number
+    assert err == f"\nstopped by {name}; {run} keeps the finished epochs, go on with --resume True --run_name a\n"
+
+
+def wait_for(path):
+    until = time.monotonic() + 200
+    while not path.exists():
+        assert time.monotonic() < until, f"{path} did not come"
+        time.sleep(0.1)

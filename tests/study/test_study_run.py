@@ -277,6 +277,28 @@ def test_a_study_killed_in_the_middle_gives_the_same_results(done, prepared, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+def test_a_study_that_is_stopped_says_so_and_leaves_no_worker(number, name, prepared, tmp_path):
+    """A terminal sends Ctrl-C to all processes of the group, kill sends SIGTERM to one."""
+    (tmp_path / "mine.json").write_text(json.dumps(STUDY))
+    command = [sys.executable, "-m", "medpos", "study", "mine.json", "--workers", "2", "--set=max_epochs=100000"]
+    command += [f"--dataset-dir=jsrt={prepared['jsrt']}", "--set=image_size=32", "--set=batch_size=5"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    process = subprocess.Popen(command, cwd=tmp_path, env=ENVIRONMENT, start_new_session=True, **pipes)
+    deadline = time.monotonic() + 120
+    while not list(tmp_path.glob("runs/*/*/resume.pt")) and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.1)
+    workers = [pid for pid, line in children(process.pid).items() if "spawn_main" in line]
+    (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 128 + number
+    assert err.endswith(f"\nstopped by {name}\n")
+    assert "Traceback" not in err
+    assert workers
+    assert not [pid for pid in workers if Path(f"/proc/{pid}").exists()]
+
+
+@pytest.mark.slow
 def test_ray_gives_bit_identical_results(done, prepared, tmp_path):
     pytest.importorskip("ray")
     content, _ = complete(prepared, tmp_path, RayEngine("", 2, 1))
