@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from running import ALL, BUNDLES, kept_state, parser, refusal, run_bundle, start
+from monai.bundle import ConfigParser
+from running import ALL, BUNDLES, config_file, kept_state, parser, refusal, run_bundle, start
 from typer.testing import CliRunner
 
 from medpos.__main__ import app
-from medpos.bundle.values import check_values
+from medpos.bundle.values import check_references, check_values
 from medpos.core.colors import PUBLISHED
 from medpos.core.ending import explain
 from medpos.core.errors import InputError, find_input_error
@@ -148,9 +149,17 @@ def test_probes_of_the_position_need_position_channels(given, tiny):
     parse_bundle(BUNDLES / "jsrt_small_pe.json", {**tiny, "conditions": given})
 
 
-@pytest.mark.parametrize("name", ALL)
-def test_the_values_of_every_bundle_pass(name):
-    check_values(parser(name))
+EARLIER = Path(__file__).parents[1] / "bundles/earlier_version.json"
+
+
+@pytest.mark.parametrize("overlay", [(), ("crf",), ("multi_gpu",)], ids=str)
+@pytest.mark.parametrize("name", [*ALL, EARLIER], ids=str)
+def test_the_values_and_references_of_every_bundle_pass(name, overlay, monkeypatch):
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    config = ConfigParser()
+    config.read_config(config_file(name, *overlay))
+    check_references(config)
+    check_values(config)
 
 
 def test_a_users_own_key_is_checked_where_the_metadata_describe_it(tmp_path):
