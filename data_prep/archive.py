@@ -12,6 +12,8 @@ from PIL import Image
 
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
+from medpos.io.archives import check_unpacked
+from medpos.io.scan import check_size
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,10 @@ def read_picture(path: Source, kind: str) -> Image.Image:
     """
     try:
         image = Image.open(io.BytesIO(read_bytes(path)), formats=[kind])
+        check_size(path, image.size)
         image.load()
+    except InputError:
+        raise
     except (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError) as error:
         raise InputError(f"{path}: expected a complete {kind} file ({error}); download it again.") from error
     return image
@@ -94,7 +99,9 @@ def read_picture(path: Source, kind: str) -> Image.Image:
 
 def _list_names(archive: Path) -> Sequence[str]:
     try:
-        return [name for name in _open_archive(archive).namelist() if not name.endswith("/")]
+        members = [member for member in _open_archive(archive).infolist() if not member.is_dir()]
+        check_unpacked(archive, sum(member.file_size for member in members))
+        return [member.filename for member in members]
     except (OSError, zipfile.BadZipFile) as error:
         raise InputError(
             f"{archive}: expected a folder or a complete zip archive ({error}); download it again."

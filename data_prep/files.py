@@ -23,7 +23,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import write_atomically
 from medpos.core.memory import keep_freed_memory
 from medpos.io import nifti
-from medpos.io.scan import StoredVolume
+from medpos.io.scan import StoredVolume, check_size
 
 Array = NDArray[Any]
 Nifti = StoredVolume
@@ -76,9 +76,10 @@ def read_nifti(path: Path) -> Nifti:
     A truncated file is found even if only its checksum is cut off.
 
     Raises:
-        InputError: the file is truncated or not NIfTI, holds no plain numbers, or has an invalid spacing or affine.
+        InputError: the file is truncated, too large or not NIfTI, holds no plain numbers, or has an invalid spacing or
+            affine.
     """
-    return nifti.read_volume(path)
+    return nifti.read_volume(path, partial(check_size, path))
 
 
 def round_labels(label: Array) -> Array:

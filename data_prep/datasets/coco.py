@@ -23,6 +23,7 @@ from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.core.files import find_root, read_bytes
 from medpos.core.labels import IGNORED
+from medpos.io.scan import check_size
 
 WEIGHTS = (49, 1, 0)
 COUNTS = {"train2017": 118287, "val2017": 5000}
@@ -113,6 +114,7 @@ def _objects(content: Mapping[str, Any]) -> dict[int, list[dict[str, Any]]]:
 
 def _case(folder: Path, path: Path, image: Mapping[str, Any], objects: list[dict[str, Any]], part: str) -> Case:
     name = Path(image["file_name"]).name
+    check_size(f"{path}: {name}", (image["width"], image["height"]))
     content = {"height": image["height"], "width": image["width"], "objects": objects}
     sources = {"image": require_file(folder / name, f"which {path.name} names"), "label": Objects(path, name, content)}
     stem = Path(name).stem

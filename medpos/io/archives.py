@@ -13,6 +13,7 @@ from medpos.io.walk import LeftOut
 SUFFIX = ".zip"
 MAX_BYTES = 32 * 2**30  # of the unpacked files
 MAX_RATIO = 100  # of unpacked to packed bytes; images pack to a third, phantoms and masks to a fiftieth
+FREE_BYTES = 16 * 2**20  # an empty mask packs to a thousandth, so the ratio counts above this size alone
 _CHUNK = 1 << 20
 _LINKS = "links in a ZIP file"
 
@@ -35,7 +36,7 @@ def unpack(path: Path, folder: Path, left_out: LeftOut) -> Path:
     try:
         with zipfile.ZipFile(path) as archive:
             members = [member for member in archive.infolist() if not member.is_dir()]
-            _check_size(path, members)
+            check_unpacked(path, sum(member.file_size for member in members))
             for member in members:
                 target = place.joinpath(*_parts(path, member.filename))
                 if stat.S_ISLNK(member.external_attr >> 16):
@@ -53,12 +54,21 @@ def unpack(path: Path, folder: Path, left_out: LeftOut) -> Path:
     return place
 
 
-def _check_size(path: Path, members: list[zipfile.ZipInfo]) -> None:
-    unpacked, packed = sum(member.file_size for member in members), path.stat().st_size
-    if unpacked > MAX_BYTES or unpacked > MAX_RATIO * packed:
+def check_unpacked(path: Path, unpacked: int) -> None:
+    """Refuse a packed file that would be far larger than any real one.
+
+    Args:
+        path: packed file.
+        unpacked: bytes of its content, at least.
+
+    Raises:
+        InputError: they are more than ``MAX_BYTES``, or more than ``FREE_BYTES`` and ``MAX_RATIO`` times the file.
+    """
+    packed = path.stat().st_size
+    if unpacked > MAX_BYTES or unpacked > max(FREE_BYTES, MAX_RATIO * packed):
         raise InputError(
             f"{path}: expected at most {MAX_BYTES >> 30} GiB and {MAX_RATIO} times its own size when unpacked, got "
-            f"{unpacked} bytes; unpack it yourself and give the folder"
+            f"{unpacked} bytes or more; unpack it yourself and give the folder"
         )
 
 

@@ -236,7 +236,7 @@ def _check_complete(path: Path, header: _Header, expected: int) -> None:
     """Check that the data are as long as the header says and undamaged, as ITK notices neither everywhere."""
     for part in header.parts or (path,):
         if header.is_packed and "lineskip" not in header.fields:
-            _check_stream(part, header.offset if part == path else 0)
+            _check_stream(part, header.offset if part == path else 0, expected)
     is_text = header.fields.get("binarydata", "true").lower() == "false"
     if _io(path) == "MetaImageIO" and len(header.parts) < 2 and not header.is_packed and not is_text:
         part = header.parts[0] if header.parts else path
@@ -245,13 +245,17 @@ def _check_complete(path: Path, header: _Header, expected: int) -> None:
             raise InputError(f"{path}: expected {expected} bytes of data, got {found}; download or export it again")
 
 
-def _check_stream(path: Path, offset: int) -> None:
+def _check_stream(path: Path, offset: int, most: int) -> None:
     unpack = zlib.decompressobj(32 + zlib.MAX_WBITS)  # zlib or gzip, told by its header
     try:
         with path.open("rb") as stream:
             stream.seek(offset)
             while not unpack.eof and (packed := unpack.unconsumed_tail or stream.read(_CHUNK // 16)):
-                unpack.decompress(packed, _CHUNK)
+                most -= len(unpack.decompress(packed, _CHUNK))
+                if most < -_CHUNK:
+                    raise InputError(
+                        f"{path}: expected packed data as long as the header states, got far more; export it again"
+                    )
     except (OSError, zlib.error) as error:
         raise InputError(f"{path}: expected undamaged packed data, got: {error}; download or copy it again") from error
     if not unpack.eof:

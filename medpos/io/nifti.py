@@ -5,6 +5,7 @@ its header doesn't state, doesn't check the checksum of gzip, and doesn't pass o
 the very same grid is made.
 """
 
+import math
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -21,6 +22,8 @@ MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
 _GZIP_MAGIC = b"\x1f\x8b"
 _NIFTI2_SIZES = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 _HEADER_BYTES = 540  # of NIfTI-2, the longer one
+_CHUNK = 1 << 20
+_SPARE_BYTES = 1 << 20  # after the data, as some programs write; a stream that goes on further is refused
 _ONE_PERCENT = 1e-2
 HEADER = ".hdr"  # suffix of the header of a pair
 _DATA_OFFSET = 352  # bytes before the data in a NIfTI-1 file
@@ -51,7 +54,10 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
     _check_type(path, stored)
     rank = min(max(int(stored["dim"][0]), 0), 7)
     check_shape(tuple(int(side) for side in stored["dim"][1 : 1 + rank]))
-    raw, tail = _unpack(path, packed)
+    stated = _parse(path, lambda: _stated_bytes(stored))
+    raw, tail = _unpack(path, packed, stated + _SPARE_BYTES)
+    if len(raw) == stated + _SPARE_BYTES and packed.startswith(_GZIP_MAGIC):
+        raise InputError(f"{path}: expected {stated} bytes as its header states, got far more; export it again")
     image = _parse(path, lambda: kind.from_bytes(raw))
     try:
         data = np.asanyarray(image.dataobj)
@@ -102,26 +108,35 @@ def _convert_analyze(stored: Any, start: bytes) -> Any:
     return header
 
 
-def _unpack(path: Path, packed: bytes, limit: int = 0) -> tuple[bytes, int]:
-    """Return the unpacked content, up to a number of bytes if any, and the number of bytes after the gzip stream."""
+def _stated_bytes(stored: Any) -> int:
+    """Return the number of bytes of a file with this header."""
+    rank = min(max(int(stored["dim"][0]), 0), 7)
+    voxels = math.prod(max(int(side), 0) for side in stored["dim"][1 : 1 + rank])
+    return max(int(stored["vox_offset"]), 0) + voxels * int(stored.get_data_dtype().itemsize)
+
+
+def _unpack(path: Path, packed: bytes, limit: int) -> tuple[bytes, int]:
+    """Return the unpacked content up to a number of bytes, and the number of bytes after the gzip stream."""
     if not packed.startswith(_GZIP_MAGIC):
         if packed and path.suffix.lower() != ".gz":
-            return packed[:limit] if limit else packed, 0
+            return packed, 0
         reason = "got another format" if packed else "the file is empty"
         raise InputError(f"{path}: expected a complete {_format(path)} file ({reason}); download or copy it again")
-    parts, rest = [], packed
+    parts, left, at = [], limit, 0
     try:
-        while rest.startswith(_GZIP_MAGIC):
+        while packed.startswith(_GZIP_MAGIC, at):
             stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
-            parts.append(stream.decompress(rest, limit))
-            if not stream.eof and len(parts[0]) < (limit or float("inf")):
-                raise EOFError("its end is missing")
-            if limit:
-                return parts[0], 0
-            rest = stream.unused_data
+            while not stream.eof:
+                if at >= len(packed):
+                    raise EOFError("its end is missing")
+                parts.append(stream.decompress(packed[at : at + _CHUNK], left))
+                at, left = at + _CHUNK, left - len(parts[-1])
+                if not left:
+                    return b"".join(parts), 0
+            at = min(at, len(packed)) - len(stream.unused_data)
     except (EOFError, zlib.error) as error:
         raise InputError(f"{path}: expected a complete gzip file ({error}); download or copy it again") from error
-    return parts[0] if len(parts) == 1 else b"".join(parts), len(rest)
+    return parts[0] if len(parts) == 1 else b"".join(parts), len(packed) - at
 
 
 def _format(path: Path) -> str:

@@ -31,6 +31,7 @@ _COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # samples of a pixel without further o
 _UNREADABLE = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "a color filter array", 32844: "LogL", 32845: "LogLuv"}
 _YCBCR = 6
 _NONE, _DEFLATE, _FAX, _BYTES = 1, (8, 32946), (2, 3, 4), (5, 32773, 34925, 50000)
+_MOST_OVERLAP = 16  # strips in bytes of the file; equal strips may share their bytes
 _LOSSY = (6, 7, 50001)  # JPEG, WebP
 _FORMATS = {1: "u", 2: "i", 3: "f", 4: "u"}
 
@@ -75,7 +76,7 @@ def read_tiff(path: Path, content: bytes, lossless: bool = False) -> tuple[list[
     pages = [(number, one) for number, one in found if not one.subfile & (_REDUCED | _MASK)] or found[:1]
     if not pages:
         raise InputError(f"{path}: expected a complete picture, got a TIFF without a page; export it again")
-    check_size(path, (pages[0][1].columns, pages[0][1].rows, len(pages)))
+    check_size(path, (max(one.columns for _, one in pages), max(one.rows for _, one in pages), len(pages)))
     left_out = len(found) - len(pages)
     notes = (f"{left_out} thumbnails or masks among the pages are left out",) if left_out else ()
     return [_read_page(one, content, number, lossless) for number, one in pages], notes
@@ -85,14 +86,20 @@ def _read_directories(path: Path, content: bytes) -> Iterator[_Directory]:
     order, big = "<" if content[:2] == b"II" else ">", content[2:4] in (b"+\0", b"\0+")
     count, entry, word = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
     (at,) = struct.unpack_from(order + word, content, 8 if big else 4)
-    seen = set[int]()
+    seen, left = set[int](), len(content)  # entries that don't overlap have no more values than the file has bytes
     try:
         while at and at not in seen:
             seen.add(at)
             (entries,) = struct.unpack_from(order + count, content, at)
             first, size = at + struct.calcsize(order + count), struct.calcsize(order + entry)
-            fields = [struct.unpack_from(order + entry, content, first + n * size) for n in range(entries)]
-            yield _Directory(path, order, {tag: _values(content, order, word, *rest) for tag, *rest in fields})
+            values: dict[int, list[int]] = {}
+            for n in range(entries):
+                tag, *rest = struct.unpack_from(order + entry, content, first + n * size)
+                values[tag] = _values(content, order, word, *rest)
+                left -= len(values[tag])
+                if left < 0:
+                    raise InputError(f"{path}: expected entries of a TIFF that don't overlap; export it again")
+            yield _Directory(path, order, values)
             (at,) = struct.unpack_from(order + word, content, first + entries * size)
     except struct.error as error:
         raise InputError(f"{path}: expected a complete picture, got a truncated TIFF; export it again") from error
@@ -204,6 +211,7 @@ def _blocks(tags: _Directory, content: bytes, planes: int) -> Iterator[_Block]:
     high, wide = tags.tile_rows, tags.tile_columns
     check_size(tags.place, (wide, high))
     across, down = -(-tags.columns // wide), -(-tags.rows // high)
+    check_size(tags.place, (wide * across, high * down))
     tiles = _slices(tags, content, "tile_offsets", "tile_counts", planes * across * down)
     for n, tile in enumerate(tiles):
         plane, place = divmod(n, across * down)
@@ -212,9 +220,14 @@ def _blocks(tags: _Directory, content: bytes, planes: int) -> Iterator[_Block]:
 
 def _slices(tags: _Directory, content: bytes, offsets: str, counts: str, needed: int) -> list[bytes]:
     starts = tags.all(offsets)[:needed]
-    lengths = tags.all(counts)[:needed] or [len(content)] * needed
+    ends = [*starts[1:], len(content)]
+    lengths = tags.all(counts)[:needed] or [
+        (end if end > start else len(content)) - start for start, end in zip(starts, ends, strict=True)
+    ]
     if min(len(starts), len(lengths)) < needed:
         raise InputError(f"{tags.place}: expected a complete picture, got too few strips or tiles; export it again")
+    if sum(lengths) > _MOST_OVERLAP * len(content):
+        raise InputError(f"{tags.place}: expected strips or tiles that don't overlap; export it again")
     return [content[start : start + length] for start, length in zip(starts, lengths, strict=True)]
 
 

@@ -1,10 +1,12 @@
 """Recognize DICOM files and read their data sets, also without preamble or file meta information."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from medpos.core.errors import InputError
+from medpos.io.archives import check_unpacked
 from medpos.io.dicom.library import import_pydicom, suppress_warnings
 from medpos.io.dicom.values import has_value, read_text
 
@@ -17,6 +19,10 @@ _SYNTAXES = {  # (implicit VR, little endian): transfer syntax of a data set tha
 _VRS = frozenset(
     b"AE AS AT CS DA DS DT FD FL IS LO LT OB OD OF OL OV OW PN SH SL SQ SS ST SV TM UC UI UL UN UR US UT UV".split()
 )
+_DEFLATED = b"1.2.840.10008.1.2.1.99"  # transfer syntax
+_META_BYTES = 4096  # bytes at the start that hold the file meta information
+_META_START = 144  # after the preamble, the magic number and the group length
+_CHUNK = 1 << 20
 _LONGEST = 1024  # bytes of the first element of a data set that has no preamble
 
 
@@ -48,6 +54,25 @@ def is_index(header: Any) -> bool:
     return _INDEX in kinds or "DirectoryRecordSequence" in header
 
 
+def _check_deflated(path: Path, place: object) -> None:
+    """Refuse a deflated data set that is far larger than the file, which pydicom would unpack whole."""
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(_META_BYTES)
+            if _DEFLATED not in start:
+                return
+            # The group length, the first element, tells where the file meta information ends.
+            stream.seek(_META_START + int.from_bytes(start[_META_START - 4 : _META_START], "little"))
+            unpack, unpacked = zlib.decompressobj(-zlib.MAX_WBITS), 0
+            while not unpack.eof and (packed := unpack.unconsumed_tail or stream.read(_CHUNK)):
+                unpacked += len(unpack.decompress(packed, _CHUNK))
+                check_unpacked(path, unpacked)
+    except zlib.error:
+        return  # another file that holds the text, or a damaged one, which pydicom reports
+    except OSError as error:
+        raise InputError(f"{place}: can't be read ({error.strerror}); check its permissions") from None
+
+
 def read_file(path: Path, place: object, keys: Sequence[str] = ()) -> Any:
     """Read the data set of a file.
 
@@ -57,9 +82,10 @@ def read_file(path: Path, place: object, keys: Sequence[str] = ()) -> Any:
         keys: keywords of the attributes to read; empty: all, pixels included.
 
     Raises:
-        InputError: pydicom isn't installed, or the file isn't DICOM.
+        InputError: pydicom isn't installed, the file isn't DICOM, or its deflated data set is too large.
     """
     pydicom = import_pydicom()
+    _check_deflated(path, place)
     options = {"stop_before_pixels": True, "specific_tags": list(keys)} if keys else {}
     try:
         with suppress_warnings():
