@@ -207,16 +207,16 @@ def try_image_size(network: torch.nn.Module, image_size: int) -> None:
     weight = next(network.parameters())
     # A convolution's weight is [out, in, ...].
     channels = network.in_channels if hasattr(network, "in_channels") else weight.shape[1]
-    image = torch.zeros(1, channels, image_size, image_size)
+    shape = 1, channels, image_size, image_size
     state = {**dict(network.named_parameters()), **dict(network.named_buffers())}
     shapes = {name: torch.empty_like(tensor, device="meta") for name, tensor in state.items()}
     network.eval()
     try:
         with torch.no_grad():
             try:
-                torch.func.functional_call(network, shapes, image.to("meta"))
+                torch.func.functional_call(network, shapes, torch.zeros(shape, device="meta"))
             except (NotImplementedError, RuntimeError):
-                network(image.to(weight.device))
+                network(torch.zeros(shape, device=weight.device))
     except InputError as error:
         raise InputError(f"image_size {image_size}: {error}") from error
     finally:
