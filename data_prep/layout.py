@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 
 from data_prep.files import Array, encode_nifti, map_in_processes, remove_file, remove_temporaries, sha256, write_bytes
+from data_prep.plausibility import find_doubts, measure
 from data_prep.split import split_subjects
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
@@ -29,9 +30,9 @@ from medpos.data.names import find_name_faults
 from medpos.data.schema import FOLDERS, MANIFEST, SCHEMA_VERSION, SPLITS
 
 # Increase whenever the same sources and options give other files: prepared folders are then rewritten.
-RECIPE = 1
+RECIPE = 2
 RECORDS = ".cases"
-RECORD_KEYS = ("made_from", "entry", "moments")
+RECORD_KEYS = ("made_from", "entry", "moments", "measures")
 Json = dict[str, Any]
 
 
@@ -126,33 +127,35 @@ def prepare_dataset(dataset: Dataset, cases: Sequence[Case], out: Path, seed: in
     """
     _check_names(dataset, cases)
     _check_folder(out, dataset.name)
-    results = map_in_processes(partial(write_case, out, dataset.name), cases, workers, dataset.name)
+    results = map_in_processes(partial(write_case, out, dataset), cases, workers, dataset.name)
     removed = _remove_stale(out, {case.case for case in cases})
     manifest = _manifest(dataset, cases, results, seed)
     data = (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
     written = sum(result["written"] for result in results)
     path = out / MANIFEST
+    doubts = "".join(f"\nwarning: {doubt}" for doubt in manifest.get("warnings", []))
     if not path.is_file() or path.read_bytes() != data:
         write_bytes(path, data)
     elif not written + removed:
-        return f"unchanged: {len(cases)} cases in {out} are up to date"
+        return f"unchanged: {len(cases)} cases in {out} are up to date{doubts}"
     counts = ", ".join(f"{len(manifest[part])} {part}" for part in SPLITS)
     done = f"{out}: {written} cases written, {len(cases) - written} up to date, {removed} removed ({counts})"
     lacking = [part for part in SPLITS if not manifest[part]]
     if lacking:
         done += f"\nno {' and no '.join(lacking)} case: a training needs all three parts; add images of further persons"
-    return done
+    return done + doubts
 
 
-def write_case(out: Path, name: str, case: Case) -> Json:
+def write_case(out: Path, dataset: Dataset, case: Case) -> Json:
     """Read a case and write its files, unless they are up to date.
 
     Returns:
-        ``entry`` for ``dataset.json``, ``moments`` of the gray values, and whether files were ``written``.
+        ``entry`` for ``dataset.json``, ``moments`` of the gray values, ``measures`` of its plausibility, and whether
+        files were ``written``.
     """
     made_from = {
         "recipe": RECIPE,
-        "dataset": name,
+        "dataset": dataset.name,
         "options": case.options,
         "details": case.details,
         "sources": {role: [path.name, sha256(read_bytes(path))] for role, path in case.sources.items()},
@@ -178,7 +181,13 @@ def write_case(out: Path, name: str, case: Case) -> Json:
         write_bytes(out / entry[kind], data)
     for kind in FOLDERS.keys() - files.keys():  # an earlier run may have written instances
         remove_file(out / FOLDERS[kind] / f"{case.case}.nii.gz")
-    record = {"made_from": made_from, "entry": entry, "moments": compute_moments(volume.image)}
+    names = {label.index: label.name for label in dataset.labels}
+    record = {
+        "made_from": made_from,
+        "entry": entry,
+        "moments": compute_moments(volume.image),
+        "measures": measure(volume.image, volume.label, volume.affine, names),
+    }
     write_bytes(out / RECORDS / f"{case.case}.json", json.dumps(record, indent=1).encode())
     return {**record, "written": True}
 
@@ -281,11 +290,13 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
     published = {case.subject: case.part for case in cases if case.part}
     free = {case.subject: case.group for case in cases if not case.part}
     part_of = {**split_subjects(free, dataset.weights, seed), **published}
+    _keep_copies_together(part_of, set(published), [result["entry"] for result in results])
     parts: dict[str, list[Json]] = {part: [] for part in SPLITS}
     for result in sorted(results, key=lambda result: str(result["entry"]["case"])):
         parts[part_of[result["entry"]["subject"]]].append(result)
     if not parts["training"]:
         raise InputError(f"{dataset.name}: expected a training case, got none of {len(cases)}; add more cases.")
+    doubts = find_doubts([(result["entry"], result["measures"]) for part in SPLITS for result in parts[part]])
     return {
         "schema_version": SCHEMA_VERSION,
         "name": dataset.name,
@@ -303,4 +314,17 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
             "subjects": {part: len({result["entry"]["subject"] for result in parts[part]}) for part in SPLITS},
         },
         **{part: [result["entry"] for result in parts[part]] for part in SPLITS},
+        **({"warnings": doubts} if doubts else {}),
     }
+
+
+def _keep_copies_together(part_of: dict[str, str], published: set[str], entries: Sequence[Json]) -> None:
+    """Put subjects with the same image into one part, that of the first of them, unless their parts are published.
+
+    ACDC's patients 074 and 076 are one image with two annotations.
+    """
+    first: dict[str, str] = {}
+    for entry in sorted(entries, key=lambda entry: (entry["subject"] not in published, str(entry["subject"]))):
+        other = first.setdefault(entry["image_sha256"], entry["subject"])
+        if entry["subject"] not in published:
+            part_of[entry["subject"]] = part_of[other]

@@ -12,6 +12,7 @@ import numpy as np
 
 from data_prep.files import Array, Nifti, map_in_processes, read_nifti, sha256
 from data_prep.layout import Json, compute_moments, intensity_statistics
+from data_prep.plausibility import find_doubts, measure
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED
 from medpos.data.leaks import find_leaks
@@ -24,29 +25,30 @@ JSON_TYPES = {int: "a number", str: "a text", bool: "true or false", list: "a li
 
 @dataclass(frozen=True)
 class Finding:
-    """Hold the problems of one case, and its moments of gray values and label values, if readable."""
+    """Hold the problems of one case; if readable, its moments of gray values, label values and plausibility."""
 
     problems: list[str]
     moments: dict[str, float] | None = None
     values: frozenset[int] = frozenset()
+    measures: Json | None = None
 
 
-def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
+def check(folder: Path, workers: int = 1) -> tuple[str, list[str], list[str]]:
     """Check a prepared folder.
 
     Returns:
-        A one-line summary, and the problems, each as ``file: problem``.
+        A one-line summary; the problems, each as ``file: problem``; and what is implausible, each as ``case: doubt``.
     """
     path = folder / MANIFEST
     try:
         manifest = json.loads(path.read_bytes())
     except OSError as error:
-        return str(folder), [f"{path}: can't be read ({error.strerror}); prepare the folder again"]
+        return str(folder), [f"{path}: can't be read ({error.strerror}); prepare the folder again"], []
     except (ValueError, RecursionError) as error:
-        return str(folder), [f"{path}: not JSON ({error}); prepare the folder again"]
+        return str(folder), [f"{path}: not JSON ({error}); prepare the folder again"], []
     problems = check_manifest(path, manifest)
     if not isinstance(manifest, dict):
-        return str(folder), problems
+        return str(folder), problems, []
     parts = {part: [case for case in _list(manifest.get(part)) if isinstance(case, dict)] for part in SPLITS}
     cases = [case for part in SPLITS for case in parts[part] if not check_case_keys(path, folder, case)]
     names = {str(label["index"]): label["name"] for label in _labels(manifest)}
@@ -61,7 +63,9 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str]]:
     problems += _check_intensity(path, manifest, cases, findings)
     subjects = {str(case.get("subject")) for part in SPLITS for case in parts[part]}
     total = sum(map(len, parts.values()))
-    return f"{folder}: {manifest.get('name')}, {total} cases of {len(subjects)} subjects", problems
+    measured = [(case, f.measures) for case, f in zip(cases, findings, strict=True) if f.measures is not None]
+    summary = f"{folder}: {manifest.get('name')}, {total} cases of {len(subjects)} subjects"
+    return summary, problems, find_doubts(measured)
 
 
 def check_manifest(path: Path, manifest: Any) -> list[str]:
@@ -145,7 +149,11 @@ def check_files(
         return Finding([*problems, f"{image_path}: {bad} voxels are NaN or infinite"], None, values)
     if dataset == "jsrt" and (image.data.min() < 0 or image.data.max() > HIGHEST):
         problems.append(f"{image_path}: expected gray values 0 to {HIGHEST}")
-    return Finding(problems, compute_moments(image.data), values)
+    measures = None
+    if label is not None and label.data.shape == image.data.shape[:3] and label.data.dtype.kind in "iu":
+        classes = {int(index): name for index, name in names.items()}
+        measures = measure(image.data, label.data, image.affine, classes)
+    return Finding(problems, compute_moments(image.data), values, measures)
 
 
 def _read(path: Path, kind: str, case: Json, channels: Sequence[int] = ()) -> tuple[Nifti | None, list[str]]:

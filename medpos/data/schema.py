@@ -23,7 +23,7 @@ READ_KEYS: Mapping[str, type] = {
     **dict.fromkeys(SPLITS, list),
 }
 KEYS: Mapping[str, type] = {**READ_KEYS, "description": str, "split": dict}
-OPTIONAL_KEYS: Mapping[str, type] = {"channels": list, "ignore_index": int}
+OPTIONAL_KEYS: Mapping[str, type] = {"channels": list, "ignore_index": int, "warnings": list}
 LABEL_KEYS: Mapping[str, type] = {"index": int, "name": str, "colour": str}
 INTENSITY_KEYS = ("range", "mean", "std")
 # Keys of the entry of a case. A training reads those of READ_CASE_KEYS, and "instances" where it is there.

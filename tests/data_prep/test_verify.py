@@ -16,7 +16,7 @@ def folder(tmp_path):
 
 
 def test_sound_folders(folder, tmp_path):
-    summary, problems = check(folder, workers=2)
+    summary, problems, _ = check(folder, workers=2)
     assert problems == []
     assert "acdc, 10 cases of 5 subjects" in summary
     images, masks = raw.jsrt(tmp_path / "x")
