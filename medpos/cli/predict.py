@@ -42,6 +42,7 @@ class Predict:
     threads: Annotated[int, typer.Option(min=0, help="CPU threads, on Ray of each task; 0: all, on Ray 1.")] = 0
     address: Annotated[str, typer.Option(help="Address of a Ray cluster whose machines see the same folders.")] = ""
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each task on Ray; 0.5 shares one.")] = 0.0
+    open_cluster: Annotated[bool, typer.Option("--open-cluster", help="Join a Ray cluster that has no token.")] = False
 
 
 def predict(options: Predict) -> None:
@@ -94,7 +95,7 @@ def _engine(options: Predict) -> Any:
     if options.engine not in ("local", "ray"):
         raise InputError(f"--engine: expected local or ray, got {options.engine!r}; give one of these")
     if options.engine == "ray":
-        return RayEngine(options.address, check_threads(options.threads) or 1, options.gpus)
+        return RayEngine(options.address, check_threads(options.threads) or 1, options.gpus, options.open_cluster)
     if options.address or options.gpus:
         raise InputError("--address and --gpus: expected --engine ray with them, got --engine local; leave them out")
     return LocalEngine()

@@ -45,6 +45,7 @@ class Study:
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of each training; 0 divides the cores.")] = 0
     address: Annotated[str, typer.Option(help="Address of a Ray cluster with shared folders.")] = ""
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each training on Ray; 0.5 shares one.")] = 0.0
+    open_cluster: Annotated[bool, typer.Option("--open-cluster", help="Join a Ray cluster that has no token.")] = False
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and how long it would take.")] = (
         False
     )
@@ -107,7 +108,7 @@ def _engine(options: Study) -> Any:
     if options.engine == "local":
         return LocalEngine(options.workers, threads)
     if options.engine == "ray":
-        return RayEngine(options.address, options.workers, threads, options.gpus)
+        return RayEngine(options.address, options.workers, threads, options.gpus, options.open_cluster)
     raise InputError(f"--engine: expected local or ray, got {options.engine!r}; give one of these")
 
 

@@ -1,6 +1,14 @@
-"""Run tasks on a Ray cluster: join or start it, wait for results, report lost tasks, and leave it."""
+"""Run tasks on a Ray cluster: join or start it, wait for results, report lost tasks, and leave it.
 
+Whoever reaches a port of Ray runs code as its user, unless Ray asks for a token. So a cluster that is started here
+listens on the loopback interface alone and has a token of its own, and one that has no token is joined on request only.
+"""
+
+import ipaddress
 import itertools
+import os
+import re
+import secrets
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
@@ -9,7 +17,10 @@ from typing import Any, TypeVar
 
 from medpos.core.errors import InputError, first_line
 
+_AUTHENTICATION, _TOKEN = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN"  # environment variables of Ray
+_LEAST = (2, 52)  # version of Ray that knows them
 ATTEMPTS = 3  # runs of a task before it is given up
+_OPEN = "see 'On a Ray cluster' in the documentation, or give --open-cluster in a network that you trust"
 Item = TypeVar("Item")
 
 
@@ -21,16 +32,21 @@ class RaySession(AbstractContextManager["RaySession"]):
         cpus: number of CPUs of a cluster that is started.
         threads: number of CPUs of each task.
         gpus: number of GPUs of each task; a fraction shares one.
+        may_be_open: whether to join a cluster that asks for no token.
 
     Raises:
-        InputError: Ray isn't installed.
+        InputError: Ray isn't installed, or the cluster asks for no token.
     """
 
-    def __init__(self, address: str, cpus: int, threads: int, gpus: float) -> None:
+    def __init__(self, address: str, cpus: int, threads: int, gpus: float, may_be_open: bool = False) -> None:
+        _protect(address, may_be_open)  # before Ray is loaded, as it reads the environment then
         try:
             import ray
         except ImportError:
             raise InputError("--engine ray: Ray is not installed; pip install 'medpos[ray]'") from None
+        version = tuple(int(part) for part in re.findall(r"\d+", ray.__version__)[:2])
+        if address and not may_be_open and version < _LEAST:
+            raise InputError(f"--address: expected Ray 2.52 or newer, for its tokens, got {ray.__version__}; {_OPEN}")
         self._ray: Any = ray
         self.address, self.cpus, self.threads, self.gpus = address, cpus, threads, gpus
 
@@ -38,8 +54,13 @@ class RaySession(AbstractContextManager["RaySession"]):
         """Join the cluster, or start one.
 
         Raises:
-            InputError: there is no cluster at the address.
+            InputError: there is no cluster at the address, or one that is started would listen on the network.
         """
+        if not self.address and not ipaddress.ip_address(node := self._ray.util.get_node_ip_address()).is_loopback:
+            raise InputError(
+                f"--engine ray: expected Ray on the loopback interface, got {node}: it was loaded before medpos; "
+                "run it in a process of its own"
+            )
         self._handler = signal.getsignal(signal.SIGTERM)  # Ray replaces it and doesn't restore it
         own = {} if self.address else {"include_dashboard": False, "num_cpus": self.cpus}
         try:
@@ -102,3 +123,15 @@ class RaySession(AbstractContextManager["RaySession"]):
                 yield item, None, f"Ray gave it up after {ATTEMPTS} attempts: {first_line(error)}"
             else:
                 yield item, result, ""
+
+
+def _protect(address: str, may_be_open: bool) -> None:
+    """Let a cluster that Ray starts listen on the loopback interface with a token; refuse to join an open one."""
+    if not address:
+        os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"  # on Linux too
+        os.environ.setdefault(_AUTHENTICATION, "token")
+        os.environ.setdefault(_TOKEN, secrets.token_hex(32))
+    elif not may_be_open and os.environ.get(_AUTHENTICATION) != "token":
+        raise InputError(
+            f"--address: expected a cluster that asks for a token, got none ({_AUTHENTICATION} is not 'token'); {_OPEN}"
+        )

@@ -122,13 +122,14 @@ class RayEngine(RaySession):
         address: address of a running cluster; empty: start a cluster on this machine.
         threads: number of CPUs of each task.
         gpus: number of GPUs of each task; a fraction shares one.
+        may_be_open: whether to join a cluster that asks for no token.
 
     Raises:
-        InputError: Ray isn't installed.
+        InputError: Ray isn't installed, or the cluster asks for no token.
     """
 
-    def __init__(self, address: str = "", threads: int = 1, gpus: float = 0.0) -> None:
-        super().__init__(address, max(os.cpu_count() or 1, threads), threads, gpus)
+    def __init__(self, address: str = "", threads: int = 1, gpus: float = 0.0, may_be_open: bool = False) -> None:
+        super().__init__(address, max(os.cpu_count() or 1, threads), threads, gpus, may_be_open)
 
     def run(self, pipeline: Pipeline, sources: Iterator[CaseFiles], stopped: Callable[[], bool]) -> Iterator[Outcome]:
         """Yield the outcomes in the order in which they finish; after a stop, submitted cases are completed."""

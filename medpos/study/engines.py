@@ -107,13 +107,16 @@ class RayEngine(RaySession):
         workers: number of jobs at a time on a cluster that is started.
         threads: number of CPUs of each job.
         gpus: number of GPUs of each job; a fraction shares one.
+        may_be_open: whether to join a cluster that asks for no token.
 
     Raises:
-        InputError: Ray isn't installed.
+        InputError: Ray isn't installed, or the cluster asks for no token.
     """
 
-    def __init__(self, address: str = "", workers: int = 1, threads: int = 1, gpus: float = 0.0) -> None:
-        super().__init__(address, workers * threads, threads, gpus)
+    def __init__(
+        self, address: str = "", workers: int = 1, threads: int = 1, gpus: float = 0.0, may_be_open: bool = False
+    ) -> None:
+        super().__init__(address, workers * threads, threads, gpus, may_be_open)
 
     def run(self, jobs: Sequence[Job], started: Started) -> Iterator[Outcome]:
         """Submit all jobs, which Ray starts when resources are free, and yield their outcomes as they finish."""

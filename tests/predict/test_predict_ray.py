@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -15,8 +16,8 @@ from running import ENVIRONMENT
 from medpos.predict import cohort, inputs
 from medpos.predict.engines import RayEngine
 
-pytest.importorskip("ray")
-pytestmark = pytest.mark.slow
+# Ray must not be loaded before medpos.
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")]
 
 
 def contents(folder):
