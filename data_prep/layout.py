@@ -319,12 +319,17 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
 
 
 def _keep_copies_together(part_of: dict[str, str], published: set[str], entries: Sequence[Json]) -> None:
-    """Put subjects with the same image into one part, that of the first of them, unless their parts are published.
+    """Put subjects with the same image into one part: a published one, else training if one of them is there.
 
     ACDC's patients 074 and 076 are one image with two annotations.
     """
+
+    def rank(entry: Json) -> tuple[bool, int, str]:
+        subject = str(entry["subject"])
+        return subject not in published, SPLITS.index(part_of[subject]), subject
+
     first: dict[str, str] = {}
-    for entry in sorted(entries, key=lambda entry: (entry["subject"] not in published, str(entry["subject"]))):
+    for entry in sorted(entries, key=rank):
         other = first.setdefault(entry["image_sha256"], entry["subject"])
         if entry["subject"] not in published:
             part_of[entry["subject"]] = part_of[other]
