@@ -86,7 +86,7 @@ def begin(
     source = parser.get_parsed_content("source")
     _check_gray_values(run, source)
     _check_training_cases(run, source, datasets, bool(parser.get(ALLOW, False)))
-    startup.try_data(*datasets)
+    startup.try_images(*datasets)
     checkpoints.load_network(network, checkpoints.load(run.model), run.model)
     run.record(startup.resolved(), device, seed)
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from scipy import ndimage
 
 from medpos.bundle.fragments import Config, adapt_metadata, dumps, load_recipes, merge
+from medpos.bundle.training_step import find_smallest_batch
 from medpos.core.config import as_literal
 from medpos.core.errors import InputError
 from medpos.core.files import write_text
@@ -36,6 +37,8 @@ STUDY_NETWORKS = ("unet", "small")  # with fragments of their own, for the paddi
 POSITION, MEAN_MASK = "_pe", "_mean_mask"
 BUILD_WITH_POSITION = "medpos.networks.build_with_position"
 STRIDE = 16  # px; the U-Net takes images with sides that are multiples of it
+# px; the deepest feature map then has several pixels, as batch norm needs where a batch has one image
+LEAST_SIDE = 2 * STRIDE
 USUAL_SIDE = 256  # px, as in the study; a batch of 20 such images limits the memory
 MAX_SIDE = 512  # px
 USUAL_BATCH = 20
@@ -172,10 +175,11 @@ def choose(folder: DataFolder) -> Choices:
     sample = [cases[n] for n in np.unique(np.linspace(0, len(cases) - 1, SAMPLE).astype(int))]
     size, reasons = _size(cases, sample, folder)
     slices = sum(int(case["shape"][2]) for case in cases)
-    batch = max(2, min(USUAL_BATCH * USUAL_SIDE**2 // size**2, USUAL_BATCH, slices // MIN_STEPS))
+    batch = _batch_size(size, slices)
     reasons += [
         f"batch_size {batch}: at most {USUAL_BATCH} and the memory of {USUAL_BATCH} images of {USUAL_SIDE} x "
-        f"{USUAL_SIDE} px; {MIN_STEPS} steps an epoch if possible, with {slices} training images or slices.",
+        f"{USUAL_SIDE} px; {MIN_STEPS} steps an epoch and no last batch of one image if possible, with {slices} "
+        "training images or slices.",
         *(
             f"no {split} case: a training needs one; prepare images of further persons."
             for split in SPLITS
@@ -203,16 +207,27 @@ def _is_empty(folder: DataFolder, split: str) -> bool:
     return False
 
 
+def _batch_size(size: int, slices: int) -> int:
+    """Return the number of images in a batch, for images of this size in pixels."""
+    most = min(USUAL_BATCH * USUAL_SIDE**2 // size**2, USUAL_BATCH)
+    wanted = max(2, min(most, slices // MIN_STEPS))
+    # Batch norm estimates mean and variance badly from a single image.
+    fitting = [batch for batch in range(2, most + 1) if find_smallest_batch(slices, batch) > 1]
+    return min(fitting, key=lambda batch: abs(batch - wanted), default=wanted)
+
+
 def _size(cases: list[dict[str, Any]], sample: list[dict[str, Any]], folder: DataFolder) -> tuple[int, list[str]]:
     """Return the image size in px, and the reasons for it and for the treatment of the spacing."""
     shape = np.median([case["shape"] for case in cases], axis=0)
     spacing = np.median([case["spacing_mm"] for case in cases], axis=0)
     side = float(max(shape[:2]))
-    full = max(STRIDE, STRIDE * round(side / STRIDE))
+    full = max(LEAST_SIDE, STRIDE * round(side / STRIDE))
     size = min(full, USUAL_SIDE)
     reason = (
         f"the median training image has {shape[0]:g} x {shape[1]:g} px; the multiple of {STRIDE} nearest to the longer"
     )
+    if full == LEAST_SIDE:
+        reason += f", at least {LEAST_SIDE}, so that every network trains"
     if full > USUAL_SIDE:
         reason += f", at most {USUAL_SIDE} (the study's)"
     organ, diameter = _smallest(sample, folder)

@@ -20,6 +20,7 @@ from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser, Config
 from medpos.bundle import phantoms, tracking
 from medpos.bundle.keys import check_entry_point, known_keys, suggest
 from medpos.bundle.texts import is_monai_command, restore_texts
+from medpos.bundle.training_step import try_training_step
 from medpos.bundle.values import check_references, check_relations, check_values
 from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.config_files import read_config
@@ -224,9 +225,26 @@ def try_image_size(network: torch.nn.Module, image_size: int) -> None:
 
 
 def try_data(*datasets: Sequence[Any]) -> None:
-    """Decode all images, transform the first item of each data set, and build the parts of a training.
+    """Check what a training needs before anything is written: its data, its parts, and one training step.
 
-    It happens before anything is written. It can only be called from a bundle's configuration.
+    A training's entry point calls it, from a bundle's configuration; in bundles of earlier versions a test does too,
+    with its own data alone.
+
+    Args:
+        datasets: data sets of training, validation and test.
+
+    Raises:
+        InputError: the data, or values such as the image size, can't be used.
+    """
+    try_images(*datasets)
+    if len(datasets) > 1:
+        parser = find_parser()
+        _try_parts(parser)
+        try_training_step(parser)
+
+
+def try_images(*datasets: Sequence[Any]) -> None:
+    """Decode all images, and transform the first item of each data set.
 
     Args:
         datasets: data sets, such as :class:`medpos.data.CachedDataset`, which decodes at the first access.
@@ -241,8 +259,6 @@ def try_data(*datasets: Sequence[Any]) -> None:
     parts = {dataset.data[0]["split"]: dataset.cached_images() for dataset in cached}
     if leaks := find_equal_images(parts):
         raise InputError(f"expected parts of the data that share nothing, but {describe_leaks(leaks)}; {ADVICE}")
-    if "training" in parts:
-        _try_parts(find_parser())
 
 
 def _try_parts(parser: ConfigParser) -> None:

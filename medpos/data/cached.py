@@ -174,6 +174,12 @@ class CachedDataset(Dataset[dict[str, Any]]):
         self.fill()
         return [(case["case"], case["image"].numpy()) for case in self._cache]
 
+    def find_smallest(self) -> int:
+        """Return the index of the item with the shortest side, among the images in memory."""
+        self.fill()
+        sides = [min(case["image"].shape[1:3]) for case in self._cache]
+        return [number for number, _ in self._index].index(sides.index(min(sides)))
+
     def shapes(self) -> list[tuple[int, int]]:
         """Return columns and rows of each decoded image or slice."""
         self.fill()
