@@ -34,6 +34,7 @@ from medpos.data.folder import ADVICE, describe_leaks
 from medpos.data.leaks import find_equal_images
 from medpos.data.patches import Patches
 from medpos.runs import files
+from medpos.runs.begin_with import check_beginning
 
 logger = logging.getLogger(__name__)
 
@@ -240,6 +241,8 @@ def try_data(*datasets: Sequence[Any]) -> None:
     if len(datasets) > 1:
         parser = find_parser()
         _try_parts(parser)
+        if parser.get("begin_with") and not parser.get_parsed_content("resume"):
+            check_beginning(parser.get_parsed_content("network_def"), parser.get_parsed_content("begin_with"))
         try_training_step(parser)
 
 

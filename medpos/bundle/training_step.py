@@ -54,7 +54,7 @@ def try_step(network: nn.Module, loss: Any, image: torch.Tensor, label: torch.Te
     Raises:
         InputError: the step fails, or there is no batch.
     """
-    count = len(loader.sampler)  # type: ignore[arg-type]
+    count = len(loader.sampler)
     size = find_smallest_batch(count, int(loader.batch_size or 1), loader.drop_last)
     images, labels = (part.expand(size, *part.shape) for part in (image, label))
     modes = {module: module.training for module in network.modules()}

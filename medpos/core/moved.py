@@ -14,6 +14,8 @@ from pydoc import locate
 from types import ModuleType
 from typing import Any
 
+from medpos.core.config import Config, find_references
+
 # Old module -> new module.
 MOVED = {
     "data_prep.ready": "data_prep.prepared",
@@ -55,6 +57,32 @@ RENAMED = {
     "medpos.transforms.StandardisePerSlice": "medpos.transforms.StandardizePerSlice",
     "medpos.transforms.Unlabelled": "medpos.transforms.ClearUnlabeled",
 }
+
+# Keys of bundles that later versions have added, and their defaults, under which everything is as before.
+LATER = {"begin_with": "", "patience": 0, "accumulate": 1}
+
+
+def without_later_keys(config: Config) -> Config:
+    """Leave out the later keys at their defaults, and the arguments that refer to later keys alone.
+
+    So a configuration equals that of an earlier version which says the same.
+
+    Args:
+        config: configuration with the values of these keys at its top.
+    """
+    own = {key: value for key, value in config.items() if key not in LATER or value != LATER[key]}
+    return {key: _without_references(value) for key, value in own.items()}
+
+
+def _without_references(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _without_references(v) for k, v in value.items() if not _is_later(v)}
+    return [_without_references(part) for part in value] if isinstance(value, list) else value
+
+
+def _is_later(value: Any) -> bool:
+    references = find_references([value]) if isinstance(value, str) else set()
+    return bool(references) and references <= LATER.keys()
 
 
 def find_renamed(module: str, name: str) -> Any:

@@ -71,6 +71,8 @@ def train_config(run: Config, data: TrainingData, about: Config) -> Config:
         # MONAI Label segments in the process that trained.
         "finalize": [*config.get("finalize", []), "$monai.data.set_track_meta(True)"],
     }
+    if "begin_with" in config:
+        own["begin_with"] = ""  # the exported weights
     if "steps" in config:
         own["steps"] = {name: step for name, step in config["steps"].items() if not _reads(step)}
     if about["position"] is not None:

@@ -10,8 +10,11 @@ from ignite.engine import Engine, Events
 
 from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
+from medpos.handlers.accumulation import AccumulatedLoss
 from medpos.handlers.divergence import Divergence, check_weights
+from medpos.handlers.patience import Patience
 from medpos.runs import files
+from medpos.runs.begin_with import begin_with as load_beginning
 from medpos.runs.checkpoints import load, load_network, save
 from medpos.runs.folder import RunFolder
 
@@ -40,6 +43,8 @@ class Checkpoint:
         optimizer: optimizer of the network, None where nothing is optimized.
         evaluator: evaluator of the validation; its key metric chooses the best model.
         seed: random seed for dropout, combined with the epoch.
+        patience: number of epochs without a better key metric after which the training stops; 0 for never.
+        begin_with: run folder or file of weights; a training that isn't resumed begins with their fitting layers.
     """
 
     def __init__(
@@ -49,12 +54,16 @@ class Checkpoint:
         optimizer: torch.optim.Optimizer | None,
         evaluator: Engine,
         seed: int = 0,
+        patience: int = 0,
+        begin_with: str = "",
     ) -> None:
         self.run = run
         self.network = network
         self.optimizer = optimizer
         self.evaluator = evaluator
         self.seed = seed
+        self.patience = Patience(patience, evaluator)
+        self.begin_with = begin_with
 
     def attach(self, engine: Engine) -> None:
         """Restore the state of the trainer ``engine`` now, and save it after each epoch as long as it is finite.
@@ -62,10 +71,17 @@ class Checkpoint:
         Attach it after ValidationHandler.
         """
         Divergence().attach(engine)
+        AccumulatedLoss().attach(engine)
+        engine.add_event_handler(Events.STARTED, self._stop)
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
-        if self.run.resume:
-            self._restore(engine)
+        if not self._restore(engine) and self.begin_with:
+            logger.info(load_beginning(self.network, self.begin_with))
+
+    def _stop(self, engine: Engine) -> None:
+        if self.run.stopped:
+            logger.info(self.run.stopped)
+            engine.terminate()
 
     def _seed(self, engine: Engine) -> None:
         rank = torch.distributed.get_rank() if torch.distributed.is_initialized() else 0
@@ -73,10 +89,12 @@ class Checkpoint:
 
     def _save(self, engine: Engine) -> None:
         check_weights(self.network, engine)
+        self.run.stopped = self.patience.find_reason(engine)
         if is_main_process():
             self._write(engine)
         if torch.distributed.is_initialized():
             torch.distributed.barrier()  # no process may read a model before it is written
+        self._stop(engine)
 
     def _write(self, engine: Engine) -> None:
         # The best model first: after a kill between the two files, the epoch is run again and writes the same model.
@@ -89,13 +107,16 @@ class Checkpoint:
             "best_metric": float(self.evaluator.state.best_metric),
             "best_metric_epoch": int(self.evaluator.state.best_metric_epoch),
         }
-        save(state, self.run.folder / files.RESUME)
+        save({**state, "stopped": self.run.stopped} if self.run.stopped else state, self.run.folder / files.RESUME)
 
-    def _restore(self, engine: Engine) -> None:
+    def _restore(self, engine: Engine) -> bool:
+        """Restore the state of a resumed training; False where there is none."""
         path = self.run.folder / files.RESUME
+        if not self.run.resume:
+            return False
         if not path.exists():
             logger.info("%s holds no finished epoch: starting at the first", self.run.folder)
-            return
+            return False
         state = load(path)
         try:
             load_network(self.network, state["network"], path)
@@ -106,9 +127,11 @@ class Checkpoint:
             self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path}: is not the state of a training ({error}); start a new run") from error
+        self.run.stopped = str(state.get("stopped", "")) if self.patience.is_exhausted(epoch) else ""
         engine.state.epoch = epoch
         engine.state.iteration = epoch * engine.state.epoch_length
         logger.info("resumed after epoch %d of %d", epoch, engine.state.max_epochs)
+        return True
 
 
 class LoadModel:

@@ -72,6 +72,7 @@ class ClassTable(ResultWriter[ImageClasses]):
         ]
         write_csv(self.run.results / files.PREDICTIONS, COLUMNS, engine.state.rows)
         about = {"bundle": self.bundle, "data": self.source.name, "phantom": self.source.phantom, "split": SPLITS[1]}
+        about |= {"stopped": self.run.stopped} if self.run.stopped else {}
         write_json(self.run.results / files.SUMMARY, {**about, "conditions": entries})
         lines = [f"{self.bundle}: {SPLITS[1]} images of {self.source.name}", *map(_line, entries)]
         note = [PHANTOM_NOTE] if self.source.phantom else []

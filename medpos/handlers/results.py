@@ -67,6 +67,7 @@ class ResultTable(ResultWriter[DataFolder]):
             **({"training_cases": self.run.training_cases} if self.run.training_cases else {}),
             "subjects": subjects,
             "cases": len({row["case"] for row in rows}),
+            **({"stopped": self.run.stopped} if self.run.stopped else {}),
             "interval": "95 % percentile bootstrap of the mean, 2000 draws of subjects, seed 0",
             "conditions": conditions,
         }

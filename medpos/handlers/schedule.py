@@ -1,9 +1,12 @@
 """Set the learning rate of every iteration."""
 
+import logging
 from collections.abc import Callable
 
 import torch
 from ignite.engine import Engine, Events
+
+logger = logging.getLogger(__name__)
 
 
 class LearningRate:
@@ -26,7 +29,15 @@ class LearningRate:
 
     def attach(self, engine: Engine) -> None:
         """Set the rate before every iteration of ``engine``."""
+        engine.add_event_handler(Events.STARTED, self._log_resumed)
         engine.add_event_handler(Events.ITERATION_STARTED, self)
+
+    def _log_resumed(self, engine: Engine) -> None:
+        """Log the rates before and after a resumed training's first step, which another length may change."""
+        if engine.state.iteration:
+            group = self.optimizer.param_groups[0]
+            rate = self.schedule(group.get("initial_lr", group["lr"]), engine.state.iteration)
+            logger.info("learning rate: %g at the last step, %g at the next", group["lr"], rate)
 
     def __call__(self, engine: Engine) -> None:
         """Set the rate of the iteration that has just started, which ignite counts already."""

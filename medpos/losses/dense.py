@@ -44,6 +44,8 @@ class SummedCrossEntropy(nn.Module):
         InputError: ``keep`` is out of range.
     """
 
+    reduction = "sum"  # as in PyTorch's losses
+
     def __init__(self, keep: float = 1.0) -> None:
         super().__init__()
         check_keep(keep)

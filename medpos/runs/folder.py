@@ -22,16 +22,17 @@ from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
 from medpos.core.files import write_json
 from medpos.core.lock import BusyError, FolderLock
-from medpos.core.moved import with_current_names
+from medpos.core.moved import with_current_names, without_later_keys
 from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
 from medpos.runs import files, training_cases
 from medpos.runs.environment import environment
+from medpos.runs.more_epochs import check_more_epochs, describe_change, keep_results
 
 logger = logging.getLogger(__name__)
 # A resumed run may change where and how long it computes, and what its model is tested under, but not the training.
 _FREE_TO_CHANGE = frozenset({"resume", "run_name", "runs_dir", "bundle_root", "device", "num_workers", "max_epochs"})
-_FREE_TO_CHANGE |= {"conditions", "degradation_table", "shift_pixels", "allow_training_cases"}
+_FREE_TO_CHANGE |= {"patience", "conditions", "degradation_table", "shift_pixels", "allow_training_cases"}
 _FREE_TO_CHANGE |= {"_desc_", "imports", "known_keys", "steps"}  # a step counts where a chain takes it
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -63,6 +64,7 @@ class RunFolder:
         self.resume = resume
         self.checkpoint = checkpoint
         self.training_cases = 0  # cases of the evaluation that the model was trained on
+        self.stopped = ""  # reason for which the training ended before its last epoch
         self._folder: Path | None = None
         self._part = ""
         self._exists = False
@@ -83,23 +85,25 @@ class RunFolder:
         """File of the weights that are evaluated."""
         return Path(self.checkpoint) if self.checkpoint else self.folder / files.MODEL
 
-    def create(self) -> "RunFolder":
-        """Begin a new run, or continue an unfinished one.
+    def create(self, max_epochs: int | None = None, patience: int = 0) -> "RunFolder":
+        """Begin a new run, continue an unfinished one, or a finished one for more epochs.
+
+        Args:
+            max_epochs: length of the training in epochs; None never continues a finished run.
+            patience: number of epochs without a better key metric after which the training stops; 0 for never.
 
         Raises:
-            InputError: the run is finished; it exists and ``resume`` is False; there is no run to resume; or a
-                ``checkpoint`` was given.
+            InputError: the run is finished and was trained as long; it exists and ``resume`` is False; there is no run
+                to resume; or a ``checkpoint`` was given.
         """
         if self.checkpoint:
             raise InputError(
                 "checkpoint is for evaluations alone, a training starts from its own weights; leave --checkpoint out"
             )
         if self.resume:
-            self._folder = self._find("resume", lambda run: not files.Run(run).is_finished)
+            self._folder = self._find_resumable(max_epochs)
             if files.Run(self._folder).is_finished:
-                raise InputError(
-                    f"{self._folder} is finished, so there is nothing to resume; start a new run without --resume"
-                )
+                check_more_epochs(self._folder, max_epochs, patience)
             FolderLock(self._folder).check()
         else:
             self._folder = self._find_unused()
@@ -175,6 +179,18 @@ class RunFolder:
             )
         return max(runs, key=lambda run: (run / files.CONFIG).stat().st_mtime)
 
+    def _find_resumable(self, max_epochs: int | None) -> Path:
+        """Return the folder with the given name, or of the latest unfinished run, or of a finished shorter one."""
+
+        def is_unfinished(run: Path) -> bool:
+            return not files.Run(run).is_finished
+
+        def is_shorter(run: Path) -> bool:
+            return int(files.Run(run).config.get("max_epochs", 0)) < (max_epochs or 0)
+
+        runs = [run for run in self.parent.glob("*/") if files.Run(run).is_recorded]
+        return self._find("resume", is_unfinished if any(map(is_unfinished, runs)) else is_shorter)
+
     def _share(self) -> None:
         """Give the choice of the main process to all others."""
         if torch.distributed.is_initialized():
@@ -231,9 +247,12 @@ class RunFolder:
             InputError: a resumed run was started with other values, or the folder can't be made.
         """
         if is_main_process():
-            if self.resume:
-                _check_unchanged(self.results / files.CONFIG, config)
+            change = _check_unchanged(self.results / files.CONFIG, config) if self.resume else ""
             self._make()
+            if self.resume and not self._part and files.Run(self.folder).is_finished:
+                logger.info("the results until now are in %s", keep_results(self.folder))
+            if change:
+                logger.info(change)
             write_json(self.results / files.CONFIG, {**config, "resume": False})
             write_json(self.results / files.ENVIRONMENT, environment(device, seed))
             if "data_folder" in config and not self._part:
@@ -261,21 +280,25 @@ def _is_free(folder: Path) -> bool:
     return not files.Run(folder).is_finished and not FolderLock(folder).holder()
 
 
-def _check_unchanged(path: Path, config: dict[str, Any]) -> None:
+def _check_unchanged(path: Path, config: dict[str, Any]) -> str:
+    """Check that a training is resumed with the same values, and describe a change of its length."""
     if not path.exists():
-        return
-    before, config = _fixed_values(files.read_json(path)), _fixed_values(config)
-    changed = [k for k in config if k in before and before[k] != config[k]]
+        return ""
+    recorded = files.read_json(path)
+    before, now = _fixed_values(recorded), _fixed_values(config)
+    changed = [k for k in now if k in before and before[k] != now[k]]
     if changed:
-        values = ", ".join(f"{k} was {before[k]!r}, is {config[k]!r}" for k in changed[:3])
+        values = ", ".join(f"{k} was {before[k]!r}, is {now[k]!r}" for k in changed[:3])
         raise InputError(
             f"{path.parent} was started with other values: {values}; resume with the same values, or start a new run"
         )
+    return describe_change(recorded, config)
 
 
 def _fixed_values(config: dict[str, Any]) -> dict[str, Any]:
     """Return the values that a resumed run can't change, independent of the way steps and entry points are written."""
     fixed = {k: v for k, v in config.items() if k not in _FREE_TO_CHANGE and not is_entry_point(k, v)}
+    fixed = without_later_keys(fixed)
     return {k: with_current_names(expand_steps(v, config)) for k, v in fixed.items()}
 
 

@@ -20,7 +20,7 @@ from medpos.core.config import expand_steps, is_entry_point
 from medpos.core.config_files import SUFFIXES, read_config
 from medpos.core.errors import InputError
 from medpos.core.files import read_csv
-from medpos.core.moved import with_current_names
+from medpos.core.moved import with_current_names, without_later_keys
 from medpos.data.conditions import Condition, named
 from medpos.data.folder import DataFolder
 from medpos.runs import files
@@ -128,7 +128,7 @@ def compute_identity(config: Config) -> str:
     """
     relevant = {
         key: expand_steps(value, config)
-        for key, value in config.items()
+        for key, value in without_later_keys(config).items()
         if key not in _IRRELEVANT and not is_entry_point(key, value)
     }
     for part in ("train", "validate"):

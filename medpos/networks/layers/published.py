@@ -1,6 +1,7 @@
 """Load published weights, or those of an earlier stage, into a network, and account for every tensor."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -85,6 +86,56 @@ def transplant(network: nn.Module, weights: Mapping[str, Tensor]) -> tuple[list[
         )
     _copy(own, shared)
     return [name for name in own if name not in shared], [name for name in weights if name not in shared]
+
+
+@dataclass(frozen=True)
+class Fitting:
+    """Hold the layers of a network that weights fit.
+
+    Args:
+        tensors: the fitting weights by name.
+        loaded: names of the layers that they fill.
+        new: names of the network's other layers.
+        unused: names of the layers of the weights that fit none.
+    """
+
+    tensors: dict[str, Tensor]
+    loaded: list[str]
+    new: list[str]
+    unused: list[str]
+
+
+def find_fitting_layers(network: nn.Module, weights: Mapping[str, Tensor]) -> Fitting:
+    """Find the layers of a network that weights fit as a whole: each tensor of a layer by name and shape.
+
+    Args:
+        network: network, not changed.
+        weights: state dict of another network, perhaps with other classes or channels.
+    """
+    own: dict[str, dict[str, Tensor]] = {}
+    for name, tensor in network.state_dict().items():
+        own.setdefault(_layer(name), {})[name] = tensor
+    loaded = [layer for layer, tensors in own.items() if _fits_layer(tensors, weights)]
+    tensors = {name: weights[name] for layer in loaded for name in own[layer] if name in weights}
+    others = dict.fromkeys(_layer(name) for name in weights if name not in tensors)
+    return Fitting(tensors, loaded, [layer for layer in own if layer not in loaded], list(others))
+
+
+def load_tensors(network: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Load tensors that fit into a network, and keep its other ones."""
+    _copy(network.state_dict(keep_vars=True), tensors)
+
+
+def _layer(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+def _fits_layer(tensors: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> bool:
+    needed = {name: tensor for name, tensor in tensors.items() if not name.endswith(OPTIONAL)}
+    return bool(needed) and all(
+        isinstance(weights.get(name), Tensor) and weights[name].shape == tensor.shape and tensor.numel() > 0
+        for name, tensor in needed.items()
+    )
 
 
 def transpose_kernels(network: nn.Module) -> None:
