@@ -14,7 +14,7 @@ def as_text(*parts: Any, width: int = 100) -> str:
         width: maximum number of characters in a line.
     """
     stream = io.StringIO()
-    console = Console(file=stream, width=width, color_system=None)
+    console = Console(file=stream, width=width, color_system=None, markup=False, emoji=False)
     for part in parts:
-        console.print(part, markup=False)
+        console.print(part)
     return stream.getvalue().rstrip()

@@ -40,6 +40,7 @@ from medpos.runs.text import PHANTOM_NOTE
 from medpos.transforms.position.probe import PROBES
 
 _TEMPLATES = Path(__file__).parent / "templates"
+_CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
 _CURVES = {"severity": severity_curves, "shift": shift_curves, "position alone": probe_curves}
 _VERDICTS = {"confirmed": "✓", "contradicted": "✗", "undecided": "?"}
 
@@ -270,11 +271,17 @@ def _sorting(cell: Cell) -> str:
     return repr(cell.sort) if isinstance(cell.sort, float) else cell.sort.lower()
 
 
+def _show(value: object) -> object:
+    """Return text with a sign in place of each control character, which HTML may not hold; markup as it is."""
+    return value.translate(_CONTROLS) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def render(page: Page) -> str:
     """Render the whole HTML file."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(_TEMPLATES),
         autoescape=True,
+        finalize=_show,
         undefined=jinja2.ChainableUndefined,
         trim_blocks=True,
         lstrip_blocks=True,

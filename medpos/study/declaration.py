@@ -14,6 +14,7 @@ from typing import Any
 from medpos.core.config_files import SUFFIXES, find_config, read_config
 from medpos.core.errors import InputError
 from medpos.core.files import read_json
+from medpos.core.names import find_faults
 from medpos.data.conditions import GROUPS
 from medpos.runs.task import is_classification, not_a_segmentation
 
@@ -119,6 +120,8 @@ def load(
             raise InputError(f"--network: expected {' or '.join(NETWORKS)}, got {chosen!r}; choose one of them")
         content = _fill(content, dict(zip(("network", "network_name"), NETWORKS[chosen], strict=True)))
     sets = tuple(content["data"])
+    if faults := find_faults("data set", sets, of_files=True):
+        raise InputError(f"{path}: data: {faults[0]}; correct it")
     if unknown := [d for d in data if d not in sets]:
         raise InputError(
             f"study {name}: expected a data set among {', '.join(sets)}, got {unknown[0]!r}; choose one of them"

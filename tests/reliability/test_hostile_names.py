@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import running
 from monai.bundle import ConfigParser
+from rich.table import Table
 from typer.testing import CliRunner
 
 from data_prep.custom.common import Options
@@ -20,10 +21,12 @@ from medpos.core.config import as_literal, quote
 from medpos.core.errors import InputError, printable
 from medpos.core.files import read_csv, write_csv, write_frame, write_json
 from medpos.core.names import find_faults
+from medpos.core.text import as_text
 from medpos.data import DataFolder
 from medpos.data.training_data import FILE, TrainingData
 from medpos.export import export
 from medpos.report import build, sources
+from medpos.study import declaration
 
 CODE = "__import__('os').system('touch {canary}')"
 HOSTILE = {
@@ -366,3 +369,76 @@ def test_a_run_with_a_hostile_name_is_not_exported_and_executes_nothing(odd_bund
     assert isinstance(done.exception, InputError), done.exception
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "canary").exists()
+
+
+SHOWN = {kind: name for kind, name in HOSTILE.items() if isinstance(name, str) and name and kind != "half a character"}
+SHOWN |= {"formula of matplotlib": r"a$\x$", "braces": "{0.__class__}", "emoji of rich": ":smile:", "missing": "nan"}
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_a_report_of_tables_with_a_hostile_name_is_written_inside_its_folder(trained, tmp_path, kind):
+    """The tables of a run folder come from anywhere: from an earlier version, from another person."""
+    run, name = shutil.copytree(trained, tmp_path / "runs/bundle/run"), SHOWN[kind]
+    rows = read_csv(run / "metrics.csv")
+    columns, first = list(rows[0]), rows[0]["case"]
+    changed = {"organ": {"heart": name}, "case": {first: name}, "subject": {first: name}}
+    rows = [{key: changed.get(key, {}).get(value, value) for key, value in row.items()} for row in rows]
+    write_csv(run / "metrics.csv", columns, rows)
+    summary = json.loads((run / "summary.json").read_text())
+    summary |= {"data": name, "bundle": name}
+    for condition in summary["conditions"]:
+        condition["organs"] = {name if organ == "heart" else organ: v for organ, v in condition["organs"].items()}
+    (run / "summary.json").write_text(json.dumps(summary))
+    before = set(tmp_path.rglob("*"))
+    page = build([run], tmp_path / "report/out").read_text()
+    for text in ("<script>alert", '" onmouseover="', "\x1b", "\0"):
+        assert text not in page
+    outside = {path for path in set(tmp_path.rglob("*")) - before if tmp_path / "report" not in (path, *path.parents)}
+    assert outside == set()
+    cells = [row for path in (tmp_path / "report").rglob("*.csv") for row in csv.reader(path.open(newline=""))]
+    assert [c for row in cells for c in row if c[:1] in tuple("=+-@\t\r") and not is_number(c)] == []
+    done = CliRunner().invoke(app, ["export", str(run), "--out", str(tmp_path / "exported")])
+    assert done.exit_code == 0, done.exception
+    card = (tmp_path / "exported/docs/README.md").read_text()
+    assert "<script>" not in card
+    assert "\x1b" not in card
+
+
+@pytest.mark.parametrize("kind", SHOWN)
+def test_a_table_shows_a_hostile_name_as_it_is(kind):
+    name = SHOWN[kind]
+    shown = Table(name, title=name)
+    shown.add_row(name)
+    text = as_text(shown, name, width=20_000)
+    if name.isprintable():
+        assert text.count(name.strip()) >= 4
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_a_study_of_a_data_set_with_a_hostile_name_is_refused(tmp_path, kind):
+    name = HOSTILE[kind]
+    study = json.loads((running.BUNDLES / "studies/table1.json").read_text()) | {"data": [name]}
+    (tmp_path / "mine.json").write_text(json.dumps(study))
+    with pytest.raises(InputError, match=r"mine\.json: data: expected a data set of letters"):
+        declaration.load(running.BUNDLES / "studies", str(tmp_path / "mine.json"))
+
+
+PATHS = [
+    kind for kind, name in SHOWN.items() if not set("/\0") & set(name) and name[0] != "." and len(name.encode()) < 200
+]
+
+
+@pytest.mark.parametrize("kind", PATHS)
+def test_image_files_with_hostile_names_are_segmented_into_their_folder(trained, prepared, tmp_path, kind):
+    image = next((prepared["jsrt"] / "images").glob("*.nii.gz"))
+    (tmp_path / "in").mkdir()
+    shutil.copy(image, tmp_path / "in" / f"{SHOWN[kind]}.nii.gz")
+    before = set(tmp_path.rglob("*"))
+    done = CliRunner().invoke(app, ["predict", str(trained), str(tmp_path / "in"), "--out", str(tmp_path / "out")])
+    assert done.exit_code == 0, done.output
+    new = set(tmp_path.rglob("*")) - before
+    assert {path for path in new if tmp_path / "out" not in (path, *path.parents)} == set()
+    assert len([path for path in (tmp_path / "out").iterdir() if path.name.endswith(".nii.gz")]) == 1
+    for path in (tmp_path / "out").rglob("*.csv"):
+        cells = [cell for row in csv.reader(path.open(newline="")) for cell in row]
+        assert [cell for cell in cells if cell[:1] in tuple("=+-@\t\r") and not is_number(cell)] == []
