@@ -56,7 +56,7 @@ def study(options: Study) -> None:
     # Imported late: --help must not wait for PyTorch.
     from medpos.study import declaration, display
 
-    console = Console(**PLAIN)
+    console = output.PlainConsole(**PLAIN)
     known = declaration.list_studies(STUDIES)
     if options.name == "list":
         for name in known:
@@ -118,7 +118,7 @@ def _run(planner: Any, options: Study, console: Console) -> None:
 
     engine, out = _engine(options), options.out or Path("studies") / planner.study.name
     command = shlex.join(["python", "-m", "medpos", *sys.argv[1:]])
-    with display.Display(Console(**PLAIN, quiet=output.notes.quiet)) as watcher:
+    with display.Display(output.PlainConsole(**PLAIN, quiet=output.notes.quiet)) as watcher:
         content = run.run(planner.study, planner.settings, engine, out, command, watcher)
     for finding in content["criteria"]:
         value = "" if finding["value"] is None else f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"

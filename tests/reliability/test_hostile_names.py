@@ -436,6 +436,7 @@ def test_image_files_with_hostile_names_are_segmented_into_their_folder(trained,
     before = set(tmp_path.rglob("*"))
     done = CliRunner().invoke(app, ["predict", str(trained), str(tmp_path / "in"), "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
+    assert not set("\x1b\u202e") & set(done.output)
     new = set(tmp_path.rglob("*")) - before
     assert {path for path in new if tmp_path / "out" not in (path, *path.parents)} == set()
     assert len([path for path in (tmp_path / "out").iterdir() if path.name.endswith(".nii.gz")]) == 1
