@@ -7,6 +7,7 @@ from typing import Any
 
 from medpos.core.config import Config, find_references, follow_references
 from medpos.core.errors import InputError
+from medpos.core.lock import FolderLock
 from medpos.runs import files
 from medpos.runs.checkpoints import load
 
@@ -24,7 +25,8 @@ def check_more_epochs(folder: Path, max_epochs: int | None, patience: int) -> No
         patience: epochs without a better key metric after which the training stops; 0 for never.
 
     Raises:
-        InputError: the run has been trained as long, stopped early for the same reason, or has no state to resume.
+        InputError: the run has been trained as long, stopped early for the same reason, has no state to resume, or is
+            being evaluated.
     """
     path = folder / files.RESUME
     state = load(path) if path.exists() else {}
@@ -32,6 +34,8 @@ def check_more_epochs(folder: Path, max_epochs: int | None, patience: int) -> No
     if not state or max_epochs is None or max_epochs <= trained:
         more = f"train it further by --max_epochs above {trained}, or " if state else ""
         raise InputError(f"{folder} is finished, so there is nothing to resume; {more}start a new run without --resume")
+    for part in folder.glob("*/"):
+        FolderLock(part).check()
     best = max(int(state["best_metric_epoch"]), 0)
     if state.get("stopped") and 0 < patience <= trained - best:
         raise InputError(f"{folder}: {state['stopped']}; train it further by --patience 0, or above {trained - best}")

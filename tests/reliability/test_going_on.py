@@ -3,11 +3,13 @@
 import json
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from running import TRAINED_EPOCHS, parser, refusal, run_here
+from running import ENVIRONMENT, TRAINED_EPOCHS, parser, refusal, run_here
 from torch import nn
 
 from medpos.core.errors import InputError
@@ -15,7 +17,7 @@ from medpos.core.moved import LATER, without_later_keys
 from medpos.networks import SmallCNN
 from medpos.runs.begin_with import begin_with
 from medpos.runs.checkpoints import load, save
-from medpos.runs.more_epochs import describe_change
+from medpos.runs.more_epochs import check_more_epochs, describe_change
 from medpos.study.models import compute_identity, resolve_configuration
 
 MORE = TRAINED_EPOCHS + 2
@@ -85,6 +87,18 @@ def test_a_kill_while_the_results_are_kept(run_of, tiny, monkeypatch):
 def test_no_more_epochs(run_of, tiny, epochs):
     message = refusal("jsrt_small_pe", **{**tiny, "resume": True, "max_epochs": epochs, "run_name": run_of.name})
     assert f"nothing to resume; train it further by --max_epochs above {TRAINED_EPOCHS}" in message
+
+
+def test_a_run_that_is_being_evaluated_stays(run_of):
+    (run_of / "evaluate").mkdir()
+    code = "import sys; from pathlib import Path; from medpos.core.lock import FolderLock; "
+    code += "FolderLock(Path(sys.argv[1])).acquire(); print('held', flush=True); sys.stdin.read()"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True, "env": ENVIRONMENT}
+    with subprocess.Popen([sys.executable, "-c", code, str(run_of / "evaluate")], **pipes) as process:
+        assert process.stdout.readline() == "held\n"
+        with pytest.raises(InputError, match=r"evaluate is being written by process"):
+            check_more_epochs(run_of, MORE, 0)
+    check_more_epochs(run_of, MORE, 0)
 
 
 def test_schedules_that_depend_on_the_length_are_named():
