@@ -28,7 +28,7 @@ SMALL = {
     "cityscapes_sunet": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 32},
 }
 FILES = {"config.json", "environment.json", "data.json", "log.txt", "model.pt", "resume.pt", "metrics.csv"}
-FILES |= {"summary.json", "cases.npz", "overlays", "tensorboard"}
+FILES |= {"summary.json", "cases.npz", "overlays", "tensorboard", "training_cases.csv"}
 SCORES = {
     "nuclei": ["seg", "pixel_error", "adapted_rand_error", "objects_true", "objects_predicted"],
     "cells": ["seg", "pixel_error", "adapted_rand_error", "objects_true", "objects_predicted"],
