@@ -76,12 +76,14 @@ def predict(options: Predict) -> None:
     ensemble = Ensemble(models, options.tta == "flip")
     left_out = LeftOut()
     channels = models[0].data.channels
-    try:
-        sources = inputs.find_cases(options.inputs, options.out, channels, options.keep_names, left_out)
-        with tqdm(total=len(sources), desc="predict", unit="case") as bar:
-            summary = cohort.predict_cases(ensemble, sources, options.out, wanted, lambda source: bar.update(), engine)
-    finally:
-        shutil.rmtree(options.out / inputs.UNPACKED, ignore_errors=True)
+    with cohort.lock_results(options.out):
+        shutil.rmtree(options.out / inputs.UNPACKED, ignore_errors=True)  # of a call that was killed
+        try:
+            sources = inputs.find_cases(options.inputs, options.out, channels, options.keep_names, left_out)
+            with tqdm(total=len(sources), desc="predict", unit="case") as bar:
+                summary = cohort.predict_cases(ensemble, sources, options.out, wanted, lambda _: bar.update(), engine)
+        finally:
+            shutil.rmtree(options.out / inputs.UNPACKED, ignore_errors=True)
     if ensemble.phantom:
         output.warnings.print(case.PHANTOM, style="bold")
     for line in left_out.describe():

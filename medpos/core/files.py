@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import psutil
+
 from medpos.core.errors import InputError
 
 if TYPE_CHECKING:
@@ -60,6 +62,19 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove temporary files that writers which are gone have left in a folder and the folders in it.
+
+    Args:
+        folder: folder that this process alone writes to.
+    """
+    for path in folder.rglob(".*.partial"):
+        number = path.name.split(".")[-2]
+        if number.isdecimal() and not psutil.pid_exists(int(number)):
+            with contextlib.suppress(OSError):
+                path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

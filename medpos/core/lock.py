@@ -33,7 +33,8 @@ class FolderLock:
 
     Args:
         folder: folder to lock.
-        inside: whether the lock file is ``.lock`` in the folder, which is made if missing; else it is ``.NAME.lock``
+        inside: whether the lock file is ``.lock`` in the folder, which is made if missing, and removed
+            again if it stays empty; else it is ``.NAME.lock``
             beside it, and the folder may be missing, the folder above it not.
         other: how to choose another folder, for the message.
     """
@@ -41,7 +42,7 @@ class FolderLock:
     def __init__(self, folder: Path, inside: bool = False, other: str = "choose another --run_name") -> None:
         self.folder = folder
         self.path = folder.absolute() / ".lock" if inside else folder.with_name(f".{folder.name}.lock")
-        self._inside, self._other = inside, other
+        self._inside, self._other, self._made = inside, other, False
         self._stop = threading.Event()
 
     def __enter__(self) -> "FolderLock":
@@ -63,6 +64,7 @@ class FolderLock:
             _held[self.path].release()
         try:
             if self._inside:
+                self._made = not self.folder.exists()
                 self.folder.mkdir(parents=True, exist_ok=True)
             while not self._take():
                 pass
@@ -128,6 +130,8 @@ class FolderLock:
         with contextlib.suppress(OSError):  # a folder that can't be written to any more
             if self.holder() is None:  # else another process took the lock over while this one was suspended
                 self.path.unlink(missing_ok=True)
+                if self._made and not any(self.folder.iterdir()):
+                    self.folder.rmdir()
 
     def _beat(self) -> None:
         while not self._stop.wait(BEAT_S):

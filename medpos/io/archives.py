@@ -43,7 +43,7 @@ def unpack(path: Path, folder: Path, left_out: LeftOut) -> Path:
                     left_out.add(_LINKS, target)
                 else:
                     _write(archive, member, target)
-                    os.utime(target, ns=(path.stat().st_mtime_ns,) * 2)  # a case is done again if the ZIP file changes
+                    os.utime(target, ns=(path.stat().st_mtime_ns,) * 2)  # equal at the next call
     except InputError:
         raise
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, NotImplementedError, ValueError) as error:

@@ -9,14 +9,18 @@ from pathlib import Path
 from types import FrameType
 
 from medpos.core.errors import InputError
+from medpos.core.files import remove_partials
+from medpos.core.lock import FolderLock
 from medpos.predict import records
 from medpos.predict.case import Pipeline
 from medpos.predict.engines import Engine, LocalEngine
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.inputs import CaseFiles
+from medpos.predict.ledger import Ledger
 from medpos.predict.records import Options
+from medpos.predict.tables import write_tables
 
-__all__ = ["Options", "Summary", "predict_cases"]
+__all__ = ["Options", "Summary", "lock_results", "predict_cases"]
 
 
 @dataclass
@@ -36,6 +40,19 @@ class Summary:
     warned: int = 0
     failed: list[str] = field(default_factory=list)
     signal: int = 0
+
+
+def lock_results(out: Path) -> FolderLock:
+    """Return the lock of a folder of results, a context manager; a block within another of this process is part of it.
+
+    Args:
+        out: folder of the results; made if missing.
+
+    Raises:
+        BusyError: when entered, if another process writes into the folder.
+        WriteError: when entered, if it can't be written to.
+    """
+    return FolderLock(out, inside=True, other="choose another --out")
 
 
 def predict_cases(
@@ -60,24 +77,30 @@ def predict_cases(
         Summary of the call; a case that can't be read or segmented is listed there and doesn't stop the others.
 
     Raises:
-        InputError: ``out`` can't be written to, or holds results of another network or other options.
+        InputError: ``out`` can't be written to, is being written by another process, or holds results of another
+            network or other options.
     """
     pipeline = Pipeline(ensemble, out, options or Options())
-    records.begin(out, ensemble, pipeline.options)
     summary = Summary()
-    # The engine is entered first, so that the handler of signals here replaces the one that Ray sets.
-    chosen = engine or LocalEngine()
-    with chosen, _stop_after_case(summary):
-        left = _remaining(sources, out, summary, watch)
-        for outcome in chosen.run(pipeline, left, lambda: bool(summary.signal)):
-            if outcome.is_last:
-                raise InputError(outcome.failure)
-            if outcome.failure:
-                summary.failed.append(outcome.failure)
-            else:
-                summary.done += 1
-            watch(outcome.source)
-    summary.warned = records.finish(out, sources, summary.failed, ensemble.labels)
+    with lock_results(out):
+        records.begin(out, ensemble, pipeline.options)
+        remove_partials(out)
+        ledger = Ledger(out)
+        entered = ledger.enter(sources)
+        # The engine is entered first, so that the handler of signals here replaces the one that Ray sets.
+        chosen = engine or LocalEngine()
+        with chosen, _stop_after_case(summary):
+            left = _remaining(entered, out, summary, watch)
+            for outcome in chosen.run(pipeline, left, lambda: bool(summary.signal)):
+                if outcome.is_last:
+                    raise InputError(outcome.failure)
+                ledger.entries[outcome.source.name].failure = outcome.failure
+                if outcome.failure:
+                    summary.failed.append(outcome.failure)
+                else:
+                    summary.done += 1
+                watch(outcome.source)
+        summary.warned = write_tables(ledger, ensemble.labels, {source.name for source in entered})
     return summary
 
 
@@ -87,7 +110,7 @@ def _remaining(
     for source in sources:
         if summary.signal:
             return
-        if records.read(out, source) is None:
+        if records.read(out, source.name) is None:
             yield source
         else:
             summary.kept += 1

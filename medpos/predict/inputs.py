@@ -3,7 +3,7 @@
 import glob
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,6 +21,7 @@ FORMATS = {
     "img": (".img",),
 }
 LISTS = (".txt", ".lst")
+_PROBABILITIES = "_probabilities"  # end of the name of a second result of a case
 UNPACKED = ".unpacked"  # folder among the results for the files of ZIP files, while the call lasts
 _FORMAT_NAMES = f"{volumes.FORMATS}, DICOM, PNG, JPEG, TIFF, BMP, JSRT .IMG"
 _PHASE = re.compile(r"(.+?)[_-]((?:ED|ES)|(?:frame|phase)\d+)", re.IGNORECASE)
@@ -39,6 +40,7 @@ class CaseFiles:
         titles: name of each file for messages, where its path may name a patient; empty: the paths.
         notes: remarks on how the files were chosen, one per line.
         keeps_name: whether a table leads from the name back to the files.
+        uid: hash of the UID of a DICOM image; empty for other formats.
     """
 
     name: str
@@ -48,17 +50,25 @@ class CaseFiles:
     titles: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     keeps_name: bool = False
+    uid: str = ""
 
     @property
     def title(self) -> str:
         """Name of the first file for messages; it names no patient."""
         return self.titles[0] if self.titles else str(self.files[0])
 
-    @property
-    def subject_and_phase(self) -> tuple[str, str]:
-        """Subject and phase: ``patient001_ED`` and ``patient001_frame01`` are phases of ``patient001``."""
-        found = _PHASE.fullmatch(self.name)
-        return (found[1], found[2].upper() if found[2][0] in "eE" else found[2].lower()) if found else (self.name, "")
+
+def split_phase(name: str) -> tuple[str, str]:
+    """Split the name of a case into subject and phase: ``patient001_ED`` and ``patient001_frame01`` are phases.
+
+    Args:
+        name: name of a case.
+
+    Returns:
+        Subject and phase; the name and an empty phase if it tells none.
+    """
+    found = _PHASE.fullmatch(name)
+    return (found[1], found[2].upper() if found[2][0] in "eE" else found[2].lower()) if found else (name, "")
 
 
 def find_cases(
@@ -112,7 +122,7 @@ def find_cases(
         CaseFiles("link", "dicom", (path,), titles=(_number(numbers[path]),) if is_private else ()) for path in links
     ]
     found_scans = [_describe_scan(scan, numbers, keep_names) for scan in scans]
-    return list(_name_uniquely([*plain, *broken, *found_scans]))
+    return list(name_uniquely([*plain, *broken, *found_scans]))
 
 
 def _leave_out(others: dict[Path, str], left_out: LeftOut, count: int) -> None:
@@ -134,9 +144,9 @@ def _number(number: int) -> str:
 def _describe_scan(scan: dicom.Group, numbers: dict[Path, int], keep_names: bool) -> CaseFiles:
     """Return the case of a DICOM image; file names and folders may name a patient, so files are numbered."""
     if keep_names:
-        return CaseFiles(scan.name, "dicom", scan.files, scan.frames, (), scan.notes, keeps_name=True)
+        return CaseFiles(scan.name, "dicom", scan.files, scan.frames, (), scan.notes, True, scan.identity)
     titles = tuple(_number(numbers[path]) for path in scan.files)
-    return CaseFiles(scan.identity, "dicom", scan.files, scan.frames, titles, scan.notes)
+    return CaseFiles(scan.identity, "dicom", scan.files, scan.frames, titles, scan.notes, uid=scan.identity)
 
 
 def identify_case(files: Sequence[str | Path]) -> CaseFiles:
@@ -274,18 +284,31 @@ def _stem(path: Path) -> str:
     return name[: -len(suffix)]
 
 
-def _name_uniquely(cases: Sequence[CaseFiles]) -> Iterator[CaseFiles]:
-    """Give every case a unique name: that of the file, if taken with the folder's before it, if taken with a number."""
+def name_uniquely(
+    cases: Sequence[CaseFiles], is_taken: Callable[[CaseFiles, str], bool] = lambda case, name: False
+) -> Iterator[CaseFiles]:
+    """Give every case a unique name: that of the file, if taken with the folder's before it, if taken with a number.
+
+    Args:
+        cases: files of the cases, with the names of their files.
+        is_taken: function that tells whether a case can't have a name because of cases that aren't among these.
+    """
     clean = [_clean_name(case.name) for case in cases]
     counts = Counter(clean)
     taken: set[str] = set()
+
+    def is_free(case: CaseFiles, name: str) -> bool:
+        results = {name.casefold(), f"{name}{_PROBABILITIES}".casefold()}
+        return not results & taken and not is_taken(case, name) and not is_taken(case, f"{name}{_PROBABILITIES}")
+
     for case, name in zip(cases, clean, strict=True):
-        is_free = counts[name] == 1 or case.titles  # a folder may name a patient too
-        wanted = name if is_free else _clean_name(f"{case.files[0].parent.name}-{name}")
+        is_alone = counts[name] == 1 and is_free(case, name)
+        # A folder may name a patient too.
+        wanted = name if is_alone or case.titles else _clean_name(f"{case.files[0].parent.name}-{name}")
         unique, number = wanted, 2
-        while unique.casefold() in taken:
+        while not is_free(case, unique):
             unique, number = f"{wanted}-{number}", number + 1
-        taken.add(unique.casefold())
+        taken |= {unique.casefold(), f"{unique}{_PROBABILITIES}".casefold()}
         yield replace(case, name=unique)
 
 

@@ -1,5 +1,6 @@
 """Record finished cases in a folder of predictions, so that a stopped call can be resumed."""
 
+import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -8,21 +9,15 @@ from typing import Any
 
 from medpos import __version__
 from medpos.core.errors import InputError
-from medpos.core.files import write_json, write_text
-from medpos.core.labels import Label
-from medpos.io.label_descriptions import write_itksnap_labels
+from medpos.core.files import write_json
 from medpos.io.volumes import find_parts
-from medpos.predict import measurements
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.inputs import CaseFiles
 
 FOLDER = ".cases"
 MANIFEST = "predictions.json"
-MEASUREMENTS = "measurements.csv"
-WARNINGS = "warnings.csv"
-FAILED = "failed.txt"
-NAMES = "names.csv"
-LABELS = "labels.txt"
+_CHUNK = 1 << 20
+_LISTS = ("made_from", "files", "measurements", "warnings")
 
 
 @dataclass(frozen=True)
@@ -63,31 +58,56 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
             "image by itself; leave --window out"
         )
     path = out / MANIFEST
+    runs = [f"{model.run.resolve().parent.name}/{model.run.resolve().name}" for model in ensemble.models]
     settings = {
         "models": [model.identity for model in ensemble.models],
         "backend": ensemble.models[0].backend,
         "tta_flip": ensemble.flip,
         "options": json.loads(json.dumps(asdict(options))),
     }
-    if path.is_file():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))["settings"]
-            before["options"] = asdict(Options()) | before["options"]  # a folder of an earlier version lacks some
-        except (OSError, ValueError, KeyError, TypeError):
-            before = None
-        if before != settings:
-            raise InputError(
-                f"{out}: expected predictions of the same runs and options, got others; choose another --out"
-            )
+    if path.is_file() or next((out / FOLDER).glob("*.json"), None):
+        _check_settings(out, runs, settings)
         return
     about = {
         "medpos": __version__,
-        "runs": [f"{model.run.resolve().parent.name}/{model.run.resolve().name}" for model in ensemble.models],
+        "runs": runs,
         "trained_on_phantoms": ensemble.phantom,
         "labels": [label.to_json() for label in ensemble.labels],
         "settings": settings,
     }
     write_json(path, about)
+
+
+def _check_settings(out: Path, runs: Sequence[str], settings: dict[str, Any]) -> None:
+    """Check that the predictions in a folder are of the same networks and options."""
+    try:
+        about = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        before = about["settings"]
+        before["options"] = asdict(Options()) | before["options"]  # a folder of an earlier version lacks some
+        one, other = _describe_settings(about["runs"], before), _describe_settings(runs, settings)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"{out / MANIFEST}: expected runs and options of the predictions, got: {error}; choose another --out"
+        ) from error
+    different = [key for key in other if one.get(key) != other[key]]
+    if different:
+        expected, got = (", ".join(texts.get(key, "") for key in different) for texts in (one, other))
+        raise InputError(f"{out}: expected {expected}, as for the predictions there, got {got}; choose another --out")
+
+
+def _describe_settings(runs: Sequence[str], settings: dict[str, Any]) -> dict[str, str]:
+    """Describe networks and options as on the command line, each by its key."""
+    found = {
+        "models": " and ".join(
+            f"{run} (weights {identity[:8]})" for run, identity in zip(runs, settings["models"], strict=True)
+        )
+    }
+    chosen = {"backend": settings["backend"], "tta": "flip" if settings["tta_flip"] else "", **settings["options"]}
+    for key, value in chosen.items():
+        name = f"--{key.removesuffix('_mm')}"
+        text = ",".join(f"{part:g}" for part in value) if isinstance(value, list) else str(value)
+        found[key] = f"no {name}" if value in (None, "", False) else name if value is True else f"{name} {text}"
+    return found
 
 
 def write(
@@ -99,88 +119,95 @@ def write(
         out: folder of the results.
         source: files of the case.
         files: result files of the case.
-        measured: rows of :func:`measurements.measure_organs`.
+        measured: rows of :func:`medpos.predict.measurements.measure_organs`.
         warnings: warnings, one per line.
 
     Raises:
         InputError: the folder can't be written to.
     """
     record = {
-        "made_from": _stamp(source),
+        "made_from": stamp_files(source),
+        "content": hash_content(source),
         "files": [str(path.relative_to(out)) for path in files],
         # JSON has no NaN.
         "measurements": [{**row, "value": None if row["value"] != row["value"] else row["value"]} for row in measured],
         "warnings": list(warnings),
     }
-    write_json(_path(out, source), record)
+    write_json(_path(out, source.name), record)
 
 
-def read(out: Path, source: CaseFiles) -> dict[str, Any] | None:
-    """Return the record of a case, or None where it isn't complete or its files have changed.
+def load(out: Path, name: str) -> dict[str, Any] | None:
+    """Return the record of a case, or None if there is none; its files may be missing.
 
     Args:
         out: folder of the results.
-        source: files of the case.
+        name: name of the case.
     """
     try:
-        record: dict[str, Any] = json.loads(_path(out, source).read_text(encoding="utf-8"))
-        same = record["made_from"] == _stamp(source) and all((out / name).is_file() for name in record["files"])
+        record: dict[str, Any] = json.loads(_path(out, name).read_text(encoding="utf-8"))
+        return record if all(isinstance(record[key], list) for key in _LISTS) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return record if same else None
 
 
-def _path(out: Path, source: CaseFiles) -> Path:
-    return out / FOLDER / f"{source.name}.json"
-
-
-def _stamp(source: CaseFiles) -> list[list[Any]]:
-    """Return path, size and time of each file, which stay equal as long as the files do.
-
-    A path that may name a patient is left empty: the name of its case is a hash of the image's UID.
-    """
-    files = [*source.files, *sorted(find_parts(source.files))]
-    stats = [(path, path.stat()) for path in files]
-    return [["" if source.titles else str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
-
-
-def finish(out: Path, sources: Sequence[CaseFiles], failed: Sequence[str], labels: Sequence[Label]) -> int:
-    """Write the tables of all complete cases, including those of earlier calls.
+def read(out: Path, name: str) -> dict[str, Any] | None:
+    """Return the record of a case, or None if it isn't complete.
 
     Args:
         out: folder of the results.
-        sources: files of all cases of this call.
-        failed: file and reason of each case that could not be segmented.
-        labels: classes, background first.
+        name: name of the case.
+    """
+    record = load(out, name)
+    return record if record and all((out / file).is_file() for file in record["files"]) else None
 
-    Returns:
-        Number of cases with a warning.
+
+def restamp(out: Path, name: str, stamp: list[list[Any]] | None) -> None:
+    """Record new paths and times of files with the same content, so that they needn't be read at the next call.
+
+    Args:
+        out: folder of the results.
+        name: name of the case.
+        stamp: :func:`stamp_files` of the files; None: they can't be read.
 
     Raises:
         InputError: the folder can't be written to.
     """
-    rows: list[dict[str, Any]] = []
-    found: list[dict[str, str]] = []
-    is_nifti = False
-    indexed: list[tuple[str, str, list[dict[str, Any]]]] = []
-    for source in sources:
-        record = read(out, source)
-        if record is None:
-            continue
-        is_nifti = is_nifti or record["files"][0].endswith(".nii.gz")
-        subject, phase = source.subject_and_phase
-        measured = record["measurements"]
-        rows += [{"case": source.name, "subject": subject, "phase": phase, **row} for row in measured]
-        found += [{"case": source.name, "warning": text} for text in record["warnings"]]
-        indexed.append((subject, phase, measured))
-    measurements.write_table(out / MEASUREMENTS, measurements.COLUMNS, rows + measurements.measure_ventricles(indexed))
-    measurements.write_table(out / WARNINGS, ("case", "warning"), found)
-    named = [
-        {"case": source.name, "file": str(path)} for source in sources if source.keeps_name for path in source.files
-    ]
-    if is_nifti:
-        write_itksnap_labels(out / LABELS, labels)
-    if named:
-        measurements.write_table(out / NAMES, ("case", "file"), named)
-    write_text(out / FAILED, "".join(f"{line}\n" for line in failed))
-    return len({row["case"] for row in found})
+    record = load(out, name)
+    if record and stamp and record["made_from"] != stamp:
+        write_json(_path(out, name), {**record, "made_from": stamp})
+
+
+def _path(out: Path, name: str) -> Path:
+    return out / FOLDER / f"{name}.json"
+
+
+def _all_files(source: CaseFiles) -> list[Path]:
+    return [*source.files, *sorted(find_parts(source.files))]
+
+
+def stamp_files(source: CaseFiles) -> list[list[Any]]:
+    """Return path, size and time of each file, which stay equal as long as the files do.
+
+    A path that may name a patient is left empty: the name of its case is a hash of the image's UID.
+
+    Args:
+        source: files of the case.
+    """
+    stats = [(path, path.stat()) for path in _all_files(source)]
+    return [["" if source.titles else str(path.resolve()), stat.st_size, stat.st_mtime_ns] for path, stat in stats]
+
+
+def hash_content(source: CaseFiles) -> str:
+    """Return the SHA-256 of the sums of all files of a case.
+
+    Args:
+        source: files of the case.
+    """
+    whole = hashlib.sha256()
+    for path in _all_files(source):
+        one = hashlib.sha256()
+        with path.open("rb") as stream:
+            while piece := stream.read(_CHUNK):
+                one.update(piece)
+        whole.update(one.digest())
+    return whole.hexdigest()

@@ -143,7 +143,9 @@ def test_names_are_unique_and_results_are_not_read(tmp_path):
 def test_phases_are_known_by_their_name(tmp_path):
     for name in ("p1_ED", "p1_frame01", "p1_phase02", "STUDIED", "p_1"):
         text(tmp_path / f"{name}.nii")
-    found = {source.name: source.subject_and_phase for source in inputs.find_cases([str(tmp_path)], tmp_path / "out")}
+    found = {
+        source.name: inputs.split_phase(source.name) for source in inputs.find_cases([str(tmp_path)], tmp_path / "out")
+    }
     assert found["p1_ED"] == ("p1", "ED")
     assert found["p1_frame01"] == ("p1", "frame01")
     assert found["STUDIED"] == ("STUDIED", "")
@@ -316,7 +318,7 @@ def test_output_that_cannot_be_written(chest, heart, predict, xray, tmp_path):
         predict(chest, xray[0], out=place / "out")
     predict(chest, xray[0])
     for other in ({"probabilities": True}, {"window": (0, 100)}):
-        with pytest.raises(InputError, match="expected predictions of the same runs and options"):
+        with pytest.raises(InputError, match="got --probabilities; choose another --out"):
             predict(chest, xray[0], **other)
     with pytest.raises(InputError, match="expected predictions of the same runs"):
         predict(heart, xray[0])

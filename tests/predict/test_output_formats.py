@@ -126,7 +126,7 @@ def test_classes_of_other_data_are_coded(name, code):
 
 def test_results_of_one_format_are_not_mixed_and_earlier_folders_go_on(heart, stack, predict):
     _, out = predict(heart, stack[0])
-    with pytest.raises(InputError, match="expected predictions of the same runs and options"):
+    with pytest.raises(InputError, match="expected no --format, as for the predictions there, got --format nrrd; "):
         predict(heart, stack[0], out=out, format="nrrd")
     about = json.loads((out / records.MANIFEST).read_text())
     del about["settings"]["options"]["format"]

@@ -6,7 +6,7 @@ import pytest
 import SimpleITK
 from images import labels_of
 
-from medpos.predict import inputs, records
+from medpos.predict import inputs
 
 
 def save(path, source):
@@ -63,15 +63,16 @@ def test_channels_in_files_of_their_own(tmp_path, stack):
     assert np.array_equal(scan.values[..., 0], scan.values[..., 1])
 
 
-def test_a_case_is_done_again_when_its_detached_data_change(heart, stack, predict, tmp_path):
+def test_other_detached_data_are_another_image(heart, stack, predict, tmp_path):
     (tmp_path / "in").mkdir()
     path = save(tmp_path / "in/a.mhd", stack[0])
     _, out = predict(heart, path)
-    (case,) = inputs.find_cases([str(path)], out)
-    assert records.read(out, case) is not None
     data = (tmp_path / "in/a.raw").read_bytes()
-    (tmp_path / "in/a.raw").write_bytes(data + b"\0")
-    assert records.read(out, case) is None
+    (tmp_path / "in/a.raw").write_bytes(data)
+    assert predict(heart, path)[0].kept == 1
+    (tmp_path / "in/a.raw").write_bytes(data[::-1])
+    assert predict(heart, path)[0].done == 1
+    assert sorted(file.name for file in out.glob("*.mha")) == ["a.mha", "in-a.mha"]
 
 
 def test_detached_data_that_are_missing_fail_alone(heart, stack, predict, tmp_path):
