@@ -1,5 +1,6 @@
 """Read and write NIfTI reproducibly, write files atomically, and map functions over processes."""
 
+import contextlib
 import gzip
 import hashlib
 import io
@@ -7,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from functools import partial
@@ -20,7 +21,8 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from medpos.core.errors import InputError
-from medpos.core.files import write_atomically
+from medpos.core.files import remove_partials, write_atomically
+from medpos.core.lock import FolderLock
 from medpos.core.memory import keep_freed_memory
 from medpos.io import nifti
 from medpos.io.scan import StoredVolume, check_size
@@ -52,6 +54,21 @@ def _put(path: Path, data: bytes) -> None:
     path.write_bytes(data)
 
 
+@contextlib.contextmanager
+def lock_folder(out: Path) -> Iterator[None]:
+    """Lock a folder of data while it is written, and remove what a killed process left half-written in it.
+
+    Args:
+        out: folder to write; made if missing.
+
+    Raises:
+        InputError: another process writes into the folder, or it can't be written to.
+    """
+    with FolderLock(out, inside=True, other="choose another --out"):
+        remove_partials(out)
+        yield
+
+
 def remove_file(path: Path) -> None:
     """Remove a file if it exists.
 
@@ -62,12 +79,6 @@ def remove_file(path: Path) -> None:
         path.unlink(missing_ok=True)
     except OSError as error:
         raise InputError(f"{path}: can't be removed ({error.strerror}). Check the folder's permissions.") from error
-
-
-def remove_temporaries(folder: Path) -> None:
-    """Remove temporary files of a killed :func:`write_atomically` from ``folder``."""
-    for path in folder.glob(".*.partial"):
-        remove_file(path)
 
 
 def read_nifti(path: Path) -> Nifti:

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.files import Array, encode_nifti, map_in_processes, remove_file, remove_temporaries, sha256, write_bytes
+from data_prep.files import Array, encode_nifti, lock_folder, map_in_processes, remove_file, sha256, write_bytes
 from data_prep.plausibility import find_doubts, measure
 from data_prep.split import split_subjects
 from medpos.core.errors import InputError
@@ -122,10 +122,16 @@ def prepare_dataset(dataset: Dataset, cases: Sequence[Case], out: Path, seed: in
         One line that says what was done.
 
     Raises:
-        InputError: a name can't be used, two cases have one name, ``out`` belongs to another data set or can't be
-            written, or a case can't be read. Finished cases are kept for the next run.
+        InputError: a name can't be used, two cases have one name, ``out`` belongs to another data set, is being
+            written by another process or can't be written, or a case can't be read. Finished cases are kept for the
+            next run.
     """
     _check_names(dataset, cases)
+    with lock_folder(out):
+        return _prepare(dataset, cases, out, seed, workers)
+
+
+def _prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int, workers: int) -> str:
     _check_folder(out, dataset.name)
     results = map_in_processes(partial(write_case, out, dataset), cases, workers, dataset.name)
     removed = _remove_stale(out, {case.case for case in cases})
@@ -264,8 +270,6 @@ def _check_folder(out: Path, name: str) -> None:
     try:
         for inside in ("", "images", "labels", RECORDS):
             (out / inside).mkdir(parents=True, exist_ok=True)
-        for inside in ("", *FOLDERS.values(), RECORDS):
-            remove_temporaries(out / inside)
     except OSError as error:
         raise InputError(f"{out}: can't be created or written ({error.strerror}); choose another --out.") from error
     for path in (out / RECORDS).glob("*.json"):

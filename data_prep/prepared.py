@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from medpos.data.schema import MANIFEST, PHANTOM_MARKER, is_phantom
 
 logger = logging.getLogger(__name__)
 
+_RAW = "-raw-"  # in the names of folders that are removed when the phantoms are made
 READ_IN_PLACE = ("imagenet",)  # data sets that need no preparation
 _WARNING = """
 {line}
@@ -120,13 +122,15 @@ def find_or_make_phantoms(
     target.parent.mkdir(parents=True, exist_ok=True)
     # Several processes of one training may come here at once.
     with FileLock(target.with_name(f".{target.name}.lock")):
+        for raw in target.parent.glob(f"{target.name}{_RAW}*"):  # of a process that was killed
+            shutil.rmtree(raw, ignore_errors=True)
         if not _exists(kind, target):
             _make_phantoms(kind, target, cases, seed)
     return phantom_dir
 
 
 def _make_phantoms(kind: str, target: Path, cases: int, seed: int) -> None:
-    with tempfile.TemporaryDirectory(prefix=f"{target.name}-raw-", dir=target.parent) as folder:
+    with tempfile.TemporaryDirectory(prefix=f"{target.name}{_RAW}", dir=target.parent) as folder:
         raw = f"{folder}/raw"
         _run_data_prep("phantoms", "--kind", kind, "--out", raw, "--cases", str(cases), "--seed", str(seed))
         marker = (Path(raw) / PHANTOM_MARKER).read_bytes()

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import map_in_processes, write_bytes
+from data_prep.files import lock_folder, map_in_processes, write_bytes
 from data_prep.phantom_counts import MAX_CASES as MAX_CASES
 from data_prep.phantom_counts import check_count
 from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, street, voc
@@ -56,17 +56,18 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
         workers: number of processes, >= 1; the files don't depend on it.
 
     Raises:
-        InputError: an argument is out of range, or the folder holds something else.
+        InputError: an argument is out of range, the folder holds something else, or another process writes into it.
     """
     out = Path(out)
     _check(kind, cases, seed, workers)
     _check_folder(kind, out, cases, seed)
-    # The marker comes first: no interruption may leave phantoms that look like patients.
-    marker = {"kind": kind, "cases": cases, "seed": seed, "note": NOTE}
-    write_bytes(out / PHANTOM_MARKER, (json.dumps(marker, indent=2) + "\n").encode())
-    written = map_in_processes(partial(KINDS[kind], out, seed), range(cases), workers, f"{kind} phantoms")
-    if kind in LISTS:
-        LISTS[kind](out, written)
+    with lock_folder(out):
+        # The marker comes first: no interruption may leave phantoms that look like patients.
+        marker = {"kind": kind, "cases": cases, "seed": seed, "note": NOTE}
+        write_bytes(out / PHANTOM_MARKER, (json.dumps(marker, indent=2) + "\n").encode())
+        written = map_in_processes(partial(KINDS[kind], out, seed), range(cases), workers, f"{kind} phantoms")
+        if kind in LISTS:
+            LISTS[kind](out, written)
 
 
 def _check(kind: str, cases: int, seed: int, workers: int) -> None:
@@ -84,7 +85,7 @@ def _check_folder(kind: str, out: Path, cases: int, seed: int) -> None:
     """Refuse to mix phantoms with anything else: with patients, another kind, another seed, or a larger set."""
     if out.exists() and not out.is_dir():
         raise InputError(f"{out}: expected a folder, got a file; give another path.")
-    if not out.exists() or not any(out.iterdir()):
+    if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
         return
     try:
         old = json.loads((out / PHANTOM_MARKER).read_text(encoding="utf-8"))

@@ -64,15 +64,17 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             partial.unlink(missing_ok=True)
 
 
-def remove_partials(folder: Path) -> None:
-    """Remove temporary files that writers which are gone have left in a folder and the folders in it.
+def remove_partials(folder: Path, is_shared: bool = False) -> None:
+    """Remove the temporary files of killed processes from a folder and the folders in it.
 
     Args:
-        folder: folder that this process alone writes to.
+        folder: folder that this process begins to write to, and so has no temporary files in yet.
+        is_shared: whether other processes may write to folders in it; their temporary files stay.
     """
     for path in folder.rglob(".*.partial"):
         number = path.name.split(".")[-2]
-        if number.isdecimal() and not psutil.pid_exists(int(number)):
+        is_alive = number.isdecimal() and int(number) != os.getpid() and psutil.pid_exists(int(number))
+        if not (is_shared and is_alive):
             with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
 

@@ -70,7 +70,8 @@ class FolderLock:
                 pass
         except OSError as error:
             raise WriteError(
-                f"{self.folder}: can't be written ({error}); make room on the disk or choose another folder"
+                f"{self.folder}: can't be created or written ({error.strerror}); make room on the disk, or "
+                f"{self._other}"
             ) from error
         _held[self.path] = self
         threading.Thread(target=self._beat, daemon=True).start()

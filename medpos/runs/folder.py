@@ -20,7 +20,7 @@ import torch.distributed
 from medpos.core.config import expand_steps, is_entry_point
 from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
-from medpos.core.files import write_json
+from medpos.core.files import remove_partials, write_json
 from medpos.core.lock import BusyError, FolderLock
 from medpos.core.moved import with_current_names, without_later_keys
 from medpos.data.folder import DataFolder
@@ -204,6 +204,7 @@ class RunFolder:
             self.parent.mkdir(parents=True, exist_ok=True)
             self._claim()
             self.results.mkdir(exist_ok=True)
+            remove_partials(self.results, is_shared=True)
         except OSError as error:
             self.close()
             raise InputError(f"{self.results}: can't be made ({error}); give another --runs_dir") from error
