@@ -33,7 +33,7 @@ def test_prepare_twice_and_verify(tmp_path):
     second = run("acdc", "--source", source, "--out", out)
     assert (second.returncode, second.stdout.startswith("unchanged: ")) == (0, True)
     sound = CliRunner().invoke(app, ["verify", str(out)])
-    assert (sound.exit_code, sound.stdout.startswith("ok: ")) == (0, True)
+    assert (sound.exit_code, sound.stdout.splitlines()[-1][:4]) == (0, "ok: ")  # after warnings of copies
     (out / "images/patient001_ED.nii.gz").unlink()
     (out / "labels/patient001_ES.nii.gz").unlink()
     broken = CliRunner().invoke(app, ["verify", str(out)])
