@@ -1,3 +1,4 @@
+import locale
 import shutil
 from pathlib import Path
 
@@ -16,6 +17,14 @@ from data_prep.phantoms import write
 def _one_thread():
     """Limit PyTorch to one thread: on such small images more threads cost more than they save."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True)
+def _locale():
+    """Put back the locale, which GDCM sets to C for the whole process when SimpleITK writes DICOM."""
+    before = locale.setlocale(locale.LC_ALL)
+    yield
+    locale.setlocale(locale.LC_ALL, before)
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 SimpleITK is imported by the functions that need it, because it takes half a second.
 """
 
+import locale
 import os
 import re
 import threading
@@ -186,7 +187,7 @@ def _shorten(text: str) -> str:
 
 @contextmanager
 def collect_warnings() -> Iterator[list[str]]:
-    """Collect ITK's warnings, which it prints to stderr otherwise."""
+    """Collect ITK's warnings, which it prints to stderr otherwise, and keep the locale, which GDCM may set to C."""
     import SimpleITK
 
     found: list[str] = []
@@ -203,10 +204,12 @@ def collect_warnings() -> Iterator[list[str]]:
 
     with _logger_lock:
         collector = Collector()
-        before = collector.SetAsGlobalITKLogger()
+        before, place = collector.SetAsGlobalITKLogger(), locale.setlocale(locale.LC_ALL)
         try:
             yield found
         finally:
+            if locale.setlocale(locale.LC_ALL) != place:
+                locale.setlocale(locale.LC_ALL, place)
             before.SetAsGlobalITKLogger()
 
 
