@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test wheel-test lint bundles docs clean
+.PHONY: demo test torture wheel-test lint bundles docs clean
 
 demo: .venv/installed
 	$(BIN)/python -m monai.bundle run --config_file bundles/jsrt_pe.json
@@ -10,6 +10,9 @@ demo: .venv/installed
 test: lint
 	rm -f .coverage .coverage.*
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
+
+torture: .venv/installed
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "torture or not torture" tests/reliability
 
 wheel-test:
 	$(PYTHON) tests/wheel.py

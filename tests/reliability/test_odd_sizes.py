@@ -28,6 +28,17 @@ PICTURES = {
     "large": ((700, 900), 3),
 }
 DATA = [*PICTURES, "volumes", "thin_volumes"]
+FIRST, *_ = new_bundle.NETWORKS
+# One network with all data, and all networks with one; the other pairs by ``make torture``.
+PAIRS = [
+    pytest.param(
+        network,
+        kind,
+        marks=[] if network == FIRST or kind == "nine_training_pictures_of_20_px" else [pytest.mark.torture],
+    )
+    for network in new_bundle.NETWORKS
+    for kind in DATA
+]
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +75,7 @@ def parse(prepare, kind, network, tmp_path):
     return running.parser(file, runs_dir=str(tmp_path / "runs"), device="cpu")
 
 
-@pytest.mark.parametrize("kind", DATA)
-@pytest.mark.parametrize("network", new_bundle.NETWORKS)
+@pytest.mark.parametrize(("network", "kind"), PAIRS)
 def test_every_network_trains_on_its_smallest_batch(prepare, kind, network, tmp_path):
     parser = parse(prepare, kind, network, tmp_path)
     loader, network, loss = (

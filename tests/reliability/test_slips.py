@@ -374,7 +374,15 @@ def test_a_name_like_a_number_and_a_path_with_a_number_sign_on_monai_s_own_comma
     assert (Path(tiny["runs_dir"]) / "jsrt_small/1e5/summary.json").exists()
 
 
-@pytest.mark.parametrize("override", [{"entry": "evalute"}, {"lr": "True"}, {"train#optimizer#lr": -5}], ids=str)
+@pytest.mark.parametrize(
+    "override",
+    [
+        {"entry": "evalute"},
+        pytest.param({"lr": "True"}, marks=pytest.mark.torture),
+        pytest.param({"train#optimizer#lr": -5}, marks=pytest.mark.torture),
+    ],
+    ids=str,
+)
 def test_monai_s_own_command_ends_with_one_line(override, tiny, tmp_path):
     done = run_bundle("jsrt_small", cwd=tmp_path, **{**tiny, **override})
     assert done.returncode == 1
@@ -383,7 +391,9 @@ def test_monai_s_own_command_ends_with_one_line(override, tiny, tmp_path):
     assert everything(tiny["runs_dir"]) == []
 
 
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("number", "name"), [pytest.param(signal.SIGINT, "Ctrl-C", marks=pytest.mark.torture), (signal.SIGTERM, "SIGTERM")]
+)
 def test_a_training_that_is_stopped_says_how_to_go_on(number, name, tiny, tmp_path):
     given = {**tiny, "run_name": "a", "max_epochs": 100_000, "num_workers": 1}
     process = start("jsrt_small", cwd=tmp_path, **given)
