@@ -57,7 +57,12 @@ def spoil(folder, leak, source, target):
 
 @pytest.mark.parametrize("leak", LEAKS)
 @pytest.mark.parametrize(
-    ("source", "target"), [("training", "test"), ("training", "validation"), ("test", "validation")]
+    ("source", "target"),
+    [
+        ("training", "test"),
+        pytest.param("training", "validation", marks=pytest.mark.torture),
+        pytest.param("test", "validation", marks=pytest.mark.torture),
+    ],
 )
 def test_training_refuses_a_leak_before_its_first_epoch(data, tiny, capsys, leak, source, target):
     spoil(data, leak, source, target)

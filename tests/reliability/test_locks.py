@@ -186,7 +186,7 @@ def study(folder, data, conditions):
     return run(declared, settings, LocalEngine(1, 1), folder / conditions, "the command", Watcher())
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_two_studies_that_need_the_same_models_train_them_once(prepared, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(study, tmp_path, prepared["jsrt"], group) for group in ("clean", "shifts")]

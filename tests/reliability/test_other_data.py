@@ -58,7 +58,10 @@ def split_anew_after_another_preparation(manifest):
         case["image_sha256"] = case["case"]
 
 
-@pytest.mark.parametrize("entry", ["evaluate", "robustness", "shift"])
+@pytest.mark.parametrize(
+    "entry",
+    ["evaluate", *(pytest.param(entry, marks=pytest.mark.torture) for entry in ("robustness", "shift"))],
+)
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
