@@ -406,7 +406,7 @@ class TestTable:
     def test_text_for_a_number(self):
         table = long_table({"a": [[[[1]]]]})
         table["dice"] = "high"
-        with pytest.raises(InputError, match="no number"):
+        with pytest.raises(InputError, match="expected numbers"):
             summarize_over_seeds(table)
 
 
