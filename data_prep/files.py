@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import nibabel as nib
-import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
@@ -28,12 +27,10 @@ from medpos.io import nifti
 from medpos.io.scan import StoredVolume, check_size
 
 Array = NDArray[Any]
-Nifti = StoredVolume
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 # Gray values compress about equally well at every level, so a fast one is chosen.
 GZIP_LEVEL = 3
-_LABEL_TOLERANCE = 1e-3
 
 
 def sha256(data: bytes) -> str:
@@ -81,7 +78,7 @@ def remove_file(path: Path) -> None:
         raise InputError(f"{path}: can't be removed ({error.strerror}). Check the folder's permissions.") from error
 
 
-def read_nifti(path: Path) -> Nifti:
+def read_nifti(path: Path) -> StoredVolume:
     """Read a NIfTI file by :func:`medpos.io.nifti.read_volume`, gzipped or not, to its last byte.
 
     A truncated file is found even if only its checksum is cut off.
@@ -93,15 +90,7 @@ def read_nifti(path: Path) -> Nifti:
     return nifti.read_volume(path, partial(check_size, path))
 
 
-def round_labels(label: Array) -> Array:
-    """Round label values within 1e-3 of an integer, as resampling and rescaling leave them; others stay."""
-    if label.dtype.kind != "f":
-        return label
-    nearest = np.rint(label) + 0.0  # no negative zero
-    return np.where(np.isclose(label, nearest, rtol=0, atol=_LABEL_TOLERANCE), nearest, label)
-
-
-def notes_of(*volumes: Nifti) -> dict[str, list[str]]:
+def notes_of(*volumes: StoredVolume) -> dict[str, list[str]]:
     """Return the remarks of some volumes as an entry ``notes`` of ``dataset.json``; no entry if there is none."""
     notes = list(dict.fromkeys(note for volume in volumes for note in volume.notes))
     return {"notes": notes} if notes else {}

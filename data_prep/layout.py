@@ -323,17 +323,12 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
 
 
 def _keep_copies_together(part_of: dict[str, str], published: set[str], entries: Sequence[Json]) -> None:
-    """Put subjects with the same image into one part: a published one, else training if one of them is there.
+    """Put subjects with the same image into one part, training if one of them is there; published parts stay.
 
     ACDC's patients 074 and 076 are one image with two annotations.
     """
-
-    def rank(entry: Json) -> tuple[bool, int, str]:
-        subject = str(entry["subject"])
-        return subject not in published, SPLITS.index(part_of[subject]), subject
-
+    free = [entry for entry in entries if entry["subject"] not in published]
     first: dict[str, str] = {}
-    for entry in sorted(entries, key=rank):
+    for entry in sorted(free, key=lambda entry: (SPLITS.index(part_of[entry["subject"]]), str(entry["subject"]))):
         other = first.setdefault(entry["image_sha256"], entry["subject"])
-        if entry["subject"] not in published:
-            part_of[entry["subject"]] = part_of[other]
+        part_of[entry["subject"]] = part_of[other]

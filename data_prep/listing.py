@@ -5,9 +5,9 @@ import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.pictures import SUFFIXES
 from medpos.core.errors import InputError
 from medpos.io import volumes
+from medpos.io.readers import SUFFIXES
 from medpos.io.walk import OTHER, LeftOut, check_links, walk
 
 

@@ -9,21 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.files import Array, Nifti, round_labels
+from data_prep.files import Array
 from medpos.core.errors import InputError
 from medpos.io import pictures, volumes
+from medpos.io.labels import round_labels
+from medpos.io.scan import StoredVolume
 
-SUFFIXES = (*volumes.SUFFIXES, *pictures.SUFFIXES)
 _COLORS = 3
 NOMINAL_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
-def suffix_of(path: Path) -> str:
-    """Return the suffix of a readable file in lower case, ``.nii.gz`` as one; empty for any other file."""
-    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
-
-
-def read_image(path: Path, channels: int) -> Nifti:
+def read_image(path: Path, channels: int) -> StoredVolume:
     """Read an image.
 
     Args:
@@ -36,7 +32,7 @@ def read_image(path: Path, channels: int) -> Nifti:
     Raises:
         InputError: the file can't be read, has another number of channels, or NaN or infinite values.
     """
-    if suffix_of(path) in pictures.SUFFIXES:
+    if pictures.is_picture(path):
         found = _of_picture(pictures.read_picture(path))
         if channels == _COLORS and found.data.ndim == 3:  # a gray picture among color ones
             found = replace(found, data=np.repeat(found.data[..., None], _COLORS, axis=-1))
@@ -59,7 +55,7 @@ def _check_channels(path: Path, data: Array, channels: int) -> None:
     count = data.shape[3] if data.ndim == 4 else 1
     if count == channels:
         return
-    if suffix_of(path) in pictures.SUFFIXES and count == _COLORS:
+    if pictures.is_picture(path) and count == _COLORS:
         raise InputError(
             f"{path}: expected {'a gray picture' if channels == 1 else f'{channels} channels'}, got a color picture; "
             "convert all to gray, or prepare all colors with --channel red --channel green --channel blue."
@@ -67,20 +63,20 @@ def _check_channels(path: Path, data: Array, channels: int) -> None:
     raise InputError(f"{path}: expected {channels} channels, got {count}; name each with --channel, or convert it.")
 
 
-def read_label(path: Path) -> Nifti:
+def read_label(path: Path) -> StoredVolume:
     """Read a label map (X, Y, Z), nearly whole values rounded; of palette pictures the indices.
 
     Raises:
         InputError: the file can't be read, has colors or more than three dimensions, or is JPEG.
     """
-    if suffix_of(path) in pictures.SUFFIXES:
+    if pictures.is_picture(path):
         found = _of_picture(pictures.read_picture_labels(path))
     else:
         found = volumes.read_volume(path)
         found = replace(found, data=_add_slice_axis(found.data))
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
     if data.ndim != 3:
-        what = "colors" if suffix_of(path) in pictures.SUFFIXES else f"shape {data.shape}"
+        what = "colors" if pictures.is_picture(path) else f"shape {data.shape}"
         raise InputError(f"{path}: expected a label map, one class per pixel, got {what}; convert it.")
     return replace(found, data=round_labels(data))
 
@@ -89,5 +85,5 @@ def _add_slice_axis(data: Array) -> Array:
     return data[..., None] if data.ndim == 2 else data
 
 
-def _of_picture(found: pictures.Picture) -> Nifti:
-    return Nifti(found.values, NOMINAL_AFFINE, (1.0, 1.0, 1.0), found.notes)
+def _of_picture(found: pictures.Picture) -> StoredVolume:
+    return StoredVolume(found.values, NOMINAL_AFFINE, (1.0, 1.0, 1.0), found.notes)

@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.files import Array, Nifti
+from data_prep.files import Array
 from data_prep.layout import Dataset, Volume
 from data_prep.pictures import read_image
 from medpos.core.colors import RGB
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
 from medpos.data.schema import is_phantom
+from medpos.io.scan import StoredVolume
 
 
 def make_dataset(
@@ -22,7 +23,7 @@ def make_dataset(
     return Dataset(name, description, classes, weights, (0, 255), phantom, RGB, ignored=True)
 
 
-def read_picture(path: Path) -> Nifti:
+def read_picture(path: Path) -> StoredVolume:
     """Read a color picture as (X, Y, 1, 3) uint8.
 
     Raises:
@@ -34,7 +35,7 @@ def read_picture(path: Path) -> Nifti:
     return image
 
 
-def make_volume(image: Nifti, label: Array, path: Any, classes: int) -> Volume:
+def make_volume(image: StoredVolume, label: Array, path: Any, classes: int) -> Volume:
     """Combine a picture and its label map.
 
     Args:

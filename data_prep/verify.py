@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from data_prep.files import Array, Nifti, map_in_processes, read_nifti, sha256
+from data_prep.files import Array, map_in_processes, read_nifti, sha256
 from data_prep.layout import Json, compute_moments, intensity_statistics
 from data_prep.plausibility import find_doubts, measure
 from medpos.core.errors import InputError
@@ -19,6 +19,7 @@ from medpos.data.leaks import find_leaks
 from medpos.data.names import find_name_faults
 from medpos.data.schema import CASE_KEYS, FOLDERS, INSTANCE_KEYS, KEYS, LABEL_KEYS, MANIFEST, SCHEMA_VERSION, SPLITS
 from medpos.io.jsrt import HIGHEST
+from medpos.io.scan import StoredVolume
 
 JSON_TYPES = {int: "a number", str: "a text", bool: "true or false", list: "a list", dict: "an object"}
 
@@ -156,7 +157,7 @@ def check_files(
     return Finding(problems, compute_moments(image.data), values, measures)
 
 
-def _read(path: Path, kind: str, case: Json, channels: Sequence[int] = ()) -> tuple[Nifti | None, list[str]]:
+def _read(path: Path, kind: str, case: Json, channels: Sequence[int] = ()) -> tuple[StoredVolume | None, list[str]]:
     """Read a file and compare it with its entry; ``channels`` is the length of its fourth axis, if any."""
     try:
         nifti = read_nifti(path)
@@ -189,7 +190,7 @@ def _check_label(path: Path, label: Array, names: Mapping[str, str], may_lack: b
     return problems + [f"{path}: no voxel of {name}" for name in absent]
 
 
-def _check_instances(path: Path, case: Json, label: Nifti | None) -> list[str]:
+def _check_instances(path: Path, case: Json, label: StoredVolume | None) -> list[str]:
     """List problems of instances, which must be above 0 exactly where the label isn't background."""
     instances, problems = _read(path, "instances", case)
     if instances is None or label is None or instances.data.shape != label.data.shape:

@@ -9,15 +9,16 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from data_prep.files import Array, Nifti, notes_of
+from data_prep.files import Array, notes_of
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
-from data_prep.pictures import read_image, read_label, suffix_of
+from data_prep.pictures import read_image, read_label
 from medpos.core.errors import InputError
 from medpos.core.labels import BACKGROUND, labels_of
 from medpos.core.names import find_faults
 from medpos.data.declared_classes import normalize_name
 from medpos.data.schema import is_phantom
 from medpos.io import pictures
+from medpos.io.scan import StoredVolume
 from medpos.io.volumes import list_parts
 
 WEIGHTS = (7, 1, 2)
@@ -162,12 +163,12 @@ def read_case(case: Case) -> Volume:
     return Volume(data, classes, affine, images[0].spacing, details)
 
 
-def _check_grid(path: Path, found: Nifti, image_path: Path, image: Nifti) -> None:
+def _check_grid(path: Path, found: StoredVolume, image_path: Path, image: StoredVolume) -> None:
     """Check that a label map, or a further channel, has the image's grid."""
     if found.data.shape != image.data.shape[:3]:
         sizes = " and ".join(" x ".join(map(str, shape)) for shape in (found.data.shape, image.data.shape[:3]))
         raise InputError(f"{path}: differs in size from its image {image_path} ({sizes}); export both again.")
-    if {suffix_of(path), suffix_of(image_path)} & set(pictures.SUFFIXES):
+    if pictures.is_picture(path) or pictures.is_picture(image_path):
         return  # they state neither
     if found.is_oriented != image.is_oriented:  # one states its spacing alone, such as Analyze
         if not np.allclose(found.spacing, image.spacing, rtol=1e-3):

@@ -14,8 +14,8 @@ from typing import Any
 
 from data_prep.custom.common import Files, Options, prepare_custom
 from data_prep.custom.declaration import read_declaration
-from data_prep.pictures import suffix_of
 from medpos.core.errors import InputError
+from medpos.io.readers import suffix_of
 
 
 def prepare(source: Path, out: Path, options: Options) -> str:

@@ -15,9 +15,9 @@ from pathlib import Path
 from data_prep.custom.common import Files, Options, prepare_custom
 from data_prep.custom.declaration import read_declaration
 from data_prep.listing import find_by_stem
-from data_prep.pictures import SUFFIXES
 from medpos.core.errors import InputError
 from medpos.io import pictures
+from medpos.io.readers import SUFFIXES
 
 
 def prepare(source: Path, out: Path, options: Options) -> str:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.files import notes_of, read_nifti, round_labels
+from data_prep.files import notes_of, read_nifti
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
 from medpos.data.schema import is_phantom
+from medpos.io.labels import round_labels
 
 GROUPS = ("NOR", "MINF", "DCM", "HCM", "RV")
 PHASES = ("ED", "ES")

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from data_prep.files import Array, Nifti
+from data_prep.files import Array
 from data_prep.layout import Case, Volume, prepare_dataset
 from data_prep.pictures import read_label
 from data_prep.published import describe_shortfall
@@ -20,6 +20,7 @@ from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.core.files import find_root
 from medpos.core.labels import IGNORED
+from medpos.io.scan import StoredVolume
 
 WEIGHTS = (9, 1, 0)
 COUNTS = {"train": 2975, "val": 500}
@@ -105,7 +106,9 @@ def read_case(case: Case) -> Volume:
         raise InputError(f"{path}: {ids.shape[0]} x {ids.shape[1]} pixels aren't divisible by {factor}; choose --size.")
     label = known.label[factor // 2 :: factor, factor // 2 :: factor]
     reduced = Image.fromarray(np.ascontiguousarray(image.data[:, :, 0])).reduce(factor)
-    return make_volume(Nifti(np.asarray(reduced)[:, :, None], image.affine, image.spacing), label, path, len(IDS))
+    return make_volume(
+        StoredVolume(np.asarray(reduced)[:, :, None], image.affine, image.spacing), label, path, len(IDS)
+    )
 
 
 def _train_ids(path: Path, ids: Array) -> Array:

@@ -11,13 +11,15 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from data_prep.files import Array, Nifti, notes_of, read_nifti, round_labels
+from data_prep.files import Array, notes_of, read_nifti
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from data_prep.listing import find_by_name
 from data_prep.published import describe_shortfall
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.data.schema import is_phantom
+from medpos.io.labels import round_labels
+from medpos.io.scan import StoredVolume
 
 VOLUMES = 18
 VALUES = "1,2,3"  # values of CSF, gray and white matter in the label files
@@ -109,7 +111,7 @@ def read_case(case: Case) -> Volume:
     return Volume(_int16(path, image.data).transpose(axes), indices.transpose(axes), affine, spacing, details)
 
 
-def read_volume(path: Path) -> Nifti:
+def read_volume(path: Path) -> StoredVolume:
     """Read NIfTI, or the Analyze pair of a ``.hdr``, as three axes; a fourth of length 1 is dropped.
 
     Raises:
@@ -129,7 +131,7 @@ def thick_axis_second(spacing: tuple[float, ...]) -> list[int]:
     return [others[0], thick, others[1]]
 
 
-def _check_grid(path: Path, label: Nifti, image: Nifti, headed: bool) -> None:
+def _check_grid(path: Path, label: StoredVolume, image: StoredVolume, headed: bool) -> None:
     """Check that image and label have the same grid; the origins in IBSR's headers may differ."""
     if label.data.shape != image.data.shape:
         raise InputError(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
-from medpos.evaluate.volumes import suffix_of
+from medpos.io.readers import suffix_of
 from medpos.io.walk import LeftOut, check_links, walk
 
 _LISTED = 20  # greatest number of names in a message

@@ -8,10 +8,9 @@ import numpy as np
 from scipy import ndimage
 
 from medpos.core.errors import InputError
-from medpos.io import pictures, readers, volumes
+from medpos.io import labels, readers, volumes
 from medpos.io.scan import Array, Scan
 
-_WHOLE = 1e-3  # greatest distance of a label from a whole number
 _SHIFT = 0.1  # greatest distance between the corners of equal grids, in sides of the smallest pixel
 
 
@@ -32,28 +31,14 @@ class Volume:
     affine: Array | None
 
 
-def suffix_of(path: Path) -> str:
-    """Return the suffix of a readable file in lower case, ``.nii.gz`` as one; empty for any other file."""
-    return next(
-        (suffix for suffix in (*volumes.SUFFIXES, *pictures.SUFFIXES) if path.name.lower().endswith(suffix)), ""
-    )
-
-
 def read_label_map(path: Path) -> Volume:
-    """Read a label map as int64; of a picture by the rule of :mod:`medpos.io.pages`.
+    """Read a label map as int64, as :func:`medpos.io.labels.read_label_map` does.
 
     Raises:
         InputError: the file can't be read, is JPEG, has colors, or holds values that are not whole within 0.001.
     """
-    suffix = suffix_of(path)
-    if suffix in pictures.SUFFIXES:
-        return Volume(path, _whole(path, pictures.read_picture_labels(path).values), None, None)
-    if not volumes.suffix_of(path):
-        raise InputError(
-            f"{path}: expected a label map as {volumes.FORMATS}, PNG, TIFF or BMP, got another format; convert it"
-        )
-    scan = readers.read_volume(path)
-    return Volume(path, _whole(path, scan.values), scan.spacing_mm, _affine(scan))
+    values, scan = labels.read_label_map(path)
+    return Volume(path, values, scan.spacing_mm if scan else None, _affine(scan) if scan else None)
 
 
 def read_image(path: Path) -> Volume:
@@ -76,21 +61,6 @@ def _affine(scan: Scan) -> Array | None:
     if scan.spacing_mm is not None:
         affine[:3] *= scan.spacing_mm[0] / np.linalg.norm(affine[:3, 0])  # micrometers and meters become mm
     return affine
-
-
-def _whole(path: Path, values: Array) -> Array:
-    """Round values that are nearly whole, such as 0.99999994."""
-    if values.dtype.kind in "iu":
-        return values.astype(np.int64)
-    with np.errstate(invalid="ignore"):
-        rounded = np.rint(values)
-        off = ~(np.abs(values - rounded) <= _WHOLE)  # NaN and infinity too
-    if off.any():
-        found = ", ".join(f"{value:g}" for value in np.unique(values[off])[:5])
-        raise InputError(
-            f"{path}: expected whole numbers as labels, got {found}; export the label map without interpolation"
-        )
-    return rounded.astype(np.int64)
 
 
 def find_difference(one: Volume, other: Volume) -> str:

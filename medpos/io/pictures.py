@@ -27,6 +27,11 @@ _RGB, _GRAY_ALPHA, _RGBA = 2, 4, 6  # color types of PNG
 _DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 
 
+def is_picture(path: Path) -> bool:
+    """Tell whether a file is called like a picture."""
+    return path.name.lower().endswith(SUFFIXES)
+
+
 @dataclass(frozen=True, eq=False)
 class Picture:
     """Hold a picture, oriented as on a screen.

@@ -9,7 +9,13 @@ from medpos.io import itk, jsrt, pictures, volumes
 from medpos.io.scan import Scan, StoredVolume, Target, check_size
 from medpos.io.targets import NiftiTarget, PictureTarget, VolumeTarget
 
+SUFFIXES = (*volumes.SUFFIXES, *pictures.SUFFIXES)
 _BRIGHTNESS = np.array([19595, 38470, 7471]) / 65536  # of red, green and blue: ITU-R BT.601, as in Pillow
+
+
+def suffix_of(path: Path) -> str:
+    """Return the suffix of a volume or picture in lower case, ``.nii.gz`` as one; empty for any other file."""
+    return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
 def read_volume(path: Path, multichannel: bool = False) -> Scan:

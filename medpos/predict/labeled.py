@@ -18,7 +18,7 @@ from medpos.data.cached import CachedDataset
 from medpos.data.folder import DataFolder
 from medpos.data.schema import MANIFEST
 from medpos.data.training_data import TrainingData
-from medpos.io import pictures, readers, volumes
+from medpos.io import labels
 from medpos.io.scan import Array
 from medpos.predict import inputs
 from medpos.predict.loading import ImageRequirements, LoadedImage, load_image
@@ -27,7 +27,6 @@ from medpos.predict.orientation import find_orientation
 logger = logging.getLogger(__name__)
 
 Case = dict[str, Any]
-_WHOLE = 1e-3  # greatest distance of a label from a whole number
 _MAPS = ("label", "instances")
 
 
@@ -159,27 +158,16 @@ def _list_files(given: Any) -> list[Path]:
 
 def _read_map(path: Path, image: LoadedImage, data: TrainingData) -> Array:
     """Read a label map [X, Y, Z] in training orientation: that of its own header, or of the image where it has none."""
+    values, scan = labels.read_label_map(path)
     orientation = image.orientation
-    if path.name.lower().endswith(pictures.SUFFIXES):
-        values = pictures.read_picture_labels(path).values
-    elif volumes.suffix_of(path):
-        scan = readers.read_volume(path)
-        values, spacing = scan.values, scan.spacing_mm or (1.0, 1.0, 1.0)
-        if scan.directions is not None and scan.has_patient_axes == image.scan.has_patient_axes:
-            shape, has_axes = values.shape[:3], scan.has_patient_axes
-            orientation = find_orientation(scan.directions, shape, spacing, data, has_axes)
-    else:
-        raise InputError(
-            f"{path}: expected a label map as {volumes.FORMATS}, PNG, TIFF or BMP, got another format; convert it"
-        )
-    oriented = orientation.apply(values)
+    if scan is not None and scan.directions is not None and scan.has_patient_axes == image.scan.has_patient_axes:
+        spacing = scan.spacing_mm or (1.0, 1.0, 1.0)
+        orientation = find_orientation(scan.directions, values.shape[:3], spacing, data, scan.has_patient_axes)
+    oriented: Array = orientation.apply(values)
     if oriented.shape != image.values.shape[:3]:
         sizes = [" x ".join(map(str, shape[:3])) for shape in (image.values.shape, oriented.shape)]
         raise InputError(f"{path}: expected a label map of {sizes[0]} like its image, got {sizes[1]}; save it again")
-    whole: Array = np.rint(oriented)
-    if not (np.abs(oriented - whole) <= _WHOLE).all():
-        raise InputError(f"{path}: expected whole numbers as labels, got fractions; export it without interpolation")
-    return whole.astype(np.int64)
+    return oriented
 
 
 def _check_classes(path: Path, label: torch.Tensor, case: Case) -> None:

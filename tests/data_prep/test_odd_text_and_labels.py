@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import raw
 
-from data_prep import files, pictures
+from data_prep import pictures
 from data_prep.datasets import acdc
 from medpos.core.errors import InputError
+from medpos.io.labels import round_labels
 
 TEXT = "ED: 1\nES: 12\nGroup: HCM\nHeight: 170.0\n"
 
@@ -37,4 +38,4 @@ def test_other_fractions_are_refused_with_their_values(tmp_path, value):
 
 def test_integer_labels_are_not_touched():
     label = raw.label()
-    assert files.round_labels(label) is label
+    assert round_labels(label) is label

@@ -7,7 +7,7 @@ import pytest
 from data_prep import files
 from medpos.core.errors import InputError
 from medpos.io import nifti, readers
-from medpos.io.scan import Scan
+from medpos.io.scan import Scan, StoredVolume
 
 DATA = np.arange(120, dtype=np.int16).reshape(6, 5, 4)
 AFFINE = np.array([[-1.5, 0, 0, 4], [0, -2, 0, 5], [0, 0, 8, 6], [0, 0, 0, 1.0]])
@@ -32,7 +32,7 @@ def change(path, **fields):
     return path
 
 
-def read_twice(path) -> tuple[files.Nifti, Scan]:
+def read_twice(path) -> tuple[StoredVolume, Scan]:
     """Read by data_prep and by predict, and compare the two."""
     prepared, scan = files.read_nifti(path), readers.read_volume(path)
     assert np.array_equal(prepared.data, scan.values)
