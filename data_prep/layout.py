@@ -32,6 +32,7 @@ from medpos.data.schema import FOLDERS, MANIFEST, SCHEMA_VERSION, SPLITS
 # Increase whenever the same sources and options give other files: prepared folders are then rewritten.
 RECIPE = 2
 RECORDS = ".cases"
+_SHOWN = 20  # warnings on the screen
 RECORD_KEYS = ("made_from", "entry", "moments", "measures")
 Json = dict[str, Any]
 
@@ -139,7 +140,7 @@ def _prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int, work
     data = (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
     written = sum(result["written"] for result in results)
     path = out / MANIFEST
-    doubts = "".join(f"\nwarning: {doubt}" for doubt in manifest.get("warnings", []))
+    doubts = _list_warnings(manifest.get("warnings", []))
     if not path.is_file() or path.read_bytes() != data:
         write_bytes(path, data)
     elif not written + removed:
@@ -150,6 +151,15 @@ def _prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int, work
     if lacking:
         done += f"\nno {' and no '.join(lacking)} case: a training needs all three parts; add images of further persons"
     return done + doubts
+
+
+def _list_warnings(warnings: Sequence[str]) -> str:
+    rest = len(warnings) - _SHOWN
+    lines = [
+        *(f"warning: {text}" for text in warnings[:_SHOWN]),
+        *([f"{rest} more warnings in {MANIFEST}"] * (rest > 0)),
+    ]
+    return "".join(f"\n{line}" for line in lines)
 
 
 def write_case(out: Path, dataset: Dataset, case: Case) -> Json:

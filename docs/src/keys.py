@@ -24,8 +24,8 @@ bundles show NAME` prints the keys of a bundle with their defaults. Parts (`netw
 are changed by `--PART#NAME VALUE` or an overlay ([change a bundle](../how-to/change_a_bundle.md)).
 
 A value that begins with `$` is a Python expression, one that begins with `@` refers to another key, one that begins
-with `%` to a file; a path of such a name is written `./$name`. Text that looks like a number is quoted twice:
-`--run_name "'1e5'"`.
+with `%` to a file; a path of such a name is written `./$name`. A text is taken as it is
+typed, `--run_name 1e5` too.
 
 A user's own keys are checked as well, where the `metadata.json` beside the bundle describes them under `keys`, in the
 words of JSON Schema: `"keys": {"width": {"type": "number", "maximum": 4, "description": "factor of the channels"}}`.

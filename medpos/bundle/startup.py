@@ -53,6 +53,7 @@ def start() -> None:
         stop_plainly(_advise_to_resume)
     # With pydicom installed, MONAI warns in every run that one of its decoders is missing; no bundle reads DICOM.
     warnings.filterwarnings("ignore", message=".*nvImageCodec")
+    logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
     for file in phantoms.given_files():
         read_config(file)  # MONAI reads 1e-3 as text, and keeps the last of two equal keys
     parser = find_parser()

@@ -8,9 +8,12 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+from PIL import Image
 from typer.testing import CliRunner
 
 from data_prep.cli.main import app
+from data_prep.custom import folder as custom
+from data_prep.custom.common import Options
 from data_prep.datasets import acdc, jsrt
 from data_prep.files import sha256
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
@@ -180,6 +183,40 @@ def test_names_of_other_data_sets_raise_no_doubt():
     for labels in (JSRT, ACDC):
         found = measure(image, label, np.eye(4), {0: "background", 1: labels[2].name})
         assert find_doubts([({"case": "a", "subject": "a", "image_sha256": "x"}, {**found, "agreement": {}})]) == []
+
+
+def as_pictures(prepared, folder, change=lambda label: label):
+    """Store the X-rays as PNG, eight times as large, which state no pixel size, and prepare them as custom data."""
+    manifest = json.loads((prepared["jsrt"] / "dataset.json").read_text())
+    for part in ("training", "validation", "test"):
+        for entry in manifest[part]:
+            image, label, _ = load(prepared["jsrt"], entry)
+            for kind, values in (("images", image // 16), ("labels", change(label))):
+                (folder / kind).mkdir(parents=True, exist_ok=True)
+                picture = Image.fromarray(values[..., 0].T.astype(np.uint8))
+                picture.resize((1024, 1024), Image.Resampling.NEAREST).save(folder / kind / f"{entry['case']}.png")
+    names = [f"{label.index}={label.name}" for label in JSRT[1:]]
+    custom.prepare(folder / "images", folder / "labels", names, [], folder / "out", Options())
+    return json.loads((folder / "out/dataset.json").read_text()).get("warnings", [])
+
+
+def test_pictures_of_unknown_pixel_size(prepared, tmp_path):
+    assert as_pictures(prepared, tmp_path / "a") == []
+    swapped = as_pictures(prepared, tmp_path / "b", lambda label: swap(1, 2)(None, label, None)[1])
+    assert len(swapped) == 8
+    assert all("right and left lung have changed sides" in line for line in swapped)
+
+
+def test_many_warnings_are_counted(tmp_path):
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(0, 200, (25, 20, 20, 1), dtype=np.uint8))
+    dataset = Dataset("pairs", "test", (BACKGROUND, Label(1, "a", "#0072B2")), (3, 1, 1), None, True)
+    cases = [
+        Case(f"c{n:02}", f"s{n:02}", {"image": tmp_path / "noise.npy"}, read_pair, {"number": n // 2})
+        for n in range(50)
+    ]
+    done = prepare_dataset(dataset, cases, tmp_path / "out")
+    assert done.count("warning: ") == 20
+    assert done.endswith("\n5 more warnings in dataset.json")
 
 
 def test_the_phantoms_of_the_demo_are_plausible(tmp_path):
