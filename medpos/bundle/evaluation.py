@@ -32,11 +32,14 @@ def trained(run: RunFolder, source: Any) -> RunFolder:
             on, so the transforms must be built afterward.
 
     Returns:
-        The same run folder.
+        The same run folder; a second call for it does nothing.
 
     Raises:
         InputError: there is no such run, or the data have other classes or channels.
     """
+    if run.is_compared:
+        return run
+    run.is_compared = True
     path = run.find_trained() / FILE
     if not path.is_file():
         logger.warning("%s is not there: the data can't be compared with those of the training", path)

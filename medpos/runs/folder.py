@@ -63,6 +63,7 @@ class RunFolder:
             )
         self.resume = resume
         self.checkpoint = checkpoint
+        self.is_compared = False  # whether the data were compared with those of the training
         self.training_cases = 0  # cases of the evaluation that the model was trained on
         self.stopped = ""  # reason for which the training ended before its last epoch
         self._folder: Path | None = None
