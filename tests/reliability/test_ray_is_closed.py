@@ -65,6 +65,8 @@ def test_a_cluster_without_a_token_is_joined_on_request_only(monkeypatch, addres
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     if mode is not None:
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
+    # Ray reads this when it is loaded, and stays loaded for other tests of this process that start a closed cluster.
+    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     with pytest.raises(InputError, match="expected a cluster that asks for a token"):
         RaySession(address, 1, 1, 0)
     assert RaySession(address, 1, 1, 0, may_be_open=True).address == address
