@@ -3,6 +3,9 @@
 Everything private of PyTorch that has no public equivalent is here, so that an upgrade of PyTorch is checked here.
 """
 
+import os
+import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -59,6 +62,26 @@ def has_fast_bf16(device: torch.device | str) -> bool:
 
 def _cpu_has_bf16_units() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def describe_processor() -> dict[str, str]:
+    """Return the name of the processor and the instructions that PyTorch uses of it.
+
+    PyTorch and oneDNN choose their kernels by them, and a sum in another order is rounded to other bits.
+    """
+    units = {"avx512_bf16": torch.cpu._is_avx512_bf16_supported(), "amx": torch.cpu._is_amx_tile_supported()}
+    limits = [f"{name}={os.environ[name]}" for name in ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA") if name in os.environ]
+    parts = [torch.backends.cpu.get_cpu_capability(), *(name for name, found in units.items() if found), *limits]
+    return {"processor": _processor_name(), "instruction_set": ", ".join(parts)}
+
+
+def _processor_name() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:  # not Linux
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.processor() or platform.machine()
 
 
 def memory_format(device: torch.device | str) -> torch.memory_format:

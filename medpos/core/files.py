@@ -169,6 +169,22 @@ def _put(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def parse_json(path: Path, advice: str) -> Any:
+    """Read any JSON value.
+
+    Args:
+        path: JSON file.
+        advice: advice for the error message of an unreadable file.
+
+    Raises:
+        InputError: the file is missing or isn't JSON.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{path}: can't be read as JSON ({error}); {advice}") from error
+
+
 def read_json(path: Path, advice: str) -> dict[str, Any]:
     """Read a JSON object.
 
@@ -179,10 +195,7 @@ def read_json(path: Path, advice: str) -> dict[str, Any]:
     Raises:
         InputError: the file is missing, is not JSON, or holds something other than an object.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: can't be read as JSON ({error}); {advice}") from error
+    content = parse_json(path, advice)
     if not isinstance(content, dict):
         raise InputError(f"{path}: expected a JSON object, got {type(content).__name__}; {advice}")
     return content

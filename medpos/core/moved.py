@@ -1,11 +1,11 @@
 """Redirect imports of modules and names that have moved.
 
 Bundles, run folders, exports and notebooks that users already have name Python objects by dotted names. The tables
-below map the old names to the new ones, so that these files keep working.
+below map the old names to the new ones, and old forms of files to the present ones, so that these files keep working.
 """
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib import import_module
 from importlib.abc import Loader, MetaPathFinder
@@ -60,6 +60,21 @@ RENAMED = {
 
 # Keys of bundles that later versions have added, and their defaults, under which everything is as before.
 LATER = {"begin_with": "", "patience": 0, "accumulate": 1}
+
+# Files of which earlier versions wrote another form -> function that gives the present one.
+FORMS: dict[str, Callable[[Any], Any]] = {
+    "environment.json": lambda content: [content] if isinstance(content, dict) else content,  # one call alone
+}
+
+
+def in_current_form(name: str, content: Any) -> Any:
+    """Return the content of a run's file as the present version writes it.
+
+    Args:
+        name: name of the file.
+        content: content of the file, as any version wrote it.
+    """
+    return FORMS.get(name, lambda unchanged: unchanged)(content)
 
 
 def without_later_keys(config: Config) -> Config:

@@ -69,7 +69,7 @@ def write_run(folder: Path, measured: Measured, about: About) -> dict[str, Any]:
     write_json(folder / files.CONFIG, {"bundle_name": measured.tool.name, **about.settings})
     facts = environment("cpu", 0)
     del facts["seed"]  # nothing is known about the training of the tool
-    write_json(folder / files.ENVIRONMENT, facts)
+    write_json(folder / files.ENVIRONMENT, [facts])
     content = {
         "bundle": measured.tool.name,
         "data": about.data,

@@ -40,7 +40,7 @@ class ExportedRun:
         slices: number of slices of a volume that it sees at a time.
         sees_position: whether the network of the run gets position channels, from its input or from the export.
         summary: content of the run's ``summary.json``; None: it wasn't tested.
-        environment: content of the run's ``environment.json``; empty where it is missing.
+        environment: last entry of the run's ``environment.json``; empty where it is missing.
     """
 
     bundle: str

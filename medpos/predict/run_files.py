@@ -90,9 +90,11 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _check_version(run: Path, exported: bool) -> None:
-    name, key = (_METADATA, "required_packages_version") if exported else (Path(files.ENVIRONMENT), "packages")
     try:
-        made_by = json.loads((run / name).read_text(encoding="utf-8"))[key]["medpos"]
+        if exported:
+            made_by = json.loads((run / _METADATA).read_text(encoding="utf-8"))["required_packages_version"]["medpos"]
+        else:
+            made_by = files.Run(run).environment["packages"]["medpos"]
     except (OSError, ValueError, KeyError, TypeError):
         return  # copied without it
     if isinstance(made_by, str) and _numbers(made_by) > _numbers(__version__):

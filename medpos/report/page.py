@@ -248,6 +248,7 @@ def _command(run: Run, evaluation: Evaluation) -> dict[str, Any]:
         "commit": environment.get("commit"),
         "started": environment.get("started"),
         "python": environment.get("python"),
+        "changed": [str(change) for change in environment.get("changed") or []],
         "device": device.get("type") if isinstance(device, dict) else None,
         "packages": {k: v for k, v in packages.items() if v} if isinstance(packages, dict) else {},
     }

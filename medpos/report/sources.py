@@ -35,7 +35,7 @@ class Evaluation:
         phantom: True for phantoms.
         split: name of the split that was segmented.
         nominal_spacing: True where the true pixel sizes are unknown.
-        environment: content of ``environment.json``, empty where there is none.
+        environment: last entry of ``environment.json``, empty where there is none.
     """
 
     name: str

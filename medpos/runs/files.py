@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Any
 
 from medpos.core import files
+from medpos.core.errors import InputError
+from medpos.core.moved import in_current_form
 from medpos.data.training_data import FILE as DATA
 
 __all__ = ["DATA", "Run", "read_json"]
 
 CONFIG = "config.json"  # resolved configuration; runs again as it is
-ENVIRONMENT = "environment.json"  # versions, commit, seed, device
+ENVIRONMENT = "environment.json"  # versions, commit, seed, device of each call
 MODEL = "model.pt"  # weights of the best epoch
 START = "start.pt"  # weights that the training of an exported bundle began with
 RESUME = "resume.pt"  # state after the last epoch
@@ -25,6 +27,7 @@ LOG = "log.txt"
 OVERLAYS = "overlays"  # folder of pictures
 TENSORBOARD = "tensorboard"  # folder of TensorBoard events
 STUDY = "study.json"  # results of a study, in a folder of its own
+_ADVICE = "let the run finish, resume it, or copy it again"
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,19 @@ class Run:
 
     @property
     def environment(self) -> dict[str, Any]:
-        """Versions, commit, seed and device; empty where they were not recorded."""
+        """Versions, commit, seed and device of the last call; empty where they were not recorded."""
+        return (self.environments or [{}])[-1]
+
+    @property
+    def environments(self) -> list[dict[str, Any]]:
+        """Versions, commit, seed and device of each call that began or resumed the run, in order."""
         path = self.folder / ENVIRONMENT
-        return read_json(path) if path.is_file() else {}
+        if not path.is_file():
+            return []
+        content = in_current_form(ENVIRONMENT, files.parse_json(path, _ADVICE))
+        if not isinstance(content, list) or not all(isinstance(entry, dict) for entry in content):
+            raise InputError(f"{path}: expected a list of JSON objects, got something else; {_ADVICE}")
+        return content
 
     def evaluations(self) -> list["Run"]:
         """List the folders that hold ``metrics.csv``: the run's own first, then its sub-folders by name."""
@@ -85,4 +98,4 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         InputError: the file can't be read, or holds something else.
     """
-    return files.read_json(path, "let the run finish, resume it, or copy it again")
+    return files.read_json(path, _ADVICE)

@@ -26,7 +26,7 @@ from medpos.core.moved import with_current_names, without_later_keys
 from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
 from medpos.runs import files, training_cases
-from medpos.runs.environment import environment
+from medpos.runs.environment import continue_environments, environment
 from medpos.runs.more_epochs import check_more_epochs, describe_change, keep_results
 
 logger = logging.getLogger(__name__)
@@ -34,6 +34,10 @@ logger = logging.getLogger(__name__)
 _FREE_TO_CHANGE = frozenset({"resume", "run_name", "runs_dir", "bundle_root", "device", "num_workers", "max_epochs"})
 _FREE_TO_CHANGE |= {"patience", "conditions", "degradation_table", "shift_pixels", "allow_training_cases"}
 _FREE_TO_CHANGE |= {"_desc_", "imports", "known_keys", "steps"}  # a step counts where a chain takes it
+_NOT_THE_SAME = (
+    "the run was begun in another environment: %s; its results will equal those of an uninterrupted training within "
+    "rounding, not bit for bit"
+)
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
 
@@ -238,6 +242,7 @@ class RunFolder:
         """Make the folder, begin its log, and write ``config.json`` and ``environment.json``.
 
         A training also gets ``data.json`` and ``training_cases.csv``; the files of an evaluation go to its sub-folder.
+        A resumed run keeps the environments of the calls before, and warns if this call may round otherwise.
 
         Args:
             config: the resolved configuration.
@@ -250,13 +255,17 @@ class RunFolder:
         """
         if is_main_process():
             change = _check_unchanged(self.results / files.CONFIG, config) if self.resume else ""
+            environments = files.Run(self.results).environments if self.resume else []
+            environments = continue_environments(environments, environment(device, seed))
             self._make()
             if self.resume and not self._part and files.Run(self.folder).is_finished:
                 logger.info("the results until now are in %s", keep_results(self.folder))
             if change:
                 logger.info(change)
             write_json(self.results / files.CONFIG, {**config, "resume": False})
-            write_json(self.results / files.ENVIRONMENT, environment(device, seed))
+            if changed := environments[-1].get("changed"):
+                logger.warning(_NOT_THE_SAME, "; ".join(changed))
+            write_json(self.results / files.ENVIRONMENT, environments)
             if "data_folder" in config and not self._part:
                 self._describe_training(config, data)
         self._share()

@@ -51,7 +51,7 @@ def test_a_run_folder_is_complete(name, prepared, tiny):
     }
     assert found == plain | {"overlays", "tensorboard"}
     check_config(json.loads((run / "config.json").read_text()), name)
-    check_environment(json.loads((run / "environment.json").read_text()))
+    check_environment(*json.loads((run / "environment.json").read_text()))
     weights = torch.load(run / "model.pt", weights_only=True)
     assert all(isinstance(value, torch.Tensor) for value in weights.values())
     assert next(key for key in weights if key.startswith(FIRST[network(name)]))

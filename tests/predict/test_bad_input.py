@@ -265,7 +265,7 @@ def test_bad_runs(chest_run, tmp_path):
             path.unlink() if content is None else path.write_text(content)
         return folder
 
-    newer = json.loads((chest_run / "environment.json").read_text())
+    newer = json.loads((chest_run / "environment.json").read_text())[-1]
     newer["packages"]["medpos"] = "9.0.0"
     config = {**json.loads((chest_run / "config.json").read_text()), "data_folder": "/gone"}
     for folder, message in (

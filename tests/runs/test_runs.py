@@ -8,6 +8,7 @@ from running import kept_state
 
 from medpos.core.errors import InputError
 from medpos.runs import environment as environments
+from medpos.runs import files
 from medpos.runs import folder as folders
 from medpos.runs.environment import environment
 from medpos.runs.folder import RunFolder
@@ -30,7 +31,7 @@ def test_nothing_is_written_before_record(tmp_path):
     begin(run, lr=1)
     assert sorted(path.name for path in run.folder.iterdir()) == ["config.json", "environment.json", "log.txt"]
     assert json.loads((run.folder / "config.json").read_text()) == {"lr": 1, "resume": False}
-    assert json.loads((run.folder / "environment.json").read_text())["seed"] == 7
+    assert [facts["seed"] for facts in files.Run(run.folder).environments] == [7]
 
 
 def test_a_run_without_a_name_is_named_by_date_and_time(tmp_path, monkeypatch):
