@@ -25,7 +25,7 @@ from pydicom.uid import DigitalXRayImageStorageForPresentation, ExplicitVRLittle
 
 from benchmarks.bundles import bundle, prepared
 from data_prep import phantoms
-from medpos.io.jsrt import coronal_affine, read_image
+from medpos.io.pictures.jsrt import coronal_affine, read_image
 
 PERSONS = 20
 SIDE = 512

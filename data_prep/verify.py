@@ -18,7 +18,7 @@ from medpos.core.labels import IGNORED
 from medpos.data.leaks import find_leaks
 from medpos.data.names import find_name_faults
 from medpos.data.schema import CASE_KEYS, FOLDERS, INSTANCE_KEYS, KEYS, LABEL_KEYS, MANIFEST, SCHEMA_VERSION, SPLITS
-from medpos.io.jsrt import HIGHEST
+from medpos.io.pictures.jsrt import HIGHEST
 from medpos.io.scan import StoredVolume
 
 JSON_TYPES = {int: "a number", str: "a text", bool: "true or false", list: "a list", dict: "an object"}

@@ -15,7 +15,7 @@ from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.data.schema import is_phantom
-from medpos.io.jsrt import HIGHEST, PIXEL_MM, RAW_SIDE, coronal_affine, read_image
+from medpos.io.pictures.jsrt import HIGHEST, PIXEL_MM, RAW_SIDE, coronal_affine, read_image
 
 MASK_SIDE = 1024
 # The study's 156 training, 23 validation and 68 test images of 247.

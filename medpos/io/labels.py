@@ -21,7 +21,7 @@ def round_labels(values: Array) -> Array:
 
 
 def read_label_map(path: Path) -> tuple[Array, Scan | None]:
-    """Read a label map; of a picture by the rule of :mod:`medpos.io.pages`.
+    """Read a label map; of a picture by the rule of :mod:`medpos.io.pictures.pages`.
 
     Returns:
         Values [X, Y, Z], int64, and the volume with its geometry; None for a picture, which states none.

@@ -5,7 +5,8 @@ from pathlib import Path
 import numpy as np
 
 from medpos.core.errors import InputError
-from medpos.io import itk, jsrt, pictures, volumes
+from medpos.io import itk, pictures, volumes
+from medpos.io.pictures import jsrt
 from medpos.io.scan import Scan, StoredVolume, Target, check_size
 from medpos.io.targets import NiftiTarget, PictureTarget, VolumeTarget
 

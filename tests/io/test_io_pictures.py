@@ -4,7 +4,7 @@ from PIL import Image
 
 from data_prep import pictures
 from medpos.io import readers
-from medpos.io.pages import UPRIGHT_NOTE
+from medpos.io.pictures.pages import UPRIGHT_NOTE
 
 ROWS = np.add.outer(np.arange(24) * 7, np.arange(16) * 3).astype(np.uint8)
 # What undoes each orientation, on [rows, columns] as stored (EXIF 2.3, table of tag 0x0112).

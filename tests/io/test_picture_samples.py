@@ -14,7 +14,8 @@ from data_prep import pictures as prepared
 from medpos.core.errors import InputError
 from medpos.evaluate.volumes import read_label_map
 from medpos.io import pictures, readers
-from medpos.io.pages import ALPHA_NOTE
+from medpos.io.pictures.files import FIRST_NOTE, UNIT_NOTE
+from medpos.io.pictures.pages import ALPHA_NOTE
 
 RNG = np.random.default_rng(13)
 
@@ -313,7 +314,7 @@ def test_the_first_of_several_pictures(tmp_path, name):
     scan = readers.read_picture(tmp_path / name)
     one = readers.read_picture(next(tmp_path.glob("one.*")))
     assert np.array_equal(scan.values, one.values)
-    assert (scan.notes, one.notes) == ([pictures.FIRST_NOTE], [])
+    assert (scan.notes, one.notes) == ([FIRST_NOTE], [])
     assert list(prepared.read_image(tmp_path / name, 1).notes) == scan.notes
 
 
@@ -440,4 +441,4 @@ def test_floats_from_0_to_1_are_black_to_white(tmp_path, values, ends):
     tifffile.imwrite(tmp_path / "a.tif", np.linspace(*values, 80, dtype=np.float32).reshape(8, 10))
     scan = readers.read_picture(tmp_path / "a.tif")
     assert scan.grey_range == ends
-    assert scan.notes == [pictures.UNIT_NOTE] * (ends is not None)
+    assert scan.notes == [UNIT_NOTE] * (ends is not None)

@@ -12,8 +12,8 @@ from PIL import Image
 
 from medpos.core.errors import InputError, first_line
 from medpos.core.files import read_bytes
-from medpos.io import jpeg, tiff
-from medpos.io.pages import ALPHA_NOTE, Page, list_values, to_image, to_labels, turn_upright
+from medpos.io.pictures import jpeg, tiff
+from medpos.io.pictures.pages import ALPHA_NOTE, Page, list_values, to_image, to_labels, turn_upright
 from medpos.io.scan import Array, check_size
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -67,7 +67,7 @@ def read_picture(path: Path) -> Picture:
 
 
 def read_picture_labels(path: Path) -> Picture:
-    """Read a label map by the rule of :func:`~medpos.io.pages.to_labels`; pages of a TIFF are slices.
+    """Read a label map by the rule of :func:`~medpos.io.pictures.pages.to_labels`; pages of a TIFF are slices.
 
     Raises:
         InputError: the file is unreadable, truncated or too large, compressed with loss, in color, or its pages differ.

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from medpos.core.errors import InputError
-from medpos.io.pages import TURNS, UPRIGHT_NOTE, Meaning, Page, turn_upright
+from medpos.io.pictures.pages import TURNS, UPRIGHT_NOTE, Meaning, Page, turn_upright
 from medpos.io.scan import Array, check_size
 
 MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")

@@ -6,7 +6,7 @@ from pathlib import Path
 from medpos.core.errors import InputError
 from medpos.io.dicom.library import import_pydicom
 from medpos.io.dicom.pixels import decode_by_gdcm
-from medpos.io.pages import Page
+from medpos.io.pictures.pages import Page
 from medpos.io.scan import check_size
 
 MAGIC = b"\xff\xd8\xff"
