@@ -39,6 +39,8 @@ def read_label_map(path: Path) -> tuple[Array, Scan | None]:
         raise InputError(
             f"{path}: expected a label map as {volumes.FORMATS}, PNG, TIFF or BMP, got another format; convert it"
         )
+    if values.dtype.kind != "f":
+        return values.astype(np.int64), scan
     rounded = round_labels(values)
     off = ~(rounded == np.rint(rounded)) | ~np.isfinite(rounded)
     if off.any():

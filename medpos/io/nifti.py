@@ -7,7 +7,7 @@ the very same grid is made.
 
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,8 @@ _HEADER_BYTES = 540  # of NIfTI-2, the longer one
 _CHUNK = 1 << 20
 _SPARE_BYTES = 1 << 20  # after the data, as some programs write; a stream that goes on further is refused
 _ONE_PERCENT = 1e-2
-HEADER = ".hdr"  # suffix of the header of a pair
+HEADERS = (".hdr.gz", ".hdr")  # suffixes of the header of a pair; FSL packs both files
+_DATA = (".img.gz", ".img")
 _DATA_OFFSET = 352  # bytes before the data in a NIfTI-1 file
 _ANALYZE_UNITS = {b"m": 1, b"mm": 2, b"um": 3}  # codes of NIfTI
 
@@ -45,19 +46,14 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
     Raises:
         InputError: the file is truncated or not NIfTI, holds no plain numbers, or has an invalid spacing or affine.
     """
-    packed = read_bytes(path)
-    if path.suffix.lower() == HEADER:
-        packed = _join_pair(path, packed)
-    start, _ = _unpack(path, packed, _HEADER_BYTES)
+    packed, is_pair = read_bytes(path), is_header(path)
+    if is_pair:
+        packed, tail = _join_pair(path, packed, check_shape)
+    start = packed if is_pair else _unpack(path, packed, _HEADER_BYTES)[0]
     kind = nib.Nifti2Image if start[:4] in _NIFTI2_SIZES else nib.Nifti1Image
     stored = _parse(path, lambda: _raw_header(kind.header_class, start))
-    _check_type(path, stored)
-    rank = min(max(int(stored["dim"][0]), 0), 7)
-    check_shape(tuple(int(side) for side in stored["dim"][1 : 1 + rank]))
-    stated = _parse(path, lambda: _stated_bytes(stored))
-    raw, tail = _unpack(path, packed, stated + _SPARE_BYTES)
-    if len(raw) == stated + _SPARE_BYTES and packed.startswith(_GZIP_MAGIC):
-        raise InputError(f"{path}: expected {stated} bytes as its header states, got far more; export it again")
+    stated = _check_header(path, stored, check_shape)
+    raw, tail = (packed, tail) if is_pair else _unpack_stated(path, packed, stated)
     image = _parse(path, lambda: kind.from_bytes(raw))
     try:
         data = np.asanyarray(image.dataobj)
@@ -79,22 +75,54 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
     )
 
 
+def is_header(path: Path) -> bool:
+    """Return whether a file is called like the header of a pair."""
+    return path.name.lower().endswith(HEADERS)
+
+
 def find_data(path: Path) -> Path | None:
-    """Find the ``.img`` beside a ``.hdr``; None where there is none."""
-    places = (path.with_suffix(suffix) for suffix in (".img", ".IMG", ".Img"))
+    """Find the ``.img`` or ``.img.gz`` beside a header; None where there is none."""
+    return _find_half(path, HEADERS, _DATA)
+
+
+def find_header(path: Path) -> Path | None:
+    """Find the ``.hdr`` or ``.hdr.gz`` beside data; None where there is none."""
+    return _find_half(path, _DATA, HEADERS)
+
+
+def _find_half(path: Path, own: Sequence[str], others: Sequence[str]) -> Path | None:
+    """Find the other half of a pair, one that is packed like this one first."""
+    suffix = next((suffix for suffix in own if path.name.lower().endswith(suffix)), "")
+    if not suffix:
+        return None
+    stem = path.name[: -len(suffix)]
+    wanted = sorted(others, key=lambda other: other.endswith(".gz") != suffix.endswith(".gz"))
+    names = [f"{stem}{spelled}" for other in wanted for spelled in (other, other.upper(), _capitalize(other))]
+    places = (path.with_name(name) for name in dict.fromkeys(names))
     return next((place for place in places if place.is_file()), None)
 
 
-def _join_pair(path: Path, start: bytes) -> bytes:
-    """Return header and data of a pair as a NIfTI-1 file."""
+def _capitalize(suffix: str) -> str:
+    """Return ``.Img`` for ``.img``, and ``.Img.gz`` for ``.img.gz``."""
+    return f".{suffix[1:].capitalize()}"
+
+
+def _join_pair(path: Path, packed: bytes, check_shape: Callable[[tuple[int, ...]], object]) -> tuple[bytes, int]:
+    """Return header and data of a pair as a NIfTI-1 file, and the number of bytes after the data's gzip stream."""
+    start, _ = _unpack(path, packed, _HEADER_BYTES)
     stored = _parse(path, lambda: _raw_header(nib.Nifti1Header, start))
     place = find_data(path)
     if place is None:
-        raise InputError(f"{path}: expected its data in {path.stem}.img, got no such file; copy it beside the header")
+        start_of_suffix = path.name.lower().rindex(".hdr")
+        wanted = f"{path.name[:start_of_suffix]}.img{path.name[start_of_suffix + 4 :].lower()}"
+        raise InputError(f"{path}: expected its data in {wanted}, got no such file; copy it beside the header")
     offset = max(int(stored["vox_offset"]), 0)
+    data, tail = read_bytes(place), 0
+    if place.suffix.lower() == ".gz":  # the first voxels may look like a gzip stream
+        data, tail = _unpack_stated(place, data, _check_header(path, stored, check_shape))
     header = stored.copy() if stored["magic"].item() in (b"ni1", b"n+1") else _convert_analyze(stored, start)
     header["magic"], header["vox_offset"] = b"n+1", _DATA_OFFSET
-    return bytes(header.binaryblock) + bytes(_DATA_OFFSET - len(header.binaryblock)) + read_bytes(place)[offset:]
+    return bytes(header.binaryblock) + bytes(_DATA_OFFSET - len(header.binaryblock)) + data[offset:], tail
 
 
 def _convert_analyze(stored: Any, start: bytes) -> Any:
@@ -108,11 +136,25 @@ def _convert_analyze(stored: Any, start: bytes) -> Any:
     return header
 
 
-def _stated_bytes(stored: Any) -> int:
-    """Return the number of bytes of a file with this header."""
+def _check_header(path: Path, stored: Any, check_shape: Callable[[tuple[int, ...]], object]) -> int:
+    """Check type and shape, and return the number of bytes of a file with this header."""
+    dtype = _parse(path, stored.get_data_dtype)
+    if dtype.kind not in "iuf":
+        raise InputError(f"{path}: expected integers or floating point numbers, got {dtype}; convert it")
     rank = min(max(int(stored["dim"][0]), 0), 7)
-    voxels = math.prod(max(int(side), 0) for side in stored["dim"][1 : 1 + rank])
-    return max(int(stored["vox_offset"]), 0) + voxels * int(stored.get_data_dtype().itemsize)
+    shape = tuple(int(side) for side in stored["dim"][1 : 1 + rank])
+    check_shape(shape)
+    voxels = math.prod(max(side, 0) for side in shape)
+    offset = _parse(path, lambda: max(int(stored["vox_offset"]), 0))
+    return int(offset + voxels * dtype.itemsize)
+
+
+def _unpack_stated(path: Path, packed: bytes, stated: int) -> tuple[bytes, int]:
+    """Return the unpacked content and the number of bytes after the gzip stream; refuse far more than is stated."""
+    raw, tail = _unpack(path, packed, stated + _SPARE_BYTES)
+    if len(raw) == stated + _SPARE_BYTES and packed.startswith(_GZIP_MAGIC):
+        raise InputError(f"{path}: expected {stated} bytes as its header states, got far more; export it again")
+    return raw, tail
 
 
 def _unpack(path: Path, packed: bytes, limit: int) -> tuple[bytes, int]:
@@ -147,7 +189,7 @@ def _parse(path: Path, parse: Callable[[], Any]) -> Any:
     try:
         return parse()
     except Exception as error:  # nibabel raises errors without a common base class on a bad header
-        kind = "NIfTI or Analyze" if path.suffix.lower() == HEADER else "NIfTI"
+        kind = "NIfTI or Analyze" if is_header(path) else "NIfTI"
         raise InputError(
             f"{path}: expected a {kind} file, got: {first_line(error, 120)}; download or export it again"
         ) from error
@@ -159,12 +201,6 @@ def _raw_header(kind: Any, start: bytes) -> Any:
     if header["sizeof_hdr"] != kind.sizeof_hdr:
         raise ValueError(f"a header of {int(header['sizeof_hdr'])} bytes")
     return header
-
-
-def _check_type(path: Path, header: Any) -> None:
-    dtype = _parse(path, header.get_data_dtype)
-    if dtype.kind not in "iuf":
-        raise InputError(f"{path}: expected integers or floating point numbers, got {dtype}; convert it")
 
 
 def _geometry(path: Path, stored: Any, image: Any) -> tuple[Array, tuple[float, float, float], list[str]]:

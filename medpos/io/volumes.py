@@ -8,7 +8,7 @@ from medpos.core.errors import InputError
 from medpos.io import itk, nifti
 from medpos.io.scan import StoredVolume
 
-SUFFIXES = (".nii.gz", ".nii", nifti.HEADER, *itk.NRRD, *itk.METAIMAGE)
+SUFFIXES = (".nii.gz", ".nii", *nifti.HEADERS, *itk.NRRD, *itk.METAIMAGE)
 FORMATS = "NIfTI, NRRD, MetaImage, Analyze"
 
 
@@ -18,15 +18,14 @@ def suffix_of(path: Path) -> str:
 
 
 def find_header(path: Path) -> Path | None:
-    """Find the ``.hdr`` of an ``.img``; None for another file, and for JSRT's ``.IMG`` files, which have no header."""
-    places = (path.with_suffix(suffix) for suffix in (".hdr", ".HDR", ".Hdr"))
-    return next((place for place in places if place.is_file()), None) if path.suffix.lower() == ".img" else None
+    """Find the header of an ``.img``; None for another file, and for JSRT's ``.IMG`` files, which have no header."""
+    return nifti.find_header(path)
 
 
 def is_image(path: Path) -> bool:
     """Return whether a file with one of ``SUFFIXES`` is an image of its own: no segmentation, no half of a pair."""
     suffix = suffix_of(path)
-    if suffix == nifti.HEADER:
+    if suffix in nifti.HEADERS:
         return nifti.find_data(path) is not None
     return suffix not in ("", itk.SEGMENTATION)
 
@@ -38,7 +37,7 @@ def list_parts(path: Path) -> tuple[Path, ...]:
         InputError: the header can't be read, or names a file outside its folder or one that doesn't exist.
     """
     suffix = suffix_of(path)
-    if suffix == nifti.HEADER:
+    if suffix in nifti.HEADERS:
         place = nifti.find_data(path)
         return (place,) if place else ()
     return itk.list_parts(path) if suffix in (*itk.NRRD, *itk.METAIMAGE) else ()

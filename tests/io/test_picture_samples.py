@@ -210,6 +210,7 @@ def test_bilevel_tiff_shows_white_as_1(tmp_path, compression):
 def tiff(path, content, height, width, **tags):
     """Write a TIFF of one strip by its tags."""
     known = {"bits": 258, "photometric": 262, "samples": 277, "fill_order": 266, "subfile": 254}
+    known |= {"compression": 259, "predictor": 317, "format": 339}
     entries = {256: width, 257: height, 258: 8, 259: 1, 262: 1, 277: 1, 278: height, 279: len(content)}
     entries |= {known[name]: value for name, value in tags.items()}
     entries[273] = 8 + 2 + 12 * (len(entries) + 1) + 4
@@ -230,6 +231,44 @@ def test_tiff_of_packed_samples(tmp_path, bits, fill_order):
     shown = np.rint(rows * (255 / (2**bits - 1))) if bits < 8 else rows
     check(path, columns_first(shown))
     assert np.array_equal(prepared.read_label(path).data, columns_first(rows))
+
+
+@pytest.mark.parametrize(
+    ("bits", "kind", "what"),
+    [(24, 1, "integers"), (17, 1, "integers"), (24, 3, "floats"), (12, 2, "signed integers"), (64, 6, "another type")],
+)
+def test_samples_of_an_odd_size_are_refused_in_one_line(tmp_path, bits, kind, what):
+    path = tiff(tmp_path / "a.tif", bytes(9 * 13 * 8), 9, 13, bits=bits, format=kind)
+    for read in (readers.read_picture, pictures.read_picture_labels):
+        with pytest.raises(InputError, match=rf"a\.tif: expected integers of 1 to 16, .*{what} of {bits} bits; export"):
+            read(path)
+
+
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate", "zstd"])
+def test_differences_of_the_bits_of_floats(tmp_path, compression):
+    rows = RNG.normal(size=(24, 37)).astype(np.float32)
+    Image.fromarray(rows).save(tmp_path / "a.tif", compression=compression, tiffinfo={317: 2})
+    with Image.open(tmp_path / "a.tif") as stored:
+        assert stored.tag_v2[317] == 2
+        assert np.array_equal(np.asarray(stored), rows)
+    check(tmp_path / "a.tif", columns_first(rows))
+
+
+def test_the_predictor_of_a_compression_that_has_none_is_ignored(tmp_path):
+    rows = noise((9, 13))
+    path = tiff(tmp_path / "a.tif", rows.tobytes(), 9, 13, predictor=2)
+    with Image.open(path) as stored:
+        assert np.array_equal(np.asarray(stored), rows)
+    check(path, columns_first(rows))
+    assert np.array_equal(itk(path), columns_first(rows))
+
+
+@pytest.mark.parametrize(("bits", "predictor"), [(12, 2), (4, 2), (16, 3), (8, 4), (8, 0)])
+def test_a_predictor_that_does_not_fit_is_refused(tmp_path, bits, predictor):
+    packed = zlib.compress(bytes(9 * 13 * 2))
+    path = tiff(tmp_path / "a.tif", packed, 9, 13, bits=bits, compression=8, predictor=predictor)
+    with pytest.raises(InputError, match=rf"fits samples of {bits} bits, got predictor {predictor}; export it again"):
+        readers.read_picture(path)
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
@@ -424,14 +463,27 @@ def test_gray_jpeg_of_more_than_8_bits(tmp_path, high):
         pictures.read_picture(path)
 
 
-def test_a_jpeg_of_another_process_is_named(tmp_path):
-    Image.fromarray(noise((16, 16, 3))).save(tmp_path / "a.jpg")
+@pytest.mark.parametrize(
+    ("process", "bits", "count"), [(0, 12, 3), (1, 12, 3), (2, 12, 3), (3, 16, 3), (3, 8, 3), (2, 12, 1), (9, 8, 1)]
+)
+def test_a_jpeg_of_another_process_is_named(tmp_path, process, bits, count):
+    Image.fromarray(noise((16, 16, 3) if count == 3 else (16, 16))).save(tmp_path / "a.jpg")
     content = bytearray((tmp_path / "a.jpg").read_bytes())
     at = content.index(b"\xff\xc0")
-    content[at + 4] = 12
+    content[at + 1], content[at + 4] = 0xC0 + process, bits
     (tmp_path / "a.jpg").write_bytes(bytes(content))
-    with pytest.raises(InputError, match="got 12 bits, 3 samples and process 0; convert it to PNG"):
-        pictures.read_picture(tmp_path / "a.jpg")
+    for read in (pictures.read_picture, pictures.read_picture_labels):
+        with pytest.raises(
+            InputError, match=f"got {bits} bits, {count} samples and process {process}; convert it to PNG"
+        ):
+            read(tmp_path / "a.jpg")
+
+
+@pytest.mark.parametrize("start", [b"\xff\xd8\xff\xf7\0\x0b", b"\xff\x4f\xff\x51\0\x2f", b"GIF89a", b"RIFF"])
+def test_a_picture_of_another_format_is_refused_without_an_address(tmp_path, start):
+    (tmp_path / "a.png").write_bytes(start + bytes(200))
+    with pytest.raises(InputError, match=r"a\.png: expected PNG, JPEG, TIFF or BMP, got another format; convert it$"):
+        pictures.read_picture(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize(

@@ -145,6 +145,20 @@ def test_jpeg_lossless_of_any_predictor(tmp_path):
     assert np.array_equal(dicom.read_dicom([tmp_path / "a.dcm"]).values[..., 0].T, values)
 
 
+@pytest.mark.parametrize("number", [201, 202, 203])
+def test_high_throughput_jpeg_2000_is_refused_by_its_name(tmp_path, number):
+    content = plain(values_of(12, False), 12)
+    content.PixelData = encapsulate([b"\xff\x4f\xff\x51" + bytes(60)])
+    content["PixelData"].is_undefined_length = True
+    content.file_meta.TransferSyntaxUID = f"1.2.840.10008.1.2.4.{number}"
+    content.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    with pytest.raises(InputError) as caught:
+        dicom.read_dicom([tmp_path / "a.dcm"])
+    assert len(str(caught.value).splitlines()) == 1
+    assert "High-Throughput JPEG 2000" in str(caught.value)
+    assert "convert it to an uncompressed one" in str(caught.value)
+
+
 def test_frames_of_jpeg_lossless_in_any_order(tmp_path):
     frames = [values_of(16, False, seed) for seed in (1, 2, 3)]
     content = plain(frames[0], 16, NumberOfFrames=3)

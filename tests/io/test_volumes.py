@@ -296,6 +296,60 @@ def test_analyze_has_the_values_of_simpleitk(tmp_path, dtype, endianness):
     assert np.allclose(prepared.affine[:3, :3], nib.AnalyzeImage.load(path).affine[:3, :3])
 
 
+def pack_pair(path, header=True, data=True):
+    """Pack one or both files of a pair with gzip, as FSL does, and return the header."""
+    for place, packed in ((path, header), (path.with_suffix(".img"), data)):
+        if packed:
+            place.with_name(f"{place.name}.gz").write_bytes(gzip.compress(place.read_bytes(), mtime=0))
+            place.unlink()
+    return path.with_name("a.hdr.gz") if header else path
+
+
+@pytest.mark.parametrize(("header", "data"), [(True, True), (True, False), (False, True)])
+@pytest.mark.parametrize("kind", ["analyze", "nifti"])
+def test_packed_pairs_are_read_as_those_that_are_not(tmp_path, kind, header, data):
+    values = np.random.default_rng(0).integers(0, 250, (5, 6, 4)).astype(np.int16)
+    values[:2, 0, 0] = 0x8B1F - 65536  # the bytes that begin a gzip stream
+    if kind == "nifti":
+        nib.save(nib.Nifti1Pair(values, np.diag([2.0, 3, 4, 1])), tmp_path / "a.hdr")
+    else:
+        analyze(tmp_path / "a.hdr", values)
+    wanted = volumes.read_volume(tmp_path / "a.hdr")
+    assert np.array_equal(wanted.data, values)
+    path = pack_pair(tmp_path / "a.hdr", header, data)
+    place = next(tmp_path.glob("a.img*"))
+    assert (volumes.list_parts(path), volumes.find_header(place)) == ((place,), path)
+    for found in (volumes.read_volume(path), pictures.read_image(path, 1)):
+        assert np.array_equal(found.data, wanted.data)
+        assert np.array_equal(found.affine, wanted.affine)
+        assert (found.spacing, found.notes, found.is_oriented) == (wanted.spacing, wanted.notes, wanted.is_oriented)
+    assert np.array_equal(read_label_map(path).values, values)
+
+
+DAMAGES = {
+    "half of the data": (lambda p: p.write_bytes(p.read_bytes()[: p.stat().st_size // 2]), "img.gz", "complete gzip"),
+    "fewer data": (lambda p: p.write_bytes(gzip.compress(bytes(99))), "img.gz", "truncated"),
+    "far more data": (lambda p: p.write_bytes(gzip.compress(bytes(3_000_000))), "img.gz", "got far more"),
+    "data not packed": (lambda p: p.write_bytes(bytes(240)), "img.gz", "complete gzip file .got another format"),
+    "header not packed": (lambda p: p.write_bytes(bytes(348)), "hdr.gz", "complete gzip file .got another format"),
+    "no data": (lambda p: p.unlink(), "img.gz", r"a\.hdr\.gz: expected its data in a\.img\.gz"),
+    "huge header": (
+        lambda p: p.write_bytes(gzip.compress(nib.Nifti1Header(endianness="<").binaryblock + bytes(9_000_000))),
+        "hdr.gz",
+        "a.hdr.gz: expected",
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_damaged_packed_pairs_are_refused(tmp_path, damage):
+    spoil, which, message = DAMAGES[damage]
+    path = pack_pair(analyze(tmp_path / "a.hdr", np.zeros((5, 6, 4), np.int16)))
+    spoil(tmp_path / f"a.{which}")
+    with pytest.raises(InputError, match=message):
+        readers.read_volume(path)
+
+
 def test_analyze_with_half_of_its_data_is_refused(tmp_path):
     path = analyze(tmp_path / "a.hdr", np.zeros((5, 6, 4), np.int16))
     (tmp_path / "a.img").write_bytes((tmp_path / "a.img").read_bytes()[:-1])

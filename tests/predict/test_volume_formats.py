@@ -1,11 +1,14 @@
 """Segment the same image as NIfTI, Analyze, NRRD and MetaImage."""
 
+import gzip
+
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK
 from images import labels_of
 
+from medpos.io.walk import OTHER, LeftOut
 from medpos.predict import inputs
 
 
@@ -46,6 +49,22 @@ def test_an_analyze_pair_is_one_case_beside_an_img_of_jsrt(chest, xray, predict,
     summary, out = predict(chest, folder / "pair.hdr")
     assert not summary.failed
     assert np.array_equal(labels_of(out / "pair.nii.gz"), labels_of(other / xray[0].name))
+
+
+@pytest.mark.parametrize("names", [("p.hdr.gz", "p.img.gz"), ("P.HDR.GZ", "P.IMG.GZ"), ("p.hdr", "p.img.gz")])
+def test_a_packed_pair_is_one_case_by_each_of_its_files(tmp_path, names):
+    nib.save(nib.Nifti1Pair(np.arange(60, dtype=np.int16).reshape(5, 4, 3), np.eye(4)), tmp_path / "x.hdr")
+    (tmp_path / "in").mkdir()
+    for suffix, name in zip((".hdr", ".img"), names, strict=True):
+        content = (tmp_path / f"x{suffix}").read_bytes()
+        (tmp_path / "in" / name).write_bytes(gzip.compress(content) if name.lower().endswith("gz") else content)
+    (tmp_path / "in/alone.img.gz").write_bytes(b"x")
+    left_out = LeftOut()
+    for given in ("in", *(f"in/{name}" for name in names)):
+        (case,) = inputs.find_cases([str(tmp_path / given)], tmp_path / "out", left_out=left_out)
+        assert (case.name.lower(), case.kind, case.files) == ("p", "volume", (tmp_path / "in" / names[0],))
+    assert left_out.paths == {OTHER: [tmp_path / "in/alone.img.gz"]}
+    assert np.array_equal(inputs.read_case(case).values.ravel(), np.arange(60))
 
 
 def test_headers_without_data_and_segmentations_are_no_images(tmp_path, stack):

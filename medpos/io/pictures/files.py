@@ -8,7 +8,7 @@ from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from medpos.core.errors import InputError, first_line
 from medpos.core.files import read_bytes
@@ -121,6 +121,8 @@ def _read(path: Path, lossless: bool) -> tuple[list[Page], tuple[str, ...]]:
         raise InputError(
             f"{path}: expected a smaller picture, got: {first_line(error, 120)}; reduce or crop it first"
         ) from error
+    except UnidentifiedImageError:
+        raise InputError(f"{path}: expected PNG, JPEG, TIFF or BMP, got another format; convert it") from None
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
         raise InputError(
             f"{path}: expected a complete picture, got: {first_line(error, 120)}; download or export it again"

@@ -31,9 +31,11 @@ _COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # samples of a pixel without further o
 _UNREADABLE = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "a color filter array", 32844: "LogL", 32845: "LogLuv"}
 _YCBCR = 6
 _NONE, _DEFLATE, _FAX, _BYTES = 1, (8, 32946), (2, 3, 4), (5, 32773, 34925, 50000)
+_PREDICTED = (*_DEFLATE, 5, 34925, 50000)  # compressions that may come with a predictor; others ignore the tag
 _MOST_OVERLAP = 16  # strips in bytes of the file; equal strips may share their bytes
 _LOSSY = (6, 7, 50001)  # JPEG, WebP
 _FORMATS = {1: "u", 2: "i", 3: "f", 4: "u"}
+_WHOLE = (8, 16, 32, 64)  # bits of numbers that fill their bytes
 
 
 @dataclass(frozen=True)
@@ -191,10 +193,12 @@ def _decode(tags: _Directory, content: bytes) -> Array:
 
 def _sample_type(tags: _Directory) -> np.dtype[np.generic]:
     kind, bits = _FORMATS.get(tags.format, ""), tags.bits
-    allowed = {"f": (16, 32, 64), "i": (8, 16, 32, 64), "u": (*range(1, 17), 32, 64)}
+    allowed = {"f": (16, 32, 64), "i": _WHOLE, "u": (*range(1, 17), 32, 64)}
     if bits not in allowed.get(kind, ()):
+        what = {"f": "floats", "i": "signed integers", "u": "integers"}.get(kind, "samples of another type")
         raise InputError(
-            f"{tags.place}: expected integers of 1 to 16, 32 or 64 bits or floats, got {bits} bits; export it again"
+            f"{tags.place}: expected integers of 1 to 16, 32 or 64 bits, signed ones of 8, 16, 32 or 64, or floats of "
+            f"16, 32 or 64, got {what} of {bits} bits; export it again"
         )
     return np.dtype(f"{kind}{1 if bits <= 8 else 2 if bits <= 16 else 4 if bits <= 32 else 8}")
 
@@ -273,16 +277,32 @@ def _by_codec(block: _Block, strips: list[bytes], tags: dict[int, int]) -> bytes
 def _unpack(tags: _Directory, raw: bytes, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> Array:
     """Return the samples of a strip or tile [rows, columns, samples], with the predictor undone."""
     rows, columns, samples = shape
-    if tags.predictor == 3:
+    predictor = _find_predictor(tags, dtype)
+    if predictor == 3:
         planes = np.frombuffer(raw, np.uint8).reshape(rows, -1, samples).cumsum(axis=1, dtype=np.uint8)
         pairs = planes.reshape(rows, dtype.itemsize, columns * samples).swapaxes(1, 2)
         return np.ascontiguousarray(pairs).view(dtype.newbyteorder(">")).reshape(shape).astype(dtype)
-    if tags.bits not in (8, 16, 32, 64):
+    if tags.bits not in _WHOLE:
         packed = np.frombuffer(raw, np.uint8).reshape(rows, -1)
         unpacked = [_unpack_bits(row, tags.bits, columns * samples).astype(dtype) for row in packed]
         return np.stack(unpacked).reshape(shape)
-    values = np.frombuffer(raw, np.dtype(tags.order + dtype.str[1:])).astype(dtype).reshape(shape)
-    return values.cumsum(axis=1, dtype=dtype) if tags.predictor == 2 else values
+    values = np.frombuffer(raw, np.dtype(tags.order + dtype.str[1:])).astype(dtype, copy=False).reshape(shape)
+    if predictor == 1:
+        return values
+    numbers = values.view(f"u{dtype.itemsize}")  # those of floats are differences of their bits
+    return numbers.cumsum(axis=1, dtype=numbers.dtype).view(dtype)
+
+
+def _find_predictor(tags: _Directory, dtype: np.dtype[np.generic]) -> int:
+    """Return the predictor: 1 for none, 2 for differences of numbers, 3 for differences of the bytes of floats."""
+    predictor = tags.predictor if tags.compression in _PREDICTED else 1
+    fits = {1: True, 2: tags.bits in _WHOLE, 3: dtype.kind == "f"}
+    if not fits.get(predictor):
+        raise InputError(
+            f"{tags.place}: expected a predictor that fits samples of {tags.bits} bits, got predictor {predictor}; "
+            "export it again"
+        )
+    return predictor
 
 
 def _unpack_bits(packed: Array, bits: int, count: int) -> Array:
