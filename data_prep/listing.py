@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medpos.core.errors import InputError
-from medpos.io import volumes
+from medpos.io.listing import list_files
 from medpos.io.readers import SUFFIXES
 from medpos.io.walk import OTHER, LeftOut, check_links, walk
 
@@ -42,7 +42,7 @@ def find_by_name(source: Path, pattern: str) -> dict[str, Path]:
 def find_by_stem(
     folder: Path, suffixes: Sequence[str] = SUFFIXES, left_out: LeftOut | None = None, skip: Sequence[Path] = ()
 ) -> dict[str, Path]:
-    """Find the files below a folder with given suffixes, by :func:`medpos.io.walk.walk`.
+    """Find the files below a folder with given suffixes, by :func:`medpos.io.listing.list_files`.
 
     Args:
         folder: folder to list.
@@ -60,14 +60,8 @@ def find_by_stem(
         raise InputError(f"{folder}: no such folder; check the path.")
     left_out = LeftOut() if left_out is None else left_out
     found: dict[str, Path] = {}
-    paths = walk(folder, left_out, skip)
-    parts = volumes.find_parts(paths)
-    for path in paths:
-        suffix = next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), "")
-        if not suffix:
-            if path not in parts:
-                left_out.add(OTHER, path)
-            continue
+    for path in list_files(folder, left_out, lambda path: "" if _suffix(path, suffixes) else OTHER, skip):
+        suffix = _suffix(path, suffixes)
         stem = unicodedata.normalize("NFC", "-".join(path.relative_to(folder).parts)[: -len(suffix)])
         if stem in found:
             raise InputError(f"{path}: a second {stem} beside {found[stem]}; remove or rename one.")
@@ -78,6 +72,10 @@ def find_by_stem(
             f"{folder}: expected files that end in {', '.join(suffixes)}, found none; check the path, or convert them."
         )
     return found
+
+
+def _suffix(path: Path, suffixes: Sequence[str]) -> str:
+    return next((suffix for suffix in suffixes if path.name.lower().endswith(suffix)), "")
 
 
 def require_file(path: Path, why: str) -> Path:

@@ -1,7 +1,8 @@
 """Prepare custom data: cases of image files and a label map with declared classes."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
-from data_prep.files import Array, notes_of
+from data_prep.files import Array, lock_folder, notes_of
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from data_prep.pictures import read_image, read_label
 from medpos.core.errors import InputError
@@ -18,8 +19,10 @@ from medpos.core.names import find_faults
 from medpos.data.declared_classes import normalize_name
 from medpos.data.schema import is_phantom
 from medpos.io import pictures
+from medpos.io.archives import Unpacker, is_zip
 from medpos.io.scan import StoredVolume
 from medpos.io.volumes import list_parts
+from medpos.io.walk import LeftOut
 
 WEIGHTS = (7, 1, 2)
 # Names of published data sets that verify and the reports treat specially.
@@ -65,7 +68,7 @@ def prepare_custom(
     """Prepare a custom data set.
 
     Args:
-        source: folder of the raw data.
+        source: folder or ZIP file of the raw data, as the user names it.
         out: uniform folder.
         files: files of each case.
         classes: names of the foreground classes by their values in the label maps, any integers but 0.
@@ -78,15 +81,45 @@ def prepare_custom(
     Raises:
         InputError: a name or class is invalid, or a case can't be read.
     """
-    name = _name(options.name or source.resolve().name)
+    name = _name(options.name or (source.stem if is_zip(source) else source.resolve().name))
     names = _class_names(classes)
     values = {str(value): index for index, value in enumerate(sorted(classes), 1)}
     labels = labels_of(names[value] for value in sorted(classes))
     _check_channels(channels)
     cases = [_case(entry, options.subject, {"values": values, "channels": len(channels)}) for entry in files]
     description = f"{len(cases)} images with {len(labels) - 1} classes, brought by the user."
-    dataset = Dataset(name, description, labels, WEIGHTS, None, is_phantom(source), tuple(channels))
+    phantom = is_phantom(source) or is_phantom(files[0].images[0].parent)  # it may lie in the ZIP file, or beside it
+    dataset = Dataset(name, description, labels, WEIGHTS, None, phantom, tuple(channels))
     return prepare_dataset(dataset, cases, out, options.seed, options.workers)
+
+
+@contextmanager
+def open_sources(out: Path, left_out: LeftOut, *sources: Path) -> Iterator[list[Path]]:
+    """Yield sources as folders: the files of a ZIP file are unpacked beside the results until the end of the block.
+
+    Args:
+        out: uniform folder.
+        left_out: record to which links in ZIP files are added.
+        *sources: folders and ZIP files.
+
+    Raises:
+        InputError: a source is another file, or a ZIP file that can't be unpacked.
+    """
+    for source in sources:
+        if source.is_file() and not is_zip(source):
+            raise InputError(
+                f"{source}: expected a folder or a ZIP file, got another file; unpack it, and give the folder."
+            )
+    if not any(map(is_zip, sources)):
+        yield list(sources)
+        return
+    with lock_folder(out), Unpacker(out, left_out) as unpacker:
+        yield [unpacker.open_folder(source) for source in sources]
+
+
+def describe(done: str, left_out: LeftOut) -> str:
+    """Return a line that says what was done, and lines about the files that were left out."""
+    return "\n".join([done, *(f"left out: {line}" for line in left_out.describe())])
 
 
 def _name(name: str) -> str:

@@ -12,16 +12,25 @@
 from pathlib import Path
 from typing import Any
 
-from data_prep.custom.common import Files, Options, prepare_custom
+from data_prep.custom.common import Files, Options, describe, open_sources, prepare_custom
 from data_prep.custom.declaration import read_declaration
 from medpos.core.errors import InputError
 from medpos.io.readers import suffix_of
+from medpos.io.walk import LeftOut
 
 
 def prepare(source: Path, out: Path, options: Options) -> str:
-    """Prepare a task with the arguments of ``python -m data_prep decathlon``, and return one line about it."""
-    content, classes, channels = read_declaration(source)
-    return prepare_custom(source, out, find_cases(source, content.get("training")), classes, channels, options)
+    """Prepare a task, or a ZIP file of one, with the arguments of ``python -m data_prep decathlon``.
+
+    Returns:
+        A line that says what was done, and a line about links in the ZIP file.
+    """
+    left_out = LeftOut()
+    with open_sources(out, left_out, source) as [folder]:
+        content, classes, channels = read_declaration(folder)
+        files = find_cases(folder, content.get("training"))
+        done = prepare_custom(source, out, files, classes, channels, options)
+    return describe(done, left_out)
 
 
 def find_cases(source: Path, training: Any) -> list[Files]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.custom.common import Files, Options, prepare_custom
+from data_prep.custom.common import Files, Options, describe, open_sources, prepare_custom
 from data_prep.listing import find_by_stem
 from medpos.core.errors import InputError
 from medpos.core.names import clean_name
@@ -21,9 +21,10 @@ def prepare(
     name = options.name or out.resolve().name
     named = Options(name, options.subject, options.seed, options.workers)
     left_out = LeftOut()
-    files = find_cases(images, labels, left_out)
-    done = prepare_custom(images, out, files, parse_classes(classes), channels or ("image",), named)
-    return "\n".join([done, *(f"left out: {line}" for line in left_out.describe())])
+    with open_sources(out, left_out, images, labels) as [image_folder, label_folder]:
+        files = find_cases(image_folder, label_folder, left_out)
+        done = prepare_custom(images, out, files, parse_classes(classes), channels or ("image",), named)
+    return describe(done, left_out)
 
 
 def find_cases(images: Path, labels: Path, left_out: LeftOut | None = None) -> list[Files]:

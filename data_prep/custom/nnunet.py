@@ -12,34 +12,48 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from data_prep.custom.common import Files, Options, prepare_custom
+from data_prep.custom.common import Files, Options, describe, open_sources, prepare_custom
 from data_prep.custom.declaration import read_declaration
 from data_prep.listing import find_by_stem
 from medpos.core.errors import InputError
 from medpos.io import pictures
 from medpos.io.readers import SUFFIXES
+from medpos.io.walk import LeftOut
 
 
 def prepare(source: Path, out: Path, options: Options) -> str:
-    """Prepare a raw folder with the arguments of ``python -m data_prep nnunet``, and return one line about it."""
-    content, classes, channels = read_declaration(source)
-    ending = str(content.get("file_ending", SUFFIXES[0])).lower()
-    if ending not in SUFFIXES:
-        known = ", ".join(SUFFIXES)
-        raise InputError(
-            f"{source / 'dataset.json'}: expected file_ending to be one of {known}, got {ending!r}; convert the files."
-        )
-    return prepare_custom(source, out, find_cases(source, ending, channels), classes, channels, options)
+    """Prepare a raw folder, or a ZIP file of one, with the arguments of ``python -m data_prep nnunet``.
+
+    Returns:
+        A line that says what was done, and lines about the files that were left out.
+    """
+    left_out = LeftOut()
+    with open_sources(out, left_out, source) as [folder]:
+        content, classes, channels = read_declaration(folder)
+        ending = str(content.get("file_ending", SUFFIXES[0])).lower()
+        if ending not in SUFFIXES:
+            raise InputError(
+                f"{folder / 'dataset.json'}: expected file_ending to be one of {', '.join(SUFFIXES)}, got {ending!r}; "
+                "convert the files."
+            )
+        files = find_cases(folder, ending, channels, left_out)
+        done = prepare_custom(source, out, files, classes, channels, options)
+    return describe(done, left_out)
 
 
-def find_cases(source: Path, ending: str, channels: Sequence[str]) -> list[Files]:
+def find_cases(source: Path, ending: str, channels: Sequence[str], left_out: LeftOut | None = None) -> list[Files]:
     """List the cases of ``labelsTr`` with the files of their channels.
+
+    Args:
+        source: raw folder.
+        ending: suffix of the files.
+        channels: names of the channels.
+        left_out: record of files that are neither images nor label maps.
 
     Raises:
         InputError: a channel lacks its file, or an image its label map.
     """
-    labels = find_by_stem(source / "labelsTr", (ending,))
-    images = find_by_stem(source / "imagesTr", (ending,))
+    labels, images = (find_by_stem(source / part, (ending,), left_out) for part in ("labelsTr", "imagesTr"))
     found = []
     for case, label in labels.items():
         names = [f"{case}_{n:04d}" for n in range(len(channels))]

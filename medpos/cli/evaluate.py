@@ -1,7 +1,7 @@
 """Measure label maps of any tool against the ground truth: ``python -m medpos evaluate``."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -44,17 +44,25 @@ def evaluate(options: Evaluate) -> None:
     """Measure the label maps of any tool against the ground truth; compare several tools in pairs."""
     from tqdm import tqdm
 
+    from medpos.data.schema import is_phantom
     from medpos.evaluate import classes, measuring, pairs, writing
+    from medpos.io.archives import Unpacker
+    from medpos.io.walk import LeftOut
 
-    writing.check_unused(options.out)
-    declared, tools = classes.read_classes(options.labels), _tools(options)
-    cases = _cases(options, tools)
-    if not options.allow_missing:
-        pairs.check_predictions(cases, tools)
-    settings = measuring.Options(options.resample, parse_spacing(options.spacing), options.report)
-    with tqdm(total=len(cases), desc="evaluate", unit="case") as bar:
-        found = measuring.measure_cases(cases, tools, declared, settings, bar.update)
-    _write(options, found, declared)
+    declared, tools, left_out = classes.read_classes(options.labels), _tools(options), LeftOut()
+    with Unpacker(options.out, left_out) as unpacker:
+        writing.check_unused(options.out)
+        opened, tools = _open(options, tools, unpacker.open_folder)
+        cases = _cases(opened, tools, left_out)
+        if not options.allow_missing:
+            pairs.check_predictions(cases, tools)
+        settings = measuring.Options(options.resample, parse_spacing(options.spacing), options.report)
+        with tqdm(total=len(cases), desc="evaluate", unit="case") as bar:
+            found = measuring.measure_cases(cases, tools, declared, settings, bar.update)
+        phantom = declared.phantom or is_phantom(options.truth) or is_phantom(opened.truth)
+    _write(options, found, declared, phantom)
+    for line in left_out.describe():
+        output.warnings.print(f"left out: {line}")
 
 
 def _tools(options: Evaluate) -> list[Any]:
@@ -62,32 +70,43 @@ def _tools(options: Evaluate) -> list[Any]:
 
     given = [(options.name, str(options.predictions))]
     given += [(name, folder) if sign else ("", name) for name, sign, folder in (e.partition("=") for e in options.also)]
-    tools = [Tool(name or Path(folder).resolve().name, Path(folder)) for name, folder in given]
+    tools = [Tool(name or _name(Path(folder)), Path(folder)) for name, folder in given]
     check_tools(tools)
     return tools
 
 
-def _cases(options: Evaluate, tools: Sequence[Any]) -> Any:
+def _name(place: Path) -> str:
+    """Return the name of a folder or file, of a ZIP file without its suffix."""
+    from medpos.io.archives import is_zip
+
+    return place.stem if is_zip(place) else place.resolve().name
+
+
+def _open(options: Evaluate, tools: Sequence[Any], open_folder: Callable[[Path], Path]) -> tuple[Evaluate, list[Any]]:
+    """Return options and tools with the folders of unpacked files in place of ZIP files."""
+    images = options.images and open_folder(options.images)
+    opened = [replace(tool, predictions=open_folder(tool.predictions)) for tool in tools]
+    return replace(options, truth=open_folder(options.truth), images=images), opened
+
+
+def _cases(options: Evaluate, tools: Sequence[Any], left_out: Any) -> Any:
     from medpos.evaluate import pairs
 
     if options.pairs:
         cases = pairs.read_pairs(options.pairs, tools, options.truth, options.images)
+        places = [*(tool.predictions for tool in tools), options.truth, *filter(None, [options.images])]
+        pairs.leave_out_unlisted(cases, places, left_out)
     else:
-        cases, left = pairs.match_by_name(tools, options.truth, options.images)
-        for path in left:
-            output.notes.print(f"left out: {path}: no ground truth has this name")
+        cases = pairs.match_by_name(tools, options.truth, options.images, left_out)
     return pairs.find_subjects(cases, options.subject) if options.subject else cases
 
 
-def _write(options: Evaluate, found: Any, declared: Any) -> None:
-    from medpos.data.schema import is_phantom
+def _write(options: Evaluate, found: Any, declared: Any, phantom: bool) -> None:
     from medpos.evaluate import writing
     from medpos.runs.text import format_results
 
-    data = options.data or declared.data or options.truth.resolve().name
-    about = writing.About(
-        data, declared.phantom or is_phantom(options.truth), bool(found.nominal), found.reduced, _settings(options)
-    )
+    data = options.data or declared.data or _name(options.truth)
+    about = writing.About(data, phantom, bool(found.nominal), found.reduced, _settings(options))
     several = len(found.tools) > 1
     folders = [options.out / part.tool.name if several else options.out for part in found.tools]
     for folder, part in zip(folders, found.tools, strict=True):

@@ -50,12 +50,11 @@ def predict(options: Predict) -> None:
 
     Exit status: 0 all cases done, 2 nothing could be done, 3 some failed, 128 + N stopped by signal N.
     """
-    import shutil
-
     import torch
     from tqdm import tqdm
 
     from medpos.core.memory import keep_freed_memory
+    from medpos.io.archives import Unpacker
     from medpos.io.targets import FORMATS
     from medpos.io.walk import LeftOut
     from medpos.predict import case, cohort, inputs
@@ -76,14 +75,11 @@ def predict(options: Predict) -> None:
     ensemble = Ensemble(models, options.tta == "flip")
     left_out = LeftOut()
     channels = models[0].data.channels
-    with cohort.lock_results(options.out):
-        shutil.rmtree(options.out / inputs.UNPACKED, ignore_errors=True)  # of a call that was killed
-        try:
-            sources = inputs.find_cases(options.inputs, options.out, channels, options.keep_names, left_out)
-            with tqdm(total=len(sources), desc="predict", unit="case") as bar:
-                summary = cohort.predict_cases(ensemble, sources, options.out, wanted, lambda _: bar.update(), engine)
-        finally:
-            shutil.rmtree(options.out / inputs.UNPACKED, ignore_errors=True)
+    with cohort.lock_results(options.out), Unpacker(options.out, left_out) as unpacker:
+        given, out = options.inputs, options.out
+        sources = inputs.find_cases(given, out, channels, options.keep_names, left_out, unpacker.unpack)
+        with tqdm(total=len(sources), desc="predict", unit="case") as bar:
+            summary = cohort.predict_cases(ensemble, sources, out, wanted, lambda _: bar.update(), engine, left_out)
     if ensemble.phantom:
         output.warnings.print(case.PHANTOM, style="bold")
     for line in left_out.describe():

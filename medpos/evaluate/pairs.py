@@ -10,12 +10,14 @@ from pathlib import Path
 
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
+from medpos.io.listing import find_fault, list_files
 from medpos.io.readers import suffix_of
-from medpos.io.walk import LeftOut, check_links, walk
+from medpos.io.walk import LeftOut, check_links
 
 _LISTED = 20  # greatest number of names in a message
 _NAME = re.compile(r"\w[\w.-]*")
 _TAKEN = ("report", "comparisons.csv")  # names in the folder of the results
+_CHANNEL = re.compile(r"_\d{4}$")  # of nnU-Net
 _COLUMNS = ("prediction", "truth", "case", "subject", "phase", "image")
 
 
@@ -67,37 +69,44 @@ def check_tools(tools: Sequence[Tool]) -> None:
             )
 
 
-def match_by_name(tools: Sequence[Tool], truth: Path, images: Path | None = None) -> tuple[list[Case], list[str]]:
+def match_by_name(tools: Sequence[Tool], truth: Path, images: Path | None, left_out: LeftOut) -> list[Case]:
     """Match the files of folders by their paths in the folder without suffix; two files match in any case.
 
     Args:
         tools: tools with their predictions.
         truth: folder, or file, of the ground truth.
         images: folder, or file, of the images, which may have nnU-Net's ending ``_0000``.
+        left_out: record of the other files, those without a ground truth among them.
 
     Returns:
-        The cases of the ground truth in the order of their names, and the predictions without a ground truth.
+        The cases of the ground truth in the order of their names.
 
     Raises:
-        InputError: a path doesn't exist or holds no label map, or two files of one folder have one name.
+        InputError: a path doesn't exist or holds no label map, a file of a case is a link to nothing, or two files of
+            one folder have one name.
     """
-    true = _list_files(truth)
+    true = _list_files(truth, left_out)
     [only] = true if len(true) == 1 and truth.is_file() else [None]
-    found = [_list_files(tool.predictions, only) for tool in tools]
-    shown = _list_files(images, only) if images else {}
-    left = [str(path) for part in found for name, path in part.items() if name not in true]
+    found = [_list_files(tool.predictions, left_out, only) for tool in tools]
+    shown = _list_files(images, left_out, only) if images else {}
     cases = [
         Case(name, name, path, tuple(part.get(name) for part in found), "", shown.get(name, shown.get(f"{name}_0000")))
         for name, path in true.items()
     ]
-    return cases, left
+    unmatched = [path for part in found for name, path in part.items() if name not in true]
+    unmatched += [path for name, path in shown.items() if not {name, _CHANNEL.sub("", name)} & true.keys()]
+    for path in unmatched:
+        left_out.add("files without a ground truth of their name", path)
+    check_links(file for case in cases for file in (case.truth, *case.predictions, case.image) if file is not None)
+    return cases
 
 
-def _list_files(place: Path, name: str | None = None) -> dict[str, Path]:
-    """List the readable files below a folder, by :func:`medpos.io.walk.walk`, by path without suffix.
+def _list_files(place: Path, left_out: LeftOut, name: str | None = None) -> dict[str, Path]:
+    """List the readable files below a folder by path without suffix.
 
     Args:
         place: folder with any sub-folders, or a file.
+        left_out: record of the other files.
         name: key for a file; None: its own name.
     """
     if place.is_file():
@@ -105,10 +114,7 @@ def _list_files(place: Path, name: str | None = None) -> dict[str, Path]:
     if not place.is_dir():
         raise InputError(f"{place}: does not exist; give a folder of label maps, or a file")
     found: dict[str, Path] = {}
-    for path in walk(place, LeftOut()):
-        if not suffix_of(path):
-            continue
-        check_links([path])
+    for path in list_files(place, left_out, find_fault):
         key = _key(path, place)
         if key in found:
             raise InputError(f"{path} and {found[key]}: expected one file of this name; remove one, or give --pairs")
@@ -182,6 +188,22 @@ def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     if not rows:
         raise InputError(f"{path}: expected at least one line below the names of the columns, got none; add the cases")
     return rows
+
+
+def leave_out_unlisted(cases: Sequence[Case], folders: Iterable[Path], left_out: LeftOut) -> None:
+    """Record the files of the folders that belong to no case of a table of pairs.
+
+    Args:
+        cases: the cases of the table.
+        folders: folders of predictions, ground truth and images.
+        left_out: record of the files.
+    """
+    listed = {file for case in cases for file in (case.truth, *case.predictions, case.image) if file is not None}
+    known = {file.resolve() for file in listed}
+    for folder in folders:
+        for path in list_files(folder, left_out, find_fault) if folder.is_dir() else ():
+            if path.resolve() not in known:
+                left_out.add("files that the table of pairs doesn't list", path)
 
 
 def find_subjects(cases: Iterable[Case], pattern: str) -> list[Case]:

@@ -25,14 +25,27 @@ class LeftOut:
     Args:
         paths: paths by the reason.
         is_private: whether paths may name patients, and so aren't shown.
+        unpacked: ZIP files by the folders of their unpacked files, which are shown as in the ZIP file.
     """
 
     paths: dict[str, list[Path]] = field(default_factory=dict)
     is_private: bool = False
+    unpacked: dict[Path, Path] = field(default_factory=dict)
 
     def add(self, reason: str, path: Path) -> None:
         """Add a path."""
-        self.paths.setdefault(reason, []).append(path)
+        self.paths.setdefault(reason, []).append(self.show(path))
+
+    def show(self, path: Path) -> Path:
+        """Return a path as the user knows it: that of an unpacked file is in its ZIP file."""
+        place = next((folder for folder in path.parents if folder in self.unpacked), None)
+        return path if place is None else self.unpacked[place] / path.relative_to(place)
+
+    def show_text(self, text: str) -> str:
+        """Return a text with the paths in it as the user knows them."""
+        for place, archive in self.unpacked.items():
+            text = text.replace(str(place), str(archive))
+        return text
 
     def describe(self, limit: int = _LISTED) -> list[str]:
         """Return a line for each reason with the number and the paths, or the known suffixes, of its files.
@@ -41,16 +54,20 @@ class LeftOut:
             limit: greatest number of paths in a line.
         """
         lines = []
-        for reason, paths in self.paths.items():
-            listed = _count_suffixes(paths) if self.is_private else [str(path) for path in paths]
+        for reason in self.paths:
+            counts = self.count(reason)
+            listed = [f"{count} {name}" if self.is_private else name for name, count in counts.items() if name]
             more = f" and {len(listed) - limit} more" if len(listed) > limit else ""
-            lines.append(f"{reason}: {len(paths)}" + (f" ({', '.join(listed[:limit])}{more})" if listed else ""))
+            lines.append(f"{reason}: {counts.total()}" + (f" ({', '.join(listed[:limit])}{more})" if listed else ""))
         return lines
 
-
-def _count_suffixes(paths: list[Path]) -> list[str]:
-    counts = Counter(path.suffix.lower() for path in paths)
-    return [f"{count} {suffix}" for suffix, count in sorted(counts.items()) if suffix in mimetypes.types_map]
+    def count(self, reason: str) -> Counter[str]:
+        """Count the files that are left out for a reason: by path, or by known suffix where paths aren't shown."""
+        paths = dict.fromkeys(self.paths[reason])  # two folders of a call may hold one file
+        if not self.is_private:
+            return Counter(map(str, paths))
+        suffixes = sorted(path.suffix.lower() for path in paths)
+        return Counter(suffix if suffix in mimetypes.types_map else "" for suffix in suffixes)
 
 
 def walk(folder: Path, left_out: LeftOut, skip: Sequence[Path] = ()) -> list[Path]:
@@ -95,7 +112,7 @@ def _visible(folder: Path, left_out: LeftOut, seen: set[Path], links: list[Path]
         left_out.add(_CLOSED, folder)
         return
     for path in entries:
-        if path.name.startswith(".") or path.name.lower() in _SYSTEM:
+        if is_hidden(path):
             left_out.add(HIDDEN, path)
         elif path.is_dir() and path.is_symlink():
             links.append(path)
@@ -108,6 +125,11 @@ def _visible(folder: Path, left_out: LeftOut, seen: set[Path], links: list[Path]
             yield path
         else:
             left_out.add(OTHER, path)
+
+
+def is_hidden(path: Path) -> bool:
+    """Return whether a file or folder is hidden, or one that an operating system adds."""
+    return path.name.startswith(".") or path.name.lower() in _SYSTEM
 
 
 def is_dangling(path: Path) -> bool:

@@ -121,7 +121,10 @@ def describe_failure(source: CaseFiles, error: Exception) -> str:
     """Describe why a case could not be segmented, in a line that names its file and quotes no header."""
     if isinstance(error, InputError):
         text = str(error)
-        titles = source.titles or [str(part) for path in source.files for part in (path, path.parent)]
+        for path, shown in zip(source.files, source.shown, strict=False):
+            text = text.replace(str(path), str(shown))
+        places = source.shown or source.files
+        titles = source.titles or [str(part) for path in places for part in (path, path.parent)]
         return text if any(title in text for title in titles) else f"{source.title}: {text}"
     # Without the message, which may quote a header or a path.
     logger.debug("%s: %s\n%s", source.name, type(error).__name__, "".join(traceback.format_tb(error.__traceback__)))

@@ -11,6 +11,7 @@ from types import FrameType
 from medpos.core.errors import InputError
 from medpos.core.files import remove_partials
 from medpos.core.lock import FolderLock
+from medpos.io.walk import LeftOut
 from medpos.predict import records
 from medpos.predict.case import Pipeline
 from medpos.predict.engines import Engine, LocalEngine
@@ -62,6 +63,7 @@ def predict_cases(
     options: Options | None = None,
     watch: Callable[[CaseFiles], object] = lambda source: None,
     engine: Engine | None = None,
+    left_out: LeftOut | None = None,
 ) -> Summary:
     """Segment every case that has no result yet, with a few cases in memory at a time.
 
@@ -72,6 +74,7 @@ def predict_cases(
         options: the user's choices.
         watch: function that is called with every case that is finished.
         engine: engine that computes; this process by default.
+        left_out: files that were left out of the cases, for ``left_out.csv``.
 
     Returns:
         Summary of the call; a case that can't be read or segmented is listed there and doesn't stop the others.
@@ -86,6 +89,7 @@ def predict_cases(
         records.begin(out, ensemble, pipeline.options)
         remove_partials(out)
         ledger = Ledger(out)
+        ledger.leave_out(left_out or LeftOut())
         entered = ledger.enter(sources)
         # The engine is entered first, so that the handler of signals here replaces the one that Ray sets.
         chosen = engine or LocalEngine()

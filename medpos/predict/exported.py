@@ -17,6 +17,7 @@ from monai.data import MetaTensor
 
 from medpos.core.errors import InputError
 from medpos.data.training_data import TrainingData
+from medpos.io.walk import LeftOut
 from medpos.predict import inputs
 from medpos.predict.label_maps import compute_label_map
 from medpos.predict.loading import ImageRequirements, load_image
@@ -42,7 +43,10 @@ def list_cases(dataset_dir: str, output_dir: str, channels: Sequence[str] = ("im
     Raises:
         InputError: there is nothing that can be read.
     """
-    found = inputs.find_cases([str(dataset_dir)], Path(output_dir), channels)
+    left_out = LeftOut()
+    found = inputs.find_cases([str(dataset_dir)], Path(output_dir), channels, left_out=left_out)
+    for line in left_out.describe():
+        logger.warning("left out: %s", line)
     return [{"image": [str(path) for path in source.files], "case": source.name} for source in found]
 
 

@@ -4,15 +4,18 @@ import glob
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from medpos.core.errors import InputError
+from medpos.core.files import WriteError
 from medpos.core.names import clean_name
 from medpos.io import archives, dicom, readers, volumes
 from medpos.io.channels import group_channels, join_channels
+from medpos.io.listing import list_files
 from medpos.io.scan import Scan, check_values
-from medpos.io.walk import OTHER, LeftOut, check_links, is_dangling, walk
+from medpos.io.walk import OTHER, LeftOut, check_links, is_dangling
 
 FORMATS = {
     "volume": volumes.SUFFIXES,
@@ -22,7 +25,6 @@ FORMATS = {
 }
 LISTS = (".txt", ".lst")
 _PROBABILITIES = "_probabilities"  # end of the name of a second result of a case
-UNPACKED = ".unpacked"  # folder among the results for the files of ZIP files, while the call lasts
 _FORMAT_NAMES = f"{volumes.FORMATS}, DICOM, PNG, JPEG, TIFF, BMP, JSRT .IMG"
 _PHASE = re.compile(r"(.+?)[_-]((?:ED|ES)|(?:frame|phase)\d+)", re.IGNORECASE)
 
@@ -41,6 +43,8 @@ class CaseFiles:
         notes: remarks on how the files were chosen, one per line.
         keeps_name: whether a table leads from the name back to the files.
         uid: hash of the UID of a DICOM image; empty for other formats.
+        shown: paths as the user knows them, where the files are from a ZIP file; empty: the paths.
+        fault: why the files can't be read; empty: they are tried.
     """
 
     name: str
@@ -51,11 +55,13 @@ class CaseFiles:
     notes: tuple[str, ...] = ()
     keeps_name: bool = False
     uid: str = ""
+    shown: tuple[Path, ...] = ()
+    fault: str = ""
 
     @property
     def title(self) -> str:
         """Name of the first file for messages; it names no patient."""
-        return self.titles[0] if self.titles else str(self.files[0])
+        return self.titles[0] if self.titles else str((self.shown or self.files)[0])
 
 
 def split_phase(name: str) -> tuple[str, str]:
@@ -77,6 +83,7 @@ def find_cases(
     channels: Sequence[str] = ("image",),
     keep_names: bool = False,
     left_out: LeftOut | None = None,
+    unpack: Callable[[Path], Path] | None = None,
 ) -> list[CaseFiles]:
     """Find the cases in files, folders, globs and lists of files.
 
@@ -88,6 +95,7 @@ def find_cases(
             one folder are one case.
         keep_names: whether to call DICOM cases by their files or folders, which may name patients.
         left_out: record to which files that are no images are added.
+        unpack: function that unpacks a ZIP file and returns its folder; None: ZIP files aren't read.
 
     Returns:
         The cases, each with a name of its own.
@@ -95,16 +103,12 @@ def find_cases(
     Raises:
         InputError: a path doesn't exist, holds no image or an unknown format, or a list leaves its folder.
     """
-    files: dict[Path, None] = {}
-    left_out = LeftOut() if left_out is None else left_out
+    search = _Search(out, LeftOut() if left_out is None else left_out, unpack)
     for given in inputs:
-        found = list(_expand(given, out, left_out))
-        if not found:
-            raise InputError(f"{given}: expected at least one image ({_FORMAT_NAMES}), got none; check the path")
-        files.update(dict.fromkeys(found))
-    kinds = {path: _kind(path) for path in files}
-    links = [path for path, kind in kinds.items() if kind == "dicom" and is_dangling(path)]
-    series = [path for path, kind in kinds.items() if kind == "dicom" and path not in links]
+        search.add(given)
+    files, left_out = search.files, search.left_out
+    links = [path for path, kind in files.items() if kind == "dicom" and is_dangling(path)]
+    series = [path for path, kind in files.items() if kind == "dicom" and path not in links]
     others: dict[Path, str] = {}
     scans = dicom.group_files(series, others) if series else []
     _leave_out(others, left_out, len(files))
@@ -112,17 +116,26 @@ def find_cases(
     numbers = {path: number for number, path in enumerate(files, 1)}
     plain = [
         CaseFiles(_stem(path), kind, (path,), keeps_name=not is_private)
-        for path, kind in kinds.items()
-        if kind and kind != "dicom"
+        for path, kind in files.items()
+        if kind not in ("dicom", "zip")
     ]
     if len(channels) > 1:
         grouped = group_channels((case.name, case.kind, case.files[0]) for case in plain)
         plain = [CaseFiles(*case, keeps_name=not is_private) for case in grouped]
     broken = [
-        CaseFiles("link", "dicom", (path,), titles=(_number(numbers[path]),) if is_private else ()) for path in links
+        CaseFiles(name, files[path], (path,), titles=(_number(numbers[path]),) if is_private else (), fault=fault)
+        for path, name, fault in [
+            *((path, "link", "") for path in links),
+            *((path, "zip-file", fault) for path, fault in search.faults.items()),
+        ]
     ]
     found_scans = [_describe_scan(scan, numbers, keep_names) for scan in scans]
-    return list(name_uniquely([*plain, *broken, *found_scans]))
+    return list(name_uniquely([_show(case, left_out) for case in (*plain, *broken, *found_scans)]))
+
+
+def _show(case: CaseFiles, left_out: LeftOut) -> CaseFiles:
+    shown = tuple(map(left_out.show, case.files))
+    return case if shown == case.files else replace(case, shown=shown)
 
 
 def _leave_out(others: dict[Path, str], left_out: LeftOut, count: int) -> None:
@@ -187,6 +200,8 @@ def read_case(
     Raises:
         InputError: the case can't be used; the message names the file, the reason and the remedy.
     """
+    if source.fault:
+        raise InputError(f"{source.title}: {source.fault}")
     multichannel = len(channels) > 1
     check_links(source.files, source.title)
     if source.kind == "dicom":
@@ -207,41 +222,82 @@ def _texts(source: CaseFiles) -> tuple[str, ...]:
     return tuple(map(str, source.files))
 
 
-def _expand(given: str, out: Path, left_out: LeftOut) -> Iterator[Path]:
-    path = Path(given)
-    if path.is_dir():
-        yield from _images_below(path, out, left_out)
-    elif path.is_file() or is_dangling(path):
-        path = volumes.find_header(path) or path
-        if path.suffix.lower() in LISTS:
-            yield from _read_list(path)
-        elif path.suffix.lower() == archives.SUFFIX and path.is_file():
-            yield from _images_below(archives.unpack(path, out / UNPACKED, left_out), None, left_out)
-        elif _kind(path) is None:
-            raise InputError(
-                f"{path}: expected {_FORMAT_NAMES}, a ZIP file or a list of files (.txt), got another one; convert it"
-            )
+@dataclass
+class _Search:
+    """Collect the files that the user's inputs lead to.
+
+    Args:
+        out: folder of the results; never read.
+        left_out: record of what is left out.
+        unpack: function that unpacks a ZIP file and returns its folder; None: ZIP files aren't read.
+        files: format of each file.
+        faults: why a ZIP file in a folder can't be unpacked.
+    """
+
+    out: Path
+    left_out: LeftOut
+    unpack: Callable[[Path], Path] | None
+    files: dict[Path, str] = field(default_factory=dict)
+    faults: dict[Path, str] = field(default_factory=dict)
+
+    def add(self, given: str) -> None:
+        """Add the files of a path as the user gives it.
+
+        Raises:
+            InputError: there is no image.
+        """
+        found = list(self._expand(given))
+        if not found:
+            raise InputError(f"{given}: expected at least one image ({_FORMAT_NAMES}), got none; check the path")
+        self.files.update((path, _kind(path) or "zip") for path in found)
+
+    def _expand(self, given: str) -> Iterator[Path]:
+        path = Path(given)
+        if path.is_dir():
+            yield from self._list(path)
+        elif path.is_file() or is_dangling(path):
+            path = volumes.find_header(path) or path
+            if path.suffix.lower() in LISTS:
+                yield from _read_list(path)
+            elif self.unpack is not None and archives.is_zip(path):
+                yield from self._list(self.unpack(path), is_unpacked=True)
+            elif _kind(path) is None:
+                known = f"{_FORMAT_NAMES}, a ZIP file" if self.unpack else _FORMAT_NAMES
+                raise InputError(f"{path}: expected {known} or a list of files (.txt), got another one; convert it")
+            else:
+                yield path
+        elif glob.has_magic(given):
+            for match in sorted(glob.glob(given, recursive=True)):  # noqa: PTH207 (pathlib has no absolute patterns)
+                place = Path(match)
+                if place.is_dir() or (self.unpack and archives.is_zip(place)) or _kind(place) is not None:
+                    yield from self._expand(match)
         else:
-            yield path
-    elif glob.has_magic(given):
-        for match in sorted(glob.glob(given, recursive=True)):  # noqa: PTH207 (pathlib has no absolute patterns)
-            place = Path(match)
-            if place.is_dir() or place.suffix.lower() == archives.SUFFIX or _kind(place) is not None:
-                yield from _expand(match, out, left_out)
-    else:
-        raise InputError(f"{given}: expected a file or folder, got nothing at this path; check it")
+            raise InputError(f"{given}: expected a file or folder, got nothing at this path; check it")
+
+    def _list(self, folder: Path, is_unpacked: bool = False) -> Iterator[Path]:
+        """Yield the images below a folder, those in ZIP files there too, and ZIP files that can't be unpacked."""
+        unpack = None if is_unpacked else self.unpack
+        find_fault = partial(_find_fault, may_be_zip=unpack is not None)
+        for path in list_files(folder, self.left_out, find_fault, [] if is_unpacked else [self.out]):
+            if unpack is None or path.suffix.lower() != archives.SUFFIX:
+                yield path
+                continue
+            try:
+                place = unpack(path)
+            except WriteError:
+                raise
+            except InputError as error:
+                self.faults[path] = str(error).removeprefix(f"{path}: ")
+                yield path
+            else:
+                yield from self._list(place, is_unpacked=True)
 
 
-def _images_below(folder: Path, out: Path | None, left_out: LeftOut) -> Iterator[Path]:
-    paths = {path: _kind(path) is not None for path in walk(folder, left_out, [out] if out else [])}
-    parts = volumes.find_parts(paths) if not all(paths.values()) else ()
-    for path, is_image in paths.items():
-        if is_image:
-            yield path
-        elif volumes.suffix_of(path):
-            left_out.add("segmentations, or headers without data", path)
-        elif path not in parts:
-            left_out.add(OTHER, path)
+def _find_fault(path: Path, may_be_zip: bool) -> str:
+    """Return why a file in a folder is no image, empty if it is one, or a ZIP file that is unpacked."""
+    if _kind(path) is not None or (may_be_zip and path.suffix.lower() == archives.SUFFIX):
+        return ""
+    return "segmentations, or headers without data" if volumes.suffix_of(path) else OTHER
 
 
 def _read_list(path: Path) -> Iterator[Path]:
@@ -304,7 +360,7 @@ def name_uniquely(
     for case, name in zip(cases, clean, strict=True):
         is_alone = counts[name] == 1 and is_free(case, name)
         # A folder may name a patient too.
-        wanted = name if is_alone or case.titles else _clean_name(f"{case.files[0].parent.name}-{name}")
+        wanted = name if is_alone or case.titles else _clean_name(f"{(case.shown or case.files)[0].parent.name}-{name}")
         unique, number = wanted, 2
         while not is_free(case, unique):
             unique, number = f"{wanted}-{number}", number + 1

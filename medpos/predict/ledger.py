@@ -14,6 +14,7 @@ from typing import Any
 
 from medpos.core.errors import InputError
 from medpos.core.files import write_json
+from medpos.io.walk import LeftOut
 from medpos.predict import records
 from medpos.predict.inputs import CaseFiles, name_uniquely, split_phase
 
@@ -90,7 +91,14 @@ class Ledger:
 
     def __init__(self, out: Path) -> None:
         self.out = out
-        self.entries = {entry.name: entry for entry in _read(out)}
+        entries, self.left_out = _read(out)
+        self.entries = {entry.name: entry for entry in entries}
+
+    def leave_out(self, left_out: LeftOut) -> None:
+        """Add the files that a call leaves out; of those without names, the greatest number in a call counts."""
+        for reason in left_out.paths:
+            for name, count in left_out.count(reason).items():
+                self.left_out[reason, name] = max(count, self.left_out.get((reason, name), 0))
 
     def enter(self, sources: Sequence[CaseFiles]) -> list[CaseFiles]:
         """Give each image the name of its case, new ones a free name, and write the ledger.
@@ -111,7 +119,7 @@ class Ledger:
             records.restamp(self.out, case.name, one.stamp)
             case.uid, case.paths = one.uid, one.paths
             if one.source.keeps_name:
-                case.files = tuple(map(str, one.source.files))
+                case.files = tuple(map(str, one.source.shown or one.source.files))
             self.entries[case.name] = case
             notes = (*one.source.notes, case.note) if case.note else one.source.notes
             entered.append(replace(one.source, name=case.name, notes=notes))
@@ -124,7 +132,8 @@ class Ledger:
         Raises:
             InputError: the folder can't be written to.
         """
-        write_json(self.out / FILE, {"cases": [asdict(entry) for entry in self.entries.values()]})
+        left_out = [[*key, count] for key, count in self.left_out.items()]
+        write_json(self.out / FILE, {"cases": [asdict(entry) for entry in self.entries.values()], "left_out": left_out})
 
     def _find_all(self, given: Sequence[_Given]) -> list[Entry | None]:
         """Find the case of each image; two images of one call are never the same case."""
@@ -225,13 +234,18 @@ class _Naming:
         return is_other or name.casefold() in self.taken
 
 
-def _read(out: Path) -> list[Entry]:
+def _read(out: Path) -> tuple[list[Entry], dict[tuple[str, str], int]]:
+    """Read the cases, and the numbers of the files that were left out by reason and name."""
     path = out / FILE
     if not path.exists():
-        return [_describe_record(out, record.stem) for record in sorted((out / records.FOLDER).glob("*.json"))]
+        return [_describe_record(out, record.stem) for record in sorted((out / records.FOLDER).glob("*.json"))], {}
     try:
-        entries = json.loads(path.read_text(encoding="utf-8"))["cases"]
-        return [Entry(**{**entry, "paths": tuple(entry["paths"]), "files": tuple(entry["files"])}) for entry in entries]
+        content = json.loads(path.read_text(encoding="utf-8"))
+        entries = [
+            {**entry, "paths": tuple(entry["paths"]), "files": tuple(entry["files"])} for entry in content["cases"]
+        ]
+        left_out = {(str(reason), str(name)): int(count) for reason, name, count in content.get("left_out", ())}
+        return [Entry(**entry) for entry in entries], left_out
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"{path}: expected the ledger of the predictions, got: {error}; choose another --out"

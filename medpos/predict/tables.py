@@ -1,7 +1,6 @@
 """Write the tables of a folder of predictions, over all calls into it."""
 
 from collections.abc import Collection, Sequence
-from pathlib import Path
 from typing import Any
 
 from medpos.core.files import write_text
@@ -16,6 +15,7 @@ WARNINGS = "warnings.csv"
 FAILED = "failed.txt"
 NAMES = "names.csv"
 LABELS = "labels.txt"
+LEFT_OUT = "left_out.csv"
 
 
 def write_tables(ledger: Ledger, labels: Sequence[Label], names: Collection[str]) -> int:
@@ -49,7 +49,7 @@ def write_tables(ledger: Ledger, labels: Sequence[Label], names: Collection[str]
         rows += [{"case": entry.name, "subject": subject, "phase": phase, **row} for row in measured]
         found += [{"case": entry.name, "warning": text} for text in record["warnings"]]
         indexed.append((subject, phase, measured))
-    _write(ledger.out, rows + measurements.measure_ventricles(indexed), found, named)
+    _write(ledger, rows + measurements.measure_ventricles(indexed), found, named)
     if is_nifti:
         write_itksnap_labels(ledger.out / LABELS, labels)
     write_text(ledger.out / FAILED, "".join(f"{e.failure}\n" for e in ledger.entries.values() if e.failure))
@@ -58,9 +58,13 @@ def write_tables(ledger: Ledger, labels: Sequence[Label], names: Collection[str]
 
 
 def _write(
-    out: Path, rows: Sequence[dict[str, Any]], found: Sequence[dict[str, str]], named: Sequence[dict[str, str]]
+    ledger: Ledger, rows: Sequence[dict[str, Any]], found: Sequence[dict[str, str]], named: Sequence[dict[str, str]]
 ) -> None:
+    out = ledger.out
     measurements.write_table(out / MEASUREMENTS, measurements.COLUMNS, rows)
     measurements.write_table(out / WARNINGS, ("case", "warning"), found)
     if named:
         measurements.write_table(out / NAMES, ("case", "file"), named)
+    if ledger.left_out:
+        left = [{"reason": reason, "file": name, "count": n} for (reason, name), n in ledger.left_out.items()]
+        measurements.write_table(out / LEFT_OUT, ("reason", "file", "count"), left)

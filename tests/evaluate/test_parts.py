@@ -14,6 +14,7 @@ from medpos.core.labels import JSRT
 from medpos.evaluate.classes import read_classes
 from medpos.evaluate.pairs import Tool, find_subjects, match_by_name, read_pairs
 from medpos.evaluate.volumes import Volume, read_image, read_label_map, resample
+from medpos.io.walk import HIDDEN, OTHER, LeftOut
 
 OURS = {"name": "mine", "phantom": True, "ignore_index": 255, "labels": [label.to_json() for label in JSRT]}
 DECLARED = {
@@ -283,12 +284,17 @@ def test_files_are_matched_by_their_path_without_suffix(tmp_path):
     touch(
         tmp_path / "tool", "a.nii", "sub/b.nii.gz", "x.y.tif", "日本.png", e("NFD", "é.png"), "b.nii.gz", ".cache/a.png"
     )
-    touch(tmp_path / "images", "a_0000.nii.gz", "a_0001.nii.gz", "x.y.jpg")
-    cases, left = match_by_name([Tool("t", tmp_path / "tool")], tmp_path / "truth", tmp_path / "images")
+    touch(tmp_path / "images", "a_0000.nii.gz", "a_0001.nii.gz", "x.y.jpg", "z_0000.png")
+    left_out = LeftOut()
+    cases = match_by_name([Tool("t", tmp_path / "tool")], tmp_path / "truth", tmp_path / "images", left_out)
     assert [case.name for case in cases] == ["a", "sub/b", "x.y", "é", "日本"]
     assert all(case.predictions[0] for case in cases)
     assert [case.image and case.image.name for case in cases] == ["a_0000.nii.gz", None, "x.y.jpg", None, None]
-    assert left == [str(tmp_path / "tool/b.nii.gz")]
+    assert left_out.paths == {
+        HIDDEN: [tmp_path / place for place in ("truth/._a.png", "truth/.hidden.png", "tool/.cache")],
+        OTHER: [tmp_path / "truth/dataset.json"],
+        "files without a ground truth of their name": [tmp_path / "tool/b.nii.gz", tmp_path / "images/z_0000.png"],
+    }
 
 
 @pytest.mark.parametrize("names", [(), ("dataset.json",), (".hidden.png",), ("a.png", "a.nii.gz")], ids=str)
@@ -297,9 +303,31 @@ def test_folders_that_cannot_be_matched(names, tmp_path):
     (tmp_path / "tool").mkdir()
     touch(tmp_path / "tool", *names)
     with pytest.raises(InputError, match=r"got none; check the path|expected one file of this name"):
-        match_by_name([Tool("t", tmp_path / "tool")], tmp_path / "truth")
+        match_by_name([Tool("t", tmp_path / "tool")], tmp_path / "truth", None, LeftOut())
     with pytest.raises(InputError, match="does not exist"):
-        match_by_name([Tool("t", tmp_path / "nowhere")], tmp_path / "truth")
+        match_by_name([Tool("t", tmp_path / "nowhere")], tmp_path / "truth", None, LeftOut())
+
+
+@pytest.mark.parametrize("place", ["truth", "tool", "images"])
+def test_a_link_to_nothing_among_the_cases_is_refused(place, tmp_path):
+    for folder in ("truth", "tool", "images"):
+        touch(tmp_path / folder, "b.png", *(["a.png"] if folder != place else []))
+    (tmp_path / place / "a.png").symlink_to("gone")
+    with pytest.raises(InputError, match=rf"{place}/a\.png: expected a file, got a link to nothing"):
+        match_by_name([Tool("t", tmp_path / "tool")], tmp_path / "truth", tmp_path / "images", LeftOut())
+
+
+def test_links_to_nothing_without_a_ground_truth_are_left_out(tmp_path):
+    touch(tmp_path / "truth", "a.png")
+    touch(tmp_path / "tool", "a.png")
+    for name in ("c.png", "d.txt"):
+        (tmp_path / "tool" / name).symlink_to("gone")
+    left_out = LeftOut()
+    assert len(match_by_name([Tool("t", tmp_path / "tool")], tmp_path / "truth", None, left_out)) == 1
+    assert left_out.paths == {
+        OTHER: [tmp_path / "tool/d.txt"],
+        "files without a ground truth of their name": [tmp_path / "tool/c.png"],
+    }
 
 
 TABLES = {
@@ -371,13 +399,13 @@ def test_pairs_of_another_encoding(tmp_path):
 @pytest.mark.parametrize(("pattern", "subject"), [("^(p[0-9]+)_", "p1"), ("p[0-9]+", "p1"), ("_(.+)$", "ED")])
 def test_subjects(pattern, subject, tmp_path):
     touch(tmp_path / "truth", "p1_ED.png")
-    cases, _ = match_by_name([Tool("t", tmp_path / "truth")], tmp_path / "truth")
+    cases = match_by_name([Tool("t", tmp_path / "truth")], tmp_path / "truth", None, LeftOut())
     assert [case.subject for case in find_subjects(cases, pattern)] == [subject]
 
 
 @pytest.mark.parametrize("pattern", ["(", "^q", "(x)?p"])
 def test_bad_patterns_of_subjects(pattern, tmp_path):
     touch(tmp_path / "truth", "p1_ED.png")
-    cases, _ = match_by_name([Tool("t", tmp_path / "truth")], tmp_path / "truth")
+    cases = match_by_name([Tool("t", tmp_path / "truth")], tmp_path / "truth", None, LeftOut())
     with pytest.raises(InputError, match="--subject"):
         find_subjects(cases, pattern)
