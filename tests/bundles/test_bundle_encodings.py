@@ -49,7 +49,7 @@ def test_evaluation_is_that_of_the_run_and_needs_its_encoding(tiny):
     ("override", "words"),
     [
         ({"encoding": "polar"}, ["got 'polar'", "linear, radial, fourier, learned, coordconv"]),
-        ({"encoding": "fourier", "encoding_bands": 0}, ["--encoding_bands: expected", "at least 1, got 0"]),
+        ({"encoding": "fourier", "encoding_bands": 0}, ["--encoding_bands: expected", "1 to 16", "got 0"]),
         ({"encoding": "fourier", "encoding_bands": 17}, ["encoding_bands", "17", "1 to 16"]),
         ({"encoding": "fourier", "encoding_bands": 6}, ["encoding_bands", "at most 5 for 32 px", "got 6"]),
         ({"encodings": "fourier"}, ["--encodings:", "--encoding?"]),
