@@ -13,6 +13,7 @@ from data_prep.__main__ import app
 from data_prep.datasets.cityscapes import IDS
 from data_prep.datasets.coco import CATEGORIES
 from data_prep.datasets.voc import read_sbd_label
+from data_prep.phantom_counts import MIN_CASES
 from data_prep.phantoms import write
 from data_prep.phantoms.imagenet import CLASSES
 from data_prep.phantoms.objects import KINDS, Canvas, Pen
@@ -21,7 +22,7 @@ from data_prep.phantoms.shapes import case_generator
 from data_prep.rle import decode
 from medpos.core.labels import VOC
 
-CASES = {"voc": 9, "sbd": 4, "cityscapes": 6, "coco": 9, "imagenet": 50}
+CASES = {"voc": 9, "sbd": 4, "cityscapes": 6, "coco": 9, "imagenet": 60}
 
 
 @pytest.fixture(scope="module")
@@ -40,13 +41,13 @@ def scenes():
 
 @pytest.mark.parametrize("kind", CASES)
 def test_a_case_is_the_same_in_any_number_of_cases(kind, folders, tmp_path):
-    write(kind, tmp_path, cases=2, seed=1, workers=1)
+    write(kind, tmp_path, cases=MIN_CASES.get(kind, 2), seed=1, workers=1)
     listed = ("PHANTOM.json", ".txt", "instances_")
-    two, whole = (
+    few, whole = (
         {name: data for name, data in raw.tree(place).items() if not any(part in name for part in listed)}
         for place in (tmp_path, folders[kind])
     )
-    assert two.items() < whole.items()
+    assert few.items() < whole.items()
     pictures = [data for name, data in whole.items() if name.lower().endswith((".jpg", ".jpeg", "leftimg8bit.png"))]
     assert len(set(pictures)) == CASES[kind]
 
@@ -182,7 +183,7 @@ def test_coco_annotations(folders):
 
 def test_imagenet_folders(folders):
     names = [path.relative_to(folders["imagenet"]).parts for path in folders["imagenet"].rglob("*.JPEG")]
-    for part, each in (("train", 4), ("val", 1)):
+    for part, each in (("train", 5), ("val", 1)):
         inside = [number for of, number, _ in names if of == part]
         assert Counter(inside) == dict.fromkeys(CLASSES, each)
     assert ("train", "n02123045", "n02123045_3.JPEG") in names
