@@ -23,7 +23,7 @@ from data_prep.files import Array, encode_nifti, lock_folder, map_in_processes, 
 from data_prep.plausibility import find_doubts, measure
 from data_prep.split import split_subjects
 from medpos.core.errors import InputError
-from medpos.core.files import read_bytes
+from medpos.core.files import decode_json, read_bytes
 from medpos.core.labels import IGNORED, Label
 from medpos.core.names import clean_name
 from medpos.data.names import find_name_faults
@@ -237,7 +237,7 @@ def intensity_statistics(parts: Sequence[Mapping[str, float]], gray_range: tuple
 def read_record(path: Path) -> Json | None:
     """Read the record of what a case was made from; None if missing or damaged."""
     try:
-        record = json.loads(path.read_bytes())
+        record = decode_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     complete = isinstance(record, dict) and all(isinstance(record.get(key), dict) for key in RECORD_KEYS)

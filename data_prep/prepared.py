@@ -1,6 +1,5 @@
 """Find the prepared data of a bundle, or make phantoms in their place with a warning."""
 
-import json
 import logging
 import os
 import shutil
@@ -13,6 +12,7 @@ from filelock import FileLock
 
 from data_prep.phantom_counts import check_count
 from medpos.core.errors import InputError
+from medpos.core.files import decode_json
 from medpos.data.schema import MANIFEST, PHANTOM_MARKER, is_phantom
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ def _find_places(kind: str, bundle_root: str, cases: int | None) -> tuple[str, s
 def _count_phantoms(place: Path) -> int | None:
     """Return the number of phantoms in a folder; None where there are none, or where an earlier version made them."""
     try:
-        return int(json.loads((place / PHANTOM_MARKER).read_text(encoding="utf-8"))["cases"])
+        return int(decode_json((place / PHANTOM_MARKER).read_text(encoding="utf-8"))["cases"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -88,7 +88,7 @@ def _holds_phantoms(kind: str, place: Path) -> bool:
     if kind in READ_IN_PLACE:
         return is_phantom(place)
     try:
-        content = json.loads((place / MANIFEST).read_text(encoding="utf-8"))
+        content = decode_json((place / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False  # the reader says what is wrong
     return isinstance(content, dict) and content.get("phantom") is True

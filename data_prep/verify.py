@@ -1,6 +1,5 @@
 """Check a prepared folder and list every problem with its file."""
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from data_prep.files import Array, map_in_processes, read_nifti, sha256
 from data_prep.layout import Json, compute_moments, intensity_statistics
 from data_prep.plausibility import find_doubts, measure
 from medpos.core.errors import InputError
+from medpos.core.files import decode_json
 from medpos.core.labels import IGNORED
 from medpos.data.leaks import find_leaks
 from medpos.data.names import find_name_faults
@@ -42,10 +42,10 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str], list[str]]:
     """
     path = folder / MANIFEST
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = decode_json(path.read_bytes())
     except OSError as error:
         return str(folder), [f"{path}: can't be read ({error.strerror}); prepare the folder again"], []
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         return str(folder), [f"{path}: not JSON ({error}); prepare the folder again"], []
     problems = check_manifest(path, manifest)
     if not isinstance(manifest, dict):

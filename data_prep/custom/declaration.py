@@ -1,11 +1,10 @@
 """Read the ``dataset.json`` of nnU-Net (versions 1 and 2) and of the Medical Segmentation Decathlon."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from medpos.core.errors import InputError
-from medpos.core.files import read_bytes
+from medpos.core.files import decode_json, read_bytes
 from medpos.data.declared_classes import IGNORE, read_declared_classes
 
 
@@ -23,7 +22,7 @@ def read_declaration(source: Path) -> tuple[dict[str, Any], dict[int, str], tupl
     """
     path = source / "dataset.json"
     try:
-        content = json.loads(read_bytes(path))
+        content = decode_json(read_bytes(path))
     except ValueError as error:
         raise InputError(f"{path}: expected JSON ({error}); download or export it again.") from error
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):

@@ -21,7 +21,7 @@ from data_prep.rle import SegmentationError, decode
 from data_prep.scenes import make_dataset, make_volume, read_picture
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.core.files import find_root, read_bytes
+from medpos.core.files import decode_json, find_root, read_bytes
 from medpos.core.labels import IGNORED
 from medpos.io.scan import check_size
 
@@ -87,7 +87,7 @@ def find_cases(source: Path, found: dict[str, int] | None = None) -> list[Case]:
     for folder, part in (("train2017", ""), ("val2017", "test")):
         path = root / "annotations" / f"instances_{folder}.json"
         try:
-            content = json.loads(read_bytes(path))
+            content = decode_json(read_bytes(path))
             named, objects = {image["id"]: image for image in content["images"]}, _objects(content)
             chosen = {number: named[number] for number in sorted(objects) if number in named}
             cases += [_case(root / folder, path, image, objects[number], part) for number, image in chosen.items()]

@@ -16,6 +16,7 @@ from data_prep.phantom_counts import MAX_CASES as MAX_CASES
 from data_prep.phantom_counts import check_count
 from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, street, voc
 from medpos.core.errors import InputError
+from medpos.core.files import decode_json
 from medpos.data.schema import PHANTOM_MARKER
 
 KINDS: dict[str, Callable[[Path, int, int], Any]] = {
@@ -88,7 +89,7 @@ def _check_folder(kind: str, out: Path, cases: int, seed: int) -> None:
     if not out.exists() or all(path.name.startswith(".") for path in out.iterdir()):
         return
     try:
-        old = json.loads((out / PHANTOM_MARKER).read_text(encoding="utf-8"))
+        old = decode_json((out / PHANTOM_MARKER).read_text(encoding="utf-8"))
         same = old["kind"] == kind and old["seed"] == seed and old["cases"] <= cases
     except FileNotFoundError:
         raise InputError(

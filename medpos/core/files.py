@@ -169,6 +169,18 @@ def _put(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
+def decode_json(text: str | bytes) -> Any:
+    """Decode a JSON value from anywhere.
+
+    Raises:
+        ValueError: the text isn't JSON, or is nested more deeply than Python can read.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def parse_json(path: Path, advice: str) -> Any:
     """Read any JSON value.
 
@@ -180,8 +192,8 @@ def parse_json(path: Path, advice: str) -> Any:
         InputError: the file is missing or isn't JSON.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
+        return decode_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
         raise InputError(f"{path}: can't be read as JSON ({error}); {advice}") from error
 
 

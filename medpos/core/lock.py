@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 
 from medpos.core.errors import InputError
-from medpos.core.files import WriteError
+from medpos.core.files import WriteError, decode_json
 
 BEAT_S = 5.0
 STALE_S = 60.0  # without a heartbeat; clocks and caches of network drives may be seconds late
@@ -109,11 +109,12 @@ class FolderLock:
         """Return process and host of another living process that holds the lock; None if there is none."""
         try:
             age = time.time() - self.path.stat().st_mtime
-            content = json.loads(self.path.read_text(encoding="utf-8") or "{}")
+            content = decode_json(self.path.read_text(encoding="utf-8") or "{}")
         except FileNotFoundError:
             return None
         except ValueError:
             content = {}
+        content = content if isinstance(content, dict) else {}
         found = {"process": content.get("process"), "host": content.get("host"), "started": content.get("started")}
         if found == _describe_process():
             return None

@@ -1,6 +1,5 @@
 """Store with a run the properties of the training data that its model needs, so that it can be used without them."""
 
-import json
 import re
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from nibabel.filebasedimages import ImageFileError
 
 from medpos.core.errors import InputError
-from medpos.core.files import write_json
+from medpos.core.files import decode_json, write_json
 from medpos.core.labels import Label
 from medpos.data.folder import DataFolder
 from medpos.data.names import find_name_faults
@@ -109,7 +108,7 @@ class TrainingData:
             InputError: the file is damaged.
         """
         try:
-            content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+            content: dict[str, Any] = decode_json(path.read_text(encoding="utf-8"))
             return cls.of_json(**content)
         except (OSError, ValueError, TypeError, KeyError) as error:
             raise InputError(f"{path}: is damaged ({error}); copy it again, or give --dataset-dir") from error

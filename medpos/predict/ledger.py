@@ -5,7 +5,6 @@ the same place, which is the UID of a DICOM image, else the path; a file that wa
 gets a name that no case and no file in the folder has.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from medpos.core.errors import InputError
-from medpos.core.files import write_json
+from medpos.core.files import decode_json, write_json
 from medpos.io.walk import LeftOut
 from medpos.predict import records
 from medpos.predict.inputs import CaseFiles, name_uniquely, split_phase
@@ -240,7 +239,7 @@ def _read(out: Path) -> tuple[list[Entry], dict[tuple[str, str], int]]:
     if not path.exists():
         return [_describe_record(out, record.stem) for record in sorted((out / records.FOLDER).glob("*.json"))], {}
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = decode_json(path.read_text(encoding="utf-8"))
         entries = [
             {**entry, "paths": tuple(entry["paths"]), "files": tuple(entry["files"])} for entry in content["cases"]
         ]

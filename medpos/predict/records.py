@@ -9,7 +9,7 @@ from typing import Any
 
 from medpos import __version__
 from medpos.core.errors import InputError
-from medpos.core.files import write_json
+from medpos.core.files import decode_json, write_json
 from medpos.io.volumes import find_parts
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.inputs import CaseFiles
@@ -81,7 +81,7 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
 def _check_settings(out: Path, runs: Sequence[str], settings: dict[str, Any]) -> None:
     """Check that the predictions in a folder are of the same networks and options."""
     try:
-        about = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        about = decode_json((out / MANIFEST).read_text(encoding="utf-8"))
         before = about["settings"]
         before["options"] = asdict(Options()) | before["options"]  # a folder of an earlier version lacks some
         one, other = _describe_settings(about["runs"], before), _describe_settings(runs, settings)
@@ -144,7 +144,7 @@ def load(out: Path, name: str) -> dict[str, Any] | None:
         name: name of the case.
     """
     try:
-        record: dict[str, Any] = json.loads(_path(out, name).read_text(encoding="utf-8"))
+        record: dict[str, Any] = decode_json(_path(out, name).read_text(encoding="utf-8"))
         return record if all(isinstance(record[key], list) for key in _LISTS) else None
     except (OSError, ValueError, KeyError, TypeError):
         return None

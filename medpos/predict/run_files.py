@@ -1,6 +1,5 @@
 """Read the files that a prediction needs from a run folder or an exported bundle."""
 
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,7 +7,7 @@ from typing import Any
 
 from medpos import __version__
 from medpos.core.errors import InputError
-from medpos.core.files import read_json
+from medpos.core.files import decode_json, read_json
 from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
 from medpos.runs import files
@@ -92,7 +91,7 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _check_version(run: Path, exported: bool) -> None:
     try:
         if exported:
-            made_by = json.loads((run / _METADATA).read_text(encoding="utf-8"))["required_packages_version"]["medpos"]
+            made_by = decode_json((run / _METADATA).read_text(encoding="utf-8"))["required_packages_version"]["medpos"]
         else:
             made_by = files.Run(run).environment["packages"]["medpos"]
     except (OSError, ValueError, KeyError, TypeError):

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from medpos.core.errors import InputError
-from medpos.core.files import write_atomically
+from medpos.core.files import decode_json, write_atomically
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -80,7 +80,7 @@ def load_cases(path: Path) -> list[CaseView]:
     """
     try:
         with np.load(path, allow_pickle=False) as content:
-            about = json.loads(str(content["about"]))
+            about = decode_json(str(content["about"]))
             return [
                 CaseView(
                     entry["case"],

@@ -17,6 +17,7 @@ from medpos.core.files import read_json
 from medpos.core.names import find_faults
 from medpos.data.conditions import GROUPS
 from medpos.runs.task import is_classification, not_a_segmentation
+from medpos.study.schema import check_models, check_study
 
 NETWORKS = {"unet": ("", "U-Net"), "small": ("_small", "small CNN")}
 # Class of the network in a bundle's network_def -> its title.
@@ -126,13 +127,15 @@ def load(
         raise InputError(
             f"study {name}: expected a data set among {', '.join(sets)}, got {unknown[0]!r}; choose one of them"
         )
+    variants = tuple(_set_seeds(v, seeds) for entry in content["models"] for v in _variants(entry, path))
+    check_models(path, content.get("criteria", []), [variant.name for variant in variants])
     return Study(
         name=path.stem,
         title=content["title"],
         paper=content["paper"],
         claim=content["claim"],
         data=tuple(data) or sets,
-        variants=tuple(_set_seeds(v, seeds) for entry in content["models"] for v in _variants(entry, path)),
+        variants=variants,
         seeds=tuple(seeds) or tuple(content.get("seeds", [0, 1, 2])),
         conditions=tuple(_check_groups(content.get("conditions", ["clean"]), path)),
         figures=tuple(content.get("figures", [])),
@@ -166,6 +169,7 @@ def _read_study(path: Path, folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected the keys {', '.join(sorted(required))}; add {', '.join(missing)}")
     if unknown := sorted(set(content) - _KEYS):
         raise InputError(f"{path}: expected keys among {', '.join(sorted(_KEYS))}; remove {', '.join(unknown)}")
+    check_study(path, content)
     return content
 
 
