@@ -17,6 +17,8 @@ from medpos.core.files import read_bytes, read_json
 
 SUFFIXES = (".json", ".yaml", ".yml")
 _ADVICE = "correct the file"
+_DEEPEST = 100  # levels of keys and lists
+_MOST_NODES = 1_000_000  # with aliases written out
 _TAG = "tag:yaml.org,2002:"
 _INTEGER = re.compile(r"[-+]?(0|[1-9][0-9]*)|0x[0-9a-fA-F]+")
 _EXPONENT = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+")
@@ -35,7 +37,17 @@ def read_config(path: Path) -> Config:
     """
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: expected a configuration as {', '.join(SUFFIXES)}, got another suffix; rename it")
-    return read_json(path, _ADVICE) if path.suffix.lower() == ".json" else _read_yaml(path)
+    content = read_json(path, _ADVICE) if path.suffix.lower() == ".json" else _read_yaml(path)
+    if _is_deeper(content, _DEEPEST):
+        raise InputError(f"{path}: expected at most {_DEEPEST} levels of keys and lists, got more; {_ADVICE}")
+    return content
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    parts = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(part, levels - 1) for part in parts)
 
 
 def find_config(folder: Path, name: str) -> Path:
@@ -53,8 +65,10 @@ def _read_yaml(path: Path) -> Config:
         node = loader.get_single_node()
         if not isinstance(node, yaml.MappingNode):
             raise InputError(f"{path}, line 1: expected keys with values, such as 'max_epochs: 20', got none; add them")
-        _check(path, node, set())
+        _check(path, node, {})
         content: Config = loader.construct_document(node)
+    except RecursionError:
+        raise InputError(f"{path}: expected at most {_DEEPEST} levels of keys and lists, got more; {_ADVICE}") from None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
@@ -92,22 +106,36 @@ def _explain(error: Any, line: str, mark: Any) -> str:
     return f"expected YAML, got: {error.problem or error.context}; look at this line and the one before"
 
 
-def _check(path: Path, node: Any, done: set[int]) -> None:
-    """Check a node with all that it contains; an anchor's content once."""
+def _check(path: Path, node: Any, sizes: dict[int, int]) -> int:
+    """Check a node with all that it contains; an anchor's content once.
+
+    Args:
+        path: the file, for messages.
+        node: node of PyYAML.
+        sizes: sizes of the nodes that were checked already, 0 for those that contain this one; extended in place.
+
+    Returns:
+        Size of the node: how many nodes it is with all aliases written out.
+    """
     import yaml
 
-    if id(node) in done:
-        return
-    done.add(id(node))
+    place = f"{path}, line {node.start_mark.line + 1}"
+    if id(node) in sizes:
+        if not sizes[id(node)]:
+            raise InputError(f"{place}: expected values, got an anchor that contains itself; write its content out")
+        return sizes[id(node)]
+    sizes[id(node)], size = 0, 1
     if isinstance(node, yaml.ScalarNode):
         _check_scalar(path, node)
-    elif isinstance(node, yaml.SequenceNode):
-        for part in node.value:
-            _check(path, part, done)
     else:
-        _check_keys(path, [key for key, _ in node.value])
-        for _, value in node.value:
-            _check(path, value, done)
+        is_list = isinstance(node, yaml.SequenceNode)
+        if not is_list:
+            _check_keys(path, [key for key, _ in node.value])
+        size += sum(_check(path, part, sizes) for part in (node.value if is_list else [part for _, part in node.value]))
+    if size > _MOST_NODES:
+        raise InputError(f"{place}: expected at most {_MOST_NODES} values, got more by aliases; write them out")
+    sizes[id(node)] = size
+    return size
 
 
 def _check_keys(path: Path, keys: Iterable[Any]) -> None:

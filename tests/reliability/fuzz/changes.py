@@ -7,6 +7,8 @@ import struct
 
 from hypothesis import strategies as st
 
+from .repack import repack, unpack
+
 WORDS = [
     "", " ", "0", "-1", "1.5", "1e400", "nan", "inf", "NaN", "9" * 30, "true", "None", "~", "$1", "$__import__('os')",
     "@seed", "%x", "a#b", "a::b", "../../../x", "/tmp/x", "a/b", "\\", "\0", "\n", "\r\n", "\t", "{data}",
@@ -127,7 +129,9 @@ def changed(name, content):
     """
     suffix = name.rpartition(".")[2].lower()
     parts = [changed_bytes(content)]
-    if suffix == "json":
+    if suffix in ("gz", "png"):
+        parts.append(changed_bytes(unpack(name, content)).map(lambda damaged: repack(name, damaged)))
+    elif suffix == "json":
         parts = [changed_json(json.loads(content))] * 4 + [changed_bytes(content), st.sampled_from(DEEP)]
     elif suffix in ("cfg", "yaml", "csv", "txt"):
         parts = [changed_text(content)] * 3 + [changed_bytes(content), st.sampled_from(DEEP)]

@@ -40,6 +40,7 @@ def search(target, seed, examples, keep=None):
     found = Found()
     with tempfile.TemporaryDirectory(prefix="fuzz-") as place:
         folder = Path(place).resolve() / "data"
+        folder.mkdir()
         sound = {path: path.read_bytes() for path in target.make(folder)}
         paths = sorted(sound)
         cases = st.integers(0, len(paths) - 1).flatmap(
@@ -72,6 +73,8 @@ def search(target, seed, examples, keep=None):
                     shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
 
         before = set(folder.rglob("*"))
+        for path in paths:
+            assert not attempt(target.read, path, folder), f"{target.name}: the sound {path.name} is refused"
         try:
             read()
         except BrokenError as fault:

@@ -22,7 +22,7 @@ from data_prep.datasets import acdc
 from medpos.bundle.keys import check_entry_point
 from medpos.bundle.launch import merge_config
 from medpos.bundle.startup import check_keys, check_nested_keys
-from medpos.bundle.values import check_references, check_relations, check_values
+from medpos.bundle.values import check_references, check_values
 from medpos.core.files import read_csv
 from medpos.data.folder import DataFolder
 from medpos.data.leaks import find_leaks
@@ -117,10 +117,10 @@ def make_acdc(folder):
 
 
 def make_declared(folder):
-    for name in ("imagesTr/a_0000.nii.gz", "imagesTr/a.nii.gz", "labelsTr/a.nii.gz"):
+    for name in ("imagesTr/a_0000.nii.gz", "labelsTr/a.nii.gz"):
         write(folder / name, b"")
-    content = {"name": "x", "channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumor": [1, 2]}}
-    training = [{"image": "./imagesTr/a.nii.gz", "label": "./labelsTr/a.nii.gz"}]
+    content = {"name": "x", "channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1, "tumor": 2}}
+    training = [{"image": "./imagesTr/a_0000.nii.gz", "label": "./labelsTr/a.nii.gz"}]
     return [write(folder / "dataset.json", json.dumps({**content, "file_ending": ".nii.gz", "training": training}))]
 
 
@@ -211,8 +211,8 @@ def read_images(path):
     """Read every case of the folder as ``predict`` does, and the damaged file by itself."""
     for given in (path, path.parent):
         for case in inputs.find_cases([str(given)], path.parent / "out", left_out=LeftOut()):
-            if path in case.files:
-                inputs.read_case(case)
+            if path in case.files or path.suffix == ".zip":
+                inputs.read_case(case, force=True)
 
 
 def make_zip(folder):
@@ -220,6 +220,7 @@ def make_zip(folder):
     with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/b.nii", nibabel.Nifti1Image(pixels(9, 8, 3), np.eye(4)).to_bytes())
         archive.writestr("a/notes.txt", "x")
+    write(folder / "b.nii", nibabel.Nifti1Image(pixels(9, 8, 3), np.eye(4)).to_bytes())
     return [write(folder / "a.zip", stream.getvalue())]
 
 
@@ -242,11 +243,8 @@ def read_configuration(path):
     check_keys(config)
     check_nested_keys(config, parser.locator)
     check_references(parser)
-    plain = {
-        key: None if isinstance(value, str) and value[:1] in ("$", "@") else value for key, value in config.items()
-    }
-    check_values(ConfigParser({**plain, "_meta_": config.get("_meta_", {})}))
-    check_relations(ConfigParser(plain))
+    plain = {key: value for key, value in config.items() if not (isinstance(value, str) and value[:1] in ("$", "@"))}
+    check_values(ConfigParser(plain))
 
 
 def make_study(folder):
@@ -314,4 +312,5 @@ TARGETS = {
         Target("weights", make_weights, checkpoints.load),
     ]
 }
-logging.getLogger("pydicom").setLevel(logging.CRITICAL)
+for name in ("pydicom", "nibabel.global"):
+    logging.getLogger(name).setLevel(logging.CRITICAL)
