@@ -31,7 +31,7 @@ _MODES = ("L", "LA", "P", "RGB", "RGBA")
 
 def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
     """Prepare nuclei with the arguments of ``python -m data_prep nuclei``, and return one line about it."""
-    cases, phantom = find_cases(source), is_phantom(source)
+    phantom, cases = is_phantom(source), find_cases(source)
     dataset = Dataset("nuclei", DESCRIPTION, labels.NUCLEI, WEIGHTS, (0, HIGHEST), phantom)
     done = prepare_dataset(dataset, cases, out, seed, workers)
     if phantom:

@@ -17,7 +17,7 @@ from data_prep.phantom_counts import check_count
 from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, street, voc
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json
-from medpos.data.schema import PHANTOM_MARKER
+from medpos.data.schema import COMPLETE, PHANTOM_MARKER
 
 KINDS: dict[str, Callable[[Path, int, int], Any]] = {
     "jsrt": chest.write_case,
@@ -65,10 +65,15 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
     with lock_folder(out):
         # The marker comes first: no interruption may leave phantoms that look like patients.
         marker = {"kind": kind, "cases": cases, "seed": seed, "note": NOTE}
-        write_bytes(out / PHANTOM_MARKER, (json.dumps(marker, indent=2) + "\n").encode())
+        _write_marker(out, {**marker, COMPLETE: False})
         written = map_in_processes(partial(KINDS[kind], out, seed), range(cases), workers, f"{kind} phantoms")
         if kind in LISTS:
             LISTS[kind](out, written)
+        _write_marker(out, marker)
+
+
+def _write_marker(out: Path, content: dict[str, Any]) -> None:
+    write_bytes(out / PHANTOM_MARKER, (json.dumps(content, indent=2) + "\n").encode())
 
 
 def _check(kind: str, cases: int, seed: int, workers: int) -> None:

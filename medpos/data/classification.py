@@ -62,9 +62,9 @@ class ImageClasses:
         self.folder = Path(folder)
         if not self.folder.is_dir():
             raise InputError(f"{folder}: expected a folder with train and val, found none; give another dataset_dir")
+        self.phantom = schema.is_phantom(self.folder)
         found = imagenet.find_images(self.folder)
         self._images = dict(zip(SPLITS, (found.train, found.val, found.val), strict=True))
-        self.phantom = schema.is_phantom(self.folder)
         if faults := find_faults("class", found.classes):
             raise InputError(f"{self.folder}: {faults[0]}; rename the folder of the class")
         self.labels = tuple(Label(n, name, "#000000") for n, name in enumerate(found.classes))

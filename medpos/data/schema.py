@@ -6,9 +6,13 @@
 from collections.abc import Mapping
 from pathlib import Path
 
+from medpos.core.errors import InputError
+from medpos.core.files import decode_json
+
 SCHEMA_VERSION = 1
 MANIFEST = "dataset.json"
 PHANTOM_MARKER = "PHANTOM.json"
+COMPLETE = "complete"  # key of the marker, false while phantoms are made; complete ones lack it
 SPLITS = ("training", "validation", "test")
 # Folders of a case's files by the key of its entry that names the file; only some data sets have instances.
 FOLDERS = {"image": "images", "label": "labels", "instances": "instances"}
@@ -40,6 +44,26 @@ INSTANCE_KEYS: Mapping[str, type] = {"instances": str, "instances_sha256": str}
 
 
 def is_phantom(folder: Path) -> bool:
-    """Tell whether ``PHANTOM.json`` marks ``folder``, or one of the two folders above it, as synthetic."""
+    """Tell whether ``PHANTOM.json`` marks ``folder``, or one of the two folders above it, as synthetic.
+
+    Raises:
+        InputError: the phantoms are half-made, because the process that made them was stopped.
+    """
     folder = folder.resolve()
-    return any((place / PHANTOM_MARKER).is_file() for place in (folder, *folder.parents[:2]))
+    markers = [place / PHANTOM_MARKER for place in (folder, *folder.parents[:2])]
+    found = [marker for marker in markers if marker.is_file()]
+    for marker in found:
+        if _says_incomplete(marker):
+            raise InputError(
+                f"{marker.parent}: expected complete phantoms, got half-made ones; run the command that makes them "
+                "again, or delete the folder"
+            )
+    return bool(found)
+
+
+def _says_incomplete(marker: Path) -> bool:
+    try:
+        content = decode_json(marker.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(content, dict) and content.get(COMPLETE) is False

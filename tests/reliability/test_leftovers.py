@@ -15,9 +15,12 @@ from typer.testing import CliRunner
 from data_prep import phantoms
 from data_prep import prepared as prepared_data
 from data_prep.cli.main import app
+from data_prep.datasets import nuclei, voc
 from data_prep.files import lock_folder
+from medpos.core.errors import InputError
 from medpos.core.files import remove_partials
 from medpos.core.lock import FolderLock
+from medpos.data.classification import ImageClasses
 
 GONE = 2**22 + 1  # above every number of a process on Linux
 
@@ -128,3 +131,40 @@ def test_a_lock_of_data_is_given_back_after_an_error(tmp_path):
     with pytest.raises(ZeroDivisionError):
         fail()
     assert not (tmp_path / "out").exists()
+
+
+READERS = {
+    "imagenet": lambda raw, out: ImageClasses(raw),
+    "nuclei": lambda raw, out: nuclei.prepare(raw, out),
+    "voc": lambda raw, out: voc.prepare(raw, out),
+}
+COUNTS = {"imagenet": 50, "nuclei": 6, "voc": 6}
+
+
+@pytest.mark.parametrize(
+    ("kind", "stopped_at"), [*((kind, number) for kind in READERS for number in (0, 5)), ("voc", "lists")]
+)
+def test_half_made_phantoms_are_no_data(tmp_path, monkeypatch, kind, stopped_at):
+    raw, write_case = tmp_path / "raw", phantoms.KINDS[kind]
+
+    def stop(*arguments):
+        if arguments[2] == stopped_at:
+            raise KeyboardInterrupt
+        return write_case(*arguments)
+
+    def stop_at_lists(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        if stopped_at == "lists":
+            patch.setitem(phantoms.LISTS, kind, stop_at_lists)
+        else:
+            patch.setitem(phantoms.KINDS, kind, stop)
+        with pytest.raises(KeyboardInterrupt):
+            phantoms.write(kind, raw, COUNTS[kind])
+    with pytest.raises(InputError, match=r"raw: expected (complete phantoms, got half-made ones; run|ImageSets)"):
+        READERS[kind](raw, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    phantoms.write(kind, raw, COUNTS[kind])
+    READERS[kind](raw, tmp_path / "out")
+    assert "complete" not in json.loads((raw / "PHANTOM.json").read_text())

@@ -57,7 +57,8 @@ def decode(place: object, content: Any, numbers: Sequence[int]) -> Iterator[tupl
         raise
     except Exception as error:
         uid = content.file_meta.get("TransferSyntaxUID")
-        syntax = uid.name if uid is not None and uid.is_transfer_syntax else "unknown"
+        is_known = isinstance(uid, import_pydicom().uid.UID) and uid.is_transfer_syntax
+        syntax = uid.name if is_known else "unknown"
         raise InputError(
             f"{place}: expected pixels that can be decoded, got {type(error).__name__} (transfer syntax {syntax}); if "
             "it is truncated, copy it again; else convert it to an uncompressed one"

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from medpos.core.ending import explain
 
-SECONDS = 20  # that one file may take, on a busy machine
+SECONDS = 60  # that one file may take, on a busy machine
 _WRITES = {
     "os.mkdir",
     "os.rename",
