@@ -45,7 +45,7 @@ def _hear(event, arguments):
         if writes and isinstance(path, str | bytes):
             _check_inside(folder, event, path)
     elif event in _WRITES:
-        for path in arguments[: 2 if event in ("os.rename", "os.link") else 1]:
+        for path in arguments[: 2 if event in ("os.rename", "os.link", "os.symlink") else 1]:
             if isinstance(path, str | bytes | os.PathLike):
                 _check_inside(folder, event, path)
 

@@ -70,7 +70,7 @@ def search(target, seed, examples, keep=None):
             finally:
                 path.write_bytes(sound[path])
                 for made in set(folder.rglob("*")) - before:
-                    shutil.rmtree(made) if made.is_dir() else made.unlink(missing_ok=True)
+                    shutil.rmtree(made) if made.is_dir() and not made.is_symlink() else made.unlink(missing_ok=True)
 
         before = set(folder.rglob("*"))
         for path in paths:
