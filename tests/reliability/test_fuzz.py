@@ -103,3 +103,15 @@ def test_the_same_seed_tries_the_same_files():
 def test_the_changes_reach(name, content, wanted):
     limits = settings(max_examples=100_000, database=None, derandomize=True)
     assert find(changed(name, content), lambda found: found == wanted, settings=limits) == wanted
+
+
+def test_a_file_that_breaks_a_reader_sometimes_is_found_too(tmp_path):
+    calls = []
+
+    def read(path):
+        calls.append(path)
+        if len(calls) == 3:
+            raise KeyError("x")
+
+    found = search(Target("x", lambda folder: [write(folder / "a.bin", b"x")], read), seed=0, examples=5, keep=tmp_path)
+    assert "KeyError" in found.fault

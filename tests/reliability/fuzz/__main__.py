@@ -37,6 +37,7 @@ def main():
             if found.fault:
                 faults[name] = found.fault
                 print(f"{name}: {found.fault}", flush=True)
+            (given.keep / "counts.json").write_text(json.dumps(counts, indent=2))
         number += 1
     print(json.dumps(counts, indent=2))
     print(f"{sum(count['tried'] for count in counts.values())} files, {len(faults)} faults")

@@ -77,13 +77,16 @@ def search(target, seed, examples, keep=None):
             assert not attempt(target.read, path, folder), f"{target.name}: the sound {path.name} is refused"
         try:
             read()
-        except BrokenError as fault:
+        except (BrokenError, hypothesis.errors.Flaky) as fault:  # flaky: the file breaks the reader sometimes
             found.counts.update(["tried"])
-            cause = fault.__cause__
-            trace = traceback.extract_tb(cause.__traceback__)[-1] if cause else None
-            place = f" ({trace.filename}:{trace.lineno})" if trace else ""
-            found.fault = f"{fault}{place}"
+            found.fault = _describe(fault)
             if keep:
                 last = max(keep.glob("last-*"), key=lambda path: path.stat().st_mtime_ns)
                 shutil.copy(last, keep / f"{re.sub('[^A-Za-z0-9]+', '-', target.name)}-{last.name}")
     return found
+
+
+def _describe(fault):
+    fault = fault if isinstance(fault, BrokenError) else next(iter(getattr(fault, "exceptions", ())), fault)
+    trace = traceback.extract_tb(fault.__cause__.__traceback__)[-1] if fault.__cause__ else None
+    return f"{fault} ({trace.filename}:{trace.lineno})" if trace else str(fault)
