@@ -57,7 +57,7 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
     image = _parse(path, lambda: kind.from_bytes(raw))
     try:
         data = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError) as error:
+    except (OSError, EOFError, ValueError, OverflowError) as error:
         raise InputError(
             f"{path}: expected a complete file, got a truncated or damaged one ({first_line(error, 120)}); download it "
             "again"

@@ -1,6 +1,7 @@
 """Read bundles in YAML and JSON, and name file and line of what YAML would read in another way than meant."""
 
 import codecs
+import itertools
 import json
 
 import pytest
@@ -49,6 +50,11 @@ REFUSED = {
     "a: *b\n": (1, "found undefined alias"),
     "a: [1, 2\nb: 3\n": (2, "expected ',' or ']'"),
     "a: 1\nb: \x07\n": (2, "got the control character 7"),
+    "a: &one [*one]\n": (1, "an anchor that contains itself"),
+    "a: &a [1, 1]\n" + "".join(f"{n}: &{n} [*{m}, *{m}]\n" for m, n in itertools.pairwise("abcdefghijklmnopqrst")): (
+        19,
+        "got more by aliases",
+    ),
 }
 READ = {
     "a: true\nb: False\nc: null\nd: ~\n": {"a": True, "b": False, "c": None, "d": None},
@@ -122,3 +128,19 @@ def test_every_key_of_a_bundle_can_be_yaml(name, tmp_path):
     path = tmp_path / f"{name}.yaml"
     path.write_text(yaml.safe_dump(content, sort_keys=False))
     assert read_config(path) == content
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.json", '{"a":' * 101 + "1" + "}" * 101),
+        ("a.yaml", "a: " + "[" * 101 + "]" * 101),
+        ("a.json", '{"a":' * 100_000),
+        ("a.yaml", "[" * 3000),
+    ],
+    ids=["json", "yaml", "json beyond Python's limit", "yaml beyond Python's limit"],
+)
+def test_what_is_nested_too_deeply_is_refused(name, text, tmp_path):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(InputError, match=r"at most 100 levels|nested too deeply"):
+        read_config(tmp_path / name)

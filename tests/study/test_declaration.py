@@ -1,6 +1,7 @@
 """Read the declarations of studies, and refuse bad ones."""
 
 import json
+import re
 
 import pytest
 from running import BUNDLES
@@ -68,10 +69,38 @@ def write(tmp_path, **changes):
         ({"conditions": ["fog"]}, "got 'fog'"),
         ({"models": [{"name": "a", "bundle": "b", "overide": {}}]}, "remove overide"),
         ({"models": [{"name": "a", "bundle": "b", "choose": {"lr": [1], "seed": [1]}}]}, "choose: expected one key"),
+        ({"title": 3}, "mine.json: title: expected text, got 3; correct it"),
+        ({"data": "jsrt"}, "data: expected a list of items, each text, got 'jsrt'"),
+        ({"data": [["jsrt"]]}, "data: expected a list"),
+        ({"network": "vgg"}, "network: expected one of unet, small, got 'vgg'"),
+        ({"seeds": 1}, "seeds: expected a list of items, each an integer from 0"),
+        ({"seeds": [True]}, "seeds: expected a list"),
+        ({"seeds": []}, "seeds: expected a list"),
+        ({"conditions": "clean"}, "conditions: expected a list"),
+        ({"figures": ["bar"]}, "figures: expected a list of items, each one of severity, shift, bars"),
+        ({"models": {}}, "models: expected a list, got {}"),
+        ({"models": ["a"]}, "models#0: expected keys with values, got 'a'"),
+        ({"models": [{"bundle": "b"}]}, "models#0: expected the keys name, bundle; add name"),
+        ({"models": [{"name": "a", "bundle": "b", "set": []}]}, "models#0#set: expected keys with values"),
+        ({"models": [{"name": "a", "bundle": "b", "vary": {"lr": 1}}]}, "models#0#vary#lr: expected a list of values"),
+        ({"models": [{"name": "a", "bundle": "b", "choose": {"lr": []}}]}, "choose#lr: expected a list of values"),
+        (
+            {"models": [{"name": "a", "bundle": "b", "vary": {key: [0] * 20 for key in "abc"}}]},
+            "models#0: expected at most 1000 models, got 8000; vary fewer values",
+        ),
+        ({"criteria": 3}, "criteria: expected a list, got 3"),
+        ({"criteria": [{}]}, "criteria#0: expected the keys text; add text"),
+        ({"criteria": [{"text": "x", "at_least": "0.5"}]}, "criteria#0#at_least: expected a number, got '0.5'"),
+        (
+            {"criteria": [{"text": "x", "between": [1]}]},
+            "criteria#0#between: expected a list of 2 items, each a number",
+        ),
+        ({"criteria": [{"text": "x", "model": "U-Nett"}]}, "criteria#0#model: expected a model of the study"),
+        ({"published": ["x"]}, "published#0: expected keys with values"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path, changes, words):
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=re.escape(words)):
         declaration.load(STUDIES, write(tmp_path, **changes))
 
 
