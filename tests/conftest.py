@@ -1,5 +1,6 @@
 import locale
 import shutil
+import signal
 from pathlib import Path
 
 import nibabel
@@ -17,6 +18,13 @@ from data_prep.phantoms import write
 def _one_thread():
     """Limit PyTorch to one thread: on such small images more threads cost more than they save."""
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interrupts():
+    """Let Ctrl-C reach the processes that tests start: they ignore it where a shell starts the tests in background."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
