@@ -86,7 +86,7 @@ def test_verify_lists_a_leak(data, leak):
 def test_all_leaks_are_counted(data):
     path = data / "dataset.json"
     manifest = json.loads(path.read_text())
-    manifest["test"] += manifest["training"][:3]
+    manifest["test"] += [{**entry, "case": f"{entry['case']}-again"} for entry in manifest["training"][:3]]
     path.write_text(json.dumps(manifest))
     with pytest.raises(InputError, match=r"subject \S+ is in training and test, and 2 more"):
         DataFolder(data)
