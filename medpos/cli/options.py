@@ -13,7 +13,7 @@ def parse_value(text: str) -> Any:
     """Parse a Python literal; any other text stays text."""
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two of deep nesting
         return text
 
 
@@ -21,10 +21,13 @@ def split_pairs(entries: list[str], option: str) -> dict[str, str]:
     """Split ``KEY=VALUE`` texts into a dictionary.
 
     Raises:
-        InputError: an entry has no ``=``.
+        InputError: an entry has no ``=`` or no key, or two have the same key.
     """
-    if bad := [entry for entry in entries if "=" not in entry]:
-        raise InputError(f"{option}: expected KEY=VALUE, got {bad[0]!r}; write it with '='")
+    if bad := [entry for entry in entries if not entry.partition("=")[0] or "=" not in entry]:
+        raise InputError(f"{option}: expected KEY=VALUE, got {bad[0]!r}; write it with a key and '='")
+    keys = [entry.partition("=")[0] for entry in entries]
+    if double := [key for key in keys if keys.count(key) > 1]:
+        raise InputError(f"{option}: expected one value for {double[0]}, got {keys.count(double[0])}; leave one")
     return {key: value for key, _, value in (entry.partition("=") for entry in entries)}
 
 

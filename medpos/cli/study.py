@@ -86,7 +86,7 @@ def _planner(options: Study, which: str, makes_data: bool = False) -> Any:
     overrides = declaration.load_profile(STUDIES, options.profile)
     own_seeds = overrides.pop("seeds", [])
     overrides |= {key: parse_value(value) for key, value in split_pairs(options.set_, "--set").items()}
-    chosen, data = _seeds(options.seeds) or own_seeds, split_parts(options.data)
+    chosen, data = _seeds(options.seeds) or own_seeds, list(dict.fromkeys(split_parts(options.data)))
     declared = declaration.load(STUDIES, which, options.network or None, data, chosen, options.bundle)
     results = options.out or Path("studies") / declared.name
     bundles = options.bundle.parent if options.bundle else BUNDLES
@@ -96,9 +96,15 @@ def _planner(options: Study, which: str, makes_data: bool = False) -> Any:
 
 
 def _seeds(text: str) -> list[int]:
-    if bad := [part for part in split_parts(text) if not part.isdecimal()]:
-        raise InputError(f"--seeds: expected whole numbers from 0, got {bad[0]!r}; give some such as 0,1,2")
-    return [int(part) for part in split_parts(text)]
+    parts = split_parts(text)
+    if bad := [part for part in parts if not (part.isdecimal() and int(part) < 2**32)]:
+        raise InputError(
+            f"--seeds: expected whole numbers from 0 to {2**32 - 1}, got {bad[0]!r}; give some such as 0,1,2"
+        )
+    found = [int(part) for part in parts]
+    if len(set(found)) < len(found):
+        raise InputError(f"--seeds: expected each seed once, got {text!r}; leave out those that stand twice")
+    return found
 
 
 def _engine(options: Study) -> Any:

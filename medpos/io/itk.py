@@ -28,6 +28,16 @@ _MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "mi
 _PATIENT_SPACE = re.compile(r"(right|left)-(anterior|posterior)-superior(-time)?|(r|l)(a|p)st?", re.IGNORECASE)
 _SERIES = re.compile(r"([^%\s]*%0?\d?d[^%\s]*)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)(\s+\d+)?")
 _LONGEST_HEADER = 1 << 20  # bytes
+_LONGEST_LINE = 4096  # bytes of a line of a MetaImage header
+_MOST_AXES = 5  # space, time and channels
+# Fields of a MetaImage for its axes -> 1 for a number for each axis, 2 for a matrix.
+_POWERS = {
+    **dict.fromkeys(
+        ("dimsize", "elementspacing", "elementsize", "offset", "position", "origin", "centerofrotation"), 1
+    ),
+    **dict.fromkeys(("transformmatrix", "rotation", "orientation"), 2),
+    "ndims": 0,
+}
 _CHUNK = 1 << 24  # bytes of unpacked data that are checked at a time
 _logger_lock = threading.Lock()  # ITK has one logger for the whole process
 Result = TypeVar("Result")
@@ -327,12 +337,31 @@ def _parse_metaimage(path: Path, start: bytes) -> _Header:
     for raw in start.splitlines(keepends=True):
         offset += len(raw)
         key, _, value = raw.decode("utf-8", "replace").partition("=")
-        fields[key.strip().replace(" ", "").lower()] = value.strip()
+        name = "".join(key.split()).lower()
+        if len(raw) > _LONGEST_LINE or (name in fields and name in _POWERS) or ":" in name:
+            raise InputError(
+                f"{path}: expected each key of a MetaImage once, got {raw[:60]!r}; download or export it again"
+            )
+        fields[name] = value.strip()
         if key.strip() == "ElementDataFile":
+            _check_counts(path, fields)
             rest = start[offset:].decode("utf-8", "replace").splitlines() if value.split()[:1] == ["LIST"] else []
             local = value.strip().upper() == "LOCAL"
             return _Header(fields, offset, () if local else _find_parts(path, value.strip(), rest))
     raise InputError(f"{path}: expected a MetaImage file, got one without ElementDataFile; download or export it again")
+
+
+def _check_counts(path: Path, fields: Mapping[str, str]) -> None:
+    """Check the number of axes and of the numbers for them, as ITK writes beyond its memory where they are too many."""
+    stated = fields.get("ndims", "")
+    if not re.fullmatch(f"[1-{_MOST_AXES}]", stated):
+        raise InputError(
+            f"{path}: expected NDims from 1 to {_MOST_AXES}, got {stated!r:.20}; download or export it again"
+        )
+    for name, power in _POWERS.items():
+        wanted, found = int(stated) ** power, len(fields.get(name, "").split())
+        if name in fields and found != wanted:
+            raise InputError(f"{path}: expected {wanted} numbers as {name}, got {found}; download or export it again")
 
 
 def _find_parts(path: Path, value: str, following: Sequence[str]) -> tuple[Path, ...]:

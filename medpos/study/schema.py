@@ -1,6 +1,6 @@
 """Check the types in the declaration of a study, before anything of it is used."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,10 +64,14 @@ def check_study(path: Path, content: Mapping[str, Any]) -> None:
             _check(path, f"{key}#{number}", entry, rules, required)
     for number, model in enumerate(content["models"]):
         _check_settings(path, f"models#{number}", model)
+    for place, owner in (("", content), *((f"models#{n}#", model) for n, model in enumerate(content["models"]))):
+        seeds = owner.get("seeds", [])
+        if len(set(seeds)) < len(seeds):
+            raise _refuse(path, f"{place}seeds", "each seed once", seeds)
 
 
-def check_models(path: Path, criteria: Iterable[Mapping[str, Any]], names: Iterable[str]) -> None:
-    """Refuse criteria on models that a study doesn't train, which would never be measured.
+def check_models(path: Path, criteria: Iterable[Mapping[str, Any]], names: Sequence[str]) -> None:
+    """Refuse two models of one name, and criteria on models that a study doesn't train, which would never be measured.
 
     Args:
         path: file of the study, for the message.
@@ -75,9 +79,14 @@ def check_models(path: Path, criteria: Iterable[Mapping[str, Any]], names: Itera
         names: names of its models.
 
     Raises:
-        InputError: a criterion names another model.
+        InputError: a name stands twice, or a criterion names another model.
     """
     known = list(dict.fromkeys(names))
+    if double := [name for name in known if names.count(name) > 1]:
+        raise InputError(
+            f"{path}: models: expected a name for each model, got {double[0]!r} {names.count(double[0])} times; tell "
+            "them apart, those of 'vary' by its key in braces"
+        )
     for number, criterion in enumerate(criteria):
         for key in ("model", "minus"):
             if key in criterion and criterion[key] not in known:

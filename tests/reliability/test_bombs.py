@@ -212,3 +212,38 @@ def test_a_small_zip_of_any_ratio_is_unpacked(tmp_path):
     with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a", ZEROS * 10)
     assert len(list_files(tmp_path / "a.zip")) == 1
+
+
+META = "NDims = 3\nDimSize = 8 8 1\nElementType = MET_UCHAR\n"
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        META.replace("NDims = 3", "NDims = 333"),
+        META.replace("NDims = 3", "NDims = 11"),
+        META.replace("NDims = 3", "NDims = -1"),
+        META.replace("NDims = 3", "NDims = 3.0"),
+        META.replace("NDims = 3", "N Dims = 333"),
+        META.replace("NDims = 3", "NDims : 333\nNDims = 3"),
+        META.replace("NDims = 3", "NDims = 3\nNDims = 333"),
+        META + "NDims = 333\n",
+        META.replace("NDims = 3\n", ""),
+        META.replace("8 8 1", "8 8"),
+        META.replace("8 8 1", "8 8 1 1"),
+        META + f"TransformMatrix = {'1 ' * 5000}\n",
+        META + "TransformMatrix = 1 0 0 1\n",
+        META + "Offset = 0 0\n",
+        META + f"Comment = {'x' * 5000}\n",
+        META + f"{'x' * 5000} = 1\n",
+    ],
+    ids=lambda header: header[:30] + header[-20:],
+)
+@pytest.mark.parametrize("end", ["\n", "\r"])
+def test_a_metaimage_header_that_overflows_itk_is_refused_before_itk_reads_it(tmp_path, header, end, monkeypatch):
+    monkeypatch.setattr(itk, "_attempt", lambda *_: pytest.fail("ITK reads it"))
+    path = tmp_path / "a.mha"
+    path.write_bytes((header + "ElementDataFile = LOCAL\n").replace("\n", end).encode() + bytes(64))
+    with pytest.raises(InputError, match=r"a\.mha: expected (each key|NDims|\d+ numbers)") as raised:
+        itk.read_volume(path, lambda shape: None)
+    assert str(raised.value).isprintable()

@@ -212,6 +212,13 @@ def study(*arguments):
         (["--dataset-dir", "jsrt=/nowhere"], "/nowhere/dataset.json: no such file"),
         (["--profile", "tny"], "--profile: expected paper, quick, tiny, got 'tny'"),
         (["--data", "jsr"], "jsrt"),
+        (["--seeds", "1,2,1"], "--seeds: expected each seed once, got '1,2,1'"),
+        (["--seeds", "-1"], "--seeds: expected whole numbers from 0"),
+        (["--seeds", "99999999999"], "--seeds: expected whole numbers from 0 to 4294967295"),
+        (["--set", "lr=0.1", "--set", "lr=0.2"], "--set: expected one value for lr, got 2"),
+        (["--set", "=1"], "--set: expected KEY=VALUE, got '=1'"),
+        (["--dataset-dir", "jsrt=a", "--dataset-dir", "jsrt=b"], "--dataset-dir: expected one value for jsrt, got 2"),
+        (["--set", "lr=" + "[" * 5000], "--lr: expected a number"),
     ],
     ids=str,
 )

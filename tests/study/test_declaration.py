@@ -97,6 +97,10 @@ def write(tmp_path, **changes):
         ),
         ({"criteria": [{"text": "x", "model": "U-Nett"}]}, "criteria#0#model: expected a model of the study"),
         ({"published": ["x"]}, "published#0: expected keys with values"),
+        ({"seeds": [1, 1]}, "seeds: expected each seed once, got [1, 1]"),
+        ({"models": [{"name": "a", "bundle": "b", "seeds": [2, 2]}]}, "models#0#seeds: expected each seed once"),
+        ({"models": [{"name": "a", "bundle": "b"}] * 2}, "models: expected a name for each model, got 'a' 2 times"),
+        ({"models": [{"name": "a", "bundle": "b", "vary": {"lr": [1, 2]}}]}, "got 'a' 2 times; tell them apart"),
     ],
 )
 def test_a_bad_file_is_refused(tmp_path, changes, words):
