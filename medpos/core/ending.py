@@ -1,6 +1,7 @@
 """End a command with one line and the exit status of its reason, instead of a traceback."""
 
 import contextlib
+import errno
 import os
 import re
 import signal
@@ -10,11 +11,12 @@ from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import NoReturn
 
-from medpos.core.errors import find_input_error, first_line
+from medpos.core.errors import find_input_error, first_line, printable
 
 _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|bad allocation", re.IGNORECASE)
 _COMPONENT = re.compile(r"Failed to instantiate component '([^']+)'")
+_PATH_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EILSEQ)
 # MONAI's messages about a configuration, and what to do.
 _MONAI = {
     r"run ID '.*' doesn't exist": "give an entry point of the bundle, such as run or evaluate",
@@ -38,6 +40,8 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and _NO_MEMORY.search(str(cause))):
             reason = first_line(cause)
             return f"memory is not enough ({reason}); give a smaller --batch_size or --image_size"
+        if isinstance(cause, OSError) and cause.errno in _PATH_FAULTS:
+            return f"{printable(str(cause.filename))[:200]}: {cause.strerror}; give another path"
         for pattern, advice in _MONAI.items():
             if re.search(pattern, str(cause)):
                 return f"{first_line(cause)}; {advice}"

@@ -18,7 +18,7 @@ from medpos.core.errors import InputError, first_line
 from medpos.core.files import read_bytes
 from medpos.io.scan import Array, StoredVolume
 
-MM_PER_UNIT = {"meter": 1000.0, "mm": 1.0, "micron": 0.001}
+_MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # by the code of meters, millimeters and micrometers
 _GZIP_MAGIC = b"\x1f\x8b"
 _NIFTI2_SIZES = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 _HEADER_BYTES = 540  # of NIfTI-2, the longer one
@@ -68,7 +68,7 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
     if tail:
         notes.insert(0, f"{tail} bytes after the end of the gzip stream are left out")
     header = image.header
-    known = header.get_xyzt_units()[0] != "unknown" or not np.allclose(spacing, 1)
+    known = find_mm_per_unit(header) is not None or not np.allclose(spacing, 1)
     oriented = bool(header["sform_code"] or header["qform_code"])
     return StoredVolume(
         data.astype(data.dtype.newbyteorder("=")), affine, spacing, tuple(notes), oriented, known, header
@@ -78,6 +78,11 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
 def is_header(path: Path) -> bool:
     """Return whether a file is called like the header of a pair."""
     return path.name.lower().endswith(HEADERS)
+
+
+def find_mm_per_unit(header: Any) -> float | None:
+    """Return the mm of a header's unit of length; None for an unknown one, for which nibabel raises KeyError."""
+    return _MM_PER_UNIT.get(int(header["xyzt_units"]) % 8)
 
 
 def find_data(path: Path) -> Path | None:
@@ -224,7 +229,7 @@ def _geometry(path: Path, stored: Any, image: Any) -> tuple[Array, tuple[float, 
         affine[:3, :3] *= np.array((x, y, z)) / lengths
     if _forms_disagree(image.header):
         notes.append("sform and qform disagree: directions and origin are the sform's")
-    scale = MM_PER_UNIT.get(image.header.get_xyzt_units()[0], 1.0)
+    scale = find_mm_per_unit(image.header) or 1.0
     if scale != 1:
         affine[:3] *= scale
         # A decimal factor of a 32-bit number is rounded back to its digits: 50 um are 0.05 mm.

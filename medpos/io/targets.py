@@ -15,7 +15,7 @@ from medpos.core.files import write_atomically
 from medpos.core.labels import Label
 from medpos.io import itk
 from medpos.io.label_descriptions import describe_segments
-from medpos.io.nifti import MM_PER_UNIT
+from medpos.io.nifti import find_mm_per_unit
 from medpos.io.scan import Array, Pixels, Target
 
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "seg.nrrd": itk.SEGMENTATION, "mha": ".mha"}
@@ -61,7 +61,7 @@ class NiftiTarget:
     def affine(self) -> Array:
         """Affine [4, 4] of the header in mm, chosen as nibabel does."""
         affine = np.array(self.header.get_best_affine(), float)
-        affine[:3] *= MM_PER_UNIT.get(self.header.get_xyzt_units()[0], 1.0)
+        affine[:3] *= find_mm_per_unit(self.header) or 1.0
         return affine
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:

@@ -6,6 +6,7 @@ import pytest
 
 from data_prep import files
 from medpos.core.errors import InputError
+from medpos.core.labels import JSRT
 from medpos.io import nifti, readers
 from medpos.io.scan import Scan, StoredVolume
 
@@ -48,6 +49,24 @@ def test_units_become_mm(tmp_path, kind, units, factor):
     assert found.spacing == pytest.approx((1.5 * factor, 2 * factor, 8 * factor), rel=1e-6)
     assert np.allclose(found.affine[:3], AFFINE[:3] * factor)
     assert np.array_equal(found.data, DATA)
+
+
+@pytest.mark.parametrize(
+    ("code", "factor"), [(7, 1), (4, 1), (255, 1), (0xF9, 1000), (0b11000010, 1), (0b10000011, 1e-3)]
+)
+def test_unknown_codes_of_units_are_mm(tmp_path, code, factor):
+    found, scan = read_twice(change(save(tmp_path / "a.nii"), xyzt_units=code))
+    assert found.spacing == pytest.approx((1.5 * factor, 2 * factor, 8 * factor), rel=1e-6)
+    scan.target.write(tmp_path / "label", np.zeros(DATA.shape, np.uint8), JSRT)
+
+
+def test_an_endless_offset_is_refused(tmp_path):
+    path = save(tmp_path / "a.nii", nib.Nifti2Image)
+    raw = bytearray(path.read_bytes())
+    raw[168:176] = (2**63 - 1).to_bytes(8, "little")  # vox_offset
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="expected a complete file"):
+        nifti.read_volume(path)
 
 
 def test_micrometers_keep_their_digits(tmp_path):
