@@ -24,7 +24,13 @@ def options(about: str, repeats: int) -> argparse.ArgumentParser:
 def begin(arguments: argparse.Namespace) -> None:
     """Set the number of threads and print the head of the table."""
     torch.set_num_threads(arguments.threads)
-    print(f"torch {torch.__version__}, {arguments.threads} threads, {arguments.clock} time\n\n{HEADER}", flush=True)
+    print(f"torch {torch.__version__}, {arguments.threads} threads, {arguments.clock} time\n")
+    start_table()
+
+
+def start_table() -> None:
+    """Print the head of the table."""
+    print(HEADER, flush=True)
 
 
 def timed(task: Callable[[], object], clock: str) -> float:

@@ -45,7 +45,7 @@ def read_image(path: Path, channels: int) -> StoredVolume:
     if data.ndim not in (3, 4) or 0 in data.shape:
         raise InputError(f"{path}: expected an image or a volume, got shape {found.data.shape}; export it again.")
     _check_channels(path, data, channels)
-    if not np.isfinite(data).all():
+    if data.dtype.kind == "f" and not np.isfinite(data).all():
         bad = int(data.size - np.isfinite(data).sum())
         raise InputError(f"{path}: expected finite numbers, got {bad} NaN or infinite values; export it again.")
     return replace(found, data=data)

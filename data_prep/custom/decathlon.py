@@ -16,7 +16,7 @@ from data_prep.custom.common import Files, Options, describe, open_sources, prep
 from data_prep.custom.declaration import read_declaration
 from medpos.core.errors import InputError
 from medpos.io.readers import suffix_of
-from medpos.io.walk import LeftOut
+from medpos.io.walk import LeftOut, find_spelling
 
 
 def prepare(source: Path, out: Path, options: Options) -> str:
@@ -56,7 +56,7 @@ def find_cases(source: Path, training: Any) -> list[Files]:
 
 
 def _path_inside(source: Path, name: str) -> Path:
-    path = source / name
+    path = find_spelling(source, name)
     if not path.resolve().is_relative_to(source.resolve()):
         raise InputError(f"{source / 'dataset.json'}: expected a file in the task's folder, got {name!r}; correct it.")
     if not path.is_file():

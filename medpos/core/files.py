@@ -170,7 +170,7 @@ def _put(path: Path, text: str) -> None:
 
 
 def decode_json(text: str | bytes) -> Any:
-    """Decode a JSON value from anywhere.
+    """Decode a JSON value from anywhere; bytes with or without a byte order mark, in UTF-8 or UTF-16.
 
     Raises:
         ValueError: the text isn't JSON, or is nested more deeply than Python can read.
@@ -192,7 +192,7 @@ def parse_json(path: Path, advice: str) -> Any:
         InputError: the file is missing or isn't JSON.
     """
     try:
-        return decode_json(path.read_text(encoding="utf-8"))
+        return decode_json(path.read_bytes())
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: can't be read as JSON ({error}); {advice}") from error
 

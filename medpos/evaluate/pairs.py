@@ -12,7 +12,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
 from medpos.io.listing import find_fault, list_files
 from medpos.io.readers import suffix_of
-from medpos.io.walk import LeftOut, check_links
+from medpos.io.walk import LeftOut, check_links, find_spelling
 
 _LISTED = 20  # greatest number of names in a message
 _NAME = re.compile(r"\w[\w.-]*")
@@ -152,11 +152,11 @@ def read_pairs(path: Path, tools: Sequence[Tool], truth: Path, images: Path | No
             raise InputError(f"{path}: line {line}: expected prediction and truth, got an empty cell; fill it")
         if row.get("image") and images is None:
             raise InputError(f"{path}: line {line}: expected --images with the column image, got none; give the folder")
-        true = truth / row["truth"]
-        image = images / row["image"] if images and row.get("image") else None
+        true = find_spelling(truth, row["truth"])
+        image = find_spelling(images, row["image"]) if images and row.get("image") else None
         if lacking := [str(file) for file in (true, image) if file is not None and not file.is_file()]:
             raise InputError(f"{path}: line {line}: {lacking[0]} does not exist; correct the path")
-        files = (tool.predictions / row["prediction"] for tool in tools)
+        files = (find_spelling(tool.predictions, row["prediction"]) for tool in tools)
         name = row.get("case") or _key(true, truth)
         predictions = tuple(file if file.is_file() else None for file in files)
         cases.append(Case(name, row.get("subject") or name, true, predictions, row.get("phase", ""), image))

@@ -2,6 +2,7 @@
 
 import mimetypes
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -130,6 +131,12 @@ def _visible(folder: Path, left_out: LeftOut, seen: set[Path], links: list[Path]
 def is_hidden(path: Path) -> bool:
     """Return whether a file or folder is hidden, or one that an operating system adds."""
     return path.name.startswith(".") or path.name.lower() in _SYSTEM
+
+
+def find_spelling(folder: Path, name: str) -> Path:
+    """Return the path of a file that a table names, whose accents may be composed there and not here, or vice versa."""
+    spelled = [folder / text for text in (name, *(unicodedata.normalize(form, name) for form in ("NFC", "NFD")))]
+    return next((path for path in spelled if path.exists()), spelled[0])
 
 
 def is_dangling(path: Path) -> bool:

@@ -15,7 +15,7 @@ from medpos.io import archives, dicom, readers, volumes
 from medpos.io.channels import group_channels, join_channels
 from medpos.io.listing import list_files
 from medpos.io.scan import Scan, check_values
-from medpos.io.walk import OTHER, LeftOut, check_links, is_dangling
+from medpos.io.walk import OTHER, LeftOut, check_links, find_spelling, is_dangling
 
 FORMATS = {
     "volume": volumes.SUFFIXES,
@@ -309,7 +309,8 @@ def _read_list(path: Path) -> Iterator[Path]:
     for number, line in enumerate((line.strip() for line in lines), 1):
         if not line or line.startswith("#"):
             continue
-        place = (folder / line).resolve()
+        path_of_line = find_spelling(path.parent, line)
+        place = path_of_line.resolve()
         if not place.is_relative_to(folder):
             raise InputError(
                 f"{path}, line {number}: expected a path inside the list's folder, got {line!r}; put the list above "
@@ -319,7 +320,7 @@ def _read_list(path: Path) -> Iterator[Path]:
             raise InputError(
                 f"{path}, line {number}: expected an image file ({_FORMAT_NAMES}), got {line!r}; correct the line"
             )
-        yield path.parent / line
+        yield path_of_line
 
 
 def _kind(path: Path) -> str | None:

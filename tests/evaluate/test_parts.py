@@ -54,6 +54,12 @@ def test_classes(form, tmp_path):
     assert (found.data, found.phantom) == {"ours": ("mine", True), "Decathlon": ("Liver", False)}.get(form, ("", False))
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_classes_of_a_file_in_any_unicode(tmp_path, encoding):
+    (tmp_path / "dataset.json").write_text('{"labels": {"0": "background",\r\n"1": "Schädel"}}', encoding=encoding)
+    assert [label.name for label in read_classes(str(tmp_path)).labels] == ["background", "schädel"]
+
+
 @pytest.mark.parametrize(
     "given",
     [
@@ -153,7 +159,7 @@ UNREADABLE = {
     "infinite": ("c.nii.gz", lambda p: save(p, np.full((3, 3, 3), np.inf, np.float32)), "got inf"),
     "colors": ("c.png", colored, "got colors"),
     "jpeg": ("c.jpg", colored, "got JPEG"),
-    "text": ("c.png", lambda p: p.write_text("no picture"), "expected a complete picture"),
+    "text": ("c.png", lambda p: p.write_text("no picture"), "got another format; convert it"),
     "cut off": ("c.nii.gz", lambda p: p.write_bytes(b"\x1f\x8b\x08"), "c.nii.gz"),
     "channels": ("c.nii.gz", lambda p: save(p, np.zeros((3, 3, 3, 2), np.uint8)), "4 axes"),
     "another format": ("c.doc", lambda p: p.write_text(""), "expected a label map as NIfTI"),

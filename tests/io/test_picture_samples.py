@@ -199,6 +199,27 @@ def test_tiff_with_a_predictor(tmp_path, mode, predictor, compression):
     check(tmp_path / "a.tif", columns_first(rows[mode]), 3 if mode == "RGB" else 1)
 
 
+@pytest.mark.parametrize("compression", ["tiff_lzw", "tiff_adobe_deflate"])
+@pytest.mark.parametrize("mode", ["L", "P", "I;16"])
+@pytest.mark.parametrize("predictor", [1, 2])
+def test_pages_of_labels_in_any_order(tmp_path, mode, predictor, compression):
+    pages = noise((5, 24, 37), np.uint16 if mode == "I;16" else np.uint8, 9)
+    images = [Image.fromarray(page) for page in pages]
+    for image in images if mode == "P" else ():
+        image.putpalette(noise(30).tolist())
+    options = {"compression": compression, "tiffinfo": {317: predictor}}
+    images[0].save(tmp_path / "a.tif", save_all=True, append_images=images[1:], **options)
+    wanted = pages.transpose(2, 1, 0)
+    assert np.array_equal(read_label_map(tmp_path / "a.tif").values, wanted)
+    assert np.array_equal(prepared.read_label(tmp_path / "a.tif").data, wanted)
+    content = (tmp_path / "a.tif").read_bytes()
+    with Image.open(tmp_path / "a.tif") as stored:
+        at = stored.tag_v2[273][0]
+    (tmp_path / "a.tif").write_bytes(content[:at] + b"\xff" * 20 + content[at + 20 :])
+    with pytest.raises(InputError, match=r"a\.tif: expected a complete picture"):
+        prepared.read_label(tmp_path / "a.tif")
+
+
 @pytest.mark.parametrize("compression", [None, "group3", "group4", "tiff_ccitt"])
 def test_bilevel_tiff_shows_white_as_1(tmp_path, compression):
     rows = noise((24, 37), high=1).astype(bool)

@@ -1,12 +1,13 @@
 """Find files below a folder once, and account for everything else."""
 
 import os
+import unicodedata
 from pathlib import Path
 
 import pytest
 
 from medpos.core.errors import InputError
-from medpos.io.walk import HIDDEN, OTHER, LeftOut, check_links, walk
+from medpos.io.walk import HIDDEN, OTHER, LeftOut, check_links, find_spelling, walk
 
 
 def make(folder, *names):
@@ -81,6 +82,16 @@ def test_lines_name_at_most_some_files_and_no_patient():
     assert line.endswith(" and 6 more)")
     left_out.is_private = True
     assert left_out.describe() == ["files of other formats: 26 (25 .txt)"]
+
+
+@pytest.mark.parametrize("stored", ["NFC", "NFD"])
+@pytest.mark.parametrize("given", ["NFC", "NFD"])
+def test_a_name_in_a_table_is_found_in_either_spelling(tmp_path, stored, given):
+    path = make(tmp_path, unicodedata.normalize(stored, "Schädel/é.png"))
+    wanted = unicodedata.normalize(stored, "Schädel/é.png")
+    found = find_spelling(path, unicodedata.normalize(given, "Schädel/é.png"))
+    assert found.relative_to(path).as_posix() == wanted
+    assert find_spelling(path, "nowhere.png") == path / "nowhere.png"
 
 
 def test_a_link_to_nothing_is_named(tmp_path):

@@ -338,6 +338,50 @@ def test_padding_is_black_and_counts_for_nothing(tmp_path, dark):
     assert (scan.values[:, :3] == scan.values.min()).all()
 
 
+@pytest.mark.parametrize(
+    ("padding", "limit"), [(63536, None), (-2000, None), (63536, 63540), (-2000, -1996), (-2000, 63540)]
+)
+def test_padding_is_found_with_and_without_its_sign(tmp_path, padding, limit):
+    rows = (GREY // 2).astype(np.int16) - 500
+    rows[:3] = -2000
+    content = dicom(rows.view(np.uint16), PixelRepresentation=1, BitsStored=16, HighBit=15)
+    for tag, value in ((0x00280120, padding), (0x00280121, limit)):
+        if value is not None:
+            content.add_new(tag, "US" if value > 0 else "SS", value)
+    save(content, tmp_path / "a.dcm")
+    scan = inputs.read_case(find(tmp_path)[0])
+    assert (scan.values[:, :3] == rows[3:].min()).all()
+    assert np.array_equal(scan.values[:, 3:, 0].T, rows[3:])
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "is_dark", "is_odd"),
+    [
+        ("MONOCHROME2", "IDENTITY", False, False),
+        ("MONOCHROME2", "", False, False),
+        ("MONOCHROME2", "INVERSE", True, True),
+        ("MONOCHROME1", "INVERSE", True, False),
+        ("MONOCHROME1", "IDENTITY", True, True),
+    ],
+)
+def test_the_shape_of_the_presentation_lut_inverts_once(tmp_path, kind, shape, is_dark, is_odd):
+    rows = 4095 - GREY if is_dark else GREY
+    save(dicom(rows, PhotometricInterpretation=kind, PresentationLUTShape=shape), tmp_path / "a.dcm")
+    scan = inputs.read_case(find(tmp_path)[0])
+    assert (scan.values[..., 0].T == GREY).all()
+    assert any("disagree" in note for note in scan.notes) == is_odd
+
+
+@pytest.mark.parametrize(("left_out", "greatest"), [([2], "16"), ([2, 3], "24"), ([1, 3], "16")])
+def test_a_gap_in_a_series_is_told_with_its_size(tmp_path, left_out, greatest):
+    paths = slices(tmp_path / "in", 7)
+    for number in left_out:
+        paths[number].unlink()
+    (case,) = inputs.find_cases([str(tmp_path / "in")], tmp_path / "out")
+    (note,) = inputs.read_case(case).notes
+    assert note.startswith(f"slices are unevenly spaced, 8 to {greatest} mm apart instead of ")
+
+
 def test_bits_above_those_stored_are_ignored(tmp_path):
     rows = GREY.copy()
     rows[4:9] |= 1 << 14

@@ -36,7 +36,7 @@ def test_ray_does_what_this_process_does(chest, chest_run, predict, tmp_path):
     command = [sys.executable, "-m", "medpos", "predict", str(chest_run), "in", "--out", "ray", "--engine", "ray"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=ENVIRONMENT)
     assert done.returncode == 3, done.stderr
-    assert "failed: in/bad.png: expected a complete picture" in done.stderr
+    assert "failed: in/bad.png: expected PNG, JPEG, TIFF or BMP, got another format" in done.stderr
     assert "5 segmented, 0 kept from before, 1 failed" in done.stderr
     assert (here.done, len(here.failed)) == (5, 1)
     assert contents(tmp_path / "ray") == contents(local)

@@ -13,7 +13,7 @@ from medpos.io.dicom import frames
 from medpos.io.dicom.files import read_file
 from medpos.io.dicom.library import import_pydicom
 from medpos.io.dicom.pixels import decode
-from medpos.io.dicom.values import has_value, read_number, read_numbers, read_text
+from medpos.io.dicom.values import has_value, is_inverted, read_number, read_numbers, read_text
 from medpos.io.scan import Array, check_size
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
@@ -85,7 +85,7 @@ def read_planes(
         _plane(place, stored, bits, content, frames.flatten_frame(content, number) if number else content, number)
         for number, stored in decode(place, content, wanted)
     ]
-    planes[0].notes += notes
+    planes[0].notes += (*notes, *_describe_shape(content))
     for key in _PIXELS:
         if key in content:
             delattr(content, key)
@@ -172,12 +172,28 @@ def _fill_padding(place: object, stored: Array, content: Any) -> Array:
     """Set pixels that the header marks as no image to the darkest value of the others: PS3.3, C.7.5.1.1.2."""
     if stored.dtype.kind == "f" or not has_value(content, "PixelPaddingValue"):
         return stored
-    padding = read_number(place, content, "PixelPaddingValue", 0)
-    limit = read_number(place, content, "PixelPaddingRangeLimit", padding)
+    padding = _as_stored(read_number(place, content, "PixelPaddingValue", 0), stored)
+    limit = _as_stored(read_number(place, content, "PixelPaddingRangeLimit", padding), stored)
     outside = (stored >= min(padding, limit)) & (stored <= max(padding, limit))
     if outside.all() or not outside.any():
         return stored
     inside = stored[~outside]
-    darkest = inside.max() if read_text(content, "PhotometricInterpretation") == "MONOCHROME1" else inside.min()
+    darkest = inside.max() if is_inverted(content) else inside.min()
     filled: Array = np.where(outside, darkest, stored)
     return filled
+
+
+def _as_stored(value: float, stored: Array) -> float:
+    """Return a value in the range of the pixels: writers confuse numbers with and without a sign."""
+    limits = np.iinfo(stored.dtype)
+    span = float(limits.max) - float(limits.min) + 1
+    return value - span if value > limits.max else value + span if value < limits.min else value
+
+
+def _describe_shape(content: Any) -> tuple[str, ...]:
+    """Return a remark where photometric interpretation and Presentation LUT Shape disagree on what is white."""
+    shape = read_text(content, "PresentationLUTShape").upper()
+    kind = read_text(content, "PhotometricInterpretation")
+    if (kind, shape) in (("MONOCHROME2", "INVERSE"), ("MONOCHROME1", "IDENTITY")):
+        return (f"{kind} and the Presentation LUT Shape {shape} disagree: the lowest values are taken for white",)
+    return ()

@@ -84,6 +84,12 @@ def read_number(place: object, header: Any, key: str, default: float) -> float:
     return default if found is None else found[0]
 
 
+def is_inverted(header: Any) -> bool:
+    """Return whether the lowest values of an image are white: PS3.3, C.7.6.3.1.2 and C.11.6.1.2."""
+    is_inverse = read_text(header, "PresentationLUTShape").upper() == "INVERSE"
+    return is_inverse or read_text(header, "PhotometricInterpretation") == "MONOCHROME1"
+
+
 def _title(key: str) -> str:
     """Return name and keyword of an attribute, such as ``Pixel Spacing (PixelSpacing)``."""
     name = import_pydicom().datadict.dictionary_description(key)

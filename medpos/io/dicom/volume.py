@@ -10,7 +10,7 @@ from medpos.core.errors import InputError
 from medpos.io.dicom.library import suppress_warnings
 from medpos.io.dicom.planes import Plane, Range, read_planes
 from medpos.io.dicom.segmentation import SegTarget
-from medpos.io.dicom.values import has_value, read_number, read_numbers, read_text
+from medpos.io.dicom.values import has_value, is_inverted, read_number, read_numbers
 from medpos.io.dicom.window import choose_range
 from medpos.io.scan import TO_RAS, Array, Scan, directions_of
 
@@ -73,7 +73,7 @@ def _read_image(
 
 def _brighten(plane: Plane, ends: Range) -> Array:
     """Return the grey values of a plane, high = bright."""
-    if read_text(plane.header, "PhotometricInterpretation") != "MONOCHROME1":
+    if not is_inverted(plane.header):
         return plane.values
     bright: Array = np.float32(ends[0] + ends[1]) - plane.values
     return bright
@@ -197,5 +197,8 @@ def _depth(planes: Sequence[Plane], notes: list[str]) -> float:
     gaps = np.diff([plane.position for plane in planes])
     middle = float(np.median(gaps))
     if (np.abs(gaps - middle) > _UNEVEN * middle).any():
-        notes.append("slices are unevenly spaced and some may be missing: volumes are wrong")
+        notes.append(
+            f"slices are unevenly spaced, {gaps.min():.3g} to {gaps.max():.3g} mm apart instead of {middle:.3g} mm: "
+            "some may be missing, and volumes are wrong"
+        )
     return middle

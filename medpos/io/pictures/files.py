@@ -85,8 +85,11 @@ def _stack(
         raise InputError(
             f"{path}: expected pages of one size and mode, got {len(pages)} that differ; store them one by one"
         )
-    values = np.stack([page.swapaxes(0, 1) for page, _ in converted], axis=2)
-    return values, tuple(dict.fromkeys(note for _, notes in converted for note in notes))
+    # In the order of the rows, which the copy keeps and views turn; a single page isn't copied.
+    stacked = (
+        np.stack([page for page, _ in converted], axis=2) if len(pages) > 1 else np.expand_dims(converted[0][0], 2)
+    )
+    return stacked.swapaxes(0, 1), tuple(dict.fromkeys(note for _, notes in converted for note in notes))
 
 
 def _ends(values: Array, page: Page) -> tuple[float, float] | None:

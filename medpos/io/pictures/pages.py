@@ -125,7 +125,7 @@ def to_labels(place: object, page: Page) -> tuple[Array, tuple[str, ...]]:
     notes = (*page.notes, *[ALPHA_NOTE] * page.has_alpha)
     samples = page.own
     first: Array = samples[..., 0]
-    if page.meaning == "cmyk" or (samples != samples[..., :1]).any():
+    if page.meaning == "cmyk" or (samples.shape[2] > 1 and (samples != samples[..., :1]).any()):
         found = np.unique(samples.reshape(-1, samples.shape[2])[:10_000_000], axis=0)
         colors = list_values([" ".join(map(str, color)) for color in found.tolist()])
         raise InputError(

@@ -3,8 +3,9 @@
 import io
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +26,14 @@ _TAGS: dict[str, tuple[int, int | None]] = {
     "tile_columns": (322, None), "tile_rows": (323, None), "tile_offsets": (324, None), "tile_counts": (325, None),
     "extra": (338, None), "format": (339, 1),
 }  # fmt: skip
-_TYPES = {1: "u1", 3: "u2", 4: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 13: "u4", 16: "u8", 17: "i8", 18: "u8"}
+_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _MEANINGS: dict[int, Meaning] = {0: "white is zero", 1: "gray", 2: "rgb", 3: "palette", 5: "cmyk"}
 _COLORS = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4}  # samples of a pixel without further ones, by photometric interpretation
 _UNREADABLE = {8: "CIELab", 9: "ICCLab", 10: "ITULab", 32803: "a color filter array", 32844: "LogL", 32845: "LogLuv"}
 _YCBCR = 6
-_NONE, _DEFLATE, _FAX, _BYTES = 1, (8, 32946), (2, 3, 4), (5, 32773, 34925, 50000)
-_PREDICTED = (*_DEFLATE, 5, 34925, 50000)  # compressions that may come with a predictor; others ignore the tag
+_NONE, _LZW, _DEFLATE, _FAX, _BYTES = 1, 5, (8, 32946), (2, 3, 4), (5, 32773, 34925, 50000)
+_PREDICTED = (*_DEFLATE, _LZW, 34925, 50000)  # compressions that may come with a predictor; others ignore the tag
+Buffer = bytes | memoryview
 _MOST_OVERLAP = 16  # strips in bytes of the file; equal strips may share their bytes
 _LOSSY = (6, 7, 50001)  # JPEG, WebP
 _FORMATS = {1: "u", 2: "i", 3: "f", 4: "u"}
@@ -60,6 +62,17 @@ class _Directory:
         return found[0]
 
 
+@dataclass(eq=False)
+class _File:
+    """Hold the bytes of a file, and the picture as Pillow opens it."""
+
+    content: bytes
+
+    @cached_property
+    def picture(self) -> Image.Image:
+        return Image.open(io.BytesIO(self.content), formats=["TIFF"])
+
+
 def read_tiff(path: Path, content: bytes, lossless: bool = False) -> tuple[list[Page], tuple[str, ...]]:
     """Read all pages of a TIFF file, without thumbnails and transparency masks.
 
@@ -81,7 +94,8 @@ def read_tiff(path: Path, content: bytes, lossless: bool = False) -> tuple[list[
     check_size(path, (max(one.columns for _, one in pages), max(one.rows for _, one in pages), len(pages)))
     left_out = len(found) - len(pages)
     notes = (f"{left_out} thumbnails or masks among the pages are left out",) if left_out else ()
-    return [_read_page(one, content, number, lossless) for number, one in pages], notes
+    file = _File(content)
+    return [_read_page(one, file, number, lossless) for number, one in pages], notes
 
 
 def _read_directories(path: Path, content: bytes) -> Iterator[_Directory]:
@@ -111,18 +125,16 @@ def _values(content: bytes, order: str, word: str, kind: int, count: int, inline
     """Return the whole numbers of an entry; none of another type."""
     if kind not in _TYPES:
         return []
-    dtype = np.dtype(order + _TYPES[kind])
-    size = dtype.itemsize * count
+    size = struct.calcsize(order + _TYPES[kind]) * count
     if size > len(inline):
         (at,) = struct.unpack(order + word, inline)
         inline = content[at : at + size]
     if len(inline) < size:
         raise struct.error
-    values: list[int] = np.frombuffer(inline, dtype, count).tolist()
-    return values
+    return list(struct.unpack_from(f"{order}{count}{_TYPES[kind]}", inline))
 
 
-def _read_page(tags: _Directory, content: bytes, number: int, lossless: bool) -> Page:
+def _read_page(tags: _Directory, file: _File, number: int, lossless: bool) -> Page:
     if tags.compression in _LOSSY and lossless:
         raise InputError(
             f"{tags.place}: expected a label map without loss, got a TIFF compressed with loss (method "
@@ -133,28 +145,27 @@ def _read_page(tags: _Directory, content: bytes, number: int, lossless: bool) ->
         raise InputError(f"{tags.place}: expected gray, RGB, a palette, CMYK or YCbCr, got {what}; convert it")
     check_size(tags.place, (tags.columns, tags.rows))
     if tags.compression in _LOSSY or tags.photometric == _YCBCR:
-        return _by_pillow(tags, content, number)
+        return _by_pillow(tags, file, number)
     if tags.photometric not in _MEANINGS or tags.samples - _COLORS[tags.photometric] not in (0, 1):
         raise InputError(
             f"{tags.place}: expected 1 to 4 samples of gray or color, alpha included, got {tags.samples} of "
             f"photometric interpretation {tags.photometric}; export it again, a channel to a file"
         )
     meaning = _MEANINGS[tags.photometric]
-    samples, turned = turn_upright(_decode(tags, content), tags.orientation)
+    samples, turned = turn_upright(_decode(tags, file, number), tags.orientation)
     is_float = _FORMATS.get(tags.format) == "f"
     colors = _palette(tags) if meaning == "palette" else None
     return Page(samples, 0 if is_float else tags.bits, meaning, colors, turned)
 
 
-def _by_pillow(tags: _Directory, content: bytes, number: int) -> Page:
+def _by_pillow(tags: _Directory, file: _File, number: int) -> Page:
     """Let Pillow read a page of JPEG or YCbCr, 8 bits a sample; it turns the page upright itself."""
-    with Image.open(io.BytesIO(content), formats=["TIFF"]) as image:
-        image.seek(number)
-        image.load()
-        meaning: Meaning = "gray" if image.mode == "L" else "rgb"
-        named = {_YCBCR: "YCbCr", 5: "CMYK"}.get(tags.photometric)
-        notes = (f"{named} is converted to RGB",) if named else ()
-        samples = np.asarray(image if image.mode == "L" else image.convert("RGB"))
+    file.picture.seek(number)
+    image = file.picture
+    meaning: Meaning = "gray" if image.mode == "L" else "rgb"
+    named = {_YCBCR: "YCbCr", 5: "CMYK"}.get(tags.photometric)
+    notes = (f"{named} is converted to RGB",) if named else ()
+    samples = np.asarray(image if image.mode == "L" else image.convert("RGB"))
     turned = (UPRIGHT_NOTE,) * (tags.orientation in TURNS)
     return Page(samples.reshape(*samples.shape[:2], -1), 8, meaning, None, (*turned, *notes))
 
@@ -175,20 +186,40 @@ class _Block:
     rows: int
     columns: int
     strip_rows: int
-    strips: list[bytes]
+    strips: list[memoryview]
 
 
-def _decode(tags: _Directory, content: bytes) -> Array:
+def _decode(tags: _Directory, file: _File, number: int) -> Array:
     """Return all samples [rows, columns, samples] as stored."""
     dtype = _sample_type(tags)
     together = tags.samples if tags.planar == 1 else 1
-    result = np.empty((tags.rows, tags.columns, tags.samples), dtype)
-    for block in _blocks(tags, content, tags.samples // together):
+    predictor = _find_predictor(tags, dtype)
+    blocks = list(_blocks(tags, file.content, tags.samples // together))
+    if _is_plain(tags, dtype, predictor):
+        file.picture.seek(number)
+        return np.asarray(file.picture)[..., None]
+    shape, result = (tags.rows, tags.columns, tags.samples), np.empty(0, dtype)
+    for block in blocks:
         raw = _decompress(tags, block, -(-block.columns * together * tags.bits // 8))
-        samples = _unpack(tags, raw, (block.rows, block.columns, together), dtype)
+        samples = _unpack(tags, raw, (block.rows, block.columns, together), dtype, predictor)
+        if samples.shape == shape:
+            return samples
+        if not result.size:
+            result = np.empty(shape, dtype)
         target = result[block.y :, block.x :, block.plane : block.plane + together][: block.rows, : block.columns]
         target[:] = samples[: target.shape[0], : target.shape[1]]
     return result
+
+
+def _is_plain(tags: _Directory, dtype: np.dtype[np.generic], predictor: int) -> bool:
+    """Return whether Pillow reads these samples as they are stored, and faster than :func:`_decompress`.
+
+    Its libtiff undoes differences several times as fast as numpy; zlib alone is faster without it.
+    """
+    is_gray = tags.samples == 1 and tags.photometric in (1, 3) and dtype.kind == "u"
+    is_packed = tags.compression == _LZW or (tags.compression in _DEFLATE and predictor == 2)
+    is_native = tags.bits == 8 or (tags.bits == 16 and tags.order == "<" and tags.photometric == 1)
+    return is_gray and is_packed and is_native and (tags.orientation, tags.fill_order) == (1, 1)
 
 
 def _sample_type(tags: _Directory) -> np.dtype[np.generic]:
@@ -222,7 +253,7 @@ def _blocks(tags: _Directory, content: bytes, planes: int) -> Iterator[_Block]:
         yield _Block(plane, place // across * high, place % across * wide, high, wide, high, [tile])
 
 
-def _slices(tags: _Directory, content: bytes, offsets: str, counts: str, needed: int) -> list[bytes]:
+def _slices(tags: _Directory, content: bytes, offsets: str, counts: str, needed: int) -> list[memoryview]:
     starts = tags.all(offsets)[:needed]
     ends = [*starts[1:], len(content)]
     lengths = tags.all(counts)[:needed] or [
@@ -232,12 +263,14 @@ def _slices(tags: _Directory, content: bytes, offsets: str, counts: str, needed:
         raise InputError(f"{tags.place}: expected a complete picture, got too few strips or tiles; export it again")
     if sum(lengths) > _MOST_OVERLAP * len(content):
         raise InputError(f"{tags.place}: expected strips or tiles that don't overlap; export it again")
-    return [content[start : start + length] for start, length in zip(starts, lengths, strict=True)]
+    view = memoryview(content)  # whose parts are no copies
+    return [view[start : start + length] for start, length in zip(starts, lengths, strict=True)]
 
 
 def _decompress(tags: _Directory, block: _Block, width: int) -> bytes:
     """Return the bytes of a block: ``width`` bytes of each row."""
-    method, strips = tags.compression, block.strips
+    method = tags.compression
+    strips: Sequence[Buffer] = block.strips
     if tags.fill_order == 2 and method not in _FAX:
         strips = [np.packbits(np.unpackbits(np.frombuffer(s, np.uint8)), bitorder="little").tobytes() for s in strips]
     if method == _NONE:
@@ -256,7 +289,7 @@ def _decompress(tags: _Directory, block: _Block, width: int) -> bytes:
     return raw[: block.rows * width]
 
 
-def _by_codec(block: _Block, strips: list[bytes], tags: dict[int, int]) -> bytes:
+def _by_codec(block: _Block, strips: Sequence[Buffer], tags: dict[int, int]) -> bytes:
     """Let Pillow decompress strips as those of a gray TIFF, as its codecs don't look at samples."""
     lengths = np.array([len(strip) for strip in strips], np.uint32)
     offsets = np.cumsum([8, *lengths[:-1]], dtype=np.uint32)
@@ -268,16 +301,17 @@ def _by_codec(block: _Block, strips: list[bytes], tags: dict[int, int]) -> bytes
         entries.append(struct.pack("<HHII", tag, 4, len(values), place))
         end += values.nbytes
     entries.sort(key=lambda entry: entry[1::-1])
-    head = struct.pack("<2sHI", b"II", 42, end) + b"".join(strips) + offsets.tobytes() + lengths.tobytes()
-    file = head + struct.pack("<H", len(entries)) + b"".join(entries) + bytes(4)
+    head, count = struct.pack("<2sHI", b"II", 42, end), struct.pack("<H", len(entries))
+    file = b"".join((head, *strips, offsets.tobytes(), lengths.tobytes(), count, *entries, bytes(4)))
     with Image.open(io.BytesIO(file), formats=["TIFF"]) as image:
         return image.tobytes()
 
 
-def _unpack(tags: _Directory, raw: bytes, shape: tuple[int, int, int], dtype: np.dtype[np.generic]) -> Array:
+def _unpack(
+    tags: _Directory, raw: bytes, shape: tuple[int, int, int], dtype: np.dtype[np.generic], predictor: int
+) -> Array:
     """Return the samples of a strip or tile [rows, columns, samples], with the predictor undone."""
     rows, columns, samples = shape
-    predictor = _find_predictor(tags, dtype)
     if predictor == 3:
         planes = np.frombuffer(raw, np.uint8).reshape(rows, -1, samples).cumsum(axis=1, dtype=np.uint8)
         pairs = planes.reshape(rows, dtype.itemsize, columns * samples).swapaxes(1, 2)
