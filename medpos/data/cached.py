@@ -1,5 +1,6 @@
 """Cache decoded cases and serve them whole or by slice, under one or several test conditions."""
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -15,6 +16,7 @@ from medpos.core.errors import InputError
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import ADVICE, logger
 from medpos.data.schema import MANIFEST
+from medpos.io.scan import check_size
 from medpos.transforms.spatial.neighbors import slice_with_neighbors
 
 _FILES = ("image", "label", "instances")
@@ -132,6 +134,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
         try:
             # Resampling to one size would hide a difference of shapes.
             shapes = {key: tuple(nibabel.load(path).shape) for key, path in files.items()}
+            for key, shape in shapes.items():
+                check_size(files[key], (*shape[:2], math.prod(shape[2:])))
             if case["channels"] > 1:
                 shapes["image"] = _without_channels(shapes["image"], case["channels"])
             decoded = self.decode(dict(files))

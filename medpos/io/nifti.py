@@ -13,6 +13,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from nibabel.volumeutils import apply_read_scaling
 
 from medpos.core.errors import InputError, first_line
 from medpos.core.files import read_bytes
@@ -22,7 +23,9 @@ _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # by the code of meters, millimete
 _GZIP_MAGIC = b"\x1f\x8b"
 _NIFTI2_SIZES = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
 _HEADER_BYTES = 540  # of NIfTI-2, the longer one
+_LONGEST_START = 544  # bytes of a NIfTI-2 header with the flag of its extensions
 _CHUNK = 1 << 20
+_MOST_UNPACKED = 1032  # bytes that deflate makes of one
 _SPARE_BYTES = 1 << 20  # after the data, as some programs write; a stream that goes on further is refused
 _ONE_PERCENT = 1e-2
 HEADERS = (".hdr.gz", ".hdr")  # suffixes of the header of a pair; FSL packs both files
@@ -49,30 +52,50 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
     packed, is_pair = read_bytes(path), is_header(path)
     if is_pair:
         packed, tail = _join_pair(path, packed, check_shape)
-    start = packed if is_pair else _unpack(path, packed, _HEADER_BYTES)[0]
+    start = packed[:_HEADER_BYTES] if is_pair else _unpack_start(path, packed)
     kind = nib.Nifti2Image if start[:4] in _NIFTI2_SIZES else nib.Nifti1Image
     stored = _parse(path, lambda: _raw_header(kind.header_class, start))
     stated = _check_header(path, stored, check_shape)
-    raw, tail = (packed, tail) if is_pair else _unpack_stated(path, packed, stated)
-    image = _parse(path, lambda: kind.from_bytes(raw))
-    try:
-        data = np.asanyarray(image.dataobj)
-    except (OSError, EOFError, ValueError, OverflowError) as error:
-        raise InputError(
-            f"{path}: expected a complete file, got a truncated or damaged one ({first_line(error, 120)}); download it "
-            "again"
-        ) from error
-    if data.dtype == np.float64 and stored.get_data_dtype() != np.float64:
-        data = data.astype(np.float32)
+    raw, tail = (memoryview(packed), tail) if is_pair else _unpack_stated(path, packed, stated)
+    # Without the voxels, which nibabel would copy.
+    image = _parse(path, lambda: kind.from_bytes(bytes(raw[: max(int(stored["vox_offset"]), _LONGEST_START)])))
+    data = _take_voxels(path, image.dataobj, raw)
     affine, spacing, notes = _geometry(path, stored, image)
     if tail:
         notes.insert(0, f"{tail} bytes after the end of the gzip stream are left out")
     header = image.header
     known = find_mm_per_unit(header) is not None or not np.allclose(spacing, 1)
     oriented = bool(header["sform_code"] or header["qform_code"])
-    return StoredVolume(
-        data.astype(data.dtype.newbyteorder("=")), affine, spacing, tuple(notes), oriented, known, header
-    )
+    return StoredVolume(data, affine, spacing, tuple(notes), oriented, known, header)
+
+
+def _take_voxels(path: Path, stored: Any, raw: memoryview) -> Array:
+    """Return the voxels in a file's content in native byte order, scaled as nibabel does: a view where nothing changes.
+
+    Args:
+        path: file, for the message.
+        stored: nibabel's description of the array in the file.
+        raw: content of the file.
+    """
+    expected = stored.offset + math.prod(stored.shape) * stored.dtype.itemsize
+    if len(raw) < expected:
+        raise InputError(
+            f"{path}: expected a complete file of {expected} bytes, got a truncated or damaged one of {len(raw)}; "
+            "download it again"
+        )
+    data: Array = np.ndarray(stored.shape, stored.dtype, raw, stored.offset, order="F")
+    if (stored.slope, stored.inter) == (1, 0):
+        return data.astype(data.dtype.newbyteorder("="), copy=False)
+    flat = data.reshape(-1, order="F")
+    slope, inter = np.asanyarray(stored.slope), np.asanyarray(stored.inter)
+    scaled: Array | None = None
+    for first in range(0, flat.size, _CHUNK):  # because scaling is done in 64 bits
+        part = apply_read_scaling(flat[first : first + _CHUNK], slope, inter)
+        if scaled is None:
+            becomes_float32 = part.dtype == np.float64 and data.dtype != np.float64
+            scaled = np.empty(flat.shape, np.float32 if becomes_float32 else part.dtype)
+        scaled[first : first + _CHUNK] = part
+    return data if scaled is None else scaled.reshape(data.shape, order="F")
 
 
 def is_header(path: Path) -> bool:
@@ -114,7 +137,7 @@ def _capitalize(suffix: str) -> str:
 
 def _join_pair(path: Path, packed: bytes, check_shape: Callable[[tuple[int, ...]], object]) -> tuple[bytes, int]:
     """Return header and data of a pair as a NIfTI-1 file, and the number of bytes after the data's gzip stream."""
-    start, _ = _unpack(path, packed, _HEADER_BYTES)
+    start = _unpack_start(path, packed)
     stored = _parse(path, lambda: _raw_header(nib.Nifti1Header, start))
     place = find_data(path)
     if place is None:
@@ -122,9 +145,10 @@ def _join_pair(path: Path, packed: bytes, check_shape: Callable[[tuple[int, ...]
         wanted = f"{path.name[:start_of_suffix]}.img{path.name[start_of_suffix + 4 :].lower()}"
         raise InputError(f"{path}: expected its data in {wanted}, got no such file; copy it beside the header")
     offset = max(int(stored["vox_offset"]), 0)
-    data, tail = read_bytes(place), 0
+    stored_data = read_bytes(place)
+    data, tail = memoryview(stored_data), 0
     if place.suffix.lower() == ".gz":  # the first voxels may look like a gzip stream
-        data, tail = _unpack_stated(place, data, _check_header(path, stored, check_shape))
+        data, tail = _unpack_stated(place, stored_data, _check_header(path, stored, check_shape))
     header = stored.copy() if stored["magic"].item() in (b"ni1", b"n+1") else _convert_analyze(stored, start)
     header["magic"], header["vox_offset"] = b"n+1", _DATA_OFFSET
     return bytes(header.binaryblock) + bytes(_DATA_OFFSET - len(header.binaryblock)) + data[offset:], tail
@@ -154,7 +178,12 @@ def _check_header(path: Path, stored: Any, check_shape: Callable[[tuple[int, ...
     return int(offset + voxels * dtype.itemsize)
 
 
-def _unpack_stated(path: Path, packed: bytes, stated: int) -> tuple[bytes, int]:
+def _unpack_start(path: Path, packed: bytes) -> bytes:
+    """Return the beginning of the unpacked content, as long as the longest header."""
+    return bytes(_unpack(path, packed, _HEADER_BYTES)[0][:_HEADER_BYTES])
+
+
+def _unpack_stated(path: Path, packed: bytes, stated: int) -> tuple[memoryview, int]:
     """Return the unpacked content and the number of bytes after the gzip stream; refuse far more than is stated."""
     raw, tail = _unpack(path, packed, stated + _SPARE_BYTES)
     if len(raw) == stated + _SPARE_BYTES and packed.startswith(_GZIP_MAGIC):
@@ -162,28 +191,31 @@ def _unpack_stated(path: Path, packed: bytes, stated: int) -> tuple[bytes, int]:
     return raw, tail
 
 
-def _unpack(path: Path, packed: bytes, limit: int) -> tuple[bytes, int]:
+def _unpack(path: Path, packed: bytes, limit: int) -> tuple[memoryview, int]:
     """Return the unpacked content up to a number of bytes, and the number of bytes after the gzip stream."""
     if not packed.startswith(_GZIP_MAGIC):
         if packed and path.suffix.lower() != ".gz":
-            return packed, 0
+            return memoryview(packed), 0
         reason = "got another format" if packed else "the file is empty"
         raise InputError(f"{path}: expected a complete {_format(path)} file ({reason}); download or copy it again")
-    parts, left, at = [], limit, 0
+    # Pages take memory when they are filled.
+    unpacked = np.empty(min(limit, _MOST_UNPACKED * (len(packed) + 1)), np.uint8).data
+    size = at = 0
     try:
         while packed.startswith(_GZIP_MAGIC, at):
             stream = zlib.decompressobj(16 + zlib.MAX_WBITS)
             while not stream.eof:
                 if at >= len(packed):
                     raise EOFError("its end is missing")
-                parts.append(stream.decompress(packed[at : at + _CHUNK], left))
-                at, left = at + _CHUNK, left - len(parts[-1])
-                if not left:
-                    return b"".join(parts), 0
+                part = stream.decompress(packed[at : at + _CHUNK], limit - size)
+                unpacked[size : size + len(part)] = part
+                at, size = at + _CHUNK, size + len(part)
+                if size == limit:
+                    return unpacked, 0
             at = min(at, len(packed)) - len(stream.unused_data)
     except (EOFError, zlib.error) as error:
         raise InputError(f"{path}: expected a complete gzip file ({error}); download or copy it again") from error
-    return parts[0] if len(parts) == 1 else b"".join(parts), len(packed) - at
+    return unpacked[:size], len(packed) - at
 
 
 def _format(path: Path) -> str:

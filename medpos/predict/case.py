@@ -2,14 +2,16 @@
 
 import logging
 import traceback
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from medpos.core.errors import InputError
-from medpos.io.scan import Pixels, Scan, Target
+from medpos.io.scan import Array, Pixels, Scan, Target
 from medpos.io.targets import choose_target
 from medpos.predict import measurements, records
 from medpos.predict.ensemble import Ensemble
@@ -19,6 +21,9 @@ from medpos.predict.loading import LoadedImage, load_image
 from medpos.predict.overlays import write_overlay
 from medpos.predict.records import Options
 
+# Values of 4 bytes, 64 MB, of one copy of the part of an image that is computed at a time; there are a dozen copies.
+_PART = 1 << 24
+_BATCH = 8  # slices that an inferer takes at a time
 logger = logging.getLogger(__name__)
 
 PHANTOM = "network trained on PHANTOMS: not fit for patients"
@@ -30,11 +35,18 @@ class PreparedCase:
 
     Args:
         image: image in training orientation and units.
-        decoded: image on the grid of each member of the ensemble, [C, x, y] or [C, x, y, z].
+        depth: number of slices to compute at a time.
+        decoded: image on the grid of each member of the ensemble, [C, x, y] or [C, x, y, z]; None: decoded in parts.
     """
 
     image: LoadedImage
-    decoded: list[torch.Tensor]
+    depth: int
+    decoded: list[torch.Tensor] | None
+
+    @property
+    def is_large(self) -> bool:
+        """Whether no other case should be loaded beside it."""
+        return self.decoded is None or self.image.values.size > _PART
 
 
 @dataclass(frozen=True)
@@ -62,35 +74,60 @@ class Pipeline:
         """
         requirements, options = self.ensemble.models[0].requirements, self.options
         image = load_image(source, requirements, options.force, options.window, options.spacing_mm)
-        return PreparedCase(image, self.ensemble.decode(image.values))
+        depth = self._choose_depth(image.values.shape)
+        is_whole = depth == image.values.shape[2]
+        return PreparedCase(image, depth, self.ensemble.decode(image.values) if is_whole else None)
 
-    def segment(self, prepared: PreparedCase) -> tuple[Pixels, torch.Tensor]:
-        """Segment a prepared case.
+    def _choose_depth(self, shape: Sequence[int]) -> int:
+        """Return the number of slices to compute at a time: all, or whole batches of an inferer if memory is short."""
+        fitting = max(1, _PART // self.ensemble.count_values(shape[:2]))
+        if fitting >= shape[2] or not self.ensemble.takes_slices:
+            return shape[2]
+        return max(fitting // _BATCH * _BATCH, min(fitting, _BATCH))
+
+    def segment(self, prepared: PreparedCase) -> tuple[Pixels, Array | None]:
+        """Segment a prepared case, a number of slices at a time.
 
         Returns:
-            Label map [X, Y, Z] of the image in training orientation, and probabilities [classes, x, y(, z)] on the
-            network's grid.
+            Label map [X, Y, Z] of the image in training orientation, and probabilities [X, Y, Z, classes], float32, if
+            they are wanted.
 
         Raises:
             InputError: the run's preprocessing changes the number of slices.
         """
-        shape = prepared.image.values.shape[:3]
-        probabilities = self.ensemble.probabilities(prepared.decoded)
-        if probabilities.ndim == 4 and probabilities.shape[3] != shape[2]:
-            raise InputError(
-                f"expected {shape[2]} slices from the run's preprocessing, as in the file, got "
-                f"{probabilities.shape[3]}; give a run that keeps the slices"
-            )
-        return compute_label_map(probabilities, shape), probabilities
+        x, y, z = prepared.image.values.shape[:3]
+        labels = np.empty((x, y, z), np.uint8)
+        whole = np.empty((x, y, z, len(self.ensemble.labels)), np.float32) if self.options.probabilities else None
+        for first in range(0, z, prepared.depth):
+            part = slice(first, min(first + prepared.depth, z))
+            probabilities = self._segment_part(prepared, part)
+            shape = (x, y, part.stop - first)
+            if probabilities.ndim == 4 and probabilities.shape[3] != shape[2]:
+                raise InputError(
+                    f"expected {shape[2]} slices from the run's preprocessing, as in the file, got "
+                    f"{probabilities.shape[3]}; give a run that keeps the slices"
+                )
+            labels[:, :, part] = compute_label_map(probabilities, shape)
+            if whole is not None:
+                whole[:, :, part] = compute_probability_map(probabilities, shape)
+        return labels, whole
 
-    def write(self, source: CaseFiles, prepared: PreparedCase, values: Pixels, probabilities: torch.Tensor) -> None:
+    def _segment_part(self, prepared: PreparedCase, part: slice) -> torch.Tensor:
+        """Compute the probabilities [classes, x, y(, z)] of some slices on the network's grid."""
+        if prepared.decoded is not None:
+            return self.ensemble.probabilities(prepared.decoded)
+        first = max(part.start - self.ensemble.margin, 0)
+        decoded = self.ensemble.decode(prepared.image.values[:, :, first : part.stop + self.ensemble.margin])
+        return self.ensemble.probabilities(decoded)[..., part.start - first : part.stop - first]
+
+    def write(self, source: CaseFiles, prepared: PreparedCase, values: Pixels, probabilities: Array | None) -> None:
         """Write the results of a case: label map, probabilities, overlay, and last the record that completes it.
 
         Args:
             source: files of the case.
             prepared: the case, prepared.
             values: label map [X, Y, Z] in training orientation.
-            probabilities: probabilities [classes, x, y(, z)] on the network's grid.
+            probabilities: probabilities [X, Y, Z, classes] to write, if any.
 
         Raises:
             InputError: the folder can't be written to.
@@ -99,9 +136,8 @@ class Pipeline:
         labels, back = ensemble.labels, image.orientation.undo
         target = self._choose_target(image.scan)
         files = [target.write(out / source.name, back(values), labels)]
-        if self.options.probabilities:
-            whole = back(compute_probability_map(probabilities, values.shape))
-            files.append(target.write_probabilities(out / f"{source.name}_probabilities", whole))
+        if probabilities is not None:
+            files.append(target.write_probabilities(out / f"{source.name}_probabilities", back(probabilities)))
         if self.options.overlays:
             files.append(out / "overlays" / f"{source.name}.png")
             lines = [source.name, PHANTOM] if ensemble.phantom else [source.name]

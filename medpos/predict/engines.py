@@ -4,6 +4,7 @@ import functools
 import itertools
 import os
 import pickle
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,6 +25,7 @@ from medpos.predict.inputs import CaseFiles
 _AHEAD = 2  # cases that are loaded while one is computed; this bounds the memory
 _WAITING = 2  # tasks that Ray holds for each slot, so that no machine waits for the next one
 _RELEASE_EVERY = 20  # cases of a process between two releases of freed memory
+_Loading = tuple[CaseFiles, "Future[PreparedCase]"]
 _attempted = itertools.count(1)
 
 
@@ -94,25 +96,62 @@ class LocalEngine(AbstractContextManager["LocalEngine"]):
         for source, future in _load_ahead(pipeline.load, sources):
             if stopped():
                 return
-            yield segment_case(pipeline, source, future.result)
+            outcome = segment_case(pipeline, source, future.result)
+            del future  # and the image with it, before the next one is loaded
+            yield outcome
 
 
-def _load_ahead(
-    load: Callable[[CaseFiles], PreparedCase], sources: Iterator[CaseFiles]
-) -> Iterator[tuple[CaseFiles, "Future[PreparedCase]"]]:
-    """Load cases in a thread, a few ahead of the one in use."""
+def _load_ahead(load: Callable[[CaseFiles], PreparedCase], sources: Iterator[CaseFiles]) -> Iterator["_Loading"]:
+    """Load cases in a thread, a few ahead of the one in use; none while a large one is in use."""
+    turn = _Turn(load)
     with ThreadPoolExecutor(1) as pool:
-        waiting: deque[tuple[CaseFiles, Future[PreparedCase]]] = deque()
+        waiting: deque[_Loading] = deque()
         try:
             for source in sources:
-                waiting.append((source, pool.submit(load, source)))
+                waiting.append((source, pool.submit(turn.load, source)))
                 if len(waiting) > _AHEAD:
-                    yield waiting.popleft()
+                    yield from turn.use(waiting)
             while waiting:
-                yield waiting.popleft()
+                yield from turn.use(waiting)
         finally:
             for _, future in waiting:
                 future.cancel()
+            turn.release()
+
+
+class _Turn:
+    """Load a case when no large one is in use.
+
+    Args:
+        load: function that loads a case.
+    """
+
+    def __init__(self, load: Callable[[CaseFiles], PreparedCase]) -> None:
+        self._load = load
+        self._large: CaseFiles | None = None
+        self._is_free = threading.Event()
+        self._is_free.set()
+
+    def load(self, source: CaseFiles) -> PreparedCase:
+        """Load a case in the loading thread, after the end of a large one's use."""
+        self._is_free.wait()
+        prepared = self._load(source)
+        if prepared.is_large:
+            self._large = source
+            self._is_free.clear()
+        return prepared
+
+    def use(self, waiting: "deque[_Loading]") -> Iterator["_Loading"]:
+        """Yield the first of the waiting cases, and keep no reference to it."""
+        source = waiting[0][0]
+        yield waiting.popleft()
+        if self._large is source:
+            self.release()
+
+    def release(self) -> None:
+        """Let the next case be loaded."""
+        self._large = None
+        self._is_free.set()
 
 
 class RayEngine(RaySession):

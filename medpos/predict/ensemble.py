@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from medpos.core.errors import InputError
@@ -57,6 +58,26 @@ class Ensemble:
     def phantom(self) -> bool:
         """Whether a model was trained on phantoms."""
         return any(model.data.phantom for model in self.models)
+
+    @property
+    def takes_slices(self) -> bool:
+        """Whether every model gives each slice of a volume the same result in any part of it."""
+        return all(model.takes_slices for model in self.models)
+
+    @property
+    def margin(self) -> int:
+        """Number of neighbors on each side that a slice's result depends on."""
+        return max(int(model.slices) // 2 for model in self.models)
+
+    def count_values(self, plane: Sequence[int]) -> int:
+        """Return how many values a slice of X and Y pixels takes at most, on its own or a network's grid.
+
+        Args:
+            plane: X and Y of the image in pixels.
+        """
+        grids = [model.plane or plane for model in self.models]
+        channels = len(self.labels) + max(int(model.slices) * len(model.data.channels) for model in self.models)
+        return channels * max(int(np.prod(grid)) for grid in [plane, *grids])
 
     def decode(self, values: Array) -> list[torch.Tensor]:
         """Decode an image [X, Y, Z(, C)] for each model, on its own grid."""

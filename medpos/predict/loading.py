@@ -93,5 +93,8 @@ def _in_training_units(values: Array, ends: tuple[float, float] | None, intensit
     if ends is None:
         return values
     low, high = intensity["low"], intensity["high"]
-    scaled: Array = (values - ends[0]) * ((high - low) / (ends[1] - ends[0])) + low
+    scaled = values if values.flags.writeable else values.copy()  # in place: a second copy may not fit into memory
+    scaled -= ends[0]
+    scaled *= (high - low) / (ends[1] - ends[0])
+    scaled += low
     return scaled

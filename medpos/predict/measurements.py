@@ -27,6 +27,7 @@ Row = dict[str, Any]
 _FAR = 1.0  # allowed distance of the means, in standard deviations of the training set's grey values
 _FLAT = 0.33  # smallest allowed contrast, as a share of the training set's standard deviation
 _OUTSIDE = 0.05  # allowed share of pixels outside the training set's range
+_PART = 1 << 20  # voxels that are counted at a time
 _SPECK = 0.001  # share of an organ; smaller pieces aren't counted
 
 
@@ -42,7 +43,7 @@ def measure_organs(values: Pixels, spacing_mm: Sequence[float] | None, labels: S
         Rows of ``structure``, ``measure``, ``value`` and ``unit``: mm2 or pixels for a single slice, ml or voxels for a
         volume; 0 for an organ that wasn't found, NaN for a ratio that is undefined.
     """
-    counts = np.bincount(values.reshape(-1), minlength=len(labels))
+    counts = _count(values, len(labels) - 1)
     flat = values.shape[2] == 1
     size, unit = 1.0, "pixels" if flat else "voxels"
     if spacing_mm is not None:
@@ -123,13 +124,21 @@ def find_label_warnings(values: Pixels, spacing_mm: Sequence[float] | None, labe
             found.append(f"{label.title} is missing")
             continue
         inside = values[place] == label.index
-        sizes = np.bincount(np.ravel(ndimage.label(inside)[0]))[1:]
+        sizes = _count(*ndimage.label(inside))[1:]
         pieces = int((sizes >= max(1.0, _SPECK * sizes.sum())).sum())
         if pieces > 1:
             found.append(f"{label.title} is in {pieces} pieces, the largest {100 * sizes.max() / sizes.sum():.0f} %")
         if any(place[a].start == 0 or place[a].stop == values.shape[a] for a in (0, 1)):
             found.append(f"{label.title} touches the border")
     return found
+
+
+def _count(values: Array, highest: int) -> Array:
+    """Count the voxels of each value from 0 to the highest, in parts, because NumPy counts in 64 bits."""
+    flat = values.reshape(-1)
+    parts = (flat[first : first + _PART] for first in range(0, flat.size, _PART))
+    counts: Array = np.sum([np.bincount(part, minlength=highest + 1) for part in parts], axis=0)
+    return counts
 
 
 def _boxes(values: Pixels, classes: int) -> list[tuple[slice, ...] | None]:
@@ -148,9 +157,12 @@ def find_intensity_warnings(values: Array, data: TrainingData) -> list[str]:
         One warning, or none.
     """
     low, high = data.intensity["low"], data.intensity["high"]
-    mean, std = (float(getattr(values, name)(dtype=np.float64)) / (high - low) for name in ("mean", "std"))
+    planes = np.moveaxis(values, 2, 0) if values.ndim > 2 else [values]  # one by one, in 64 bits
+    average = float(values.mean(dtype=np.float64))
+    squares = sum(float(np.square(np.subtract(plane, average, dtype=np.float64)).sum()) for plane in planes)
+    mean, std = average / (high - low), math.sqrt(squares / values.size) / (high - low)
     distance = (mean - low / (high - low) - data.intensity["mean"]) / data.intensity["std"]
-    outside = float(np.mean((values < low) | (values > high)))
+    outside = sum(int(np.count_nonzero((plane < low) | (plane > high))) for plane in planes) / values.size
     found = []
     if abs(distance) > _FAR:
         found.append(f"mean {abs(distance):.1f} standard deviations too {'bright' if distance > 0 else 'dark'}")

@@ -25,6 +25,7 @@ from medpos.runs.checkpoints import load, load_network
 from medpos.runs.task import is_classification
 
 _PROBES = ((8, 8), (12, 10))  # sizes in pixels of two images that show whether the chain resamples to one size
+_PROBE_DEPTH = 3  # slices of the volume that shows whether volumes can be segmented in parts
 
 
 class Model:
@@ -47,6 +48,8 @@ class Model:
         input_shape: shape [C, X, Y] of the network's input; None: images of any size.
         slices: number of slices of a volume that the network sees at a time; 1 unless it sees neighbors.
         sees_whole_images: whether every window of the inferer is a whole image or slice.
+        plane: X and Y of the network's grid in pixels where every image is resampled to it; None: they differ.
+        takes_slices: whether a slice of a volume has the same result in any part of the volume with its neighbors.
 
     Raises:
         InputError: the folder is no run, lacks weights, is of a newer version, its training data are unknown, or the
@@ -106,6 +109,30 @@ class Model:
         self.input_shape = None if sides is None else (channels, *sides)
         self.slices = channels // image.shape[0]
         self.sees_whole_images = probe.shape == other.shape and sides == tuple(image.shape[1:3])
+        self.plane = (int(probe.shape[1]), int(probe.shape[2])) if probe.shape == other.shape else None
+        self.takes_slices = not self.is_flat and self._compare_parts()
+
+    def _compare_parts(self) -> bool:
+        """Tell whether a small volume has the same logits in parts as in one, with a stand-in for the network."""
+        low, high, margin = self.data.intensity["low"], self.data.intensity["high"], self.slices // 2
+        depth, names = _PROBE_DEPTH + 2 * margin, self.data.channels
+        shape = (*_PROBES[1], depth, len(names)) if len(names) > 1 else (*_PROBES[1], depth)
+        values = np.random.default_rng(0).uniform(low, high, shape).astype(np.float32)
+        values[:, :, : depth // 2] *= 0.5  # the slices differ, so that what depends on all of them is seen
+
+        def segment(part: Array) -> torch.Tensor:
+            with torch.inference_mode():
+                logits: torch.Tensor = self._inferer(self.prepare(self.decode(part))[None].to(self.device), _stand_in)
+            return logits[0]
+
+        try:
+            whole = segment(values)
+            around = [values[:, :, z : z + 2 * margin + 1] for z in range(depth - 2 * margin)]
+            parts = [segment(part)[..., margin] for part in around]
+        except Exception:  # the user's own steps and inferers may refuse such a volume
+            return False
+        inner = whole[..., margin : depth - margin]
+        return inner.shape[-1] == len(parts) and bool(torch.allclose(inner, torch.stack(parts, -1), 1e-3, 1e-3))
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Pickle the arguments alone, so that the model is built anew where it arrives."""
@@ -126,7 +153,7 @@ class Model:
             Image [C, x, y] or [C, x, y, z].
         """
         first = np.moveaxis(values, 3, 0) if values.ndim == 4 else values[None]
-        image = torch.from_numpy(np.ascontiguousarray(first, np.float32))
+        image = torch.from_numpy(np.require(first, np.float32, ["C", "W"]))
         decoded: torch.Tensor = self._decode(_item(image))["image"]
         return decoded
 
@@ -157,6 +184,13 @@ class Model:
             logits = self._inferer(image[None].to(self.device), self._network)
             result: torch.Tensor = logits.softmax(dim=1)[0].cpu()
         return result
+
+
+def _stand_in(image: torch.Tensor) -> torch.Tensor:
+    """Return logits [N, 2, X, Y] that depend on all channels of each pixel."""
+    weights = torch.linspace(1.0, 2.0, image.shape[1], device=image.device)
+    score = (image.float() * weights.view(-1, 1, 1)).sum(dim=1)
+    return torch.stack([score, -score], dim=1)
 
 
 def _item(image: torch.Tensor) -> dict[str, torch.Tensor]:

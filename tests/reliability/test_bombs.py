@@ -11,6 +11,7 @@ import zlib
 import nibabel
 import numpy as np
 import pytest
+from monai.transforms import LoadImaged
 from PIL import Image
 
 from data_prep.archive import list_files
@@ -18,6 +19,7 @@ from data_prep.archive import read_picture as read_archived_picture
 from data_prep.datasets import coco
 from data_prep.files import read_nifti
 from medpos.core.errors import InputError
+from medpos.data.cached import CachedDataset
 from medpos.io import archives, itk, nifti
 from medpos.io.dicom.files import read_file
 from medpos.io.pictures import read_picture
@@ -62,6 +64,12 @@ def nifti_of_a_far_offset(path):
     start[108:112] = struct.pack("<f", float("inf"))
     gzipped(path / "a.nii.gz", bytes(start), 1)
     return nifti.read_volume, path / "a.nii.gz"
+
+
+def prepared_volume_of_a_huge_shape(path):
+    gzipped(path / "a.nii.gz", nifti_header(8000, 8000, 9), 1)
+    case = {"image": path / "a.nii.gz", "label": path / "a.nii.gz", "channels": 1}
+    return lambda file: CachedDataset([case], LoadImaged(["image", "label"]), dict).fill(), path
 
 
 def nrrd_longer_than_its_header(path):
@@ -168,6 +176,7 @@ BOMBS = [
     nifti_of_many_streams,
     nifti_of_a_huge_shape,
     nifti_of_a_far_offset,
+    prepared_volume_of_a_huge_shape,
     nrrd_longer_than_its_header,
     zip_of_zeros,
     zip_of_zeros_for_predict,

@@ -59,8 +59,11 @@ def _read_image(
     depth = _depth(planes, notes)
     directions = _directions(planes[0])
     ends, grey_notes = choose_range(planes)
+    values = np.empty((*planes[0].values.T.shape, len(planes)), np.float32)
+    for z, plane in enumerate(planes):  # not all at once: a volume is large
+        values[..., z] = _brighten(plane, ends).T
     return Scan(
-        np.stack([_brighten(plane, ends).T for plane in planes], axis=2),
+        values,
         None if spacing is None else (spacing[1], spacing[0], depth),
         directions,
         _target(planes, directions, spacing, depth, notes),

@@ -1,0 +1,134 @@
+"""A volume of any size is segmented in parts: the result is that of one, and the memory for each voxel is bounded."""
+
+import copy
+import subprocess
+import sys
+import threading
+
+import inferer_runs
+import nibabel
+import numpy as np
+import pytest
+from running import ENVIRONMENT
+
+from medpos.predict import case, cohort, engines, inputs
+from medpos.predict.case import Pipeline
+from medpos.predict.ensemble import Ensemble
+from medpos.predict.model import Model
+
+MOST_BYTES = 16  # for each voxel, as docs/how-to/predict.md states
+
+
+def volume(path, shape, seed=0):
+    """Write slices of 8 mm with gray values of any size and return the path."""
+    values = np.random.default_rng(seed).gamma(2.0, 100.0, shape).astype(np.float32)
+    nibabel.save(nibabel.Nifti1Image(values, np.diag([1.5, 1.5, 8.0, 1.0])), path)
+    return path
+
+
+@pytest.fixture
+def in_parts(monkeypatch):
+    """Let two slices of 40 x 40 px be a part."""
+    monkeypatch.setattr(case, "_PART", 2 * 5 * 40 * 40)
+    monkeypatch.setattr(case, "_BATCH", 1)
+
+
+@pytest.mark.parametrize("name", ["slices", "votes"])
+@pytest.mark.parametrize("flip", [False, True])
+def test_parts_give_the_result_of_the_whole(trained_heart, tmp_path, predict, monkeypatch, name, flip):
+    run = inferer_runs.votes(trained_heart, tmp_path / "run") if name == "votes" else trained_heart
+    ensemble = Ensemble([Model(run)], flip)
+    assert ensemble.takes_slices
+    assert ensemble.margin == (1 if name == "votes" else 0)
+    given = volume(tmp_path / "a.nii", (40, 36, 7))
+    whole = predict(ensemble, given, out=tmp_path / "whole", probabilities=True)[1]
+    depths = []
+    segment = Pipeline._segment_part
+    monkeypatch.setattr(Pipeline, "_segment_part", lambda *given: depths.append(given[2]) or segment(*given))
+    monkeypatch.setattr(case, "_PART", 2 * ensemble.count_values((40, 36)))
+    monkeypatch.setattr(case, "_BATCH", 1)
+    parts = predict(ensemble, given, out=tmp_path / "parts", probabilities=True)[1]
+    assert depths == [slice(0, 2), slice(2, 4), slice(4, 6), slice(6, 7)]
+    for file in ("a.nii.gz", "a_probabilities.nii.gz"):
+        found, wanted = (np.asarray(nibabel.load(out / file).dataobj) for out in (parts, whole))
+        np.testing.assert_allclose(found, wanted, atol=1e-6)
+    assert (parts / "measurements.csv").read_text() == (whole / "measurements.csv").read_text()
+
+
+def test_steps_that_see_the_whole_volume_get_it(heart):
+    model = copy.copy(heart.models[0])
+    for step, takes_slices in (
+        (lambda image: image / image.mean(), True),  # each slice is standardized later
+        (lambda image: image.clamp(max=image.mean()), False),
+        (lambda image: image.flip(-1), False),
+        (lambda image: image[..., ::2], False),
+        (lambda image: image[:, 50], False),  # an error
+    ):
+        model._decode = lambda item, step=step: {**item, "image": step(item["image"])}
+        assert model._compare_parts() == takes_slices
+
+
+def test_one_large_case_is_held_at_a_time(heart, tmp_path, monkeypatch, in_parts):
+    """Of large and small ones in turn; a bad one between them ends its turn too."""
+    for number in range(6):
+        volume(tmp_path / f"{number}.nii", (40, 40, 3 if number % 2 else 2), number)
+    (tmp_path / "1.nii").write_bytes(b"bad")
+    held, most, lock = set(), [], threading.Lock()
+    load, segment = Pipeline.load, engines.segment_case
+
+    def counted(self, source):
+        prepared = load(self, source)
+        with lock:
+            held.update([source.name] if prepared.is_large else [])
+            most.append(len(held))
+        return prepared
+
+    def ended(pipeline, source, load):
+        outcome = segment(pipeline, source, load)
+        with lock:
+            held.discard(source.name)
+        return outcome
+
+    monkeypatch.setattr(Pipeline, "load", counted)
+    monkeypatch.setattr(engines, "segment_case", ended)
+    summary = cohort.predict_cases(heart, inputs.find_cases([str(tmp_path)], tmp_path / "out"), tmp_path / "out")
+    assert (summary.done, len(summary.failed)) == (5, 1)
+    assert max(most) == 1
+
+
+PEAKS = """
+import sys
+from pathlib import Path
+import torch
+from medpos.core.memory import release_freed_memory
+from medpos.predict import case, cohort, inputs
+from medpos.predict.ensemble import Ensemble
+from medpos.predict.model import Model
+
+torch.set_num_threads(1)
+case._PART = 1 << 18
+ensemble = Ensemble([Model(Path(sys.argv[1]), device="cpu")])
+
+def measure(path):
+    release_freed_memory()
+    Path("/proc/self/clear_refs").write_text("5")
+    out = Path(path).with_suffix(".out")
+    summary = cohort.predict_cases(ensemble, inputs.find_cases([path], out), out)
+    assert summary.done == 1, summary.failed
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+
+measure(sys.argv[2])
+print(measure(sys.argv[3]), measure(sys.argv[4]))
+"""
+
+
+def test_peak_memory_grows_by_a_stated_number_of_bytes_for_each_voxel(heart_run, tmp_path):
+    shapes = [(128, 128, 8), (128, 128, 24), (128, 128, 152)]
+    files = [volume(tmp_path / f"{number}.nii", shape) for number, shape in enumerate(shapes)]
+    done = subprocess.run(
+        [sys.executable, "-c", PEAKS, str(heart_run), *map(str, files)], capture_output=True, text=True, env=ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    small, large = map(int, done.stdout.split())
+    assert 4 < (large - small) / (128 * 128 * 128) < MOST_BYTES
