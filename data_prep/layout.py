@@ -109,7 +109,9 @@ class Dataset:
     ignored: bool = False
 
 
-def prepare_dataset(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int = 0, workers: int = 1) -> str:
+def prepare_dataset(
+    dataset: Dataset, cases: Sequence[Case], out: Path, seed: int = 0, workers: int = 1, strict: bool = False
+) -> str:
     """Write or update the uniform folder of a data set.
 
     Args:
@@ -118,21 +120,22 @@ def prepare_dataset(dataset: Dataset, cases: Sequence[Case], out: Path, seed: in
         out: uniform folder.
         seed: random seed of the split.
         workers: number of processes.
+        strict: whether what is implausible is an error; the folder then gets no ``dataset.json``.
 
     Returns:
         One line that says what was done.
 
     Raises:
         InputError: a name can't be used, two cases have one name, ``out`` belongs to another data set, is being
-            written by another process or can't be written, or a case can't be read. Finished cases are kept for the
-            next run.
+            written by another process or can't be written, a case can't be read, or ``strict`` finds it implausible.
+            Finished cases are kept for the next run.
     """
     _check_names(dataset, cases)
     with lock_folder(out):
-        return _prepare(dataset, cases, out, seed, workers)
+        return _prepare(dataset, cases, out, seed, workers, strict)
 
 
-def _prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int, workers: int) -> str:
+def _prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int, workers: int, strict: bool) -> str:
     _check_folder(out, dataset.name)
     results = map_in_processes(partial(write_case, out, dataset), cases, workers, dataset.name)
     removed = _remove_stale(out, {case.case for case in cases})
@@ -141,6 +144,12 @@ def _prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int, work
     written = sum(result["written"] for result in results)
     path = out / MANIFEST
     doubts = _list_warnings(manifest.get("warnings", []))
+    if doubts and strict:
+        raise InputError(
+            *doubts.strip().splitlines(),
+            f"{out}: expected plausible cases, as --strict asks, got {len(manifest['warnings'])} warnings; correct the "
+            f"data, or leave --strict out (no {MANIFEST} was written)",
+        )
     if not path.is_file() or path.read_bytes() != data:
         write_bytes(path, data)
     elif not written + removed:

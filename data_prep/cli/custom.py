@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from data_prep.cli.options import Out, Seed, Workers
+from data_prep.cli.options import Out, Seed, Strict, Workers
 
 Name = Annotated[str, typer.Option(help="Name of the data set; by default the folder's name.")]
 Subject = Annotated[
@@ -38,6 +38,7 @@ class Folder:
     subject: Subject = ""
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def folder(options: Folder) -> None:
@@ -55,7 +56,7 @@ def folder(options: Folder) -> None:
     from data_prep.custom.common import Options
 
     o = options
-    shared = Options(o.name, o.subject, o.seed, o.workers)
+    shared = Options(o.name, o.subject, o.seed, o.workers, o.strict)
     typer.echo(reader.prepare(o.images, o.labels, o.label, o.channel, o.out, shared))
 
 
@@ -69,6 +70,7 @@ class Nnunet:
     subject: Subject = ""
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def nnunet(options: Nnunet) -> None:
@@ -87,7 +89,7 @@ def nnunet(options: Nnunet) -> None:
     from data_prep.custom.common import Options
 
     o = options
-    typer.echo(reader.prepare(o.source, o.out, Options(o.name, o.subject, o.seed, o.workers)))
+    typer.echo(reader.prepare(o.source, o.out, Options(o.name, o.subject, o.seed, o.workers, o.strict)))
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,7 @@ class Decathlon:
     subject: Subject = ""
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def decathlon(options: Decathlon) -> None:
@@ -118,4 +121,4 @@ def decathlon(options: Decathlon) -> None:
     from data_prep.custom.common import Options
 
     o = options
-    typer.echo(reader.prepare(o.source, o.out, Options(o.name, o.subject, o.seed, o.workers)))
+    typer.echo(reader.prepare(o.source, o.out, Options(o.name, o.subject, o.seed, o.workers, o.strict)))

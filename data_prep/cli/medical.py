@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from data_prep.cli.options import Out, Seed, Workers
+from data_prep.cli.options import Out, Seed, Strict, Workers
 
 
 @dataclass(frozen=True)
@@ -20,6 +20,7 @@ class Jsrt:
     clavicles: Annotated[bool, typer.Option("--clavicles", help="Add both clavicles as classes 4 and 5.")] = False
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def jsrt(options: Jsrt) -> None:
@@ -37,7 +38,7 @@ def jsrt(options: Jsrt) -> None:
     from data_prep.datasets import jsrt as reader
 
     o = options
-    typer.echo(reader.prepare(o.images, o.masks, o.out, o.size, o.clavicles, o.seed, o.workers))
+    typer.echo(reader.prepare(o.images, o.masks, o.out, o.size, o.clavicles, o.seed, o.workers, o.strict))
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Acdc:
     out: Out
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def acdc(options: Acdc) -> None:
@@ -64,7 +66,7 @@ def acdc(options: Acdc) -> None:
     """
     from data_prep.datasets import acdc as reader
 
-    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers, options.strict))
 
 
 @dataclass(frozen=True)
@@ -81,6 +83,7 @@ class Ibsr:
     ] = False
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def ibsr(options: Ibsr) -> None:
@@ -97,7 +100,7 @@ def ibsr(options: Ibsr) -> None:
     from data_prep.datasets import ibsr as reader
 
     o = options
-    typer.echo(reader.prepare(o.source, o.out, o.values, o.fill, o.seed, o.workers))
+    typer.echo(reader.prepare(o.source, o.out, o.values, o.fill, o.seed, o.workers, o.strict))
 
 
 @dataclass(frozen=True)
@@ -108,6 +111,7 @@ class Drive:
     out: Out
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def drive(options: Drive) -> None:
@@ -125,4 +129,4 @@ def drive(options: Drive) -> None:
     """
     from data_prep.datasets import drive as reader
 
-    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers, options.strict))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from data_prep.cli.options import Out, Seed, Workers
+from data_prep.cli.options import Out, Seed, Strict, Workers
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Nuclei:
     out: Out
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def nuclei(options: Nuclei) -> None:
@@ -32,7 +33,7 @@ def nuclei(options: Nuclei) -> None:
     """
     from data_prep.datasets import nuclei as reader
 
-    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers, options.strict))
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Cells:
         False
     )
     workers: Workers = 1
+    strict: Strict = False
 
 
 def cells(options: Cells) -> None:
@@ -63,4 +65,4 @@ def cells(options: Cells) -> None:
     """
     from data_prep.datasets import cells as reader
 
-    typer.echo(reader.prepare(options.source, options.out, options.silver, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.silver, options.workers, options.strict))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from data_prep.cli.options import Out, Seed, Workers
+from data_prep.cli.options import Out, Seed, Strict, Workers
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Camvid:
     source: Annotated[Path, typer.Option(help="The SegNet tutorial's folder CamVid, or the one above it.")]
     out: Out
     workers: Workers = 1
+    strict: Strict = False
 
 
 def camvid(options: Camvid) -> None:
@@ -32,7 +33,7 @@ def camvid(options: Camvid) -> None:
     """
     from data_prep.datasets import camvid as reader
 
-    typer.echo(reader.prepare(options.source, options.out, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.workers, options.strict))
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,7 @@ class Voc:
     ] = None
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def voc(options: Voc) -> None:
@@ -67,7 +69,7 @@ def voc(options: Voc) -> None:
     from data_prep.datasets import voc as reader
 
     o = options
-    typer.echo(reader.prepare(o.source, o.out, o.sbd, o.test, o.seed, o.workers))
+    typer.echo(reader.prepare(o.source, o.out, o.sbd, o.test, o.seed, o.workers, o.strict))
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Cityscapes:
     size: Annotated[int, typer.Option(help="Greatest width of the images in pixels; a divisor of 2048.")] = 2048
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def cityscapes(options: Cityscapes) -> None:
@@ -95,7 +98,7 @@ def cityscapes(options: Cityscapes) -> None:
     """
     from data_prep.datasets import cityscapes as reader
 
-    typer.echo(reader.prepare(options.source, options.out, options.size, options.seed, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.size, options.seed, options.workers, options.strict))
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Coco:
     out: Out
     seed: Seed = 0
     workers: Workers = 1
+    strict: Strict = False
 
 
 def coco(options: Coco) -> None:
@@ -122,7 +126,7 @@ def coco(options: Coco) -> None:
     """
     from data_prep.datasets import coco as reader
 
-    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers))
+    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers, options.strict))
 
 
 @dataclass(frozen=True)

@@ -40,12 +40,14 @@ class Options:
             case is a person of its own.
         seed: random seed of the split.
         workers: number of processes.
+        strict: whether what is implausible is an error.
     """
 
     name: str = ""
     subject: str = ""
     seed: int = 0
     workers: int = 1
+    strict: bool = False
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ def prepare_custom(
     description = f"{len(cases)} images with {len(labels) - 1} classes, brought by the user."
     phantom = is_phantom(source) or is_phantom(files[0].images[0].parent)  # it may lie in the ZIP file, or beside it
     dataset = Dataset(name, description, labels, WEIGHTS, None, phantom, tuple(channels))
-    return prepare_dataset(dataset, cases, out, options.seed, options.workers)
+    return prepare_dataset(dataset, cases, out, options.seed, options.workers, options.strict)
 
 
 @contextmanager

@@ -26,10 +26,10 @@ DESCRIPTION = "Short-axis cardiac MRI (ACDC) at end-diastole and end-systole: bo
 LAYOUT = "--source holds folders patientNNN, directly or in training/ and testing/"
 
 
-def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
+def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1, strict: bool = False) -> str:
     """Prepare ACDC with the arguments of ``python -m data_prep acdc``, and return one line about it."""
     dataset = Dataset("acdc", DESCRIPTION, labels.ACDC, WEIGHTS, None, is_phantom(source))
-    return prepare_dataset(dataset, find_cases(source), out, seed, workers)
+    return prepare_dataset(dataset, find_cases(source), out, seed, workers, strict)
 
 
 def find_cases(source: Path) -> list[Case]:

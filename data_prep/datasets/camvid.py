@@ -26,11 +26,11 @@ VOID = 11  # in the label files; 0 in the prepared folder
 DESCRIPTION = "Street scenes from a car (CamVid, 11 classes as for SegNet); pixels that nobody labelled are void."
 
 
-def prepare(source: Path, out: Path, workers: int = 1) -> str:
+def prepare(source: Path, out: Path, workers: int = 1, strict: bool = False) -> str:
     """Prepare CamVid with the arguments of ``python -m data_prep camvid``, and return one line about it."""
     dataset = Dataset("camvid", DESCRIPTION, labels.CAMVID, WEIGHTS, (0, 255), is_phantom(source), RGB)
     cases = find_cases(source)
-    done = prepare_dataset(dataset, cases, out, workers=workers)
+    done = prepare_dataset(dataset, cases, out, workers=workers, strict=strict)
     counts = {part: sum(case.part == part for case in cases) for part in SPLITS}
     return done + describe_shortfall(counts, dict(zip(SPLITS, WEIGHTS, strict=True)))
 

@@ -31,14 +31,14 @@ FRAME = r"(\d\d)/t(\d{3,4})\.tif"
 Frame = tuple[str, str]  # sequence and time, as in the files' names: ("01", "000")
 
 
-def prepare(source: Path, out: Path, silver: bool = False, workers: int = 1) -> str:
+def prepare(source: Path, out: Path, silver: bool = False, workers: int = 1, strict: bool = False) -> str:
     """Prepare cells with the arguments of ``python -m data_prep cells``, and return one line about it."""
     name, cases = find_cases(source, silver)
     gray = np.asarray(read_picture(cases[0].sources["image"], "TIFF"))
     gray_range = (0, 255) if gray.dtype == np.uint8 else None
     description = DESCRIPTION.format(name=name, truth="silver" if silver else "gold")
     dataset = Dataset("cells", description, labels.CELLS, (4, 1, 5), gray_range, is_phantom(source))
-    return prepare_dataset(dataset, cases, out, workers=workers)
+    return prepare_dataset(dataset, cases, out, workers=workers, strict=strict)
 
 
 def find_cases(source: Path, silver: bool = False) -> tuple[str, list[Case]]:

@@ -32,7 +32,7 @@ HIGHEST = 33
 _IMAGE = re.compile(r"(([^_]+)_\d+)_\d+_leftImg8bit\.png")
 
 
-def prepare(source: Path, out: Path, size: int = WIDTH, seed: int = 0, workers: int = 1) -> str:
+def prepare(source: Path, out: Path, size: int = WIDTH, seed: int = 0, workers: int = 1, strict: bool = False) -> str:
     """Prepare Cityscapes with the arguments of ``python -m data_prep cityscapes``.
 
     Returns:
@@ -40,7 +40,7 @@ def prepare(source: Path, out: Path, size: int = WIDTH, seed: int = 0, workers: 
     """
     cases = find_cases(source, size)
     done = prepare_dataset(
-        make_dataset("cityscapes", DESCRIPTION, labels.CITYSCAPES, WEIGHTS, source), cases, out, seed, workers
+        make_dataset("cityscapes", DESCRIPTION, labels.CITYSCAPES, WEIGHTS, source), cases, out, seed, workers, strict
     )
     tested = sum(case.part == "test" for case in cases)
     return done + describe_shortfall({"train": len(cases) - tested, "val": tested}, COUNTS)

@@ -61,11 +61,13 @@ class Objects:
         return json.dumps(self.content).encode()
 
 
-def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
+def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1, strict: bool = False) -> str:
     """Prepare COCO with the arguments of ``python -m data_prep coco``, and return one line about it."""
     found: dict[str, int] = {}
     cases = find_cases(source, found)
-    done = prepare_dataset(make_dataset("coco", DESCRIPTION, labels.VOC, WEIGHTS, source), cases, out, seed, workers)
+    done = prepare_dataset(
+        make_dataset("coco", DESCRIPTION, labels.VOC, WEIGHTS, source), cases, out, seed, workers, strict
+    )
     return (
         f"{done}; of {sum(found.values())} images {len(cases)} have {MIN_PIXELS} pixels or more"
         + describe_shortfall(found, COUNTS)

@@ -30,11 +30,11 @@ _NO_TEST_LABELS = (
 )
 
 
-def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
+def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1, strict: bool = False) -> str:
     """Prepare DRIVE with the arguments of ``python -m data_prep drive``, and return one line about it."""
     dataset = Dataset("drive", DESCRIPTION, labels.DRIVE, WEIGHTS, (0, 255), is_phantom(source), RGB)
     cases = find_cases(source)
-    done = prepare_dataset(dataset, cases, out, seed, workers)
+    done = prepare_dataset(dataset, cases, out, seed, workers, strict)
     counts = {part: sum(case.case.endswith(part) for case in cases) for part in IMAGES}
     return done + describe_shortfall(counts, IMAGES)
 

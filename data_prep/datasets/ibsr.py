@@ -29,11 +29,19 @@ DESCRIPTION = "T1-weighted brain MRI without the skull (IBSR-18): CSF, grey and 
 FORMATS = {"nifti": r"\.nii(?:\.gz)?", "analyze": r"\.hdr"}
 
 
-def prepare(source: Path, out: Path, values: str = VALUES, fill: bool = False, seed: int = 0, workers: int = 1) -> str:
+def prepare(
+    source: Path,
+    out: Path,
+    values: str = VALUES,
+    fill: bool = False,
+    seed: int = 0,
+    workers: int = 1,
+    strict: bool = False,
+) -> str:
     """Prepare IBSR-18 with the arguments of ``python -m data_prep ibsr``, and return one line about it."""
     dataset = Dataset("ibsr", DESCRIPTION, labels.IBSR, WEIGHTS, None, is_phantom(source))
     cases = find_cases(source, parse_values(values), fill)
-    done = prepare_dataset(dataset, cases, out, seed, workers)
+    done = prepare_dataset(dataset, cases, out, seed, workers, strict)
     return done + describe_shortfall({"volumes": len(cases)}, {"volumes": VOLUMES})
 
 

@@ -24,7 +24,14 @@ DESCRIPTION = "Frontal chest X-rays (JSRT) with lungs and heart (SCR), one slice
 
 
 def prepare(
-    images: Path, masks: Path, out: Path, size: int = 1024, clavicles: bool = False, seed: int = 0, workers: int = 1
+    images: Path,
+    masks: Path,
+    out: Path,
+    size: int = 1024,
+    clavicles: bool = False,
+    seed: int = 0,
+    workers: int = 1,
+    strict: bool = False,
 ) -> str:
     """Prepare JSRT with the arguments of ``python -m data_prep jsrt``, and return one line about it."""
     if size < 1 or RAW_SIDE % size:
@@ -32,7 +39,7 @@ def prepare(
     classes = labels.JSRT + (labels.CLAVICLES if clavicles else ())
     phantom = is_phantom(images) or is_phantom(masks)
     dataset = Dataset("jsrt", DESCRIPTION, classes, WEIGHTS, (0, HIGHEST), phantom)
-    return prepare_dataset(dataset, find_cases(images, masks, classes, size), out, seed, workers)
+    return prepare_dataset(dataset, find_cases(images, masks, classes, size), out, seed, workers, strict)
 
 
 def find_cases(images: Path, masks: Path, classes: Sequence[labels.Label], size: int) -> list[Case]:

@@ -29,11 +29,11 @@ LAYOUT = "--source is stage1_train.zip, or a folder, with ID/images/ID.png and I
 _MODES = ("L", "LA", "P", "RGB", "RGBA")
 
 
-def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1) -> str:
+def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1, strict: bool = False) -> str:
     """Prepare nuclei with the arguments of ``python -m data_prep nuclei``, and return one line about it."""
     phantom, cases = is_phantom(source), find_cases(source)
     dataset = Dataset("nuclei", DESCRIPTION, labels.NUCLEI, WEIGHTS, (0, HIGHEST), phantom)
-    done = prepare_dataset(dataset, cases, out, seed, workers)
+    done = prepare_dataset(dataset, cases, out, seed, workers, strict)
     if phantom:
         return done
     known = KNOWN.get(len(cases)) or " or ".join(f"{count} of {name}" for count, name in KNOWN.items())

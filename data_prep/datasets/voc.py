@@ -31,14 +31,22 @@ DESCRIPTION = "Objects of 20 classes in photographs (PASCAL VOC 2012{}); rims an
 
 
 def prepare(
-    source: Path, out: Path, sbd: Path | None = None, test: Path | None = None, seed: int = 0, workers: int = 1
+    source: Path,
+    out: Path,
+    sbd: Path | None = None,
+    test: Path | None = None,
+    seed: int = 0,
+    workers: int = 1,
+    strict: bool = False,
 ) -> str:
     """Prepare PASCAL VOC with the arguments of ``python -m data_prep voc``, and return one line about it."""
     named = {name: read_names(_root(source) / LISTS / f"{name}.txt") for name in ("train", "val")}
     cases = find_cases(source, sbd, test)
     described = DESCRIPTION.format("" if sbd is None else ", and SBD's further training images")
     sources = (source,) if sbd is None else (source, sbd)
-    done = prepare_dataset(make_dataset("voc", described, labels.VOC, WEIGHTS, *sources), cases, out, seed, workers)
+    done = prepare_dataset(
+        make_dataset("voc", described, labels.VOC, WEIGHTS, *sources), cases, out, seed, workers, strict
+    )
     found = {**{name: len(listed) for name, listed in named.items()}, "trainval": len({*named["train"], *named["val"]})}
     whole = dict(COUNTS)
     if sbd is not None and test is None:

@@ -44,6 +44,7 @@ class DataFolder:
         labels: classes in the order of their indices, background first.
         channels: names of the image's channels.
         ignore_index: 255 if label maps may have this value, for ignored pixels; otherwise None.
+        warnings: what is implausible in the data, a line for each, as ``data_prep`` found.
 
     Raises:
         InputError: ``dataset.json`` is missing, malformed, lacks a key, names a file outside the folder, or has one
@@ -70,6 +71,7 @@ class DataFolder:
             raise InputError(
                 f"{self.path}: expected ignore_index {IGNORED} or none, got {self.ignore_index!r}; {ADVICE}"
             )
+        self.warnings = _read_warnings(content.get("warnings", []), self.path)
         if lists := [split for split in SPLITS if not isinstance(content[split], list)]:
             raise InputError(f"{self.path}: expected a list of cases in {', '.join(lists)}; {ADVICE}")
         _require(content["intensity"], INTENSITY_KEYS, f"{self.path}: intensity")
@@ -200,6 +202,12 @@ def _require(content: Any, keys: Iterable[str], where: str) -> None:
 
 def _are_numbers(values: Any) -> bool:
     return isinstance(values, list) and all(type(v) in (int, float) and np.isfinite(v) for v in values)
+
+
+def _read_warnings(found: Any, path: Path) -> list[str]:
+    if not (isinstance(found, list) and all(isinstance(line, str) for line in found)):
+        raise InputError(f"{path}: expected a list of lines as warnings, got {found!r:.60}; {ADVICE}")
+    return found
 
 
 def _read_channels(names: Any, path: Path) -> tuple[str, ...]:

@@ -63,6 +63,7 @@ class ResultTable(ResultWriter[DataFolder]):
             "data": self.source.name,
             "phantom": self.source.phantom,
             "nominal_spacing": self.source.nominal_spacing,
+            **({"warnings": self.source.warnings} if self.source.warnings else {}),
             "split": split,
             **({"training_cases": self.run.training_cases} if self.run.training_cases else {}),
             "subjects": subjects,

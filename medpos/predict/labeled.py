@@ -56,6 +56,11 @@ class LabeledSource(TrainingData):
         return DataFolder(self.folder).nominal_spacing
 
     @property
+    def warnings(self) -> list[str]:
+        """What is implausible in the prepared folder, a line for each."""
+        return DataFolder(self.folder).warnings
+
+    @property
     def training_data(self) -> TrainingData:
         """Description of the training data alone, for the run's ``data.json``."""
         names = TrainingData.__dataclass_fields__

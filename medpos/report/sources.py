@@ -35,6 +35,7 @@ class Evaluation:
         phantom: True for phantoms.
         split: name of the split that was segmented.
         nominal_spacing: True where the true pixel sizes are unknown.
+        warnings: what is implausible in the data, a line for each.
         environment: last entry of ``environment.json``, empty where there is none.
     """
 
@@ -45,6 +46,7 @@ class Evaluation:
     phantom: bool
     split: str
     nominal_spacing: bool
+    warnings: tuple[str, ...]
     environment: dict[str, Any]
 
     @property
@@ -125,6 +127,15 @@ class Sources:
         """Whether the true pixel sizes of any data are unknown."""
         flagged = any(study.content.get("nominal_spacing") for study in self.studies)
         return bool(flagged) or any(evaluation.nominal_spacing for evaluation in self.evaluations)
+
+    @property
+    def warnings(self) -> dict[str, list[str]]:
+        """What is implausible in each data set, a line for each, by the name of the data set."""
+        found: dict[str, dict[str, None]] = {}
+        for evaluation in self.evaluations:
+            if evaluation.warnings:
+                found.setdefault(evaluation.data, {}).update(dict.fromkeys(evaluation.warnings))
+        return {data: list(lines) for data, lines in found.items()}
 
     def table(self) -> pd.DataFrame:
         """Collect every measurement once.
@@ -225,6 +236,7 @@ def _evaluation(part: files.Run, run: Path) -> Evaluation:
         bool(about["phantom"]),
         str(about.get("split", "test")),
         bool(about.get("nominal_spacing")),
+        tuple(map(str, about.get("warnings") or ())),
         part.environment,
     )
 

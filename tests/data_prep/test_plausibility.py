@@ -3,11 +3,13 @@
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import nibabel
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
@@ -20,7 +22,9 @@ from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from data_prep.phantoms import write
 from data_prep.plausibility import find_doubts, measure
 from data_prep.verify import check
+from medpos.core.errors import InputError
 from medpos.core.labels import ACDC, BACKGROUND, JSRT, Label
+from medpos.data.folder import DataFolder
 
 REAL = os.environ.get("MEDPOS_TEST_DATA")
 
@@ -134,6 +138,29 @@ def test_copies_are_doubted_and_stay_in_one_part(tmp_path):
         assert len(manifest["warnings"]) == 10
         part_of = {entry["case"]: part for part in ("training", "validation", "test") for entry in manifest[part]}
         assert all(part_of[f"c{n:02}"] == part_of[f"c{n + 1:02}"] for n in range(0, 20, 2))
+
+
+def test_strict_lets_warnings_fail_before_the_folder_is_complete(tmp_path):
+    np.save(tmp_path / "noise.npy", np.random.default_rng(0).integers(0, 200, (2, 20, 20, 1), dtype=np.uint8))
+    dataset = Dataset("pairs", "test", (BACKGROUND, Label(1, "a", "#0072B2")), (3, 1, 1), None, True)
+    images = {"image": tmp_path / "noise.npy"}
+    cases = [Case(f"c{n}", f"s{n}", images, read_pair, {"number": 0}) for n in range(2)]
+    for _ in range(2):  # the second time all cases are up to date
+        with pytest.raises(InputError, match="as --strict asks, got 1 warnings; correct the data") as raised:
+            prepare_dataset(dataset, cases, tmp_path / "out", strict=True)
+        assert "warning: c0: the same image as c1" in str(raised.value)
+        assert not (tmp_path / "out/dataset.json").exists()
+    cases[1] = replace(cases[1], options={"number": 1})
+    done = prepare_dataset(dataset, cases, tmp_path / "out", strict=True)
+    assert "1 cases written, 1 up to date" in done
+    assert DataFolder(tmp_path / "out").warnings == []
+
+
+def test_every_preparing_command_takes_strict(tmp_path):
+    for command in typer.main.get_command(app).commands.values():
+        options = {option for parameter in command.params for option in parameter.opts}
+        if "--seed" in options or "--out" in options:
+            assert "--strict" in options or command.name == "phantoms", command.name
 
 
 def read_pair(case):

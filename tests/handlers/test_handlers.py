@@ -88,7 +88,9 @@ PAIRS = [
 
 @pytest.fixture
 def source():
-    return SimpleNamespace(name="acdc", nominal_spacing=False, phantom=True, labels=ACDC)
+    return SimpleNamespace(
+        name="acdc", nominal_spacing=False, warnings=["p1: is it a copy?"], phantom=True, labels=ACDC
+    )
 
 
 @pytest.fixture
@@ -142,6 +144,7 @@ def test_results_are_written_with_the_policy_for_empty_masks(run, source, caplog
     assert cells["p1_ED", "myocardium"] == ("0.0", "inf")
     assert cells["p1_ED", "lv_cavity"] == ("nan", "nan")
     summary = json.loads((run.folder / "summary.json").read_text())
+    assert summary["warnings"] == ["p1: is it a copy?"]
     assert (summary["bundle"], summary["cases"], summary["subjects"], summary["phantom"]) == ("acdc_small", 2, 2, True)
     organs = summary["conditions"][0]["organs"]
     lv = organs["lv_cavity"]["hd95_mm"]

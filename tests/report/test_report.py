@@ -72,6 +72,17 @@ def test_the_page_says_that_spacing_is_nominal(tmp_path):
     assert "NOMINAL SPACING" in text(build([study], tmp_path / "out").read_text())
 
 
+def test_the_page_lists_what_is_implausible_in_the_data(tmp_path):
+    run = make_run(tmp_path / "r/a/b", whole=True)
+    for part in ("", "robustness"):
+        path = run / part / "summary.json"
+        lines = ["s01: is <b>it</b> the mask?", "s02: is it a copy?"]
+        path.write_text(json.dumps({**json.loads(path.read_text()), "warnings": lines}))
+    page = build([run], tmp_path / "out").read_text()
+    assert text(page).count("s02: is it a copy?") == 1
+    assert "s01: is &lt;b&gt;it&lt;/b&gt; the mask?" in page
+
+
 def test_tables_for_a_paper(report):
     organs = pd.read_csv(report / "csv/organs.csv")
     lungs = organs[(organs["data"] == "jsrt") & (organs["organ"] == "right_lung")].iloc[0]
