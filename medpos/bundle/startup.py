@@ -29,6 +29,7 @@ from medpos.core.ending import explain, stop_plainly
 from medpos.core.errors import InputError
 from medpos.core.memory import keep_freed_memory
 from medpos.core.streams import show_plainly
+from medpos.core.workers import allow_open_files
 from medpos.data.cached import CachedDataset
 from medpos.data.folder import ADVICE, describe_leaks
 from medpos.data.leaks import find_equal_images
@@ -61,6 +62,7 @@ def start() -> None:
     if (name := _find_entry_point()) is not None:
         check_entry_point(config, name)
     check(parser, phantoms.given())
+    allow_open_files(parser.get_parsed_content("num_workers"))
     tracking.complete(config)
     # bf16 halves the feature maps, so memory stays below that of float32 even if freed memory is kept.
     if config["amp"] and has_fast_bf16("cpu"):

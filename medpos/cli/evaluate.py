@@ -42,16 +42,22 @@ class Evaluate:
 
 def evaluate(options: Evaluate) -> None:
     """Measure the label maps of any tool against the ground truth; compare several tools in pairs."""
+    from medpos.evaluate import writing
+
+    with writing.new_folder(options.out):
+        _evaluate(options)
+
+
+def _evaluate(options: Evaluate) -> None:
     from tqdm import tqdm
 
     from medpos.data.schema import is_phantom
-    from medpos.evaluate import classes, measuring, pairs, writing
+    from medpos.evaluate import classes, measuring, pairs
     from medpos.io.archives import Unpacker
     from medpos.io.walk import LeftOut
 
     declared, tools, left_out = classes.read_classes(options.labels), _tools(options), LeftOut()
     with Unpacker(options.out, left_out) as unpacker:
-        writing.check_unused(options.out)
         opened, tools = _open(options, tools, unpacker.open_folder)
         cases = _cases(opened, tools, left_out)
         if not options.allow_missing:

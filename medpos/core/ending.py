@@ -16,7 +16,20 @@ from medpos.core.errors import find_input_error, first_line, printable
 _SIGNALS = {signal.SIGINT: "Ctrl-C", signal.SIGTERM: "SIGTERM"}
 _NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory|bad allocation", re.IGNORECASE)
 _COMPONENT = re.compile(r"Failed to instantiate component '([^']+)'")
+_WORKER = re.compile(r"DataLoader worker|DataLoader timed out|unable to open shared memory|0 items of ancdata")
 _PATH_FAULTS = (errno.ENAMETOOLONG, errno.ENOTDIR, errno.EISDIR, errno.ELOOP, errno.EILSEQ)
+# Errors of the system, and what to do.
+_SYSTEM = {
+    **dict.fromkeys(_PATH_FAULTS, "give another path"),
+    errno.ENOSPC: "make room on the disk, or choose another folder",
+    errno.EDQUOT: "make room within your quota, or choose another folder",
+    errno.EFBIG: "allow larger files (ulimit -f), or choose another folder",
+    errno.EROFS: "choose another folder",
+    errno.EACCES: "change its permissions, or choose another one",
+    errno.EPERM: "change its permissions, or choose another one",
+    errno.EMFILE: "allow more open files, such as by ulimit -n 4096, or give fewer workers",
+    errno.ENFILE: "close other programs, or give fewer workers",
+}
 # MONAI's messages about a configuration, and what to do.
 _MONAI = {
     r"run ID '.*' doesn't exist": "give an entry point of the bundle, such as run or evaluate",
@@ -40,12 +53,25 @@ def explain(error: BaseException) -> str | None:
         if isinstance(cause, MemoryError) or (isinstance(cause, RuntimeError) and _NO_MEMORY.search(str(cause))):
             reason = first_line(cause)
             return f"memory is not enough ({reason}); give a smaller --batch_size or --image_size"
-        if isinstance(cause, OSError) and cause.errno in _PATH_FAULTS:
-            return f"{printable(str(cause.filename))[:200]}: {cause.strerror}; give another path"
+        if (broken := _explain_system(cause)) is not None:
+            return broken
         for pattern, advice in _MONAI.items():
             if re.search(pattern, str(cause)):
                 return f"{first_line(cause)}; {advice}"
     return _explain_component(error, chain)
+
+
+def _explain_system(cause: BaseException) -> str | None:
+    """Explain an error of the disk, of the limit of open files or of a worker process."""
+    if isinstance(cause, OSError) and cause.errno in _SYSTEM:
+        place = f"{printable(str(cause.filename))[:200]}: " if cause.filename else ""
+        return f"{place}{cause.strerror}; {_SYSTEM[cause.errno]}"
+    if isinstance(cause, RuntimeError) and _WORKER.search(str(cause)):
+        return (
+            f"a worker process did not deliver ({first_line(cause)}); memory may be short: give a smaller "
+            "--num_workers, and go on by --resume True"
+        )
+    return None
 
 
 def _explain_component(error: BaseException, chain: list[BaseException]) -> str | None:

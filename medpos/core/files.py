@@ -7,6 +7,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,19 +65,24 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             partial.unlink(missing_ok=True)
 
 
-def remove_partials(folder: Path, is_shared: bool = False) -> None:
-    """Remove the temporary files of killed processes from a folder and the folders in it.
+def remove_partials(folder: Path, is_shared: bool = False, pattern: str = "**/.*.partial") -> None:
+    """Remove the temporary files and folders of killed processes from a folder and the folders in it.
 
     Args:
         folder: folder that this process begins to write to, and so has no temporary files in yet.
         is_shared: whether other processes may write to folders in it; their temporary files stay.
+        pattern: names of the temporary files, relative to the folder, with the number of the process before the last
+            suffix.
     """
-    for path in folder.rglob(".*.partial"):
+    for path in list(folder.glob(pattern)):
         number = path.name.split(".")[-2]
         is_alive = number.isdecimal() and int(number) != os.getpid() and psutil.pid_exists(int(number))
         if not (is_shared and is_alive):
-            with contextlib.suppress(OSError):
-                path.unlink(missing_ok=True)
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,6 +1,8 @@
 """Write measurements as run folders that ``medpos report`` reads, and compare tools in pairs."""
 
-from collections.abc import Mapping, Sequence
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
@@ -13,8 +15,10 @@ from rich.table import Table
 from medpos.core.errors import InputError
 from medpos.core.files import write_csv, write_frame, write_json
 from medpos.core.labels import title as organ_title
+from medpos.core.lock import FolderLock
 from medpos.core.text import as_text
 from medpos.evaluate.measuring import SPLIT, Measured
+from medpos.io.archives import FOLDER
 from medpos.metrics import METRICS
 from medpos.runs import files
 from medpos.runs.cases import save_cases
@@ -46,14 +50,27 @@ class About:
     settings: Mapping[str, Any]
 
 
-def check_unused(out: Path) -> None:
-    """Check that a folder doesn't exist or is empty, because no result is overwritten.
+@contextmanager
+def new_folder(out: Path) -> Iterator[None]:
+    """Lock a folder that doesn't exist or is empty, as no result is overwritten, and empty it again if the block fails.
 
     Raises:
-        InputError: it holds anything.
+        InputError: it holds anything, or another process writes into it.
     """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    lock = FolderLock(out, inside=True, other="choose another --out")
+    left = (lock.path.name, FOLDER)  # by a process that was killed
+    if out.exists() and (not out.is_dir() or any(path.name not in left for path in out.iterdir())):
         raise InputError(f"{out}: expected a new or empty folder, got one with files; choose another --out")
+    with lock:
+        try:
+            yield
+        except BaseException:  # Ctrl-C too
+            for path in out.iterdir():
+                if path.is_dir():
+                    shutil.rmtree(path, ignore_errors=True)
+                elif path.name != lock.path.name:
+                    path.unlink(missing_ok=True)
+            raise
 
 
 def write_run(folder: Path, measured: Measured, about: About) -> dict[str, Any]:

@@ -4,6 +4,7 @@
 results, and ``models`` writes its network as PyTorch, TorchScript and ONNX, which must agree.
 """
 
+import glob
 import os
 import shutil
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from medpos.bundle.fragments import load_fragment
 from medpos.core.config import as_literal
 from medpos.core.errors import InputError
-from medpos.core.files import write_json, write_text
+from medpos.core.files import remove_partials, write_json, write_text
 from medpos.export import configs, models, training
 from medpos.export.card import write_card
 from medpos.export.metadata import ExportedRun, build_metadata
@@ -58,6 +59,7 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
         )
     # In the same folder as out, so that one rename completes it.
     partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
+    remove_partials(partial.parent, is_shared=True, pattern=f".{glob.escape(out.resolve().name)}.*.partial")
     try:
         partial.mkdir(parents=True)
         _write_bundle(partial, run, model, model.input_shape, project)

@@ -10,6 +10,7 @@ from ignite.engine import Engine, Events
 
 from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
+from medpos.core.workers import limit_waiting
 from medpos.handlers.accumulation import AccumulatedLoss
 from medpos.handlers.divergence import Divergence, check_weights
 from medpos.handlers.patience import Patience
@@ -70,6 +71,8 @@ class Checkpoint:
 
         Attach it after ValidationHandler.
         """
+        for loader in (getattr(each, "data_loader", None) for each in (engine, self.evaluator)):
+            limit_waiting(loader)
         Divergence().attach(engine)
         AccumulatedLoss().attach(engine)
         engine.add_event_handler(Events.STARTED, self._stop)
@@ -148,6 +151,7 @@ class LoadModel:
 
     def attach(self, engine: Engine) -> None:
         """Load when the evaluator ``engine`` starts."""
+        limit_waiting(getattr(engine, "data_loader", None))
         engine.add_event_handler(Events.STARTED, self.load)
 
     def load(self) -> None:

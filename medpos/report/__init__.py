@@ -8,7 +8,7 @@ the page's policy allows a single script, that of ``templates``, and no loading.
 from collections.abc import Sequence
 from pathlib import Path
 
-from medpos.core.files import write_frame, write_text
+from medpos.core.files import remove_partials, write_frame, write_text
 from medpos.plotting.style import save_figure
 from medpos.report.browser import make_browser
 from medpos.report.clinical import measure_indices, tabulate_cases
@@ -33,6 +33,8 @@ def build(sources: Sequence[Path], out: Path) -> Path:
             written to.
     """
     found = read([Path(source) for source in sources])
+    for part in (out, out / "csv", out / "figures"):
+        remove_partials(part, is_shared=True, pattern=".*.partial")
     page = Page(found, measure_indices(found.runs), make_browser(found.runs), tuple(map(str, sources)))
     for table in page.csv:
         write_frame(out / f"csv/{table.name}.csv", table.frame)

@@ -6,9 +6,11 @@
 the same model are in the sub-folders ``evaluate/``, ``robustness/`` and ``shift/``.
 """
 
+import contextlib
 import itertools
 import logging
 import re
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -317,11 +319,28 @@ def _log_to(path: Path) -> None:
     """Send all log messages to this file as well, in place of the file of an earlier run in this process."""
     close_log()
     root = logging.getLogger()
-    handler = logging.FileHandler(path, encoding="utf-8")
+    handler = _RunLog(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
     root.addHandler(handler)
     if root.level > logging.INFO or root.level == logging.NOTSET:
         root.setLevel(logging.INFO)
+
+
+class _RunLog(logging.FileHandler):
+    """Say once in one line that the log can't be written; the files of a run say so themselves, with an error."""
+
+    is_full = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
+        """Say it on stderr."""
+        if not self.is_full:
+            sys.stderr.write(f"{self.baseFilename}: can't be written ({sys.exc_info()[1]})\n")
+        self.is_full = True
+
+    def close(self) -> None:
+        """Close the file, which writes what is left of it."""
+        with contextlib.suppress(OSError):
+            super().close()
 
 
 def close_log() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from medpos.core.files import remove_partials
 from medpos.study import results
 from medpos.study.declaration import Study
 from medpos.study.engines import Engine
@@ -43,6 +44,7 @@ def run(study: Study, settings: Settings, engine: Engine, out: Path, command: st
     Returns:
         Content of ``study.json``.
     """
+    remove_partials(out, is_shared=True)
     planner = Planner(study, settings)
     failed: dict[str, tuple[str, str]] = {}
     plan = planner.plan()

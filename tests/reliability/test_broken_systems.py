@@ -1,0 +1,205 @@
+"""A full disk, a lost worker and too few open files end a command with one line and a whole earlier state."""
+
+import contextlib
+import os
+import resource
+import shutil
+import subprocess
+import sys
+
+import pytest
+import running
+from typer.testing import CliRunner
+
+from data_prep import phantoms
+from data_prep.cli.main import app as data_app
+from medpos.cli.main import app
+from medpos.core.ending import explain
+from medpos.core.files import write_text
+from medpos.runs.folder import close_log
+
+GONE = 2**22 + 1  # above every number of a process on Linux
+
+
+@contextlib.contextmanager
+def full_disk(size):
+    """Let no file grow beyond a number of bytes; the system refuses the rest as a full disk does."""
+    _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, most))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+
+def files_of(folder):
+    return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def report(run, out, data):
+    return app, ["report", str(run), "--out", str(out)]
+
+
+def export(run, out, data):
+    return app, ["export", str(run), "--out", str(out)]
+
+
+def evaluate(run, out, data):
+    labels = str(data["jsrt"] / "labels")
+    return app, ["evaluate", labels, labels, "--labels", str(data["jsrt"]), "--out", str(out)]
+
+
+def predict(run, out, data):
+    return app, ["predict", str(run), str(data["jsrt"] / "images"), "--out", str(out)]
+
+
+def explain_run(run, out, data):
+    return app, ["explain", str(run), "--out", str(out)]
+
+
+@pytest.mark.parametrize(
+    "command", [report, export, evaluate, predict, explain_run], ids=lambda command: command.__name__
+)
+@pytest.mark.parametrize("size", [60, pytest.param(3_000, marks=pytest.mark.torture), 30_000])
+def test_a_full_disk_is_one_line_and_the_next_call_works(trained, prepared, tmp_path, command, size):
+    run = shutil.copytree(trained, tmp_path / "run")
+    out = tmp_path / "out"
+    cli, arguments = command(run, out, prepared)
+    with full_disk(size):
+        done = CliRunner().invoke(cli, arguments)
+    assert done.exception is not None
+    message = explain(done.exception)
+    assert message is not None, repr(done.exception)
+    assert "\n" not in message
+    assert "can't be written" in message or "make room" in message or "larger files" in message
+    assert not list(tmp_path.rglob("*.partial"))
+    assert files_of(run) == files_of(trained)
+    assert CliRunner().invoke(cli, arguments).exception is None
+
+
+def test_a_full_disk_leaves_an_earlier_report_as_it_was(trained, tmp_path):
+    arguments = ["report", str(trained), "--out", str(tmp_path / "out")]
+    assert CliRunner().invoke(app, arguments).exit_code == 0
+    page = (tmp_path / "out/index.html").read_bytes()
+    with full_disk(len(page) - 1):
+        assert CliRunner().invoke(app, arguments).exception is not None
+    assert (tmp_path / "out/index.html").read_bytes() == page
+
+
+@pytest.mark.parametrize("size", [60, 3_000])
+def test_a_full_disk_stops_a_preparation(tmp_path, size):
+    phantoms.write("jsrt", tmp_path / "raw", cases=6)
+    arguments = ["jsrt", "--images", str(tmp_path / "raw"), "--masks", str(tmp_path / "raw"), "--size", "64"]
+    arguments += ["--out", str(tmp_path / "out")]
+    with full_disk(size):
+        done = CliRunner().invoke(data_app, arguments)
+    assert "can't be written" in (explain(done.exception) or "")
+    assert not [path for path in (tmp_path / "out").rglob("*") if path.is_file() and path.name.endswith(".partial")]
+    assert not (tmp_path / "out/dataset.json").exists()
+    assert CliRunner().invoke(data_app, arguments).exit_code == 0
+
+
+def leave(folder, name, process):
+    """Leave what a killed process leaves: a folder, or a file in it."""
+    path = folder / f".{name}.{process}.partial"
+    path.mkdir(parents=True)
+    (path / "half").write_text("half")
+    return path
+
+
+def test_what_a_killed_export_leaves_is_removed(trained, tmp_path):
+    gone, alive = (leave(tmp_path, "out[1]", process) for process in (GONE, os.getppid()))
+    other = leave(tmp_path, "out1", GONE)
+    assert CliRunner().invoke(app, ["export", str(trained), "--out", str(tmp_path / "out[1]")]).exit_code == 0
+    assert (gone.exists(), alive.exists(), other.exists()) == (False, True, True)
+
+
+def test_what_a_killed_report_leaves_is_removed(trained, tmp_path):
+    out = tmp_path / "out"
+    gone = [out / part / f".0123456789abcdef.{GONE}.partial" for part in ("", "csv", "figures")]
+    mine = out / f"notes/.0123456789abcdef.{GONE}.partial"  # the folder is the user's
+    for path in (*gone, mine):
+        write_text(path, "half")
+    assert CliRunner().invoke(app, ["report", str(trained), "--out", str(out)]).exit_code == 0
+    assert [path.exists() for path in (*gone, mine)] == [False, False, False, True]
+
+
+BROKEN = """
+import os, signal, sys, time
+import torch
+from torch.utils.data import DataLoader, Dataset
+from medpos.core import workers
+from medpos.core.ending import run_plainly
+
+class Broken(Dataset):
+    def __len__(self):
+        return 6
+
+    def __getitem__(self, index):
+        if index == 2 and sys.argv[1] == "killed":
+            os.kill(os.getpid(), signal.SIGKILL)
+        if index == 2:
+            time.sleep(60)
+        return torch.zeros(1)
+
+workers.WAIT_S = 1
+loader = DataLoader(Broken(), num_workers=1)
+workers.limit_waiting(loader)
+run_plainly(lambda: list(loader))
+"""
+
+
+@pytest.mark.parametrize("how", ["killed", "silent"])
+def test_a_worker_that_does_not_deliver_is_one_line(how):
+    done = subprocess.run(
+        [sys.executable, "-c", BROKEN, how], capture_output=True, text=True, env=running.ENVIRONMENT, timeout=50
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: a worker process did not deliver (DataLoader ")
+    assert done.stderr.count("\n") == 1
+
+
+FEW_FILES = """
+import resource, sys
+import psutil
+from medpos.core.errors import InputError
+from medpos.core.workers import allow_open_files
+few, many = psutil.Process().num_fds() + 8, int(sys.argv[1])
+resource.setrlimit(resource.RLIMIT_NOFILE, (few, many))
+allow_open_files(0)
+assert resource.getrlimit(resource.RLIMIT_NOFILE)[0] == few
+try:
+    allow_open_files(2)
+except InputError as error:
+    print(error)
+print(resource.getrlimit(resource.RLIMIT_NOFILE)[0] > few)
+"""
+
+
+@pytest.mark.parametrize(("most", "raised"), [(60, False), (4096, True)])
+def test_workers_get_the_open_files_that_they_need_or_are_refused(most, raised):
+    done = subprocess.run(
+        [sys.executable, "-c", FEW_FILES, str(most)], capture_output=True, text=True, env=running.ENVIRONMENT
+    )
+    assert done.returncode == 0, done.stderr
+    *refused, last = done.stdout.splitlines()
+    assert last == str(raised)
+    assert len(refused) == (not raised)
+    assert all(
+        line.startswith("--num_workers 2: expected ") and "give a smaller --num_workers" in line for line in refused
+    )
+
+
+def test_a_log_that_cannot_be_written_is_said_once(run_of, tiny, capfd):
+    """The results of a run are written; its log is on a full disk."""
+    log = run_of / "log.txt"
+    log.unlink()
+    log.symlink_to("/dev/full")
+    try:
+        running.run_here("jsrt_small_pe", entry="evaluate", **{**tiny, "run_name": "a"})
+    finally:
+        close_log()
+    assert (run_of / "evaluate/summary.json").is_file()
+    shown = capfd.readouterr().err
+    assert shown.count("log.txt: can't be written ([Errno 28] No space left on device)") == 1
+    assert "Traceback" not in shown
