@@ -66,12 +66,23 @@ def _explain_system(cause: BaseException) -> str | None:
     if isinstance(cause, OSError) and cause.errno in _SYSTEM:
         place = f"{printable(str(cause.filename))[:200]}: " if cause.filename else ""
         return f"{place}{cause.strerror}; {_SYSTEM[cause.errno]}"
-    if isinstance(cause, RuntimeError) and _WORKER.search(str(cause)):
+    is_lost = isinstance(cause, ConnectionError | EOFError) and _comes_from(cause, "multiprocessing")
+    if is_lost or (isinstance(cause, RuntimeError) and _WORKER.search(str(cause))):
         return (
             f"a worker process did not deliver ({first_line(cause)}); memory may be short: give a smaller "
             "--num_workers, and go on by --resume True"
         )
     return None
+
+
+def _comes_from(error: BaseException, package: str) -> bool:
+    """Tell whether an error was raised in a package of Python."""
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_globals.get("__name__", "").split(".")[0] == package:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _explain_component(error: BaseException, chain: list[BaseException]) -> str | None:

@@ -155,7 +155,7 @@ def test_a_worker_that_does_not_deliver_is_one_line(how):
         [sys.executable, "-c", BROKEN, how], capture_output=True, text=True, env=running.ENVIRONMENT, timeout=50
     )
     assert done.returncode == 2
-    assert done.stderr.startswith("error: a worker process did not deliver (DataLoader ")
+    assert done.stderr.startswith("error: a worker process did not deliver (")
     assert done.stderr.count("\n") == 1
 
 
