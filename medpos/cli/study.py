@@ -127,7 +127,9 @@ def _run(planner: Any, options: Study, console: Console) -> None:
     with display.Display(output.PlainConsole(**PLAIN, quiet=output.notes.quiet)) as watcher:
         content = run.run(planner.study, planner.settings, engine, out, command, watcher)
     for finding in content["criteria"]:
-        value = "" if finding["value"] is None else f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
+        value = f" ({finding['note']})" if finding["note"] else ""
+        if finding["value"] is not None:
+            value = f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
         console.print(f"  {finding['data']}: {finding['text']}: {finding['verdict']}{value}", highlight=False)
     console.print(f"{planner.study.name}: {content['verdict']}", style="bold")
     page = build([out], out)

@@ -63,6 +63,11 @@ def title(name: str) -> str:
     return " ".join(word.upper() if word in ("rv", "lv", "csf") else word for word in name.split("_"))
 
 
+def data_title(name: str) -> str:
+    """Turn the name of a data set into text for people to read: ``jsrt`` becomes ``JSRT``."""
+    return name.upper() if name in ("jsrt", "acdc") else name
+
+
 BACKGROUND = Label(0, "background", "#000000")
 IGNORED = 255  # value of pixels in label maps that count neither in training nor in scores
 # Right and left are the patient's: the right lung is on the left of a frontal chest X-ray.

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from medpos.core.errors import InputError
 from medpos.core.files import write_csv, write_frame, write_json
+from medpos.core.labels import MEAN_OF_ORGANS
 from medpos.core.labels import title as organ_title
 from medpos.core.lock import FolderLock
 from medpos.core.text import as_text
@@ -25,7 +26,7 @@ from medpos.runs.cases import save_cases
 from medpos.runs.environment import environment
 from medpos.runs.tables import COLUMNS, summarize_conditions
 from medpos.runs.text import TITLES
-from medpos.statistics.effects import compare_models
+from medpos.statistics.effects import adjust_primary, compare_models
 
 COMPARISONS = "comparisons.csv"
 _SHOWN = ("dice", "hd95_mm")  # metrics of the printed comparison; the file has all
@@ -115,8 +116,8 @@ def compare_tools(measured: Sequence[Measured], data: str) -> pd.DataFrame:
 
     Returns:
         One row per pair, metric and organ: ``a``, ``b``, ``metric`` and the columns of
-        :func:`medpos.statistics.effects.compare_models`; differences are a - b, and ``p_holm`` is adjusted over the
-        organs of the pair and metric.
+        :func:`medpos.statistics.effects.compare_models`; differences are a - b. The Dice of the mean of organs is
+        primary: it alone has ``p``, and ``p_holm``, adjusted over the pairs. The rest is exploratory.
     """
     names = [part.tool.name for part in measured]
     table = pd.DataFrame(
@@ -127,7 +128,8 @@ def compare_tools(measured: Sequence[Measured], data: str) -> pd.DataFrame:
         for metric in METRICS:
             found = compare_models(table, a, b, metric).drop(columns=["seeds_a", "seeds_b"])
             parts.append(pd.DataFrame({"a": a, "b": b, "metric": metric}, index=found.index).join(found))
-    return pd.concat(parts, ignore_index=True)
+    whole = pd.concat(parts, ignore_index=True)
+    return adjust_primary(whole, (whole["metric"] == "dice") & (whole["organ"] == MEAN_OF_ORGANS))
 
 
 def write_comparisons(folder: Path, comparisons: pd.DataFrame) -> None:
@@ -156,8 +158,9 @@ def format_comparisons(comparisons: pd.DataFrame) -> str:
             *(str(row[key]) for key in ("n", "missing", "infinite")),
         )
     note = (
-        "interval: bootstrap over subjects; p: Wilcoxon signed-rank test of the subjects' means, two-sided, from 6 "
-        "subjects; Holm: over the organs of a pair and metric\nabove 0: a has the higher Dice, or the greater distance"
+        "interval: t over subjects; p: Wilcoxon signed-rank test of the subjects' means, two-sided, from 6 subjects, "
+        "for the Dice of the mean of organs alone; Holm: over the pairs\nabove 0: a has the higher Dice, or the "
+        "greater distance"
     )
     return as_text(out, note, width=170)
 

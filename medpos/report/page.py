@@ -42,16 +42,24 @@ from medpos.transforms.position.probe import PROBES
 _TEMPLATES = Path(__file__).parent / "templates"
 _CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
 _CURVES = {"severity": severity_curves, "shift": shift_curves, "position alone": probe_curves}
-_VERDICTS = {"confirmed": "✓", "contradicted": "✗", "undecided": "?"}
+_VERDICTS = {
+    "confirmed": "✓",
+    "contradicted": "✗",
+    "mixed": "±",
+    "undecided": "?",
+    "not measured": "-",
+    "exploratory": "·",
+}
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Hold a figure of a study: caption, description in words, and the file as data URI."""
+    """Hold a figure of a study: caption, description in words, the file as data URI, and whether it comes first."""
 
     title: str
     alt: str
     uri: str
+    is_forest: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -265,7 +273,8 @@ def _picture(study: Study, entry: dict[str, Any]) -> Picture:
         )
     # As the source of an <img>, an SVG file can neither run a script nor load anything.
     uri = f"data:image/svg+xml;base64,{b64encode(path.read_bytes()).decode('ascii')}"
-    return Picture(str(entry.get("title", name)), str(entry.get("alt", entry.get("title", name))), uri)
+    title = str(entry.get("title", name))
+    return Picture(title, str(entry.get("alt", title)), uri, name.startswith("forest_"))
 
 
 def _sorting(cell: Cell) -> str:
@@ -288,6 +297,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["sorting"] = _sorting
+    environment.filters["p"] = lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}"
     environment.filters["ci95"] = lambda ends: f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "-"
     script, style = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
     digest = b64encode(sha256(script.encode()).digest()).decode("ascii")

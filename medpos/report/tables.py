@@ -16,7 +16,7 @@ from medpos.metrics import METRICS, summarize
 from medpos.report.sources import Sources, Study, clean_rows
 from medpos.runs.tables import summarize_conditions
 from medpos.runs.text import TITLES
-from medpos.statistics.effects import compare_models
+from medpos.statistics.effects import adjust_primary, compare_models
 
 _SPREAD = "mean ± sd over cases; 95 % bootstrap interval of the mean, subjects drawn"
 _COUNTS = (
@@ -239,8 +239,9 @@ def tabulate_comparisons(sources: Sources) -> Table:
             )
         )
     note = (
-        "a - b, on the same cases, averaged over seeds; above 0: a is better; interval: bootstrap over subjects; "
-        "p: Wilcoxon signed-rank test of the subjects' means, two-sided; effect size: matched-pairs rank-biserial"
+        "a - b, matched by case, organ and seed; above 0: a is better; interval: t over subjects and seeds; p: "
+        "Wilcoxon signed-rank test of the subjects' means, two-sided, for the mean of organs alone, and of no pair of "
+        "a study, which has criteria; Holm: over all p of this table; effect size: matched-pairs rank-biserial"
     )
     return Table("comparisons", "Paired comparisons", note, _COMPARED, tuple(rows), pd.DataFrame(entries))
 
@@ -251,15 +252,19 @@ def _probability(value: Any) -> Cell:
 
 def _compare_with_first(table: pd.DataFrame) -> list[dict[str, Any]]:
     """Compare the models of each data set with its first one, organ by organ, on the cases that both segmented."""
-    entries = []
-    for (data, _), part in table.groupby(["data", "split"], sort=False):
+    parts = []
+    for _, part in table.groupby(["data", "split"], sort=False):
         first, *others = dict.fromkeys(part["model"])
-        for model in others:
-            for row in compare_models(part, first, model).to_dict("records"):
-                ends = [row["ci95_low"], row["ci95_high"]] if _is_finite(row["ci95_low"]) else None
-                found = {key: row[key] for key in ("organ", "n", "subjects", "mean_difference", *_TESTS)}
-                if row["n"]:
-                    entries.append({"data": data, "a": first, "b": model, "condition": "clean", "ci95": ends, **found})
+        parts += [compare_models(part, first, model).assign(a=first, b=model) for model in others]
+    if not parts:
+        return []
+    whole = pd.concat(parts, ignore_index=True)
+    entries = []
+    for row in adjust_primary(whole, whole["organ"] == MEAN_OF_ORGANS).to_dict("records"):
+        ends = [row["ci95_low"], row["ci95_high"]] if _is_finite(row["ci95_low"]) else None
+        found = {key: row[key] for key in ("data", "a", "b", "organ", "n", "subjects", "mean_difference", *_TESTS)}
+        if row["n"]:
+            entries.append({**found, "condition": "clean", "ci95": ends})
     return entries
 
 

@@ -3,15 +3,12 @@
 Every function takes the long table of a study, with one row per case, organ, condition and seed: ``data``, ``model``,
 ``seed``, ``case``, ``subject``, ``split``, ``degradation``, ``severity``, ``shift``, ``organ`` and the metrics.
 
-Cases of one subject (its phases, its slices) are not independent, so intervals draw whole subjects and tests count
-subjects. NaN (organ in neither ground truth nor prediction) is left out of every mean and counted as missing; an
-infinite distance makes every mean over it infinite, and such means are left out and counted as infinite. The mean of
-organs is computed case by case.
+NaN (organ in neither ground truth nor prediction) is left out of every mean and counted as missing; an infinite
+distance makes every mean over it infinite, and such means are left out and counted as infinite. The mean of organs is
+computed case by case. Intervals are those of :mod:`medpos.metrics.intervals`.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -19,43 +16,14 @@ import numpy.typing as npt
 import pandas as pd
 
 from medpos.core.errors import InputError
-from medpos.core.labels import MEAN_OF_ORGANS
-from medpos.metrics.summary import draws
+from medpos.metrics.intervals import estimate_mean, sum_by_subject
 from medpos.statistics.grid import Array, Grid, Samples, check_models, grids, mean, ratio
-from medpos.statistics.paired import SMALL, compare_paired, holm
-
-
-@dataclass(frozen=True)
-class Effect:
-    """Hold a mean, or a mean difference of two models, over cases, conditions and seeds.
-
-    Args:
-        value: mean or mean difference, in the metric's unit. None where nothing could be measured.
-        ci95: bounds of its 95 % interval, subjects and seeds drawn. None for fewer than two subjects.
-        n: number of cases in the mean.
-        subjects: number of subjects of these cases.
-        seeds: number of trained networks per model; for two models the smaller one. With 1, the interval doesn't
-            include the spread between trainings.
-        missing: number of cases times conditions left out because a model has no value there.
-        infinite: number of cases times conditions left out because all values are infinite.
-        small: True for fewer than 20 subjects.
-    """
-
-    value: float | None
-    ci95: list[float] | None
-    n: int
-    subjects: int
-    seeds: int
-    missing: int
-    infinite: int
-    small: bool
+from medpos.statistics.matching import Pairs, match
+from medpos.statistics.paired import SMALL, holm, signed_rank
 
 
 def compare_models(table: pd.DataFrame, a: str, b: str, metric: str = "dice") -> pd.DataFrame:
-    """Compare two models on the same cases, per data set, condition and organ.
-
-    Seeds are first averaged case by case, so interval and test generalize to new subjects, but not to new trainings;
-    :func:`estimate_effect` draws the seeds too. A case that only one of the models has counts as missing.
+    """Compare two models on the same cases, organs, conditions and seeds; see :func:`medpos.statistics.matching.match`.
 
     Args:
         table: the long table.
@@ -65,9 +33,12 @@ def compare_models(table: pd.DataFrame, a: str, b: str, metric: str = "dice") ->
 
     Returns:
         One row per data set, condition and organ that both models have, ``mean of organs`` last in each condition:
-        ``seeds_a``, ``seeds_b``, ``mean_a`` and ``mean_b`` (over the pairs), the fields of :class:`PairedComparison`
-        (``ci95`` as ``ci95_low`` and ``ci95_high``), ``p_holm``, adjusted over the organs and conditions of the data
-        set, and ``tests``, the number of tests it was adjusted for. Values that don't exist are NaN.
+        ``seeds_a`` and ``seeds_b``, the trainings that were matched; ``mean_a`` and ``mean_b`` over the pairs; ``n``
+        cases with a pair and ``subjects``, the number of theirs; ``mean_difference`` a - b, over seeds of the mean over
+        cases, with ``ci95_low`` and ``ci95_high``; ``missing`` cases without a pair because of a NaN, and ``infinite``
+        ones; ``only_a`` and ``only_b``, the values (cases times seeds) that only one model has; ``p`` and
+        ``effect_size`` from :func:`medpos.statistics.paired.signed_rank` on the subjects' means; ``small``, fewer than
+        20 subjects. Values that don't exist are NaN.
 
     Raises:
         InputError: a column or model is missing, the models have no row in common, or the table is inconsistent.
@@ -84,27 +55,81 @@ def compare_models(table: pd.DataFrame, a: str, b: str, metric: str = "dice") ->
     frame = pd.DataFrame(rows)
     numbers = ["mean_a", "mean_b", "mean_difference", "ci95_low", "ci95_high", "p", "effect_size"]
     frame[numbers] = frame[numbers].astype(float)
-    families = frame.groupby("data", sort=False)["p"]
-    frame["p_holm"] = families.transform(lambda p: np.array(holm(p.tolist()), np.float64))
-    frame["tests"] = families.transform("count").astype(int)
     return frame
 
 
+def adjust_primary(comparisons: pd.DataFrame, is_primary: "pd.Series[bool]") -> pd.DataFrame:
+    """Adjust the p-values of the primary comparisons by Holm's method, and drop those of the others.
+
+    Without a correction a p-value among many says little, and a correction over everything that was measured leaves
+    none small, so the comparisons that decide are named in advance; the others have intervals alone.
+
+    Args:
+        comparisons: rows of :func:`compare_models`, of any number of pairs and data sets.
+        is_primary: whether each row is primary.
+
+    Returns:
+        The rows with ``p`` of the primary ones alone, ``p_holm``, and ``tests``, the number of tests of the family.
+    """
+    p = comparisons["p"].where(is_primary)
+    tests = int(p.notna().sum())
+    return comparisons.assign(p=p, p_holm=np.array(holm(p.tolist()), np.float64), tests=tests)
+
+
 def _compared(grid: Grid, a: str, b: str) -> Iterator[dict[str, Any]]:
-    for place, about in grid.cells():
-        first, second = grid.models[a].at(place), grid.models[b].at(place)
-        if first.seeds and second.seeds:
-            rows = first.present.any(axis=1) | second.present.any(axis=1)
-            one, other = mean(first.values[rows], 1), mean(second.values[rows], 1)
-            result = asdict(compare_paired(one, other, grid.subjects[rows].tolist()))
-            low, high = result.pop("ci95") or (None, None)
-            kept = np.isfinite(one) & np.isfinite(other)
-            means = {
-                "mean_a": float(one[kept].mean()) if kept.any() else None,
-                "mean_b": float(other[kept].mean()) if kept.any() else None,
+    sides = grid.models[a], grid.models[b]
+    for (c, o), about in grid.cells():
+        own = [side.at((c, slice(o, o + 1))) for side in sides]
+        if all(side.seeds for side in own):
+            pairs = match(*own)
+            left_out, is_mean = pairs.left_out, o == len(grid.organs) - 1
+            chosen = match(*(side.at((c, slice(o))) for side in sides)).mean_of_organs() if is_mean else pairs
+            present = np.any([side.present.any(axis=(0, 2)) for side in own], axis=0)
+            yield {
+                **about,
+                "seeds_a": own[0].seeds - left_out.seeds_a,
+                "seeds_b": own[1].seeds - left_out.seeds_b,
+                **_difference(chosen, grid.subjects, present),
+                "only_a": left_out.only_a,
+                "only_b": left_out.only_b,
             }
-            seeds = {"seeds_a": first.seeds, "seeds_b": second.seeds}
-            yield {**about, **seeds, **means, **result, "ci95_low": low, "ci95_high": high}
+
+
+def _difference(pairs: Pairs, subjects: npt.NDArray[np.intp], present: npt.NDArray[np.bool_]) -> dict[str, Any]:
+    """Describe the differences of one organ, [1, cases, seeds], for the cases that a model has."""
+    a, b, infinite = pairs.a[0], pairs.b[0], pairs.is_infinite[0].any(axis=1)
+    differences = a - b
+    kept = np.isfinite(differences).any(axis=1)
+    found = estimate_mean(differences, subjects)
+    low, high = found.ci95 or (None, None)
+    p, effect_size = signed_rank(_subject_means(differences, subjects))
+    return {
+        "mean_a": _mean(a),
+        "mean_b": _mean(b),
+        "n": int(kept.sum()),
+        "subjects": found.subjects,
+        "missing": int((present & ~kept & ~infinite).sum()),
+        "infinite": int((present & ~kept & infinite).sum()),
+        "mean_difference": found.value,
+        "ci95_low": low,
+        "ci95_high": high,
+        "p": p,
+        "effect_size": effect_size,
+        "small": found.subjects < SMALL,
+    }
+
+
+def _subject_means(values: Array, subjects: npt.NDArray[np.intp]) -> Array:
+    """Compute the mean over seeds and cases of each subject that has a value."""
+    finite = np.isfinite(values)
+    sums, sizes = (sum_by_subject(part, subjects) for part in (np.where(finite, values, 0), finite))
+    means = mean(ratio(sums, sizes), 1)
+    return means[~np.isnan(means)]
+
+
+def _mean(values: Array) -> float | None:
+    means = _seed_means(values)
+    return float(means.mean()) if means.size else None
 
 
 def summarize_over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFrame:
@@ -112,8 +137,7 @@ def summarize_over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFr
 
     The variance components are those of a two-way random-effects analysis of variance without replication, cases by
     seeds, estimated from the mean squares of the cases that have a value at every seed; a negative estimate is 0. An
-    interaction of seed and case can't be told from noise and is the residual. The bootstrap of a mean of few seeds is
-    too narrow: with K seeds it includes a share (K - 1) / K of their variance.
+    interaction of seed and case can't be told from noise and is the residual.
 
     Args:
         table: the long table.
@@ -123,16 +147,15 @@ def summarize_over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFr
         One row per data set, model, condition and organ, ``mean of organs`` last in each condition: ``mean`` over seeds
         of the mean over cases, ``sd`` of these means (NaN for one seed), ``seeds``, ``n`` (cases with a finite value),
         ``subjects``, ``missing`` and ``infinite`` (values, so up to cases times seeds), ``ci95_low`` and ``ci95_high``
-        (percentile bootstrap of the mean that draws subjects and seeds independently of each other; NaN for fewer than
-        two subjects), ``variance_seed``, ``variance_case``, ``variance_residual`` (the metric's unit squared; NaN for
-        one seed or one case), ``small`` (fewer than 20 subjects).
+        (see :mod:`medpos.metrics.intervals`; NaN for fewer than two subjects), ``variance_seed``, ``variance_case``,
+        ``variance_residual`` (the metric's unit squared; NaN for one seed or one case), ``small`` (fewer than 20
+        subjects).
 
     Raises:
         InputError: a column is missing or the table is inconsistent.
 
     Reference:
         S. Searle, G. Casella and C. McCulloch, "Variance Components", 1992, chapter 4.
-        A. B. Owen, "The pigeonhole bootstrap", Annals of Applied Statistics 1(2), 2007.
     """
     rows = [
         {"data": data, "model": model, **about, **_summed(samples.at(place), grid.subjects)}
@@ -149,22 +172,21 @@ def summarize_over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFr
 
 def _summed(samples: Samples, subjects: npt.NDArray[np.intp]) -> dict[str, Any]:
     finite = np.isfinite(samples.values)
-    kept = finite.any(axis=1)
     means = _seed_means(samples.values)
-    low, high = _interval([samples.values[kept]], subjects[kept]) or (None, None)
-    count = np.unique(subjects[kept]).size
+    found = estimate_mean(samples.values, subjects)
+    low, high = found.ci95 or (None, None)
     return {
-        "mean": float(means.mean()) if means.size else None,
+        "mean": found.value,
         "sd": float(means.std(ddof=1)) if means.size > 1 else None,
         "seeds": samples.seeds,
-        "n": int(kept.sum()),
-        "subjects": count,
+        "n": int(finite.any(axis=1).sum()),
+        "subjects": found.subjects,
         "missing": int((samples.present & np.isnan(samples.values)).sum()),
         "infinite": int(np.isinf(samples.values).sum()),
         "ci95_low": low,
         "ci95_high": high,
         **_components(samples.values[:, finite.any(axis=0)]),
-        "small": count < SMALL,
+        "small": found.subjects < SMALL,
     }
 
 
@@ -182,121 +204,6 @@ def _components(values: Array) -> dict[str, float | None]:
         "variance_case": max(0.0, float(by_case.var(ddof=1)) - residual / seeds),
         "variance_residual": residual,
     }
-
-
-def estimate_effect(
-    table: pd.DataFrame,
-    a: str,
-    b: str | None = None,
-    conditions: Callable[[pd.DataFrame], "pd.Series[bool]"] | None = None,
-    data: str | None = None,
-    organ: str | None = None,
-    metric: str = "dice",
-) -> Effect:
-    """Estimate the mean of a metric, or the mean difference of two models, over a set of conditions.
-
-    The mean is the mean over seeds of the mean over cases and conditions. The bootstrap draws subjects, common to both
-    models, and the seeds of each model separately, because networks with the same seed share no training; see
-    :func:`summarize_over_seeds` for its limits with few seeds. A case under a condition counts where both models have a
-    value.
-
-    Args:
-        table: the long table.
-        a: name of the first model.
-        b: name of the model that is subtracted. None: the mean of ``a`` alone.
-        conditions: function that selects rows by condition, such as ``lambda t: t["severity"] > 0``. None: all.
-        data: name of the data set. None: the only one.
-        organ: name of the organ. None: the mean of organs.
-        metric: column to average.
-
-    Raises:
-        InputError: a column, model, data set or organ is missing, there are several data sets and ``data`` is None, or
-            the table is inconsistent.
-    """
-    models = [a] if b is None else [a, b]
-    check_models(table, *models)
-    part = table[table["model"].isin(models) & ((table["data"] == data) if data else True)]
-    part = part if conditions is None else part[conditions(part)]
-    grid = _only_grid(part, metric, models, sorted(table["data"].map(str).unique()))
-    wanted = MEAN_OF_ORGANS if organ is None else organ
-    if wanted not in grid.organs:
-        raise InputError(
-            f"organ: expected one of {', '.join(grid.organs)}, got {organ!r}; choose an organ of the table"
-        )
-    return _effect(grid, [grid.models[model].organ(grid.organs.index(wanted)) for model in models])
-
-
-def _only_grid(part: pd.DataFrame, metric: str, models: Sequence[str], names: Sequence[str]) -> Grid:
-    found = list(grids(part, metric)) if len(part) else []
-    if len(found) != 1:
-        raise InputError(
-            f"expected rows of one data set, got {len(found)} data sets; choose one of {', '.join(names)} by data, and "
-            "keep some of its rows by conditions"
-        )
-    grid = found[0][1]
-    if lacking := [model for model in models if model not in grid.models]:
-        raise InputError(
-            f"{' and '.join(lacking)}: no row under the chosen conditions; evaluate there, or choose other conditions"
-        )
-    return grid
-
-
-def _effect(grid: Grid, sides: Sequence[Samples]) -> Effect:
-    """Estimate the effect from the models' values [condition, case, seed]."""
-    count, cases = sides[0].values.shape[:2]
-    case = np.tile(np.arange(cases), count)
-    flat = [side.values.reshape(count * cases, -1) for side in sides]
-    kept = np.all([np.isfinite(values).any(axis=1) for values in flat], axis=0)
-    infinite = ~kept & np.all([(~np.isnan(values)).any(axis=1) for values in flat], axis=0)
-    present = np.any([side.present.any(axis=2).ravel() for side in sides], axis=0)
-    subjects, chosen = grid.subjects[case[kept]], [values[kept] for values in flat]
-    first, *others = (_seed_means(values) for values in chosen)
-    names = np.unique(subjects).size
-    return Effect(
-        value=float(first.mean() - sum(other.mean() for other in others)) if kept.any() else None,
-        ci95=_interval(chosen, subjects),
-        n=np.unique(case[kept]).size,
-        subjects=names,
-        seeds=min(means.size for means in (first, *others)),
-        missing=int((present & ~kept & ~infinite).sum()),
-        infinite=int(infinite.sum()),
-        small=names < SMALL,
-    )
-
-
-def _interval(
-    sides: Sequence[Array], subjects: npt.NDArray[np.intp], seed: int = 0, resamples: int = 2000
-) -> list[float] | None:
-    """Bootstrap the mean of values [rows, seeds], minus that of a second model, by the pigeonhole method."""
-    members = np.unique(subjects, return_inverse=True)[1]
-    count = int(members.max(initial=-1)) + 1
-    if count < 2:
-        return None
-    drawn, total = _weights(count, seed, resamples), np.zeros(resamples)
-    for n, values in enumerate(sides):
-        finite = np.isfinite(values)
-        used = finite.any(axis=0)
-        values, finite = values[:, used], finite[:, used]
-        by_subject = np.zeros((2, count, values.shape[1]))
-        np.add.at(by_subject[0], members, np.where(finite, values, 0))
-        np.add.at(by_subject[1], members, finite)
-        sums, sizes = drawn @ by_subject
-        # Each model has a random stream of its own, so that its seeds are drawn independently. A seed can't be drawn
-        # where none of the drawn subjects has a value.
-        chosen = _weights(values.shape[1], seed + 1 + n, resamples) * (sizes > 0)
-        means = sums / np.maximum(sizes, 1)
-        total += (-1) ** n * ratio(np.einsum("rk,rk->r", means, chosen), chosen.sum(axis=1))
-    bounds = np.nanpercentile(total, [2.5, 97.5])
-    return [float(bound) for bound in bounds]
-
-
-@lru_cache(maxsize=32)
-def _weights(count: int, seed: int, resamples: int) -> Array:
-    """Count how often each bootstrap sample holds each unit: [resamples, count]."""
-    cells = draws(count, seed, resamples) + count * np.arange(resamples)[:, None]
-    weights = np.bincount(cells.ravel(), minlength=resamples * count).reshape(resamples, count).astype(np.float64)
-    weights.setflags(write=False)
-    return weights
 
 
 def _seed_means(values: Array) -> Array:

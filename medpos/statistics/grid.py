@@ -1,6 +1,6 @@
 """Check the long table of a study and convert it to arrays."""
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,23 +19,20 @@ KEYS = ("data", "model", "seed", "case", "subject", *CONDITION, "organ")
 
 @dataclass(frozen=True, eq=False)
 class Samples:
-    """Hold the values of a model [..., case, seed], and whether the table has each of them, possibly as NaN."""
+    """Hold the values of a model [..., case, seed], whether the table has each of them (as NaN too), and its seeds."""
 
     values: Array
     present: npt.NDArray[np.bool_]
+    names: tuple[Hashable, ...]
 
     @property
     def seeds(self) -> int:
         """Number of seeds with any value."""
         return int(self.present.any(axis=tuple(range(self.present.ndim - 1))).sum())
 
-    def at(self, place: tuple[int, int]) -> "Samples":
-        """Return the values of one condition and organ: [case, seed]."""
-        return Samples(self.values[place], self.present[place])
-
-    def organ(self, place: int) -> "Samples":
-        """Return the values of one organ: [condition, case, seed]."""
-        return Samples(self.values[:, place], self.present[:, place])
+    def at(self, place: tuple[Any, ...]) -> "Samples":
+        """Return the values of some conditions and organs, by their indices or slices."""
+        return Samples(self.values[place], self.present[place], self.names)
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +96,8 @@ def _grid(part: pd.DataFrame, metric: str) -> Grid:
     for model, rows in part.groupby("model", sort=False).indices.items():
         seed, seeds = pd.factorize(part["seed"].iloc[rows])
         shape = (int(condition.max()) + 1, len(organs), len(cases), len(seeds))
-        models[str(model)] = _filled(shape, (condition[rows], organ[rows], case[rows], seed), values[rows], str(model))
+        places = (condition[rows], organ[rows], case[rows], seed)
+        models[str(model)] = _filled(shape, places, values[rows], str(model), tuple(seeds))
     return Grid(
         [{str(k): v for k, v in row.items()} for row in part[list(CONDITION)].drop_duplicates().to_dict("records")],
         [*map(str, organs), MEAN_OF_ORGANS],
@@ -108,7 +106,13 @@ def _grid(part: pd.DataFrame, metric: str) -> Grid:
     )
 
 
-def _filled(shape: tuple[int, ...], places: tuple[npt.NDArray[Any], ...], found: Array, model: str) -> Samples:
+def _filled(
+    shape: tuple[int, ...],
+    places: tuple[npt.NDArray[Any], ...],
+    found: Array,
+    model: str,
+    names: tuple[Hashable, ...],
+) -> Samples:
     values, present = np.full(shape, np.nan), np.zeros(shape, np.bool_)
     values[places], present[places] = found, True
     if present.sum() < found.size:
@@ -120,6 +124,7 @@ def _filled(shape: tuple[int, ...], places: tuple[npt.NDArray[Any], ...], found:
     return Samples(
         np.concatenate([values, mean(values, 1)[:, None]], axis=1),
         np.concatenate([present, present.any(axis=1, keepdims=True)], axis=1),
+        names,
     )
 
 

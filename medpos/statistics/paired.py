@@ -1,18 +1,12 @@
-"""Compare two models on the same cases: mean difference, interval and test.
+"""Test paired differences without assuming a distribution, and adjust the p-values of a family of tests."""
 
-Cases of one subject (its phases, its slices) are not independent, so intervals draw whole subjects and tests count
-subjects.
-"""
-
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from medpos.core.errors import InputError
-from medpos.metrics import summarize
 from medpos.statistics.grid import Array
 
 SMALL = 20  # fewer subjects than this are called few
@@ -21,97 +15,37 @@ FEWEST = 6  # with 5 subjects the smallest two-sided p is 2 / 2^5 = 0.06: the te
 _DECIMALS = 12
 
 
-@dataclass(frozen=True)
-class PairedComparison:
-    """Hold the comparison of two models, a and b, on the same cases.
+def signed_rank(differences: npt.ArrayLike) -> tuple[float | None, float | None]:
+    """Test whether differences are symmetric about zero, by Wilcoxon's signed-rank test.
 
     Args:
-        n: number of pairs of finite values.
-        subjects: number of subjects of these pairs.
-        missing: number of pairs left out because a value is NaN.
-        infinite: number of pairs left out because a value is infinite.
-        mean_difference: mean of a - b over the pairs, in the metric's unit. None without pairs.
-        ci95: bounds of its 95 % percentile bootstrap interval, whole subjects drawn. None for fewer than two subjects.
-        p: p-value of the two-sided Wilcoxon signed-rank test of the subjects' mean differences, 0 to 1. None for fewer
-            than 6 subjects, or where all differences are zero.
-        effect_size: matched-pairs rank-biserial correlation, -1 (b higher in every subject) to 1 (a higher). None
-            where all differences are zero.
-        small: True for fewer than 20 subjects.
-    """
+        differences: mean difference of each subject.
 
-    n: int
-    subjects: int
-    missing: int
-    infinite: int
-    mean_difference: float | None
-    ci95: list[float] | None
-    p: float | None
-    effect_size: float | None
-    small: bool
-
-
-def compare_paired(
-    a: npt.ArrayLike, b: npt.ArrayLike, subjects: Sequence[Hashable], seed: int = 0, resamples: int = 2000
-) -> PairedComparison:
-    """Compare two models on the same cases.
-
-    Args:
-        a: value of the first model for each case.
-        b: value of the second model for each case, in the same order.
-        subjects: subject of each case.
-        seed: random seed of the bootstrap.
-        resamples: number of bootstrap samples.
-
-    Raises:
-        InputError: different lengths.
+    Returns:
+        Two-sided p-value, 0 to 1; None for fewer than 6 subjects, or where all differences are zero. Matched-pairs
+        rank-biserial correlation, -1 (all negative) to 1 (all positive); None where all differences are zero.
 
     Reference:
         F. Wilcoxon, "Individual comparisons by ranking methods", Biometrics Bulletin 1(6), 1945 (zeros dropped).
         D. S. Kerby, "The simple difference formula", Comprehensive Psychology 3, 2014 (effect size).
     """
-    first, second = _pairs(a, b, len(subjects))
-    missing = np.isnan(first) | np.isnan(second)
-    infinite = ~missing & (np.isinf(first) | np.isinf(second))
-    kept = ~missing & ~infinite
-    names = [str(name) for name, keep in zip(subjects, kept, strict=True) if keep]
-    difference = first[kept] - second[kept]
-    summary = summarize(difference, names, seed, resamples)
-    means = _subject_means(difference, names)
-    return PairedComparison(
-        n=summary["n"],
-        subjects=means.size,
-        missing=int(missing.sum()),
-        infinite=int(infinite.sum()),
-        mean_difference=summary["mean"],
-        ci95=summary["ci95"],
-        p=float(stats.wilcoxon(means).pvalue) if means.size >= FEWEST and means.any() else None,
-        effect_size=_rank_biserial(means),
-        small=means.size < SMALL,
-    )
-
-
-def _pairs(a: npt.ArrayLike, b: npt.ArrayLike, count: int) -> tuple[Array, Array]:
-    first, second = np.asarray(a, np.float64), np.asarray(b, np.float64)
-    if not first.shape == second.shape == (count,):
-        raise InputError(
-            f"expected one value of each model and one subject per case, got shapes {first.shape} and {second.shape} "
-            f"and {count} subjects; give three lists of equal length"
-        )
-    return first, second
-
-
-def _subject_means(values: Array, subjects: Sequence[str]) -> Array:
-    members = np.unique(np.array(subjects, dtype=str), return_inverse=True)[1]
-    return np.round(np.bincount(members, values) / np.bincount(members), _DECIMALS)
+    rounded: Array = np.asarray(differences, np.float64).round(_DECIMALS)
+    tested = rounded.size >= FEWEST and rounded.any()
+    return float(stats.wilcoxon(rounded).pvalue) if tested else None, _rank_biserial(rounded)
 
 
 def _rank_biserial(differences: Array) -> float | None:
-    """Compute the share of the rank sum in favor of a, minus the share in favor of b."""
+    """Compute the share of the rank sum of positive differences, minus the share of negative ones."""
     changed = differences[differences != 0]
     if not changed.size:
         return None
     ranks = stats.rankdata(np.abs(changed))
     return float((ranks * np.sign(changed)).sum() / ranks.sum())
+
+
+def smallest_p(subjects: int) -> float:
+    """Return the smallest two-sided p-value of the signed-rank test: all differences have the same sign."""
+    return min(1.0, 2.0 ** (1 - subjects))
 
 
 def holm(p_values: Sequence[float | None]) -> list[float | None]:

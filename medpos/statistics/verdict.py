@@ -2,42 +2,40 @@
 
 A criterion is an entry of the study's file: a quantity (mean foreground Dice of ``model`` under ``conditions``, minus
 that of ``minus`` or under ``minus_conditions`` where given) and the range that the claim implies (``at_least``,
-``at_most`` or ``between``). The quantity's 95 % interval decides: inside the range the claim is confirmed, outside it
-is contradicted, and otherwise it is undecided.
+``at_most`` or ``between``). It has one part per condition, dose or curve (:mod:`medpos.statistics.judging`).
+
+- It is confirmed where every part lies inside the range: the largest p-value of its parts is that of the criterion,
+  which needs no correction (an intersection-union test).
+- It is contradicted where a part lies outside, by the smallest p-value of its parts, adjusted among them.
+- It is mixed where some parts are inside and some outside, or where an average hides a change of sign.
+- It is not measured where the data set, the model or a condition is missing.
+
+Every p-value of a primary criterion is adjusted by Holm's method over all primary criteria and data sets that the study
+declares, measured or not, and decides at 0.05. Exploratory criteria have an interval and no verdict.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from medpos.core.errors import InputError
-from medpos.statistics.effects import estimate_effect
+from medpos.core.labels import MEAN_OF_ORGANS, data_title
+from medpos.metrics.intervals import Estimate
+from medpos.statistics.criteria import Criterion
+from medpos.statistics.judging import Part, judge
+from medpos.statistics.matching import LeftOut
+from medpos.statistics.measuring import find_measured
+from medpos.statistics.mixed import Mixed, fit_mixed
+from medpos.statistics.paired import holm, smallest_p
+from medpos.statistics.power import power_to_confirm
 
-VERDICTS = ("confirmed", "contradicted", "undecided")
-Select = Callable[[pd.DataFrame], "pd.Series[bool]"]
-
-
-def _distance(rows: pd.DataFrame) -> "pd.Series[int]":
-    """Return the longest shift along an axis in px."""
-    return rows["shift"].map(lambda s: max((abs(int(part[1:])) for part in s.split() if part != "0"), default=0))
-
-
-def _noise(rows: pd.DataFrame) -> "pd.Series[bool]":
-    return rows["degradation"].isin(["gaussian_noise", "shot_noise"])
-
-
-SELECTORS: dict[str, Select] = {
-    "clean": lambda rows: (rows["severity"] == 0) & (rows["shift"] == "0"),
-    "noise": lambda rows: _noise(rows) & (rows["severity"] > 0),
-    "strong_noise": lambda rows: _noise(rows) & (rows["severity"] >= 4),
-    "blur": lambda rows: (rows["degradation"] == "gaussian_blur") & (rows["severity"] > 0),
-    "shifted": lambda rows: _distance(rows) > 0,
-    "shifted_16": lambda rows: _distance(rows) == 16,
-    "far_shifted": lambda rows: _distance(rows) >= 32,
-}
+CONFIRMED, CONTRADICTED, MIXED, UNDECIDED = "confirmed", "contradicted", "mixed", "undecided"
+NOT_MEASURED, EXPLORATORY = "not measured", "exploratory"
+VERDICTS = (CONFIRMED, CONTRADICTED, MIXED, UNDECIDED, NOT_MEASURED, EXPLORATORY)
+ALPHA = 0.05
 
 
 @dataclass(frozen=True)
@@ -46,133 +44,203 @@ class Finding:
 
     Args:
         data: name of the data set.
-        text: the criterion in words.
+        criterion: the criterion.
         verdict: one of ``VERDICTS``.
-        value: value of the quantity; NaN without data.
-        ci95: its 95 % interval, None where there are too few subjects.
-        n: number of cases.
-        subjects: number of their subjects.
-        seeds: number of seeds of the models.
+        parts: its parts; empty where it was not measured.
+        decisive: index of the part that decides: the least clearly inside the range, or the most clearly outside.
+        p: two-sided p-value of the criterion, 0 to 1. None where it was not measured.
+        p_holm: the same, adjusted over the family. None for an exploratory criterion.
+        power: chance that a study of this precision confirms the criterion at Holm's first step, if the quantity lies
+            the margin inside the range, or in the middle of two ends. None where that can't be computed.
+        left_out: values without a partner. None where nothing was subtracted.
+        organs: estimate of each organ in the decisive part, which only describes.
+        mixed: mixed model of the decisive part. None where it was not fitted.
+        note: reason why it was not measured.
     """
 
     data: str
-    text: str
+    criterion: Criterion
     verdict: str
-    value: float
-    ci95: tuple[float, float] | None
-    n: int
-    subjects: int
-    seeds: int
+    parts: tuple[Part, ...] = ()
+    decisive: int = 0
+    p: float | None = None
+    p_holm: float | None = None
+    power: float | None = None
+    left_out: LeftOut | None = None
+    organs: tuple[tuple[str, Estimate], ...] = ()
+    mixed: Mixed | None = None
+    note: str = ""
 
     def to_json(self) -> dict[str, Any]:
         """Return the fields for ``study.json``."""
-        return {**asdict(self), "value": None if math.isnan(self.value) else self.value}
+        part = self.parts[self.decisive] if self.parts else Part("", Estimate(None, None, None, 0, 0), 0)
+        low, high = (bound if math.isfinite(bound) else None for bound in (self.criterion.low, self.criterion.high))
+        return {
+            "data": self.data,
+            "text": self.criterion.text,
+            "role": self.criterion.role,
+            "verdict": self.verdict,
+            "note": self.note,
+            "where": part.label,
+            **_estimate_json(part.estimate),
+            "n": part.n,
+            "subjects": part.estimate.subjects,
+            "seeds": part.estimate.seeds,
+            "p": self.p,
+            "p_holm": self.p_holm,
+            "low": low,
+            "high": high,
+            "margin": self.criterion.margin,
+            "power": self.power,
+            "smallest_p": smallest_p(part.estimate.subjects) if self.parts else None,
+            "left_out": None if self.left_out is None else asdict(self.left_out),
+            "parts": [_part_json(p) for p in self.parts],
+            "organs": [{"organ": name, **_estimate_json(found)} for name, found in self.organs],
+            "mixed": None if self.mixed is None else asdict(self.mixed),
+        }
 
 
-def evaluate_criteria(table: pd.DataFrame, criteria: Sequence[dict[str, Any]]) -> list[Finding]:
-    """Evaluate the criteria of a study on every data set that they are for.
+def _estimate_json(found: Estimate) -> dict[str, Any]:
+    return {"value": found.value, "ci95": found.ci95}
+
+
+def _part_json(part: Part) -> dict[str, Any]:
+    conditions = [{"label": label, **_estimate_json(found)} for label, found in part.conditions]
+    reverse = {"is_reversed": part.is_reversed, "conditions": conditions}
+    return {"label": part.label, **_estimate_json(part.estimate), "n": part.n, **reverse}
+
+
+def evaluate_criteria(table: pd.DataFrame, criteria: Sequence[Criterion], data: Sequence[str]) -> list[Finding]:
+    """Measure the criteria of a study on every data set that they are for, without verdicts.
 
     Args:
         table: one row per data set, model, seed, case, condition and organ.
         criteria: criteria of the study.
+        data: names of the data sets that the study declares; those without rows are not measured.
 
     Raises:
-        InputError: a criterion has no range, or unknown conditions.
+        InputError: the table is inconsistent, or ``minus_conditions`` selects several conditions.
     """
     return [
-        finding
+        _measure(table[table["data"] == name], name, criterion)
         for criterion in criteria
-        for data in table["data"].unique()
-        if criterion.get("data", data) == data
-        for finding in _evaluate(table[table["data"] == data], data, criterion)
+        for name in data
+        if criterion.data in ("", name)
     ]
 
 
-def overall_verdict(findings: Sequence[Finding]) -> str:
-    """Return ``contradicted`` if any criterion is, ``confirmed`` if all are, else ``undecided``."""
-    verdicts = {finding.verdict for finding in findings}
-    if "contradicted" in verdicts:
-        return "contradicted"
-    return "confirmed" if verdicts == {"confirmed"} else "undecided"
+def _measure(rows: pd.DataFrame, data: str, criterion: Criterion) -> Finding:
+    """Measure one criterion on one data set."""
+    measured = find_measured(rows, criterion)
+    if isinstance(measured, str):
+        return not_measured(data, criterion, measured)
+    wanted = criterion.organ or MEAN_OF_ORGANS
+    quantity, left_out = measured.quantity(wanted)
+    finding = weigh_parts(data, criterion, judge(quantity, criterion.judge))
+    if not finding.parts:
+        return finding
+    part = finding.parts[finding.decisive]
+    organs = []
+    for name in measured.organs if wanted == MEAN_OF_ORGANS else []:
+        found = judge(measured.quantity(name)[0], criterion.judge)
+        organs.append((name, found[finding.decisive].estimate))
+    is_fitted = criterion.role == "primary" and part.values is not None
+    mixed = fit_mixed(part.values, quantity.subjects) if is_fitted else None  # type: ignore[arg-type]
+    return replace(finding, left_out=left_out, organs=tuple(organs), mixed=mixed)
 
 
-def _evaluate(rows: pd.DataFrame, data: str, criterion: dict[str, Any]) -> list[Finding]:
-    """Evaluate one criterion on one data set."""
-    a = _collapsed(rows, criterion["model"], criterion.get("conditions", "clean"), criterion, "a")
-    difference = "minus" in criterion or "minus_conditions" in criterion
-    parts = [a]
-    if difference:
-        other = criterion.get("minus", criterion["model"])
-        conditions = criterion.get("minus_conditions", criterion.get("conditions", "clean"))
-        parts.append(_collapsed(rows, other, conditions, criterion, "b"))
-    if any(part.empty for part in parts):
-        text = f"{criterion['text']} (not measured: a model or condition is missing)"
-        return [Finding(data, text, "undecided", math.nan, None, 0, 0, 0)]
-    found = estimate_effect(pd.concat(parts), "a", "b" if difference else None)
-    verdict = decide(found.ci95, *criterion_range(criterion))
-    ci95 = None if found.ci95 is None else (float(found.ci95[0]), float(found.ci95[1]))
-    value = math.nan if found.value is None else found.value
-    return [Finding(data, criterion["text"], verdict, value, ci95, found.n, found.subjects, found.seeds)]
+def not_measured(data: str, criterion: Criterion, why: str) -> Finding:
+    """Make the finding of a criterion that was not measured."""
+    return Finding(data, criterion, NOT_MEASURED, note=why)
 
 
-def _collapsed(
-    rows: pd.DataFrame, model: str, conditions: str | list[str], criterion: dict[str, Any], name: str
-) -> pd.DataFrame:
-    """Return the rows of one model, averaged over the chosen conditions as if they were one condition."""
-    kept = rows[(rows["model"] == model) & select_conditions(conditions)(rows)]
-    if "organ" in criterion:
-        kept = kept[kept["organ"] == criterion["organ"]]
-    keys = ["data", "seed", "case", "subject", "split", "organ"]
-    mean = kept.groupby(keys, sort=False)["dice"].mean().reset_index()
-    return mean.assign(model=name, degradation="none", severity=0, shift="0")
+def weigh_parts(data: str, criterion: Criterion, parts: Sequence[Part]) -> Finding:
+    """Make the finding of a criterion from the estimates of its parts; :func:`decide_family` completes it."""
+    if not parts or any(part.estimate.value is None for part in parts):
+        return not_measured(data, criterion, "a condition has no value")
+    inside, outside = _p_values(criterion, parts)
+    is_inside = max(inside) <= min(outside)
+    decisive = int(np.argmax(inside) if is_inside else np.argmin(outside))
+    return Finding(data, criterion, UNDECIDED, tuple(parts), decisive, max(inside) if is_inside else min(outside))
 
 
-def select_conditions(conditions: str | list[str]) -> Select:
-    """Return the function that selects the rows of some conditions.
-
-    Args:
-        conditions: a key of ``SELECTORS``, or a list of degradations.
-
-    Raises:
-        InputError: the key is unknown.
-    """
-    if isinstance(conditions, list):
-        return lambda rows: rows["degradation"].isin(conditions)
-    if conditions not in SELECTORS:
-        raise InputError(
-            f"conditions of a criterion: expected {', '.join(SELECTORS)} or a list of degradations, got "
-            f"{conditions!r}; correct the study's file"
-        )
-    return SELECTORS[conditions]
+def _p_values(criterion: Criterion, parts: Sequence[Part]) -> tuple[list[float], list[float]]:
+    """Return two-sided p-values of each part for lying inside and, adjusted among the parts, outside the range."""
+    inside, outside = [], []
+    for estimate in (part.estimate for part in parts):
+        below, above = estimate.p_below(criterion.low), estimate.p_above(criterion.high)
+        into = [estimate.p_above(criterion.low), estimate.p_below(criterion.high)]
+        inside.append(min(1.0, 2 * max(into)))
+        outside.append(min(1.0, 2 * min(below, above)))
+    return inside, [1.0 if p is None else p for p in holm(outside)]
 
 
-def criterion_range(criterion: dict[str, Any]) -> tuple[float, float]:
-    """Return the range of a criterion, from low to high.
-
-    Raises:
-        InputError: it has none.
-    """
-    if "between" in criterion:
-        low, high = criterion["between"]
-        return float(low), float(high)
-    if "at_least" in criterion or "at_most" in criterion:
-        return float(criterion.get("at_least", -math.inf)), float(criterion.get("at_most", math.inf))
-    raise InputError(f"criterion {criterion['text']!r}: expected a range, got none; give at_least, at_most or between")
-
-
-def decide(ci95: Sequence[float] | None, low: float, high: float) -> str:
-    """Decide on a criterion from the position of its interval.
+def decide_family(findings: Sequence[Finding]) -> list[Finding]:
+    """Decide on the findings of a study: its primary ones, measured or not, are one family of tests.
 
     Args:
-        ci95: bounds of the 95 % interval, None where there is none.
-        low: lower end of the range.
-        high: upper end of the range.
+        findings: every finding of the study.
 
     Returns:
-        One of ``VERDICTS``.
+        The findings with verdict, adjusted p-value and power.
     """
-    if ci95 is None or any(math.isnan(bound) for bound in ci95):
-        return "undecided"
-    if low <= ci95[0] and ci95[1] <= high:
-        return "confirmed"
-    return "contradicted" if ci95[1] < low or ci95[0] > high else "undecided"
+    family = [n for n, finding in enumerate(findings) if finding.criterion.role == "primary"]
+    p_values = [findings[n].p for n in family]
+    # A criterion that isn't measured yet belongs to the family as well, so that its measurement can't undo a verdict.
+    adjusted = dict(zip(family, holm([1.0 if p is None else p for p in p_values]), strict=True))
+    decided = []
+    for n, finding in enumerate(findings):
+        if not finding.parts:
+            decided.append(finding)
+        elif n in adjusted:
+            p_holm = adjusted[n]
+            assert p_holm is not None  # holm() keeps numbers
+            decided.append(_decide(finding, p_holm, ALPHA / len(family)))
+        else:
+            decided.append(replace(finding, verdict=EXPLORATORY, p=None))
+    return decided
+
+
+def _decide(finding: Finding, p_holm: float, first_step: float) -> Finding:
+    """Decide on a primary finding."""
+    inside, outside = _p_values(finding.criterion, finding.parts)
+    is_mixed = any(part.is_reversed for part in finding.parts) or max(min(inside), min(outside)) < ALPHA
+    if is_mixed:
+        verdict = MIXED
+    elif p_holm >= ALPHA:
+        verdict = UNDECIDED
+    else:
+        verdict = CONFIRMED if max(inside) <= min(outside) else CONTRADICTED
+    return replace(finding, verdict=verdict, p_holm=p_holm, power=_power(finding, first_step))
+
+
+def _power(finding: Finding, alpha: float) -> float | None:
+    """Return the lowest power of the parts; None without a margin or an interval."""
+    low, high, likely = finding.criterion.low, finding.criterion.high, finding.criterion.likely
+    found = [part.estimate for part in finding.parts]
+    if likely is None or any(not estimate.se for estimate in found):
+        return None
+    return min(power_to_confirm(e.se or 0.0, e.df or 0.0, low, high, likely, alpha) for e in found)
+
+
+def overall_verdict(findings: Sequence[Finding]) -> str:
+    """Return the verdict on a claim, from the primary findings.
+
+    It is contradicted if any finding is, else mixed if any is, else undecided if any is or if a data set is measured in
+    part; confirmed if all are; ``confirmed for JSRT`` where the other data sets were not measured; ``not measured``
+    where none was.
+    """
+    by_data: dict[str, set[str]] = {}
+    for finding in findings:
+        if finding.criterion.role == "primary":
+            by_data.setdefault(finding.data, set()).add(finding.verdict)
+    measured = {data: words for data, words in by_data.items() if words != {NOT_MEASURED}}
+    words = set().union(*measured.values())
+    if not measured:
+        return NOT_MEASURED
+    for word in (CONTRADICTED, MIXED):
+        if word in words:
+            return word
+    if words != {CONFIRMED}:
+        return UNDECIDED
+    return CONFIRMED if len(measured) == len(by_data) else f"{CONFIRMED} for {', '.join(map(data_title, measured))}"

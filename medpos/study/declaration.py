@@ -6,7 +6,7 @@ A study is a file in JSON or YAML in ``bundles/studies``, so one can be added wi
 
 import difflib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from medpos.core.files import read_json
 from medpos.core.names import find_faults
 from medpos.data.conditions import GROUPS
 from medpos.runs.task import is_classification, not_a_segmentation
+from medpos.statistics.criteria import Criterion
 from medpos.study.schema import check_models, check_study
 
 NETWORKS = {"unet": ("", "U-Net"), "small": ("_small", "small CNN")}
@@ -60,12 +61,14 @@ class Study:
         title: title of the page.
         paper: table or figure of the paper, or ``beyond the paper``.
         claim: claim in one sentence.
-        data: names of the data sets.
+        data: names of the data sets to run.
+        declared: names of all data sets that the claim is about, run or not.
         variants: models of the study.
         seeds: random seeds of each model.
         conditions: groups of :data:`medpos.data.conditions.GROUPS` under which each model is tested.
         figures: kinds of figures.
         criteria: criteria of the claim; see :mod:`medpos.statistics.verdict`.
+        intensity_criteria: criteria for the intensities of the images.
         published: values of the paper, shown beside the measured ones.
     """
 
@@ -74,11 +77,13 @@ class Study:
     paper: str
     claim: str
     data: tuple[str, ...]
+    declared: tuple[str, ...]
     variants: tuple[Variant, ...]
     seeds: tuple[int, ...]
     conditions: tuple[str, ...]
     figures: tuple[str, ...]
-    criteria: tuple[dict[str, Any], ...]
+    criteria: tuple[Criterion, ...]
+    intensity_criteria: tuple[Criterion, ...]
     published: tuple[dict[str, Any], ...]
 
 
@@ -135,11 +140,13 @@ def load(
         paper=content["paper"],
         claim=content["claim"],
         data=tuple(data) or sets,
+        declared=sets,
         variants=variants,
         seeds=tuple(seeds) or tuple(content.get("seeds", [0, 1, 2])),
         conditions=tuple(_check_groups(content.get("conditions", ["clean"]), path)),
         figures=tuple(content.get("figures", [])),
-        criteria=tuple(content.get("criteria", [])),
+        criteria=tuple(_criteria(content, path, of_images=False)),
+        intensity_criteria=tuple(_criteria(content, path, of_images=True)),
         published=tuple(content.get("published", [])),
     )
 
@@ -171,6 +178,29 @@ def _read_study(path: Path, folder: Path) -> dict[str, Any]:
         raise InputError(f"{path}: expected keys among {', '.join(sorted(_KEYS))}; remove {', '.join(unknown)}")
     check_study(path, content)
     return content
+
+
+def _criteria(content: dict[str, Any], path: Path, of_images: bool) -> Iterator[Criterion]:
+    """Yield the criteria for results of models, or for images.
+
+    Raises:
+        InputError: a criterion is wrong, or about a data set that the study doesn't have.
+    """
+    for number, entry in enumerate(content.get("criteria", [])):
+        if ("intensity" in entry) != of_images:
+            continue
+        try:
+            criterion = Criterion.from_json(entry)
+        except InputError as error:
+            raise InputError(f"{path}: criteria#{number}: {error}") from error
+        if criterion.data and criterion.data not in content["data"]:
+            known = ", ".join(content["data"])
+            raise InputError(
+                f"{path}: criteria#{number}#data: expected one of {known}, got {criterion.data!r}; correct it"
+            )
+        if not (of_images or criterion.model):
+            raise InputError(f"{path}: criteria#{number}: expected the key model, got none; add it")
+        yield criterion
 
 
 def _adapt_to_bundle(content: dict[str, Any], bundle: Path) -> dict[str, Any]:

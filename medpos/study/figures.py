@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medpos.core.labels import MEAN_OF_ORGANS, labels_of, title
+from medpos.core.labels import MEAN_OF_ORGANS, data_title, labels_of, title
 from medpos.data.conditions import Condition, is_clean
 from medpos.plotting.curves import Panel, severity_panels, shift_panels
 from medpos.plotting.style import INK, LINES, MARKERS, Drawing, styled
@@ -43,18 +43,54 @@ def draw(kinds: Sequence[str], spread: pd.DataFrame) -> list[Drawing]:
     return drawings
 
 
-def _severity(rows: pd.DataFrame) -> Figure | None:
-    """Draw Dice against severity, one panel per kind of degradation."""
+def draw_differences(kinds: Sequence[str], comparisons: pd.DataFrame) -> list[Drawing]:
+    """Draw the differences of the compared pairs of models against severity or shift, for each data set.
+
+    Args:
+        kinds: kinds of figures; those without a curve are left out.
+        comparisons: table from :func:`medpos.statistics.effects.compare_models`, with the models ``a`` and ``b``.
+    """
+    pairs = comparisons.assign(model=comparisons["a"] + " - " + comparisons["b"], mean=comparisons["mean_difference"])
+    drawings = []
+    for data in dict.fromkeys(pairs["data"]):
+        rows = pairs[pairs["data"] == data]
+        for kind in [k for k in kinds if k in _PANELS]:
+            with styled():
+                figure = _lines(_PANELS[kind](rows), "difference in mean Dice", None)
+            if figure is not None:
+                caption = f"Differences in Dice against {kind}, {data_title(data)}; bands: 95 % intervals"
+                alt = f"{caption}. {_describe(rows)}"
+                drawings.append(Drawing(f"differences_{kind}_{data}", caption, alt, figure))
+    return drawings
+
+
+def _severities(rows: pd.DataFrame) -> list[Panel]:
+    """Select the curves against severity, one panel per kind of degradation."""
     mean = rows[(rows["organ"] == MEAN_OF_ORGANS) & (rows["shift"] == "0") & ~rows["degradation"].isin(PROBES)]
-    return _lines(severity_panels(mean))
+    return severity_panels(mean)
+
+
+def _shifts(rows: pd.DataFrame) -> list[Panel]:
+    """Select the curves against shift, one panel per axis."""
+    return shift_panels(rows[(rows["organ"] == MEAN_OF_ORGANS) & (rows["severity"] == 0)])
+
+
+_PANELS: dict[str, Callable[[pd.DataFrame], list[Panel]]] = {"severity": _severities, "shift": _shifts}
+
+
+def _severity(rows: pd.DataFrame) -> Figure | None:
+    """Draw Dice against severity."""
+    return _lines(_severities(rows))
 
 
 def _shift(rows: pd.DataFrame) -> Figure | None:
-    """Draw Dice against shift, one panel per axis."""
-    return _lines(shift_panels(rows[(rows["organ"] == MEAN_OF_ORGANS) & (rows["severity"] == 0)]))
+    """Draw Dice against shift."""
+    return _lines(_shifts(rows))
 
 
-def _lines(panels: Sequence[Panel]) -> Figure | None:
+def _lines(
+    panels: Sequence[Panel], label: str = "mean Dice of organs", limits: tuple[float, float] | None = (-0.03, 1.03)
+) -> Figure | None:
     """Draw a line with its interval per model in each panel; None without panels."""
     if not panels:
         return None
@@ -67,8 +103,10 @@ def _lines(panels: Sequence[Panel]) -> Figure | None:
             style = _line_style(n, len(models))
             axes.plot(part["at"], part["mean"], markersize=4, linewidth=1.5, label=model, **style)
             axes.fill_between(part["at"], part["ci95_low"], part["ci95_high"], color=style["color"], alpha=0.13, lw=0)
-        axes.set(title=panel.title, xlabel=panel.label, ylim=(-0.03, 1.03))
-    row[0].set_ylabel("mean Dice of organs")
+        if limits is None:
+            axes.axhline(0, color=INK, linewidth=0.8)
+        axes.set(title=panel.title, xlabel=panel.label, **({} if limits is None else {"ylim": limits}))
+    row[0].set_ylabel(label)
     figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
     return figure
 

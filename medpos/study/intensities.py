@@ -11,7 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medpos.statistics.verdict import Finding, criterion_range, decide
+from medpos.metrics.intervals import estimate_mean
+from medpos.statistics.criteria import Criterion
+from medpos.statistics.judging import Part
+from medpos.statistics.verdict import Finding, weigh_parts
 from medpos.study.models import parse_bundle
 
 BINS = 200
@@ -66,13 +69,8 @@ def measure(data: str, bundle: Path, overrides: dict[str, Any]) -> Intensities:
     return Intensities(data, source.phantom, edges, density, percentiles, len(dataset))
 
 
-def evaluate_criterion(measured: Intensities, criterion: dict[str, Any], resamples: int = 2000) -> Finding:
-    """Evaluate a criterion for the mean half range over subjects, by its bootstrap interval."""
-    values = measured.half_range
-    drawn = np.random.default_rng(0).integers(0, values.size, (resamples, values.size))
-    means = values[drawn].mean(axis=1)
-    ci95 = (float(np.percentile(means, 2.5)), float(np.percentile(means, 97.5))) if values.size > 1 else None
-    verdict = decide(ci95, *criterion_range(criterion))
-    return Finding(
-        measured.data, criterion["text"], verdict, float(values.mean()), ci95, measured.images, values.size, 0
-    )
+def evaluate_criterion(measured: Intensities, criterion: Criterion) -> Finding:
+    """Measure a criterion for the mean half range over subjects."""
+    half = measured.half_range
+    part = Part("training images", estimate_mean(half[:, None], range(half.size)), measured.images)
+    return weigh_parts(measured.data, criterion, [part])

@@ -16,7 +16,8 @@ from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.environment import commit
 from medpos.statistics import verdict
 from medpos.statistics.effects import compare_models, summarize_over_seeds
-from medpos.study import figures, intensities, models, tables, tensorboard
+from medpos.statistics.verdict import Finding
+from medpos.study import figures, forest, intensities, models, tables, tensorboard
 from medpos.study.declaration import Study
 from medpos.study.figures import Maps
 from medpos.study.intensities import Intensities
@@ -25,6 +26,11 @@ from medpos.study.plan import Planner
 
 # Strengths of the position channels in the paper's figure 2.
 ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0)
+METHOD = (
+    "values matched by case, organ, condition and seed; mean over seeds of the mean over cases; t interval whose "
+    "variance has a part of the subjects and one of the seeds (with one seed, of the subjects alone: it then holds for "
+    "this training); p-value of its distance from the nearest end of the range, two-sided"
+)
 _COLUMNS = ["data", "model", "seed", "case", "subject", "split", "degradation", "severity", "shift", "organ", *METRICS]
 
 
@@ -65,8 +71,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     table = collect(planner, found)
     write_frame(out / "per_case.csv", table)
     measured = _measure_intensities(study, planner)
-    findings = verdict.evaluate_criteria(table, [c for c in study.criteria if "model" in c]) if len(table) else []
-    findings += [intensities.evaluate_criterion(m, c) for m in measured for c in study.criteria if "intensity" in c]
+    findings = _find(study, table, measured)
     spread = summarize_over_seeds(table) if len(table) else pd.DataFrame()
     comparisons = _compare(table, study)
     write_frame(out / "summary.csv", spread)
@@ -77,20 +82,47 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "title": study.title,
         "paper": study.paper,
         "claim": study.claim,
-        "verdict": verdict.overall_verdict(findings) if findings else "undecided",
+        "verdict": verdict.overall_verdict(findings),
         "criteria": [finding.to_json() for finding in findings],
+        "design": describe_design(findings),
         **_describe_data(trained, table, measured),
         "models": [_describe_model(model, out) for model in trained],
         "published": list(study.published),
         "comparisons": [_comparison_entry(row) for row in _records(comparisons)],
         "tables": [*tables.choice_tables(planner.choices()), *tables.dice_tables(spread), *_slice_tables(trained)],
-        "figures": _draw(study, spread, trained, measured, out / "figures"),
+        "figures": _draw(study, findings, spread, comparisons, trained, measured, out / "figures"),
         "commit": commit(),
         **about,
     }
     tensorboard.write(trained, table, out / files.TENSORBOARD)
     write_json(out / files.STUDY, content)
     return content
+
+
+def _find(study: Study, table: pd.DataFrame, measured: Sequence[Intensities]) -> list[Finding]:
+    """Measure every criterion of the study on every data set that it declares, and decide."""
+    findings = verdict.evaluate_criteria(table, study.criteria, study.declared)
+    by_data = {found.data: found for found in measured}
+    for criterion in study.intensity_criteria:
+        for data in [name for name in study.declared if criterion.data in ("", name)]:
+            findings.append(
+                intensities.evaluate_criterion(by_data[data], criterion)
+                if data in by_data
+                else verdict.not_measured(data, criterion, "the data set was not run")
+            )
+    return verdict.decide_family(findings)
+
+
+def describe_design(findings: Sequence[Finding]) -> dict[str, Any]:
+    """Describe the family of tests and the method, for the page."""
+    family = [finding for finding in findings if finding.criterion.role == "primary"]
+    return {
+        "family": len(family),
+        "measured": sum(bool(finding.parts) for finding in family),
+        "alpha": verdict.ALPHA,
+        "first_step": verdict.ALPHA / len(family) if family else None,
+        "method": METHOD,
+    }
 
 
 def _measure_intensities(study: Study, planner: Planner) -> list[Intensities]:
@@ -104,10 +136,18 @@ def _measure_intensities(study: Study, planner: Planner) -> list[Intensities]:
 
 
 def _draw(
-    study: Study, spread: pd.DataFrame, trained: Sequence[Model], measured: Sequence[Intensities], folder: Path
+    study: Study,
+    findings: Sequence[Finding],
+    spread: pd.DataFrame,
+    comparisons: pd.DataFrame,
+    trained: Sequence[Model],
+    measured: Sequence[Intensities],
+    folder: Path,
 ) -> list[dict[str, str]]:
-    """Draw and save the study's figures."""
-    drawings: list[Drawing] = figures.draw(study.figures, spread) if len(spread) else []
+    """Draw and save the study's figures: first the forest plot, then levels and differences."""
+    drawings: list[Drawing] = forest.draw(findings)
+    drawings += figures.draw(study.figures, spread) if len(spread) else []
+    drawings += figures.draw_differences(study.figures, comparisons) if len(comparisons) else []
     if "changes" in study.figures:
         drawings += [figures.change_maps(maps, data, name) for data, name, maps in _changes(trained)]
     if measured:
@@ -192,10 +232,10 @@ def _describe_model(model: Model, out: Path) -> dict[str, Any]:
 
 
 def _compare(table: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Compare every pair of models in a criterion."""
-    pairs = dict.fromkeys((c["model"], c["minus"]) for c in study.criteria if "minus" in c)
+    """Compare every pair of models in a criterion, at each condition and organ: exploratory, with intervals alone."""
+    pairs = dict.fromkeys((c.model, c.minus) for c in study.criteria if c.minus)
     known = set(table["model"])
-    parts = [compare_models(table, a, b).assign(a=a, b=b) for a, b in pairs if {a, b} <= known]
+    parts = [compare_models(table, a, b).drop(columns="p").assign(a=a, b=b) for a, b in pairs if {a, b} <= known]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from medpos.core.errors import InputError
 from medpos.core.rules import Rule, describe, fits
+from medpos.statistics.criteria import JUDGES, ROLES
 
 NETWORKS = ("unet", "small")
 FIGURES = ("severity", "shift", "bars", "reliance", "changes", "intensities")
@@ -35,6 +36,9 @@ _CRITERION: Mapping[str, Rule] = {
     "minus_conditions": _CONDITIONS,
     "at_least": _NUMBER,
     "at_most": _NUMBER,
+    "margin": _NUMBER,
+    "judge": {"type": "string", "enum": tuple(JUDGES)},
+    "role": {"type": "string", "enum": ROLES},
     "between": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
 }
 _OBJECTS: Mapping[str, tuple[Mapping[str, Rule], tuple[str, ...]]] = {
