@@ -7,7 +7,6 @@ import pytest
 from running import BUNDLES
 
 from medpos.core.errors import InputError
-from medpos.statistics import verdict
 from medpos.study import declaration
 
 STUDIES = BUNDLES / "studies"
@@ -31,12 +30,30 @@ def test_a_study_names_existing_bundles_and_models(name, network):
         for data in variant.data or study.data:
             bundle = json.loads((BUNDLES / f"{variant.bundle.replace('{data}', data)}.json").read_text())
             assert {*variant.overrides, *variant.choose} <= set(bundle)
-    for criterion in study.criteria:
-        low, high = verdict.criterion_range(criterion)
-        assert low < high
-        assert {criterion[key] for key in ("model", "minus") if key in criterion} <= models
-        for key in ("conditions", "minus_conditions"):
-            verdict.select_conditions(criterion.get(key, "clean"))
+    primary = [c for c in (*study.criteria, *study.intensity_criteria) if c.role == "primary"]
+    assert primary
+    for criterion in primary:
+        assert criterion.low < criterion.high
+        assert criterion.likely is not None, "a primary criterion needs a margin, for its power"
+        assert criterion.low < criterion.likely < criterion.high
+
+
+@pytest.mark.parametrize("name", ["figure2", "figure3", "figure5", "reliance"])
+def test_conditions_are_judged_one_by_one(name):
+    """An average over conditions hides reversals, so none decides on a claim of the paper."""
+    assert not [c for c in declaration.load(STUDIES, name).criteria if c.judge == "mean"]
+
+
+def test_published_values_are_descriptions():
+    for name in NAMES:
+        published = [c for c in declaration.load(STUDIES, name).criteria if "published" in c.text]
+        assert {c.role for c in published} <= {"exploratory"}
+
+
+def test_the_claim_keeps_the_data_sets_that_are_not_run():
+    study = declaration.load(STUDIES, "table1", data=["jsrt"])
+    assert (study.data, study.declared) == (("jsrt",), ("jsrt", "acdc"))
+    assert {c.data for c in study.criteria} == {"", "jsrt", "acdc"}
 
 
 def test_vary_makes_a_model_of_each_value():
@@ -54,8 +71,11 @@ def test_the_user_chooses_data_seeds_and_network():
     assert by_name["mean mask"].seeds == (4,)
 
 
+MODEL = {"name": "a", "bundle": "{data}"}
+
+
 def write(tmp_path, **changes):
-    content = {"title": "t", "paper": "p", "claim": "c.", "data": ["jsrt"], "models": [], **changes}
+    content = {"title": "t", "paper": "p", "claim": "c.", "data": ["jsrt"], "models": [MODEL], **changes}
     path = tmp_path / "mine.json"
     path.write_text(json.dumps({k: v for k, v in content.items() if v is not None}))
     return str(path)
@@ -67,6 +87,13 @@ def write(tmp_path, **changes):
         ({"claim": None}, "add claim"),
         ({"seed": [1]}, "remove seed"),
         ({"conditions": ["fog"]}, "got 'fog'"),
+        ({"criteria": [{"text": "t", "model": "b", "at_least": 0}]}, "model: expected one of a, got 'b'"),
+        ({"criteria": [{"text": "t", "model": "a", "minus": "b", "at_least": 0}]}, "minus: expected one of a, got 'b'"),
+        (
+            {"criteria": [{"text": "t", "model": "a", "data": "x", "at_least": 0}]},
+            "data: expected one of jsrt, got 'x'",
+        ),
+        ({"criteria": [{"text": "t", "model": "a"}]}, "mine.json: criterion 't': expected a range"),
         ({"models": [{"name": "a", "bundle": "b", "overide": {}}]}, "remove overide"),
         ({"models": [{"name": "a", "bundle": "b", "choose": {"lr": [1], "seed": [1]}}]}, "choose: expected one key"),
         ({"title": 3}, "mine.json: title: expected text, got 3; correct it"),
