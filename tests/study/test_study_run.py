@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 
 from medpos import __main__ as cli
 from medpos.core.errors import InputError
+from medpos.report import build
 from medpos.study import declaration
 from medpos.study.engines import LocalEngine, RayEngine
 from medpos.study.jobs import Job, Outcome, execute
@@ -42,7 +43,7 @@ STUDY = {
     "conditions": ["degradations"],
     "figures": ["severity", "bars"],
     "criteria": [
-        {"text": "position helps", "model": "with position", "minus": "small CNN", "at_least": 0.0},
+        {"text": "position helps", "model": "with position", "minus": "small CNN", "at_least": 0.0, "margin": 0.05},
         {
             "text": "noise hurts",
             "model": "small CNN",
@@ -126,9 +127,25 @@ def test_all_cases_are_kept_and_numbers_agree_with_the_runs(done):
     own = [r for r in rows if (r["model"], r["seed"]) == (model["model"], str(model["seed"]))]
     heart = [float(r["dice"]) for r in own if r["organ"] == "heart" and r["severity"] == "0"]
     assert sum(heart) / len(heart) == pytest.approx(summary["conditions"][0]["organs"]["heart"]["dice"]["mean"])
-    assert {f["name"] for f in content["figures"]} == {"models_severity_jsrt", "models_bars_jsrt"}
+    names = [f["name"] for f in content["figures"]]
+    assert names == ["forest_jsrt", "models_severity_jsrt", "models_bars_jsrt", "differences_severity_jsrt"]
     for figure in content["figures"]:
         assert (folder / f"out/figures/{figure['name']}.svg").stat().st_size > 1000
+
+
+def test_criteria_have_their_design(done):
+    folder, content, _ = done
+    assert content["design"]["family"] == content["design"]["measured"] == 2
+    helps, hurts = content["criteria"]
+    assert helps["margin"] == 0.05
+    assert 0 <= helps["power"] <= 1
+    assert helps["seeds"] == 2
+    assert [len(c["parts"]) for c in (helps, hurts)] == [1, 10]
+    assert {o["organ"] for o in helps["organs"]} == {"heart", "left_lung", "right_lung"}
+    assert not {"p", "p_holm"} & set(content["comparisons"][0])
+    page = build([folder / "out"], folder / "page").read_text()
+    for words in ("Family: the 2 primary criteria", "for a margin of 0.05", "Its 10 parts", "gaussian noise 1"):
+        assert words in page
 
 
 def test_tensorboard_shows_the_settings_of_every_model(done):
@@ -146,16 +163,19 @@ def test_nothing_is_trained_twice(done, prepared, tmp_path):
     assert witness.trained == []
     assert {**again, "created": ""} == {**content, "created": ""}
     # Another study finds the same models, and a longer training of them is another model.
-    other = Planner(declared(tmp_path, models=STUDY["models"][:1]), settings(prepared, folder))
+    other = Planner(declared(tmp_path, models=STUDY["models"][:1], criteria=[]), settings(prepared, folder))
     assert other.plan().jobs == ()
-    longer = Planner(declared(tmp_path, models=STUDY["models"][:1]), settings(prepared, folder, max_epochs=3))
+    longer = Planner(
+        declared(tmp_path, models=STUDY["models"][:1], criteria=[]), settings(prepared, folder, max_epochs=3)
+    )
     assert [job.train for job in longer.plan().jobs] == [True, True]
 
 
 def test_other_conditions_are_only_tested(done, prepared, tmp_path):
     shutil.copytree(done[0], tmp_path / "copy")
     planner = Planner(
-        declared(tmp_path, models=STUDY["models"][:1], conditions=["shifts"]), settings(prepared, tmp_path / "copy")
+        declared(tmp_path, models=STUDY["models"][:1], criteria=[], conditions=["shifts"]),
+        settings(prepared, tmp_path / "copy"),
     )
     jobs = planner.plan().jobs
     assert [(job.train, job.conditions) for job in jobs] == [(False, ("shifts",))] * 2
@@ -165,7 +185,9 @@ def test_a_run_made_by_hand_serves_a_study(prepared, tmp_path):
     run_here(
         "jsrt_small", dataset_dir=str(prepared["jsrt"]), runs_dir=str(tmp_path / "runs"), run_name="by-hand", **SIZES
     )
-    planner = Planner(declared(tmp_path, models=STUDY["models"][:1], seeds=[0]), settings(prepared, tmp_path))
+    planner = Planner(
+        declared(tmp_path, models=STUDY["models"][:1], criteria=[], seeds=[0]), settings(prepared, tmp_path)
+    )
     [model] = planner.plan().models
     assert model.folder().name == "by-hand"
     assert [job.train for job in planner.plan().jobs] == [False]
