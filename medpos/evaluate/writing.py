@@ -20,7 +20,7 @@ from medpos.core.lock import FolderLock
 from medpos.core.text import as_text
 from medpos.evaluate.measuring import SPLIT, Measured
 from medpos.io.archives import FOLDER
-from medpos.metrics import METRICS
+from medpos.metrics import INTERVAL, METRICS
 from medpos.runs import files
 from medpos.runs.cases import save_cases
 from medpos.runs.environment import environment
@@ -96,7 +96,7 @@ def write_run(folder: Path, measured: Measured, about: About) -> dict[str, Any]:
         "split": SPLIT,
         "subjects": len({row["subject"] for row in rows}),
         "cases": len({row["case"] for row in rows}),
-        "interval": "95 % percentile bootstrap of the mean, 2000 draws of subjects, seed 0",
+        "interval": INTERVAL,
         "missing_predictions": measured.missing,
         "resampled": measured.resampled,
         "unplaced": measured.unplaced,

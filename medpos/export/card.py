@@ -71,7 +71,7 @@ def _results(exported: ExportedRun) -> str:
     kind = "PHANTOMS" if summary["phantom"] else "images"
     notes = [
         f"{summary['split']} split: {summary['cases']} {kind} of {summary['subjects']} subjects; mean ± sd over them; "
-        "95 % bootstrap interval of the mean over resampled subjects. Measured on the network's grid. Missing: the "
+        "95 % interval of the mean over subjects (Student's t). Measured on the network's grid. Missing: the "
         "organ is in neither ground truth nor prediction; infinite: in only one of the two."
     ]
     notes += ["Pixel sizes are nominal, so distances in mm are too."] if summary["nominal_spacing"] else []

@@ -9,6 +9,7 @@ from ignite.engine import Engine, Events
 from medpos.core.device import is_main_process
 from medpos.core.files import write_csv, write_json
 from medpos.data.folder import DataFolder
+from medpos.metrics import INTERVAL
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
 from medpos.runs.tables import COLUMNS, add_scores, summarize_conditions
@@ -69,7 +70,7 @@ class ResultTable(ResultWriter[DataFolder]):
             "subjects": subjects,
             "cases": len({row["case"] for row in rows}),
             **({"stopped": self.run.stopped} if self.run.stopped else {}),
-            "interval": "95 % percentile bootstrap of the mean, 2000 draws of subjects, seed 0",
+            "interval": INTERVAL,
             "conditions": conditions,
         }
         write_json(folder / files.SUMMARY, content)

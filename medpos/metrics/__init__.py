@@ -30,11 +30,12 @@ from medpos.core.labels import IGNORED, Label
 from medpos.metrics.confusion import same_shape
 from medpos.metrics.overlap import overlap
 from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
-from medpos.metrics.summary import mean_of_finite, summarize
+from medpos.metrics.summary import INTERVAL, limits_of, mean_of_finite, summarize
 from medpos.metrics.surface import Surface, boundaries, distances_between, surface_distances
 from medpos.metrics.trimap import TrimapScores
 
 __all__ = [
+    "INTERVAL",
     "METRICS",
     "CaseTruth",
     "ClassScores",
@@ -42,6 +43,7 @@ __all__ = [
     "TrimapScores",
     "WeightedDice",
     "case_metrics",
+    "limits_of",
     "mean_of_finite",
     "overlap",
     "summarize",

@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from medpos.core.labels import Label, labels_of
-from medpos.metrics import summarize
+from medpos.metrics import limits_of, summarize
 from medpos.plotting.curves import Panel, severity_panels, shift_panels
 from medpos.plotting.style import INK, LINES, MARKERS, styled
 from medpos.transforms.position.probe import DISTANCES, PROBES
@@ -107,7 +107,7 @@ def _curve(axes: Axes, rows: pd.DataFrame, label: Label, n: int, models: int) ->
     """Draw mean and band over the subjects at each place; the seeds of a model are pooled within a subject."""
     points = []
     for at, part in rows.groupby("at"):
-        found = summarize(part["dice"].to_numpy(), groups=part["subject"].tolist())
+        found = summarize(part["dice"].to_numpy(), part["subject"].tolist(), limits_of("dice"))
         if found["mean"] is not None:
             points.append((at, found["mean"], *(found["ci95"] or (np.nan, np.nan))))
     if not points:

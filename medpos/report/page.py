@@ -165,7 +165,7 @@ class Page:
         for data, part in self.table.groupby("data", sort=False):
             for kind, draw in _CURVES.items():
                 if figure := draw(part):
-                    title = f"Dice against {kind}, {data}; bands: 95 % bootstrap interval over subjects"
+                    title = f"Dice against {kind}, {data}; bands: 95 % interval over subjects"
                     alt = f"Curves of the Dice coefficient against {kind} on {data}. {_describe(part, kind)}"
                     out.append(Drawing(f"{slug(kind)}_{slug(str(data))}", title, alt, figure))
         return out
@@ -297,7 +297,7 @@ def render(page: Page) -> str:
         lstrip_blocks=True,
     )
     environment.filters["sorting"] = _sorting
-    environment.filters["p"] = lambda p: "< 0.001" if p < 0.001 else f"{p:.3f}"
+    environment.filters["p"] = lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}"
     environment.filters["ci95"] = lambda ends: f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "-"
     script, style = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
     digest = b64encode(sha256(script.encode()).digest()).decode("ascii")

@@ -91,7 +91,7 @@ def _table(name: str, title: str, rows: pd.DataFrame, conditions: bool) -> Table
     return Table(
         name,
         title,
-        "over cases: mean ± sd over cases and seeds, 95 % bootstrap interval of the mean, subjects drawn; over the "
+        "over cases: mean ± sd over cases and seeds, 95 % interval of the mean over subjects (t); over the "
         "whole set: one value of all cases together, mean ± sd over seeds; n: values measured; missing: nothing to "
         "measure",
         (

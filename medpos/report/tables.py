@@ -12,13 +12,13 @@ import pandas as pd
 from medpos.core.labels import MEAN_OF_ORGANS, Label, labels_of
 from medpos.core.labels import title as organ_title
 from medpos.data.conditions import Condition
-from medpos.metrics import METRICS, summarize
+from medpos.metrics import METRICS, limits_of, summarize
 from medpos.report.sources import Sources, Study, clean_rows
 from medpos.runs.tables import summarize_conditions
 from medpos.runs.text import TITLES
 from medpos.statistics.effects import adjust_primary, compare_models
 
-_SPREAD = "mean ± sd over cases; 95 % bootstrap interval of the mean, subjects drawn"
+_SPREAD = "mean ± sd over cases; 95 % interval of the mean over subjects (t)"
 _COUNTS = (
     "n: cases measured, times seeds; missing: organ in neither truth nor prediction; inf: organ in only one of the "
     "two, left out of the mean distance"
@@ -182,7 +182,7 @@ def _condition_table(data: str, table: pd.DataFrame) -> Table:
         cells = []
         for label in labels:
             dice = part.loc[part["organ"] == label.name]
-            found = summarize(dice["dice"].to_numpy(), groups=dice["subject"].tolist())
+            found = summarize(dice["dice"].to_numpy(), dice["subject"].tolist(), limits_of("dice"))
             cells.append(number_cell(found["mean"], 3, found["sd"]))
             place = {"data": data, "model": model, "degradation": degradation, "severity": severity, "shift": shift}
             records.append({**place, "organ": label.name, **_flat({"dice": found})})

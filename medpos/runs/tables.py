@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from medpos.metrics import METRICS, summarize
+from medpos.metrics import METRICS, limits_of, summarize
 from medpos.statistics.grid import CONDITION
 
 Row = dict[str, Any]
@@ -56,8 +56,8 @@ def summarize_conditions(rows: Sequence[Row]) -> list[dict[str, Any]]:
 
     Returns:
         One entry per condition: its ``degradation``, ``severity`` and ``shift``; ``organs``, each with its metrics as
-        :func:`medpos.metrics.summarize` gives them; and ``mean_foreground_dice`` over the cases. The bootstrap draws
-        subjects.
+        :func:`medpos.metrics.summarize` gives them; and ``mean_foreground_dice`` over the cases. Intervals are
+        over subjects.
     """
     return [
         {
@@ -74,7 +74,7 @@ def _by_organ(rows: Sequence[Row]) -> dict[str, dict[str, Any]]:
     for row in rows:
         organs.setdefault(row["organ"], []).append(row)
     return {
-        organ: {m: summarize([r[m] for r in part], groups=[r["subject"] for r in part]) for m in METRICS}
+        organ: {m: summarize([r[m] for r in part], [r["subject"] for r in part], limits_of(m)) for m in METRICS}
         for organ, part in organs.items()
     }
 
@@ -85,7 +85,7 @@ def _mean_foreground_dice(rows: Sequence[Row]) -> dict[str, Any]:
         cases.setdefault(row["case"], []).append(row["dice"])
     subjects = {row["case"]: row["subject"] for row in rows}
     means = [float(np.nanmean(v)) if np.isfinite(v).any() else float("nan") for v in cases.values()]
-    return summarize(means, groups=[subjects[case] for case in cases])
+    return summarize(means, [subjects[case] for case in cases], limits_of("dice"))
 
 
 def add_scores(conditions: Sequence[dict[str, Any]], results: ScoreResults) -> list[dict[str, Any]]:

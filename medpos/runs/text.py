@@ -48,7 +48,7 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
     """
     if len(conditions) == 1:
         body = _organ_table(conditions[0], title)
-        note = "mean ± sd over cases; 95 % bootstrap interval of the mean Dice, subjects drawn"
+        note = "mean ± sd over cases; 95 % interval of the mean Dice over subjects (t)"
     else:
         body, note = _condition_table(conditions, title), "mean Dice ± sd over cases"
     counts = "n: cases measured; missing: organ in neither truth nor prediction; inf: organ in only one of the two"

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from medpos.core.errors import InputError
+from medpos.metrics import limits_of
 from medpos.metrics.intervals import estimate_mean, sum_by_subject
 from medpos.statistics.grid import Array, Grid, Samples, check_models, grids, mean, ratio
 from medpos.statistics.matching import Pairs, match
@@ -147,9 +148,9 @@ def summarize_over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFr
         One row per data set, model, condition and organ, ``mean of organs`` last in each condition: ``mean`` over seeds
         of the mean over cases, ``sd`` of these means (NaN for one seed), ``seeds``, ``n`` (cases with a finite value),
         ``subjects``, ``missing`` and ``infinite`` (values, so up to cases times seeds), ``ci95_low`` and ``ci95_high``
-        (see :mod:`medpos.metrics.intervals`; NaN for fewer than two subjects), ``variance_seed``, ``variance_case``,
-        ``variance_residual`` (the metric's unit squared; NaN for one seed or one case), ``small`` (fewer than 20
-        subjects).
+        (see :mod:`medpos.metrics.intervals`, within the limits of the metric; NaN for fewer than two subjects),
+        ``variance_seed``, ``variance_case``, ``variance_residual`` (the metric's unit squared; NaN for one seed or one
+        case), ``small`` (fewer than 20 subjects).
 
     Raises:
         InputError: a column is missing or the table is inconsistent.
@@ -158,7 +159,7 @@ def summarize_over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFr
         S. Searle, G. Casella and C. McCulloch, "Variance Components", 1992, chapter 4.
     """
     rows = [
-        {"data": data, "model": model, **about, **_summed(samples.at(place), grid.subjects)}
+        {"data": data, "model": model, **about, **_summed(samples.at(place), grid.subjects, limits_of(metric))}
         for data, grid in grids(table, metric)
         for model, samples in grid.models.items()
         for place, about in grid.cells()
@@ -170,11 +171,11 @@ def summarize_over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFr
     return frame
 
 
-def _summed(samples: Samples, subjects: npt.NDArray[np.intp]) -> dict[str, Any]:
+def _summed(samples: Samples, subjects: npt.NDArray[np.intp], limits: tuple[float, float]) -> dict[str, Any]:
     finite = np.isfinite(samples.values)
     means = _seed_means(samples.values)
     found = estimate_mean(samples.values, subjects)
-    low, high = found.ci95 or (None, None)
+    low, high = (min(max(end, limits[0]), limits[1]) for end in found.ci95) if found.ci95 else (None, None)
     return {
         "mean": found.value,
         "sd": float(means.std(ddof=1)) if means.size > 1 else None,

@@ -43,7 +43,7 @@ def _organ_table(data: str, clean: pd.DataFrame) -> Content:
         rows.append([name, int(head["seeds"]), *cells, _interval(head), *spreads, *counts])
     return {
         "title": f"{data}: Dice on clean test images",
-        "note": "mean ± sd over seeds; 95 % bootstrap interval of the mean of organs, drawing subjects and seeds; "
+        "note": "mean ± sd over seeds; 95 % interval of the mean of organs (t, subjects and seeds); "
         f"sd of seeds, of cases and left (residual): variance components of the mean of organs{_few(clean)}",
         "columns": [
             "model",

@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from medpos.core.errors import InputError
 from medpos.core.labels import ACDC, CLAVICLES, JSRT
-from medpos.metrics import METRICS, CaseTruth, case_metrics, overlap, summarize, surface, surface_distances
+from medpos.metrics import METRICS, CaseTruth, case_metrics, limits_of, overlap, summarize, surface, surface_distances
 
 OVERLAPS = ("dice", "iou", "sensitivity", "precision")
 
@@ -253,8 +253,8 @@ class TestSummarise:
         result = summarize([1.0, 2.0, 3.0, math.nan, math.inf, math.nan])
         assert (result["mean"], result["sd"]) == (2.0, 1.0)
         assert (result["n"], result["missing"], result["infinite"]) == (3, 2, 1)
-        # Of the 27 equally likely samples one has the mean 1 and one the mean 3: 3.7 % each, more than 2.5 %.
-        assert result["ci95"] == [1.0, 3.0]
+        # Student's t with 2 degrees of freedom: 4.3027 standard errors of 1 / sqrt(3).
+        assert result["ci95"] == pytest.approx([2 - 4.302653 / 3**0.5, 2 + 4.302653 / 3**0.5])
         assert json.loads(json.dumps(result, allow_nan=False)) == result
 
     def test_too_few_values(self):
@@ -263,19 +263,25 @@ class TestSummarise:
         assert summarize([math.nan, math.inf]) == {**nothing, "missing": 1, "infinite": 1}
         assert summarize([0.25]) == {"mean": 0.25, "sd": None, "ci95": None, "n": 1, "missing": 0, "infinite": 0}
 
-    def test_bootstrap_draws_whole_subjects(self):
+    def test_subjects_are_counted(self):
         values = [0.1, 0.5, 0.9, 0.2, math.nan, 0.6]
         assert summarize(values, groups="abcdef") == summarize(values)
         assert summarize(values, groups="aaaaaa")["ci95"] is None
-        # Two subjects: both means are drawn alone a quarter of the time.
-        assert summarize(values, groups="aaabbb")["ci95"] == pytest.approx([0.4, 0.5])
-        assert summarize(values, groups="aaabbb")["mean"] == pytest.approx(0.46)
+        # Two subjects, of three and two values: residuals 2 (1.5 - 3 * 0.46) / 5 and the opposite, 0.048; the
+        # standard error of their mean is 0.048, and Student's t with 1 degree of freedom 12.706.
+        found = summarize(values, groups="aaabbb")
+        assert found["mean"] == pytest.approx(0.46)
+        assert found["ci95"] == pytest.approx([0.46 - 12.706205 * 0.048, 0.46 + 12.706205 * 0.048])
 
-    def test_interval_is_about_normal_and_seeded(self):
+    def test_the_interval_ends_at_the_limits(self):
+        assert summarize([0.1, 0.5, 0.9], limits=limits_of("dice"))["ci95"] == [0, 1]
+        low, high = summarize([1.0, 50.0, 90.0], limits=limits_of("hd95_mm"))["ci95"]
+        assert (low, high > 100) == (0, True)
+
+    def test_interval_is_about_normal(self):
         values = np.random.default_rng(0).normal(5, 2, 400)
         low, high = summarize(values)["ci95"]
         half = 1.96 * values.std() / 20
         assert low == pytest.approx(values.mean() - half, abs=0.03)
         assert high == pytest.approx(values.mean() + half, abs=0.03)
         assert summarize(values) == summarize(values.tolist())
-        assert summarize(values, seed=1)["ci95"] != [low, high]
