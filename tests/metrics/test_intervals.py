@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from medpos.metrics.intervals import Estimate, estimate_mean, linearize, spread
+from benchmarks.coverage import EFFECTS, SEED_SDS, SEEDS, SUBJECTS, bootstrap_coverage, coverage, simulate
+from medpos.metrics.intervals import Estimate, estimate_mean, linearize
 
 
 def test_one_seed_is_the_paired_t_test_of_r():
@@ -83,38 +84,21 @@ def test_a_ratio_without_a_denominator_is_nothing():
     assert linearize(np.ones((3, 1)), np.zeros((3, 1)))[0] is None
 
 
-SUBJECTS, SEEDS = (8, 16, 20, 68), (1, 3, 5)
-
-
-def coverage(subjects, seeds, seed_sd, draw, repeats, rng):
-    """Count how often the interval of simulated values holds their true mean; with one seed, that of the training."""
-    case = draw(rng, (repeats, subjects, 1))
-    training = 0 if seeds == 1 else rng.normal(0, seed_sd, (repeats, 1, seeds)) if seed_sd else 0
-    values = case + training + rng.normal(0, 0.5, (repeats, subjects, seeds))
-    mean = values.mean(axis=(-2, -1), keepdims=True)
-    variance, critical = spread(values - mean)
-    return float(np.mean(np.abs(mean[:, 0, 0]) <= critical * np.sqrt(variance)))
-
-
-def normal(rng, shape):
-    return rng.normal(size=shape)
-
-
-def skewed(rng, shape):
-    """Draw effects as skewed as Dice near its upper end: a beta distribution of 8 and 2, standardized."""
-    return (rng.beta(8, 2, shape) - 0.8) / math.sqrt(16 / (100 * 11))
-
-
-@pytest.mark.parametrize("draw", [normal, skewed])
+@pytest.mark.parametrize("draw", EFFECTS.values(), ids=EFFECTS)
 @pytest.mark.parametrize("seeds", SEEDS)
 def test_coverage(seeds, draw):
     """Expect 95 % intervals to hold the truth in at least 93 % of simulated studies, for every size and spread."""
     rng = np.random.default_rng(16)
-    spreads = (0.0,) if seeds == 1 else (0.0, 0.1, 0.3, 1.0, 3.0)
     found = {
-        (subjects, seed_sd): coverage(subjects, seeds, seed_sd, draw, 2500, rng)
-        for subjects, seed_sd in itertools.product(SUBJECTS, spreads)
+        (subjects, sd): coverage(simulate(subjects, seeds, sd, draw, 2500, rng))
+        for subjects, sd in itertools.product(SUBJECTS, SEED_SDS if seeds > 1 else (0.0,))
     }
     # Chance alone moves each share of 2,500 by 0.0044 (one standard deviation).
     assert min(found.values()) >= 0.93, found
     assert np.mean(list(found.values())) <= 0.97, found
+
+
+def test_a_bootstrap_of_few_subjects_is_too_narrow():
+    """The reason why no interval is one: fewer than 93 % hold the truth for 8 subjects."""
+    rng = np.random.default_rng(16)
+    assert max(bootstrap_coverage(simulate(8, 1, 0.0, EFFECTS["normal"], 500, rng), rng)) < 0.93

@@ -1,8 +1,16 @@
 """Draw the figures of a study."""
 
 import numpy as np
+import pandas as pd
+import pytest
 
-from medpos.study.figures import histogram
+from medpos.metrics.intervals import Estimate
+from medpos.statistics.criteria import Criterion
+from medpos.statistics.effects import compare_models
+from medpos.statistics.judging import Part
+from medpos.statistics.verdict import Finding
+from medpos.study import forest
+from medpos.study.figures import draw_differences, histogram
 from medpos.study.intensities import Intensities
 
 
@@ -16,3 +24,55 @@ def test_a_histogram_has_readable_ticks():
     assert "0.01" in texts
     assert not [text for text in texts if "$" in text]
     assert len(axes.lines) == 2  # -1 and 1; 100 lies outside
+
+
+def estimate(value):
+    return Estimate(value, 0.01, 10.0, 11, 3)
+
+
+def texts(figure):
+    [axes] = figure.axes
+    return [label.get_text().strip() for label in axes.get_yticklabels()], [text.get_text() for text in axes.texts]
+
+
+def test_the_forest_shows_each_difference_with_interval_range_margin_and_n():
+    about = Criterion("a less b above zero", model="a", minus="b", low=0.0, margin=0.05)
+    organs = (("heart", estimate(0.1)), ("rv_cavity", estimate(-0.02)))
+    single = Finding("jsrt", about, "confirmed", (Part("clean", estimate(0.04), 11),), organs=organs)
+    parts = (Part("shift 8 px", estimate(0.2), 9), Part("shift 16 px", estimate(0.3), 8))
+    several = Finding("jsrt", Criterion("b loses", model="b", minus_conditions="clean", high=0.0), "mixed", parts)
+    level = Finding(
+        "jsrt", Criterion("a is good", model="a", low=0.5), "confirmed", (Part("clean", estimate(0.9), 11),)
+    )
+    missing = Finding("acdc", about, "not measured")
+    [drawn] = forest.draw([single, several, level, missing])
+    assert drawn.name == "forest_jsrt"
+    labels, numbers = texts(drawn.figure)
+    assert labels == [
+        *("a less b above zero", "mean of organs", "heart", "RV cavity"),
+        *("b loses", "shift 8 px", "shift 16 px"),
+    ]
+    assert numbers[0] == "0.040 (0.018 to 0.062), n = 11"
+    assert len(numbers) == 5
+    [axes] = drawn.figure.axes
+    assert sum(line.get_linestyle() == "--" and set(line.get_xdata()) == {0.05} for line in axes.lines) == 3
+    assert axes.get_xlim()[1] < 0.5  # the level of 0.9 is no difference
+    assert "RV cavity -0.020" in drawn.alt
+
+
+def test_curves_of_differences_stand_beside_the_levels():
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "data": "jsrt", "model": model, "seed": 0, "case": f"c{n}", "subject": f"c{n}", "organ": "heart",
+            "degradation": "gaussian_blur" if severity else "none", "severity": severity, "shift": "0",
+            "dice": (0.9 if model == "a" else 0.8) - severity * 0.1 * (model == "a") + rng.normal(0, 0.01),
+        }
+        for model in "ab" for severity in range(3) for n in range(6)
+    ]  # fmt: skip
+    comparisons = compare_models(pd.DataFrame(rows), "a", "b").assign(a="a", b="b")
+    [drawn] = draw_differences(["severity", "bars", "shift"], comparisons)
+    assert drawn.name == "differences_severity_jsrt"
+    [axes] = drawn.figure.axes
+    assert axes.lines[0].get_ydata() == pytest.approx([0.1, 0.0, -0.1], abs=0.02)
+    assert axes.get_ylim()[0] < -0.05
