@@ -47,8 +47,8 @@ def summarize(
 
 
 def limits_of(metric: str) -> tuple[float, float]:
-    """Return the smallest and greatest possible value of a metric of ``METRICS``: distances have no greatest."""
-    return 0.0, math.inf if metric.endswith("_mm") else 1.0
+    """Return the smallest and greatest possible value of a metric or score; distances and numbers have no greatest."""
+    return 0.0, math.inf if metric.endswith("_mm") or metric.startswith("objects_") else 1.0
 
 
 def mean_of_finite(values: npt.ArrayLike, weights: npt.ArrayLike | None = None) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from medpos.core.errors import InputError
-from medpos.metrics import summarize
+from medpos.metrics import limits_of, summarize
 from medpos.report.sources import Evaluation, Run, add_run, as_numbers, clean_rows, read_rows
 from medpos.report.tables import Cell, Table, condition_title, count_cell, interval_cell, number_cell, text_cell
 from medpos.runs import files
@@ -83,7 +83,7 @@ def _table(name: str, title: str, rows: pd.DataFrame, conditions: bool) -> Table
     for key, part in rows.groupby(keys, sort=False):
         place = dict(zip(keys, key, strict=True))
         # A set has no subject, and so no interval, because seeds are no sample of patients.
-        found = summarize(part["value"].to_numpy(), groups=part["subject"].tolist())
+        found = summarize(part["value"].to_numpy(), part["subject"].tolist(), limits_of(place["score"]))
         low, high = found["ci95"] or (None, None)
         counts = {"seeds": part["seed"].nunique(), "subjects": part.loc[part["over"] == _CASES, "subject"].nunique()}
         shown.append(_row(place, found, {**counts, "subjects": counts["subjects"] or None}))

@@ -107,4 +107,5 @@ def _scores(results: ScoreResults, condition: Key) -> dict[str, Any]:
     rows = [row for row in results.rows if condition_key(row) == condition]
     subjects = [row["subject"] for row in rows]
     of_set = {name: value if np.isfinite(value) else None for name, value in results.sets.get(condition, {}).items()}
-    return {**{name: summarize([row[name] for row in rows], subjects) for name in results.names}, "set": of_set}
+    found = {name: summarize([row[name] for row in rows], subjects, limits_of(name)) for name in results.names}
+    return {**found, "set": of_set}

@@ -112,7 +112,7 @@ def test_scores_are_summed_up_per_condition_over_subjects():
     more = ScoreResults([*SCORES.rows, score_row("a1", 0.25, 10, NOISY)], {**SCORES.sets, NOISY: {"mean_iou": 0.5}})
     noisy = [row("a1", "heart", 0.1, 9.0, degradation="shot_noise", severity=2)]
     clean, noise = add_scores(summarize_conditions(ROWS + noisy), more)
-    assert clean["scores"]["seg"] == summarize([0.5, 1.0, 0.0, NAN], ["a", "a", "b", "c"])
+    assert clean["scores"]["seg"] == summarize([0.5, 1.0, 0.0, NAN], ["a", "a", "b", "c"], (0, 1))
     assert (clean["scores"]["seg"]["n"], clean["scores"]["seg"]["missing"]) == (3, 1)
     assert clean["scores"]["set"] == {"mean_iou": 0.625, "weighted_dice": None}
     assert noise["scores"]["seg"]["mean"] == 0.25
@@ -130,7 +130,7 @@ def test_scores_are_printed_below_the_organs():
     assert scored.splitlines()[: len(plain.splitlines()) - 1] == plain.splitlines()[:-1]
     assert scored.splitlines()[-1] == PHANTOM_NOTE
     lines = {line.split("  ")[1].strip(): line.split() for line in scored.splitlines() if line.startswith("  ")}
-    assert lines["SEG"] == ["SEG", "cases", "0.500", "±", "0.500", "0.000", "to", "0.750", "3", "1"]
+    assert lines["SEG"] == ["SEG", "cases", "0.500", "±", "0.500", "0.000", "to", "1.000", "3", "1"]
     assert lines["true objects"][2:6] == ["cases", "11.2", "±", "13.1"]
     assert lines["mean IoU"] == ["mean", "IoU", "whole", "set", "0.625"]
     assert lines["weighted mean Dice"] == ["weighted", "mean", "Dice", "whole", "set", "-"]
