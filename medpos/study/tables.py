@@ -146,7 +146,7 @@ def condition_words(key: tuple[str, int, str]) -> tuple[str, int, str]:
 
 
 def _few(rows: pd.DataFrame) -> str:
-    return "; fewer than 20 subjects: intervals are rough" if bool(rows["small"].any()) else ""
+    return "; fewer than 20 subjects" if bool(rows["small"].any()) else ""
 
 
 def _root(variance: Any) -> str:

@@ -73,8 +73,8 @@ def test_pictures_run_through_every_entry_point_and_the_study(cells, tmp_path):
     assert study.data == ("mine",)
     assert [v.name for v in study.variants] == ["mean mask", "small CNN", "small CNN + position"]
     assert [v.bundle.replace("{data}", "mine") for v in study.variants] == ["mine_mean_mask", "mine", "mine_pe"]
-    assert all("data" not in criterion for criterion in study.criteria)
-    assert "small CNN + position less small CNN" in study.criteria[0]["text"]
+    assert all(criterion.data == "" for criterion in study.criteria)
+    assert "small CNN + position less small CNN" in study.criteria[0].text
 
 
 def test_channels_and_volumes(prostates, tmp_path):

@@ -223,3 +223,44 @@ def test_a_study_without_runs_has_a_page(tmp_path):
     assert "PHANTOM DATA" in html
     assert 'id="organs"' not in html
     assert 'id="cases"' not in html
+
+
+def test_the_page_of_a_study_names_family_p_power_and_what_was_not_measured(tmp_path):
+    found = {"role": "primary", "text": "position helps", "margin": 0.05, "parts": [], "note": ""}
+    criteria = [
+        {
+            **found,
+            "data": "jsrt",
+            "verdict": "confirmed",
+            "value": 0.1,
+            "ci95": [0.06, 0.14],
+            "where": "clean",
+            "p": 0.0002,
+            "p_holm": 0.0123,
+            "n": 9,
+            "subjects": 8,
+            "seeds": 3,
+            "power": 0.456,
+            "smallest_p": 2**-7,
+            "left_out": {"only_a": 4, "only_b": 0, "infinite": 0, "seeds_a": 0, "seeds_b": 2},
+            "mixed": {"value": 0.101, "ci95": [0.07, 0.13], "sd_subject": 0.02, "sd_seed": 0.01, "sd_rest": 0.03},
+        },
+        {**found, "data": "acdc", "verdict": "not measured", "value": None, "note": "the data set was not run"},
+        {**found, "data": "jsrt", "verdict": "exploratory", "role": "exploratory", "value": 0.2, "ci95": None},
+    ]
+    design = {"family": 2, "measured": 1, "alpha": 0.05, "first_step": 0.025, "method": "t interval"}
+    content = {"name": "n", "title": "t", "claim": "c", "verdict": "confirmed for JSRT", "models": []}
+    (tmp_path / "study.json").write_text(json.dumps({**content, "criteria": criteria, "design": design}))
+    shown = text(build([tmp_path], tmp_path / "out").read_text())
+    for words in (
+        "✓ confirmed for JSRT (1 of 2 criteria)",
+        "found 0.100 (95 % interval 0.060 to 0.140) at clean, p < 0.001 (Holm = 0.012), n = 9, 8 subjects, 3 seeds",
+        "power 0.46 for a margin of 0.05",
+        "Smallest p of a rank test with 8 subjects: 0.0078.",
+        "only the first side has 4, only the second 0, infinite 0; trainings without a partner 0 and 2",
+        "Mixed model: 0.101 (95 % interval 0.070 to 0.130)",
+        "not measured , acdc: position helps; the data set was not run",
+        "Family: the 2 primary criteria on all data sets that the study declares, of which 1 were measured",
+        "first step 0.025",
+    ):
+        assert words in shown, shown

@@ -55,3 +55,8 @@ def test_cases_of_a_subject_with_one_seed():
 @pytest.mark.parametrize("values", [np.ones((8, 3)), np.eye(8)[:, :1], np.eye(2)])
 def test_nothing_to_fit(values):
     assert fit_mixed(values, range(len(values))) is None
+
+
+def test_without_statsmodels_there_is_no_second_analysis(monkeypatch):
+    monkeypatch.setattr("medpos.statistics.mixed.find_spec", lambda name: None)
+    assert fit_mixed(penicillin(), range(24)) is None
