@@ -139,13 +139,12 @@ def _measure(rows: pd.DataFrame, data: str, criterion: Criterion) -> Finding:
     finding = weigh_parts(data, criterion, judge(quantity, criterion.judge))
     if not finding.parts:
         return finding
-    part = finding.parts[finding.decisive]
     organs = []
     for name in measured.organs if wanted == MEAN_OF_ORGANS else []:
         found = judge(measured.quantity(name)[0], criterion.judge)
         organs.append((name, found[finding.decisive].estimate))
-    is_fitted = criterion.role == "primary" and part.values is not None
-    mixed = fit_mixed(part.values, quantity.subjects) if is_fitted else None  # type: ignore[arg-type]
+    values = finding.parts[finding.decisive].values if criterion.role == "primary" else None
+    mixed = None if values is None else fit_mixed(values, quantity.subjects)
     return replace(finding, left_out=left_out, organs=tuple(organs), mixed=mixed)
 
 
