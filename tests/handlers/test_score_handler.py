@@ -187,7 +187,7 @@ def test_summary(evaluated):
     for condition, part in zip(conditions, (rows[:4], rows[4:]), strict=True):
         for name in COLUMNS:
             values, subjects = [float(row[name]) for row in part], [row["subject"] for row in part]
-            assert condition["scores"][name] == summarize(values, subjects)
+            assert condition["scores"][name] == summarize(values, subjects, limits_of(name))
     clean = conditions[0]["scores"]
     assert (clean["seg"]["n"], clean["seg"]["missing"]) == (3, 1)
     assert clean["seg"]["mean"] == pytest.approx((1 / 2 + 1 + 6 / 10) / 3)
