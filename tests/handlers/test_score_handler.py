@@ -26,7 +26,7 @@ from medpos.data.cached import CachedDataset
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import DataFolder
 from medpos.handlers import CaseMetrics, EpochLog, ResultTable, ScalarLog, Scores, TensorBoard
-from medpos.metrics import ClassScores, InstanceScores, WeightedDice, summarize
+from medpos.metrics import ClassScores, InstanceScores, WeightedDice, limits_of, summarize
 from medpos.runs.folder import RunFolder
 from medpos.transforms import Shifted
 
