@@ -107,7 +107,7 @@ class Criterion:
             low=low,
             high=high,
             role=_choice(text, entry, "role", "primary", ROLES),
-            margin=None if entry.get("margin") is None else float(entry["margin"]),
+            margin=None if entry.get("margin") is None else _number(text, entry["margin"]),
             data=str(entry.get("data", "")),
             organ=str(entry.get("organ", "")),
         )
@@ -132,12 +132,19 @@ def _choice(text: str, entry: Mapping[str, Any], key: str, default: str, known: 
     return value
 
 
+def _number(text: str, value: Any) -> float:
+    try:
+        return float(value)
+    except (OverflowError, TypeError, ValueError) as error:
+        raise InputError(f"criterion {text!r}: expected a number, got {value!r:.100}; correct it") from error
+
+
 def _range(text: str, entry: Mapping[str, Any]) -> tuple[float, float]:
     if "between" in entry:
         low, high = entry["between"]
-        return float(low), float(high)
+        return _number(text, low), _number(text, high)
     if "at_least" in entry or "at_most" in entry:
-        return float(entry.get("at_least", -math.inf)), float(entry.get("at_most", math.inf))
+        return _number(text, entry.get("at_least", -math.inf)), _number(text, entry.get("at_most", math.inf))
     raise InputError(f"criterion {text!r}: expected a range, got none; give at_least, at_most or between")
 
 

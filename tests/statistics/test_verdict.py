@@ -349,6 +349,7 @@ def test_the_interval_decides(value, se, found):
         ({}, "expected a range, got none"),
         ({"at_least": 0, "conditions": "fog"}, "expected clean, noise"),
         ({"at_least": 0, "judge": "median"}, "judge: expected each, dose, mean, slope, area, got 'median'"),
+        ({"at_least": 10**400}, "expected a number, got 1000"),
         ({"at_least": 0, "role": "main"}, "role: expected primary, exploratory"),
         ({"at_least": 0, "margins": 1}, "remove margins"),
     ],
