@@ -55,16 +55,15 @@ def _is_difference(finding: Finding) -> bool:
 
 
 def _rows(finding: Finding) -> Iterator[_Row]:
-    """Yield the heading of a criterion, its parts, and its organs where it has one part."""
+    """Yield the heading of a criterion, its parts, and the organs of the part that decides."""
     yield _Row(finding.criterion.text, finding)
-    if len(finding.parts) > 1:
-        for part in finding.parts:
-            yield _Row(part.label, finding, part.estimate, part.n)
-    else:
-        [part] = finding.parts
-        yield _Row(title(finding.criterion.organ or MEAN_OF_ORGANS), finding, part.estimate, part.n)
-        for name, estimate in finding.organs:
-            yield _Row(title(name), finding, estimate)
+    is_single = len(finding.parts) == 1
+    for part in finding.parts:
+        label = title(finding.criterion.organ or MEAN_OF_ORGANS) if is_single else part.label
+        yield _Row(label, finding, part.estimate, part.n)
+    where = "" if is_single else f", {finding.parts[finding.decisive].label}"
+    for name, estimate in finding.organs:
+        yield _Row(f"{title(name)}{where}", finding, estimate)
 
 
 def _draw(rows: Sequence[_Row]) -> Figure:

@@ -40,7 +40,14 @@ def test_the_forest_shows_each_difference_with_interval_range_margin_and_n():
     organs = (("heart", estimate(0.1)), ("rv_cavity", estimate(-0.02)))
     single = Finding("jsrt", about, "confirmed", (Part("clean", estimate(0.04), 11),), organs=organs)
     parts = (Part("shift 8 px", estimate(0.2), 9), Part("shift 16 px", estimate(0.3), 8))
-    several = Finding("jsrt", Criterion("b loses", model="b", minus_conditions="clean", high=0.0), "mixed", parts)
+    several = Finding(
+        "jsrt",
+        Criterion("b loses", model="b", minus_conditions="clean", high=0.0),
+        "mixed",
+        parts,
+        1,
+        organs=organs[:1],
+    )
     level = Finding(
         "jsrt", Criterion("a is good", model="a", low=0.5), "confirmed", (Part("clean", estimate(0.9), 11),)
     )
@@ -50,10 +57,10 @@ def test_the_forest_shows_each_difference_with_interval_range_margin_and_n():
     labels, numbers = texts(drawn.figure)
     assert labels == [
         *("a less b above zero", "mean of organs", "heart", "RV cavity"),
-        *("b loses", "shift 8 px", "shift 16 px"),
+        *("b loses", "shift 8 px", "shift 16 px", "heart, shift 16 px"),
     ]
     assert numbers[0] == "0.040 (0.018 to 0.062), n = 11"
-    assert len(numbers) == 5
+    assert len(numbers) == 6
     [axes] = drawn.figure.axes
     assert sum(line.get_linestyle() == "--" and set(line.get_xdata()) == {0.05} for line in axes.lines) == 3
     assert axes.get_xlim()[1] < 0.5  # the level of 0.9 is no difference
