@@ -33,6 +33,11 @@ class Condition:
         return " ".join(parts) or "0"
 
     @property
+    def is_shift(self) -> bool:
+        """Whether it shifts the image and changes nothing else."""
+        return self.severity == CLEAN.severity and self.shift != CLEAN.shift
+
+    @property
     def title(self) -> str:
         """The condition for people to read."""
         if self == CLEAN:

@@ -47,6 +47,8 @@ class ResultWriter(ABC, Generic[Source]):
 class ResultTable(ResultWriter[DataFolder]):
     """Write ``metrics.csv``, then ``summary.json``, which marks the run as finished, and log the results table.
 
+    Where images were shifted, ``moved_predictions.csv`` has the scores of the clean predictions shifted with them.
+
     The arguments are those of :class:`ResultWriter`.
     """
 
@@ -54,6 +56,8 @@ class ResultTable(ResultWriter[DataFolder]):
         """Write ``state.rows`` of CaseMetrics, and ``state.scores`` of Scores, if there are any."""
         folder, rows = self.run.results, engine.state.rows
         write_csv(folder / files.METRICS, COLUMNS, rows)
+        if moved := getattr(engine.state, "moved", None):
+            write_csv(folder / files.MOVED, COLUMNS, moved)
         conditions = summarize_conditions(rows)
         if scores := getattr(engine.state, "scores", None):
             conditions = add_scores(conditions, scores)

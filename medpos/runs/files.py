@@ -17,6 +17,7 @@ MODEL = "model.pt"  # weights of the best epoch
 START = "start.pt"  # weights that the training of an exported bundle began with
 RESUME = "resume.pt"  # state after the last epoch
 METRICS = "metrics.csv"  # a row per case, organ and condition
+MOVED = "moved_predictions.csv"  # as metrics.csv, for the clean prediction shifted with the image
 SCORES = "scores.csv"  # a row per case and condition
 PREDICTIONS = "predictions.csv"  # a row per classified image and condition
 SUMMARY = "summary.json"  # written last: marks a run or an evaluation as finished

@@ -23,6 +23,8 @@ from medpos.study.schema import check_models, check_study
 NETWORKS = {"unet": ("", "U-Net"), "small": ("_small", "small CNN")}
 # Class of the network in a bundle's network_def -> its title.
 _NETWORK_NAMES = {"UNet": NETWORKS["unet"][1], "SmallCNN": NETWORKS["small"][1]}
+# Name of a network's moved clean predictions in the tables of a study; a criterion may name it as its model or "minus".
+_MOVED = ", clean prediction moved"
 _KEYS = {
     "title", "paper", "claim", "data", "network", "models", "seeds", "conditions", "figures", "criteria", "published",
 }  # fmt: skip
@@ -85,6 +87,16 @@ class Study:
     criteria: tuple[Criterion, ...]
     intensity_criteria: tuple[Criterion, ...]
     published: tuple[dict[str, Any], ...]
+
+
+def name_moved(model: str) -> str:
+    """Name the scores of a model's clean predictions that are shifted with the image; see ``moved_predictions.csv``."""
+    return model + _MOVED
+
+
+def is_moved(name: str) -> bool:
+    """Tell whether a name in a study's tables is one of :func:`name_moved`."""
+    return name.endswith(_MOVED)
 
 
 def list_studies(folder: Path) -> list[str]:

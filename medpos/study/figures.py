@@ -17,6 +17,7 @@ from medpos.core.labels import MEAN_OF_ORGANS, data_title, labels_of, title
 from medpos.data.conditions import Condition, is_clean
 from medpos.plotting.curves import Panel, severity_panels, shift_panels
 from medpos.plotting.style import INK, LINES, MARKERS, Drawing, styled
+from medpos.study.declaration import is_moved, name_moved
 from medpos.study.intensities import Intensities
 from medpos.transforms.position.probe import PROBES
 
@@ -91,10 +92,13 @@ def _shift(rows: pd.DataFrame) -> Figure | None:
 def _lines(
     panels: Sequence[Panel], label: str = "mean Dice of organs", limits: tuple[float, float] | None = (-0.03, 1.03)
 ) -> Figure | None:
-    """Draw a line with its interval per model in each panel; None without panels."""
+    """Draw a line with its interval per model in each panel, dotted for its moved clean predictions.
+
+    None without panels.
+    """
     if not panels:
         return None
-    models = list(dict.fromkeys(panels[0].rows["model"]))
+    models = [model for model in dict.fromkeys(panels[0].rows["model"]) if not is_moved(model)]
     figure = Figure(figsize=(3.3 * len(panels) + 0.4, 3.4 + 0.22 * ((len(models) + 1) // 2)), layout="constrained")
     row: Sequence[Axes] = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
     for axes, panel in zip(row, panels, strict=True):
@@ -103,6 +107,10 @@ def _lines(
             style = _line_style(n, len(models))
             axes.plot(part["at"], part["mean"], markersize=4, linewidth=1.5, label=model, **style)
             axes.fill_between(part["at"], part["ci95_low"], part["ci95_high"], color=style["color"], alpha=0.13, lw=0)
+            moved = panel.rows[panel.rows["model"] == name_moved(model)].sort_values("at")
+            if len(moved):
+                dotted = "dotted: clean prediction moved" if n == len(models) - 1 else None
+                axes.plot(moved["at"], moved["mean"], ":", linewidth=1.2, color=style["color"], label=dotted)
         if limits is None:
             axes.axhline(0, color=INK, linewidth=0.8)
         axes.set(title=panel.title, xlabel=panel.label, **({} if limits is None else {"ylim": limits}))

@@ -25,7 +25,7 @@ from medpos.data.conditions import Condition, named
 from medpos.data.folder import DataFolder
 from medpos.runs import files
 from medpos.runs.checkpoints import load
-from medpos.runs.tables import condition_key
+from medpos.runs.tables import by_condition, condition_key
 from medpos.runs.task import is_classification, not_a_segmentation
 
 # Keys about places, names and tests, which don't change the trained weights. All other keys but entry points count, so
@@ -223,10 +223,22 @@ def read_rows(run: Path, config: Config, conditions: list[Condition]) -> list[di
     return found
 
 
+def read_moved(run: Path, config: Config, conditions: list[Condition]) -> list[dict[str, str]]:
+    """Read the scores of a model's clean predictions, shifted with the image, for the shifts among the conditions."""
+    wanted = {_text_key(c) for c in conditions}
+    found: dict[tuple[str, str, str], list[dict[str, str]]] = {}
+    for table in find_tables(run, config):
+        path = table.with_name(files.MOVED)
+        new = by_condition(read_csv(path)) if path.is_file() else {}
+        found = {**{key: rows for key, rows in new.items() if key in wanted}, **found}
+    return [row for rows in found.values() for row in rows]
+
+
 def missing_conditions(run: Path, config: Config, conditions: list[Condition]) -> list[Condition]:
-    """Return the conditions under which a model has not been tested yet."""
+    """Return the conditions under which a model has not been tested yet; a shift needs its moved predictions too."""
     done = {condition_key(row) for row in read_rows(run, config, conditions)}
-    return [c for c in conditions if _text_key(c) not in done]
+    moved = {condition_key(row) for row in read_moved(run, config, conditions)}
+    return [c for c in conditions if _text_key(c) not in (moved if c.is_shift else done)]
 
 
 def _text_key(condition: Condition) -> tuple[str, str, str]:

@@ -18,7 +18,7 @@ from medpos.statistics import verdict
 from medpos.statistics.effects import compare_models, summarize_over_seeds
 from medpos.statistics.verdict import Finding
 from medpos.study import figures, forest, intensities, models, tables, tensorboard
-from medpos.study.declaration import Study
+from medpos.study.declaration import Study, name_moved
 from medpos.study.figures import Maps
 from medpos.study.intensities import Intensities
 from medpos.study.models import Model
@@ -43,14 +43,17 @@ def collect(planner: Planner, found: Sequence[Model]) -> pd.DataFrame:
 
     Returns:
         One row per data set, model, seed, case, condition and organ; the columns are ``data``, ``model``, ``seed`` and
-        those of ``metrics.csv``.
+        those of ``metrics.csv``. Under shifts the moved clean predictions are a model of their own.
     """
     parts: list[dict[str, Any]] = []
     for model in found:
         run = model.folder()
         if files.Run(run).is_trained:
             about = {"data": model.data, "model": model.variant, "seed": model.seed}
-            parts += [{**about, **row} for row in models.read_rows(run, model.config, planner.conditions(model))]
+            conditions = planner.conditions(model)
+            parts += [{**about, **row} for row in models.read_rows(run, model.config, conditions)]
+            about["model"] = name_moved(model.variant)
+            parts += [{**about, **row} for row in models.read_moved(run, model.config, conditions)]
     table = pd.DataFrame(parts, columns=_COLUMNS)
     return table.astype({"severity": int, "seed": int, **dict.fromkeys(METRICS, float)})
 

@@ -159,6 +159,36 @@ def test_results_are_written_with_the_policy_for_empty_masks(run, source, caplog
     assert "PHANTOM" not in caplog.text
 
 
+def test_a_shift_carries_the_score_of_the_clean_prediction_moved_with_the_image(run, source):
+    truth, clean = mask((1, 0, 4)), mask((1, 1, 4))  # columns 0 to 3; the network misses column 0
+    to_left = {"shift_x": -2}  # columns 0 and 1 leave the frame
+    pairs = [
+        (item("p1_ED"), clean, truth),
+        (item("p1_ED", **to_left), mask((1, 0, 1)), mask((1, 0, 2))),  # and under the shift column 1
+        (item("p1_ED", degradation="shot_noise", severity=1, **to_left), mask(), mask((1, 0, 2))),
+    ]
+    engine_of(pairs, CaseMetrics(ACDC), ResultTable(run, source, "acdc_small")).run(range(3))
+    rows = list(csv.DictReader((run.folder / "metrics.csv").open()))
+    assert [float(row["dice"]) for row in rows if row["organ"] == "rv_cavity"] == pytest.approx([6 / 7, 2 / 3, 0])
+    moved = list(csv.DictReader((run.folder / "moved_predictions.csv").open()))
+    assert moved[0].keys() == rows[0].keys()
+    found = {row["organ"]: (row["case"], row["shift"], row["dice"], row["hd95_mm"]) for row in moved}
+    assert found["rv_cavity"] == ("p1_ED", "x-2", "1.0", "0.0")  # what it missed has left the frame
+    assert len(moved) == 3  # one shift; with noise too, the clean prediction is no reference
+
+
+def test_moved_predictions_are_left_out_where_another_process_has_the_clean_ones(run, source, caplog):
+    pairs = [
+        (item("p1_ED"), mask(), mask((1, 0, 4))),
+        (item("p1_ED", shift_x=1), mask(), mask((1, 1, 5))),
+        (item("p2_ED", shift_x=1), mask(), mask((1, 1, 5))),
+    ]
+    engine_of(pairs, CaseMetrics(ACDC), ResultTable(run, source, "acdc_small")).run(range(3))
+    assert not (run.folder / "moved_predictions.csv").exists()
+    assert "moved_predictions.csv is left out" in caplog.text
+    assert len(list(csv.DictReader((run.folder / "metrics.csv").open()))) == 9
+
+
 def test_an_organ_that_is_never_found_has_no_mean_distance(run, source):
     pairs = [(item(f"p{n}_ED"), mask(), mask((1, 0, 4))) for n in range(3)]
     engine_of(pairs, CaseMetrics(ACDC), ResultTable(run, source, "b")).run([0, 1, 2])

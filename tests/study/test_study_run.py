@@ -66,6 +66,18 @@ def settings(prepared, folder, **more):
     return Settings(BUNDLES, {**SIZES, **more}, {"jsrt": str(prepared["jsrt"])}, str(folder / "runs"), folder / "logs")
 
 
+class _Here:
+    """Run the jobs one after the other in this process."""
+
+    def run(self, jobs, started):
+        for job in jobs:
+            started(job)
+            yield execute(job)
+
+
+HERE = _Here()
+
+
 class Witness(Watcher):
     def __init__(self):
         self.trained = []
@@ -179,6 +191,27 @@ def test_other_conditions_are_only_tested(done, prepared, tmp_path):
     )
     jobs = planner.plan().jobs
     assert [(job.train, job.conditions) for job in jobs] == [(False, ("shifts",))] * 2
+
+
+def test_shifts_are_judged_against_the_clean_prediction_moved_unchanged(done, prepared, tmp_path):
+    shutil.copytree(done[0], tmp_path / "copy")
+    moved = "mean mask, clean prediction moved"
+    lost = {"text": "loses more than what leaves the frame", "model": "mean mask", "minus": moved, "at_most": 0.0}
+    shifts = {"models": STUDY["models"][2:], "conditions": ["shifts"], "figures": ["shift"]}
+    study = declared(tmp_path, **shifts, criteria=[{**lost, "conditions": "shifted"}])
+    chosen = settings(prepared, tmp_path / "copy", shift_pixels=[8])
+    content = run(study, chosen, HERE, tmp_path / "out", "the command", Watcher())
+    [finding] = content["criteria"]
+    assert finding["value"] < -0.1  # the mean mask stays where it was, its image moves
+    with (tmp_path / "out/per_case.csv").open() as stream:
+        rows = [row for row in csv.DictReader(stream) if row["model"] == moved]
+    assert {row["shift"] for row in rows} == {"x+8", "x-8", "y+8", "y-8"}
+    assert "dotted: clean prediction moved" in (tmp_path / "out/figures/models_shift_jsrt.svg").read_text()
+    # An evaluation of an earlier version, without the reference, is made again.
+    [path] = (tmp_path / "copy").glob("runs/jsrt_mean_mask/*/evaluate/moved_predictions.csv")
+    assert Planner(study, chosen).plan().jobs == ()
+    path.unlink()
+    assert [job.conditions for job in Planner(study, chosen).plan().jobs] == [("shifts",)]
 
 
 def test_a_run_made_by_hand_serves_a_study(prepared, tmp_path):
