@@ -145,6 +145,7 @@ def _bundle(name: str, network: str, ending: str, choices: Choices, own: Config,
         own = {**own, **_network(network), "network_def::in_channels": channels}
     if ending == POSITION:
         fragments.append("recipe/pe")
+        fragments += ["recipe/pe_per_slice"] if "data/per_slice" in fragments else []
         own |= {"network_def::_target_": BUILD_WITH_POSITION, "network_def::network": f"$networks.{NETWORKS[network]}"}
         own["network_def::in_channels"] = channels + channel_count("linear")
         own["+steps::probe_position"] = {"image_channels": channels}

@@ -7,6 +7,8 @@ from typing import Any
 Config = dict[str, Any]
 
 ENTRY_POINTS = frozenset({"initialize", "run", "finalize", "evaluate", "robustness", "shift"})
+# Transforms that change an image under some condition of a test, and never a clean one.
+TEST_STEPS = frozenset({"Degraded", "Shifted", "ProbedPosition"})
 _EVALUATED = re.compile(r"^[$@%]|#|[@%]::")  # what MONAI evaluates, replaces or takes for a reference
 _REFERENCE = re.compile(r"[@%]([A-Za-z_]\w*)")
 
@@ -83,6 +85,25 @@ def expand_steps(value: Any, config: Config) -> Any:
     if isinstance(content, dict):
         return {key: expand_steps(part, config) for key, part in content.items() if key != "_desc_"}
     return [expand_steps(part, config) for part in content] if isinstance(content, list) else content
+
+
+def expand_clean_chain(config: Config, name: str = "preprocessing") -> list[Any]:
+    """Return the transforms of a chain that change a clean image: without those of ``TEST_STEPS``.
+
+    A chain in the chain is replaced by its transforms, a named step by its content.
+
+    Args:
+        config: raw configuration.
+        name: top-level key of the chain.
+    """
+    found: list[Any] = []
+    for part in config.get(name, {}).get("transforms", []):
+        inner = part[1:] if isinstance(part, str) else ""
+        if isinstance(config.get(inner), dict) and "transforms" in config[inner]:
+            found += expand_clean_chain(config, inner)
+        else:
+            found.append(expand_steps(part, config))
+    return [step for step in found if str(step.get("_target_", "")).rpartition(".")[2] not in TEST_STEPS]
 
 
 def as_literal(value: Any) -> Any:

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 import torch.distributed
 
-from medpos.core.config import expand_steps, is_entry_point
+from medpos.core.config import expand_clean_chain, expand_steps, is_entry_point
 from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
 from medpos.core.files import remove_partials, write_json
@@ -34,7 +34,8 @@ from medpos.runs.more_epochs import check_more_epochs, describe_change, keep_res
 logger = logging.getLogger(__name__)
 # A resumed run may change where and how long it computes, and what its model is tested under, but not the training.
 _FREE_TO_CHANGE = frozenset({"resume", "run_name", "runs_dir", "bundle_root", "device", "num_workers", "max_epochs"})
-_FREE_TO_CHANGE |= {"patience", "conditions", "degradation_table", "shift_pixels", "allow_training_cases"}
+_FREE_TO_CHANGE |= {"patience", "conditions", "degradation_table", "noise_seed", "shift_pixels", "allow_training_cases"}
+_FREE_TO_CHANGE |= {"shift_before_standardizing"}
 _FREE_TO_CHANGE |= {"_desc_", "imports", "known_keys", "steps"}  # a step counts where a chain takes it
 _NOT_THE_SAME = (
     "the run was begun in another environment: %s; its results will equal those of an uninterrupted training within "
@@ -312,6 +313,8 @@ def _fixed_values(config: dict[str, Any]) -> dict[str, Any]:
     """Return the values that a resumed run can't change, independent of the way steps and entry points are written."""
     fixed = {k: v for k, v in config.items() if k not in _FREE_TO_CHANGE and not is_entry_point(k, v)}
     fixed = without_later_keys(fixed)
+    if "preprocessing" in fixed:
+        fixed["preprocessing"] = expand_clean_chain(config)  # validation is on clean images
     return {k: with_current_names(expand_steps(v, config)) for k, v in fixed.items()}
 
 

@@ -16,7 +16,7 @@ from monai.bundle import ConfigParser
 from medpos.bundle import phantoms
 from medpos.bundle.keys import apply_overrides
 from medpos.bundle.startup import check, resolve
-from medpos.core.config import expand_steps, is_entry_point
+from medpos.core.config import expand_clean_chain, expand_steps, is_entry_point
 from medpos.core.config_files import SUFFIXES, read_config
 from medpos.core.errors import InputError
 from medpos.core.files import read_csv
@@ -48,6 +48,8 @@ _IRRELEVANT = frozenset(
         "conditions",
         "degradation_table",
         "shift_pixels",
+        "noise_seed",
+        "shift_before_standardizing",
         "source",
         "run_folder",
         "board",
@@ -131,6 +133,8 @@ def compute_identity(config: Config) -> str:
         for key, value in without_later_keys(config).items()
         if key not in _IRRELEVANT and not is_entry_point(key, value)
     }
+    if "preprocessing" in relevant:
+        relevant["preprocessing"] = expand_clean_chain(config)  # validation is on clean images
     for part in ("train", "validate"):
         # Handlers observe a training without changing it.
         relevant[part] = {k: v for k, v in relevant.get(part, {}).items() if k != "handlers"}
