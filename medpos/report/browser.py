@@ -114,7 +114,7 @@ def make_browser(runs: Sequence[Run]) -> Browser:
 
 
 def _with_cases(run: Run) -> Evaluation | None:
-    return next((evaluation for evaluation in run.evaluations if evaluation.has_cases), None)
+    return next((evaluation for evaluation in run.pooled if evaluation.has_cases), None)
 
 
 def _name(run: Run) -> str:

@@ -81,7 +81,7 @@ def measure_indices(runs: Sequence[Run]) -> list[Index]:
     out: list[Index] = []
     seen: set[tuple[str, str]] = set()
     for run in runs:
-        for evaluation in run.evaluations:
+        for evaluation in run.pooled:
             if evaluation.has_cases and (evaluation.data, run.model) not in seen:
                 seen.add((evaluation.data, run.model))
                 out += _of_evaluation(run, evaluation)

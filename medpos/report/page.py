@@ -31,6 +31,7 @@ from medpos.report.tables import (
     slug,
     tabulate_comparisons,
     tabulate_conditions,
+    tabulate_external,
     tabulate_organs,
     tabulate_study,
     text_cell,
@@ -138,6 +139,11 @@ class Page:
         return tabulate_conditions(self.table)
 
     @cached_property
+    def external(self) -> Table:
+        """Table of the evaluations with other data or settings."""
+        return tabulate_external(self.sources.runs)
+
+    @cached_property
     def comparisons(self) -> Table:
         """Table of the paired comparisons."""
         return tabulate_comparisons(self.sources)
@@ -155,7 +161,15 @@ class Page:
     @property
     def csv(self) -> list[Table]:
         """Tables that are written to files, each name once."""
-        tables = [self.runs, self.organs, *self.scores, *self.conditions, self.comparisons, self.clinical]
+        tables = [
+            self.runs,
+            self.organs,
+            *self.scores,
+            *self.conditions,
+            self.external,
+            self.comparisons,
+            self.clinical,
+        ]
         return [t for t in (*tables, *(t for ts in self.study_tables.values() for t in ts)) if t.rows]
 
     @cached_property
@@ -212,6 +226,7 @@ def _tabulate_runs(runs: Sequence[Run]) -> Table:
                 "subjects": table["subject"].nunique(),
                 "cases": table["case"].nunique(),
                 "conditions": len(table[["degradation", "severity", "shift"]].drop_duplicates()),
+                "differs in": ", ".join(evaluation.differs) or None,
                 "pictures": "yes" if evaluation.has_cases else "no",
                 "commit": evaluation.environment.get("commit"),
             }
@@ -220,7 +235,10 @@ def _tabulate_runs(runs: Sequence[Run]) -> Table:
                 tuple(count_cell(v) if k in ("seed", "subjects", "cases") else text_cell(v) for k, v in shown.items())
             )
             records.append(record)
-    note = "pictures: whether the segmented cases were saved, which the case browser and the clinical indices need"
+    note = (
+        "pictures: whether the segmented cases were saved, which the case browser and the clinical indices need; "
+        "differs in: data or settings other than those of the run's test; such results stand under external evaluations"
+    )
     head = tuple(records[0]) if records else ()
     return Table("runs", "Runs and their evaluations", note, head, tuple(rows), pd.DataFrame(records))
 

@@ -35,7 +35,7 @@ def collect_scores(runs: Sequence[Run]) -> pd.DataFrame:
     parts = [
         add_run(part, run, evaluation)
         for run in runs
-        for evaluation in run.evaluations
+        for evaluation in run.pooled
         if (evaluation.folder / files.SCORES).is_file()
         for part in (_of_cases(evaluation.folder / files.SCORES), _of_sets(evaluation))
     ]

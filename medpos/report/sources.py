@@ -15,8 +15,11 @@ from medpos.data.conditions import is_clean
 from medpos.metrics import METRICS
 from medpos.runs import files
 from medpos.runs.cases import CaseView, load_cases
+from medpos.runs.identity import ResultSettings
 from medpos.runs.tables import COLUMNS
 from medpos.runs.task import not_a_segmentation
+from medpos.statistics.grid import CONDITION
+from medpos.transforms.intensity.degradations import KINDS
 
 _FINISH = "let the run finish, or resume it, then report again"
 # Columns that identify a measurement; an evaluation under many conditions measures the clean images again.
@@ -37,6 +40,8 @@ class Evaluation:
         nominal_spacing: True where the true pixel sizes are unknown.
         warnings: what is implausible in the data, a line for each.
         environment: last entry of ``environment.json``, empty where there is none.
+        differs: settings in which it differs from the test of its run, such as ``data``, ``split`` or
+            ``degradation_table``; where there are any its results are never pooled with those of the run.
     """
 
     name: str
@@ -48,11 +53,17 @@ class Evaluation:
     nominal_spacing: bool
     warnings: tuple[str, ...]
     environment: dict[str, Any]
+    differs: tuple[str, ...] = ()
 
     @property
     def has_cases(self) -> bool:
         """Whether the segmented cases were saved."""
         return (self.folder / files.CASES).is_file()
+
+    @property
+    def conditions(self) -> list[tuple[Any, ...]]:
+        """Degradation, severity and shift of each condition."""
+        return list(dict.fromkeys(zip(*(self.table[name] for name in CONDITION), strict=True)))
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -83,6 +94,16 @@ class Run:
     model: str
     seed: int | None
     evaluations: tuple[Evaluation, ...]
+
+    @property
+    def pooled(self) -> tuple[Evaluation, ...]:
+        """Evaluations with the data and settings of the run's test."""
+        return tuple(evaluation for evaluation in self.evaluations if not evaluation.differs)
+
+    @property
+    def external(self) -> tuple[Evaluation, ...]:
+        """Evaluations with other data or settings."""
+        return tuple(evaluation for evaluation in self.evaluations if evaluation.differs)
 
     @property
     def data(self) -> str:
@@ -138,13 +159,13 @@ class Sources:
         return {data: list(lines) for data, lines in found.items()}
 
     def table(self) -> pd.DataFrame:
-        """Collect every measurement once.
+        """Collect every measurement once, without external evaluations.
 
         Returns:
             Long table with the columns ``data``, ``model``, ``seed`` (-1 where it is not recorded), ``run`` (name of
             the folder), ``evaluation`` and those of :data:`medpos.runs.tables.COLUMNS`.
         """
-        parts = [add_run(evaluation.table, run, evaluation) for run in self.runs for evaluation in run.evaluations]
+        parts = [add_run(evaluation.table, run, evaluation) for run in self.runs for evaluation in run.pooled]
         # A study of the images alone has no runs.
         parts = parts or [pd.DataFrame(columns=["data", "model", "seed", "run", "evaluation", *COLUMNS])]
         whole = pd.concat(parts, ignore_index=True).drop_duplicates(_KEY, ignore_index=True)
@@ -191,16 +212,23 @@ def _study(folder: Path) -> Study:
         raise InputError(f"{path}: models: expected entries with 'run' and 'model', got others; run the study again")
     runs = []
     for entry in models:
-        run = _run(folder / str(entry["run"]))
+        tests = entry.get("tests")
+        run = _run(folder / str(entry["run"]), tests if isinstance(tests, dict) else {})
         seed = entry.get("seed", run.seed)
         runs.append(replace(run, model=str(entry["model"]), seed=seed if isinstance(seed, int) else None))
     return Study(folder, content, tuple(runs))
 
 
-def _run(folder: Path) -> Run:
+def _run(folder: Path, tests: dict[str, Any] | None = None) -> Run:
+    """Read a run folder.
+
+    Args:
+        folder: the folder.
+        tests: values for keys of its configuration that set the conditions of a study's tests.
+    """
     if not folder.is_dir():
         raise InputError(f"{folder}: does not exist; give the folder of a finished run")
-    evaluations = tuple(_evaluation(part, folder) for part in files.Run(folder).evaluations())
+    evaluations = _compare([_evaluation(part, folder) for part in files.Run(folder).evaluations()], folder, tests or {})
     if not evaluations and (folder / files.PREDICTIONS).is_file():
         raise not_a_segmentation(folder)
     if not evaluations:
@@ -208,6 +236,44 @@ def _run(folder: Path) -> Run:
     seed = next((e.environment["seed"] for e in evaluations if "seed" in e.environment), None)
     bundle = files.read_json(evaluations[0].folder / files.SUMMARY).get("bundle", folder.resolve().parent.name)
     return Run(folder, str(bundle), seed if isinstance(seed, int) else None, evaluations)
+
+
+def _compare(found: Sequence[Evaluation], folder: Path, tests: dict[str, Any]) -> tuple[Evaluation, ...]:
+    """Find in which settings each evaluation differs from the test of its run.
+
+    The settings of degradations or shifts are those of the run, or where nothing was measured under these, those of its
+    first evaluation with degradations or shifts.
+    """
+    paths = [folder / files.CONFIG, *(entry.folder / files.CONFIG for entry in found)]
+    recorded = [path for path in paths if path.is_file()]
+    if not recorded:
+        return tuple(found)
+    own = ResultSettings.of({**files.read_json(recorded[0]), **tests})
+    settings = [ResultSettings.of(files.read_json(path)) if path.is_file() else own for path in paths[1:]]
+    for part in ("degraded", "shifted"):
+        measured = [
+            other
+            for entry, other in zip(found, settings, strict=True)
+            if own.depends_on(part, entry.conditions) and not own.find_differences(other, [])
+        ]
+        if measured and all(getattr(other, part) != getattr(own, part) for other in measured):
+            own = replace(own, **{part: getattr(measured[0], part)})
+    return tuple(
+        replace(
+            entry,
+            differs=tuple(own.find_differences(other, entry.conditions)),
+            table=_name_degradations(entry.table, other.degraded["degradation_table"]),
+        )
+        for entry, other in zip(found, settings, strict=True)
+    )
+
+
+def _name_degradations(table: pd.DataFrame, strengths: str | None) -> pd.DataFrame:
+    """Add the name of a table of strengths other than the study's to the degradations of the rows."""
+    if strengths in (None, "study"):
+        return table
+    named = table["degradation"] + f" ({strengths})"
+    return table.assign(degradation=named.where(table["degradation"].isin(KINDS), table["degradation"]))
 
 
 def _distinguish(runs: Sequence[Run]) -> list[Run]:

@@ -13,7 +13,7 @@ from medpos.core.labels import MEAN_OF_ORGANS, Label, labels_of
 from medpos.core.labels import title as organ_title
 from medpos.data.conditions import Condition
 from medpos.metrics import METRICS, limits_of, summarize
-from medpos.report.sources import Sources, Study, clean_rows
+from medpos.report.sources import Run, Sources, Study, clean_rows
 from medpos.runs.tables import summarize_conditions
 from medpos.runs.text import TITLES
 from medpos.statistics.effects import adjust_primary, compare_models
@@ -193,6 +193,46 @@ def _condition_table(data: str, table: pd.DataFrame) -> Table:
         f"Dice under every condition, {data}",
         "mean ± sd over cases and seeds",
         ("condition", "model", *(label.title for label in labels)),
+        tuple(rows),
+        pd.DataFrame(records),
+    )
+
+
+def tabulate_external(runs: Sequence[Run]) -> Table:
+    """Tabulate mean Dice per organ and condition of each evaluation with other data or settings than its run's test."""
+    rows, records = [], []
+    for run, evaluation in ((of, external) for of in runs for external in of.external):
+        for found in summarize_conditions(evaluation.table.to_dict("records")):  # type: ignore[arg-type]
+            condition = condition_title(found["degradation"], int(found["severity"]), found["shift"])
+            dice = {name: metrics["dice"] for name, metrics in found["organs"].items()}
+            for organ, values in {**dice, MEAN_OF_ORGANS: found["mean_foreground_dice"]}.items():
+                subjects = evaluation.table["subject"].nunique()
+                place = {
+                    "model": run.model,
+                    "seed": run.seed,
+                    "evaluation": evaluation.name,
+                    "data": evaluation.data,
+                    "differs in": ", ".join(evaluation.differs),
+                    "condition": condition,
+                }
+                rows.append(
+                    (
+                        organ_cell(organ, evaluation.labels),
+                        *map(text_cell, place.values()),
+                        number_cell(values["mean"], 3, values["sd"]),
+                        interval_cell(values["ci95"]),
+                        *map(count_cell, (values["n"], values["missing"], subjects)),
+                    )
+                )
+                records.append({**place, "organ": organ, **_flat({"dice": values}), "subjects": subjects})
+    return Table(
+        "external",
+        "External evaluations",
+        f"of the same trained models, on other data or with other settings; each by itself, never pooled; {_SPREAD}",
+        (
+            *("organ", "model", "seed", "evaluation", "data", "differs in", "condition", "Dice", "95 % interval"),
+            *("n", "missing", "subjects"),
+        ),
         tuple(rows),
         pd.DataFrame(records),
     )

@@ -3,8 +3,6 @@
 Both are in a run folder's ``config.json``, so a model trained for one study, or by hand, can be used in every other.
 """
 
-import hashlib
-import json
 import re
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -16,56 +14,17 @@ from monai.bundle import ConfigParser
 from medpos.bundle import phantoms
 from medpos.bundle.keys import apply_overrides
 from medpos.bundle.startup import check, resolve
-from medpos.core.config import expand_clean_chain, expand_steps, is_entry_point
 from medpos.core.config_files import SUFFIXES, read_config
 from medpos.core.errors import InputError
 from medpos.core.files import read_csv
-from medpos.core.moved import with_current_names, without_later_keys
 from medpos.data.conditions import Condition, named
 from medpos.data.folder import DataFolder
 from medpos.runs import files
 from medpos.runs.checkpoints import load
-from medpos.runs.tables import by_condition, condition_key
+from medpos.runs.identity import IRRELEVANT, ResultSettings, compute_identity
+from medpos.runs.tables import condition_key
 from medpos.runs.task import is_classification, not_a_segmentation
 
-# Keys about places, names and tests, which don't change the trained weights. All other keys but entry points count, so
-# that keys which only some bundle has count too.
-_IRRELEVANT = frozenset(
-    [
-        "_desc_",
-        "imports",
-        "bundle_name",
-        "bundle_root",
-        "dataset_dir",
-        "data_folder",
-        "phantom_cases",
-        "runs_dir",
-        "run_name",
-        "resume",
-        "checkpoint",
-        "device",
-        "num_workers",
-        "conditions",
-        "degradation_table",
-        "shift_pixels",
-        "noise_seed",
-        "shift_before_standardizing",
-        "source",
-        "run_folder",
-        "board",
-        "dataset",
-        "dataloader",
-        "key_metric",
-        "handlers",
-        "evaluator",
-        "begin_test",
-        "allow_training_cases",
-        "known_keys",
-        "phantom",
-        "steps",  # counted where a chain takes them
-        "_meta_",
-    ]
-)
 Config = dict[str, Any]
 
 
@@ -110,7 +69,7 @@ class Model:
     @property
     def run_name(self) -> str:
         """Name for a new run: seed, distinguishing overrides and the beginning of the identity."""
-        plain = {k: v for k, v in self.overrides.items() if k not in _IRRELEVANT and k != "seed"}
+        plain = {k: v for k, v in self.overrides.items() if k not in IRRELEVANT and k != "seed"}
         words = "_".join(f"{k}-{v}" for k, v in sorted(plain.items()))
         return re.sub(r"[^A-Za-z0-9._-]", "", f"seed{self.seed}_{words}")[:60].rstrip("_-.") + f"-{self.identity[:8]}"
 
@@ -122,30 +81,11 @@ class Model:
         return next(iter(finished or same), self.parent / self.run_name)
 
 
-def compute_identity(config: Config) -> str:
-    """Compute the sha256 of everything that a training depends on.
-
-    Args:
-        config: resolved configuration, which holds the hash of its data.
-    """
-    relevant = {
-        key: expand_steps(value, config)
-        for key, value in without_later_keys(config).items()
-        if key not in _IRRELEVANT and not is_entry_point(key, value)
-    }
-    if "preprocessing" in relevant:
-        relevant["preprocessing"] = expand_clean_chain(config)  # validation is on clean images
-    for part in ("train", "validate"):
-        # Handlers observe a training without changing it.
-        relevant[part] = {k: v for k, v in relevant.get(part, {}).items() if k != "handlers"}
-    return hashlib.sha256(json.dumps(with_current_names(relevant), sort_keys=True).encode()).hexdigest()
-
-
 @lru_cache(maxsize=4096)
-def _read_identity(path: Path, modified_ns: int) -> tuple[str, str | None]:
-    """Read identity and degradation table of a run's configuration, once for each state of the file."""
+def _read_identity(path: Path, modified_ns: int) -> tuple[str, ResultSettings]:
+    """Read identity and settings of the results from a run's configuration, once for each state of the file."""
     config = files.read_json(path)
-    return compute_identity(config), config.get("degradation_table")
+    return compute_identity(config), ResultSettings.of(config)
 
 
 def resolve_configuration(bundle: Path, overrides: dict[str, Any], makes_data: bool = True) -> Config:
@@ -203,25 +143,43 @@ def conditions_of(config: Config, groups: tuple[str, ...]) -> list[Condition]:
     return named(groups, config["degradation_table"], config["shift_pixels"])
 
 
-def find_tables(run: Path, config: Config) -> list[Path]:
-    """Find the finished evaluations of a model: every ``metrics.csv`` in its run folder with the same settings."""
-    wanted = compute_identity(config), config["degradation_table"]
+def find_tables(run: Path, config: Config, name: str = files.METRICS) -> list[tuple[Path, ResultSettings]]:
+    """Find the finished evaluations of a model and what their results depend on.
+
+    Args:
+        run: run folder of the model.
+        config: resolved configuration of the model.
+        name: name of the table in the run folder and its evaluations.
+    """
+    identity = compute_identity(config)
     found = []
-    for table in sorted([run / files.METRICS, *run.glob(f"*/{files.METRICS}")]):
+    for table in sorted([run / name, *run.glob(f"*/{name}")]):
         part = files.Run(table.parent)
-        if part.is_finished and part.is_recorded:
+        if table.is_file() and part.is_finished and part.is_recorded:
             path = part.folder / files.CONFIG
-            if _read_identity(path, path.stat().st_mtime_ns) == wanted:
-                found.append(table)
+            own, settings = _read_identity(path, path.stat().st_mtime_ns)
+            if own == identity:
+                found.append((table, settings))
     return found
 
 
-def read_rows(run: Path, config: Config, conditions: list[Condition]) -> list[dict[str, str]]:
-    """Read the rows of a model under these conditions from its tables, each condition once."""
+def read_rows(
+    run: Path, config: Config, conditions: list[Condition], name: str = files.METRICS
+) -> list[dict[str, str]]:
+    """Read the rows of a model under these conditions from its tables, each condition once.
+
+    Args:
+        run: run folder of the model.
+        config: resolved configuration of the model; a row that was measured with other data or settings is left.
+        conditions: the conditions.
+        name: name of the tables.
+    """
     wanted = {_text_key(c) for c in conditions}
+    settings = ResultSettings.of(config)
     found: list[dict[str, str]] = []
-    for table in find_tables(run, config):
-        new = [row for row in read_csv(table) if condition_key(row) in wanted]
+    for table, own in find_tables(run, config, name):
+        usable = {key for key in wanted if not settings.find_differences(own, [key])}
+        new = [row for row in read_csv(table) if condition_key(row) in usable] if usable else []
         wanted -= {condition_key(row) for row in new}
         found += new
     return found
@@ -229,13 +187,7 @@ def read_rows(run: Path, config: Config, conditions: list[Condition]) -> list[di
 
 def read_moved(run: Path, config: Config, conditions: list[Condition]) -> list[dict[str, str]]:
     """Read the scores of a model's clean predictions, shifted with the image, for the shifts among the conditions."""
-    wanted = {_text_key(c) for c in conditions}
-    found: dict[tuple[str, str, str], list[dict[str, str]]] = {}
-    for table in find_tables(run, config):
-        path = table.with_name(files.MOVED)
-        new = by_condition(read_csv(path)) if path.is_file() else {}
-        found = {**{key: rows for key, rows in new.items() if key in wanted}, **found}
-    return [row for rows in found.values() for row in rows]
+    return read_rows(run, config, [c for c in conditions if c.is_shift], files.MOVED)
 
 
 def missing_conditions(run: Path, config: Config, conditions: list[Condition]) -> list[Condition]:

@@ -14,6 +14,7 @@ from medpos.plotting.style import Drawing, save_figure
 from medpos.runs import files
 from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.environment import commit
+from medpos.runs.identity import TESTS
 from medpos.statistics import verdict
 from medpos.statistics.effects import compare_models, summarize_over_seeds
 from medpos.statistics.verdict import Finding
@@ -231,6 +232,7 @@ def _describe_model(model: Model, out: Path) -> dict[str, Any]:
         "overrides": model.overrides,
         "chosen": model.chosen,
         "identity": model.identity,
+        "tests": {key: model.config[key] for key in TESTS if key in model.config},
     }
 
 

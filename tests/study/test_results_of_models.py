@@ -1,0 +1,80 @@
+"""Test which tables of a run folder a study takes for the results of a model."""
+
+import json
+
+import pytest
+
+from medpos.core.files import write_csv
+from medpos.data.conditions import CLEAN, Condition
+from medpos.runs.tables import COLUMNS
+from medpos.study.models import missing_conditions, read_moved, read_rows
+
+CONFIG = {
+    "lr": 0.1,
+    "seed": 1,
+    "data_sha256": "a",
+    "degradation_table": "study",
+    "noise_seed": 0,
+    "dataset": {"data": "$@source.cases('test')"},
+    "steps": {"normalize": {"_target_": "medpos.transforms.StandardizePerSlice"}, "shift": {"_target_": "Shifted"}},
+    "preprocessing": {"_target_": "Compose", "transforms": ["@steps::normalize", "@steps::shift"]},
+    "shift_before_standardizing": False,
+}
+NOISY, MOVED = Condition("shot_noise", 1), Condition(shift_x=8)
+
+
+def evaluate(run, name, dice, conditions=(CLEAN, NOISY, MOVED), lacking=(), **changes):
+    """Write the evaluation of one case; ``lacking``: keys that earlier versions didn't have."""
+    folder = run / name
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {key: value for key, value in {**CONFIG, **changes}.items() if key not in lacking}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "summary.json").write_text("{}")
+    rows = [
+        {
+            **dict.fromkeys(COLUMNS, "0"),
+            "degradation": c.degradation,
+            "severity": c.severity,
+            "shift": c.shift,
+            "dice": dice,
+        }
+        for c in conditions
+    ]
+    write_csv(folder / "metrics.csv", COLUMNS, rows)
+    write_csv(folder / "moved_predictions.csv", COLUMNS, [row for row in rows if row["shift"] != "0"])
+
+
+def found(run):
+    return [float(row["dice"]) for row in read_rows(run, CONFIG, [CLEAN, NOISY, MOVED])]
+
+
+@pytest.mark.parametrize(
+    ("changes", "usable"),
+    [
+        ({"dataset": {"data": "$@source.cases('validation')"}}, []),
+        ({"data_sha256": "b"}, []),
+        ({"checkpoint": "other.pt"}, []),
+        ({"degradation_table": "cifar_c"}, [CLEAN, MOVED]),
+        ({"noise_seed": 1}, [CLEAN, MOVED]),
+        ({"shift_before_standardizing": True}, [CLEAN, NOISY]),
+    ],
+)
+def test_other_data_and_settings_are_other_results(changes, usable, tmp_path):
+    evaluate(tmp_path, "evaluate", 0.5, **changes)
+    assert found(tmp_path) == [0.5] * len(usable)
+    assert missing_conditions(tmp_path, CONFIG, [CLEAN, NOISY, MOVED]) == [
+        c for c in (CLEAN, NOISY, MOVED) if c not in usable
+    ]
+    evaluate(tmp_path, "evaluate-2", 0.75)  # sorted after the other
+    assert sorted(found(tmp_path)) == [0.5] * len(usable) + [0.75] * (3 - len(usable))
+    assert [float(row["dice"]) for row in read_moved(tmp_path, CONFIG, [MOVED])] == [0.5 if MOVED in usable else 0.75]
+
+
+def test_results_of_earlier_versions_serve_as_far_as_they_are_the_same(tmp_path):
+    """Earlier ones had the training's seed for the noise, and shifted before they standardized slices."""
+    before = ("noise_seed", "shift_before_standardizing")
+    evaluate(tmp_path, "evaluate", 0.5, lacking=before)
+    assert missing_conditions(tmp_path, CONFIG, [CLEAN, NOISY, MOVED]) == [NOISY, MOVED]
+    first = {**CONFIG, "seed": 0}
+    evaluate(tmp_path / "first", "evaluate", 0.5, lacking=before, seed=0)
+    assert missing_conditions(tmp_path / "first", first, [CLEAN, NOISY, MOVED]) == [MOVED]
