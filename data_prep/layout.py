@@ -27,7 +27,7 @@ from medpos.core.files import decode_json, read_bytes
 from medpos.core.labels import IGNORED, Label
 from medpos.core.names import clean_name
 from medpos.data.names import find_name_faults
-from medpos.data.schema import FOLDERS, MANIFEST, SCHEMA_VERSION, SPLITS
+from medpos.data.schema import FOLDERS, HEADER, MANIFEST, SCHEMA_VERSION, SPLITS, dump_manifest
 
 # Increase whenever the same sources and options give other files: prepared folders are then rewritten.
 RECIPE = 2
@@ -97,6 +97,7 @@ class Dataset:
         phantom: True if the images are synthetic.
         channels: names of the image's channels; empty if the data set always has one.
         ignored: True if label maps have 255 for pixels that count neither in training nor in scores.
+        spacing: where the pixel size comes from, one of ``SPACINGS``.
     """
 
     name: str
@@ -107,6 +108,7 @@ class Dataset:
     phantom: bool
     channels: tuple[str, ...] = ()
     ignored: bool = False
+    spacing: str = HEADER
 
 
 def prepare_dataset(
@@ -140,7 +142,7 @@ def _prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int, work
     results = map_in_processes(partial(write_case, out, dataset), cases, workers, dataset.name)
     removed = _remove_stale(out, {case.case for case in cases})
     manifest = _manifest(dataset, cases, results, seed)
-    data = (json.dumps(manifest, indent=2, allow_nan=False) + "\n").encode()
+    data = dump_manifest(manifest)
     written = sum(result["written"] for result in results)
     path = out / MANIFEST
     doubts = _list_warnings(manifest.get("warnings", []))
@@ -325,6 +327,7 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
         "name": dataset.name,
         "description": dataset.description,
         "phantom": dataset.phantom,
+        "spacing": dataset.spacing,
         **({"channels": list(dataset.channels)} if dataset.channels else {}),
         "labels": [label.to_json() for label in dataset.labels],
         **({"ignore_index": IGNORED} if dataset.ignored else {}),

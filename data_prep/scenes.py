@@ -11,7 +11,7 @@ from data_prep.pictures import read_image
 from medpos.core.colors import RGB
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
-from medpos.data.schema import is_phantom
+from medpos.data.schema import ASSUMED, is_phantom
 from medpos.io.scan import StoredVolume
 
 
@@ -20,7 +20,7 @@ def make_dataset(
 ) -> Dataset:
     """Describe a data set of color pictures with ignored pixels; phantoms if one of its sources is."""
     phantom = any(map(is_phantom, sources))
-    return Dataset(name, description, classes, weights, (0, 255), phantom, RGB, ignored=True)
+    return Dataset(name, description, classes, weights, (0, 255), phantom, RGB, ignored=True, spacing=ASSUMED)
 
 
 def read_picture(path: Path) -> StoredVolume:

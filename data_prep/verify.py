@@ -17,7 +17,17 @@ from medpos.core.files import decode_json
 from medpos.core.labels import IGNORED
 from medpos.data.leaks import find_leaks
 from medpos.data.names import find_name_faults
-from medpos.data.schema import CASE_KEYS, FOLDERS, INSTANCE_KEYS, KEYS, LABEL_KEYS, MANIFEST, SCHEMA_VERSION, SPLITS
+from medpos.data.schema import (
+    CASE_KEYS,
+    FOLDERS,
+    INSTANCE_KEYS,
+    KEYS,
+    LABEL_KEYS,
+    MANIFEST,
+    SCHEMA_VERSION,
+    SPACINGS,
+    SPLITS,
+)
 from medpos.io.pictures.jsrt import HIGHEST
 from medpos.io.scan import StoredVolume
 
@@ -83,6 +93,9 @@ def check_manifest(path: Path, manifest: Any) -> list[str]:
     ignored = manifest.get("ignore_index", IGNORED)
     if ignored != IGNORED:
         problems.append(f"{path}: expected ignore_index {IGNORED}, or no such key, got {ignored!r:.60}")
+    spacing = manifest.get("spacing", SPACINGS[0])
+    if spacing not in SPACINGS:
+        problems.append(f"{path}: expected spacing {', '.join(SPACINGS)}, or no such key, got {spacing!r:.60}")
     indices = [label["index"] for label in _labels(manifest)]
     if indices != list(range(len(indices))) or len(indices) < 2 or len(indices) != len(_list(manifest.get("labels"))):
         problems.append(f"{path}: expected labels of index (0, 1, 2, ...), name, colour (#rrggbb), background first")

@@ -17,7 +17,7 @@ from medpos.core.errors import InputError
 from medpos.core.labels import BACKGROUND, labels_of
 from medpos.core.names import find_faults
 from medpos.data.declared_classes import normalize_name
-from medpos.data.schema import is_phantom
+from medpos.data.schema import ASSUMED, HEADER, is_phantom
 from medpos.io import pictures
 from medpos.io.archives import Unpacker, is_zip
 from medpos.io.scan import StoredVolume
@@ -91,7 +91,9 @@ def prepare_custom(
     cases = [_case(entry, options.subject, {"values": values, "channels": len(channels)}) for entry in files]
     description = f"{len(cases)} images with {len(labels) - 1} classes, brought by the user."
     phantom = is_phantom(source) or is_phantom(files[0].images[0].parent)  # it may lie in the ZIP file, or beside it
-    dataset = Dataset(name, description, labels, WEIGHTS, None, phantom, tuple(channels))
+    has_pictures = any(pictures.is_picture(path) for entry in files for path in entry.images)  # which state no size
+    spacing = ASSUMED if has_pictures else HEADER
+    dataset = Dataset(name, description, labels, WEIGHTS, None, phantom, tuple(channels), spacing=spacing)
     return prepare_dataset(dataset, cases, out, options.seed, options.workers, options.strict)
 
 

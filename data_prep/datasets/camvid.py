@@ -18,7 +18,7 @@ from data_prep.published import describe_shortfall
 from medpos.core import labels
 from medpos.core.colors import RGB
 from medpos.core.errors import InputError
-from medpos.data.schema import SPLITS, is_phantom
+from medpos.data.schema import ASSUMED, SPLITS, is_phantom
 
 FOLDERS = dict(zip(("train", "val", "test"), SPLITS, strict=True))
 WEIGHTS = (367, 101, 233)
@@ -28,7 +28,7 @@ DESCRIPTION = "Street scenes from a car (CamVid, 11 classes as for SegNet); pixe
 
 def prepare(source: Path, out: Path, workers: int = 1, strict: bool = False) -> str:
     """Prepare CamVid with the arguments of ``python -m data_prep camvid``, and return one line about it."""
-    dataset = Dataset("camvid", DESCRIPTION, labels.CAMVID, WEIGHTS, (0, 255), is_phantom(source), RGB)
+    dataset = Dataset("camvid", DESCRIPTION, labels.CAMVID, WEIGHTS, (0, 255), is_phantom(source), RGB, spacing=ASSUMED)
     cases = find_cases(source)
     done = prepare_dataset(dataset, cases, out, workers=workers, strict=strict)
     counts = {part: sum(case.part == part for case in cases) for part in SPLITS}

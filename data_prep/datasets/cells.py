@@ -18,7 +18,7 @@ from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from data_prep.split import apportion
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.data.schema import SPLITS, is_phantom
+from medpos.data.schema import ASSUMED, SPLITS, is_phantom
 
 # Neighboring frames are nearly equal, so parts of the split are sequences or runs of frames, never random frames. The
 # last sequence is the test set; the end of each other sequence is for validation.
@@ -37,7 +37,7 @@ def prepare(source: Path, out: Path, silver: bool = False, workers: int = 1, str
     gray = np.asarray(read_picture(cases[0].sources["image"], "TIFF"))
     gray_range = (0, 255) if gray.dtype == np.uint8 else None
     description = DESCRIPTION.format(name=name, truth="silver" if silver else "gold")
-    dataset = Dataset("cells", description, labels.CELLS, (4, 1, 5), gray_range, is_phantom(source))
+    dataset = Dataset("cells", description, labels.CELLS, (4, 1, 5), gray_range, is_phantom(source), spacing=ASSUMED)
     return prepare_dataset(dataset, cases, out, workers=workers, strict=strict)
 
 

@@ -17,7 +17,7 @@ from data_prep.published import describe_shortfall
 from medpos.core import labels
 from medpos.core.colors import RGB
 from medpos.core.errors import InputError
-from medpos.data.schema import is_phantom
+from medpos.data.schema import ASSUMED, is_phantom
 
 IMAGES = {"training": 20, "test": 20}
 # The official test images are the test part; the official training images are split 16 to 4.
@@ -32,7 +32,7 @@ _NO_TEST_LABELS = (
 
 def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1, strict: bool = False) -> str:
     """Prepare DRIVE with the arguments of ``python -m data_prep drive``, and return one line about it."""
-    dataset = Dataset("drive", DESCRIPTION, labels.DRIVE, WEIGHTS, (0, 255), is_phantom(source), RGB)
+    dataset = Dataset("drive", DESCRIPTION, labels.DRIVE, WEIGHTS, (0, 255), is_phantom(source), RGB, spacing=ASSUMED)
     cases = find_cases(source)
     done = prepare_dataset(dataset, cases, out, seed, workers, strict)
     counts = {part: sum(case.case.endswith(part) for case in cases) for part in IMAGES}

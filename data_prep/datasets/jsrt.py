@@ -14,7 +14,7 @@ from data_prep.files import Array
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.data.schema import is_phantom
+from medpos.data.schema import STANDARD, is_phantom
 from medpos.io.pictures.jsrt import HIGHEST, PIXEL_MM, RAW_SIDE, coronal_affine, read_image
 
 MASK_SIDE = 1024
@@ -38,7 +38,7 @@ def prepare(
         raise InputError(f"--size {size}: expected a divisor of {RAW_SIDE}, such as 2048, 1024, 512, 256 or 128.")
     classes = labels.JSRT + (labels.CLAVICLES if clavicles else ())
     phantom = is_phantom(images) or is_phantom(masks)
-    dataset = Dataset("jsrt", DESCRIPTION, classes, WEIGHTS, (0, HIGHEST), phantom)
+    dataset = Dataset("jsrt", DESCRIPTION, classes, WEIGHTS, (0, HIGHEST), phantom, spacing=STANDARD)
     return prepare_dataset(dataset, find_cases(images, masks, classes, size), out, seed, workers, strict)
 
 

@@ -15,7 +15,7 @@ from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from data_prep.pictures import NOMINAL_AFFINE
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.data.schema import is_phantom
+from medpos.data.schema import ASSUMED, is_phantom
 
 # A choice of this project: the data have no split, and the UNet++ paper (DLMIA 2018) states none.
 WEIGHTS = (8, 1, 1)
@@ -32,7 +32,7 @@ _MODES = ("L", "LA", "P", "RGB", "RGBA")
 def prepare(source: Path, out: Path, seed: int = 0, workers: int = 1, strict: bool = False) -> str:
     """Prepare nuclei with the arguments of ``python -m data_prep nuclei``, and return one line about it."""
     phantom, cases = is_phantom(source), find_cases(source)
-    dataset = Dataset("nuclei", DESCRIPTION, labels.NUCLEI, WEIGHTS, (0, HIGHEST), phantom)
+    dataset = Dataset("nuclei", DESCRIPTION, labels.NUCLEI, WEIGHTS, (0, HIGHEST), phantom, spacing=ASSUMED)
     done = prepare_dataset(dataset, cases, out, seed, workers, strict)
     if phantom:
         return done

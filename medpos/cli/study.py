@@ -131,7 +131,7 @@ def _run(planner: Any, options: Study, console: Console) -> None:
         if finding["value"] is not None:
             value = f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
         console.print(f"  {finding['data']}: {finding['text']}: {finding['verdict']}{value}", highlight=False)
-    console.print(f"{planner.study.name}: {content['verdict']}", style="bold")
+    console.print(f"{planner.study.name}: {content['verdict_text']}", style="bold")
     page = build([out], out)
     output.results.print(f"page: {page}")
     if content["failed"]:

@@ -5,6 +5,7 @@ evaluated, and no path in it may lead out of the folder.
 """
 
 import hashlib
+import json
 import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,13 +19,16 @@ from medpos.core.labels import IGNORED, Label
 from medpos.data.leaks import find_leaks
 from medpos.data.names import find_name_faults
 from medpos.data.schema import (
+    ASSUMED,
     INTENSITY_KEYS,
     LABEL_KEYS,
     MANIFEST,
     READ_CASE_KEYS,
     READ_KEYS,
     SCHEMA_VERSION,
+    SPACINGS,
     SPLITS,
+    dump_manifest,
 )
 
 logger = logging.getLogger(__name__)
@@ -45,6 +49,7 @@ class DataFolder:
         channels: names of the image's channels.
         ignore_index: 255 if label maps may have this value, for ignored pixels; otherwise None.
         warnings: what is implausible in the data, a line for each, as ``data_prep`` found.
+        spacing_source: where the pixel size comes from, one of ``SPACINGS``; None in folders of earlier versions.
 
     Raises:
         InputError: ``dataset.json`` is missing, malformed, lacks a key, names a file outside the folder, or has one
@@ -72,6 +77,11 @@ class DataFolder:
                 f"{self.path}: expected ignore_index {IGNORED} or none, got {self.ignore_index!r}; {ADVICE}"
             )
         self.warnings = _read_warnings(content.get("warnings", []), self.path)
+        self.spacing_source: str | None = content.get("spacing")
+        if self.spacing_source not in (None, *SPACINGS):
+            raise InputError(
+                f"{self.path}: expected spacing {', '.join(SPACINGS)} or none, got {self.spacing_source!r}; {ADVICE}"
+            )
         if lists := [split for split in SPLITS if not isinstance(content[split], list)]:
             raise InputError(f"{self.path}: expected a list of cases in {', '.join(lists)}; {ADVICE}")
         _require(content["intensity"], INTENSITY_KEYS, f"{self.path}: intensity")
@@ -103,12 +113,25 @@ class DataFolder:
 
     @property
     def sha256(self) -> str:
-        """SHA-256 of ``dataset.json``, which holds that of every file: equal hashes mean equal data."""
-        return hashlib.sha256(self.path.read_bytes()).hexdigest()
+        """SHA-256 of ``dataset.json``, which holds that of every file: equal hashes mean equal data.
+
+        Where the spacing comes from doesn't count, so a folder of an earlier version, which doesn't say it, is equal.
+        """
+        data = self.path.read_bytes()
+        content = json.loads(data)
+        if content.pop("spacing", None):
+            data = dump_manifest(content)
+        return hashlib.sha256(data).hexdigest()
 
     @property
     def nominal_spacing(self) -> bool:
-        """Whether five or more subjects all have one pixel size, which no scanner yields: it is nominal."""
+        """Whether the true pixel sizes are unknown.
+
+        Where the folder doesn't say it: whether five or more subjects all have one pixel size, which scanners hardly
+        yield.
+        """
+        if self.spacing_source is not None:
+            return self.spacing_source == ASSUMED
         cases = [case for split in SPLITS for case in self._cases[split]]
         sizes = {tuple(case["spacing_mm"]) for case in cases}
         return len(sizes) == 1 and len({case["subject"] for case in cases}) >= 5

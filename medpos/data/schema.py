@@ -3,8 +3,10 @@
 ``data_prep`` writes this schema and verifies it; :class:`medpos.data.DataFolder` reads it.
 """
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json
@@ -17,6 +19,9 @@ SPLITS = ("training", "validation", "test")
 # Folders of a case's files by the key of its entry that names the file; only some data sets have instances.
 FOLDERS = {"image": "images", "label": "labels", "instances": "instances"}
 
+# Where the pixel size of a data set comes from: its files, what is published about all of them, or nowhere.
+HEADER, STANDARD, ASSUMED = SPACINGS = ("header", "standard of the set", "assumed")
+
 # Keys of dataset.json with their types. A training reads those of READ_KEYS.
 READ_KEYS: Mapping[str, type] = {
     "schema_version": int,
@@ -27,7 +32,7 @@ READ_KEYS: Mapping[str, type] = {
     **dict.fromkeys(SPLITS, list),
 }
 KEYS: Mapping[str, type] = {**READ_KEYS, "description": str, "split": dict}
-OPTIONAL_KEYS: Mapping[str, type] = {"channels": list, "ignore_index": int, "warnings": list}
+OPTIONAL_KEYS: Mapping[str, type] = {"channels": list, "ignore_index": int, "spacing": str, "warnings": list}
 LABEL_KEYS: Mapping[str, type] = {"index": int, "name": str, "colour": str}
 INTENSITY_KEYS = ("range", "mean", "std")
 # Keys of the entry of a case. A training reads those of READ_CASE_KEYS, and "instances" where it is there.
@@ -41,6 +46,11 @@ READ_CASE_KEYS: Mapping[str, type] = {
 }
 CASE_KEYS: Mapping[str, type] = {**READ_CASE_KEYS, "image_sha256": str, "label_sha256": str}
 INSTANCE_KEYS: Mapping[str, type] = {"instances": str, "instances_sha256": str}
+
+
+def dump_manifest(content: Mapping[str, Any]) -> bytes:
+    """Return the bytes of ``dataset.json`` with this content."""
+    return (json.dumps(content, indent=2, allow_nan=False) + "\n").encode()
 
 
 def is_phantom(folder: Path) -> bool:

@@ -98,6 +98,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "commit": commit(),
         **about,
     }
+    content["verdict_text"] = content["verdict"] + (" on phantoms" if content["phantom"] else "")
     tensorboard.write(trained, table, out / files.TENSORBOARD)
     write_json(out / files.STUDY, content)
     return content
@@ -210,6 +211,7 @@ def _describe_data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequ
             "name": model.data,
             "phantom": source.phantom,
             "nominal_spacing": source.nominal_spacing,
+            "spacing": source.spacing_source,
             "split": "test",
             "subjects": int(rows["subject"].nunique()),
             "cases": int(rows["case"].nunique()),

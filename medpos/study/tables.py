@@ -10,6 +10,7 @@ from medpos.core.labels import MEAN_OF_ORGANS, Label, title
 from medpos.data.conditions import is_clean
 from medpos.metrics import overlap
 from medpos.runs.cases import CaseView
+from medpos.statistics.grid import mean
 
 Content = dict[str, Any]
 
@@ -89,17 +90,19 @@ def slice_table(data: str, labels: Sequence[Label], cases: dict[str, Sequence[Se
     for model, seeds in cases.items():
         dice = [_slice_dice(view, len(labels)) for view in seeds if view and view[0].truth.ndim == 3]
         if dice:
-            means = np.array([np.nanmean(d, axis=0) for d in dice])
+            means = np.array([mean(d, 0) for d in dice])
+            lacking = np.isnan(dice).any(axis=0)  # [slices, organs]: the seeds have the same slices
             cells = [
                 f"{m:.3f}" + (f" ± {s:.3f}" if len(dice) > 1 else "") for m, s in zip(*_mean_sd(means), strict=True)
             ]
-            rows.append([model, len(dice), *cells, len(dice[0]), int(np.isnan(dice[0]).sum())])
+            rows.append([model, len(dice), *cells, len(dice[0]), int(lacking.sum())])
     if not rows:
         return None
     return {
         "title": f"{data}: Dice slice by slice, on clean test images",
         "note": "mean ± sd over seeds of the mean over slices; a slice without the organ in truth and prediction is "
-        "missing; the statistics of this study are over volumes",
+        "left out; missing: slices times organs that are left out at one seed or more, each counted once; the "
+        "statistics of this study are over volumes",
         "columns": ["model", "seeds", *(label.title for label in labels[1:]), "slices", "missing"],
         "rows": rows,
     }

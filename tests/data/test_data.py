@@ -301,8 +301,41 @@ def test_255_is_refused_without_ignore_index(data):
         parser("jsrt_small", dataset_dir=str(data), image_size=32).get_parsed_content("dataset")[0]
 
 
-def test_one_pixel_size_for_all_subjects_is_nominal(data):
-    assert DataFolder(data).nominal_spacing
+def test_the_pixel_size_of_a_standard_is_not_nominal(data):
+    """JSRT states no pixel size in its files, and has 0.175 mm by its publication."""
+    assert json.loads((data / "dataset.json").read_text())["spacing"] == "standard of the set"
+    assert not DataFolder(data).nominal_spacing
+
+
+def state_spacing(data, source):
+    content = json.loads((data / "dataset.json").read_text())
+    del content["spacing"]
+    if source:
+        content["spacing"] = source
+    (data / "dataset.json").write_text(json.dumps(content, indent=2) + "\n")
+    return DataFolder(data)
+
+
+@pytest.mark.parametrize(("source", "nominal"), [("header", False), ("standard of the set", False), ("assumed", True)])
+def test_where_the_pixel_size_comes_from_is_no_part_of_the_data(source, nominal, data):
+    before = DataFolder(data).sha256
+    found = state_spacing(data, source)
+    assert (found.nominal_spacing, found.sha256) == (nominal, before)
+    earlier = state_spacing(data, "")
+    assert earlier.sha256 == before
+    content = json.loads((data / "dataset.json").read_text())
+    content["test"][0]["image_sha256"] = "another image"
+    (data / "dataset.json").write_text(json.dumps(content, indent=2) + "\n")
+    assert DataFolder(data).sha256 != before
+
+
+def test_an_unknown_source_of_the_pixel_size_is_refused(data):
+    with pytest.raises(InputError, match="expected spacing header, standard of the set, assumed or none, got 'guess'"):
+        state_spacing(data, "guess")
+
+
+def test_one_pixel_size_for_all_subjects_of_an_earlier_folder_is_nominal(data):
+    assert state_spacing(data, "").nominal_spacing
     content = json.loads((data / "dataset.json").read_text())
     content["test"][0]["spacing_mm"][0] += 0.01
     (data / "dataset.json").write_text(json.dumps(content))

@@ -379,7 +379,8 @@ def test_quiet_shows_only_failures_verdict_and_page(prepared, tmp_path):
     assert found.returncode == 1
     assert re.search("^jsrt: greedy, seed 0 failed: .*train_cases: expected 1 to 5", found.stderr, re.MULTILINE)
     verdict, page = found.stdout.splitlines()
-    assert verdict.startswith("mine: ")
+    assert verdict == "mine: undecided on phantoms"
+    assert json.loads((tmp_path / "out/study.json").read_text())["verdict_text"] == "undecided on phantoms"
     assert page == f"page: {tmp_path / 'out/index.html'}"
 
 

@@ -26,6 +26,14 @@ def test_slices_are_averaged_one_by_one():
     # A second seed that finds nothing: 0 and 0; mean 0.417, sd of (0.833, 0) 0.589.
     table = slice_table("acdc", ACDC[:2], {"network": [[volume((2, 1, 0))], [volume((0, 0, 0))]]})
     assert table["rows"][0][2] == "0.417 ± 0.589"
+    assert table["rows"][0][-2:] == [3, 1]
+
+
+def test_missing_counts_every_seed_and_the_same_slice_once():
+    # The first seed has the organ in every slice, the others miss the third one, where the truth has none.
+    seeds = [[volume(prediction)] for prediction in ((2, 1, 3), (2, 1, 0), (1, 1, 0))]
+    table = slice_table("acdc", ACDC[:2], {"network": seeds})
+    assert table["rows"][0][-2:] == [3, 1]
 
 
 def test_images_have_no_slices():
