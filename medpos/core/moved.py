@@ -59,7 +59,7 @@ RENAMED = {
 }
 
 # Keys of bundles that later versions have added, and their defaults, under which everything is as before.
-LATER = {"begin_with": "", "patience": 0, "accumulate": 1}
+LATER = {"begin_with": "", "patience": 0, "accumulate": 1, "position_dropout": 0.0}
 
 # Files of which earlier versions wrote another form -> function that gives the present one.
 FORMS: dict[str, Callable[[Any], Any]] = {

@@ -123,7 +123,7 @@ class Planner:
         return rows
 
     def _groups(self, model: Model) -> tuple[str, ...]:
-        gives_position = "pe_alpha" in model.config and model.config.get("encoding", "linear") == "linear"
+        gives_position = "pe_alpha" in model.config and model.config.get("encoding", "linear") in ("linear", "placebo")
         return tuple(g for g in self.study.conditions if g != "position" or gives_position)
 
     def _seeds(self, variant: Variant) -> tuple[int, ...]:

@@ -75,3 +75,11 @@ def test_what_a_model_is_tested_under_is_no_part_of_it():
     # A step that changes clean images changes the validation, and so the model.
     other = {**old, "preprocessing": {**old["preprocessing"], "transforms": [*chain, {"_target_": "ShiftIntensityd"}]}}
     assert compute_identity(other) != compute_identity(config)
+
+
+def test_position_dropout_is_another_model_and_none_is_that_of_earlier_versions():
+    config = parser("jsrt_small_pe").config
+    old = {key: value for key, value in config.items() if key != "position_dropout"}
+    old["network_def"] = {key: value for key, value in config["network_def"].items() if key != "dropout"}
+    assert compute_identity(old) == compute_identity(config)
+    assert compute_identity({**config, "position_dropout": 0.25}) != compute_identity(config)

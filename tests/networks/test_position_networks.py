@@ -272,3 +272,45 @@ class TestWidth:
 def test_bad_options(options, message):
     with pytest.raises(InputError, match=message):
         build_with_position(SmallCNN, **options)
+
+
+class TestPositionDropout:
+    """Zero the position channels of whole batches in training, and of none afterwards."""
+
+    @pytest.fixture
+    def network(self):
+        return build_with_position(SmallCNN, dropout=0.25)
+
+    def test_a_quarter_of_the_batches_has_no_position(self, network):
+        seen = []
+        network.network.register_forward_pre_hook(lambda _, images: seen.append(images[0]))
+        torch.manual_seed(0)
+        batch = inputs("linear", 3, 8, 8)
+        for _ in range(400):
+            network.train()(batch)
+        zeroed = [bool((images[:, 1:] == 0).all()) for images in seen]
+        assert 0.2 < sum(zeroed) / 400 < 0.3
+        kept = [batch if not zero else batch * torch.tensor([1.0, 0, 0])[:, None, None] for zero in zeroed]
+        assert all(torch.equal(one, other) for one, other in zip(seen, kept, strict=True))
+
+    def test_an_evaluation_has_position_and_the_weights_are_those_of_the_network(self, network):
+        plain, batch = built(SmallCNN, "linear"), inputs("linear", 2, 8, 8)
+        assert network.state_dict().keys() == plain.state_dict().keys()
+        network.load_state_dict(plain.state_dict())
+        for _ in range(20):
+            assert torch.equal(network.eval()(batch), plain(batch))
+
+    @pytest.mark.parametrize(("options", "words"), [
+        ({"dropout": 1.0}, r"share \(position_dropout\): expected at least 0 and below 1, got 1.0"),
+        ({"dropout": 0.25, "encoding": "learned"}, r"\(position_dropout\): expected 0 for the encoding learned"),
+    ])  # fmt: skip
+    def test_bad_shares_are_refused(self, options, words):
+        with pytest.raises(InputError, match=words):
+            build_with_position(SmallCNN, **options)
+
+
+def test_placebo_channels_say_nothing_about_position_and_cost_as_many_parameters():
+    channels = position_channels((8, 6), 3.0, "positive", encoding="placebo")
+    assert torch.equal(channels, torch.full((2, 8, 6), 3.0))
+    count = count_parameters(build_with_position(SmallCNN, "placebo"))
+    assert count == count_parameters(build_with_position(SmallCNN))

@@ -30,7 +30,14 @@ from torch.nn import functional as F  # noqa: N812
 from medpos.core.device import ExtendableConv2d
 from medpos.core.errors import InputError
 from medpos.networks.layers.blocks import check_size
-from medpos.transforms.position.channels import BANDS, PositionChannels, channel_count, check_position, count_pixels
+from medpos.transforms.position.channels import (
+    BANDS,
+    IN_NETWORK,
+    PositionChannels,
+    channel_count,
+    check_position,
+    count_pixels,
+)
 
 TOLERANCE = 0.01
 _STEPS = 1024  # the widths tried are multiples of 1 / 1024
@@ -46,12 +53,13 @@ def build_with_position(
     out_channels: int = 4,
     padding_mode: str = "zeros",
     conv_bias: bool = True,
+    dropout: float = 0.0,
 ) -> nn.Module:
     """Build a network for a position encoding with the number of parameters of the linear one.
 
     Args:
         network: network class of this package with the arguments ``in_channels``, ``out_channels`` and ``width``.
-        encoding: one of ``medpos.transforms.ENCODINGS``; ``"linear"`` leaves the network unchanged.
+        encoding: one of ``medpos.transforms.ENCODINGS``; ``"linear"`` and ``"placebo"`` leave the network unchanged.
         bands: number of bands K of ``"fourier"``.
         alpha: magnitude of an encoding inside the network, above 0, in units of the standardized intensity.
         range: range of the coordinates of ``"coordconv"``, ``"symmetric"`` or ``"positive"``.
@@ -59,6 +67,8 @@ def build_with_position(
         out_channels: classes, including the background.
         padding_mode: padding, ``"zeros"`` or ``"reflect"``.
         conv_bias: whether the 3 x 3 convolutions have biases.
+        dropout: share of the training's batches in which the position channels are zero, at least 0 and below 1; see
+            :class:`PositionDropout`.
 
     Returns:
         A network with a number of parameters within 1 % of the linear variant's. Its ``in_channels`` are those of the
@@ -69,11 +79,21 @@ def build_with_position(
     """
     check_position(alpha, range, 1, encoding, bands)
     options = {"out_channels": out_channels, **_select_options(network, padding_mode=padding_mode, conv_bias=conv_bias)}
-    if encoding == "linear":
-        return network(in_channels=in_channels, **options)
     image_channels = in_channels - channel_count("linear")
     if image_channels < 1:
         raise InputError(f"in_channels: expected at least 3, for the image, x and y, got {in_channels}")
+    if dropout:
+        if encoding in IN_NETWORK:
+            raise InputError(
+                f"dropout (position_dropout): expected 0 for the encoding {encoding}, which has no channels, got "
+                f"{dropout}; use another encoding"
+            )
+        plain = build_with_position(
+            network, encoding, bands, alpha, range, in_channels, out_channels, padding_mode, conv_bias
+        )
+        return PositionDropout(plain, dropout, image_channels)
+    if encoding in ("linear", "placebo"):
+        return network(in_channels=in_channels, **options)
 
     def build(width: float) -> nn.Module:
         if encoding == "learned":
@@ -220,6 +240,43 @@ def _add_prefix(module: nn.Module, state: dict[str, Any], prefix: str, *rest: An
 def _rename(state: dict[str, Any], old: str, new: str) -> None:
     for key in [key for key in state if key.startswith(old)]:
         state[f"{new}{key.removeprefix(old)}"] = state.pop(key)
+
+
+class PositionDropout(nn.Module):
+    """Set the position channels to zero in a share of the training's batches, so that a network knows such images.
+
+    It does nothing in evaluation mode. The state dict is that of the network alone, so the same weights load with and
+    without this layer.
+
+    Args:
+        network: network that takes the channels of the image and of its position.
+        share: share of the batches, 0 to below 1.
+        image_channels: channels of the image, which precede those of its position.
+
+    Raises:
+        InputError: the share is out of range.
+    """
+
+    def __init__(self, network: nn.Module, share: float, image_channels: int = 1) -> None:
+        super().__init__()
+        if not 0 <= share < 1:
+            raise InputError(f"share (position_dropout): expected at least 0 and below 1, got {share}; correct it")
+        self.network = network
+        self.share = share
+        self.image_channels = image_channels
+        self.in_channels = int(network.in_channels)
+        self.register_state_dict_post_hook(_remove_prefix)
+        self.register_load_state_dict_pre_hook(_add_prefix)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Map images [N, C, X, Y] to the network's output."""
+        # One number for the batch, from the generator that the training seeds before each epoch.
+        if self.training and float(torch.rand(1)) < self.share:
+            image = torch.cat(
+                [image[:, : self.image_channels], torch.zeros_like(image[:, self.image_channels :])], dim=1
+            )
+        result: Tensor = self.network(image)
+        return result
 
 
 class CoordConv2d(ExtendableConv2d):

@@ -6,6 +6,7 @@
 | ``radial`` | 3: distance from the center, cosine and sine of the angle | :class:`PositionChannels` |
 | ``fourier`` | 4 K: for each band k < K the cosine and sine of x, then of y | :class:`PositionChannels` |
 | ``learned`` | 2, in the network | :class:`medpos.networks.LearnedPosition` |
+| ``placebo`` | 2: alpha in every pixel, so nothing about position | :class:`PositionChannels` |
 | ``coordconv`` | x, y before every 3 x 3 convolution, in the network | :class:`medpos.networks.CoordConv2d` |
 
 All have the same magnitude alpha and span the whole image, independent of its content.
@@ -31,7 +32,7 @@ from medpos.core.errors import InputError
 from medpos.transforms.base.lift import Item, Lifted
 
 RANGES = ("symmetric", "positive")
-ENCODINGS = ("linear", "radial", "fourier", "learned", "coordconv")
+ENCODINGS = ("linear", "radial", "fourier", "learned", "coordconv", "placebo")
 IN_NETWORK = ("learned", "coordconv")
 BANDS = 4
 Place = tuple[Tensor, Tensor]  # index of each pixel along an axis, and the last index
@@ -44,7 +45,7 @@ def channel_count(encoding: str, bands: int = BANDS) -> int:
         encoding: one of ``ENCODINGS``.
         bands: number of bands K of ``"fourier"``.
     """
-    return {"linear": 2, "radial": 3, "fourier": 4 * bands}.get(encoding, 0)
+    return {"linear": 2, "radial": 3, "fourier": 4 * bands, "placebo": 2}.get(encoding, 0)
 
 
 def position_channels(
@@ -71,6 +72,8 @@ def position_channels(
               range; then cosine and sine of the angle, which are 0 exactly in the center. A side of 1 px has p = 0.
             - ``"fourier"``: for k = 0 to bands - 1 ``cos(2^k pi u)``, ``sin(2^k pi u)`` with u = (p + 1) / 2, then
               the same for y.
+            - ``"placebo"``: alpha in every pixel of two channels, for any range: a control for what the channels of
+              ``"linear"`` change besides the position.
             - ``"learned"``, ``"coordconv"``: no channels, because the encoding is inside the network.
         bands: number of bands K of ``"fourier"``, 1 to 16; the finest has a period of ``(W - 1) / 2^(K - 2)`` px.
 
@@ -115,6 +118,8 @@ def _encode(places: Sequence[Place], alpha: float, range: str, encoding: str, ba
     """Compute the channels from the places of the pixels in x and in y, which must fit for broadcasting."""
     if encoding == "linear":
         return [alpha * _ramp(index, last, range) for index, last in places]
+    if encoding == "placebo":
+        return [alpha * torch.ones_like(index) for index, _ in places]
     waves = _radial(places) if encoding == "radial" else _fourier(places, bands) if encoding == "fourier" else []
     return [alpha * (wave if range == "symmetric" else (wave + 1) / 2) for wave in waves]
 
