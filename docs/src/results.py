@@ -1,0 +1,115 @@
+"""Write the tables of docs/explanation/results.md from the CSV files in docs/results, and check the page's numbers.
+
+usage: python docs/src/results.py [--check]
+
+A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``: the file ``docs/results/NAME.csv`` as it
+is, or one of ``VIEWS`` of it. docs/results/README.md says which command made each file. With ``--check`` nothing is
+written, and the exit code is 1 if a table is stale or a measured number of the pages is in no table.
+"""
+
+import csv
+import re
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pandas as pd
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDER, PAGE = ROOT / "docs/results", ROOT / "docs/explanation/results.md"
+# Pages with the column "ours", made by docs/src/bundles.py.
+OURS = (ROOT / "README.md", ROOT / "docs/bundles.md")
+_TABLE = re.compile(r"(?s)(?P<start><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end of table -->\n)")
+_NUMBER = re.compile(r"(?<![\w.])-?\d\.\d{3}(?!\d|\.\d)")
+# Code, quotations, and sentences that begin with the paper's numbers.
+_NOT_OURS = re.compile(r'(?m)^    .*$|^>.*$|`[^`\n]*`|"[^"\n]*"|\bThe paper\b(?:[^.]|\.(?=\d))*\.')
+
+
+def markdown(rows: Sequence[Sequence[str]]) -> str:
+    """Write a Markdown table; the first row is its head."""
+    head, *body = [f"| {' | '.join(map(str, row))} |\n".replace("|  |", "| |") for row in rows]
+    return "".join([head, f"|{'---|' * len(rows[0])}\n", *body])
+
+
+def read(name: str) -> list[list[str]]:
+    """Read the rows of a file in docs/results, the head first."""
+    with (FOLDER / f"{name}.csv").open(encoding="utf-8", newline="") as stream:
+        return list(csv.reader(stream))
+
+
+def tabulate_severities() -> list[list[str]]:
+    """Average figure 2 on all hearts over organs and seeds, for some of its conditions."""
+    table = pd.read_csv(FOLDER / "acdc_unet_figure2.csv")
+    chosen = {
+        "clean": ("none", 0),
+        "noise 1": ("gaussian_noise", 1),
+        "noise 3": ("gaussian_noise", 3),
+        "noise 5": ("gaussian_noise", 5),
+        "blur 5": ("gaussian_blur", 5),
+        "shot 5": ("shot_noise", 5),
+    }
+    means = table.groupby(["model", "degradation", "severity"])["dice"].mean()
+    models = sorted(dict.fromkeys(table["model"]), key=lambda name: float(name.partition("alpha ")[2] or 0))
+    rows = [[model, *(f"{means[(model, *condition)]:.3f}" for condition in chosen.values())] for model in models]
+    return [["mean Dice", *chosen], *rows]
+
+
+VIEWS: dict[str, Callable[[], list[list[str]]]] = {"acdc_unet_figure2": tabulate_severities}
+
+
+def fill(text: str) -> str:
+    """Put the present tables into a page."""
+    return _TABLE.sub(lambda found: found["start"] + markdown(make(found["name"])) + found["end"], text)
+
+
+def make(name: str) -> list[list[str]]:
+    """Return the rows of a table by its name."""
+    return VIEWS[name]() if name in VIEWS else read(name)
+
+
+def find_numbers(text: str) -> list[str]:
+    """Find the measured numbers of three decimals in the text of a page, without tables and what a paper published."""
+    return _NUMBER.findall(_NOT_OURS.sub("", _TABLE.sub("", text)))
+
+
+def find_ours(text: str) -> list[str]:
+    """Find the numbers of three decimals in the last column of a page's tables."""
+    return [
+        number for line in text.splitlines() if line.startswith("|") for number in _NUMBER.findall(line.split("|")[-2])
+    ]
+
+
+def find_known() -> set[str]:
+    """Collect the numbers of all tables, with and without sign."""
+    names = {path.stem for path in FOLDER.glob("*.csv")}
+    cells = [cell for name in names for rows in (read(name), make(name)) for row in rows for cell in row]
+    numbers = {number for cell in cells for number in _NUMBER.findall(cell)}
+    return numbers | {number.removeprefix("-") for number in numbers} | {f"-{number}" for number in numbers}
+
+
+def find_faults() -> list[str]:
+    """List the stale tables, the tables without a file, and the measured numbers that are in no table."""
+    text = PAGE.read_text(encoding="utf-8")
+    faults = [] if fill(text) == text else [f"{PAGE.name}: a table is stale; run python docs/src/results.py"]
+    rest = _TABLE.sub("", text)
+    faults += [f"{PAGE.name}: not from a file of docs/results: {line}" for line in rest.splitlines() if line[:1] == "|"]
+    known = find_known()
+    found = [(PAGE.name, number) for number in find_numbers(text)]
+    found += [(page.name, number) for page in OURS for number in find_ours(page.read_text(encoding="utf-8"))]
+    return faults + [
+        f"{name}: {number} is in no table of docs/results" for name, number in found if number not in known
+    ]
+
+
+def main() -> int:
+    """Run the command line; returns its exit code."""
+    if "--check" in sys.argv[1:]:
+        faults = find_faults()
+        sys.stdout.writelines(f"{fault}\n" for fault in faults)
+        return int(bool(faults))
+    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Check that every measured number of the pages comes from a committed table."""
+
+import importlib.util
+import re
+
+import pandas as pd
+import pytest
+from running import ROOT
+
+
+@pytest.fixture
+def results():
+    spec = importlib.util.spec_from_file_location("results_page", ROOT / "docs/src/results.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_table_and_number_comes_from_a_file(results):
+    assert results.find_faults() == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "fault"),
+    [
+        ("| 0.557 ± 0.019 |", "| 0.575 ± 0.019 |", "a table is stale"),
+        ("# Results on real images\n", "# Results on real images\n\nThe Dice is 0.999.\n", "0.999 is in no table"),
+        ("## Nuclei\n", "## Nuclei\n\n| network | Dice |\n|---|---|\n", "not from a file of docs/results: | network"),
+    ],
+)
+def test_a_changed_number_is_found(old, new, fault, results, tmp_path, monkeypatch):
+    text = results.PAGE.read_text(encoding="utf-8")
+    assert old in text
+    (tmp_path / "results.md").write_text(text.replace(old, new, 1), encoding="utf-8")
+    monkeypatch.setattr(results, "PAGE", tmp_path / "results.md")
+    assert any(fault in found for found in results.find_faults())
+
+
+def test_a_changed_number_of_a_bundle_is_found(results, tmp_path, monkeypatch):
+    page = tmp_path / "bundles.md"
+    page.write_text("| NAME | the paper | ours |\n|---|---|---|\n| `jsrt` | Dice 0.999 | Dice 0.998¹ |\n")
+    monkeypatch.setattr(results, "OURS", (page,))
+    assert results.find_faults() == ["bundles.md: 0.998 is in no table of docs/results"]
+
+
+def test_numbers_of_papers_and_commands_are_not_ours(results):
+    text = 'We got 0.123. The paper reports "about 0.551" and 0.158 for it. `--lr 0.001` was used.\n\n    --lr 0.002\n'
+    assert results.find_numbers(text) == ["0.123"]
+
+
+def test_every_file_is_shown_and_has_its_origin(results):
+    names = {path.stem for path in results.FOLDER.glob("*.csv")}
+    page = results.PAGE.read_text(encoding="utf-8")
+    assert set(re.findall(r"<!-- table: ([\w-]+) -->", page)) == names
+    listed = re.findall(r"`([\w*]+)`", (results.FOLDER / "README.md").read_text(encoding="utf-8"))
+    patterns = [re.compile(name.replace("*", r"\w*")) for name in listed]
+    assert [name for name in names if not any(pattern.fullmatch(name) for pattern in patterns)] == []
+
+
+def test_the_criteria_of_figure_2_are_those_of_its_table(results):
+    """Compute the differences from the means by condition and organ, as the study does."""
+    table = pd.read_csv(results.FOLDER / "acdc_unet_figure2.csv")
+    means = table.groupby(["model", "degradation", "severity"])["dice"].mean().reset_index()
+    is_noise = means["degradation"].isin(["gaussian_noise", "shot_noise"])
+    conditions = {
+        "noise": is_noise,
+        "strong": is_noise & (means["severity"] >= 4),
+        "blur": means["degradation"] == "gaussian_blur",
+        "clean": means["severity"] == 0,
+    }
+
+    def dice(alpha, condition):
+        model = f"U-Net + position, alpha {alpha}" if alpha else "U-Net"
+        return means[(means["model"] == model) & conditions[condition]]["dice"].mean()
+
+    computed = [
+        dice("10.0", "noise") - dice("", "noise"),
+        dice("", "noise") - dice("", "clean"),
+        dice("", "blur") - dice("", "clean"),
+        dice("100.0", "strong") - dice("1.0", "strong"),
+        dice("100.0", "clean") - dice("1.0", "clean"),
+    ]
+    stated = [float(row[1]) for row in results.read("acdc_unet_figure2_criteria")[1:]]
+    assert stated == pytest.approx(computed, abs=0.001)
