@@ -28,7 +28,7 @@ import numpy.typing as npt
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
 from medpos.metrics.confusion import same_shape
-from medpos.metrics.overlap import overlap
+from medpos.metrics.overlap import overlap, overlap_of
 from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
 from medpos.metrics.summary import mean_of_finite, summarize
 from medpos.metrics.surface import Surface, boundaries, distances_between, surface_distances
@@ -44,6 +44,7 @@ __all__ = [
     "case_metrics",
     "mean_of_finite",
     "overlap",
+    "overlap_of",
     "summarize",
     "surface_distances",
 ]

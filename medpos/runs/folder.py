@@ -32,6 +32,7 @@ from medpos.runs.more_epochs import check_more_epochs, describe_change, keep_res
 logger = logging.getLogger(__name__)
 # A resumed run may change where and how long it computes, and what its model is tested under, but not the training.
 _FREE_TO_CHANGE = frozenset({"resume", "run_name", "runs_dir", "bundle_root", "device", "num_workers", "max_epochs"})
+_FREE_TO_CHANGE |= {"device_memory_gb", "device_memory", "compile", "deterministic", "surface_interval"}
 _FREE_TO_CHANGE |= {"patience", "conditions", "degradation_table", "shift_pixels", "allow_training_cases"}
 _FREE_TO_CHANGE |= {"_desc_", "imports", "known_keys", "steps"}  # a step counts where a chain takes it
 _NOT_THE_SAME = (
