@@ -39,7 +39,17 @@ from medpos.runs.begin_with import check_beginning
 
 logger = logging.getLogger(__name__)
 # Values that TensorBoard lists.
-_SHOWN = "seed image_size batch_size max_epochs train_cases lr pe_alpha pe_range encoding encoding_bands".split()
+_SHOWN: tuple[str, ...] = (
+    "seed",
+    "image_size",
+    "batch_size",
+    "max_epochs",
+    "train_cases",
+    "lr",
+    "pe_alpha",
+    "pe_range",
+)
+_SHOWN += ("encoding", "encoding_bands")
 
 
 def start() -> None:

@@ -73,6 +73,8 @@ LATER = {
     "deterministic": False,
     "surface_interval": 10,
 }
+# Arguments that say what is shown of a training.
+_SHOWN = frozenset({"hyper_parameters"})
 # Object -> object of earlier versions that gives the same values.
 SAME_AS = {"medpos.data.loader.BatchLoader": "DataLoader", "medpos.optim.fused.adam": "torch.optim.Adam"}
 
@@ -106,7 +108,7 @@ def without_later_keys(config: Config) -> Config:
 
 def _without_references(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_references(v) for k, v in value.items() if not _is_later(v)}
+        return {k: _without_references(v) for k, v in value.items() if k not in _SHOWN and not _is_later(v)}
     return [_without_references(part) for part in value] if isinstance(value, list) else value
 
 
