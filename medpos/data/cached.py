@@ -172,6 +172,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
 
     def decoded(self, place: int) -> dict[str, Any]:
         """Return a copy of a decoded image or slice, with what is known of its case."""
+        self.fill()
         number, z = self.places[place]
         case = self._case(number)
         item = dict(case)
