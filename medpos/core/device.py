@@ -96,6 +96,11 @@ def find_compile_fault(device: torch.device | str) -> str:
     return "" if works else "it computes wrong values"
 
 
+def is_computing_apart(tensor: Tensor) -> bool:
+    """Tell whether a tensor is on a GPU, which computes while threads of the host do something else."""
+    return bool(tensor.is_cuda)
+
+
 def memory_format(device: torch.device | str) -> torch.memory_format:
     """Choose the memory layout of network and images: channels last where :func:`has_fast_bf16`, else contiguous.
 

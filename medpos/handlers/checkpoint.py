@@ -8,7 +8,7 @@ import torch
 import torch.distributed
 from ignite.engine import Engine, Events
 
-from medpos.core.device import is_main_process
+from medpos.core.device import is_computing_apart, is_main_process
 from medpos.core.errors import InputError
 from medpos.handlers.accumulation import AccumulatedLoss
 from medpos.handlers.divergence import Divergence, check_weights
@@ -113,10 +113,8 @@ class Checkpoint:
         }
         stopped = {"stopped": self.run.stopped} if self.run.stopped else {}
         states[self.run.folder / files.RESUME] = {**state, **stopped}
-        if (
-            any(tensor.is_cuda for tensor in self.network.state_dict().values())
-            and not torch.distributed.is_initialized()
-        ):
+        is_alone = not torch.distributed.is_initialized()
+        if is_alone and any(map(is_computing_apart, self.network.state_dict().values())):
             self._writer.write(states)
             return
         for path, content in states.items():

@@ -10,6 +10,7 @@ import torch
 from ignite.engine import Engine, Events
 from torch import Tensor
 
+from medpos.core.device import is_computing_apart
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label, as_labels
 from medpos.handlers.rows import RowCollector, Rows, case_columns
@@ -80,7 +81,7 @@ class CaseMetrics(RowCollector):
         prediction, truth = output["pred"], output["label"]
         if not self._has_surfaces:
             return partial(self._overlap, columns, _count_pairs(prediction, truth, len(self.labels)))
-        if prediction.is_cuda:
+        if is_computing_apart(prediction):
             # The thread waits for the GPU and copies the maps.
             return self._pool.submit(self._measure, columns, spacing, prediction, truth).result
         return self._measure(columns, spacing, prediction, truth)
