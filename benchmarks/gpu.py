@@ -1,6 +1,6 @@
 """Compare trainings and tests on a GPU with a bare loop and with stock MONAI: one command, under 4 minutes.
 
-    python -m benchmarks.gpu [--dataset_dir FOLDER] [--rows epoch compile command robustness] [--device cpu]
+    python -m benchmarks.gpu [--dataset_dir FOLDER] [--rows loading epoch compile command robustness] [--device cpu]
 
 The bare loop trains on tensors that are on the device already, in bf16 and channels last. Stock MONAI trains with
 CacheDataset, DataLoader and SupervisedTrainer in float32, with the same transforms and batches. Without a folder the
@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import mean, median
 from typing import Any
@@ -32,8 +33,9 @@ from data_prep.datasets import jsrt
 from data_prep.phantoms import write
 from medpos.core.device import has_fast_bf16, memory_format
 from medpos.core.memory import release_freed_memory
+from medpos.data import BatchLoader
 
-ROWS = ("epoch", "compile", "command", "robustness")
+ROWS = ("loading", "epoch", "compile", "command", "robustness")
 # On a GPU as the issue of JSRT asks; on the CPU, to see that everything runs.
 SIZES = {
     "cuda": {"bundle": "jsrt_pe", "cases": 247, "image_size": 256, "batch_size": 20, "epochs": 10, "max_epochs": 100},
@@ -77,10 +79,9 @@ class Trainer:
     def __init__(self, settings: Settings, **overrides: Any) -> None:
         release_freed_memory()
         self.parser = bundle(settings["bundle"], **settings["keys"], **overrides, run_name=f"run{time.time_ns()}")
-        for step in self.parser.get("run")[:3]:
-            if "record" not in step:
-                self.evaluate(step)
-        self.parser.get_parsed_content("run_folder")._make()
+        for step in self.parser.get("run")[:2]:
+            self.evaluate(step)
+        self.evaluate("$@run_folder.record(dict(), @device, @seed)")
         self.engine = self.parser.get_parsed_content("train::trainer")
         self.device = torch.device(self.parser.get_parsed_content("device"))
 
@@ -175,7 +176,25 @@ def _print(
 ) -> None:
     needed = f"<= {at_most:g}" if at_most is not None else f">= {at_least:g}" if at_least is not None else ""
     met = (at_most is None or value <= at_most) and (at_least is None or value >= at_least)
-    print(f"| {what} | {found} | {absolute} | {needed} | {'met' if met else 'MISSED'} |", flush=True)
+    verdict = "" if not needed else "met" if met else "MISSED"
+    print(f"| {what} | {found} | {absolute} | {needed} | {verdict} |", flush=True)
+
+
+def compare_loading(settings: Settings, arguments: argparse.Namespace) -> None:
+    """Compare the loading of an epoch's batches onto the device, item by item and as a whole."""
+    parser = bundle(settings["bundle"], **settings["keys"])
+    dataset, memory = (parser.get_parsed_content(key) for key in ("train::dataset", "device_memory"))
+    whole = BatchLoader(dataset, memory, batch_size=settings["batch_size"])
+    items = DataLoader(dataset, batch_size=settings["batch_size"])
+
+    def load(loader: DataLoader) -> None:
+        for batch in loader:
+            _ = [batch[key].to(memory.device) for key in ("image", "label")]
+
+    load(whole)  # decodes the images
+    found = [[seconds_of(partial(load, loader), memory.device) for loader in (items, whole)] for _ in range(5)]
+    what = f"loading {len(dataset)} images, without a network: item by item / as a whole"
+    print_row(what, *map(list, zip(*found, strict=True)))
 
 
 def compare_epochs(settings: Settings, arguments: argparse.Namespace) -> None:
@@ -248,7 +267,7 @@ def time_robustness(settings: Settings, arguments: argparse.Namespace) -> None:
     _print(f"robustness of {images} images x 16 conditions, beyond start-up", "", f"{spent:.1f}", spent, at_most=3)
 
 
-TASKS = dict(zip(ROWS, (compare_epochs, compare_compiled, time_command, time_robustness), strict=True))
+TASKS = dict(zip(ROWS, (compare_loading, compare_epochs, compare_compiled, time_command, time_robustness), strict=True))
 
 
 def make_data(folder: Path, cases: int, size: int) -> str:
