@@ -105,6 +105,12 @@ class CachedDataset(Dataset[dict[str, Any]]):
                 "the other %d are decoded at every access; raise --memory_gb or --num_workers for speed", rest
             )
 
+    @property
+    def is_in_memory(self) -> bool:
+        """True if all cases are decoded in memory."""
+        self.fill()
+        return len(self._cache) == len(self.data)
+
     def _depth(self, number: int) -> int:
         """Return the number of slices of a volume, which decoding never changes."""
         known = self._cache[number]["image"] if number < len(self._cache) else None

@@ -29,6 +29,10 @@ logger = logging.getLogger(__name__)
 Item = dict[str, Any]
 T = TypeVar("T")
 _AHEAD = 2  # batches that a thread prepares before they are due
+_EXCEEDED = (
+    "%s (%.0f MB) exceed the memory for images on %s: they stay on the host and are copied batch by batch; give "
+    "--device_memory_gb for speed"
+)
 _SHARE = 0.25  # of the free memory of a device, for data; the rest is for the network
 
 
@@ -143,24 +147,28 @@ class Gatherer:
 
     def _keep(self) -> tuple[str, list[Item]]:
         """Choose the place of the images: ``device``, ``host``, or ``file`` where not all are in memory."""
-        size = self.dataset.cached_bytes * (2 * self.dataset.neighbours + 1)
-        split, device = self.dataset.data[0]["split"], self.memory.device
-        if len(self.dataset.cached_images()) < len(self.dataset.data):
+        if not self.dataset.is_in_memory:
             return "file", []
-        places = range(len(self.dataset.places))
-        if self.memory.take(size):
-            logger.info("%s images are on %s (%.0f MB)", split, device, size / 1e6)
-            return "device", [_moved(self._prepare(place), device) for place in places]
+        size = self.dataset.cached_bytes * (2 * self.dataset.neighbours + 1)
+        what, device = f"{self.dataset.data[0]['split']} images", self.memory.device
+        if (rows := self._move_all(size)) is not None:
+            logger.info("%s are on %s (%.0f MB)", what, device, size / 1e6)
+            return "device", rows
         if device.type != "cpu":
-            logger.warning(
-                "%s images (%.0f MB) exceed the memory for images on %s: they stay on the host and are copied batch by "
-                "batch; raise --device_memory_gb for speed",
-                split,
-                size / 1e6,
-                device,
-            )
+            logger.warning(_EXCEEDED, what, size / 1e6, device)
         fits = bool(self.fixed) and self.dataset.cached_bytes + size <= self.dataset.memory_gb * 1e9
-        return "host", [self._prepare(place) for place in places] if fits else []
+        return "host", list(self._prepare_all()) if fits else []
+
+    def _move_all(self, size: int) -> list[Item] | None:
+        """Move all images to the device; None where its memory is too small, or taken by others."""
+        try:
+            return [_moved(row, self.memory.device) for row in self._prepare_all()] if self.memory.take(size) else None
+        except torch.OutOfMemoryError:
+            torch.cuda.empty_cache()
+            return None
+
+    def _prepare_all(self) -> Iterator[Item]:
+        return (self._prepare(place) for place in range(len(self.dataset.places)))
 
     def _prepare(self, place: int) -> Item:
         item = self.dataset.decoded(place)

@@ -159,6 +159,19 @@ def test_images_that_do_not_fit_stay_on_the_host_and_the_log_says_so(prepared, c
     assert gatherer([0, 1])["image"].device.type == "meta"
 
 
+def test_a_device_that_is_full_is_not_used(prepared, monkeypatch, caplog):
+    """Let another process take the memory between the question and the answer."""
+
+    def fail(item, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("medpos.data.loader._moved", fail)
+    monkeypatch.setattr("torch.cuda.empty_cache", lambda: None)
+    gatherer = Gatherer(build("jsrt_small_pe", "train::", prepared), DeviceMemory("meta", 1.0))
+    assert (gatherer.place, len(gatherer._rows)) == ("host", 5)
+    assert "exceed the memory for images on meta" in caplog.text
+
+
 def test_data_sets_share_the_memory_of_a_device():
     memory = DeviceMemory("meta", 1.0)
     assert memory.take(600_000_000)
