@@ -14,6 +14,11 @@ from data_prep.datasets import acdc, camvid, cells, cityscapes, drive, ibsr, jsr
 from data_prep.phantoms import write
 
 
+def pytest_runtest_setup(item):
+    if item.get_closest_marker("gpu") and not torch.cuda.is_available():
+        pytest.skip("needs a CUDA device")
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     """Limit PyTorch to one thread: on such small images more threads cost more than they save."""

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import monai.utils
 import torch
 from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser, ConfigWorkflow
 
@@ -38,6 +39,18 @@ from medpos.runs import files
 from medpos.runs.begin_with import check_beginning
 
 logger = logging.getLogger(__name__)
+# Values that TensorBoard lists.
+_SHOWN: tuple[str, ...] = (
+    "seed",
+    "image_size",
+    "batch_size",
+    "max_epochs",
+    "train_cases",
+    "lr",
+    "pe_alpha",
+    "pe_range",
+)
+_SHOWN += ("encoding", "encoding_bands")
 
 
 def start() -> None:
@@ -194,6 +207,22 @@ def _section(path: str, own: Sequence[str], config: dict[str, Any]) -> Collectio
     return [key for key in own if is_referred_to(f"{path}::{key}", config)] or None
 
 
+def set_determinism(seed: int, deterministic: bool = False) -> None:
+    """Set the random seeds; on a GPU choose between the same bits in every run and the fastest algorithms.
+
+    The fastest algorithm is searched for each size of images, so only where a bundle resizes all images to one size. On
+    a CPU every run gives the same bits. A bundle's configuration calls it.
+
+    Args:
+        seed: random seed.
+        deterministic: True for the same bits in every run.
+    """
+    monai.utils.set_determinism(seed=seed)
+    if not deterministic:
+        torch.backends.cudnn.deterministic = False
+        torch.backends.cudnn.benchmark = "resize" in (find_parser().get("steps") or {})
+
+
 def try_image_size(network: torch.nn.Module, image_size: int) -> None:
     """Pass one empty image through the network, before anything is trained.
 
@@ -272,6 +301,19 @@ def _try_parts(parser: ConfigParser) -> None:
     for part in ("optimizer", "loss", "dataloader", "inferer"):
         if f"train::{part}" in parser:
             parser.get_parsed_content(f"train::{part}")
+
+
+def hyper_parameters(source: Any) -> dict[str, Any]:
+    """Return the values that TensorBoard lists beside the best key metric, as far as the bundle has them.
+
+    A bundle's configuration calls it.
+
+    Args:
+        source: the training data.
+    """
+    parser = find_parser()
+    values = {key: parser.get_parsed_content(key) for key in _SHOWN if key in parser.get()}
+    return {"bundle": parser.get_parsed_content("bundle_name"), **values, "phantom": source.phantom}
 
 
 def resolved() -> dict[str, Any]:

@@ -5,6 +5,7 @@ Everything private of PyTorch that has no public equivalent is here, so that an 
 
 import os
 import platform
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -82,6 +83,22 @@ def _processor_name() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
+
+
+@lru_cache
+def find_compile_fault(device: torch.device | str) -> str:
+    """Compile a product for a device and say why that fails, such as a missing compiler; empty where it works."""
+    try:
+        one = torch.ones(8, device=device)
+        works = bool((torch.compile(lambda values: values * 2)(one) == 2).all())
+    except Exception as error:  # of the compiler's own kinds
+        return first_line(error, 120)
+    return "" if works else "it computes wrong values"
+
+
+def is_computing_apart(tensor: Tensor) -> bool:
+    """Tell whether a tensor is on a GPU, which computes while threads of the host do something else."""
+    return bool(tensor.is_cuda)
 
 
 def memory_format(device: torch.device | str) -> torch.memory_format:

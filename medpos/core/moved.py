@@ -59,7 +59,25 @@ RENAMED = {
 }
 
 # Keys of bundles that later versions have added, and their defaults, under which everything is as before.
-LATER = {"begin_with": "", "patience": 0, "accumulate": 1, "position_dropout": 0.0}
+LATER = {
+    "begin_with": "",
+    "patience": 0,
+    "accumulate": 1,
+    "position_dropout": 0.0,
+    "device_memory_gb": None,
+    "device_memory": {
+        "_target_": "medpos.data.DeviceMemory",
+        "device": "@device",
+        "limit_gb": "@device_memory_gb",
+    },
+    "compile": False,
+    "deterministic": False,
+    "surface_interval": 10,
+}
+# Arguments that say what is shown of a training.
+_SHOWN = frozenset({"hyper_parameters"})
+# Object -> object of earlier versions that gives the same values.
+SAME_AS = {"medpos.data.loader.BatchLoader": "DataLoader", "medpos.optim.fused.adam": "torch.optim.Adam"}
 
 # Files of which earlier versions wrote another form -> function that gives the present one.
 FORMS: dict[str, Callable[[Any], Any]] = {
@@ -78,7 +96,7 @@ def in_current_form(name: str, content: Any) -> Any:
 
 
 def without_later_keys(config: Config) -> Config:
-    """Leave out the later keys at their defaults, and the arguments that refer to later keys alone.
+    """Leave out the later keys at their defaults, and the arguments that refer to a later key.
 
     So a configuration equals that of an earlier version which says the same.
 
@@ -91,13 +109,13 @@ def without_later_keys(config: Config) -> Config:
 
 def _without_references(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_references(v) for k, v in value.items() if not _is_later(v)}
+        return {k: _without_references(v) for k, v in value.items() if k not in _SHOWN and not _is_later(v)}
     return [_without_references(part) for part in value] if isinstance(value, list) else value
 
 
 def _is_later(value: Any) -> bool:
     references = find_references([value]) if isinstance(value, str) else set()
-    return bool(references) and references <= LATER.keys()
+    return bool(references & LATER.keys())
 
 
 def find_renamed(module: str, name: str) -> Any:
@@ -158,4 +176,5 @@ def with_current_names(value: Any) -> Any:
 @lru_cache(maxsize=4096)
 def _current_name(name: str) -> str:
     found = locate(name) if name.startswith("medpos.") else None
-    return name if found is None else f"{found.__module__}.{found.__qualname__}"  # type: ignore[attr-defined]
+    name = name if found is None else f"{found.__module__}.{found.__qualname__}"  # type: ignore[attr-defined]
+    return SAME_AS.get(name, name)

@@ -10,14 +10,17 @@ if TYPE_CHECKING:
     from medpos.data.cached import CachedDataset
     from medpos.data.classification import ClassifiedImages, ImageClasses
     from medpos.data.folder import DataFolder
+    from medpos.data.loader import BatchLoader, DeviceMemory
     from medpos.data.patches import Patches
     from medpos.data.sampler import EpochSampler
     from medpos.data.training_data import TrainingData
 
 __all__ = [
+    "BatchLoader",
     "CachedDataset",
     "ClassifiedImages",
     "DataFolder",
+    "DeviceMemory",
     "EpochSampler",
     "ImageClasses",
     "Patches",
@@ -25,9 +28,11 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BatchLoader": "loader",
     "CachedDataset": "cached",
     "ClassifiedImages": "classification",
     "DataFolder": "folder",
+    "DeviceMemory": "loader",
     "EpochSampler": "sampler",
     "ImageClasses": "classification",
     "Patches": "patches",

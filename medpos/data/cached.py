@@ -20,7 +20,7 @@ from medpos.io.scan import check_size
 from medpos.transforms.spatial.neighbors import slice_with_neighbors
 
 _FILES = ("image", "label", "instances")
-_ARRAYS = (*_FILES, "weight")
+ARRAYS = (*_FILES, "weight")  # entries of an item with values for each pixel
 MEMORY_GB = 8.0  # 10,000 photographs of 500 x 375 px take 22 GB
 THREADS = 4
 _BATCH = 2 * THREADS  # cases decoded between two checks of the memory
@@ -48,6 +48,9 @@ class CachedDataset(Dataset[dict[str, Any]]):
 
     Attributes:
         epoch: epoch of the training, set by the sampler.
+        is_random: True if the transform is random.
+        places: number of the case and of the slice, None for a whole image or volume, of each image that is served.
+        cached_bytes: size of the decoded cases in memory.
 
     Raises:
         InputError: a file can't be decoded (on first use), or ``memory_gb`` isn't above 0.
@@ -68,7 +71,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         self.data = list(data)
         self.decode = decode
         self.transform = transform
-        self._is_random = _is_random(transform)
+        self.is_random = is_random(transform)
         self.slices = slices
         self.conditions = tuple(conditions)
         self.neighbours = neighbours
@@ -77,7 +80,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
             raise InputError(f"memory_gb: expected a number above 0, got {memory_gb}; take {MEMORY_GB:g}, the default")
         self.memory_gb = memory_gb
         self._cache: list[dict[str, Any]] = []
-        self._index: list[tuple[int, int | None]] = []
+        self.places: list[tuple[int, int | None]] = []
+        self.cached_bytes = 0
 
     def under(self, conditions: Sequence[Condition]) -> "CachedDataset":
         """Serve every case under these conditions from now on, without decoding again, and return the data set."""
@@ -88,21 +92,26 @@ class CachedDataset(Dataset[dict[str, Any]]):
         """Decode cases into memory up to the limit; later calls do nothing."""
         if self._cache:
             return
-        size = 0
         with ThreadPoolExecutor(THREADS) as pool:
             for first in range(0, len(self.data), _BATCH):
-                if size < self.memory_gb * 1e9:
+                if self.cached_bytes < self.memory_gb * 1e9:
                     decoded = list(pool.map(self._decode, self.data[first : first + _BATCH]))
-                    size += sum(case[key].nbytes for case in decoded for key in _ARRAYS if key in case)
+                    self.cached_bytes += sum(map(count_bytes, decoded))
                     self._cache += decoded
         volumes = self.slices and self._cache[0]["image"].ndim == 4
         places = [range(self._depth(number)) if volumes else [None] for number in range(len(self.data))]
-        self._index = [(number, z) for number, zs in enumerate(places) for z in zs]
-        logger.info("decoded %d cases into memory (%.0f MB)", len(self._cache), size / 1e6)
+        self.places = [(number, z) for number, zs in enumerate(places) for z in zs]
+        logger.info("decoded %d cases into memory (%.0f MB)", len(self._cache), self.cached_bytes / 1e6)
         if rest := len(self.data) - len(self._cache):
             logger.warning(
                 "the other %d are decoded at every access; raise --memory_gb or --num_workers for speed", rest
             )
+
+    @property
+    def is_in_memory(self) -> bool:
+        """True if all cases are decoded in memory."""
+        self.fill()
+        return len(self._cache) == len(self.data)
 
     def _depth(self, number: int) -> int:
         """Return the number of slices of a volume, which decoding never changes."""
@@ -122,7 +131,7 @@ class CachedDataset(Dataset[dict[str, Any]]):
         spacing = [s * n / m for s, n, m in zip(spacing_mm, shape, size[1:], strict=False)]
         return {
             # A transform that doesn't load the instances leaves their file name.
-            **{k: decoded[k] for k in _ARRAYS if isinstance(decoded.get(k), torch.Tensor)},
+            **{k: decoded[k] for k in ARRAYS if isinstance(decoded.get(k), torch.Tensor)},
             **{k: case[k] for k in ("case", "subject", "split")},
             "phase": str(case.get("phase", "")),
             "spacing_mm": torch.tensor(spacing[: len(size) - 1], dtype=torch.float64),
@@ -154,24 +163,34 @@ class CachedDataset(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         self.fill()
-        return len(self._index) * len(self.conditions) * self.repeats
+        return len(self.places) * len(self.conditions) * self.repeats
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         if not 0 <= index < len(self):  # ends a loop over the data set
             raise IndexError(f"item {index} of {len(self)}")
-        which, place = divmod(int(index) % (len(self._index) * len(self.conditions)), len(self._index))
-        case, z = self._index[place]
-        decoded = self._case(case)
-        item = {**decoded, **self.conditions[which].to_item()}
-        if z is not None:
-            item |= {key: item[key][..., z] for key in _ARRAYS if key in item}
-            item["image"] = slice_with_neighbors(decoded["image"], z, self.neighbours)
-        # The cache must not change, and MONAI's NormalizeIntensityd works in place when channel-wise.
-        item |= {key: item[key].clone() for key in _ARRAYS if key in item}
-        if self._is_random:
+        place, condition = self.find(int(index))
+        item = {**self.decoded(place), **condition.to_item()}
+        if self.is_random:
             state = np.random.SeedSequence([self.seed, self.epoch, int(index)]).generate_state(1)
             self.transform.set_random_state(seed=int(state[0]))  # type: ignore[attr-defined]
         return self.transform(item)
+
+    def find(self, index: int) -> tuple[int, Condition]:
+        """Return the place of an item, that of its image or slice among all, and its condition."""
+        which, place = divmod(index % (len(self.places) * len(self.conditions)), len(self.places))
+        return place, self.conditions[which]
+
+    def decoded(self, place: int) -> dict[str, Any]:
+        """Return a copy of a decoded image or slice, with what is known of its case."""
+        self.fill()
+        number, z = self.places[place]
+        case = self._case(number)
+        item = dict(case)
+        if z is not None:
+            item |= {key: item[key][..., z] for key in ARRAYS if key in item}
+            item["image"] = slice_with_neighbors(case["image"], z, self.neighbours)
+        # The cache must not change, and MONAI's NormalizeIntensityd works in place when channel-wise.
+        return item | {key: item[key].clone() for key in ARRAYS if key in item}
 
     def cached_images(self) -> list[tuple[str, npt.NDArray[np.float32]]]:
         """Return name and decoded image of each case in memory."""
@@ -182,13 +201,13 @@ class CachedDataset(Dataset[dict[str, Any]]):
         """Return the index of the item with the shortest side, among the images in memory."""
         self.fill()
         sides = [min(case["image"].shape[1:3]) for case in self._cache]
-        return [number for number, _ in self._index].index(sides.index(min(sides)))
+        return [number for number, _ in self.places].index(sides.index(min(sides)))
 
     def shapes(self) -> list[tuple[int, int]]:
         """Return columns and rows of each decoded image or slice."""
         self.fill()
         sizes = [tuple(self._case(number)["image"].shape[1:3]) for number in range(len(self.data))]
-        return [sizes[number] for number, _ in self._index]
+        return [sizes[number] for number, _ in self.places]
 
     def class_counts(self, classes: int) -> npt.NDArray[np.int64]:
         """Count the pixels of each class in each case, [cases, classes], for losses that balance the classes."""
@@ -197,10 +216,15 @@ class CachedDataset(Dataset[dict[str, Any]]):
         return np.stack([np.bincount(label, minlength=256)[:classes] for label in labels])
 
 
-def _is_random(transform: Any) -> bool:
+def count_bytes(item: dict[str, Any]) -> int:
+    """Count the bytes of an item's values."""
+    return sum(item[key].nbytes for key in ARRAYS if key in item)
+
+
+def is_random(transform: Any) -> bool:
     """Tell whether a transform is random; a Compose, which is always Randomizable, if one of its parts is."""
-    if isinstance(transform, Compose):
-        return any(map(_is_random, transform.transforms))
+    if type(transform) is Compose:
+        return any(map(is_random, transform.transforms))
     return isinstance(transform, Randomizable)
 
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from medpos.core.errors import InputError
-from medpos.transforms.intensity.degradations import TABLES
+from medpos.transforms.intensity.degradations import KINDS, TABLES
 from medpos.transforms.position.probe import DISTANCES, PROBES
 
 
@@ -45,6 +45,11 @@ class Condition:
         shift = f"shift {self.shift} px" if self.shift != "0" else ""
         degradation = _title(self.degradation, self.severity) if self.severity else ""
         return ", ".join(part for part in (degradation, shift) if part)
+
+    @property
+    def is_degraded(self) -> bool:
+        """True if the gray values change, so that neither a shift nor a probe of the position channels counts."""
+        return self.severity > 0 and self.degradation in KINDS
 
     def to_item(self) -> dict[str, Any]:
         """Return the fields that the transforms read from an item."""

@@ -30,8 +30,8 @@ _RUN = [
     "$@run_folder.create()",
     "$bundle.try_data(@train::dataset, @validate::dataset)",
     "$@run_folder.record(bundle.resolved(), @device, @seed, @source.training_data)",
-    "$checkpoint_file.train(@train::trainer)",
-    f"$checkpoint_file.replace_weights(@run_folder, {_WEIGHTS})",
+    "$handlers.train(@train::trainer)",
+    f"$handlers.replace_weights(@run_folder, {_WEIGHTS})",
 ]
 # A resumed training has weights of its own. MONAI Label adds such a handler where there is none.
 _START = {

@@ -2,9 +2,9 @@
 
 from medpos.handlers.batch_norm import ReestimateStatistics
 from medpos.handlers.cases import Cases
-from medpos.handlers.checkpoint import Checkpoint, LoadModel, better
+from medpos.handlers.checkpoint import Checkpoint, LoadModel, better, replace_weights, train
 from medpos.handlers.classification import ClassTable, TopK
-from medpos.handlers.metrics import CaseMetrics
+from medpos.handlers.metrics import CaseMetrics, every
 from medpos.handlers.overlays import Overlays
 from medpos.handlers.progress import EpochLog, Progress
 from medpos.handlers.results import ResultTable, ResultWriter
@@ -30,4 +30,7 @@ __all__ = [
     "TensorBoard",
     "TopK",
     "better",
+    "every",
+    "replace_weights",
+    "train",
 ]

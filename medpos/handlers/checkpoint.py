@@ -8,7 +8,7 @@ import torch
 import torch.distributed
 from ignite.engine import Engine, Events
 
-from medpos.core.device import is_main_process
+from medpos.core.device import is_computing_apart, is_main_process
 from medpos.core.errors import InputError
 from medpos.core.workers import limit_waiting
 from medpos.handlers.accumulation import AccumulatedLoss
@@ -16,7 +16,7 @@ from medpos.handlers.divergence import Divergence, check_weights
 from medpos.handlers.patience import Patience
 from medpos.runs import files
 from medpos.runs.begin_with import begin_with as load_beginning
-from medpos.runs.checkpoints import load, load_network, save
+from medpos.runs.checkpoints import State, StateWriter, load, load_network, save
 from medpos.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -35,8 +35,9 @@ class Checkpoint:
 
     ``model.pt`` is a plain state dict of the network. ``resume.pt`` holds network, optimizer, epoch and best metric.
     This is the whole state, because data order, random transforms and dropout are drawn from (seed, epoch), so a killed
-    training resumes to the same bits. A training whose loss or weights aren't finite stops with an error; the files of
-    its last finite epoch stay.
+    training resumes to the same bits. On a GPU a thread writes both while the training goes on; where epochs are
+    shorter than that takes, some are left out, but neither the best one nor the last one. A training whose loss or
+    weights aren't finite stops with an error; the files of its last finite epoch stay.
 
     Args:
         run: run folder that gets the files.
@@ -65,6 +66,7 @@ class Checkpoint:
         self.seed = seed
         self.patience = Patience(patience, evaluator)
         self.begin_with = begin_with
+        self._writer = StateWriter()
 
     def attach(self, engine: Engine) -> None:
         """Restore the state of the trainer ``engine`` now, and save it after each epoch as long as it is finite.
@@ -78,6 +80,7 @@ class Checkpoint:
         engine.add_event_handler(Events.STARTED, self._stop)
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, lambda _: self._writer.finish())
         if not self._restore(engine) and self.begin_with:
             logger.info(load_beginning(self.network, self.begin_with))
 
@@ -101,8 +104,9 @@ class Checkpoint:
 
     def _write(self, engine: Engine) -> None:
         # The best model first: after a kill between the two files, the epoch is run again and writes the same model.
+        states: dict[Path, State] = {}
         if self.evaluator.state.best_metric_epoch in (engine.state.epoch, -1):
-            save(self.network.state_dict(), self.run.folder / files.MODEL)
+            states[self.run.folder / files.MODEL] = self.network.state_dict()
         state = {
             "network": self.network.state_dict(),
             "optimizer": self.optimizer.state_dict() if self.optimizer else {},
@@ -110,7 +114,14 @@ class Checkpoint:
             "best_metric": float(self.evaluator.state.best_metric),
             "best_metric_epoch": int(self.evaluator.state.best_metric_epoch),
         }
-        save({**state, "stopped": self.run.stopped} if self.run.stopped else state, self.run.folder / files.RESUME)
+        stopped = {"stopped": self.run.stopped} if self.run.stopped else {}
+        states[self.run.folder / files.RESUME] = {**state, **stopped}
+        is_alone = not torch.distributed.is_initialized()
+        if is_alone and any(map(is_computing_apart, self.network.state_dict().values())):
+            self._writer.write(states)
+            return
+        for path, content in states.items():
+            save(content, path)
 
     def _restore(self, engine: Engine) -> bool:
         """Restore the state of a resumed training; False where there is none."""
@@ -124,7 +135,7 @@ class Checkpoint:
         try:
             load_network(self.network, state["network"], path)
             if self.optimizer:
-                self.optimizer.load_state_dict(state["optimizer"])
+                restore_optimizer(self.optimizer, state["optimizer"])
             epoch = int(state["epoch"])
             self.evaluator.state.best_metric = state["best_metric"]
             self.evaluator.state.best_metric_epoch = state["best_metric_epoch"]
@@ -135,6 +146,18 @@ class Checkpoint:
         engine.state.iteration = epoch * engine.state.epoch_length
         logger.info("resumed after epoch %d of %d", epoch, engine.state.max_epochs)
         return True
+
+
+def restore_optimizer(optimizer: torch.optim.Optimizer, state: State) -> None:
+    """Load the state of an optimizer, maybe of another device; whether its steps are fused stays.
+
+    Args:
+        optimizer: the optimizer, changed in place.
+        state: its state, as ``state_dict`` gave it.
+    """
+    how = [{key: group[key] for key in ("fused", "foreach") if key in group} for group in optimizer.param_groups]
+    groups = [{**group, **own} for group, own in zip(state["param_groups"], how, strict=False)]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 class LoadModel:

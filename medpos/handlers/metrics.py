@@ -1,24 +1,45 @@
 """Measure every case and organ in a MONAI evaluator."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
-from ignite.engine import Engine
+from ignite.engine import Engine, Events
+from torch import Tensor
 
-from medpos.core.labels import Label, as_labels
+from medpos.core.errors import InputError
+from medpos.core.labels import IGNORED, Label, as_labels
 from medpos.data.conditions import CLEAN, Condition
 from medpos.handlers.rows import RowCollector, case_columns, condition_of
-from medpos.metrics import CaseTruth, mean_of_finite
+from medpos.metrics import METRICS, CaseTruth, mean_of_finite, overlap_of
 from medpos.runs import files
 from medpos.runs.tables import Row, condition_key
 from medpos.transforms.spatial.shift import shift
 
 logger = logging.getLogger(__name__)
 _MOVED = "moved"  # key of a row for the metrics of the moved clean prediction
+_NOTHING = dict.fromkeys(METRICS, float("nan"))
+
+
+def every(interval: int, last: int, step: int = 1) -> Callable[[int], bool]:
+    """Choose epochs at equal distances.
+
+    Args:
+        interval: distance of the chosen epochs.
+        last: number of the last epoch, which is chosen too.
+        step: distance of the epochs that there are to choose from.
+
+    Returns:
+        Function that tells whether the epoch of a number is chosen.
+    """
+    return partial(_is_chosen, interval=interval, last=last, step=step)
+
+
+def _is_chosen(epoch: int, interval: int, last: int, step: int) -> bool:
+    return epoch % interval < step or epoch + step > last
 
 
 class CaseMetrics(RowCollector):
@@ -32,33 +53,75 @@ class CaseMetrics(RowCollector):
     image, against the shifted ground truth. It lacks only what leaves the frame, so it is the score of a network
     that finds the same at any place. The clean condition must come first.
 
+    Overlap alone is counted on the device of the label maps; surface distances are measured on the host.
+
     Args:
         labels: the classes, background first.
+        surfaces: tells by the number of the epoch whether surface distances are measured; where they aren't, their
+            columns are NaN, ``hd95_mm/<organ>`` is left out, and ``engine.state.has_surfaces`` is False. None measures
+            them in every epoch.
     """
 
-    def __init__(self, labels: Sequence[Label]) -> None:
+    def __init__(self, labels: Sequence[Label], surfaces: Callable[[int], bool] | None = None) -> None:
         super().__init__()
         self.labels = tuple(labels)
+        self.surfaces = surfaces
         self._organs = [label.name for label in self.labels]
         self._truths: dict[str, CaseTruth] = {}
-        self._clean: dict[str, npt.NDArray[np.uint8]] = {}  # clean prediction of each case
+        self._clean: dict[str, Tensor] = {}  # clean prediction of each case
+        self._has_surfaces = True
+
+    def attach(self, engine: Engine, name: str = "") -> None:
+        """Measure every iteration of an evaluator; the arguments are those of :class:`RowCollector`."""
+        engine.add_event_handler(Events.EPOCH_STARTED, self._choose)
+        super().attach(engine, name)
+
+    def _choose(self, engine: Engine) -> None:
+        """Choose whether this epoch has surface distances."""
+        self._has_surfaces = self.surfaces is None or self.surfaces(engine.state.epoch)
+        engine.state.has_surfaces = self._has_surfaces
+
+    def _reset(self, engine: Engine) -> None:
+        super()._reset(engine)
+        self._clean = {}
+
+    def _update(self, engine: Engine) -> None:
+        # Before the threads, which may come to a shifted image of a case first.
+        for item, output in zip(engine.state.batch, engine.state.output, strict=True):
+            if condition_of(item) == CLEAN:
+                self._clean[item["case"]] = output["pred"].byte()
+        super()._update(engine)
 
     def measure(self, item: Row, output: Row) -> list[Row]:
         """Measure every organ of one case under one condition."""
+        maps = output["pred"], output["label"]
+        found = self._measure(item, *maps) if self._has_surfaces else self._count(item["case"], *maps)
         columns = case_columns(item)
-        prediction, truth = (as_labels(output[k]) for k in ("pred", "label"))
-        spacing = tuple(float(s) for s in item["spacing_mm"])
-        case = self._truths.get(item["case"])
-        if case is None or not case.is_of(truth, spacing):  # under another shift, for instance
-            case = self._truths[item["case"]] = CaseTruth(truth, self.labels, spacing)
-        rows = [{**columns, **row} for row in case.measure(prediction)]
-        condition = condition_of(item)
-        if condition == CLEAN:
-            self._clean[item["case"]] = prediction
-        elif condition.is_shift and item["case"] in self._clean:  # else another process has predicted it
-            moved = case.measure(_move(self._clean[item["case"]], condition))
-            rows = [{**row, _MOVED: found} for row, found in zip(rows, moved, strict=True)]
-        return rows
+        return [{**columns, **row} for row in found]
+
+    def _measure(self, item: Row, prediction: Tensor, truth: Tensor) -> list[Row]:
+        """Measure overlap and surface distances on the host, for a shifted image also those of the clean prediction."""
+        name, spacing, condition = item["case"], tuple(float(s) for s in item["spacing_mm"]), condition_of(item)
+        true = as_labels(truth)
+        case = self._truths.get(name)
+        if case is None or not case.is_of(true, spacing):  # under another shift, for instance
+            case = self._truths[name] = CaseTruth(true, self.labels, spacing)
+        rows = case.measure(as_labels(prediction))
+        if not condition.is_shift or name not in self._clean:  # another process has predicted it
+            return rows
+        moved = case.measure(as_labels(_move(self._clean[name], condition)))
+        return [{**row, _MOVED: found} for row, found in zip(rows, moved, strict=True)]
+
+    def _count(self, name: str, prediction: Tensor, truth: Tensor) -> list[Row]:
+        """Count the overlap on the device of the maps."""
+        *pairs, strange = _count_pairs(prediction, truth, len(self.labels)).tolist()
+        if strange:
+            raise InputError(f"case {name}: {strange} pixels are none of the classes; check its labels")
+        found = overlap_of(np.array(pairs).reshape(len(self.labels), len(self.labels)))
+        return [
+            {"organ": organ, **_NOTHING, **{metric: float(values[n]) for metric, values in found.items()}}
+            for n, organ in enumerate(self._organs[1:])
+        ]
 
     def position(self, row: Row) -> int:
         """Return the index of the row's organ."""
@@ -73,10 +136,8 @@ class CaseMetrics(RowCollector):
             for metric in ("dice", "hd95_mm"):
                 values = [row[metric] for row in self.rows if row["organ"] == organ]
                 engine.state.metrics[f"{metric}/{organ}"] = mean_of_finite(values)
-
-    def _reset(self, engine: Engine) -> None:
-        super()._reset(engine)
-        self._clean = {}
+            if not self._has_surfaces:
+                del engine.state.metrics[f"hd95_mm/{organ}"]
 
 
 def _split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
@@ -89,10 +150,29 @@ def _split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
     return kept, moved
 
 
-def _move(prediction: npt.NDArray[np.uint8], condition: Condition) -> npt.NDArray[np.uint8]:
-    """Shift a label map [X, Y(, Z)] as the condition shifts the image, and fill with background."""
-    moved = shift(torch.from_numpy(prediction)[None], condition.shift_x, condition.shift_y)
-    return as_labels(moved)
+def _move(prediction: Tensor, condition: Condition) -> Tensor:
+    """Shift a label map [1, X, Y(, Z)] as the condition shifts the image, and fill with background."""
+    return shift(prediction, condition.shift_x, condition.shift_y)
+
+
+def _count_pairs(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
+    """Count the pixels of every pair of true and predicted class on the device of the maps.
+
+    Args:
+        prediction: predicted label map of any shape.
+        truth: label map of the ground truth, of the same shape; pixels of 255 count as background in both maps.
+        classes: number of classes C, with the background.
+
+    Returns:
+        Numbers of pixels [C * C + 1]; true class * C + predicted class, then pixels whose values are no classes.
+    """
+    predicted, true = prediction.long(), truth.long()
+    known = (predicted >= 0) & (predicted < classes) & (true >= 0) & (true < classes)
+    code = torch.where(known, true * classes + predicted, classes * classes)
+    code = torch.where(true == IGNORED, 0, code).flatten()
+    return torch.zeros(classes * classes + 1, dtype=torch.long, device=code.device).scatter_add_(
+        0, code, torch.ones_like(code)
+    )
 
 
 def mean_foreground_dice(rows: Sequence[Row]) -> float:

@@ -27,6 +27,8 @@ _MOST_ROWS = 6  # slices of a volume on one picture
 class Overlays:
     """Draw the worst, the median and the best clean case by mean Dice, as PNG files, in TensorBoard, or both.
 
+    A validation without surface distances, which CaseMetrics leaves out of most epochs, isn't drawn either.
+
     Args:
         source: the data set, for its labels and a note on phantoms.
         folder: run folder that gets ``overlays/`` with the PNG files; None writes none.
@@ -47,6 +49,8 @@ class Overlays:
             engine.add_event_handler(Events.COMPLETED, self._show)
 
     def _keep(self, engine: Engine) -> None:
+        if not getattr(engine.state, "has_surfaces", True):
+            return
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
             if condition_of(item) == CLEAN:
                 image = item["image"][0].to(torch.float16).cpu().numpy()

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 import torch.distributed
@@ -11,12 +11,15 @@ from ignite.engine import Engine, Events
 from medpos.data.conditions import Condition
 from medpos.runs.tables import Row, condition_key
 
+Rows: TypeAlias = list[Row] | Callable[[], list[Row]]
+
 
 class RowCollector(ABC):
     """Collect the rows of every case and condition of an epoch; the base of CaseMetrics, TopK and Scores."""
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
+        self._found: list[Rows] = []
 
     def attach(self, engine: Engine, name: str = "") -> None:
         """Measure every iteration of an evaluator.
@@ -31,8 +34,8 @@ class RowCollector(ABC):
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish, name)
 
     @abstractmethod
-    def measure(self, item: Row, output: Row) -> list[Row]:
-        """Return the rows of one case under one condition.
+    def measure(self, item: Row, output: Row) -> Rows:
+        """Return the rows of one case under one condition, or a function that returns them when the epoch ends.
 
         Args:
             item: the case as the data loader gave it.
@@ -48,14 +51,15 @@ class RowCollector(ABC):
         return 0
 
     def _reset(self, engine: Engine) -> None:
-        self.rows = []
+        self.rows, self._found = [], []
 
     def _update(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self.rows += self.measure(item, output)
+            self._found.append(self.measure(item, output))
 
     def _finish(self, engine: Engine, name: str) -> None:
-        self.rows = _gather(self.rows, self.position)
+        found = [part() if callable(part) else part for part in self._found]
+        self.rows, self._found = _gather([row for part in found for row in part], self.position), []
         self.finish(engine, name)
 
 

@@ -1,5 +1,6 @@
 """Run inferers on the fast path: channels-last memory and bf16 autocast where the device supports them well."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -10,10 +11,11 @@ from monai.utils import BlendMode
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from medpos.core.device import has_fast_bf16, memory_format, tensor_version
+from medpos.core.device import find_compile_fault, has_fast_bf16, memory_format, tensor_version
 from medpos.networks.layers.folding import fold_batch_norms
 
 Forward = Callable[..., torch.Tensor]
+logger = logging.getLogger(__name__)
 
 
 class FastInferer(Inferer):
@@ -26,13 +28,17 @@ class FastInferer(Inferer):
     Args:
         inferer: MONAI inferer that selects the windows, such as ``SlidingWindowInferer``.
         amp: whether bf16 is allowed; False keeps float32 everywhere.
+        compile: whether the network is compiled by ``torch.compile`` at its first use; where there is no compiler, it
+            runs as it is, and the log says why.
     """
 
-    def __init__(self, inferer: Inferer, amp: bool = True) -> None:
+    def __init__(self, inferer: Inferer, amp: bool = True, compile: bool = False) -> None:
         super().__init__()
         self.inferer = inferer
         self.amp = amp
+        self.compile = compile
         self._folded: tuple[Any, ...] = (None, None, None)
+        self._compiled: tuple[Any, ...] = (None, None)
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -43,7 +49,7 @@ class FastInferer(Inferer):
             float32 logits of the same spatial shape, or [N, classes] of a classifier.
         """
         layout, amp = memory_format(inputs.device), self.amp and has_fast_bf16(inputs.device)
-        network = self._without_norms(network, torch.bfloat16 if amp else None)
+        network = self._compile(self._without_norms(network, torch.bfloat16 if amp else None), inputs.device)
 
         def forward(x: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
             return network(x.contiguous(memory_format=layout), *args, **kwargs)
@@ -73,9 +79,28 @@ class FastInferer(Inferer):
             if is_shared:  # processes have statistics of different images; those of the first one are saved
                 for statistic in own.buffers():
                     torch.distributed.broadcast(statistic, 0)
-            folded = fold_batch_norms(own, dtype)
+            fresh = fold_batch_norms(own, dtype)
+            if self.compile and source is own and version[1] == dtype and fresh is not own:
+                folded.load_state_dict(fresh.state_dict())  # keeps the module, which is compiled already
+            else:
+                folded = fresh
             self._folded = (own, (_versions(own), dtype), folded)
         return cast(Forward, folded)
+
+    def _compile(self, network: Forward, device: torch.device) -> Forward:
+        """Return the network compiled, once for each network; unchanged where that isn't wanted or can't be done."""
+        if not self.compile or not isinstance(network, nn.Module):
+            return network
+        source, compiled = self._compiled
+        if source is not network:
+            if fault := find_compile_fault(device):
+                logger.warning("torch.compile doesn't work on %s (%s): the network runs as it is", device, fault)
+                compiled = network
+            else:
+                logger.info("torch.compile: the first batches take up to a minute longer")
+                compiled = torch.compile(network)
+            self._compiled = (network, compiled)
+        return cast(Forward, compiled)
 
 
 def _versions(network: nn.Module) -> list[tuple[int, int]]:

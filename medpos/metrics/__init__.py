@@ -28,7 +28,7 @@ import numpy.typing as npt
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
 from medpos.metrics.confusion import same_shape
-from medpos.metrics.overlap import overlap
+from medpos.metrics.overlap import overlap, overlap_of
 from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
 from medpos.metrics.summary import INTERVAL, limits_of, mean_of_finite, summarize
 from medpos.metrics.surface import Surface, boundaries, distances_between, surface_distances
@@ -46,6 +46,7 @@ __all__ = [
     "limits_of",
     "mean_of_finite",
     "overlap",
+    "overlap_of",
     "summarize",
     "surface_distances",
 ]

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medpos.metrics.confusion import pairs
+from medpos.metrics.confusion import Confusion, pairs
 
 
 def overlap(
@@ -22,7 +22,11 @@ def overlap(
         ``dice``, ``iou``, ``sensitivity`` and ``precision``, each [C - 1] for the classes 1 to C - 1, 0 to 1; empty
         masks follow the policy of ``medpos.metrics``.
     """
-    confusion = pairs(prediction, truth, labels_count)
+    return overlap_of(pairs(prediction, truth, labels_count))
+
+
+def overlap_of(confusion: Confusion) -> dict[str, npt.NDArray[np.float64]]:
+    """Compute :func:`overlap` from the numbers of pixels [C, C], true classes in rows, predicted ones in columns."""
     hit = confusion.diagonal()[1:].astype(np.float64)
     true, predicted = confusion.sum(axis=1)[1:], confusion.sum(axis=0)[1:]
     either = true + predicted - hit

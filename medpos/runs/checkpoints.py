@@ -1,6 +1,9 @@
 """Save and load checkpoints of plain tensors; no code in a file is run."""
 
 import pickle
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,61 @@ _ADVICE = f"give the {files.MODEL} of a run"
 def save(state: State, path: Path) -> None:
     """Write a state of plain tensors and numbers, whole or not at all."""
     write_atomically(path, lambda partial: torch.save(state, partial))
+
+
+class StateWriter:
+    """Write states in a thread while a GPU goes on training, and finish each file before the next one.
+
+    Where states come faster than they are written, those in between are left out: the newest of each file counts.
+    """
+
+    def __init__(self) -> None:
+        self._pool = ThreadPoolExecutor(1)
+        self._lock = threading.Lock()
+        self._waiting: dict[Path, State] = {}
+        self._writing: Future[None] | None = None
+
+    def write(self, states: Mapping[Path, State]) -> None:
+        """Write a copy of each state to its file, in this order.
+
+        Raises:
+            OSError: an earlier state couldn't be written.
+        """
+        copied = {path: _copy(state) for path, state in states.items()}
+        with self._lock:
+            # Those that wait come first: no file may overtake one that belongs before it.
+            self._waiting = {**{path: s for path, s in self._waiting.items() if path not in copied}, **copied}
+            if self._writing is None or self._writing.done():
+                self.finish()
+                self._writing = self._pool.submit(self._write)
+
+    def _write(self) -> None:
+        while True:
+            with self._lock:
+                states, self._waiting = self._waiting, {}
+                if not states:
+                    self._writing = None
+                    return
+            for path, state in states.items():
+                save(state, path)
+
+    def finish(self) -> None:
+        """Wait until all states are written.
+
+        Raises:
+            OSError: one couldn't be written.
+        """
+        if (writing := self._writing) is not None:
+            writing.result()
+
+
+def _copy(value: Any) -> Any:
+    """Copy the tensors of a nested state, on their device."""
+    if isinstance(value, torch.Tensor):
+        return value.detach().clone()
+    if isinstance(value, Mapping):
+        return {key: _copy(part) for key, part in value.items()}
+    return [_copy(part) for part in value] if isinstance(value, list) else value
 
 
 def load(path: Path) -> State:
@@ -82,7 +140,11 @@ def find_non_finite(state: State) -> list[str]:
         state: state dict.
     """
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    return [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
+    finite = [torch.isfinite(value).all() for value in tensors.values()]
+    # One answer for all tensors, because each would make a GPU wait.
+    if not finite or bool(torch.stack([each.to(finite[0].device) for each in finite]).all()):
+        return []
+    return [name for name, each in zip(tensors, finite, strict=True) if not bool(each)]
 
 
 def _fits(found: Any, own: torch.Tensor) -> bool:

@@ -36,6 +36,7 @@ logger = logging.getLogger(__name__)
 _FREE_TO_CHANGE = frozenset({"resume", "run_name", "runs_dir", "bundle_root", "device", "num_workers", "max_epochs"})
 _FREE_TO_CHANGE |= {"patience", "conditions", "degradation_table", "noise_seed", "shift_pixels", "allow_training_cases"}
 _FREE_TO_CHANGE |= {"shift_before_standardizing"}
+_FREE_TO_CHANGE |= {"device_memory_gb", "device_memory", "compile", "deterministic", "surface_interval"}
 _FREE_TO_CHANGE |= {"_desc_", "imports", "known_keys", "steps"}  # a step counts where a chain takes it
 _NOT_THE_SAME = (
     "the run was begun in another environment: %s; its results will equal those of an uninterrupted training within "

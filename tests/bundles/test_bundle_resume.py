@@ -216,6 +216,27 @@ def test_more_epochs_after_a_kill_equal_a_longer_run(options, uninterrupted):
     assert_equal(run, uninterrupted)
 
 
+@pytest.mark.parametrize(("memory_gb", "is_on_device"), [(8.0, True), (1e-9, False)], ids=["device", "file"])
+def test_resume_wherever_the_images_are(memory_gb, is_on_device, options, uninterrupted, monkeypatch):
+    """Kill a training with images on the device, or decoded at every access; elsewhere they are on the host."""
+    monkeypatch.setattr("medpos.data.loader.DeviceMemory.take", lambda self, size: is_on_device)
+    monkeypatch.setattr("medpos.data.cached._BATCH", 1)
+    options = {**options, "memory_gb": memory_gb}
+    with pytest.MonkeyPatch.context() as patch, kill_at(9, patch, True), pytest.raises(Killed):
+        run_here("jsrt_small_pe", **options)
+    run_here("jsrt_small_pe", resume=True, **options)
+    run = Path(options["runs_dir"]) / "jsrt_small_pe/a"
+    assert_equal(run, uninterrupted)
+    assert "resumed after epoch" in (run / "log.txt").read_text()
+
+
+def test_a_training_with_files_written_in_a_thread(options, uninterrupted, monkeypatch):
+    """Write checkpoints and measure as on a GPU, and get the same files."""
+    for module in ("checkpoint", "metrics"):
+        monkeypatch.setattr(f"medpos.handlers.{module}.is_computing_apart", lambda _: True)
+    assert_equal(run_here("jsrt_small_pe", **options), uninterrupted)
+
+
 def test_resume_with_another_data_set_is_refused(options, prepared, tmp_path):
     with pytest.MonkeyPatch.context() as patch, kill_at(4, patch, True), pytest.raises(Killed):
         run_here("jsrt_small_pe", **options)

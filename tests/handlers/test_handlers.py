@@ -27,6 +27,7 @@ from medpos.handlers import (
     ScalarLog,
     TensorBoard,
     better,
+    every,
 )
 from medpos.handlers import checkpoint as checkpoints
 from medpos.handlers.metrics import mean_foreground_dice
@@ -91,6 +92,62 @@ def source():
     return SimpleNamespace(
         name="acdc", nominal_spacing=False, warnings=["p1: is it a copy?"], phantom=True, labels=ACDC
     )
+
+
+@pytest.mark.parametrize(
+    ("interval", "last", "step", "wanted"),
+    [
+        (10, 25, 1, [10, 20, 25]),
+        (10, 5, 1, [5]),
+        (1, 3, 1, [1, 2, 3]),
+        (10, 30, 4, [12, 20, 28]),
+        (3, 10, 2, [4, 6, 10]),
+    ],
+)
+def test_epochs_with_surface_distances(interval, last, step, wanted):
+    assert [epoch for epoch in range(step, last + 1, step) if every(interval, last, step)(epoch)] == wanted
+
+
+def test_overlap_alone_is_that_of_the_whole_measurement(source):
+    pairs = [*PAIRS, (item("p3_ED"), mask((1, 0, 3), (3, 3, 8)), mask((255, 0, 1), (1, 1, 4), (3, 4, 8)))]
+    whole, alone = (
+        engine_of(pairs, CaseMetrics(ACDC)),
+        engine_of(pairs, CaseMetrics(ACDC, every(10, 3)), Overlays(source)),
+    )
+    for engine in (whole, alone):
+        engine.run(range(3), max_epochs=1)
+    for one, other in zip(alone.state.rows, whole.state.rows, strict=True):
+        assert list(one) == list(other)
+        assert str({k: v for k, v in one.items() if k[-2:] != "mm"}) == str(
+            {k: v for k, v in other.items() if k[-2:] != "mm"}
+        )
+        assert all(math.isnan(one[key]) for key in ("hd95_mm", "assd_mm"))
+    assert str(alone.state.metrics) == str({k: v for k, v in whole.state.metrics.items() if not k.startswith("hd95")})
+    assert (alone.state.has_surfaces, whole.state.has_surfaces) == (False, True)
+
+
+def test_distances_of_an_earlier_epoch_are_not_those_of_this_one():
+    engine = engine_of(PAIRS, CaseMetrics(ACDC, every(2, 4)))
+    seen = []
+    engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append("hd95_mm/rv_cavity" in e.state.metrics))
+    engine.run(range(2), max_epochs=4)
+    assert seen == [False, True, False, True]
+
+
+def test_a_value_that_is_no_class_is_refused():
+    engine = engine_of([(item("p1_ED"), mask((7, 0, 2)), mask())], CaseMetrics(ACDC, every(10, 3)))
+    with pytest.raises(InputError, match="case p1_ED: 16 pixels are none of the classes"):
+        engine.run(range(1), max_epochs=1)
+
+
+def test_threads_measure_the_same_rows_in_the_same_order(monkeypatch):
+    whole = engine_of(PAIRS, CaseMetrics(ACDC))
+    monkeypatch.setattr("medpos.handlers.metrics.is_computing_apart", lambda _: True)
+    apart = engine_of(PAIRS, CaseMetrics(ACDC))
+    for engine in (whole, apart):
+        engine.run(range(2), max_epochs=1)
+    assert str(apart.state.rows) == str(whole.state.rows)
+    assert str(apart.state.metrics) == str(whole.state.metrics)
 
 
 @pytest.fixture

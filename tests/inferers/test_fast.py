@@ -137,3 +137,56 @@ def test_several_windows_and_special_ones_are_left_to_monai():
         (SimpleInferer(), image),
     ):
         assert not fast_path._is_one_window(inferer, inputs)
+
+
+def test_without_a_compiler_the_network_runs_as_it_is(network, monkeypatch, caplog):
+    monkeypatch.setattr(fast_path, "find_compile_fault", lambda _: "no C++ compiler")
+    image = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        plain, inferer = FastInferer(SimpleInferer())(image, network), FastInferer(SimpleInferer(), compile=True)
+        assert torch.equal(inferer(image, network), plain)
+        inferer(image, network)
+    assert caplog.text.count("torch.compile doesn't work on cpu (no C++ compiler): the network runs as it is") == 1
+
+
+def test_a_network_is_compiled_once_while_its_weights_change(monkeypatch):
+    """Train and evaluate in turns; the compiled folded network gets the new weights."""
+    compiled = []
+
+    def trace(network):
+        compiled.append(network)
+        return lambda x: network(x)
+
+    monkeypatch.setattr(fast_path, "find_compile_fault", lambda _: "")
+    monkeypatch.setattr(torch, "compile", trace)
+    network, image = SmallCNN(in_channels=3), torch.randn(2, 3, 16, 16)
+    training, testing = (FastInferer(SimpleInferer(), amp=False, compile=True) for _ in range(2))
+    optimizer = torch.optim.SGD(network.parameters(), 0.1)
+    for _ in range(3):
+        training(image, network.train()).square().mean().backward()
+        optimizer.step()
+        network.eval()
+        with torch.no_grad():
+            found, wanted = testing(image, network), FastInferer(SimpleInferer(), amp=False)(image, network)
+        assert torch.equal(found, wanted)
+    assert len(compiled) == 2
+    assert compiled[0] is network
+    assert compiled[1] is not network
+
+
+@pytest.mark.slow
+def test_a_compiled_network_computes_the_same(network):
+    if fault := device.find_compile_fault("cpu"):
+        pytest.skip(f"torch.compile doesn't work here: {fault}")
+    image = torch.randn(2, 3, 16, 16)
+    with torch.no_grad():
+        found, wanted = (FastInferer(SimpleInferer(), amp=False, compile=c)(image, network) for c in (True, False))
+    assert torch.allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.gpu
+def test_a_compiled_network_trains_on_a_gpu():
+    network, image = SmallCNN(in_channels=3).cuda(), torch.randn(4, 3, 64, 64, device="cuda")
+    inferer = FastInferer(SimpleInferer(), compile=True)
+    inferer(image, network).square().mean().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in network.parameters())

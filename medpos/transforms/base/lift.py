@@ -19,7 +19,17 @@ class Lifted(MapTransform):
     Args:
         keys: entries to replace.
         allow_missing_keys: whether keys that the item lacks are skipped, instead of raising KeyError.
+
+    Attributes:
+        by_slice: True if the slices of a volume are transformed apart, so that a batch of images may be transformed as
+            one volume; see :mod:`medpos.transforms.base.batch`.
+        by_condition: True if the result depends on the test condition of the item.
+        on_host: True if the values are computed by NumPy on the host, whatever the device of the image.
     """
+
+    by_slice = False
+    by_condition = False
+    on_host = False
 
     def __init__(self, keys: str | Sequence[str] = "image", allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)

@@ -12,6 +12,7 @@ Reference:
 import difflib
 import hashlib
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,8 @@ class Degraded(Lifted):
         InputError: unknown table; when called, unknown kind or severity, or an image outside of [0, 1].
     """
 
+    by_slice = by_condition = on_host = True
+
     def __init__(
         self,
         seed: int = 0,
@@ -183,4 +186,14 @@ class Degraded(Lifted):
             return image  # probes only change position channels
         if kind != "none" and "case" not in item:
             raise InputError("Degraded: expected an item with 'case', the seed of the noise, got none; add it")
-        return degrade(image, kind, severity, str(item.get("case")), self.seed, self.table, self.quantise)
+        how = self.seed, self.table, self.quantise
+        if not isinstance(item.get("case"), list):
+            return degrade(image, kind, severity, str(item.get("case")), *how)
+        if _strength(kind, severity, self.table) is None:
+            return image
+        # A batch as a volume: each slice is the image of another case, with noise of its own.
+        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
+            images = pool.map(
+                lambda part, case: degrade(part, kind, severity, case, *how), image.unbind(-1), item["case"]
+            )
+            return torch.stack(list(images)).movedim(0, -1)

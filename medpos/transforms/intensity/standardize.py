@@ -26,6 +26,8 @@ class StandardizePerSlice(Lifted):
         allow_missing_keys: whether keys that the item lacks are skipped.
     """
 
+    by_slice = True
+
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
         """Map [C, X, Y(, Z)] to float32 of the same shape."""
         values = image.float()
@@ -42,6 +44,8 @@ class ScaleToUnit(Lifted):
         keys: entries to scale, [C, X, Y] or [C, X, Y, Z].
         allow_missing_keys: whether keys that the item lacks are skipped.
     """
+
+    by_slice = True
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
         """Map [C, X, Y(, Z)] to float32 of the same shape."""

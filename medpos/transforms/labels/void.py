@@ -20,6 +20,8 @@ class ClearUnlabeled(Lifted):
         allow_missing_keys: whether keys that the item lacks are skipped.
     """
 
+    by_slice = True
+
     def __init__(self, keys: str = "pred", label_key: str = "label", allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)
         self.label_key = label_key
@@ -36,6 +38,8 @@ class IgnoreVoid(Lifted):
         keys: entries of label maps, [1, X, Y], uint8.
         allow_missing_keys: whether keys that the item lacks are skipped.
     """
+
+    by_slice = True
 
     def __init__(self, keys: str = "label", allow_missing_keys: bool = False) -> None:
         super().__init__(keys, allow_missing_keys)

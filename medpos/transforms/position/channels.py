@@ -184,8 +184,12 @@ def check_position(alpha: float, range: str, x_axis: int, encoding: str, bands: 
         raise InputError(f"bands (encoding_bands): expected a whole number, 1 to 16, such as {BANDS}, got {bands!r}")
 
 
-# A data set has few image sizes. The concatenation copies the cached grid, so it isn't changed.
-_cached_channels = lru_cache(maxsize=16)(position_channels)
+@lru_cache(maxsize=16)  # a data set has few image sizes
+def _cached_grid(
+    shape: Sequence[int], alpha: float, range: str, x_axis: int, encoding: str, bands: int, device: torch.device
+) -> Tensor:
+    """Compute the channels of an image of this size once for each device; a concatenation copies them."""
+    return position_channels(shape, alpha, range, x_axis, encoding, bands).to(device)
 
 
 class PositionChannels(Lifted):
@@ -207,6 +211,8 @@ class PositionChannels(Lifted):
         InputError: as in :func:`position_channels`; too many bands for the image are found when called.
     """
 
+    by_slice = True
+
     def __init__(
         self,
         alpha: float,
@@ -226,7 +232,11 @@ class PositionChannels(Lifted):
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
         """Map [C, X, Y(, Z)] to float32 [C + ``channel_count``, X, Y(, Z)]."""
         # The grid of a slice is expanded to volumes: grids of all depths would fill the memory with Fourier bands.
-        grid = self._grid(image.shape[1:3]).to(image.device)
+        grid = self._grid(image.shape[1:3], image.device)
+        if image.ndim == 4 and not image.is_contiguous():
+            # The images of a batch are one after the other in memory, and stay so.
+            slices = image.float().movedim(-1, 0)
+            return torch.cat([slices, grid.expand(len(slices), *grid.shape)], dim=1).movedim(0, -1)
         for size in image.shape[3:]:
             grid = grid.unsqueeze(-1).expand(*grid.shape, size)
         return torch.cat([image.float(), grid])
@@ -237,11 +247,11 @@ class PositionChannels(Lifted):
         In a traced network they follow the size of the image, in float32.
         """
         if not torch.jit.is_tracing():
-            return self._grid(image.shape[2:])[None].to(image.device)
+            return self._grid(image.shape[2:], image.device)[None]
         if self.encoding in IN_NETWORK:
             return image[:1, :0]
         places = [count_pixels(image, axis + 1) for axis in (self.x_axis, 3 - self.x_axis)]
         return torch.cat(_encode(places, self.alpha, self.range, self.encoding, self.bands), dim=1)
 
-    def _grid(self, shape: Sequence[int]) -> Tensor:
-        return _cached_channels(tuple(shape), self.alpha, self.range, self.x_axis, self.encoding, self.bands)
+    def _grid(self, shape: Sequence[int], device: torch.device) -> Tensor:
+        return _cached_grid(tuple(shape), self.alpha, self.range, self.x_axis, self.encoding, self.bands, device)

@@ -71,6 +71,8 @@ class ProbedPosition(Lifted):
         InputError: when called, an image without position channels.
     """
 
+    by_slice = by_condition = True
+
     def __init__(
         self, keys: str | Sequence[str] = "image", allow_missing_keys: bool = False, image_channels: int = 1
     ) -> None:

@@ -59,6 +59,8 @@ class Shifted(Lifted):
         InputError: the number of fill values isn't that of the keys, or a text is another than ``"lowest"``.
     """
 
+    by_slice = by_condition = True
+
     def __init__(
         self,
         keys: str | Sequence[str] = ("image", "label"),
