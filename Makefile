@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: demo test torture wheel-test lint bundles docs clean
+.PHONY: demo test torture fuzz wheel-test lint bundles docs clean
 
 demo: .venv/installed
 	$(BIN)/python -m monai.bundle run --config_file bundles/jsrt_pe.json
@@ -12,7 +12,12 @@ test: lint
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
 
 torture: .venv/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "torture or not torture" tests/reliability
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "torture or not torture" \
+		--junitxml=build/torture.xml tests/reliability
+	$(BIN)/python docs/src/attacks.py build/torture.xml
+
+fuzz: .venv/installed
+	$(BIN)/python -m tests.reliability.fuzz --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0) --keep build/fuzz
 
 wheel-test:
 	$(PYTHON) tests/wheel.py

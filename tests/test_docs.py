@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import re
+from collections import Counter
 
 import pytest
 import torch
@@ -117,3 +118,19 @@ def test_the_workflow_of_ci():
     called = re.findall(r"make ([a-z-]+)", (ROOT / ".github/workflows/ci.yml").read_text())
     assert sorted(set(called) - set(targets)) == []
     assert "docs" in called
+
+
+def test_every_list_of_attacks_is_counted_and_survived(tmp_path):
+    attacks = load("attacks")
+    page = attacks.PAGE.read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(test_\w+\.py)`: .* \| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
+    assert {row[0] for row in rows} == {path.name for path in attacks.LISTS.glob("test_*.py")}, "run make torture"
+    assert [row for row in rows if row[2] != row[3] or int(row[2]) > int(row[1])] == []
+    report = '<testsuite><testcase classname="tests.reliability.test_bombs" name="a"/>{}</testsuite>'
+    failed = '<testcase classname="tests.reliability.test_locks" name="b"><failure/></testcase>'
+    (tmp_path / "a.xml").write_text(report.format(failed))
+    counted = attacks.count_attacks(tmp_path / "a.xml", Counter(test_bombs=5, test_locks=1))
+    assert counted[-1] == ("all", 6, 2, 1)
+    changed = attacks.put(page, "attacks", counted)
+    assert re.search(r"`test_locks\.py`: .* \| 1 \| 1 \| 0 \|", changed)
+    assert attacks.start("files") in changed

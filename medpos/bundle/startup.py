@@ -22,7 +22,7 @@ from medpos.bundle import phantoms, tracking
 from medpos.bundle.keys import check_entry_point, known_keys, suggest
 from medpos.bundle.texts import is_monai_command, restore_texts
 from medpos.bundle.training_step import try_training_step
-from medpos.bundle.values import check_references, check_relations, check_values
+from medpos.bundle.values import check_parts, check_references, check_relations, check_values
 from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.config_files import read_config
 from medpos.core.device import check_device, has_fast_bf16
@@ -97,6 +97,7 @@ def check(parser: ConfigParser, given: Mapping[str, Any]) -> str:
     """
     config = parser.get()
     restore_texts(parser, given)
+    check_parts(config)
     check_keys(config)
     check_nested_keys(config, parser.locator)
     check_references(parser)

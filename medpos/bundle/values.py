@@ -13,6 +13,8 @@ from medpos.core.config import Config, find_texts, follow_references
 from medpos.core.errors import InputError, first_line
 from medpos.core.rules import KEYS, Rule, check_value, load_rules
 
+# Parts of a bundle that hold keys or a list, or are made by an expression.
+_PARTS = ("network_def", "source", "steps", "decode", "standardise", "train", "validate", "handlers")
 _DATA = "data_folder"  # evaluating it makes phantoms
 _REFERENCE = re.compile(r"@\w+((::|#)\w+)*")
 _PROBES = {"medpos.transforms.ProbedPosition", "ProbedPosition"}
@@ -40,6 +42,24 @@ def check_values(parser: ConfigParser) -> None:
     for key, value in expressions.items():
         if {key, *follow_references([value], config)} <= rules.keys() - {_DATA}:
             check_value(key, _evaluate(parser, key, value), rules[key])
+
+
+def check_parts(config: Config) -> None:
+    """Refuse a single value in place of a part of a bundle, such as ``--network_def 3``.
+
+    Args:
+        config: raw configuration, with the overrides applied.
+
+    Raises:
+        InputError: a part is a single value.
+    """
+    for key in _PARTS:
+        value = config.get(key, {})
+        if not isinstance(value, dict | list) and not _is_expression(value):
+            raise InputError(
+                f"--{key}: expected keys with values, a list or an expression, got {value!r:.60}; set one of its parts "
+                f"by --{key}#KEY"
+            )
 
 
 def check_references(parser: ConfigParser) -> None:

@@ -164,5 +164,5 @@ def _is_alive(found: dict[str, Any]) -> bool:
     try:
         process = psutil.Process(int(found["process"]))
         return bool(process.status() != psutil.STATUS_ZOMBIE and process.create_time() == found["started"])
-    except (psutil.Error, TypeError, ValueError):
+    except (psutil.Error, TypeError, ValueError, OverflowError):
         return False

@@ -91,6 +91,12 @@ VALUES = [
     ("device", "meta", "can't compute here"),
     ("device", "", "--device"),
     ("checkpoint", 7, "--checkpoint: expected text"),
+    ("network_def", 3, "--network_def: expected keys with values, a list or an expression, got 3"),
+    ("network_def", "UNet", "got 'UNet'; set one of its parts by --network_def#KEY"),
+    ("source", "data/jsrt", "--source: expected keys"),
+    ("train", 3, "--train: expected keys"),
+    ("steps", False, "--steps: expected keys"),
+    ("handlers", 3, "--handlers: expected keys"),
 ]
 # Mistyped keys of every level, and the right one.
 KEYS = [

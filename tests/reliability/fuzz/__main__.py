@@ -1,6 +1,7 @@
 """Fuzz the readers for some minutes: ``python -m tests.reliability.fuzz --minutes 30``.
 
-Ends with exit status 1 and the smallest damaged file of each fault; the files are kept in ``--keep``.
+Ends with exit status 1 and the smallest damaged file of each fault; the files are kept in ``--keep``, and so are the
+counts, to which further runs add.
 """
 
 import argparse
@@ -24,7 +25,10 @@ def main():
     given = options.parse_args()
     warnings.simplefilter("ignore")
     resource.setrlimit(resource.RLIMIT_AS, (int(given.gigabytes * 2**30),) * 2)
-    end, counts, faults = time.monotonic() + 60 * given.minutes, {}, {}
+    end, faults = time.monotonic() + 60 * given.minutes, {}
+    given.keep.mkdir(parents=True, exist_ok=True)
+    path = given.keep / "counts.json"
+    counts = json.loads(path.read_text()) if path.exists() else {}
     number = given.seed
     while time.monotonic() < end:
         for name in given.only:
@@ -37,7 +41,7 @@ def main():
             if found.fault:
                 faults[name] = found.fault
                 print(f"{name}: {found.fault}", flush=True)
-            (given.keep / "counts.json").write_text(json.dumps(counts, indent=2))
+            path.write_text(json.dumps(counts, indent=2))
         number += 1
     print(json.dumps(counts, indent=2))
     print(f"{sum(count['tried'] for count in counts.values())} files, {len(faults)} faults")

@@ -18,7 +18,6 @@ _WRITES = {
     "os.link",
     "os.symlink",
     "os.chmod",
-    "os.truncate",
     "shutil.rmtree",
 }
 _FOREIGN = {"os.system", "os.exec", "os.posix_spawn", "subprocess.Popen", "socket.connect", "os.fork", "pty.spawn"}
@@ -47,11 +46,13 @@ def _hear(event, arguments):
     elif event in _WRITES:
         for path in arguments[: 2 if event in ("os.rename", "os.link", "os.symlink") else 1]:
             if isinstance(path, str | bytes | os.PathLike):
-                _check_inside(folder, event, path)
+                _check_inside(folder, event, path, arguments[-1])
 
 
-def _check_inside(folder, event, path):
-    place = os.path.realpath(os.fsdecode(path))
+def _check_inside(folder, event, path, opened=-1):
+    """Check a path, relative to an opened folder where there is one."""
+    base = os.path.realpath(f"/proc/self/fd/{opened}") if isinstance(opened, int) and opened >= 0 else ""
+    place = os.path.realpath(Path(base, os.fsdecode(path)))
     if not Path(place).is_relative_to(folder) and place != os.devnull:
         _state["found"].append(f"{event} {place}")
 

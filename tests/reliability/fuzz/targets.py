@@ -28,6 +28,7 @@ from medpos.data.folder import DataFolder
 from medpos.data.leaks import find_leaks
 from medpos.data.schema import SPLITS
 from medpos.data.training_data import TrainingData
+from medpos.io.archives import Unpacker
 from medpos.io.walk import LeftOut
 from medpos.predict import inputs
 from medpos.report import sources
@@ -209,10 +210,12 @@ def make_dicom(folder):
 
 def read_images(path):
     """Read every case of the folder as ``predict`` does, and the damaged file by itself."""
-    for given in (path, path.parent):
-        for case in inputs.find_cases([str(given)], path.parent / "out", left_out=LeftOut()):
-            if path in case.files or path.suffix == ".zip":
-                inputs.read_case(case, force=True)
+    for given, out in ((path, "out"), (path.parent, "more")):
+        left_out = LeftOut()
+        with Unpacker(path.parent / out, left_out) as unpacker:
+            for case in inputs.find_cases([str(given)], path.parent / out, left_out=left_out, unpack=unpacker.unpack):
+                if path in case.files or path.suffix == ".zip":
+                    inputs.read_case(case, force=True)
 
 
 def make_zip(folder):
