@@ -2,24 +2,31 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 import torch.distributed
 from ignite.engine import Engine, Events
 
+from medpos.core.device import is_computing_apart
 from medpos.data.conditions import Condition
 from medpos.runs.tables import Row, condition_key
 
-Rows: TypeAlias = list[Row] | Callable[[], list[Row]]
+_THREADS = 4  # that measure while a GPU computes
+_WAITING = 64  # cases at most that wait for a thread
 
 
 class RowCollector(ABC):
-    """Collect the rows of every case and condition of an epoch; the base of CaseMetrics, TopK and Scores."""
+    """Collect the rows of every case and condition of an epoch; the base of CaseMetrics, TopK and Scores.
+
+    Outputs on a GPU are measured by threads, which wait for the GPU and copy what they need, while it goes on.
+    """
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
-        self._found: list[Rows] = []
+        self._found: list[list[Row] | Future[list[Row]]] = []
+        self._pool = ThreadPoolExecutor(_THREADS)
 
     def attach(self, engine: Engine, name: str = "") -> None:
         """Measure every iteration of an evaluator.
@@ -34,8 +41,8 @@ class RowCollector(ABC):
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._finish, name)
 
     @abstractmethod
-    def measure(self, item: Row, output: Row) -> Rows:
-        """Return the rows of one case under one condition, or a function that returns them when the epoch ends.
+    def measure(self, item: Row, output: Row) -> list[Row]:
+        """Return the rows of one case under one condition; several cases may be measured at once.
 
         Args:
             item: the case as the data loader gave it.
@@ -55,12 +62,21 @@ class RowCollector(ABC):
 
     def _update(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            self._found.append(self.measure(item, output))
+            if is_computing_apart(output["pred"]):
+                self._found.append(self._pool.submit(self.measure, item, output))
+                if len(self._found) > _WAITING:  # bounds the memory of those that wait
+                    _wait_for(self._found[-_WAITING])
+            else:
+                self._found.append(self.measure(item, output))
 
     def _finish(self, engine: Engine, name: str) -> None:
-        found = [part() if callable(part) else part for part in self._found]
+        found = map(_wait_for, self._found)
         self.rows, self._found = _gather([row for part in found for row in part], self.position), []
         self.finish(engine, name)
+
+
+def _wait_for(rows: list[Row] | Future[list[Row]]) -> list[Row]:
+    return rows.result() if isinstance(rows, Future) else rows
 
 
 def condition_of(item: Row) -> Condition:

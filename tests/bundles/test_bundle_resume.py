@@ -232,7 +232,7 @@ def test_resume_wherever_the_images_are(memory_gb, is_on_device, options, uninte
 
 def test_a_training_with_files_written_in_a_thread(options, uninterrupted, monkeypatch):
     """Write checkpoints and measure as on a GPU, and get the same files."""
-    for module in ("checkpoint", "metrics"):
+    for module in ("checkpoint", "rows"):
         monkeypatch.setattr(f"medpos.handlers.{module}.is_computing_apart", lambda _: True)
     assert_equal(run_here("jsrt_small_pe", **options), uninterrupted)
 

@@ -142,7 +142,7 @@ def test_a_value_that_is_no_class_is_refused():
 
 def test_threads_measure_the_same_rows_in_the_same_order(monkeypatch):
     whole = engine_of(PAIRS, CaseMetrics(ACDC))
-    monkeypatch.setattr("medpos.handlers.metrics.is_computing_apart", lambda _: True)
+    monkeypatch.setattr("medpos.handlers.rows.is_computing_apart", lambda _: True)
     apart = engine_of(PAIRS, CaseMetrics(ACDC))
     for engine in (whole, apart):
         engine.run(range(2), max_epochs=1)
