@@ -97,7 +97,7 @@ def check_scores(run, kind, summary):
 UNETPP = {
     "lr": 0.0003,
     "image_size": 96,
-    "train::optimizer::_target_": "torch.optim.Adam",
+    "train::optimizer::_target_": "medpos.optim.adam",
     "train::optimizer::weight_decay": 0.0001,
     "train::loss::_target_": "medpos.losses.BCEDice",
     "inferer::_target_": "medpos.inferers.BackgroundInferer",
