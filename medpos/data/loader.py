@@ -88,14 +88,17 @@ class BatchLoader(DataLoader):
         super().__init__(dataset, **options)
         self.memory = memory or DeviceMemory("cpu")
         self._gatherer: Gatherer | None = None
+        self._has_begun = False
 
     def __iter__(self) -> Iterator[Any]:
         """Begin an epoch."""
         if reason := self._find_obstacle():
-            logger.debug("images are transformed one by one: %s", reason)
             items: Iterator[Any] = super().__iter__()
             if not self.memory.is_cuda:
                 return items
+            if not self._has_begun:
+                logger.info("images are transformed one by one on the host, because %s", reason)
+                self._has_begun = True
             return load_ahead(_moved(batch, self.memory.device) for batch in items)
         if self._gatherer is None:
             self._gatherer = Gatherer(self.dataset, self.memory)
