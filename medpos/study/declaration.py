@@ -18,13 +18,11 @@ from medpos.core.names import find_faults
 from medpos.data.conditions import GROUPS
 from medpos.runs.task import is_classification, not_a_segmentation
 from medpos.statistics.criteria import Criterion
-from medpos.study.schema import check_models, check_study
+from medpos.study.schema import MOVED, check_models, check_study
 
 NETWORKS = {"unet": ("", "U-Net"), "small": ("_small", "small CNN")}
 # Class of the network in a bundle's network_def -> its title.
 _NETWORK_NAMES = {"UNet": NETWORKS["unet"][1], "SmallCNN": NETWORKS["small"][1]}
-# Name of a network's moved clean predictions in the tables of a study; a criterion may name it as its model or "minus".
-_MOVED = ", clean prediction moved"
 _KEYS = {
     "title", "paper", "claim", "data", "network", "models", "seeds", "conditions", "figures", "criteria", "published",
 }  # fmt: skip
@@ -91,12 +89,12 @@ class Study:
 
 def name_moved(model: str) -> str:
     """Name the scores of a model's clean predictions that are shifted with the image; see ``moved_predictions.csv``."""
-    return model + _MOVED
+    return model + MOVED
 
 
 def is_moved(name: str) -> bool:
     """Tell whether a name in a study's tables is one of :func:`name_moved`."""
-    return name.endswith(_MOVED)
+    return name.endswith(MOVED)
 
 
 def list_studies(folder: Path) -> list[str]:

@@ -8,6 +8,8 @@ from medpos.core.errors import InputError
 from medpos.core.rules import Rule, describe, fits
 from medpos.statistics.criteria import JUDGES, ROLES
 
+# Of the name of a model's clean predictions that are shifted with the image; a criterion may name them as its minus.
+MOVED = ", clean prediction moved"
 NETWORKS = ("unet", "small")
 FIGURES = ("severity", "shift", "bars", "reliance", "changes", "intensities")
 _TEXT: Rule = {"type": "string"}
@@ -92,8 +94,8 @@ def check_models(path: Path, criteria: Iterable[Mapping[str, Any]], names: Seque
             "them apart, those of 'vary' by its key in braces"
         )
     for number, criterion in enumerate(criteria):
-        for key in ("model", "minus"):
-            if key in criterion and criterion[key] not in known:
+        for key, suffix in (("model", ""), ("minus", MOVED)):
+            if key in criterion and criterion[key].removesuffix(suffix) not in known:
                 raise _refuse(
                     path, f"criteria#{number}#{key}", f"a model of the study, {', '.join(known)}", criterion[key]
                 )
