@@ -15,6 +15,7 @@ torture: .venv/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "torture or not torture" \
 		--junitxml=build/torture.xml tests/reliability
 	$(BIN)/python docs/src/attacks.py build/torture.xml
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m torture --ignore tests/reliability
 
 fuzz: .venv/installed
 	$(BIN)/python -m tests.reliability.fuzz --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0) --keep build/fuzz

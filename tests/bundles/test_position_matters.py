@@ -13,7 +13,7 @@ EPOCHS = {"jsrt": 12, "acdc": 6}
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("kind", EPOCHS)
+@pytest.mark.parametrize("kind", ["jsrt", pytest.param("acdc", marks=pytest.mark.torture)])
 def test_small_cnn_with_position_beats_the_one_without(kind, tmp_path):
     dice = {}
     torch.set_num_threads(2)

@@ -86,7 +86,8 @@ def test_a_shift_that_helps_near_and_hurts_far_is_mixed():
 
 @pytest.mark.parametrize(("loss", "expected"), [(0.02, "confirmed for JSRT"), (0.08, "contradicted")])
 def test_an_equal_loss_of_every_case_is_certain(loss, expected):
-    table = results({"small CNN + position": {c: 0.9 - loss * (c != CLEAN) for c in probes()}})
+    models = ("small CNN + position", "small CNN + position, channel dropout")
+    table = results({model: {c: 0.9 - loss * (c != CLEAN) for c in probes()} for model in models})
     found = judged("reliance", table)
     assert verdict.overall_verdict(found) == expected
     assert all(p.estimate.ci95 == pytest.approx([-loss, -loss]) for f in found for p in f.parts)
