@@ -1,6 +1,7 @@
 """Compare trainings and tests on a GPU with a bare loop and with stock MONAI: one command, under 4 minutes.
 
     python -m benchmarks.gpu [--dataset_dir FOLDER] [--rows loading epoch compile command robustness] [--device cpu]
+    python -m benchmarks.gpu --rows figure2 [--acdc_dir FOLDER]    # some minutes more
 
 The bare loop trains on tensors that are on the device already, in bf16 and channels last. Stock MONAI trains with
 CacheDataset, DataLoader and SupervisedTrainer in float32, with the same transforms and batches. Without a folder the
@@ -29,13 +30,13 @@ from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 
 from benchmarks.bundles import ROOT, bundle
-from data_prep.datasets import jsrt
+from data_prep.datasets import acdc, jsrt
 from data_prep.phantoms import write
 from medpos.core.device import has_fast_bf16, memory_format
 from medpos.core.memory import release_freed_memory
 from medpos.data import BatchLoader
 
-ROWS = ("loading", "epoch", "compile", "command", "robustness")
+ROWS = ("loading", "epoch", "compile", "command", "robustness", "figure2")
 # On a GPU as the issue of JSRT asks; on the CPU, to see that everything runs.
 SIZES = {
     "cuda": {"bundle": "jsrt_pe", "cases": 247, "image_size": 256, "batch_size": 20, "epochs": 10, "max_epochs": 100},
@@ -267,7 +268,33 @@ def time_robustness(settings: Settings, arguments: argparse.Namespace) -> None:
     _print(f"robustness of {images} images x 16 conditions, beyond start-up", "", f"{spent:.1f}", spent, at_most=3)
 
 
-TASKS = dict(zip(ROWS, (compare_loading, compare_epochs, compare_compiled, time_command, time_robustness), strict=True))
+TASKS = dict(
+    zip(
+        ROWS,
+        (compare_loading, compare_epochs, compare_compiled, time_command, time_robustness, time_figure2),
+        strict=True,
+    )
+)
+
+
+def time_figure2(settings: Settings, arguments: argparse.Namespace) -> None:
+    """Measure a study of 12 U-Nets on ACDC, from the command to the page."""
+    folder = Path(settings["keys"]["runs_dir"]).parent
+    data, small = arguments.acdc_dir, arguments.device == "cpu"
+    if not data:
+        write("acdc", folder / "raw-acdc", cases=6 if small else 100, workers=os.cpu_count() or 1)
+        acdc.prepare(folder / "raw-acdc", folder / "acdc", workers=os.cpu_count() or 1)
+        data = str(folder / "acdc")
+    command = [sys.executable, "-m", "medpos", "study", "figure2", "--data", "acdc"]
+    command += ["--network", "small" if small else "unet", "--seeds", "0" if small else "0,1", "--threads", "1"]
+    command += ["--workers", str(min(12, os.cpu_count() or 1)), "--dataset-dir", f"acdc={data}"]
+    sizes = {"image_size": 32, "max_epochs": 1} if small else {"image_size": 128, "max_epochs": 20, "val_interval": 4}
+    command += [text for key, value in sizes.items() for text in ("--set", f"{key}={value}")]
+    command += ["--runs-dir", f"{folder}/runs", "--out", f"{folder}/figure2"]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, capture_output=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    spent = time.perf_counter() - started
+    _print("figure2 on ACDC, 12 U-Nets of 20 epochs at 128 px", "", f"{spent:.1f}", spent, at_most=130)
 
 
 def make_data(folder: Path, cases: int, size: int) -> str:
@@ -282,7 +309,8 @@ def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=list(SIZES), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dataset_dir")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS))
+    parser.add_argument("--acdc_dir")
+    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS[:-1]))
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args(given)
     settings: Settings = dict(SIZES[arguments.device])
