@@ -36,7 +36,6 @@ from medpos.core.device import has_fast_bf16, memory_format
 from medpos.core.memory import release_freed_memory
 from medpos.data import BatchLoader
 
-ROWS = ("loading", "epoch", "compile", "command", "robustness", "figure2")
 # On a GPU as the issue of JSRT asks; on the CPU, to see that everything runs.
 SIZES = {
     "cuda": {"bundle": "jsrt_pe", "cases": 247, "image_size": 256, "batch_size": 20, "epochs": 10, "max_epochs": 100},
@@ -268,15 +267,6 @@ def time_robustness(settings: Settings, arguments: argparse.Namespace) -> None:
     _print(f"robustness of {images} images x 16 conditions, beyond start-up", "", f"{spent:.1f}", spent, at_most=3)
 
 
-TASKS = dict(
-    zip(
-        ROWS,
-        (compare_loading, compare_epochs, compare_compiled, time_command, time_robustness, time_figure2),
-        strict=True,
-    )
-)
-
-
 def time_figure2(settings: Settings, arguments: argparse.Namespace) -> None:
     """Measure a study of 12 U-Nets on ACDC, from the command to the page."""
     folder = Path(settings["keys"]["runs_dir"]).parent
@@ -305,12 +295,22 @@ def make_data(folder: Path, cases: int, size: int) -> str:
     return str(folder / "jsrt")
 
 
+TASKS = {
+    "loading": compare_loading,
+    "epoch": compare_epochs,
+    "compile": compare_compiled,
+    "command": time_command,
+    "robustness": time_robustness,
+    "figure2": time_figure2,
+}
+
+
 def main(given: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", choices=list(SIZES), default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dataset_dir")
     parser.add_argument("--acdc_dir")
-    parser.add_argument("--rows", nargs="+", choices=ROWS, default=list(ROWS[:-1]))
+    parser.add_argument("--rows", nargs="+", choices=TASKS, default=list(TASKS)[:-1])
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args(given)
     settings: Settings = dict(SIZES[arguments.device])
