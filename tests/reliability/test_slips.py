@@ -368,7 +368,7 @@ def test_a_bundle_in_yaml_and_texts_as_typed(tiny, tmp_path):
     [
         (
             {"train__optimizer__lr": -5},
-            "--train#optimizer: torch.optim.Adam refuses its values (Invalid learning rate: -5)",
+            "--train#optimizer: medpos.optim.adam refuses its values (Invalid learning rate: -5)",
         ),
         ({"train__optimizer___target_": "torch.optim.Adamm"}, "Adamm"),
         ({"train__trainer__device": "@devise"}, "devise"),
