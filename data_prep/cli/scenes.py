@@ -1,6 +1,7 @@
 """Prepare published photographs: CamVid, PASCAL VOC, Cityscapes, COCO and ImageNet."""
 
 from dataclasses import dataclass
+from enum import Enum
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,13 @@ def camvid(options: Camvid) -> None:
     typer.echo(reader.prepare(options.source, options.out, options.workers, options.strict))
 
 
+class VocSplit(str, Enum):
+    """Name the lists of VOC that are trained on."""
+
+    train = "train"
+    trainval = "trainval"
+
+
 @dataclass(frozen=True)
 class Voc:
     """Hold the options of ``voc``."""
@@ -48,6 +56,9 @@ class Voc:
     test: Annotated[
         Path | None, typer.Option(help="List of test images instead of val.txt, such as FCN's seg11valid.txt.")
     ] = None
+    split: Annotated[
+        VocSplit, typer.Option(help="train: VOC's val is the test part; trainval: both lists are drawn into the parts.")
+    ] = VocSplit.train
     seed: Seed = 0
     workers: Workers = 1
     strict: Strict = False
@@ -69,7 +80,8 @@ def voc(options: Voc) -> None:
     from data_prep.datasets import voc as reader
 
     o = options
-    typer.echo(reader.prepare(o.source, o.out, o.sbd, o.test, o.seed, o.workers, o.strict))
+    trainval = o.split == VocSplit.trainval
+    typer.echo(reader.prepare(o.source, o.out, o.sbd, o.test, trainval, o.seed, o.workers, o.strict))
 
 
 @dataclass(frozen=True)

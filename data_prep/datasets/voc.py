@@ -6,6 +6,9 @@ SBD (Hariharan et al., ICCV 2011) has its own labels for 11,355 pictures of VOC 
 
 Networks are compared on ``val``, so it is the test part. A tenth of ``train``, by seed, is the validation part: the
 best epoch is chosen on it, without any test picture. It is the same tenth with and without SBD.
+
+For a last stage on ``trainval``, as before a submission to VOC's server, the pictures of both lists are drawn into the
+three parts: the labels of VOC's own test are not public, so a twentieth is kept for validation and one for the test.
 """
 
 from pathlib import Path
@@ -24,6 +27,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import find_root, read_bytes
 
 WEIGHTS = (9, 1, 0)
+WEIGHTS_TRAINVAL = (18, 1, 1)
 COUNTS = {"train": 1464, "val": 1449, "trainval": 2913}
 TRAINAUG = 10582  # train, and the pictures of SBD outside train and val
 LISTS = Path("ImageSets/Segmentation")
@@ -35,18 +39,19 @@ def prepare(
     out: Path,
     sbd: Path | None = None,
     test: Path | None = None,
+    trainval: bool = False,
     seed: int = 0,
     workers: int = 1,
     strict: bool = False,
 ) -> str:
     """Prepare PASCAL VOC with the arguments of ``python -m data_prep voc``, and return one line about it."""
     named = {name: read_names(_root(source) / LISTS / f"{name}.txt") for name in ("train", "val")}
-    cases = find_cases(source, sbd, test)
+    cases = find_cases(source, sbd, test, trainval)
+    weights = WEIGHTS_TRAINVAL if trainval and test is None else WEIGHTS
     described = DESCRIPTION.format("" if sbd is None else ", and SBD's further training images")
     sources = (source,) if sbd is None else (source, sbd)
-    done = prepare_dataset(
-        make_dataset("voc", described, labels.VOC, WEIGHTS, *sources), cases, out, seed, workers, strict
-    )
+    dataset = make_dataset("voc", described, labels.VOC, weights, *sources)
+    done = prepare_dataset(dataset, cases, out, seed, workers, strict)
     found = {**{name: len(listed) for name, listed in named.items()}, "trainval": len({*named["train"], *named["val"]})}
     whole = dict(COUNTS)
     if sbd is not None and test is None:
@@ -54,22 +59,24 @@ def prepare(
     return done + describe_shortfall(found, whole)
 
 
-def find_cases(source: Path, sbd: Path | None = None, test: Path | None = None) -> list[Case]:
+def find_cases(source: Path, sbd: Path | None = None, test: Path | None = None, trainval: bool = False) -> list[Case]:
     """List the pictures of VOC's lists, and those of SBD that are in neither.
 
     Args:
         source: ``VOC2012``, or one or two folders above it.
         sbd: ``benchmark_RELEASE`` or its folder ``dataset``; None reads VOC alone.
         test: list of test images instead of ``val.txt``, such as FCN's ``seg11valid.txt``.
+        trainval: whether the pictures of ``val.txt`` are drawn into the parts as those of ``train.txt`` are.
 
     Raises:
         InputError: a list, or a file that it names, is missing.
     """
     root = _root(source)
-    tested = read_names(root / LISTS / "val.txt" if test is None else test)
-    trained = [name for name in read_names(root / LISTS / "train.txt") if test is None or name not in set(tested)]
-    if both := sorted(set(tested) & set(trained)):
+    train, val = (read_names(root / LISTS / f"{name}.txt") for name in ("train", "val"))
+    if both := sorted(set(train) & set(val)):
         raise InputError(f"{root / LISTS}: {both[0]} is in train.txt and val.txt; unpack VOC again.")
+    tested = ([] if trainval else val) if test is None else read_names(test)
+    trained = [name for name in (train + val if trainval else train) if name not in set(tested)]
     cases = [_voc_case(root, name, "") for name in trained] + [_voc_case(root, name, "test") for name in tested]
     if sbd is None:
         return cases

@@ -11,6 +11,7 @@ from medpos.handlers.results import ResultTable, ResultWriter
 from medpos.handlers.schedule import LearningRate
 from medpos.handlers.scores import Scores
 from medpos.handlers.tensorboard import ScalarLog, TensorBoard
+from medpos.handlers.unfreezing import GradualUnfreezing
 
 __all__ = [
     "CaseMetrics",
@@ -18,6 +19,7 @@ __all__ = [
     "Checkpoint",
     "ClassTable",
     "EpochLog",
+    "GradualUnfreezing",
     "LearningRate",
     "LoadModel",
     "Overlays",

@@ -1,8 +1,9 @@
 """Begin a training with the layers of another model that fit."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from torch import nn
 
@@ -10,6 +11,15 @@ from medpos.core.errors import InputError
 from medpos.networks.layers.published import Fitting, find_fitting_layers, load_tensors, transpose_kernels
 from medpos.runs import files
 from medpos.runs.checkpoints import find_non_finite, load
+
+
+@runtime_checkable
+class Renaming(Protocol):
+    """A network that begins with layers of another one under its own names."""
+
+    def rename_layers(self, weights: Mapping[str, Any]) -> dict[str, Any]:
+        """Rename the layers of another network's state dict that this network has too."""
+
 
 _PLACES = (files.MODEL, f"models/{files.MODEL}")  # of a run, and of an exported bundle
 _INNER = ("state_dict", "network", "model")  # keys of the weights in other programs' checkpoints
@@ -76,7 +86,8 @@ def _find(network: nn.Module, path: Path) -> Fitting | None:
     weights = _read(path)
     if names := find_non_finite(weights):
         raise InputError(f"{path}: expected finite weights, got NaN or infinity in {names[0]}; begin with others")
-    fitting = find_fitting_layers(network, weights)
+    renamed = network.rename_layers(weights) if isinstance(network, Renaming) else weights
+    fitting = find_fitting_layers(network, renamed)
     if fitting.loaded:
         return fitting
     if hasattr(network, "load_published"):

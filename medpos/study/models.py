@@ -129,7 +129,7 @@ def parse_bundle(bundle: Path, overrides: dict[str, Any]) -> tuple[ConfigParser,
 
 
 def _list_bundles(folder: Path) -> list[str]:
-    others = ("metadata", "multi_gpu", "crf")
+    others = ("metadata", "multi_gpu", "crf", "stage_")
     return sorted(p.stem for p in folder.glob("*") if p.suffix in SUFFIXES and not p.stem.startswith(others))
 
 

@@ -172,15 +172,7 @@ ASPP = {
     "scales": [1.0],
     "publisher": "$'caffe' if @weights or @transplant else 'torchvision'",
 }
-LARGE_FOV = {
-    **DEEPLAB,
-    "head": "large_fov",
-    "lr": 0.001,
-    "iterations": 6000,
-    "batch_size": 20,
-    "train::schedule::_target_": "medpos.optim.schedules.step",
-    "train::schedule::at": 2000,
-}
+LARGE_FOV = {**DEEPLAB, "head": "large_fov", "lr": 0.001, "scales": [1.0]}
 RESNET = {
     **DEEPLAB,
     "head": "aspp_l",
@@ -237,6 +229,7 @@ RECIPES = {
     "camvid_segnet": {
         **CAMVID,
         "lr": 0.001,
+        "iterations": 140_000,
         "batch_size": 5,
         "class_balancing": False,
         "network_def::dropout": 0.5,
@@ -343,6 +336,14 @@ TRAINING["voc_sunet"] = TRAINING["cityscapes_sunet"] = [
     "@standardise",
     *TO_CLASSES,
 ]
+
+
+@pytest.mark.parametrize("name", [name for name in SECONDARY if name.startswith(("voc", "cityscapes"))])
+def test_scenes_keep_the_model_of_the_best_mean_iou(name):
+    config = parser(name).get()
+    [(metric, made)] = config["validate"]["key_metric"].items()
+    assert (metric, made["_target_"], made["scores"]) == ("mean_iou", "medpos.handlers.Scores", ["@scores"])
+    assert set(config["validate"]["evaluator"]["additional_metrics"]) == {"mean_dice"}
 
 
 @pytest.mark.parametrize("name", SECONDARY)

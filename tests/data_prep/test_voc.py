@@ -7,7 +7,9 @@ import pytest
 import raw
 from PIL import Image
 from scipy.io import savemat
+from typer.testing import CliRunner
 
+from data_prep.__main__ import app
 from data_prep.datasets import voc
 from data_prep.verify import check
 from medpos.core import labels
@@ -153,6 +155,24 @@ def test_another_list_of_test_images(source, sbd, tmp_path):
     assert found["test"] == {VAL[1], TRAIN[5]}
     # SBD's labels of the other images of val are used for training.
     assert found["training"] | found["validation"] == {*TRAIN, *OURS, VAL[0]} - {TRAIN[5]}
+
+
+def test_trainval_is_drawn_from_both_lists(source, sbd, tmp_path):
+    run = CliRunner().invoke(
+        app, ["voc", "--source", str(source), "--sbd", str(sbd), "--split", "trainval", "--out", str(tmp_path / "out")]
+    )
+    assert run.exit_code == 0, run.output
+    found = parts(tmp_path / "out")
+    assert found["training"] | found["validation"] | found["test"] == {*TRAIN, *VAL, *OURS}
+    assert set(OURS) <= found["training"]
+    assert found["validation"]
+    assert found["test"]
+    assert found["training"] & set(VAL)
+    lists(tmp_path, seg11valid=(VAL[1], TRAIN[5]))
+    voc.prepare(source, tmp_path / "out", sbd, tmp_path / "seg11valid.txt", trainval=True)
+    found = parts(tmp_path / "out")
+    assert found["test"] == {VAL[1], TRAIN[5]}
+    assert found["training"] | found["validation"] == {*TRAIN, *VAL, *OURS} - {VAL[1], TRAIN[5]}
 
 
 def test_second_run_changes_nothing(source, sbd, tmp_path):

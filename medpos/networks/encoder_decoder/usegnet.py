@@ -13,6 +13,7 @@ Resolved where the paper is silent:
 """
 
 from collections import OrderedDict
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +25,13 @@ from medpos.networks.layers.upsampling import max_unpool
 # Channels of the 3 x 3 convolutions; max-pooling after each stage of the encoder, unpooling before each of the decoder.
 ENCODER = {"conv1": (64, 64), "conv2": (128, 128), "conv3": (256, 256, 256)}
 DECODER = {"conv3_D": (256, 256, 128), "conv2_D": (128, 64), "conv1_D": (64,)}
+# Names of the layers of medpos.networks.SegNet, stage by stage
+SEGNET_LAYERS = {
+    **{stage: [f"{stage}_{n + 1}" for n in range(len(layers))] for stage, layers in ENCODER.items()},
+    "conv3_D": ["conv3_3_D", "conv3_2_D", "conv3_1_D"],
+    "conv2_D": ["conv2_2_D", "conv2_1_D"],
+    "conv1_D": ["conv1_2_D"],
+}
 
 
 def _layer(in_channels: int, out_channels: int, relu_first: bool) -> nn.Module:
@@ -61,6 +69,7 @@ class USegNet(nn.Module):
         if skips not in (0, 1, 2):
             raise InputError(f"skips: expected 0, 1 or 2, got {skips}")
         self.in_channels = in_channels
+        self.skips = skips
         last = in_channels
         for stage, paper_channels in (ENCODER | DECODER).items():
             layers = []
@@ -74,6 +83,22 @@ class USegNet(nn.Module):
         self.score = nn.Conv2d(last, out_channels, 3, padding=1)
         self.pool = nn.MaxPool2d(2, ceil_mode=True, return_indices=True)
         initialize_he(self)
+
+    def rename_layers(self, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Rename the layers of a SegNet of five levels that come before the first skip connection to this network's.
+
+        Args:
+            weights: state dict of :class:`medpos.networks.SegNet`; that of another network is returned as it is.
+        """
+        ends = {1: ("conv1_D",), 2: ("conv1_D", "conv2_D")}.get(self.skips, ())
+        stages = [name for name in (ENCODER | DECODER) if name not in ends]
+        names = {layer: f"{stage}.{index}" for stage in stages for index, layer in enumerate(SEGNET_LAYERS[stage])}
+        renamed = {}
+        for name, values in weights.items():
+            _, _, rest = name.partition(".")
+            layer, _, tensor = rest.partition(".")
+            renamed[f"{names[layer]}.{tensor}" if layer in names else name] = values
+        return renamed
 
     def forward(self, image: Tensor) -> Tensor:
         """Map an image [N, in_channels, H, W] of any size, 40 px in the paper, to logits [N, out_channels, H, W]."""
