@@ -98,6 +98,7 @@ def test_the_page_of_the_keys_is_fresh():
 
 def test_every_key_is_documented():
     bundles = [json.loads((BUNDLES / f"{name}.json").read_text()) for name in (*ALL, "crf", "multi_gpu")]
+    bundles += [yaml.safe_load(path.read_text()) for path in sorted(BUNDLES.glob("stage_*.yaml"))]
     keys = {
         key for bundle in bundles for key, value in bundle.items() if plain(value) and re.fullmatch(r"[a-z]\w*", key)
     }
