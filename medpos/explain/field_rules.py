@@ -144,15 +144,26 @@ def _unpooling(values: Arguments, found: list[ReceptiveFields], result: Any) -> 
     return features[0].through(np.array([[*cells, *[NONE] * (most - len(cells))] for cells in holds]))
 
 
-def _padding(values: Arguments, found: list[ReceptiveFields], result: Any) -> ReceptiveFields:
+def _padding(
+    values: Arguments,
+    found: list[ReceptiveFields],
+    result: Any,
+    others: Callable[[RowNumbers, int], list[RowNumbers]] = lambda place, rows: [],
+) -> ReceptiveFields:
+    """Pad: a row beyond the border depends on none, or on the row that ``others`` repeats there."""
     padding = [*(values["pad"] if "pad" in values else values["padding"]), 0, 0, 0, 0]
     rows, before = len(found[0].first), padding[2]
     place = np.arange(rows + padding[2] + padding[3]) - before
     taps = [_mark_beyond(place, rows)]
-    if "pad" not in values:  # reflection, not a constant
-        mirrored = np.abs(place)
-        taps.append(np.minimum(mirrored, 2 * (rows - 1) - mirrored))
-    return found[0].through(np.stack(taps, axis=1))
+    return found[0].through(np.stack([*taps, *others(place, rows)], axis=1))
+
+
+def _reflection(values: Arguments, found: list[ReceptiveFields], result: Any) -> ReceptiveFields:
+    return _padding(values, found, result, lambda place, rows: [rows - 1 - np.abs(rows - 1 - np.abs(place))])
+
+
+def _replication(values: Arguments, found: list[ReceptiveFields], result: Any) -> ReceptiveFields:
+    return _padding(values, found, result, lambda place, rows: [np.clip(place, 0, rows - 1)])
 
 
 def _slicing(values: Arguments, found: list[ReceptiveFields], result: Any) -> ReceptiveFields:
@@ -215,7 +226,8 @@ RULES: dict[str, Rule] = {
     "upsample_nearest2d": _nearest,
     "scatter": _unpooling,
     "constant_pad_nd": _padding,
-    "reflection_pad2d": _padding,
+    "reflection_pad2d": _reflection,
+    "replication_pad2d": _replication,
     "slice": _slicing,
     "mean": _reduction,
     "sum": _reduction,

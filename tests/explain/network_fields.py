@@ -16,6 +16,8 @@ from medpos.explain.field_table import find_network_fields, render_table  # noqa
 
 COMMAND = "python tests/explain/network_fields.py"
 PAGE = ROOT / "docs/networks.md"
+# With circular padding a row at the border sees both ends of the image, which no interval describes.
+NAMES = [name for name in NETWORKS if "circular" not in name]
 NARROWEST = 1 / 64  # share of the channels; receptive fields don't depend on them
 
 
@@ -34,7 +36,7 @@ def fields_of(name):
 
 def page():
     """Return the text of the page."""
-    return render_table({name: functools.partial(fields_of, name) for name in NETWORKS}, COMMAND)
+    return render_table({name: functools.partial(fields_of, name) for name in NAMES}, COMMAND)
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from medpos.core.errors import InputError
+from medpos.explain.field_rules import UnknownOperationError
 from medpos.explain.field_table import LayerField, NetworkFields, find_network_fields, render_table
 from medpos.explain.layers import OUTPUT, find_deepest, trace_layers
 from medpos.explain.measured_field import measure_fields
@@ -27,8 +28,6 @@ from medpos.networks import (
     USegNet,
 )
 from medpos.networks.layers.upsampling import max_unpool
-
-NETWORKS = network_fields.NETWORKS
 
 
 class Function(nn.Module):
@@ -58,6 +57,7 @@ OPERATIONS = {
     "dilated": nn.Conv2d(1, 2, 3, padding=4, dilation=4),
     "without padding": nn.Conv2d(1, 2, (7, 3)),
     "reflected": nn.Conv2d(1, 2, 5, padding=2, padding_mode="reflect"),
+    "replicated": nn.Conv2d(1, 2, 5, padding=2, padding_mode="replicate"),
     "padded": nn.Sequential(nn.ConstantPad2d(9, 0.0), nn.Conv2d(1, 1, 3)),
     "max-pooling": nn.MaxPool2d(2),
     "ceil pooling": nn.MaxPool2d(3, 2, ceil_mode=True),
@@ -103,6 +103,7 @@ def seen_by(layer, rows):
         ("dilated", 9, 33),  # rows 1 to 3 see no edge row, but less than the others
         ("without padding", 7, 35),
         ("reflected", 5, 37),
+        ("replicated", 5, 37),
         ("padded", 3, 39),  # more rows see only the padding
         ("padded pooling", 3, 19),
         ("ceil pooling", 3, 20),
@@ -188,7 +189,13 @@ def test_layers_of_natural_image_networks(network, layer, stride, field):
     assert found.receptive_field == field or field is None
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+def test_circular_padding_has_no_field():
+    """A row at the border sees both ends of the image, which no interval of rows describes."""
+    with pytest.raises(UnknownOperationError, match="expected operations with a rule"):
+        trace_layers(SmallCNN(padding_mode="circular"), (1, 41, 12))
+
+
+@pytest.mark.parametrize("name", network_fields.NAMES)
 def test_both_agree(name):
     seen = network_fields.fields_of(name)
     for field in (seen.scores, seen.coarsest, seen.logits):

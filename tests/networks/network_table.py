@@ -213,6 +213,15 @@ NETWORKS = {
         ANY,
         wrong=((1, 5), ["SmallCNN", "1 x 5", "nearest valid: 2 x 5"]),
     ),
+    **{
+        f"SmallCNN, {mode}": Network(
+            lambda w, mode=mode: SmallCNN(1, padding_mode=mode, width=w), 75_140, (1, 256, 256), SMALL, ANY
+        )
+        for mode in ("replicate", "circular")
+    },
+    "UNet, replicate": Network(
+        lambda w: UNet(1, padding_mode="replicate", width=w), 13_394_372, (1, 256, 256), UNET, wrong=BY_16
+    ),
     "SmallCNN, learned": Network(lambda _: build_with_position(SmallCNN, "learned"), 76_804, (1, 256, 256), {}, ANY),
     "SmallCNN, coordconv": Network(
         lambda _: build_with_position(SmallCNN, "coordconv"), 76_234, (1, 256, 256), {}, ANY

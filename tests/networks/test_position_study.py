@@ -46,7 +46,9 @@ def test_unet_has_19_convolutions_named_and_sized_as_in_the_paper():
 
 
 def test_wrong_padding_is_explained():
-    with pytest.raises(InputError, match="padding_mode: expected one of zeros, reflect, got 'mirror'"):
+    with pytest.raises(
+        InputError, match="padding_mode: expected one of zeros, reflect, replicate, circular, got 'mirror'"
+    ):
         SmallCNN(padding_mode="mirror")
 
 
@@ -89,6 +91,13 @@ def test_small_cnn_is_shift_equivariant_in_the_interior():
 
 
 @torch.no_grad()
+def test_small_cnn_with_circular_padding_is_shift_equivariant_everywhere():
+    """No pixel of a torus lies at a border, so such a network can't know positions."""
+    model, x = seeded(SmallCNN, padding_mode="circular").double(), image(1, 1, 24, 20).double()
+    torch.testing.assert_close(model(x.roll((5, -4), (2, 3))), model(x).roll((5, -4), (2, 3)), rtol=0, atol=1e-14)
+
+
+@torch.no_grad()
 def test_zero_padding_perturbs_exactly_three_pixels_of_a_constant_image():
     y = seeded(SmallCNN).double()(torch.full((1, 1, 24, 20), 0.7, dtype=torch.float64))
     differs = (y - y[..., 12:13, 10:11]).abs().amax((0, 1)) > 1e-12
@@ -98,11 +107,12 @@ def test_zero_padding_perturbs_exactly_three_pixels_of_a_constant_image():
 
 
 @pytest.mark.parametrize("network", [UNet, SmallCNN])
+@pytest.mark.parametrize("mode", ["reflect", "replicate", "circular"])
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float32, 1e-6), (torch.float64, 1e-12)])
 @torch.no_grad()
-def test_reflect_padding_keeps_a_constant_image_constant(network, dtype, limit):
+def test_padding_from_the_image_keeps_a_constant_image_constant(network, mode, dtype, limit):
     constant = torch.full((1, 1, 64, 64), 0.7, dtype=dtype)
-    assert seeded(network, padding_mode="reflect").to(dtype)(constant).std((2, 3)).max() < limit
+    assert seeded(network, padding_mode=mode).to(dtype)(constant).std((2, 3)).max() < limit
     assert seeded(network, padding_mode="zeros").to(dtype)(constant).std((2, 3)).max() > 1e-4
 
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from medpos.core.errors import InputError
 
-PADDING_MODES = ("zeros", "reflect")
+PADDING_MODES = ("zeros", "reflect", "replicate", "circular")  # those of PyTorch
 
 
 class ConvBlock(nn.Module):
@@ -17,7 +17,7 @@ class ConvBlock(nn.Module):
     Args:
         in_channels: channels of the input.
         out_channels: channels of the output.
-        padding_mode: ``"zeros"`` or ``"reflect"``, the fill of the border.
+        padding_mode: one of ``PADDING_MODES``, the fill of the border.
         conv_bias: whether the convolution has a bias; batch normalization makes it redundant.
         kernel_size: side of the kernel in px, odd.
     """

@@ -65,7 +65,7 @@ def build_with_position(
         range: range of the coordinates of ``"coordconv"``, ``"symmetric"`` or ``"positive"``.
         in_channels: input channels of the linear variant: the image's channels, x and y.
         out_channels: classes, including the background.
-        padding_mode: padding, ``"zeros"`` or ``"reflect"``.
+        padding_mode: padding: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
         conv_bias: whether the 3 x 3 convolutions have biases.
         dropout: share of the training's batches in which the position channels are zero, at least 0 and below 1; see
             :class:`PositionDropout`.

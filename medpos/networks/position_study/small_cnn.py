@@ -20,7 +20,7 @@ class SmallCNN(nn.Module):
     Args:
         in_channels: channels of the input: 1 for the image, 3 with the position channels.
         out_channels: classes, including the background.
-        padding_mode: padding, ``"zeros"`` or ``"reflect"``, in every 3 x 3 convolution.
+        padding_mode: padding in every 3 x 3 convolution: ``"zeros"``, ``"reflect"``, ``"replicate"`` or ``"circular"``.
         conv_bias: whether the 3 x 3 convolutions have biases (``score`` always has).
         width: factor of the channels inside, 1 for the paper's.
 
