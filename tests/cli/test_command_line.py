@@ -61,7 +61,8 @@ def test_completion_of_bundle_names():
 
 def test_list_names_every_bundle_and_overlay():
     rows = [re.split("  +", line, maxsplit=3) for line in invoke("bundles", "list").stdout.splitlines()]
-    assert [row[0] for row in rows] == [*sorted([*ALL, "chest_example"]), "crf", "multi_gpu"]
+    stages = sorted(path.stem for path in BUNDLES.glob("stage_*.yaml"))
+    assert [row[0] for row in rows] == [*sorted([*ALL, "chest_example"]), "crf", "multi_gpu", *stages]
     found = {row[0]: row[1:3] for row in rows}
     assert found["jsrt_pe"] == ["UNet + position", "jsrt"]
     assert found["brain_segnet"] == ["SegNet", "ibsr"]

@@ -265,7 +265,7 @@ class TestWidth:
         ({"encoding": "radial", "in_channels": 2}, "in_channels: expected at least 3"),
         (
             {"encoding": "radial", "padding_mode": "mirror"},
-            "padding_mode: expected one of zeros, reflect, got 'mirror'",
+            "padding_mode: expected one of zeros, reflect, replicate, circular, got 'mirror'",
         ),
     ],
 )
