@@ -24,4 +24,5 @@ def test_small_cnn_with_position_beats_the_one_without(kind, tmp_path):
             dice[name] = condition["mean_foreground_dice"]["mean"]
     finally:
         torch.set_num_threads(1)
-    assert dice[f"{kind}_small_pe"] >= dice[f"{kind}_small"] + 0.3, dice
+    # Gaps of 0.46 to 0.57 were seen, with bf16 and float32 under several instruction sets.
+    assert dice[f"{kind}_small_pe"] >= dice[f"{kind}_small"] + 0.15, dice
