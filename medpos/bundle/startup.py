@@ -75,7 +75,7 @@ def start() -> None:
     if (name := _find_entry_point()) is not None:
         check_entry_point(config, name)
     check(parser, phantoms.given())
-    allow_open_files(parser.get_parsed_content("num_workers"))
+    allow_open_files(parser.get_parsed_content("num_workers") if "num_workers" in config else 0)
     tracking.complete(config)
     # bf16 halves the feature maps, so memory stays below that of float32 even if freed memory is kept.
     if config["amp"] and has_fast_bf16("cpu"):
