@@ -12,6 +12,7 @@ from pathlib import Path
 
 import monai
 import monai.bundle
+import pytest
 
 from medpos.bundle.fragments import load_recipes
 from medpos.core.config import expand_steps
@@ -60,6 +61,11 @@ def run_bundle(*args, **kwargs):
     process = start(*args, **kwargs)
     out, err = process.communicate(timeout=300)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+def leave_to_torture(values, chosen):
+    """Return parameters of a test; make test leaves the chosen ones to make torture."""
+    return [pytest.param(value, marks=pytest.mark.torture) if value in chosen else value for value in values]
 
 
 @contextlib.contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from running import TRAINED_EPOCHS, refusal, run_here, start
+from running import TRAINED_EPOCHS, leave_to_torture, refusal, run_here, start
 
 import medpos.core.files
 
@@ -172,7 +172,7 @@ class stop(contextlib.AbstractContextManager):  # noqa: N801 - stands for contex
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+@pytest.mark.parametrize("after", leave_to_torture([False, True], [True]), ids=["before", "after"])
 def test_a_kill_at_any_file(after, options, uninterrupted, monkeypatch, capfd):
     """Interrupt at each file that a run writes, as SIGKILL does; each run resumes the one killed before."""
     run = Path(options["runs_dir"]) / "jsrt_small_pe/a"

@@ -7,7 +7,7 @@ import shutil
 import pytest
 import torch
 from PIL import Image
-from running import COLUMNS, NAMES, TRAINED_EPOCHS, newest, parser, refusal, run_bundle, run_here
+from running import COLUMNS, NAMES, TRAINED_EPOCHS, leave_to_torture, newest, parser, refusal, run_bundle, run_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medpos.bundle import phantoms
@@ -31,7 +31,7 @@ def cases_of(prepared, kind, split="test"):
     return [case["case"] for case in json.loads((prepared[kind] / "dataset.json").read_text())[split]]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", leave_to_torture(NAMES, [name for name in NAMES if "acdc_reflect" in name]))
 def test_a_run_folder_is_complete(name, prepared, tiny):
     kind = name.split("_")[0]
     run = run_here(name, **{**tiny, "dataset_dir": str(prepared[kind]), "train_cases": 2, "run_name": "first"})

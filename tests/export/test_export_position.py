@@ -82,6 +82,7 @@ def test_every_encoding_is_in_the_exported_network(encoding, range, trained, tmp
 
 
 @pytest.mark.parametrize("encoding", ENCODINGS)
+@pytest.mark.torture
 def test_predictions_stay(encoding, trained_heart, first_image, tmp_path):
     run = encoded(trained_heart, tmp_path / "run", encoding=encoding)
     bundle = export(run, tmp_path / "bundle", ROOT)

@@ -157,6 +157,7 @@ def test_a_process_of_its_own_as_in_the_model_card(copied, prepared, tmp_path):
     assert not all(torch.equal(value, weights(copied / "models/model.pt")[key]) for key, value in before.items())
 
 
+@pytest.mark.torture
 def test_two_processes_train_by_the_overlay(copied, prepared, tmp_path):
     """As BundleTrainTask does for several GPUs: overrides written into a file, then torchrun with the overlay."""
     training = pairs(prepared, "jsrt", tmp_path / "files")

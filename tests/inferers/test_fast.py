@@ -175,6 +175,7 @@ def test_a_network_is_compiled_once_while_its_weights_change(monkeypatch):
 
 
 @pytest.mark.slow
+@pytest.mark.torture
 def test_a_compiled_network_computes_the_same(network):
     if fault := device.find_compile_fault("cpu"):
         pytest.skip(f"torch.compile doesn't work here: {fault}")

@@ -78,6 +78,7 @@ def test_one_size_of_the_chain_is_known(trained, tmp_path):
 
 @pytest.mark.parametrize("name", ["tiles", "binary", "votes"])
 @pytest.mark.parametrize("backend", ["onnxruntime", "openvino"])
+@pytest.mark.torture
 def test_other_backends_take_windows(name, backend, run_of, given):
     pytest.importorskip(backend)
     run, images = run_of(name), given(name)

@@ -31,6 +31,7 @@ def contents(folder):
     return {**found, ".ledger.json": ledger}
 
 
+@pytest.mark.torture
 def test_ray_does_what_this_process_does(chest, chest_run, predict, tmp_path):
     folder = pictures(tmp_path / "in", 4)
     (folder / "bad.png").write_text("nothing")

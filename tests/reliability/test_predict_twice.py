@@ -331,6 +331,7 @@ def test_two_calls_at_the_same_time_are_refused_and_a_killed_one_goes_on(trained
     assert not (tmp_path / "out/.lock").exists()
 
 
+@pytest.mark.torture
 def test_a_zip_file_that_was_moved_with_its_results_is_the_same(trained, tmp_path):
     picture(tmp_path / "a/x.png")
     (tmp_path / "a/in").mkdir()

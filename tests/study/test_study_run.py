@@ -333,7 +333,10 @@ def test_a_study_killed_in_the_middle_gives_the_same_results(done, prepared, tmp
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("number", "name"), [(signal.SIGINT, "Ctrl-C"), (signal.SIGTERM, "SIGTERM")])
+@pytest.mark.parametrize(
+    ("number", "name"),
+    [(signal.SIGINT, "Ctrl-C"), pytest.param(signal.SIGTERM, "SIGTERM", marks=pytest.mark.torture)],
+)
 def test_a_study_that_is_stopped_says_so_and_leaves_no_worker(number, name, prepared, tmp_path):
     """A terminal sends Ctrl-C to all processes of the group, kill sends SIGTERM to one."""
     (tmp_path / "mine.json").write_text(json.dumps(STUDY))
@@ -356,6 +359,7 @@ def test_a_study_that_is_stopped_says_so_and_leaves_no_worker(number, name, prep
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray, which must not be loaded before medpos, is not installed")
+@pytest.mark.torture
 def test_ray_gives_bit_identical_results(done, prepared, tmp_path):
     content, _ = complete(prepared, tmp_path, RayEngine("", 2, 1))
     assert content["failed"] == []
