@@ -26,7 +26,7 @@ from medpos.bundle.values import check_parts, check_references, check_relations,
 from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.config_files import read_config
 from medpos.core.device import check_device, has_fast_bf16
-from medpos.core.ending import explain, stop_plainly
+from medpos.core.ending import explain, forget_workers, stop_plainly
 from medpos.core.errors import InputError
 from medpos.core.memory import keep_freed_memory
 from medpos.core.streams import show_plainly
@@ -353,6 +353,7 @@ def show_errors_plainly() -> None:
 
 
 def _plain_hook(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    forget_workers()
     message = explain(error)
     if message is None:
         logger.error("stopped by an unexpected error", exc_info=(kind, error, trace))

@@ -113,6 +113,15 @@ def _find_place(error: BaseException) -> str:
     return place
 
 
+def forget_workers() -> None:
+    """Let worker processes end from now on without an error, so that an error can be explained undisturbed.
+
+    PyTorch raises an error in the main thread, wherever it is, as soon as it hears that a worker was killed.
+    """
+    if hasattr(signal, "SIGCHLD") and threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
 class _Stopped(SystemExit):
     """End the process after a signal."""
 
@@ -170,8 +179,13 @@ def run_plainly(command: Callable[[], object]) -> None:
     """
     stop_plainly()
     try:
-        command()
+        try:
+            command()
+        except BaseException:  # a second error of a lost worker may come here, and is explained below
+            forget_workers()
+            raise
     except Exception as error:
+        forget_workers()
         message = explain(error)
         if message is None:
             raise

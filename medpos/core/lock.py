@@ -2,7 +2,6 @@
 
 import atexit
 import contextlib
-import fcntl
 import json
 import os
 import platform
@@ -12,6 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
+try:
+    import fcntl
+except ImportError:  # on Windows
+    fcntl = None  # type: ignore[assignment]
 
 from medpos.core.errors import InputError
 from medpos.core.files import WriteError, decode_json
@@ -81,7 +85,7 @@ class FolderLock:
     def _take(self) -> bool:
         """Write this process into the lock file; return whether the file is still in its place then."""
         with self.path.open("a+", encoding="utf-8") as stream:
-            with contextlib.suppress(OSError):  # a network drive may not know it
+            with contextlib.suppress(OSError, AttributeError):  # a network drive and Windows may not know it
                 # One at a time, so that of two processes that find a stale lock one gets it.
                 fcntl.flock(stream, fcntl.LOCK_EX)
             if not _is_same(stream.fileno(), self.path):

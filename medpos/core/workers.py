@@ -1,9 +1,13 @@
 """Check that worker processes of a data loader can start, and bound the time that they are waited for."""
 
-import resource
 from typing import Any
 
 import psutil
+
+try:
+    import resource
+except ImportError:  # on Windows, where files have no such limit
+    resource = None  # type: ignore[assignment]
 
 from medpos.core.errors import InputError
 
@@ -23,9 +27,11 @@ def allow_open_files(workers: int) -> None:
     Raises:
         InputError: the system allows fewer than the workers need.
     """
+    if not workers or resource is None:
+        return
     needed = psutil.Process().num_fds() + _SPARE_FILES + workers * _FILES_OF_A_WORKER
     limit, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if not workers or limit == resource.RLIM_INFINITY or limit >= needed:
+    if limit == resource.RLIM_INFINITY or limit >= needed:
         return
     try:
         resource.setrlimit(resource.RLIMIT_NOFILE, (needed, most))

@@ -159,6 +159,62 @@ def test_a_worker_that_does_not_deliver_is_one_line(how):
     assert done.stderr.count("\n") == 1
 
 
+LATE = """
+import os, signal, sys, time
+from medpos.bundle import startup
+from medpos.core import ending
+
+def lose(*_):
+    raise RuntimeError("DataLoader worker (pid 2) is killed by signal: Killed.")
+
+def command():
+    raise RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed.")
+
+def disturbed(error, explain=ending.explain):
+    os.kill(os.getpid(), signal.SIGCHLD)  # Python hears of another lost worker
+    time.sleep(0.1)
+    return explain(error)
+
+signal.signal(signal.SIGCHLD, lose)
+ending.explain = startup.explain = disturbed
+if sys.argv[1] == "command":
+    ending.run_plainly(command)
+startup.show_errors_plainly()
+command()
+"""
+
+
+@pytest.mark.parametrize("place", ["command", "MONAI's own command"])
+def test_another_lost_worker_does_not_disturb_the_explanation(place):
+    done = subprocess.run([sys.executable, "-c", LATE, place], capture_output=True, text=True, env=running.ENVIRONMENT)
+    assert done.returncode == (2 if place == "command" else 1)
+    assert done.stderr.startswith("error: a worker process did not deliver (DataLoader worker (pid 1)")
+    assert done.stderr.count("\n") == 1
+
+
+WITHOUT = """
+import importlib, pkgutil, sys, tempfile
+from pathlib import Path
+import ignite, matplotlib, monai, pandas, psutil, SimpleITK, torch
+sys.modules.update(fcntl=None, resource=None)
+import data_prep, medpos
+for package in (medpos, data_prep):
+    for module in pkgutil.walk_packages(package.__path__, package.__name__ + "."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
+from medpos.core.lock import FolderLock
+from medpos.core.workers import allow_open_files
+allow_open_files(2)
+with FolderLock(Path(tempfile.mkdtemp())):
+    print("works")
+"""
+
+
+def test_nothing_needs_the_modules_that_windows_lacks():
+    done = subprocess.run([sys.executable, "-c", WITHOUT], capture_output=True, text=True, env=running.ENVIRONMENT)
+    assert done.stdout == "works\n", done.stderr
+
+
 FEW_FILES = """
 import resource, sys
 import psutil
