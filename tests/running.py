@@ -63,6 +63,14 @@ def run_bundle(*args, **kwargs):
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
+def load_docs_script(name):
+    """Import a script of docs/src."""
+    spec = importlib.util.spec_from_file_location(f"docs_{name}", ROOT / f"docs/src/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def leave_to_torture(values, chosen):
     """Return parameters of a test; make test leaves the chosen ones to make torture."""
     return [pytest.param(value, marks=pytest.mark.torture) if value in chosen else value for value in values]

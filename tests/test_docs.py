@@ -1,6 +1,5 @@
 """Check documentation without building the site: links, tables of names, the code of the README."""
 
-import importlib.util
 import json
 import re
 from collections import Counter
@@ -8,7 +7,7 @@ from collections import Counter
 import pytest
 import torch
 import yaml
-from running import ALL, BUNDLES, ROOT
+from running import ALL, BUNDLES, ROOT, load_docs_script
 
 from data_prep.__main__ import app
 
@@ -16,14 +15,7 @@ REPOSITORY = yaml.safe_load((ROOT / "mkdocs.yml").read_text())["repo_url"]
 KNOWN = ("known_keys", "imports")  # which users don't change
 
 
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / f"docs/src/{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-site = load("site")
+site = load_docs_script("site")
 SOURCES = site.sources()
 
 
@@ -92,7 +84,7 @@ def plain(value):
 
 
 def test_the_page_of_the_keys_is_fresh():
-    keys = load("keys")
+    keys = load_docs_script("keys")
     assert keys.PAGE.read_text(encoding="utf-8") == keys.page(), "run python docs/src/keys.py"
 
 
@@ -122,7 +114,7 @@ def test_the_workflow_of_ci():
 
 
 def test_every_list_of_attacks_is_counted_and_survived(tmp_path):
-    attacks = load("attacks")
+    attacks = load_docs_script("attacks")
     page = attacks.PAGE.read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(test_\w+\.py)`: .* \| (\d+) \| (\d+) \| (\d+) \|$", page, re.MULTILINE)
     assert {row[0] for row in rows} == {path.name for path in attacks.LISTS.glob("test_*.py")}, "run make torture"

@@ -1,19 +1,15 @@
 """Check that every measured number of the pages comes from a committed table."""
 
-import importlib.util
 import re
 
 import pandas as pd
 import pytest
-from running import ROOT
+from running import load_docs_script
 
 
 @pytest.fixture
 def results():
-    spec = importlib.util.spec_from_file_location("results_page", ROOT / "docs/src/results.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_docs_script("results")
 
 
 def test_every_table_and_number_comes_from_a_file(results):

@@ -29,14 +29,12 @@ from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
 from medpos.runs import files, training_cases
 from medpos.runs.environment import continue_environments, environment
+from medpos.runs.identity import OF_MACHINE, OF_TESTS
 from medpos.runs.more_epochs import check_more_epochs, describe_change, keep_results
 
 logger = logging.getLogger(__name__)
 # A resumed run may change where and how long it computes, and what its model is tested under, but not the training.
-_FREE_TO_CHANGE = frozenset({"resume", "run_name", "runs_dir", "bundle_root", "device", "num_workers", "max_epochs"})
-_FREE_TO_CHANGE |= {"patience", "conditions", "degradation_table", "noise_seed", "shift_pixels", "allow_training_cases"}
-_FREE_TO_CHANGE |= {"shift_before_standardizing"}
-_FREE_TO_CHANGE |= {"device_memory_gb", "device_memory", "compile", "deterministic", "surface_interval"}
+_FREE_TO_CHANGE = OF_MACHINE | OF_TESTS | {"resume", "run_name", "runs_dir", "bundle_root", "max_epochs", "patience"}
 _FREE_TO_CHANGE |= {"_desc_", "imports", "known_keys", "steps"}  # a step counts where a chain takes it
 _NOT_THE_SAME = (
     "the run was begun in another environment: %s; its results will equal those of an uninterrupted training within "

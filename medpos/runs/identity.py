@@ -14,49 +14,28 @@ from medpos.core.config import Config, expand_clean_chain, expand_steps, follow_
 from medpos.core.moved import with_current_names, without_later_keys
 from medpos.transforms.position.probe import PROBES
 
-# Keys about places, names and tests, which don't change the trained weights. All other keys but entry points count, so
-# that keys which only some bundle has count too.
-IRRELEVANT = frozenset(
-    [
-        "_desc_",
-        "imports",
-        "bundle_name",
-        "bundle_root",
-        "dataset_dir",
-        "data_folder",
-        "phantom_cases",
-        "runs_dir",
-        "run_name",
-        "resume",
-        "checkpoint",
-        "device",
-        "num_workers",
-        "device_memory_gb",
-        "device_memory",
-        "compile",
-        "deterministic",
-        "surface_interval",
-        "conditions",
-        "degradation_table",
-        "shift_pixels",
-        "noise_seed",
-        "shift_before_standardizing",
-        "source",
-        "run_folder",
-        "board",
-        "dataset",
-        "dataloader",
-        "key_metric",
-        "handlers",
-        "evaluator",
-        "begin_test",
-        "allow_training_cases",
-        "known_keys",
-        "phantom",
-        "steps",  # counted where a chain takes them
-        "_meta_",
-    ]
-)
+# Keys about the machine and its speed, and about tests: neither changes what a training makes.
+OF_MACHINE = frozenset({"device", "num_workers", "device_memory_gb", "device_memory", "compile", "deterministic"})
+OF_MACHINE |= {"surface_interval"}
+OF_TESTS = frozenset({"conditions", "degradation_table", "noise_seed", "shift_pixels", "shift_before_standardizing"})
+OF_TESTS |= {"allow_training_cases"}
+# Keys that don't change the trained weights. All other keys but entry points count, so that keys which only some bundle
+# has count too.
+IRRELEVANT = OF_MACHINE | OF_TESTS
+IRRELEVANT |= {"bundle_name", "bundle_root", "dataset_dir", "data_folder", "phantom_cases", "runs_dir", "run_name"}
+IRRELEVANT |= {
+    "resume",
+    "checkpoint",
+    "source",
+    "run_folder",
+    "board",
+    "dataset",
+    "dataloader",
+    "key_metric",
+    "handlers",
+}
+IRRELEVANT |= {"evaluator", "begin_test", "phantom", "_desc_", "_meta_", "imports", "known_keys"}
+IRRELEVANT |= {"steps"}  # counted where a chain takes them
 # Keys that set the conditions of a test.
 TESTS = ("degradation_table", "noise_seed", "shift_before_standardizing")
 # What the prediction of a clean image depends on, beside the weights.

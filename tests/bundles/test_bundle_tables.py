@@ -1,17 +1,12 @@
 """Check that docs/bundles.md and README.md have the tables that docs/src/bundles.py makes of the present bundles."""
 
-import importlib.util
-
 import pytest
-from running import ALL, ROOT, kept_state
+from running import ALL, kept_state, load_docs_script
 
 
 @pytest.fixture(scope="module")
 def bundles():
-    spec = importlib.util.spec_from_file_location("bundle_tables", ROOT / "docs/src/bundles.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return load_docs_script("bundles")
 
 
 def test_every_bundle_is_listed_once(bundles):
