@@ -127,9 +127,8 @@ def _run(planner: Any, options: Study, console: Console) -> None:
     with display.Display(output.PlainConsole(**PLAIN, quiet=output.notes.quiet)) as watcher:
         content = run.run(planner.study, planner.settings, engine, out, command, watcher)
     for finding in content["criteria"]:
-        value = f" ({finding['note']})" if finding["note"] else ""
-        if finding["value"] is not None:
-            value = f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
+        value = "" if finding["value"] is None else f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
+        value = f" ({finding['note']})" if finding["note"] else value  # one value doesn't show what is mixed
         console.print(f"  {finding['data']}: {finding['text']}: {finding['verdict']}{value}", highlight=False)
     console.print(f"{planner.study.name}: {content['verdict_text']}", style="bold")
     page = build([out], out)

@@ -55,7 +55,7 @@ class Finding:
         left_out: values without a partner. None where nothing was subtracted.
         organs: estimate of each organ in the decisive part, which only describes.
         mixed: mixed model of the decisive part. None where it was not fitted.
-        note: reason why it was not measured.
+        note: reason why it was not measured, or is mixed.
     """
 
     data: str
@@ -210,7 +210,15 @@ def _decide(finding: Finding, p_holm: float, first_step: float) -> Finding:
         verdict = UNDECIDED
     else:
         verdict = CONFIRMED if max(inside) <= min(outside) else CONTRADICTED
-    return replace(finding, verdict=verdict, p_holm=p_holm, power=_power(finding, first_step))
+    note = _find_reason(finding.parts, inside, outside) if is_mixed else finding.note
+    return replace(finding, verdict=verdict, p_holm=p_holm, power=_power(finding, first_step), note=note)
+
+
+def _find_reason(parts: Sequence[Part], inside: Sequence[float], outside: Sequence[float]) -> str:
+    """Return the reason for which a finding is mixed."""
+    if turned := [part.label for part in parts if part.is_reversed]:
+        return f"an average hides conditions above and below zero: {', '.join(turned)}"
+    return f"inside the range: {parts[int(np.argmin(inside))].label}; outside: {parts[int(np.argmin(outside))].label}"
 
 
 def _power(finding: Finding, alpha: float) -> float | None:

@@ -75,7 +75,7 @@ def _draw(rows: Sequence[_Row]) -> Figure:
     low, high = _limits(rows)
     axes.axvline(0, color=INK, linewidth=0.8)
     for row, place in zip(rows, places, strict=True):
-        if row.estimate is not None and row.estimate.value is not None:
+        if row.estimate is not None:
             _draw_row(axes, row, float(place), (low, high))
     axes.set(xlim=(low, high), ylim=(sum(heights), 0), yticks=places, yticklabels=labels, xlabel="difference in Dice")
     axes.set_yticks(places, labels, ha="left", fontsize=8)
@@ -88,7 +88,6 @@ def _draw_row(axes: Axes, row: _Row, place: float, ends: tuple[float, float]) ->
     """Draw one estimate with its interval, over the range of its criterion."""
     about, found = row.finding.criterion, row.estimate
     assert found is not None  # the caller draws headings itself
-    assert found.value is not None
     axes.fill_betweenx(
         [place - 0.5, place + 0.5], *np.clip((about.low, about.high), *ends), color=_RANGE, alpha=0.2, lw=0
     )
@@ -98,7 +97,8 @@ def _draw_row(axes: Axes, row: _Row, place: float, ends: tuple[float, float]) ->
     if found.ci95:
         axes.plot(found.ci95, [place] * 2, color=INK, linewidth=1.6 if is_main else 0.8)
     face = INK if about.role == "primary" and is_main else "none"
-    axes.plot(found.value, place, "o", color=INK, markerfacecolor=face, markersize=5 if is_main else 3.5)
+    if found.value is not None:
+        axes.plot(found.value, place, "o", color=INK, markerfacecolor=face, markersize=5 if is_main else 3.5)
     text = _number_text(row)
     axes.annotate(
         text, (1.01, place), xycoords=("axes fraction", "data"), va="center", fontsize=8, annotation_clip=False
@@ -108,6 +108,8 @@ def _draw_row(axes: Axes, row: _Row, place: float, ends: tuple[float, float]) ->
 def _number_text(row: _Row) -> str:
     found = row.estimate
     assert found is not None  # headings have no numbers
+    if found.value is None:
+        return "no value"
     interval = f" ({found.ci95[0]:.3f} to {found.ci95[1]:.3f})" if found.ci95 else ""
     count = "" if row.n is None else f", n = {row.n}"
     return f"{found.value:.3f}{interval}{count}"
@@ -128,4 +130,4 @@ def _limits(rows: Sequence[_Row]) -> tuple[float, float]:
 def _words(rows: Sequence[_Row]) -> Iterator[str]:
     """Describe the plot in words."""
     for row in rows:
-        yield row.label if row.estimate is None or row.estimate.value is None else f"{row.label} {_number_text(row)}"
+        yield row.label if row.estimate is None else f"{row.label} {_number_text(row)}"

@@ -1,5 +1,7 @@
 """Judge the claims of the paper on constructed results, of which the right verdict is known."""
 
+import re
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -81,6 +83,7 @@ def test_a_shift_that_helps_near_and_hurts_far_is_mixed():
     found = judged("figure5", results({"small CNN": without, "small CNN + position": position}))
     [first] = [f for f in found if f.data == "jsrt" and "at each distance: small CNN + position" in f.criterion.text]
     assert first.verdict == "mixed"
+    assert re.fullmatch(r"inside the range: shift (32|64) px; outside: shift (8|16) px", first.note)
     assert [round(p.estimate.value, 1) for p in first.parts] == [0.3, 0.2, -0.4, -0.5]
 
 

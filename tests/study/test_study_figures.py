@@ -35,6 +35,17 @@ def texts(figure):
     return [label.get_text().strip() for label in axes.get_yticklabels()], [text.get_text() for text in axes.texts]
 
 
+def test_the_forest_says_where_an_organ_has_no_value():
+    about = Criterion("a less b above zero", model="a", minus="b", low=0.0)
+    organs = (("heart", Estimate(None, None, None, 0, 0)),)
+    [drawn] = forest.draw([Finding("jsrt", about, "confirmed", (Part("clean", estimate(0.04), 11),), organs=organs)])
+    assert texts(drawn.figure) == (
+        ["a less b above zero", "mean of organs", "heart"],
+        ["0.040 (0.018 to 0.062), n = 11", "no value"],
+    )
+    assert "heart no value" in drawn.alt
+
+
 def test_the_forest_shows_each_difference_with_interval_range_margin_and_n():
     about = Criterion("a less b above zero", model="a", minus="b", low=0.0, margin=0.05)
     organs = (("heart", estimate(0.1)), ("rv_cavity", estimate(-0.02)))
