@@ -78,7 +78,7 @@ def start() -> None:
     allow_open_files(parser.get_parsed_content("num_workers") if "num_workers" in config else 0)
     tracking.complete(config)
     # bf16 halves the feature maps, so memory stays below that of float32 even if freed memory is kept.
-    if config["amp"] and has_fast_bf16("cpu"):
+    if config.get("amp") and has_fast_bf16("cpu"):
         keep_freed_memory()
 
 

@@ -56,6 +56,18 @@ def test_overlays_and_a_file_of_arguments(tiny, prepared, tmp_path):
     assert (config["lr"], config["seed"], at(config, "train::trainer::max_epochs")) == (0.5, 4, 1)
 
 
+def test_a_bundle_needs_no_key_that_it_does_not_use(prepared, tmp_path):
+    """A bundle of the user's own, without bf16, begins without the keys of speed that ours have."""
+    content = yaml.safe_load(EXAMPLE.read_text())
+    del content["amp"], content["inferer"]["amp"]
+    content["train"]["trainer"].pop("amp", None)
+    assert not {"amp", "num_workers", "compile", "deterministic", "device_memory_gb"} & set(content)
+    bundle = written(tmp_path / "own.yaml", yaml.safe_dump(content, sort_keys=False).replace("'@amp'", "false"))
+    options = {"dataset_dir": str(prepared["jsrt"]), "runs_dir": str(tmp_path / "runs"), "image_size": 32}
+    run = run_here(bundle, **options, run_name="a", max_epochs=1)
+    assert (run / "metrics.csv").is_file()
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
