@@ -10,6 +10,7 @@ import os
 import re
 import secrets
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -39,7 +40,9 @@ class RaySession(AbstractContextManager["RaySession"]):
     """
 
     def __init__(self, address: str, cpus: int, threads: int, gpus: float, may_be_open: bool = False) -> None:
-        _protect(address, may_be_open)  # before Ray is loaded, as it reads the environment then
+        # Ray reads the environment when it is loaded, once.
+        self._has_no_token = "ray" in sys.modules and os.environ.get(_AUTHENTICATION) != "token"
+        _protect(address, may_be_open)
         try:
             import ray
         except ImportError:
@@ -60,6 +63,11 @@ class RaySession(AbstractContextManager["RaySession"]):
             raise InputError(
                 f"--engine ray: expected Ray on the loopback interface, got {node}: it was loaded before medpos; "
                 "run it in a process of its own"
+            )
+        if not self.address and self._has_no_token:
+            raise InputError(
+                f"--engine ray: expected Ray with a token ({_AUTHENTICATION}=token), got one that was loaded before "
+                "medpos and has none; run it in a process of its own"
             )
         self._handler = signal.getsignal(signal.SIGTERM)  # Ray replaces it and doesn't restore it
         own = {} if self.address else {"include_dashboard": False, "num_cpus": self.cpus}

@@ -38,6 +38,14 @@ from medpos.core.ray_session import RaySession
 with RaySession("", 1, 1, 0):
     print("open")
 """
+JOIN = """
+import os
+from medpos.core.ray_session import RaySession
+
+for address in os.environ["ADDRESSES"].split():
+    print(RaySession(address, 1, 1, 0, may_be_open=os.environ["MAY_BE_OPEN"] == "True").address)
+"""
+ADDRESSES = ["auto", "10.0.0.1:6379", "ray://10.0.0.1:10001", "127.0.0.1:6379"]
 
 
 def run(script, **environment):
@@ -59,19 +67,27 @@ def test_a_ray_that_was_loaded_before_does_not_start_open():
     assert "open" not in done.stdout.splitlines()
 
 
-@pytest.mark.parametrize("address", ["auto", "10.0.0.1:6379", "ray://10.0.0.1:10001", "127.0.0.1:6379"])
+def test_a_ray_that_was_loaded_before_has_no_token():
+    done = run(LATE, RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
+    assert "expected Ray with a token (RAY_AUTH_MODE=token)" in done.stderr
+    assert "open" not in done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("address", ADDRESSES)
 @pytest.mark.parametrize("mode", [None, "disabled", ""])
-def test_a_cluster_without_a_token_is_joined_on_request_only(monkeypatch, address, mode):
+def test_a_cluster_without_a_token_is_refused(monkeypatch, address, mode):
     monkeypatch.delenv("RAY_AUTH_MODE", raising=False)
     if mode is not None:
         monkeypatch.setenv("RAY_AUTH_MODE", mode)
-    # Ray reads this when it is loaded, and stays loaded for other tests of this process that start a closed cluster.
-    monkeypatch.setenv("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
     with pytest.raises(InputError, match="expected a cluster that asks for a token"):
         RaySession(address, 1, 1, 0)
-    assert RaySession(address, 1, 1, 0, may_be_open=True).address == address
-    monkeypatch.setenv("RAY_AUTH_MODE", "token")
-    assert RaySession(address, 1, 1, 0).address == address
+
+
+@pytest.mark.parametrize(("mode", "may_be_open"), [("disabled", "True"), ("token", "False")])
+def test_an_open_cluster_is_joined_on_request_and_one_with_a_token_always(mode, may_be_open):
+    # Outside this process, in which Ray would remember the mode.
+    done = run(JOIN, RAY_AUTH_MODE=mode, ADDRESSES=" ".join(ADDRESSES), MAY_BE_OPEN=may_be_open)
+    assert done.stdout.split() == ADDRESSES, done.stderr
 
 
 @pytest.mark.parametrize("command", [["study", "figure3"], ["predict", "RUN", "IMAGES", "--out", "OUT"]])
