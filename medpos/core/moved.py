@@ -62,6 +62,7 @@ RENAMED = {
 LATER = {
     "begin_with": "",
     "patience": 0,
+    "patience_nan": 1,
     "accumulate": 1,
     "position_dropout": 0.0,
     "device_memory_gb": None,

@@ -37,7 +37,8 @@ class Checkpoint:
     This is the whole state, because data order, random transforms and dropout are drawn from (seed, epoch), so a killed
     training resumes to the same bits. On a GPU a thread writes both while the training goes on; where epochs are
     shorter than that takes, some are left out, but neither the best one nor the last one. A training whose loss or
-    weights aren't finite stops with an error; the files of its last finite epoch stay.
+    weights aren't finite stops with an error, at once or after ``patience_nan`` batches; the files of its last finite
+    epoch stay.
 
     Args:
         run: run folder that gets the files.
@@ -47,6 +48,7 @@ class Checkpoint:
         seed: random seed for dropout, combined with the epoch.
         patience: number of epochs without a better key metric after which the training stops; 0 for never.
         begin_with: run folder or file of weights; a training that isn't resumed begins with their fitting layers.
+        patience_nan: number of batches in a row with a loss that isn't finite after which the training stops.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Checkpoint:
         seed: int = 0,
         patience: int = 0,
         begin_with: str = "",
+        patience_nan: int = 1,
     ) -> None:
         self.run = run
         self.network = network
@@ -66,6 +69,7 @@ class Checkpoint:
         self.seed = seed
         self.patience = Patience(patience, evaluator)
         self.begin_with = begin_with
+        self.patience_nan = patience_nan
         self._writer = StateWriter()
 
     def attach(self, engine: Engine) -> None:
@@ -75,7 +79,7 @@ class Checkpoint:
         """
         for loader in (getattr(each, "data_loader", None) for each in (engine, self.evaluator)):
             limit_waiting(loader)
-        Divergence().attach(engine)
+        Divergence(self.network, self.patience_nan).attach(engine)
         AccumulatedLoss().attach(engine)
         engine.add_event_handler(Events.STARTED, self._stop)
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed)

@@ -61,7 +61,8 @@ class EpochLog:
             return
         parts = [f"epoch {engine.state.epoch}/{engine.state.max_epochs}"]
         if self._losses:
-            parts.append(f"loss {float(torch.stack(self._losses).mean()):.4f}")
+            losses = torch.stack(self._losses)
+            parts.append(f"loss {float(losses[losses.isfinite()].mean()):.4f}")  # without those of skipped batches
         metrics = self.evaluator.state.metrics
         organs = [f"{k.removeprefix('dice/')} {_number(v)}" for k, v in metrics.items() if k.startswith("dice/")]
         if organs:

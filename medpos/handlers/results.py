@@ -25,11 +25,11 @@ class ResultWriter(ABC, Generic[Source]):
     Args:
         run: run folder that gets the files.
         source: the data set; every output says if its data are phantoms.
-        bundle: name of the bundle, for the title.
+        bundle: name of the bundle, for the title; by default that of the run.
     """
 
-    def __init__(self, run: RunFolder, source: Source, bundle: str) -> None:
-        self.run, self.source, self.bundle = run, source, bundle
+    def __init__(self, run: RunFolder, source: Source, bundle: str = "") -> None:
+        self.run, self.source, self.bundle = run, source, bundle or run.bundle
 
     def attach(self, engine: Engine) -> None:
         """Write at the end of an evaluator, in the main process alone."""

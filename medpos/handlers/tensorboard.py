@@ -77,11 +77,12 @@ class ScalarLog:
     def _epoch(self, engine: Engine) -> None:
         step = engine.state.iteration - len(self._losses)
         losses = torch.stack(self._losses).tolist() if self._losses else []
-        for n, loss in enumerate(losses, start=1):
+        finite = {n: loss for n, loss in enumerate(losses, start=1) if np.isfinite(loss)}  # without skipped batches
+        for n, loss in finite.items():
             self.board.writer.add_scalar("loss", loss, step + n)
         self._losses = []
-        if losses:
-            engine.state.metrics["train_loss"] = float(np.mean(losses))
+        if finite:
+            engine.state.metrics["train_loss"] = float(np.mean([*finite.values()]))
         if self.optimizer is not None:
             rate = float(self.optimizer.param_groups[0]["lr"])
             self.board.writer.add_scalar("learning_rate", rate, engine.state.iteration)

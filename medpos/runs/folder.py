@@ -34,7 +34,8 @@ from medpos.runs.more_epochs import check_more_epochs, describe_change, keep_res
 
 logger = logging.getLogger(__name__)
 # A resumed run may change where and how long it computes, and what its model is tested under, but not the training.
-_FREE_TO_CHANGE = OF_MACHINE | OF_TESTS | {"resume", "run_name", "runs_dir", "bundle_root", "max_epochs", "patience"}
+_FREE_TO_CHANGE = OF_MACHINE | OF_TESTS | {"resume", "run_name", "runs_dir", "bundle_root", "max_epochs"}
+_FREE_TO_CHANGE |= {"patience", "patience_nan"}
 _FREE_TO_CHANGE |= {"_desc_", "imports", "known_keys", "steps"}  # a step counts where a chain takes it
 _NOT_THE_SAME = (
     "the run was begun in another environment: %s; its results will equal those of an uninterrupted training within "
@@ -61,6 +62,7 @@ class RunFolder:
     def __init__(
         self, runs_dir: str | Path, bundle: str, run_name: str = "", resume: bool = False, checkpoint: str = ""
     ) -> None:
+        self.bundle = bundle
         self.parent = Path(runs_dir) / bundle
         self.run_name = str(run_name)
         if self.run_name and not _NAME.fullmatch(self.run_name):

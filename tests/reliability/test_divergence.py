@@ -1,12 +1,17 @@
 """A training that diverges stops with an error and keeps its last finite state; no command uses such weights."""
 
 import json
+import re
+from functools import partial
 
 import pytest
 import running
 import torch
+from monai.engines import SupervisedTrainer
 
 from medpos.core.errors import InputError
+from medpos.handlers.divergence import Divergence
+from medpos.optim import adam
 from medpos.predict.model import Model
 from medpos.runs.checkpoints import load, save
 
@@ -86,3 +91,85 @@ def use_model(use, run, tiny, tmp_path):
         from medpos.export import export
 
         export(run, tmp_path / "exported", running.ROOT)
+
+
+# --- --patience_nan: batches with a loss that isn't finite are skipped ---------------------------------------------
+
+NAN = "nan"
+
+
+def train_on(batches, optimizer, patience=1, accumulate=1, decollate=False):
+    """Train a network with batch norm on numbered batches; NaN stands for a batch of NaN. Return its state."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Conv2d(2, 2, 1))
+    images = {n: torch.randn(2, 1, 6, 6, generator=torch.Generator().manual_seed(n)) for n in range(9)}
+    images[NAN] = torch.full((2, 1, 6, 6), torch.nan)
+    data = [{"image": images[n], "label": torch.zeros(2, 4, 4, dtype=torch.long)} for n in batches]
+    trainer = SupervisedTrainer(
+        torch.device("cpu"), 1, data, network, optimizer(network.parameters()), torch.nn.CrossEntropyLoss(),
+        accumulation_steps=accumulate, decollate=decollate,
+    )  # fmt: skip
+    trainer.logger.setLevel("CRITICAL")
+    Divergence(network, patience).attach(trainer)
+    trainer.run()
+    return network.state_dict()
+
+
+@pytest.mark.parametrize(
+    "optimizer",
+    [partial(adam, lr=0.1), partial(torch.optim.SGD, lr=0.1, momentum=0.9, weight_decay=0.1)],
+    ids=["adam", "sgd"],
+)
+@pytest.mark.parametrize(
+    ("batches", "without", "accumulate"),
+    [
+        ([0, NAN, 1, 2], [0, 1, 2], 1),
+        ([NAN, NAN, 0, NAN, NAN, 1, NAN], [0, 1], 1),
+        ([0, 1, 2, NAN, NAN, 4, 5, 6], [0, 1, 5, 6], 2),  # a step is taken with all of its batches or with none
+        ([0, 1, 2, NAN, 3], [0, 1, 3], 2),
+    ],
+    ids=str,
+)
+def test_a_skipped_batch_changes_nothing(batches, without, accumulate, optimizer, caplog):
+    skipped, expected = train_on(batches, optimizer, 3, accumulate), train_on(without, optimizer, 3, accumulate)
+    if accumulate == 1:  # else the statistics of batch norm know the finite batches of a skipped step
+        assert all(map(torch.equal, skipped.values(), expected.values()))
+    assert all(torch.isfinite(tensor).all() for tensor in skipped.values())
+    assert f"epoch 1: skipped {batches.count(NAN)} batches whose loss is not finite" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("batches", "patience", "words"),
+    [
+        ([0, NAN, 1], 1, "iteration 2: expected a finite loss, got nan; "),
+        ([NAN, 0, NAN, NAN, 1], 2, "iteration 4: expected a finite loss, got nan in 2 batches in a row; "),
+        ([NAN] * 5, 4, "iteration 4: expected a finite loss, got nan in 4 batches in a row; the network's input"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("decollate", [False, True])
+def test_a_row_of_skipped_batches_stops_a_training(batches, patience, words, decollate):
+    with pytest.raises(InputError, match=re.escape(words)):
+        train_on(batches, partial(adam, lr=0.1), patience, decollate=decollate)
+
+
+def test_the_key_of_a_bundle_skips_batches(tiny, monkeypatch, caplog):
+    """One batch of each epoch has an infinite loss; the training ends as one does, with finite numbers in its log."""
+    usual = torch.nn.CrossEntropyLoss.forward
+
+    def spoil(loss, *arguments):
+        spoil.calls += 1
+        return usual(loss, *arguments) * (float("inf") if spoil.calls % 3 == 0 else 1)
+
+    spoil.calls = 0
+    monkeypatch.setattr(torch.nn.CrossEntropyLoss, "forward", spoil)
+    caplog.set_level("INFO")
+    given = {**tiny, "batch_size": 2, "max_epochs": 2}
+    run = running.run_here("jsrt_small_pe", **given, run_name="a", patience_nan=2)
+    assert (run / "summary.json").exists()
+    assert "skipped 1 batches whose loss is not finite" in caplog.text
+    assert "loss nan" not in (run / "log.txt").read_text()
+    assert "loss inf" not in (run / "log.txt").read_text()
+    with pytest.raises(RuntimeError) as raised:
+        running.run_here("jsrt_small_pe", **given, run_name="b")
+    assert "expected a finite loss, got inf; " in cause_of(raised)
