@@ -75,8 +75,8 @@ LATER = {
     "deterministic": False,
     "surface_interval": 10,
 }
-# Arguments that say what is shown of a training.
-_SHOWN = frozenset({"hyper_parameters"})
+# Arguments that say what is shown of a training, and under which title.
+_SHOWN = frozenset({"hyper_parameters", "bundle"})
 # Object -> object of earlier versions that gives the same values.
 SAME_AS = {"medpos.data.loader.BatchLoader": "DataLoader", "medpos.optim.fused.adam": "torch.optim.Adam"}
 
