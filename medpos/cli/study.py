@@ -1,9 +1,12 @@
 """Train what a study needs, test it, and judge the study's claim: ``python -m medpos study``."""
 
+import math
 import os
+import re
 import shlex
 import sys
-from dataclasses import dataclass, field
+import time
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +18,7 @@ from medpos.cli import output
 from medpos.cli.options import check_threads, parse_value, split_pairs, split_parts
 from medpos.cli.project import BUNDLES, STUDIES, copy_files, find_file
 from medpos.core.errors import InputError
+from medpos.runs import files
 
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False}  # names and paths may hold brackets
 
@@ -23,7 +27,9 @@ PLAIN: dict[str, Any] = {"markup": False, "emoji": False}  # names and paths may
 class Study:
     """Hold the options of ``study``."""
 
-    name: Annotated[str, typer.Argument(help="Name of a study, path of a study file, 'list', 'status' or 'copy'.")]
+    name: Annotated[
+        str, typer.Argument(help="Name of a study, path of a study file, 'all', 'list', 'status' or 'copy'.")
+    ]
     of: Annotated[str, typer.Argument(help="Name of the study for 'status', all by default, or for 'copy'.")] = ""
     data: Annotated[str, typer.Option(help="Data sets, such as jsrt,acdc; the study's own by default.")] = ""
     network: Annotated[str, typer.Option(help="unet or small; the study's own by default.")] = ""
@@ -38,7 +44,10 @@ class Study:
     )
     runs_dir: Annotated[str, typer.Option(help="Folder in which models are looked for and saved.")] = "runs"
     out: Annotated[
-        Path | None, typer.Option(help="Folder of the results, studies/NAME by default; with 'copy', of the copy.")
+        Path | None,
+        typer.Option(
+            help="Folder of the results, studies/NAME by default; with 'all', their parent; with 'copy', of the copy."
+        ),
     ] = None
     engine: Annotated[str, typer.Option(help="local or ray.")] = "local"
     workers: Annotated[int, typer.Option(min=1, help="Number of trainings at a time on this machine.")] = 1
@@ -46,6 +55,9 @@ class Study:
     address: Annotated[str, typer.Option(help="Address of a Ray cluster with shared folders.")] = ""
     gpus: Annotated[float, typer.Option(min=0, help="GPUs of each training on Ray; 0.5 shares one.")] = 0.0
     open_cluster: Annotated[bool, typer.Option("--open-cluster", help="Join a Ray cluster that has no token.")] = False
+    budget: Annotated[
+        str, typer.Option(help="Time for trainings and tests, such as 90s, 8m or 2h; the next call goes on.")
+    ] = ""
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be done and how long it would take.")] = (
         False
     )
@@ -66,10 +78,79 @@ def study(options: Study) -> None:
     elif options.name == "status":
         for which in [options.of] if options.of else known:
             display.show_status(_planner(options, which).plan(), which, console)
+    elif options.name == "all":
+        _run_all(options, console)
     elif options.dry_run:
         display.show_plan(_planner(options, options.name).plan(), console)
     else:
-        _run(_planner(options, options.name, makes_data=True), options, console)
+        planner = _planner(options, options.name, makes_data=True)
+        if _run(planner, options, console, _find_end(options.budget))["failed"]:
+            raise typer.Exit(1)
+
+
+def _run_all(options: Study, console: Console) -> None:
+    """Run all studies in their order; those that are finished are left as they are."""
+    from medpos.study import display, results
+
+    until, failed = _find_end(options.budget), False
+    verdicts = {}
+    for one in _split(options):
+        if time.monotonic() >= until:
+            verdicts[one.name] = "not begun in this call"
+            continue
+        console.print(one.name, style="bold")
+        planner = _planner(one, one.name, makes_data=not one.dry_run)
+        plan, out = planner.plan(), one.out or Path()
+        if one.dry_run:
+            display.show_plan(plan, console)
+        elif results.is_written(planner, plan, out):
+            verdicts[one.name] = files.read_json(out / files.STUDY)["verdict_text"]
+        else:
+            content = _run(planner, one, console, until)
+            failed |= bool(content["failed"])
+            verdicts[one.name] = content["verdict_text"] + ("; not finished" if content["left"] else "")
+    for name, verdict in verdicts.items():
+        output.results.print(f"{name}: {verdict}")
+    if failed:
+        raise typer.Exit(1)
+
+
+def _split(options: Study) -> list[Study]:
+    """Return the options of each study, the most important first, with the data sets that it has.
+
+    Raises:
+        InputError: no study has a data set that is asked for.
+    """
+    from medpos.study import declaration
+
+    own = {name: declaration.load(STUDIES, name).data for name in declaration.in_order(STUDIES)}
+    asked, folders = split_parts(options.data), split_pairs(options.dataset_dir, "--dataset-dir")
+    for option, names in (("--data", asked), ("--dataset-dir", list(folders))):
+        known = sorted(set().union(*own.values()))
+        if unknown := [name for name in names if name not in known]:
+            raise InputError(f"{option}: expected data sets among {', '.join(known)}, got {unknown[0]!r}; choose one")
+    found = []
+    for name, sets in own.items():
+        data = [one for one in sets if not asked or one in asked]
+        pairs = [f"{one}={folder}" for one, folder in folders.items() if one in data]
+        if data:
+            out = (options.out or Path("studies")) / name
+            found.append(replace(options, name=name, data=",".join(data), dataset_dir=pairs, out=out))
+    return found
+
+
+def _find_end(budget: str) -> float:
+    """Return the time of ``time.monotonic`` at which a budget ends, in seconds; infinity without one.
+
+    Raises:
+        InputError: the budget isn't a time.
+    """
+    if not budget:
+        return math.inf
+    found = re.fullmatch(r"(\d{1,6}(?:\.\d+)?)([smh])", budget)
+    if not found:
+        raise InputError(f"--budget: expected a time such as 90s, 8m or 2h, got {budget!r}; correct it")
+    return time.monotonic() + float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
 
 
 def _copy(options: Study, known: list[str]) -> None:
@@ -118,14 +199,15 @@ def _engine(options: Study) -> Any:
     raise InputError(f"--engine: expected local or ray, got {options.engine!r}; give one of these")
 
 
-def _run(planner: Any, options: Study, console: Console) -> None:
+def _run(planner: Any, options: Study, console: Console, until: float) -> dict[str, Any]:
+    """Run a study until a time of ``time.monotonic``, print its verdict, and return the content of ``study.json``."""
     from medpos.report import build
     from medpos.study import display, run
 
     engine, out = _engine(options), options.out or Path("studies") / planner.study.name
     command = shlex.join(["python", "-m", "medpos", *sys.argv[1:]])
     with display.Display(output.PlainConsole(**PLAIN, quiet=output.notes.quiet)) as watcher:
-        content = run.run(planner.study, planner.settings, engine, out, command, watcher)
+        content = run.run(planner.study, planner.settings, engine, out, command, watcher, until)
     for finding in content["criteria"]:
         value = "" if finding["value"] is None else f" ({finding['value']:.3f}, {_interval(finding['ci95'])})"
         value = f" ({finding['note']})" if finding["note"] else value  # one value doesn't show what is mixed
@@ -133,8 +215,9 @@ def _run(planner: Any, options: Study, console: Console) -> None:
     console.print(f"{planner.study.name}: {content['verdict_text']}", style="bold")
     page = build([out], out)
     output.results.print(f"page: {page}")
-    if content["failed"]:
-        raise typer.Exit(1)
+    if content["left"]:
+        output.notes.print(f"{content['left']} trainings and tests are left; the same command goes on with them")
+    return content
 
 
 def _interval(ci95: list[float] | None) -> str:

@@ -6,12 +6,14 @@ listens on the loopback interface alone and has a token of its own, and one that
 
 import ipaddress
 import itertools
+import math
 import os
 import re
 import secrets
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from typing import Any, TypeVar
@@ -102,7 +104,11 @@ class RaySession(AbstractContextManager["RaySession"]):
         return int(min(counts))
 
     def run_tasks(
-        self, function: Callable[..., Any], calls: Iterable[tuple[Item, tuple[Any, ...]]], most: int | None = None
+        self,
+        function: Callable[..., Any],
+        calls: Iterable[tuple[Item, tuple[Any, ...]]],
+        most: int | None = None,
+        until: float = math.inf,
     ) -> Iterator[tuple[Item, Any, str]]:
         """Run a function once for each item, and yield the results in the order in which they finish.
 
@@ -110,6 +116,7 @@ class RaySession(AbstractContextManager["RaySession"]):
             function: function that can be sent to a worker process.
             calls: items, each with the arguments of the function.
             most: largest number of tasks that Ray holds at a time; None: all of them.
+            until: time of ``time.monotonic``, in seconds, at which it stops, whatever is not finished.
 
         Yields:
             Each item with its result and an empty text; or, where its worker died in each of ``ATTEMPTS`` attempts or
@@ -123,7 +130,11 @@ class RaySession(AbstractContextManager["RaySession"]):
                 pending[task.remote(*arguments)] = item
             if not pending:
                 return
-            [finished], _ = self._ray.wait(list(pending), num_returns=1)
+            left = None if until == math.inf else max(0.0, until - time.monotonic())
+            done, _ = self._ray.wait(list(pending), num_returns=1, timeout=left)
+            if not done:
+                return  # the tasks end with the context
+            [finished] = done
             item = pending.pop(finished)
             try:
                 result = self._ray.get(finished)

@@ -6,6 +6,7 @@ A study is a file in JSON or YAML in ``bundles/studies``, so one can be added wi
 
 import difflib
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -25,6 +26,7 @@ NETWORKS = {"unet": ("", "U-Net"), "small": ("_small", "small CNN")}
 _NETWORK_NAMES = {"UNet": NETWORKS["unet"][1], "SmallCNN": NETWORKS["small"][1]}
 _KEYS = {
     "title", "paper", "claim", "data", "network", "models", "seeds", "conditions", "figures", "criteria", "published",
+    "order",
 }  # fmt: skip
 _ADVICE = "correct the file"
 _MODEL_KEYS = {"name", "bundle", "set", "vary", "choose", "seeds", "data"}
@@ -100,6 +102,16 @@ def is_moved(name: str) -> bool:
 def list_studies(folder: Path) -> list[str]:
     """List the names of the declared studies."""
     return sorted({path.stem for path in folder.glob("*") if path.suffix in SUFFIXES} - {"profiles"})
+
+
+def in_order(folder: Path) -> list[str]:
+    """List the names of the declared studies by their ``order``, the most important first; those without it come last.
+
+    Raises:
+        InputError: the file of a study is malformed.
+    """
+    orders = {name: read_config(find_config(folder, name)).get("order", math.inf) for name in list_studies(folder)}
+    return sorted(orders, key=lambda name: (orders[name], name))
 
 
 def load(

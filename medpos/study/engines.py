@@ -4,9 +4,11 @@ Both run the same function on the same jobs with the same number of threads, so 
 bit.
 """
 
+import math
 import multiprocessing
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
@@ -22,12 +24,13 @@ Started = Callable[[Job], None]
 class Engine(Protocol):
     """Run jobs."""
 
-    def run(self, jobs: Sequence[Job], started: Started) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[Job], started: Started, until: float = math.inf) -> Iterator[Outcome]:
         """Yield the outcome of each job when it is finished.
 
         Args:
             jobs: jobs to run.
             started: function that is called with each job when it starts.
+            until: time of ``time.monotonic``, in seconds, at which it kills what is running and stops.
         """
         ...
 
@@ -43,25 +46,30 @@ class LocalEngine:
     def __init__(self, workers: int = 1, threads: int = 1) -> None:
         self.workers, self.threads = workers, threads
 
-    def run(self, jobs: Sequence[Job], started: Started) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[Job], started: Started, until: float = math.inf) -> Iterator[Outcome]:
         """Start the jobs in their order, and yield their outcomes as they finish."""
         waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         for job in jobs:
             waiting.put(replace(job, threads=self.threads))
         stop = threading.Event()
-        for _ in range(min(self.workers, len(jobs))):
-            threading.Thread(target=self._serve, args=(waiting, outcomes, started, stop), daemon=True).start()
+        arguments = (waiting, outcomes, started, stop)
+        servers = [threading.Thread(target=self._serve, args=arguments, daemon=True) for _ in jobs[: self.workers]]
+        for server in servers:
+            server.start()
         left = len(jobs)
         try:
             for _ in jobs:
-                yield outcomes.get()
+                yield outcomes.get(timeout=None if until == math.inf else max(0.0, until - time.monotonic()))
                 left -= 1
+        except queue.Empty:
+            pass
         finally:
             stop.set()
-            if left:  # stopped: Python would wait for the workers before it ends
+            while left and any(server.is_alive() for server in servers):  # stopped; a worker may be about to start
                 for worker in multiprocessing.active_children():
                     worker.kill()
+                time.sleep(0.1)
 
     def _serve(
         self,
@@ -118,7 +126,7 @@ class RayEngine(RaySession):
     ) -> None:
         super().__init__(address, workers * threads, threads, gpus, may_be_open)
 
-    def run(self, jobs: Sequence[Job], started: Started) -> Iterator[Outcome]:
+    def run(self, jobs: Sequence[Job], started: Started, until: float = math.inf) -> Iterator[Outcome]:
         """Submit all jobs, which Ray starts when resources are free, and yield their outcomes as they finish."""
 
         def calls() -> Iterator[tuple[Job, tuple[Job]]]:
@@ -127,5 +135,5 @@ class RayEngine(RaySession):
                 started(job)
 
         with self:
-            for job, outcome, failure in self.run_tasks(execute, calls()):
+            for job, outcome, failure in self.run_tasks(execute, calls(), until=until):
                 yield Outcome(job.name, failure) if failure else outcome

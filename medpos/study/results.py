@@ -23,7 +23,7 @@ from medpos.study.declaration import Study, name_moved
 from medpos.study.figures import Maps
 from medpos.study.intensities import Intensities
 from medpos.study.models import Model
-from medpos.study.plan import Planner
+from medpos.study.plan import Plan, Planner
 
 # Strengths of the position channels in the paper's figure 2.
 ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -67,7 +67,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         planner: planner of the study.
         found: models of the study.
         out: folder for the results.
-        about: ``command``, ``failed`` and ``created``.
+        about: ``command``, ``failed``, ``created``, and ``left``, the number of jobs that are left.
 
     Returns:
         Content of ``study.json``.
@@ -102,6 +102,26 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     tensorboard.write(trained, table, out / files.TENSORBOARD)
     write_json(out / files.STUDY, content)
     return content
+
+
+def is_written(planner: Planner, plan: Plan, out: Path) -> bool:
+    """Tell whether a folder has the results of this very plan, so that nothing is left to do.
+
+    Args:
+        planner: planner of the study.
+        plan: its plan.
+        out: folder of the results.
+    """
+    path = out / files.STUDY
+    if plan.jobs or not plan.models or not path.is_file():
+        return False
+    content = files.read_json(path)
+    names = [criterion.text for criterion in planner.study.criteria]
+    return (
+        not content["failed"]
+        and {model["identity"] for model in content["models"]} == {model.identity for model in plan.models}
+        and set(names) == {finding["text"] for finding in content["criteria"]}
+    )
 
 
 def _find(study: Study, table: pd.DataFrame, measured: Sequence[Intensities]) -> list[Finding]:

@@ -1,6 +1,7 @@
 """Run a study: plan, run the jobs that are left, plan again until there are none, then write the results."""
 
 import logging
+import math
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -30,7 +31,15 @@ class Watcher:
         """Receive a job that ended."""
 
 
-def run(study: Study, settings: Settings, engine: Engine, out: Path, command: str, watcher: Watcher) -> dict[str, Any]:
+def run(
+    study: Study,
+    settings: Settings,
+    engine: Engine,
+    out: Path,
+    command: str,
+    watcher: Watcher,
+    until: float = math.inf,
+) -> dict[str, Any]:
     """Run a study and write its results.
 
     Args:
@@ -40,6 +49,7 @@ def run(study: Study, settings: Settings, engine: Engine, out: Path, command: st
         out: folder for the results.
         command: command that reproduces the study, for the page.
         watcher: object that receives the events.
+        until: time of ``time.monotonic``, in seconds, at which trainings and tests stop; another call continues them.
 
     Returns:
         Content of ``study.json``.
@@ -48,32 +58,37 @@ def run(study: Study, settings: Settings, engine: Engine, out: Path, command: st
     planner = Planner(study, settings)
     failed: dict[str, tuple[str, str]] = {}
     plan = planner.plan()
-    while plan.jobs:
+    while plan.jobs and time.monotonic() < until:
         watcher.planned(plan)
-        errors, busy = _run_jobs(plan.jobs, engine, watcher)
+        errors, busy = _run_jobs(plan.jobs, engine, watcher, until)
         failed |= errors
         if len(busy) == len(plan.jobs):
             time.sleep(_POLL_S)
         before, plan = plan, planner.plan(given_up=list(failed))
         # A job that reports success without results would be planned again and again.
-        if stuck := {job for job in set(plan.jobs) & set(before.jobs) if job.folder not in busy}:
+        if time.monotonic() < until and (
+            stuck := {job for job in set(plan.jobs) & set(before.jobs) if job.folder not in busy}
+        ):
             failed |= {job.folder: (job.name, f"ended without its results; see {job.log}") for job in stuck}
             plan = planner.plan(given_up=list(failed))
     watcher.planned(plan)
     about = {
         "command": command,
         "created": time.strftime("%Y-%m-%d %H:%M"),
+        "left": len(plan.jobs),
         "failed": [{"name": name, "error": error} for name, error in failed.values()],
     }
     return results.write(study, planner, plan.models, out, about)
 
 
-def _run_jobs(jobs: Sequence[Job], engine: Engine, watcher: Watcher) -> tuple[dict[str, tuple[str, str]], set[str]]:
+def _run_jobs(
+    jobs: Sequence[Job], engine: Engine, watcher: Watcher, until: float
+) -> tuple[dict[str, tuple[str, str]], set[str]]:
     """Run the jobs; return name and error of those that failed, by run folder, and the folders that others write."""
     failed = {}
     busy = set()
     by_name = {job.name: job for job in jobs}
-    for outcome in engine.run(jobs, watcher.started):
+    for outcome in engine.run(jobs, watcher.started, until):
         job = by_name[outcome.name]
         watcher.ended(job, outcome)
         if outcome.busy:

@@ -18,6 +18,7 @@ _SEEDS: Rule = {"type": "array", "items": {"type": "integer", "minimum": 0, "max
 _NUMBER: Rule = {"type": "number"}
 _CONDITIONS: Rule = {"type": ["string", "array"], "items": _TEXT}
 _STUDY: Mapping[str, Rule] = {
+    "order": {"type": "integer", "minimum": 1},
     "title": _TEXT,
     "paper": _TEXT,
     "claim": _TEXT,

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+import multiprocessing
 import os
 import re
 import shutil
@@ -21,7 +23,7 @@ from typer.testing import CliRunner
 from medpos import __main__ as cli
 from medpos.core.errors import InputError
 from medpos.report import build
-from medpos.study import declaration
+from medpos.study import declaration, results
 from medpos.study.engines import LocalEngine, RayEngine
 from medpos.study.jobs import Job, Outcome, execute
 from medpos.study.models import compute_identity
@@ -69,7 +71,7 @@ def settings(prepared, folder, **more):
 class _Here:
     """Run the jobs one after the other in this process."""
 
-    def run(self, jobs, started):
+    def run(self, jobs, started, until=math.inf):
         for job in jobs:
             started(job)
             yield execute(job)
@@ -245,7 +247,7 @@ def test_a_failed_training_is_named_and_the_others_continue(prepared, tmp_path):
 
 def test_a_job_without_results_is_not_retried_forever(prepared, tmp_path):
     class Idle:
-        def run(self, jobs, started):
+        def run(self, jobs, started, until=math.inf):
             for job in jobs:
                 started(job)
                 yield Outcome(job.name)
@@ -399,6 +401,51 @@ def test_a_dry_run_lists_the_jobs(done, prepared, tmp_path, monkeypatch):
     assert not list(Path("runs").glob("*/*max_epochs-4*"))
     shown = invoke("study", "mine.json", *options, "--set", "max_epochs=2").output
     assert "0 jobs left" in shown
+
+
+def test_a_budget_stops_a_study_and_the_next_call_goes_on(done, prepared, tmp_path):
+    shutil.copytree(done[0] / "runs", tmp_path / "runs")
+    shutil.rmtree(next(tmp_path.glob("runs/jsrt_mean_mask/*")))
+    study, witness = declared(tmp_path), Witness()
+    content = run(
+        study, settings(prepared, tmp_path), HERE, tmp_path / "out", "the command", witness, until=time.monotonic()
+    )
+    assert (content["left"], content["failed"], witness.trained) == (1, [], [])
+    planner = Planner(study, settings(prepared, tmp_path))
+    assert not results.is_written(planner, planner.plan(), tmp_path / "out")
+    content = run(study, settings(prepared, tmp_path), HERE, tmp_path / "out", "the command", witness)
+    assert (content["left"], witness.trained) == (0, ["jsrt: mean mask, seed 0"])
+    assert results.is_written(planner, planner.plan(), tmp_path / "out")
+    assert not results.is_written(planner, planner.plan(), tmp_path / "elsewhere")
+
+
+def test_the_end_of_a_budget_ends_a_running_training_which_the_next_call_continues(prepared, tmp_path):
+    study = declared(tmp_path, models=STUDY["models"][:1], criteria=[], figures=[])
+    long = settings(prepared, tmp_path, max_epochs=2000)
+    engine, before = LocalEngine(1, 1), multiprocessing.active_children()
+    began = time.monotonic()
+    content = run(study, long, engine, tmp_path / "out", "the command", Witness(), until=began + 3)
+    assert (content["left"], content["failed"]) == (2, [])
+    assert time.monotonic() - began < 60
+    assert not any(worker.is_alive() for worker in multiprocessing.active_children() if worker not in before)
+
+
+def test_all_studies_run_in_their_order_until_the_budget_is_used(tmp_path, monkeypatch, prepared):
+    order = declaration.in_order(BUNDLES / "studies")
+    assert order[:3] == ["figure2", "figure4", "table1"]
+    assert sorted(order) == declaration.list_studies(BUNDLES / "studies")
+    monkeypatch.chdir(tmp_path)
+    data = f"--dataset-dir=jsrt={prepared['jsrt']}"
+    found = invoke("study", "all", "--data=jsrt", data, "--profile=tiny", "--budget=0s").output.splitlines()
+    assert found == [f"{name}: not begun in this call" for name in order]
+    for option, words in (
+        ("--data=acd", "--data: expected data sets among acdc, jsrt, got 'acd'"),
+        ("--dataset-dir=x=y", "--dataset-dir: expected data sets among acdc, jsrt, got 'x'"),
+        ("--budget=8", "--budget: expected a time such as 90s, 8m or 2h, got '8'"),
+        ("--budget=-1m", "--budget: expected a time"),
+    ):
+        with pytest.raises(InputError, match=words):
+            invoke("study", "all", option)
 
 
 def test_the_command_line_lists_and_refuses():
