@@ -71,6 +71,28 @@ def load_docs_script(name):
     return module
 
 
+PEAK = """
+import sys
+from pathlib import Path
+from medpos.core.memory import release_freed_memory
+
+def peak(function):
+    release_freed_memory()
+    Path("/proc/self/clear_refs").write_text("5")
+    function()
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
+"""
+
+
+def measure_peaks(script, *arguments):
+    """Run a script, in which ``peak(function)`` is the peak memory in bytes, and return the numbers that it prints."""
+    command = [sys.executable, "-c", PEAK + script, *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT)
+    assert done.returncode == 0, done.stderr
+    return list(map(int, done.stdout.split()))
+
+
 def leave_to_torture(values, chosen):
     """Return parameters of a test; make test leaves the chosen ones to make torture."""
     return [pytest.param(value, marks=pytest.mark.torture) if value in chosen else value for value in values]

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process, or return it to the system, on Linux with glibc."""
+"""Go through large arrays part by part; keep freed memory or return it to the system, on Linux with glibc."""
 
 import contextlib
 import ctypes
@@ -6,6 +6,10 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+PART = 1 << 20  # values of a part, unless a step along the outermost axis has more
 # Parameters of glibc's mallopt(3).
 _M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 
@@ -31,6 +35,24 @@ def release_freed_memory() -> None:
     """
     with _glibc() as library:
         library.malloc_trim(0)
+
+
+def split_array(array: npt.NDArray[Any]) -> Iterator[tuple[slice, ...]]:
+    """Split an array into parts, so that what is computed of it needs memory for one part alone.
+
+    Args:
+        array: array of one or more axes in any order.
+
+    Yields:
+        Index of each part, a slice for each axis, in the order of memory.
+    """
+    # An axis of one step may have any stride.
+    strides = [abs(stride) if side > 1 else -1 for stride, side in zip(array.strides, array.shape, strict=True)]
+    outermost = int(np.argmax(strides))
+    count = array.shape[outermost]
+    step = max(1, PART * count // max(array.size, 1))
+    for first in range(0, count, step):
+        yield (*(slice(None),) * outermost, slice(first, first + step), *(slice(None),) * (array.ndim - outermost - 1))
 
 
 @contextlib.contextmanager

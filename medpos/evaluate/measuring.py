@@ -1,7 +1,7 @@
 """Measure the label maps of tools against the ground truth, case by case, on the grid of the ground truth."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -115,10 +115,11 @@ def _measure_case(case: Case, classes: Classes, options: Options, found: Measure
     mm = (*(spacing or (1.0, 1.0)), 1.0)[:axes]
     if len(spacing or mm) < axes:
         raise InputError(f"{case.truth}: expected --spacing X,Y,Z for a volume, got X,Y; give three sizes")
-    truth = _cut(classes.to_indices(grid, may_ignore=True), axes)
+    grid = replace(grid, values=classes.to_indices(grid, may_ignore=True))
+    truth = _cut(grid.values, axes)
     measuring = CaseTruth(truth, classes.labels, mm)
     stride = _stride(truth.shape, share) if options.keep_views else 1
-    gray = _read_gray(case.image, grid, options, axes) if options.keep_views else None
+    gray = _thin(_read_gray(case.image, grid, options, axes), stride) if options.keep_views else None
     if stride > 1:
         found.reduced.append(case.name)
     about = {"case": case.name, "subject": case.subject, "split": SPLIT}
@@ -131,9 +132,12 @@ def _measure_case(case: Case, classes: Classes, options: Options, found: Measure
             tool.resampled += [case.name] if moved else []
             tool.unplaced += [case.name] if (volume.affine is None) != (grid.affine is None) else []
             prediction = _cut(classes.to_indices(volume), axes)
+            del volume  # before more memory is needed
         tool.rows += [{**about, **_CONDITION, **row} for row in measuring.measure(prediction)]
         if gray is not None:
-            tool.views.append(_view(case, mm, (gray, truth, prediction), stride))
+            maps = (gray, _thin(truth, stride), _thin(prediction, stride))
+            thin_mm: tuple[Any, ...] = (mm[0] * stride, mm[1] * stride, *mm[2:])
+            tool.views.append(CaseView(case.name, case.subject, case.phase, thin_mm, *maps))
 
 
 def _place(volume: Volume, grid: Volume, may_resample: bool, advice: str) -> tuple[Volume, bool]:
@@ -164,7 +168,6 @@ def _stride(shape: Sequence[int], pixels: int) -> int:
     return max(1, int(np.ceil(np.sqrt(np.prod(shape, dtype=float) / max(pixels, 1)))))
 
 
-def _view(case: Case, mm: Sequence[float], maps: tuple[Pixels, Pixels, Pixels], stride: int) -> CaseView:
-    image, truth, prediction = (np.ascontiguousarray(part[::stride, ::stride]) for part in maps)
-    spacing: tuple[Any, ...] = (mm[0] * stride, mm[1] * stride, *mm[2:])
-    return CaseView(case.name, case.subject, case.phase, spacing, image, truth, prediction)
+def _thin(values: Pixels, stride: int) -> Pixels:
+    """Copy every pixel that stays along X and Y."""
+    return np.ascontiguousarray(values[::stride, ::stride])

@@ -32,7 +32,7 @@ class Volume:
 
 
 def read_label_map(path: Path) -> Volume:
-    """Read a label map as int64, as :func:`medpos.io.labels.read_label_map` does.
+    """Read a label map as :func:`medpos.io.labels.read_label_map` does.
 
     Raises:
         InputError: the file can't be read, is JPEG, has colors, or holds values that are not whole within 0.001.

@@ -20,6 +20,8 @@ from medpos.runs.tables import Row, condition_key
 from medpos.transforms.spatial.shift import shift
 
 logger = logging.getLogger(__name__)
+_KEPT_BYTES = 2 << 30  # of the ground truth of all cases, with distances, between the conditions
+_PART = 1 << 22  # pixels that are counted at a time, because PyTorch counts in 64 bits
 _MOVED = "moved"  # key of a row for the metrics of the moved clean prediction
 _NOTHING = dict.fromkeys(METRICS, float("nan"))
 
@@ -105,12 +107,21 @@ class CaseMetrics(RowCollector):
         true = as_labels(truth)
         case = self._truths.get(name)
         if case is None or not case.is_of(true, spacing):  # under another shift, for instance
-            case = self._truths[name] = CaseTruth(true, self.labels, spacing)
+            case = CaseTruth(true, self.labels, spacing)
+            self._keep(name, case)
         rows = case.measure(as_labels(prediction))
         if not condition.is_shift or name not in self._clean:  # another process has predicted it
             return rows
         moved = case.measure(as_labels(_move(self._clean[name], condition)))
         return [{**row, _MOVED: found} for row, found in zip(rows, moved, strict=True)]
+
+    def _keep(self, name: str, case: CaseTruth) -> None:
+        """Keep the ground truth of a case for other conditions, as long as there is room."""
+        kept = [truth.kept_bytes for other, truth in list(self._truths.items()) if other != name]
+        if sum(kept) + case.kept_bytes <= _KEPT_BYTES:
+            self._truths[name] = case
+        else:
+            self._truths.pop(name, None)
 
     def _count(self, name: str, prediction: Tensor, truth: Tensor) -> list[Row]:
         """Count the overlap on the device of the maps."""
@@ -166,13 +177,14 @@ def _count_pairs(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
     Returns:
         Numbers of pixels [C * C + 1]; true class * C + predicted class, then pixels whose values are no classes.
     """
-    predicted, true = prediction.long(), truth.long()
-    known = (predicted >= 0) & (predicted < classes) & (true >= 0) & (true < classes)
-    code = torch.where(known, true * classes + predicted, classes * classes)
-    code = torch.where(true == IGNORED, 0, code).flatten()
-    return torch.zeros(classes * classes + 1, dtype=torch.long, device=code.device).scatter_add_(
-        0, code, torch.ones_like(code)
-    )
+    counts = torch.zeros(classes * classes + 1, dtype=torch.long, device=prediction.device)
+    for part in zip(prediction.flatten().split(_PART), truth.flatten().split(_PART), strict=True):
+        predicted, true = (values.long() for values in part)
+        known = (predicted >= 0) & (predicted < classes) & (true >= 0) & (true < classes)
+        code = torch.where(known, true * classes + predicted, classes * classes)
+        code = torch.where(true == IGNORED, 0, code)
+        counts.scatter_add_(0, code, torch.ones_like(code))
+    return counts
 
 
 def mean_foreground_dice(rows: Sequence[Row]) -> float:

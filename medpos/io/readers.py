@@ -19,12 +19,13 @@ def suffix_of(path: Path) -> str:
     return next((suffix for suffix in SUFFIXES if path.name.lower().endswith(suffix)), "")
 
 
-def read_volume(path: Path, multichannel: bool = False) -> Scan:
+def read_volume(path: Path, multichannel: bool = False, as_stored: bool = False) -> Scan:
     """Read an image or a volume as NIfTI, Analyze, NRRD or MetaImage.
 
     Args:
         path: file to read.
         multichannel: whether the fourth axis, or the components of a voxel, may be channels.
+        as_stored: whether the values stay in the type of the file, instead of float32.
 
     Raises:
         InputError: the file is unreadable, truncated or too large, has colors, complex values or four axes, or has an
@@ -34,8 +35,9 @@ def read_volume(path: Path, multichannel: bool = False) -> Scan:
     notes = list(found.notes)
     if not found.is_oriented:
         notes.append("orientation unknown: taken as stored, columns along the first axis")
+    values = found.data if as_stored else found.data.astype(np.float32, copy=False)
     return Scan(
-        found.data.astype(np.float32, copy=False).reshape(_shape(path, found.data.shape, multichannel)),
+        values.reshape(_shape(path, found.data.shape, multichannel)),
         found.spacing if found.has_spacing else None,
         found.affine[:3, :3] / np.linalg.norm(found.affine[:3, :3], axis=0) if found.is_oriented else None,
         _target(path, found),

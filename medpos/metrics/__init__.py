@@ -31,7 +31,7 @@ from medpos.metrics.confusion import same_shape
 from medpos.metrics.overlap import overlap, overlap_of
 from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
 from medpos.metrics.summary import INTERVAL, limits_of, mean_of_finite, summarize
-from medpos.metrics.surface import Surface, boundaries, distances_between, surface_distances
+from medpos.metrics.surface import boundaries, distances_between, find_surfaces, surface_distances
 from medpos.metrics.trimap import TrimapScores
 
 __all__ = [
@@ -77,7 +77,7 @@ def case_metrics(
 class CaseTruth:
     """Hold the ground truth of a case, to measure predictions under many conditions against it.
 
-    Its boundaries and distances are computed once.
+    Its boundaries and distances are computed once; ``kept_bytes`` says how much memory they take at most.
 
     Args:
         truth: label map [X, Y] or [X, Y, Z]; pixels of 255 are ignored: they count as background in ground truth and
@@ -99,8 +99,10 @@ class CaseTruth:
             )
         self._ignored = true == IGNORED
         # A copy, because the caller may change its array.
-        self.label_map = _label_map("truth", np.where(self._ignored, 0, true), labels)
-        self._surfaces = {n: Surface(pixels, self.spacing_mm) for n, pixels in boundaries(self.label_map).items()}
+        self.label_map = _label_map("truth", np.where(self._ignored, np.uint8(0), true), labels)
+        self._surfaces = find_surfaces(self.label_map, self.spacing_mm)
+        kept = (surface.pixels.nbytes + 8 * surface.kept for surface in self._surfaces.values())
+        self.kept_bytes = self.label_map.nbytes + self._ignored.nbytes + sum(kept)
 
     def is_of(self, truth: npt.NDArray[Any], spacing_mm: Sequence[float]) -> bool:
         """Tell whether this object was made from the given ground truth and spacing."""
@@ -115,7 +117,7 @@ class CaseTruth:
         """
         predicted, _ = same_shape(prediction, self.label_map)
         predicted = _label_map("prediction", predicted, self.labels)
-        predicted = np.ascontiguousarray(np.where(self._ignored, 0, predicted))
+        predicted = np.ascontiguousarray(np.where(self._ignored, np.uint8(0), predicted))
         overlaps = overlap(predicted, self.label_map, max(label.index for label in self.labels) + 1)
         found = boundaries(predicted)
         rows = []

@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED
+from medpos.core.memory import split_array
 from medpos.metrics.summary import mean_of_finite
 
 Confusion = npt.NDArray[np.int64]
@@ -53,10 +54,13 @@ def same_shape(prediction: npt.ArrayLike, truth: npt.ArrayLike) -> tuple[npt.NDA
 def pairs(prediction: npt.NDArray[Any], truth: npt.NDArray[Any], classes: int) -> Confusion:
     """Compute :func:`confusion_matrix` without checks, for label maps that are known to be valid."""
     small = np.dtype(np.uint8 if classes <= 16 else np.intp)
-    code = truth.ravel().astype(small)
-    code *= small.type(classes)
-    code += prediction.ravel().astype(small)
-    return np.bincount(code, minlength=classes**2).reshape(classes, classes)
+    counts = np.zeros(classes**2, np.int64)
+    for part in split_array(np.atleast_1d(truth)):  # because NumPy counts in 64 bits
+        code = np.atleast_1d(truth)[part].ravel().astype(small)
+        code *= small.type(classes)
+        code += np.atleast_1d(prediction)[part].ravel().astype(small)
+        counts += np.bincount(code, minlength=classes**2)
+    return counts.reshape(classes, classes)
 
 
 def class_scores(confusion: Confusion, include_background: bool = True) -> dict[str, float]:

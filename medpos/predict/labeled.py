@@ -168,7 +168,7 @@ def _read_map(path: Path, image: LoadedImage, data: TrainingData) -> Array:
     if scan is not None and scan.directions is not None and scan.has_patient_axes == image.scan.has_patient_axes:
         spacing = scan.spacing_mm or (1.0, 1.0, 1.0)
         orientation = find_orientation(scan.directions, values.shape[:3], spacing, data, scan.has_patient_axes)
-    oriented: Array = orientation.apply(values)
+    oriented: Array = orientation.apply(values.astype(np.int64))
     if oriented.shape != image.values.shape[:3]:
         sizes = [" x ".join(map(str, shape[:3])) for shape in (image.values.shape, oriented.shape)]
         raise InputError(f"{path}: expected a label map of {sizes[0]} like its image, got {sizes[1]}; save it again")

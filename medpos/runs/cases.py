@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json, write_atomically
+from medpos.core.memory import split_array
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -50,8 +51,10 @@ def to_gray(image: npt.NDArray[Any]) -> Pixels:
         image: values of any range and shape.
     """
     low, high = np.percentile(image, [0.5, 99.5])
-    scaled = (image.astype(np.float32) - low) / max(float(high - low), 1e-6)
-    gray: Pixels = (scaled.clip(0, 1) * 255).round().astype(np.uint8)
+    gray: Pixels = np.empty_like(image, np.uint8)
+    for part in split_array(image):
+        scaled = (image[part].astype(np.float32) - low) / max(float(high - low), 1e-6)
+        gray[part] = (scaled.clip(0, 1) * 255).round()
     return gray
 
 

@@ -9,6 +9,7 @@ import torch
 from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance, compute_iou
 from scipy import ndimage
 
+from medpos.core import memory
 from medpos.core.errors import InputError
 from medpos.core.labels import ACDC, CLAVICLES, JSRT
 from medpos.metrics import METRICS, CaseTruth, case_metrics, limits_of, overlap, summarize, surface, surface_distances
@@ -149,6 +150,18 @@ class TestSurfaceDistances:
         assert surface_distances(prediction, truth, spacing) == pytest.approx(expected, abs=1e-9, rel=1e-12)
         assert np.argwhere(rings[0]).max() > np.argwhere(rings[1]).max() + surface._MARGIN
 
+    @pytest.mark.parametrize("shape", [(60, 50), (20, 18, 16)])
+    def test_bits_of_distances_are_those_of_scipy(self, shape):
+        pixels = np.argwhere(blobs(0, shape, 0.1)).astype(np.int32)
+        elsewhere, spacing = ~blobs(0, shape, 0.1), np.array([1.3, 0.7, 2.9])[: len(shape)]
+        whole = ndimage.distance_transform_edt(elsewhere, spacing)
+        others = np.argwhere(elsewhere).astype(np.int32)
+        found = surface._nearest_in(np.zeros(len(shape), np.int32), np.array(shape, np.int32), others, pixels, spacing)
+        assert (found == whole[elsewhere]).all()
+        around = surface.Surface(pixels, spacing)
+        assert around.kept
+        assert (around.distances_of(others) == whole[elsewhere]).all()
+
     @pytest.mark.parametrize("size", [1, 2, 3, 20, 21, 22, 101, 1000])
     def test_percentile_is_that_of_numpy(self, size):
         rng = np.random.default_rng(size)
@@ -174,6 +187,18 @@ class TestCaseMetrics:
             assert str(again) == str(once)
             distances = surface_distances(prediction == 2, maps[0] == 2, spacing)
             assert (again[1]["hd95_mm"], again[1]["assd_mm"]) == distances
+
+    @pytest.mark.parametrize("shape", [(40, 33), (24, 19, 11), (30, 33, 1), (1, 20, 9)])
+    @pytest.mark.parametrize("kept", [0, 9000])
+    def test_parts_and_what_is_kept_change_no_bit(self, shape, kept, monkeypatch):
+        spacing = (1.5, 0.8, 0.7)[: len(shape)]
+        truth, *predictions = [blobs(n, shape, 0.5) * (1 + blobs(9 + n, shape, 0.6)) for n in range(4)]
+        whole = [case_metrics(prediction, truth, JSRT, spacing) for prediction in predictions]
+        monkeypatch.setattr(memory, "PART", 100)
+        monkeypatch.setattr(surface, "_KEPT", kept)
+        case = CaseTruth(np.asfortranarray(truth), JSRT, spacing)
+        for prediction, wanted in zip([*predictions, *predictions], [*whole, *whole], strict=True):
+            assert str(case.measure(np.asfortranarray(prediction))) == str(wanted)
 
     def test_rows_and_values(self):
         truth, prediction = np.zeros((2, 30, 30), dtype=np.int64)

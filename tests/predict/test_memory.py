@@ -1,15 +1,13 @@
 """A volume of any size is segmented in parts: the result is that of one, and the memory for each voxel is bounded."""
 
 import copy
-import subprocess
-import sys
 import threading
 
 import inferer_runs
 import nibabel
 import numpy as np
 import pytest
-from running import ENVIRONMENT
+from running import measure_peaks
 
 from medpos.predict import case, cohort, engines, inputs
 from medpos.predict.case import Pipeline
@@ -97,10 +95,7 @@ def test_one_large_case_is_held_at_a_time(heart, tmp_path, monkeypatch, in_parts
 
 
 PEAKS = """
-import sys
-from pathlib import Path
 import torch
-from medpos.core.memory import release_freed_memory
 from medpos.predict import case, cohort, inputs
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
@@ -109,26 +104,18 @@ torch.set_num_threads(1)
 case._PART = 1 << 18
 ensemble = Ensemble([Model(Path(sys.argv[1]), device="cpu")])
 
-def measure(path):
-    release_freed_memory()
-    Path("/proc/self/clear_refs").write_text("5")
+def segment(path):
     out = Path(path).with_suffix(".out")
     summary = cohort.predict_cases(ensemble, inputs.find_cases([path], out), out)
     assert summary.done == 1, summary.failed
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return 1024 * int(next(line for line in lines if line.startswith("VmHWM")).split()[1])
 
-measure(sys.argv[2])
-print(measure(sys.argv[3]), measure(sys.argv[4]))
+segment(sys.argv[2])
+print(*(peak(lambda: segment(path)) for path in sys.argv[3:]))
 """
 
 
 def test_peak_memory_grows_by_a_stated_number_of_bytes_for_each_voxel(heart_run, tmp_path):
     shapes = [(128, 128, 8), (128, 128, 24), (128, 128, 152)]
     files = [volume(tmp_path / f"{number}.nii", shape) for number, shape in enumerate(shapes)]
-    done = subprocess.run(
-        [sys.executable, "-c", PEAKS, str(heart_run), *map(str, files)], capture_output=True, text=True, env=ENVIRONMENT
-    )
-    assert done.returncode == 0, done.stderr
-    small, large = map(int, done.stdout.split())
+    small, large = measure_peaks(PEAKS, heart_run, *files)
     assert 4 < (large - small) / (128 * 128 * 128) < MOST_BYTES
