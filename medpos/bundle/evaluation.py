@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from medpos.bundle import startup
+from medpos.bundle.callers import find_parser
 from medpos.core.errors import InputError
 from medpos.data.conditions import Condition
 from medpos.data.folder import DataFolder, describe_leaks
@@ -85,7 +86,7 @@ def begin(
             evaluation; nothing is written then.
     """
     run.open(part)
-    parser = startup.find_parser()
+    parser = find_parser()
     source = parser.get_parsed_content("source")
     _check_gray_values(run, source)
     _check_training_cases(run, source, datasets, bool(parser.get(ALLOW, False)))

@@ -11,6 +11,7 @@ from medpos.bundle.keys import apply_overrides, check_entry_point
 from medpos.bundle.texts import find_texts_as_typed
 from medpos.core.config import Config
 from medpos.core.config_files import read_config
+from medpos.core.ending import skip_garbage
 from medpos.core.errors import InputError, first_line
 
 
@@ -25,6 +26,7 @@ def launch(arguments: Sequence[str], run_id: str | None, options: Config) -> Non
     Raises:
         InputError: a file is missing or broken, an override leads nowhere, or there is no such entry point.
     """
+    skip_garbage()
     options = {**options, **{key: text for key, text in find_texts_as_typed(arguments).items() if key in options}}
     given = {**_read_arguments(options), **options}
     check_files(given)

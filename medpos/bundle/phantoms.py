@@ -4,7 +4,6 @@ A bundle's section ``phantom`` holds these ``values``, the bundle's usual values
 ``data``, which finds the kind of data without making any. Start-up applies the section once, before anything is built.
 """
 
-import inspect
 import logging
 from collections.abc import Collection
 from pathlib import Path
@@ -59,31 +58,3 @@ def _log_values(parser: ConfigParser, values: dict[str, Any]) -> None:
     folder = Path(parser.get_parsed_content("dataset_dir"))
     where = f"{folder} holds phantoms" if folder.is_dir() else f"No prepared data in {folder}: using phantoms"
     logger.warning("%s; %s", where, ", ".join(f"{key} {value}" for key, value in values.items()))
-
-
-def given() -> dict[str, Any]:
-    """Find the overrides of the ``monai.bundle.run`` in progress, which MONAI doesn't pass on.
-
-    They may come from its command line, a file of arguments or keyword arguments.
-    """
-    return dict(_find_call().get("_args", {}))
-
-
-def given_files() -> list[Path]:
-    """Find the configuration files and the file of arguments of the ``monai.bundle.run`` in progress."""
-    call = _find_call()
-    files, arguments = call.get("config_file"), call.get("args_file")
-    if isinstance(files, str):  # as MONAI takes it: several names may share a text
-        files = [files] if Path(files).is_file() else files.split(",")
-    return [
-        Path(str(file)) for file in (*(files or ()), *([arguments] if arguments else ())) if Path(str(file)).is_file()
-    ]
-
-
-def _find_call() -> dict[str, Any]:
-    """Return the local variables of MONAI's ``create_workflow`` among the calling functions; empty elsewhere."""
-    for info in inspect.stack(0):
-        frame = info.frame
-        if frame.f_code.co_name == "create_workflow" and frame.f_globals.get("__name__") == "monai.bundle.scripts":
-            return frame.f_locals
-    return {}

@@ -16,9 +16,10 @@ from typing import Any
 
 import monai.utils
 import torch
-from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser, ConfigWorkflow
+from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
 
 from medpos.bundle import phantoms, tracking
+from medpos.bundle.callers import find_entry_point, find_given, find_given_files, find_parser
 from medpos.bundle.keys import check_entry_point, known_keys, suggest
 from medpos.bundle.texts import is_monai_command, restore_texts
 from medpos.bundle.training_step import try_training_step
@@ -26,7 +27,7 @@ from medpos.bundle.values import check_parts, check_references, check_relations,
 from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.config_files import read_config
 from medpos.core.device import check_device, has_fast_bf16
-from medpos.core.ending import explain, forget_workers, stop_plainly
+from medpos.core.ending import explain, forget_workers, skip_garbage, stop_plainly
 from medpos.core.errors import InputError
 from medpos.core.memory import keep_freed_memory
 from medpos.core.streams import show_plainly
@@ -65,16 +66,17 @@ def start() -> None:
     show_errors_plainly()
     if is_monai_command():
         stop_plainly(_advise_to_resume)
+        skip_garbage()
     # With pydicom installed, MONAI warns in every run that one of its decoders is missing; no bundle reads DICOM.
     warnings.filterwarnings("ignore", message=".*nvImageCodec")
     logging.getLogger("monai.data.nvimgcodec_pydicom_plugin").setLevel(logging.ERROR)
-    for file in phantoms.given_files():
+    for file in find_given_files():
         read_config(file)  # MONAI reads 1e-3 as text, and keeps the last of two equal keys
     parser = find_parser()
     config = parser.get()
-    if (name := _find_entry_point()) is not None:
+    if (name := find_entry_point()) is not None:
         check_entry_point(config, name)
-    check(parser, phantoms.given())
+    check(parser, find_given())
     allow_open_files(parser.get_parsed_content("num_workers") if "num_workers" in config else 0)
     tracking.complete(config)
     # bf16 halves the feature maps, so memory stays below that of float32 even if freed memory is kept.
@@ -108,29 +110,6 @@ def check(parser: ConfigParser, given: Mapping[str, Any]) -> str:
     data = phantoms.apply(parser, given)
     check_relations(config)
     return data
-
-
-def _find_entry_point() -> str | None:
-    """Return the name of the entry point that MONAI's workflow will run; None where there is no workflow."""
-    for info in inspect.stack(0):
-        found = info.frame.f_locals.get("self")
-        if isinstance(found, ConfigWorkflow):
-            return str(found.run_id)
-    return None
-
-
-def find_parser() -> ConfigParser:
-    """Return the parser that evaluates the expression calling this function.
-
-    MONAI gives an expression no access to its own configuration, so the parser is found in the calling frames. Every
-    consumer (``monai.bundle run``, MONAI Label, a plain ``ConfigParser``) evaluates through
-    ``ConfigParser.get_parsed_content``.
-    """
-    for info in inspect.stack(0):
-        found = info.frame.f_locals.get("self")
-        if isinstance(found, ConfigParser):
-            return found
-    raise RuntimeError("expected a call from a bundle's configuration, got one from elsewhere")
 
 
 def check_keys(config: dict[str, Any]) -> None:

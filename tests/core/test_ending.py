@@ -122,3 +122,26 @@ def test_a_second_signal_ends_the_process_at_once():
     process.send_signal(signal.SIGINT)
     process.communicate(timeout=30)
     assert process.returncode == -signal.SIGINT
+
+
+CYCLE = """
+import sys
+from medpos.core.ending import skip_garbage
+class Ring:
+    def __init__(self):
+        self.own = self
+    def __del__(self):
+        print("searched")
+def make():
+    Ring()
+if sys.argv[1] == "skip":
+    skip_garbage()
+make()
+print("done")
+"""
+
+
+@pytest.mark.parametrize(("way", "printed"), [("skip", ["done"]), ("search", ["done", "searched"])])
+def test_no_garbage_is_searched_at_the_end(way, printed):
+    done = subprocess.run([sys.executable, "-c", CYCLE, way], check=True, capture_output=True, text=True)
+    assert done.stdout.split() == printed
