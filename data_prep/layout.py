@@ -10,24 +10,22 @@ resumes. ``dataset.json`` exists only while it is true: the first change removes
 """
 
 import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from data_prep.files import Array, encode_nifti, lock_folder, map_in_processes, remove_file, sha256, write_bytes
 from data_prep.plausibility import find_doubts, measure
-from data_prep.split import split_subjects
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json, read_bytes
 from medpos.core.labels import IGNORED, Label
 from medpos.core.names import clean_name
+from medpos.data.gray_values import compute_moments, intensity_statistics
 from medpos.data.names import find_name_faults
 from medpos.data.schema import FOLDERS, HEADER, MANIFEST, SCHEMA_VERSION, SPLITS, dump_manifest
+from medpos.data.split import keep_copies_together, split_subjects
 
 # Increase whenever the same sources and options give other files: prepared folders are then rewritten.
 RECIPE = 2
@@ -219,32 +217,6 @@ def write_case(out: Path, dataset: Dataset, case: Case) -> Json:
     return {**record, "written": True}
 
 
-def compute_moments(image: Array) -> dict[str, float]:
-    """Compute count, sum, sum of squares, minimum and maximum of the gray values of an image."""
-    gray = image.astype(np.float64)
-    return {
-        "count": gray.size,
-        "sum": float(gray.sum()),
-        "squares": float(np.square(gray).sum()),
-        "min": float(gray.min()),
-        "max": float(gray.max()),
-    }
-
-
-def intensity_statistics(parts: Sequence[Mapping[str, float]], gray_range: tuple[int, int] | None) -> Json:
-    """Compute range, mean and population standard deviation over all voxels of several images.
-
-    Args:
-        parts: :func:`compute_moments` of each image; their order doesn't matter.
-        gray_range: range of the gray values if known beforehand.
-    """
-    count = sum(part["count"] for part in parts)
-    mean = math.fsum(part["sum"] for part in parts) / count
-    variance = math.fsum(part["squares"] for part in parts) / count - mean**2
-    seen = (min(part["min"] for part in parts), max(part["max"] for part in parts))
-    return {"range": list(gray_range or seen), "mean": mean, "std": math.sqrt(max(variance, 0.0))}
-
-
 def read_record(path: Path) -> Json | None:
     """Read the record of what a case was made from; None if missing or damaged."""
     try:
@@ -315,7 +287,7 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
     published = {case.subject: case.part for case in cases if case.part}
     free = {case.subject: case.group for case in cases if not case.part}
     part_of = {**split_subjects(free, dataset.weights, seed), **published}
-    _keep_copies_together(part_of, set(published), [result["entry"] for result in results])
+    keep_copies_together(part_of, [r["entry"] for r in results if r["entry"]["subject"] not in published])
     parts: dict[str, list[Json]] = {part: [] for part in SPLITS}
     for result in sorted(results, key=lambda result: str(result["entry"]["case"])):
         parts[part_of[result["entry"]["subject"]]].append(result)
@@ -342,15 +314,3 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
         **{part: [result["entry"] for result in parts[part]] for part in SPLITS},
         **({"warnings": doubts} if doubts else {}),
     }
-
-
-def _keep_copies_together(part_of: dict[str, str], published: set[str], entries: Sequence[Json]) -> None:
-    """Put subjects with the same image into one part, training if one of them is there; published parts stay.
-
-    ACDC's patients 074 and 076 are one image with two annotations.
-    """
-    free = [entry for entry in entries if entry["subject"] not in published]
-    first: dict[str, str] = {}
-    for entry in sorted(free, key=lambda entry: (SPLITS.index(part_of[entry["subject"]]), str(entry["subject"]))):
-        other = first.setdefault(entry["image_sha256"], entry["subject"])
-        part_of[entry["subject"]] = part_of[other]

@@ -10,11 +10,12 @@ from typing import Any
 import numpy as np
 
 from data_prep.files import Array, map_in_processes, read_nifti, sha256
-from data_prep.layout import Json, compute_moments, intensity_statistics
+from data_prep.layout import Json
 from data_prep.plausibility import find_doubts, measure
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json
 from medpos.core.labels import IGNORED
+from medpos.data.gray_values import compute_moments, intensity_statistics
 from medpos.data.leaks import find_leaks
 from medpos.data.names import find_name_faults
 from medpos.data.schema import (

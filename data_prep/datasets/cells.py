@@ -15,10 +15,10 @@ from data_prep.archive import Source, list_files, read_picture
 from data_prep.datasets.nuclei import make_flat_volume
 from data_prep.files import Array
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
-from data_prep.split import apportion
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.data.schema import ASSUMED, SPLITS, is_phantom
+from medpos.data.split import apportion
 
 # Neighboring frames are nearly equal, so parts of the split are sequences or runs of frames, never random frames. The
 # last sequence is the test set; the end of each other sequence is for validation.

@@ -15,7 +15,7 @@ from medpos.core.errors import InputError
 from medpos.data.conditions import Condition
 from medpos.data.folder import DataFolder, describe_leaks
 from medpos.data.training_data import FILE, TrainingData
-from medpos.runs import checkpoints, training_cases
+from medpos.runs import checkpoints, files, training_cases
 from medpos.runs.folder import RunFolder
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,9 @@ def _check_training_cases(run: RunFolder, source: Any, datasets: Sequence[Any], 
         return
     text = f"{source.folder}: expected cases that the model was not trained on, but {describe_leaks(shared)}"
     if not allowed:
-        raise InputError(f"{text}; evaluate other cases, or give --{ALLOW} True, which marks the results")
+        fold = files.Run(run.find_trained()).config.get("fold")
+        own = f"those of its fold by --fold {fold}, or " if fold else ""
+        raise InputError(f"{text}; evaluate {own}other cases, or give --{ALLOW} True, which marks the results")
     logger.warning("%s; the results are marked", text)
 
 

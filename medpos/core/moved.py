@@ -60,6 +60,7 @@ RENAMED = {
 
 # Keys of bundles that later versions have added, and their defaults, under which everything is as before.
 LATER = {
+    "fold": "",
     "begin_with": "",
     "patience": 0,
     "patience_nan": 1,

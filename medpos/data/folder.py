@@ -16,6 +16,7 @@ import numpy as np
 from medpos.core.errors import InputError
 from medpos.core.files import read_json
 from medpos.core.labels import IGNORED, Label
+from medpos.data.gray_values import intensity_statistics, read_moments
 from medpos.data.leaks import find_leaks
 from medpos.data.names import find_name_faults
 from medpos.data.schema import (
@@ -30,6 +31,7 @@ from medpos.data.schema import (
     SPLITS,
     dump_manifest,
 )
+from medpos.data.split import split_by_fold
 
 logger = logging.getLogger(__name__)
 ADVICE = "prepare the data again with 'python -m data_prep', or list all problems with 'python -m data_prep verify'"
@@ -40,9 +42,12 @@ class DataFolder:
 
     Args:
         folder: folder that holds ``dataset.json``.
+        fold: fold of a cross-validation whose subjects are the test part, such as ``2/5``; see
+            :func:`medpos.data.split.split_by_fold`. Empty for the prepared split.
 
     Attributes:
         folder: the same folder.
+        fold: the same fold.
         name: short name of the data set, such as ``jsrt``.
         phantom: True if the images are computed, not real.
         labels: classes in the order of their indices, background first.
@@ -53,10 +58,10 @@ class DataFolder:
 
     Raises:
         InputError: ``dataset.json`` is missing, malformed, lacks a key, names a file outside the folder, or has one
-            subject or one image in two parts.
+            subject or one image in two parts; or there is no such fold.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, fold: str = "") -> None:
         self.folder = Path(folder)
         self.path = self.folder / MANIFEST
         content = _read_json(self.path)
@@ -88,6 +93,10 @@ class DataFolder:
         self._intensity: dict[str, Any] = content["intensity"]
         self._learned: dict[str, float] | None = None
         self._cases = {split: [self._check_case(c, split) for c in content[split]] for split in SPLITS}
+        self._prepared_training = self._cases[SPLITS[0]]
+        self.fold = fold
+        if fold:
+            self._cases = split_by_fold(self._cases, fold)
         if leaks := find_leaks(self._cases):
             raise InputError(f"{self.path}: expected parts that share nothing, but {describe_leaks(leaks)}; {ADVICE}")
 
@@ -144,7 +153,8 @@ class DataFolder:
         """
         if self._learned is not None:
             return self._learned
-        ends, mean, std = (self._intensity[key] for key in INTENSITY_KEYS)
+        found = self._measure_intensity() if self.fold else self._intensity
+        ends, mean, std = (found[key] for key in INTENSITY_KEYS)
         sound = _are_numbers(ends) and len(ends) == 2 and _are_numbers([mean, std])
         if not (sound and ends[0] < ends[1] and std > 0):
             raise InputError(
@@ -153,6 +163,20 @@ class DataFolder:
             )
         low, width = float(ends[0]), float(ends[1] - ends[0])
         return {"low": low, "high": low + width, "mean": (mean - low) / width, "std": std / width}
+
+    def _measure_intensity(self) -> dict[str, Any]:
+        """Compute the gray values of a fold's training set as ``dataset.json`` states those of the prepared one.
+
+        The range is that of the data set where it is known beforehand, such as 0 to 4095 of 12 bits: it then is not the
+        range that the prepared training set has.
+        """
+        prepared, training = (
+            [read_moments(self.folder / case["image"]) for case in cases]
+            for cases in (self._prepared_training, self._cases[SPLITS[0]])
+        )
+        known = self._intensity["range"]
+        is_learned = known == intensity_statistics(prepared, None)["range"]
+        return intensity_statistics(training, None if is_learned else known)
 
     def use_intensity(self, learned: dict[str, float]) -> None:
         """Return these gray values as :attr:`intensity` from now on.

@@ -93,12 +93,13 @@ def find_case_files(run: Path, given: str, dataset_dir: Path | None, channels: S
 
 def _list_cases(run: Path, given: str, dataset_dir: Path | None) -> list[dict[str, Any]]:
     """List all cases of the data, those of the test split first."""
-    folder = dataset_dir or read_run_files(run, dataset_dir).config.get("data_folder")
+    config = read_run_files(run, dataset_dir).config
+    folder = dataset_dir or config.get("data_folder")
     problem = f"--image {given}: is no file" if given else f"{run}: no image is given"
     if not folder:
         raise InputError(f"{problem}, and the run doesn't name its data; {REMEDY}")
     try:
-        source = DataFolder(folder)
+        source = DataFolder(folder, "" if dataset_dir else config.get("fold", ""))
     except InputError as error:
         raise InputError(f"{problem}, and its data can't be read ({error}); {REMEDY}") from error
     cases: list[dict[str, Any]] = []

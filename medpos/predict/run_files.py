@@ -122,7 +122,7 @@ def _training_data(run: Path, config: dict[str, Any], dataset_dir: Path | None) 
         return TrainingData.read(run / files.DATA)
     folder = Path(dataset_dir or str(config.get("data_folder", "")))
     try:
-        source = DataFolder(folder)
+        source = DataFolder(folder, config.get("fold", ""))
     except InputError as error:
         raise InputError(
             f"{run}: expected {files.DATA} or readable training data, got neither ({error}); give the data by "

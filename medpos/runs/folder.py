@@ -277,7 +277,7 @@ class RunFolder:
     def _describe_training(self, config: dict[str, Any], data: TrainingData | None) -> None:
         """Write ``data.json``, and ``training_cases.csv`` for a prepared folder."""
         if data is None:
-            source = DataFolder(config["data_folder"])
+            source = DataFolder(config["data_folder"], config.get("fold", ""))
             cases = source.cases("training", config.get("train_cases"), config.get("seed", 0))
             training_cases.write(self.folder, source.name, cases)
             data = TrainingData.from_folder(source)

@@ -85,6 +85,7 @@ class ResultSettings:
         common = {
             "data": config.get("data_sha256"),
             "split": config.get("dataset", {}).get("data"),
+            "fold": config.get("fold"),
             "checkpoint": config.get("checkpoint") or None,
             **{key: value for key, value in values.items() if key not in parts},
             **{key: with_current_names(part) for key, part in parts.items()},

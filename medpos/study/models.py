@@ -204,4 +204,4 @@ def _text_key(condition: Condition) -> tuple[str, str, str]:
 
 def open_data_folder(config: Config) -> DataFolder:
     """Open the prepared folder of a resolved configuration."""
-    return DataFolder(config["data_folder"])
+    return DataFolder(config["data_folder"], config.get("fold", ""))

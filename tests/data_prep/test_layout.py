@@ -12,11 +12,11 @@ import raw
 from data_prep import files
 from data_prep.datasets import acdc, jsrt
 from data_prep.layout import Dataset, prepare_dataset
-from data_prep.split import apportion, apportion_groups, split_subjects
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.data import schema
 from medpos.data.schema import SPLITS as PARTS
+from medpos.data.split import apportion, apportion_groups, split_subjects
 
 PARTIAL = "*.partial"
 
