@@ -53,7 +53,15 @@ class Study:
     workers: Annotated[int, typer.Option(min=1, help="Number of trainings at a time on this machine.")] = 1
     threads: Annotated[int, typer.Option(min=0, help="CPU threads of each training; 0 divides the cores.")] = 0
     address: Annotated[str, typer.Option(help="Address of a Ray cluster with shared folders.")] = ""
-    gpus: Annotated[float, typer.Option(min=0, help="GPUs of each training on Ray; 0.5 shares one.")] = 0.0
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            "--gpus-per-training",
+            "--gpus",
+            min=0,
+            help="GPUs of each training; 0.25 shares one; by default 1 where this machine has GPUs.",
+        ),
+    ] = None
     open_cluster: Annotated[bool, typer.Option("--open-cluster", help="Join a Ray cluster that has no token.")] = False
     budget: Annotated[
         str, typer.Option(help="Time for trainings and tests, such as 90s, 8m or 2h; the next call goes on.")
@@ -189,13 +197,17 @@ def _seeds(text: str) -> list[int]:
 
 
 def _engine(options: Study) -> Any:
+    from medpos.core.gpus import find_gpus
     from medpos.study.engines import LocalEngine, RayEngine
 
+    takes_any = split_pairs(options.set_, "--set").get("device", "cuda") == "cuda"
+    gpus = find_gpus() if takes_any and options.gpus != 0 else []
+    part = options.gpus if options.gpus is not None else float(bool(gpus) and not options.address)
     threads = check_threads(options.threads) or max(1, (os.cpu_count() or 1) // options.workers)
     if options.engine == "local":
-        return LocalEngine(options.workers, threads)
+        return LocalEngine(options.workers, threads, gpus, part)
     if options.engine == "ray":
-        return RayEngine(options.address, options.workers, threads, options.gpus, options.open_cluster)
+        return RayEngine(options.address, options.workers, threads, part, options.open_cluster)
     raise InputError(f"--engine: expected local or ray, got {options.engine!r}; give one of these")
 
 

@@ -21,6 +21,7 @@ from monai.transforms import Compose
 from torch import Tensor
 
 from medpos.core.errors import InputError
+from medpos.core.gpus import IMAGES_SHARE
 from medpos.data.cached import ARRAYS, CachedDataset, count_bytes
 from medpos.data.conditions import Condition
 from medpos.transforms.base.batch import is_by_slice, transform_batch
@@ -33,7 +34,6 @@ _EXCEEDED = (
     "%s (%.0f MB) exceed the memory for images on %s: they stay on the host and are copied batch by batch; give "
     "--device_memory_gb for speed"
 )
-_SHARE = 0.25  # of the free memory of a device, for data; the rest is for the network
 
 
 class DeviceMemory:
@@ -64,7 +64,7 @@ class DeviceMemory:
         if self.device.type == "cpu":
             return False
         if self._left is None:
-            self._left = _SHARE * torch.cuda.mem_get_info(self.device)[0] if self.is_cuda else 0.0
+            self._left = IMAGES_SHARE * torch.cuda.mem_get_info(self.device)[0] if self.is_cuda else 0.0
         if size > self._left:
             return False
         self._left -= size

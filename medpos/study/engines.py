@@ -6,6 +6,7 @@ bit.
 
 import math
 import multiprocessing
+import os
 import queue
 import threading
 import time
@@ -15,6 +16,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
 from typing import Protocol
 
+from medpos.core.gpus import share_out, visible
 from medpos.core.ray_session import ATTEMPTS, RaySession
 from medpos.study.jobs import Job, Outcome, execute, exit_with_parent
 
@@ -41,20 +43,28 @@ class LocalEngine:
     Args:
         workers: number of jobs at a time.
         threads: number of CPU threads of each job.
+        gpus: names of the GPUs to share out, such as ``0``; none: each job takes the GPU that its bundle names.
+        part: part of a GPU that each job takes.
+
+    Raises:
+        InputError: the part is out of range.
     """
 
-    def __init__(self, workers: int = 1, threads: int = 1) -> None:
-        self.workers, self.threads = workers, threads
+    def __init__(self, workers: int = 1, threads: int = 1, gpus: Sequence[str] = (), part: float = 1.0) -> None:
+        self.threads, self.part = threads, part if gpus else 0.0
+        self.gpus = share_out(gpus, part, workers) if gpus else [""] * workers
 
     def run(self, jobs: Sequence[Job], started: Started, until: float = math.inf) -> Iterator[Outcome]:
         """Start the jobs in their order, and yield their outcomes as they finish."""
         waiting: queue.SimpleQueue[Job] = queue.SimpleQueue()
         outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
         for job in jobs:
-            waiting.put(replace(job, threads=self.threads))
+            waiting.put(replace(job, threads=self.threads, gpu_part=self.part))
         stop = threading.Event()
         arguments = (waiting, outcomes, started, stop)
-        servers = [threading.Thread(target=self._serve, args=arguments, daemon=True) for _ in jobs[: self.workers]]
+        servers = [
+            threading.Thread(target=self._serve, args=(*arguments, gpu), daemon=True) for gpu in self.gpus[: len(jobs)]
+        ]
         for server in servers:
             server.start()
         left = len(jobs)
@@ -77,9 +87,10 @@ class LocalEngine:
         outcomes: "queue.SimpleQueue[Outcome]",
         started: Started,
         stop: threading.Event,
+        gpu: str,
     ) -> None:
         """Run waiting jobs in one worker process after another; a dying process takes only its own job with it."""
-        pool = _start_process()
+        pool = start_process(gpu)
         try:
             while not stop.is_set():
                 job = waiting.get_nowait()
@@ -92,7 +103,7 @@ class LocalEngine:
                         if stop.is_set():
                             return
                         pool.shutdown(wait=False)
-                        pool = _start_process()
+                        pool = start_process(gpu)
                         outcome = Outcome(job.name, f"its worker process was killed {attempt} times; see {job.log}")
                 outcomes.put(outcome)
         except queue.Empty:
@@ -101,10 +112,18 @@ class LocalEngine:
             pool.shutdown()
 
 
-def _start_process() -> ProcessPoolExecutor:
+def start_process(gpu: str = "") -> ProcessPoolExecutor:
+    """Start a worker process.
+
+    Args:
+        gpu: name of the GPU that it sees; empty: all that this process sees.
+    """
     # Spawned, not forked: PyTorch's threads don't survive a fork.
     context = multiprocessing.get_context("spawn")
-    return ProcessPoolExecutor(1, mp_context=context, initializer=exit_with_parent)
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=exit_with_parent)
+    with visible(gpu):
+        pool.submit(os.getpid)  # the pool starts its process with the first task
+    return pool
 
 
 class RayEngine(RaySession):
@@ -131,7 +150,7 @@ class RayEngine(RaySession):
 
         def calls() -> Iterator[tuple[Job, tuple[Job]]]:
             for job in jobs:
-                yield job, (replace(job, threads=self.threads),)
+                yield job, (replace(job, threads=self.threads, gpu_part=self.gpus),)
                 started(job)
 
         with self:

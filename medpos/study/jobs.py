@@ -16,8 +16,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from medpos.core.config_files import read_config
 from medpos.core.ending import explain
 from medpos.core.errors import find_input_error
+from medpos.core.gpus import images_gb
 from medpos.core.lock import BusyError, FolderLock, release_all
 from medpos.runs.files import Run
 
@@ -36,6 +38,7 @@ class Job:
         epochs: number of epochs of the training, for the progress.
         log: path of the file that gets the printed output.
         threads: number of threads of the process.
+        gpu_part: part of a GPU that the job takes; below 1 it keeps images in that part of the GPU's memory for them.
     """
 
     name: str
@@ -47,6 +50,7 @@ class Job:
     epochs: int
     log: str
     threads: int = field(default=1, compare=False)
+    gpu_part: float = field(default=0.0, compare=False)
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ def _run(job: Job) -> None:
     import torch
 
     torch.set_num_threads(job.threads)
-    overrides = {**job.overrides, "conditions": list(job.conditions)}
+    overrides = {**_share_memory(job), **job.overrides, "conditions": list(job.conditions)}
     if job.train:
         # A kill before the first epoch leaves a folder, maybe empty; resuming it is the same as starting.
         overrides["resume"] = Path(job.folder).is_dir()
@@ -104,6 +108,16 @@ def _run(job: Job) -> None:
         )
     finally:
         _reset_process()
+
+
+def _share_memory(job: Job) -> dict[str, float]:
+    """Return the memory for images of a job that shares a GPU, as an override of its bundle; else nothing."""
+    import torch
+
+    shares = 0 < job.gpu_part < 1 and torch.cuda.is_available()
+    if not shares or "device_memory_gb" not in read_config(Path(job.bundle)):
+        return {}
+    return {"device_memory_gb": images_gb(job.gpu_part, torch.cuda.get_device_properties(0).total_memory)}
 
 
 def _reset_process() -> None:
