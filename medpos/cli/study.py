@@ -18,7 +18,6 @@ from medpos.cli import output
 from medpos.cli.options import check_threads, parse_value, split_pairs, split_parts
 from medpos.cli.project import BUNDLES, STUDIES, copy_files, find_file
 from medpos.core.errors import InputError
-from medpos.runs import files
 
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False}  # names and paths may hold brackets
 
@@ -98,6 +97,7 @@ def study(options: Study) -> None:
 
 def _run_all(options: Study, console: Console) -> None:
     """Run all studies in their order; those that are finished are left as they are."""
+    from medpos.runs import files
     from medpos.study import display, results
 
     until, failed = _find_end(options.budget), False
