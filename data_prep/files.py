@@ -111,7 +111,7 @@ def encode_nifti(data: Array, affine: Array) -> bytes:
     image.set_qform(affine, code="scanner")
     buffer = io.BytesIO()
     with gzip.GzipFile("", "wb", GZIP_LEVEL, buffer, mtime=0) as file:  # no file name and no time in the stream
-        file.write(image.to_bytes())
+        image.to_stream(file)  # slice by slice
     return buffer.getvalue()
 
 

@@ -5,6 +5,7 @@ because no picture states its pixel size reliably.
 """
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,7 @@ from data_prep.files import Array
 from medpos.core.errors import InputError
 from medpos.io import pictures, volumes
 from medpos.io.labels import round_labels
-from medpos.io.scan import StoredVolume
+from medpos.io.scan import StoredVolume, check_size
 
 _COLORS = 3
 NOMINAL_AFFINE = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -37,7 +38,7 @@ def read_image(path: Path, channels: int) -> StoredVolume:
         if channels == _COLORS and found.data.ndim == 3:  # a gray picture among color ones
             found = replace(found, data=np.repeat(found.data[..., None], _COLORS, axis=-1))
     else:
-        found = volumes.read_volume(path)
+        found = volumes.read_volume(path, partial(check_size, path))
         # Some tools put channels on the fifth axis.
         data = found.data[:, :, :, 0] if found.data.ndim == 5 and found.data.shape[3] == 1 else found.data
         found = replace(found, data=_add_slice_axis(data))
@@ -72,7 +73,7 @@ def read_label(path: Path) -> StoredVolume:
     if pictures.is_picture(path):
         found = _of_picture(pictures.read_picture_labels(path))
     else:
-        found = volumes.read_volume(path)
+        found = volumes.read_volume(path, partial(check_size, path))
         found = replace(found, data=_add_slice_axis(found.data))
     data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
     if data.ndim != 3:

@@ -9,10 +9,13 @@ one true copy among the hearts.
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from medpos.core.memory import PART
 
 Array = npt.NDArray[Any]
 Json = dict[str, Any]
@@ -41,43 +44,71 @@ def measure(image: Array, label: Array, affine: Array, names: Mapping[int, str])
         affine: (4, 4), voxel indices to RAS+ mm.
         names: names of the classes by index.
     """
-    organs = {name: np.argwhere(label == index) for index, name in names.items() if index and name != "void"}
-    organs = {name: places for name, places in organs.items() if len(places)}
+    organs = {name: _Organ.find(label, index) for index, name in names.items() if index and name != "void"}
+    organs = {name: organ for name, organ in organs.items() if organ.size}
     border = np.concatenate([label[0].ravel(), label[-1].ravel(), label[:, 0].ravel(), label[:, -1].ravel()])
-    sampled = np.unique(image.reshape(-1)[:: 1 + image.size // 10_000])
+    chosen = np.unravel_index(np.arange(0, image.size, 1 + image.size // 10_000), image.shape)
+    sampled = np.unique(image[chosen])
+    digest = hashlib.sha256()
+    for plane in label:
+        digest.update(plane.tobytes())
     return {
-        "label_sha256": hashlib.sha256(label.tobytes()).hexdigest(),
+        "label_sha256": digest.hexdigest(),
         "few_values": bool(image.size > _LEAST_PIXELS and len(sampled) <= _FEW_VALUES),
         "border": float(np.mean(border > 0)),
         "is_oriented": not np.allclose(affine, np.eye(4)),
         "has_size": not np.allclose(np.abs(affine), np.eye(4)),  # pictures state none, and count as 1 mm a pixel
-        "places_mm": {name: (affine @ [*places.mean(axis=0), 1])[:3].tolist() for name, places in organs.items()},
-        "extents_mm": {name: _extent(places, affine) for name, places in organs.items()},
-        "volumes_ml": {n: len(p) * abs(float(np.linalg.det(affine[:3, :3]))) / 1000 for n, p in organs.items()},
+        "places_mm": {name: (affine @ [*organ.center, 1])[:3].tolist() for name, organ in organs.items()},
+        "extents_mm": {name: organ.longest_side(affine) for name, organ in organs.items()},
+        "volumes_ml": {n: o.size * abs(float(np.linalg.det(affine[:3, :3]))) / 1000 for n, o in organs.items()},
         "in_muscle": {name: _in_muscle(label, names, name) for name in ("lv_cavity", "rv_cavity") if name in organs},
         # In photographs other edges are stronger than those of the objects.
         "agreement": _agreement(image, label) if image.ndim == 3 else {},
     }
 
 
-def _extent(places: Array, affine: Array) -> float:
-    """Return the longest side in mm of an organ's bounding box."""
-    sides = (np.ptp(places, axis=0) + 1) * np.linalg.norm(affine[:3, :3], axis=0)
-    return float(sides.max())
+@dataclass(frozen=True, eq=False)
+class _Organ:
+    """Hold how many pixels of an organ lie at each place along each axis."""
+
+    counts: tuple[Array, ...]
+
+    @classmethod
+    def find(cls, label: Array, index: int) -> "_Organ":
+        """Count the pixels of a class."""
+        inside = label == index
+        others = [tuple(other for other in range(inside.ndim) if other != axis) for axis in range(inside.ndim)]
+        return cls(tuple(np.count_nonzero(inside, axis=axes) for axes in others))
+
+    @property
+    def size(self) -> int:
+        """Number of pixels."""
+        return int(self.counts[0].sum())
+
+    @property
+    def center(self) -> list[float]:
+        """Mean place along each axis."""
+        return [float(np.arange(len(count)) @ count / self.size) for count in self.counts]
+
+    def longest_side(self, affine: Array) -> float:
+        """Return the longest side in mm of the bounding box."""
+        filled = [np.flatnonzero(count) for count in self.counts]
+        sides = np.array([places[-1] - places[0] + 1 for places in filled]) * np.linalg.norm(affine[:3, :3], axis=0)
+        return float(sides.max())
 
 
 def _in_muscle(label: Array, names: Mapping[int, str], cavity: str) -> float:
     """Return the share of a cavity's outline, in the slices, that touches the myocardium, 0 to 1."""
     index = {name: number for number, name in names.items()}
-    inside = label == index[cavity]
-    outside = [
-        label[1:][inside[:-1]],
-        label[:-1][inside[1:]],
-        label[:, 1:][inside[:, :-1]],
-        label[:, :-1][inside[:, 1:]],
-    ]
-    neighbors = np.concatenate([part[part != index[cavity]] for part in outside])
-    return float(np.mean(neighbors == index.get("myocardium", -1))) if len(neighbors) else 0.0
+    muscle = index.get("myocardium", -1)
+    touching = total = 0
+    for plane in np.moveaxis(label, 2, 0):
+        for one, other in ((plane[1:], plane[:-1]), (plane[:, 1:], plane[:, :-1])):
+            for inner, outer in ((one, other), (other, one)):
+                outline = (inner == index[cavity]) & (outer != index[cavity])
+                touching += int(np.count_nonzero(outline & (outer == muscle)))
+                total += int(np.count_nonzero(outline))
+    return float(touching / total) if total else 0.0
 
 
 def _agreement(image: Array, label: Array) -> Json:
@@ -89,19 +120,26 @@ def _agreement(image: Array, label: Array) -> Json:
     """
     filled = np.flatnonzero(label.any(axis=(0, 1)))
     chosen = filled[np.unique(np.linspace(0, len(filled) - 1, _SLICES).round().astype(int))] if len(filled) else filled
-    gray, label = image[..., chosen].astype(np.float32), label[..., chosen]
+    label = label[..., chosen]
     outline = _outline(label)
     if np.count_nonzero(outline) < _LEAST_OUTLINE:
         return {}
-    steps = [np.gradient(gray, axis=axis) for axis in (0, 1) if gray.shape[axis] > 1]
-    edges = np.sqrt(sum(np.square(step) for step in steps))
-    places = np.argwhere(label > 0)
-    low, high = places.min(axis=0), places.max(axis=0) + 1
-    window = tuple(slice(max(a - _MARGIN, 0), b + _MARGIN) for a, b in zip(low[:2], high[:2], strict=True))
-    ranks = np.full(edges.shape, np.nan, np.float32)
-    inside = edges[window]
-    ranks[window] = (inside.ravel().argsort().argsort() / inside.size).reshape(inside.shape)
+    sides = [np.flatnonzero(label.any(axis=axes)) for axes in ((1, 2), (0, 2))]
+    window = tuple(slice(max(int(side[0]) - _MARGIN, 0), int(side[-1]) + 1 + _MARGIN) for side in sides)
+    inside = np.stack([_edges(image[..., z].astype(np.float32))[window] for z in chosen], axis=2)
+    order = inside.ravel().argsort()
+    found = np.empty(inside.size, np.float32)
+    for first in range(0, inside.size, PART):
+        found[order[first : first + PART]] = np.arange(first, min(first + PART, inside.size)) / inside.size
+    ranks = np.full(label.shape, np.nan, np.float32)
+    ranks[window] = found.reshape(inside.shape)
     return {name: _mean_rank(ranks, copy) for name, copy in _copies(outline)}
+
+
+def _edges(plane: Array) -> Array:
+    """Return the magnitude of the gradient of an image (X, Y)."""
+    steps = [np.gradient(plane, axis=axis) for axis in (0, 1) if plane.shape[axis] > 1]
+    return np.sqrt(sum((np.square(step) for step in steps), np.zeros_like(plane)))
 
 
 def _outline(label: Array) -> Array:

@@ -29,6 +29,7 @@ from medpos.data.schema import (
     SPACINGS,
     SPLITS,
 )
+from medpos.io.labels import find_values
 from medpos.io.pictures.jsrt import HIGHEST
 from medpos.io.scan import StoredVolume
 
@@ -152,7 +153,7 @@ def check_files(
     values: frozenset[int] = frozenset()
     if label is not None:
         problems += _check_label(label_path, label.data, names, channels is not None, ignored)
-        values = frozenset(np.unique(label.data).tolist())
+        values = frozenset(find_values(label.data).tolist())
     if "instances" in case:
         problems += _check_instances(folder / case["instances"], case, label)
     if image is None:
@@ -197,7 +198,7 @@ def _check_absent(path: Path, findings: Sequence[Finding], names: Mapping[str, s
 def _check_label(path: Path, label: Array, names: Mapping[str, str], may_lack: bool, ignored: Any) -> list[str]:
     if not np.isfinite(label).all():
         return [f"{path}: label values are NaN or infinite"]
-    values = np.unique(label).tolist()
+    values = find_values(label).tolist()
     unknown = [value for value in values if str(value) not in names and value != ignored]
     problems = [f"{path}: label values {unknown} are not in {MANIFEST}"] if unknown else []
     absent = [name for index, name in names.items() if index != "0" and int(index) not in values and not may_lack]

@@ -18,7 +18,7 @@ from medpos.core.labels import BACKGROUND, labels_of
 from medpos.core.names import find_faults
 from medpos.data.declared_classes import normalize_name
 from medpos.data.schema import ASSUMED, HEADER, is_phantom
-from medpos.io import pictures
+from medpos.io import labels, pictures
 from medpos.io.archives import Unpacker, is_zip
 from medpos.io.scan import StoredVolume
 from medpos.io.volumes import list_parts
@@ -86,14 +86,14 @@ def prepare_custom(
     name = _name(options.name or (source.stem if is_zip(source) else source.resolve().name))
     names = _class_names(classes)
     values = {str(value): index for index, value in enumerate(sorted(classes), 1)}
-    labels = labels_of(names[value] for value in sorted(classes))
+    named = labels_of(names[value] for value in sorted(classes))
     _check_channels(channels)
     cases = [_case(entry, options.subject, {"values": values, "channels": len(channels)}) for entry in files]
-    description = f"{len(cases)} images with {len(labels) - 1} classes, brought by the user."
+    description = f"{len(cases)} images with {len(named) - 1} classes, brought by the user."
     phantom = is_phantom(source) or is_phantom(files[0].images[0].parent)  # it may lie in the ZIP file, or beside it
     has_pictures = any(pictures.is_picture(path) for entry in files for path in entry.images)  # which state no size
     spacing = ASSUMED if has_pictures else HEADER
-    dataset = Dataset(name, description, labels, WEIGHTS, None, phantom, tuple(channels), spacing=spacing)
+    dataset = Dataset(name, description, named, WEIGHTS, None, phantom, tuple(channels), spacing=spacing)
     return prepare_dataset(dataset, cases, out, options.seed, options.workers, options.strict)
 
 
@@ -219,7 +219,7 @@ def _check_grid(path: Path, found: StoredVolume, image_path: Path, image: Stored
 
 def _classes(path: Path, label: Array, values: Mapping[str, int]) -> Array:
     """Map the values of a label map to class indices."""
-    found = np.unique(label)
+    found = labels.find_values(label)
     unknown = [value for value in found.tolist() if value != 0 and f"{value:.17g}" not in values]
     if unknown:
         more = "" if len(unknown) <= 5 else f" and {len(unknown) - 5} more"
@@ -228,6 +228,4 @@ def _classes(path: Path, label: Array, values: Mapping[str, int]) -> Array:
             f"{', '.join(f'{value:g}' for value in unknown[:5])}{more}; declare them, or check that this is the "
             "label map and not the image."
         )
-    indices = np.array([values.get(str(int(value)), 0) for value in found], np.uint8)
-    classes: Array = indices[np.searchsorted(found, label)]
-    return classes
+    return labels.to_indices(label, found, {value: values.get(str(int(value)), 0) for value in found.tolist()})

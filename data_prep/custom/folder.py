@@ -1,6 +1,7 @@
 """Prepare a folder of images and a folder of label maps, paired by name."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from data_prep.custom.common import Files, Options, describe, open_sources, prepare_custom
@@ -19,7 +20,7 @@ def prepare(
         A line that says what was done, and lines about the files that were left out.
     """
     name = options.name or out.resolve().name
-    named = Options(name, options.subject, options.seed, options.workers)
+    named = replace(options, name=name)
     left_out = LeftOut()
     with open_sources(out, left_out, images, labels) as [image_folder, label_folder]:
         files = find_cases(image_folder, label_folder, left_out)

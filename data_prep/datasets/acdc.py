@@ -16,7 +16,7 @@ from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
 from medpos.data.schema import is_phantom
-from medpos.io.labels import round_labels
+from medpos.io.labels import find_values, round_labels
 
 GROUPS = ("NOR", "MINF", "DCM", "HCM", "RV")
 PHASES = ("ED", "ES")
@@ -122,7 +122,7 @@ def read_case(case: Case) -> Volume:
         raise InputError(f"{path}: expected finite numbers, got {bad} NaN or infinite voxels; export it again.")
     known = [item.index for item in labels.ACDC]
     classes = round_labels(label.data)
-    values = np.unique(classes)
+    values = find_values(classes)
     if not np.isin(values, known).all():
         raise InputError(f"{label_path}: expected label values {known}, got {values.tolist()}; map them.")
     if not classes.any():

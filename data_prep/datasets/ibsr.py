@@ -18,7 +18,7 @@ from data_prep.published import describe_shortfall
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.data.schema import is_phantom
-from medpos.io.labels import round_labels
+from medpos.io.labels import find_values, round_labels, to_indices
 from medpos.io.scan import StoredVolume
 
 VOLUMES = 18
@@ -152,7 +152,7 @@ def _check_grid(path: Path, label: StoredVolume, image: StoredVolume, headed: bo
 
 def _indices(path: Path, label: Array, values: list[int]) -> Array:
     """Map values to class indices: the position of each value in ``values``, from 1."""
-    found = np.unique(label)
+    found = find_values(label)
     known = [0, *values]
     if not np.isin(found, known).all():
         raise InputError(
@@ -161,9 +161,7 @@ def _indices(path: Path, label: Array, values: list[int]) -> Array:
         )
     if not label.any():
         raise InputError(f"{path}: expected a segmentation, got an empty label map; unpack IBSR again.")
-    table = np.array([known.index(value) for value in found.tolist()], np.uint8)
-    indices: Array = table[np.searchsorted(found, label)]
-    return indices
+    return to_indices(label, found, {value: known.index(value) for value in found.tolist()})
 
 
 def _int16(path: Path, image: Array) -> Array:

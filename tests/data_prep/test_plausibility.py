@@ -156,6 +156,18 @@ def test_strict_lets_warnings_fail_before_the_folder_is_complete(tmp_path):
     assert DataFolder(tmp_path / "out").warnings == []
 
 
+def test_a_folder_of_masks_as_images_fails_when_strict(tmp_path):
+    mask = np.zeros((40, 40), np.uint8)
+    mask[9:20, 9:30] = 1
+    for place in ("images", "labels"):
+        (tmp_path / place).mkdir()
+        Image.fromarray(mask).save(tmp_path / place / "a.png")
+    given = (tmp_path / "images", tmp_path / "labels", ["1=organ"], [], tmp_path / "out")
+    with pytest.raises(InputError, match="as --strict asks, got 1 warnings"):
+        custom.prepare(*given, Options(strict=True))
+    assert "is it the mask?" in custom.prepare(*given, Options())
+
+
 def test_every_preparing_command_takes_strict(tmp_path):
     for command in typer.main.get_command(app).commands.values():
         options = {option for parameter in command.params for option in parameter.opts}
