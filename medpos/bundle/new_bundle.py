@@ -16,7 +16,8 @@ from medpos.bundle.fragments import Config, adapt_metadata, dumps, load_recipes,
 from medpos.bundle.training_step import find_smallest_batch
 from medpos.core.config import as_literal
 from medpos.core.errors import InputError
-from medpos.core.files import write_text
+from medpos.core.files import remove_partials, write_text
+from medpos.core.lock import FolderLock
 from medpos.data.folder import DataFolder
 from medpos.data.schema import SPLITS
 from medpos.transforms import channel_count
@@ -83,7 +84,8 @@ def write(
         Files of the bundles; existing files with the same content are not written again.
 
     Raises:
-        InputError: the name or the folder can't be used, the network is unknown, or a bundle with other content exists.
+        InputError: the name or the folder can't be used, the network is unknown, a bundle with other content exists, or
+            another process writes into the folder.
     """
     _check(name, network, source)
     folder = DataFolder(data)
@@ -93,17 +95,22 @@ def write(
     for ending in ("", *endings):
         content = _bundle(f"{name}{ending}", network, ending, choices, own, source, len(folder.channels))
         texts[out / f"{name}{ending}.json"] = dumps(content)
+    with FolderLock(out, inside=True, other="choose another --out"):
+        remove_partials(out, is_shared=True, pattern=".*.partial")
+        _write(texts, _support_files(folder, source.parent, out), replace)
+    return list(texts)
+
+
+def _write(texts: dict[Path, str], support: dict[Path, str], replace: bool) -> None:
+    """Write bundles, and the files that MONAI reads beside them unless they exist."""
     changed = [path for path, text in texts.items() if path.exists() and path.read_text(encoding="utf-8") != text]
     if changed and not replace:
         raise InputError(
             f"{changed[0]}: expected a new file, got a bundle with other content; take another name, or add --replace"
         )
-    # MONAI reads these files beside a bundle; existing files are kept.
-    support = {path: text for path, text in _support_files(folder, source.parent, out).items() if not path.exists()}
     for path, text in {**texts, **support}.items():
         if not path.exists() or path in changed:
             write_text(path, text)
-    return list(texts)
 
 
 def _support_files(folder: DataFolder, project: Path, out: Path) -> dict[Path, str]:

@@ -8,6 +8,7 @@ import typer
 
 from medpos.cli import output
 from medpos.cli.options import check_threads, parse_numbers, parse_spacing
+from medpos.core.ending import name_signal
 from medpos.core.errors import InputError
 
 
@@ -105,7 +106,7 @@ def _summarize(summary: Any, out: Path) -> None:
     counts = f"{summary.done} segmented, {summary.kept} kept from before, {len(summary.failed)} failed, "
     output.warnings.print(f"{out}: {counts}{summary.warned} with warnings")
     if summary.signal:
-        output.warnings.print("stopped; run the same command to resume")
+        output.warnings.print(f"stopped by {name_signal(summary.signal)}; run the same command to resume")
         raise typer.Exit(128 + summary.signal)
     if summary.failed:
         raise typer.Exit(3)

@@ -40,6 +40,8 @@ def read_config(path: Path) -> Config:
     content = read_json(path, _ADVICE) if path.suffix.lower() == ".json" else _read_yaml(path)
     if _is_deeper(content, _DEEPEST):
         raise InputError(f"{path}: expected at most {_DEEPEST} levels of keys and lists, got more; {_ADVICE}")
+    if "" in content:  # for MONAI the whole configuration
+        raise InputError(f"{path}: expected a name for each key, got an empty one; name it, or remove it")
     return content
 
 

@@ -124,6 +124,11 @@ def forget_workers() -> None:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def name_signal(number: int) -> str:
+    """Return the name of a signal that stops a command, as users know it."""
+    return _SIGNALS[signal.Signals(number)]
+
+
 class _Stopped(SystemExit):
     """End the process after a signal."""
 
@@ -141,7 +146,7 @@ class _Stop:
             os.kill(os.getpid(), number)
         if not self.number:
             with contextlib.suppress(Exception):
-                sys.stderr.write(f"\nstopped by {_SIGNALS[signal.Signals(number)]}{self.hint()}\n")
+                sys.stderr.write(f"\nstopped by {name_signal(number)}{self.hint()}\n")
         self.number, self.is_repeated = number, False
         raise _Stopped(128 + number)
 

@@ -3,7 +3,9 @@
 import contextlib
 import csv
 import errno
+import glob
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -63,6 +65,54 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def write_folder(names: Iterable[Path], write: Callable[[Path], None]) -> Path:
+    """Write a temporary folder beside the target, and rename it.
+
+    A process killed at any point leaves no folder, or the whole one; of two processes each writes a folder of its own.
+
+    Args:
+        names: target folder, and others to take where one exists; those in another folder than the first are on the
+            same disk.
+        write: function that fills the folder that it is given.
+
+    Returns:
+        The folder that was written.
+
+    Raises:
+        WriteError: the disk is full or the folder can't be written to.
+        InputError: all the names are taken.
+    """
+    names = iter(names)
+    first = next(names)
+    place = first.resolve()
+    partial = place.with_name(f".{place.name}.{os.getpid()}.partial")
+    remove_partials(place.parent, is_shared=True, pattern=f".{glob.escape(place.name)}.*.partial")
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        for name in itertools.chain([first], names):
+            if _take_name(partial, name):
+                return name
+    except OSError as error:
+        raise WriteError(f"{first}: can't be written ({error}); make room or choose another --out") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    raise InputError(f"{first}: expected a folder that doesn't exist, got an existing one; choose another --out")
+
+
+def _take_name(folder: Path, name: Path) -> bool:
+    """Rename a folder unless the name is taken, maybe by another process since it was looked up."""
+    if name.exists() or name.is_symlink():
+        return False
+    try:
+        folder.rename(name)
+    except OSError:
+        if name.exists():
+            return False
+        raise
+    return True
 
 
 def remove_partials(folder: Path, is_shared: bool = False, pattern: str = "**/.*.partial") -> None:

@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 from medpos.core.errors import InputError
@@ -104,7 +105,17 @@ def _types(rule: Rule) -> list[str]:
 def _is(value: Any, name: str) -> bool:
     if isinstance(value, bool):
         return name == "boolean"
-    return isinstance(value, _TYPES[name]) and not (isinstance(value, float) and not math.isfinite(value))
+    return isinstance(value, _TYPES[name]) and (is_finite(value) or not isinstance(value, int | float))
+
+
+def is_finite(value: Any) -> bool:
+    """Tell whether a value is a number within the range of a float: neither NaN, nor infinite, nor a larger integer."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def _advise(key: str, value: Any, rule: Rule) -> str:

@@ -16,6 +16,7 @@ import numpy as np
 from medpos.core.errors import InputError
 from medpos.core.files import read_json
 from medpos.core.labels import IGNORED, Label
+from medpos.core.rules import is_finite
 from medpos.data.gray_values import intensity_statistics, read_moments
 from medpos.data.leaks import find_leaks
 from medpos.data.names import find_name_faults
@@ -248,7 +249,7 @@ def _require(content: Any, keys: Iterable[str], where: str) -> None:
 
 
 def _are_numbers(values: Any) -> bool:
-    return isinstance(values, list) and all(type(v) in (int, float) and np.isfinite(v) for v in values)
+    return isinstance(values, list) and all(map(is_finite, values))
 
 
 def _read_warnings(found: Any, path: Path) -> list[str]:

@@ -12,6 +12,7 @@ from nibabel.filebasedimages import ImageFileError
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json, write_json
 from medpos.core.labels import Label
+from medpos.core.rules import is_finite
 from medpos.data.folder import DataFolder
 from medpos.data.names import find_name_faults
 
@@ -115,4 +116,4 @@ class TrainingData:
 
 
 def _numbers(values: dict[str, Any]) -> list[str]:
-    return [key for key, value in values.items() if type(value) in (int, float) and np.isfinite(value)]
+    return [key for key, value in values.items() if is_finite(value)]

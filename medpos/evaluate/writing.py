@@ -1,7 +1,7 @@
 """Write measurements as run folders that ``medpos report`` reads, and compare tools in pairs."""
 
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import combinations
@@ -13,7 +13,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from medpos.core.errors import InputError
-from medpos.core.files import write_csv, write_frame, write_json
+from medpos.core.files import write_csv, write_frame, write_json, write_text
 from medpos.core.labels import MEAN_OF_ORGANS
 from medpos.core.labels import title as organ_title
 from medpos.core.lock import FolderLock
@@ -29,6 +29,7 @@ from medpos.runs.text import TITLES
 from medpos.statistics.effects import adjust_primary, compare_models
 
 COMPARISONS = "comparisons.csv"
+_UNFINISHED = ".unfinished"  # marks a folder whose evaluation was killed, or goes on
 _SHOWN = ("dice", "hd95_mm")  # metrics of the printed comparison; the file has all
 
 
@@ -55,23 +56,36 @@ class About:
 def new_folder(out: Path) -> Iterator[None]:
     """Lock a folder that doesn't exist or is empty, as no result is overwritten, and empty it again if the block fails.
 
+    A folder that a killed process has begun is emptied, and written anew.
+
     Raises:
         InputError: it holds anything, or another process writes into it.
     """
-    lock = FolderLock(out, inside=True, other="choose another --out")
-    left = (lock.path.name, FOLDER)  # by a process that was killed
-    if out.exists() and (not out.is_dir() or any(path.name not in left for path in out.iterdir())):
-        raise InputError(f"{out}: expected a new or empty folder, got one with files; choose another --out")
-    with lock:
+    if out.exists() and not out.is_dir():
+        raise InputError(f"{out}: expected a new or empty folder, got a file; choose another --out")
+    with FolderLock(out, inside=True, other="choose another --out") as lock:
+        kept, mark = {lock.path.name}, out / _UNFINISHED
+        if mark.exists():
+            _empty(out, kept)
+        # The folder of a killed process may hold what its Unpacker left, which the next one removes.
+        if any(path.name not in {*kept, FOLDER} for path in out.iterdir()):
+            raise InputError(f"{out}: expected a new or empty folder, got one with files; choose another --out")
         try:
+            write_text(mark, "")
             yield
+            mark.unlink()
         except BaseException:  # Ctrl-C too
-            for path in out.iterdir():
-                if path.is_dir():
-                    shutil.rmtree(path, ignore_errors=True)
-                elif path.name != lock.path.name:
-                    path.unlink(missing_ok=True)
+            _empty(out, kept)
             raise
+
+
+def _empty(folder: Path, kept: Container[str]) -> None:
+    """Remove what is in a folder, but for files of some names; the mark goes last, as this may be killed too."""
+    for path in sorted(folder.iterdir(), key=lambda path: path.name == _UNFINISHED):
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in kept:
+            path.unlink(missing_ok=True)
 
 
 def write_run(folder: Path, measured: Measured, about: About) -> dict[str, Any]:

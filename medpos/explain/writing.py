@@ -1,9 +1,11 @@
 """Write the pictures and the record of an explanation to a folder, and to the run's TensorBoard."""
 
+import itertools
+from collections.abc import Iterator
 from pathlib import Path
 
 from medpos.core.errors import InputError
-from medpos.core.files import write_json
+from medpos.core.files import write_folder, write_json
 from medpos.explain import drawing
 from medpos.explain.explanation import Explanation
 from medpos.runs.files import TENSORBOARD
@@ -25,30 +27,22 @@ def write_explanation(explanation: Explanation, run: Path, out: Path | None = No
     Raises:
         InputError: the folder can't be written to.
     """
-    folder = _make_new_folder(out or run / "explain")
+    return write_folder(_number(out or run / "explain"), lambda folder: _write(explanation, run, folder))
+
+
+def _number(wanted: Path) -> Iterator[Path]:
+    """Yield the folder, and it with ``-2``, ``-3`` and so on."""
+    yield wanted
+    yield from (wanted.with_name(f"{wanted.name}-{number}") for number in itertools.count(2))
+
+
+def _write(explanation: Explanation, run: Path, folder: Path) -> None:
     files = {name: folder / f"{name}.png" for name in explanation.figures}
     for name, path in files.items():
         drawing.save_figure(explanation.figures[name], path)
     write_json(folder / FILE, {**explanation.record, "files": [path.name for path in files.values()]})
     if (run / TENSORBOARD).is_dir():
         _write_events(explanation, files, run / TENSORBOARD)
-    return folder
-
-
-def _make_new_folder(wanted: Path) -> Path:
-    """Make the folder, under a name that is free."""
-    for number in range(1, 1000):
-        folder = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise InputError(
-                f"{folder}: expected a folder that can be created, got: {error}; give another --out"
-            ) from error
-        return folder
-    raise InputError(f"{wanted}: expected a free name, got 999 folders with this name; give another --out")
 
 
 def _write_events(explanation: Explanation, files: dict[str, Path], folder: Path) -> None:

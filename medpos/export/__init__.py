@@ -4,8 +4,6 @@
 results, and ``models`` writes its network as PyTorch, TorchScript and ONNX, which must agree.
 """
 
-import glob
-import os
 import shutil
 from pathlib import Path
 
@@ -15,7 +13,7 @@ import torch
 from medpos.bundle.fragments import load_fragment
 from medpos.core.config import as_literal
 from medpos.core.errors import InputError
-from medpos.core.files import remove_partials, write_json, write_text
+from medpos.core.files import write_folder, write_json, write_text
 from medpos.export import configs, models, training
 from medpos.export.card import write_card
 from medpos.export.metadata import ExportedRun, build_metadata
@@ -57,18 +55,8 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
             f"{run}: expected a run whose network gets images of one size, got one with images of any size; give the "
             "bundle a resampling step, or an inferer with windows such as SlidingWindowInferer, and train again"
         )
-    # In the same folder as out, so that one rename completes it.
-    partial = out.resolve().with_name(f".{out.resolve().name}.{os.getpid()}.partial")
-    remove_partials(partial.parent, is_shared=True, pattern=f".{glob.escape(out.resolve().name)}.*.partial")
-    try:
-        partial.mkdir(parents=True)
-        _write_bundle(partial, run, model, model.input_shape, project)
-        partial.rename(out)
-    except OSError as error:
-        raise InputError(f"{out}: can't be written ({error}); make room or choose another --out") from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-    return out
+    shape = model.input_shape
+    return write_folder([out], lambda folder: _write_bundle(folder, run, model, shape, project))
 
 
 def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], project: Path) -> None:

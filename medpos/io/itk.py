@@ -29,6 +29,9 @@ _PATIENT_SPACE = re.compile(r"(right|left)-(anterior|posterior)-superior(-time)?
 _SERIES = re.compile(r"([^%\s]*%0?\d?d[^%\s]*)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)(\s+\d+)?")
 _LONGEST_HEADER = 1 << 20  # bytes
 _LONGEST_LINE = 4096  # bytes of a line of a MetaImage header
+_LONGEST_FIELD = 800  # bytes of a field of an NRRD header
+# Comments, texts of the user's own and the description of the content may be longer.
+_FREE_TEXT = re.compile(rb"#|content:|[^:]*:=")
 _MOST_AXES = 5  # space, time and channels
 # Fields of a MetaImage for its axes -> 1 for a number for each axis, 2 for a matrix.
 _POWERS = {
@@ -315,7 +318,9 @@ def _read_header(path: Path) -> _Header:
 
 def _parse_nrrd(path: Path, start: bytes) -> _Header:
     end = re.search(rb"\r?\n\r?\n", start)
-    lines = (start[: end.start()] if end else start).decode("utf-8", "replace").splitlines()
+    header = start[: end.start()] if end else start
+    _check_lengths(path, header)
+    lines = header.decode("utf-8", "replace").splitlines()
     if not lines or not lines[0].startswith("NRRD"):
         raise InputError(f"{path}: expected an NRRD file, got another one; download or export it again")
     fields: dict[str, str] = {}
@@ -329,6 +334,17 @@ def _parse_nrrd(path: Path, start: bytes) -> _Header:
             parts = _find_parts(path, fields[key], lines[number:])
             break
     return _Header(fields, end.end() if end else len(start), parts)
+
+
+def _check_lengths(path: Path, header: bytes) -> None:
+    """Check the lengths of the fields, as ITK writes beyond its memory where it complains of one of 1,000 bytes."""
+    long = [line for line in header.split(b"\n") if len(line) > _LONGEST_FIELD and not _FREE_TEXT.match(line)]
+    if long or len(header) == _LONGEST_HEADER:
+        found = f"one of {len(long[0])} that begins with {long[0][:20]!r}" if long else "a header without an end"
+        raise InputError(
+            f"{path}: expected an NRRD header with fields of up to {_LONGEST_FIELD} bytes, got {found}; download or "
+            "export it again"
+        )
 
 
 def _parse_metaimage(path: Path, start: bytes) -> _Header:

@@ -144,7 +144,7 @@ def _join_pair(path: Path, packed: bytes, check_shape: Callable[[tuple[int, ...]
         start_of_suffix = path.name.lower().rindex(".hdr")
         wanted = f"{path.name[:start_of_suffix]}.img{path.name[start_of_suffix + 4 :].lower()}"
         raise InputError(f"{path}: expected its data in {wanted}, got no such file; copy it beside the header")
-    offset = max(int(stored["vox_offset"]), 0)
+    offset = _find_offset(path, stored)
     stored_data = read_bytes(place)
     data, tail = memoryview(stored_data), 0
     if place.suffix.lower() == ".gz":  # the first voxels may look like a gzip stream
@@ -174,8 +174,13 @@ def _check_header(path: Path, stored: Any, check_shape: Callable[[tuple[int, ...
     shape = tuple(int(side) for side in stored["dim"][1 : 1 + rank])
     check_shape(shape)
     voxels = math.prod(max(side, 0) for side in shape)
-    offset = _parse(path, lambda: max(int(stored["vox_offset"]), 0))
-    return int(offset + voxels * dtype.itemsize)
+    return int(_find_offset(path, stored) + voxels * dtype.itemsize)
+
+
+def _find_offset(path: Path, stored: Any) -> int:
+    """Return the number of bytes before the data."""
+    offset: int = _parse(path, lambda: max(int(stored["vox_offset"]), 0))
+    return offset
 
 
 def _unpack_start(path: Path, packed: bytes) -> bytes:

@@ -9,11 +9,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from medpos.core.files import remove_partials, write_frame, write_text
+from medpos.core.lock import FolderLock
 from medpos.plotting.style import save_figure
 from medpos.report.browser import make_browser
 from medpos.report.clinical import measure_indices, tabulate_cases
 from medpos.report.page import Page, render
-from medpos.report.sources import read
+from medpos.report.sources import Sources, read
 
 __all__ = ["build"]
 
@@ -30,12 +31,18 @@ def build(sources: Sequence[Path], out: Path) -> Path:
 
     Raises:
         InputError: a source is neither a run nor a study, a file in it is missing or malformed, or ``out`` can't be
-            written to.
+            written to or is being written by another process.
     """
     found = read([Path(source) for source in sources])
+    with FolderLock(out, inside=True, other="choose another --out"):
+        _write(found, tuple(map(str, sources)), out)
+    return out / "index.html"
+
+
+def _write(found: Sources, given: tuple[str, ...], out: Path) -> None:
     for part in (out, out / "csv", out / "figures"):
         remove_partials(part, is_shared=True, pattern=".*.partial")
-    page = Page(found, measure_indices(found.runs), make_browser(found.runs), tuple(map(str, sources)))
+    page = Page(found, measure_indices(found.runs), make_browser(found.runs), given)
     for table in page.csv:
         write_frame(out / f"csv/{table.name}.csv", table.frame)
     write_frame(out / "csv/cases.csv", page.table, missing="nan")
@@ -46,4 +53,3 @@ def build(sources: Sequence[Path], out: Path) -> Path:
     for drawn in page.figures:
         save_figure(drawn.figure, out / "figures", drawn.name)
     write_text(out / "index.html", render(page))
-    return out / "index.html"

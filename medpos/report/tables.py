@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from medpos.core.labels import MEAN_OF_ORGANS, Label, labels_of
 from medpos.core.labels import title as organ_title
+from medpos.core.rules import is_finite
 from medpos.data.conditions import Condition
 from medpos.metrics import METRICS, limits_of, summarize
 from medpos.report.sources import Run, Sources, Study, clean_rows
@@ -65,34 +65,30 @@ class Table:
 
 def number_cell(value: Any, digits: int = 3, spread: Any = None) -> Cell:
     """Format a number, with its spread where there is one; a missing or infinite one reads ``-`` and is sorted last."""
-    if not _is_finite(value):
+    if not is_finite(value):
         return Cell("-", math.inf)
     text = f"{float(value):.{digits}f}"
-    return Cell(f"{text} ± {float(spread):.{digits}f}" if _is_finite(spread) else text, float(value))
+    return Cell(f"{text} ± {float(spread):.{digits}f}" if is_finite(spread) else text, float(value))
 
 
 def interval_cell(ends: Any, digits: int = 3) -> Cell:
     """Format a 95 % interval, sorted by its lower end."""
-    if not (isinstance(ends, Sequence) and len(ends) == 2 and all(map(_is_finite, ends))):
+    if not (isinstance(ends, Sequence) and len(ends) == 2 and all(map(is_finite, ends))):
         return Cell("-", math.inf)
     return Cell(f"{ends[0]:.{digits}f} to {ends[1]:.{digits}f}", float(ends[0]))
 
 
 def count_cell(value: Any) -> Cell:
     """Format a whole number; a missing one reads ``-``."""
-    return Cell(str(int(value)), float(value)) if _is_finite(value) else Cell("-", math.inf)
+    return Cell(str(int(value)), float(value)) if is_finite(value) else Cell("-", math.inf)
 
 
 def text_cell(value: Any) -> Cell:
     """Format any value as text; a number is sorted as a number."""
-    if _is_finite(value):
+    if is_finite(value):
         return Cell(f"{value:.4g}" if isinstance(value, float) else str(value), float(value))
     shown = "-" if value is None else str(value)
     return Cell(shown, shown)
-
-
-def _is_finite(value: Any) -> bool:
-    return isinstance(value, int | float | np.number) and not isinstance(value, bool) and bool(np.isfinite(value))
 
 
 def organ_cell(name: str, labels: Iterable[Label] = ()) -> Cell:
@@ -287,7 +283,7 @@ def tabulate_comparisons(sources: Sources) -> Table:
 
 
 def _probability(value: Any) -> Cell:
-    return Cell("< 0.001", float(value)) if _is_finite(value) and value < 0.001 else number_cell(value)
+    return Cell("< 0.001", float(value)) if is_finite(value) and value < 0.001 else number_cell(value)
 
 
 def _compare_with_first(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -301,7 +297,7 @@ def _compare_with_first(table: pd.DataFrame) -> list[dict[str, Any]]:
     whole = pd.concat(parts, ignore_index=True)
     entries = []
     for row in adjust_primary(whole, whole["organ"] == MEAN_OF_ORGANS).to_dict("records"):
-        ends = [row["ci95_low"], row["ci95_high"]] if _is_finite(row["ci95_low"]) else None
+        ends = [row["ci95_low"], row["ci95_high"]] if is_finite(row["ci95_low"]) else None
         found = {key: row[key] for key in ("data", "a", "b", "organ", "n", "subjects", "mean_difference", *_TESTS)}
         if row["n"]:
             entries.append({**found, "condition": "clean", "ci95": ends})

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from medpos.core.files import remove_partials
+from medpos.core.lock import FolderLock
 from medpos.study import results
 from medpos.study.declaration import Study
 from medpos.study.engines import Engine
@@ -53,9 +54,17 @@ def run(
 
     Returns:
         Content of ``study.json``.
+
+    Raises:
+        BusyError: another process runs a study with this folder.
+        InputError: the folder can't be written to.
     """
-    remove_partials(out, is_shared=True)
-    planner = Planner(study, settings)
+    with FolderLock(out, inside=True, other="choose another --out"):
+        remove_partials(out, is_shared=True)
+        return _run(Planner(study, settings), engine, out, command, watcher, until)
+
+
+def _run(planner: Planner, engine: Engine, out: Path, command: str, watcher: Watcher, until: float) -> dict[str, Any]:
     failed: dict[str, tuple[str, str]] = {}
     plan = planner.plan()
     while plan.jobs and time.monotonic() < until:
@@ -78,7 +87,7 @@ def run(
         "left": len(plan.jobs),
         "failed": [{"name": name, "error": error} for name, error in failed.values()],
     }
-    return results.write(study, planner, plan.models, out, about)
+    return results.write(planner.study, planner, plan.models, out, about)
 
 
 def _run_jobs(

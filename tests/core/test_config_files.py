@@ -144,3 +144,10 @@ def test_what_is_nested_too_deeply_is_refused(name, text, tmp_path):
     (tmp_path / name).write_text(text)
     with pytest.raises(InputError, match=r"at most 100 levels|nested too deeply"):
         read_config(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["a.json", "a.yaml"])
+def test_an_empty_key_is_refused(tmp_path, name):
+    (tmp_path / name).write_text('{"seed": 1, "": null}')
+    with pytest.raises(InputError, match="expected a name for each key, got an empty one"):
+        read_config(tmp_path / name)

@@ -2,10 +2,11 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from medpos.core.errors import InputError
-from medpos.core.rules import check_value, describe, fits, load_rules
+from medpos.core.rules import check_value, describe, fits, is_finite, load_rules
 
 COUNT = {"type": "integer", "minimum": 1, "maximum": 16}
 RATE = {"type": "number", "exclusiveMinimum": 0}
@@ -66,3 +67,16 @@ def test_every_rule_of_the_bundles_is_complete():
         assert {"type", "description"} <= rule.keys() <= words, key
         assert describe(rule), key
         assert "\n" not in rule["description"], key
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), np.float32("inf"), 10**400, -(10**400), True, "1", None, [1]]
+)
+def test_what_is_no_finite_number(value):
+    assert not is_finite(value)
+    assert not fits(value, {"type": "number"})
+
+
+@pytest.mark.parametrize("value", [0, -1.5, 10**300, np.float32(2), np.int64(3)])
+def test_finite_numbers(value):
+    assert is_finite(value)

@@ -69,6 +69,16 @@ def test_an_endless_offset_is_refused(tmp_path):
         nifti.read_volume(path)
 
 
+def test_an_offset_that_is_no_number_is_refused(tmp_path):
+    path = tmp_path / "a.hdr"
+    nib.save(nib.Nifti1Pair(DATA, np.eye(4)), path)
+    raw = bytearray(path.read_bytes())
+    raw[108:112] = np.float32(np.nan).tobytes()  # vox_offset
+    path.write_bytes(raw)
+    with pytest.raises(InputError, match="expected a NIfTI or Analyze file"):
+        nifti.read_volume(path)
+
+
 def test_micrometers_keep_their_digits(tmp_path):
     affine = np.diag([50.0, 50, 200, 1])
     assert read_twice(save(tmp_path / "a.nii", affine=affine, units="micron"))[0].spacing == (0.05, 0.05, 0.2)

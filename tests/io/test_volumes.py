@@ -232,6 +232,23 @@ def test_something_else_is_refused(tmp_path, name, content):
         volumes.read_volume(tmp_path / name)
 
 
+@pytest.mark.parametrize("start", ["data", "labels: ", "x: a:=", "x\f", "x\r"])
+@pytest.mark.parametrize("name", ["a.nrrd", "a.nhdr"])
+def test_long_fields_are_refused_as_itk_writes_beyond_its_memory(tmp_path, name, start):
+    with pytest.raises(InputError, match="expected an NRRD header with fields of up to 800 bytes, got one of"):
+        volumes.read_volume(nrrd(tmp_path / name, f"{start}{'1 ' * 2000}: a\n"))
+
+
+def test_a_header_without_an_end_is_refused(tmp_path):
+    with pytest.raises(InputError, match="got a header without an end"):
+        volumes.read_volume(nrrd(tmp_path / "a.nrrd", "#\n" * 2**19))
+
+
+@pytest.mark.parametrize("start", ["# ", "content: ", "Segment0_Tags:="])
+def test_long_texts_of_nrrd_are_read(tmp_path, start):
+    assert volumes.read_volume(nrrd(tmp_path / "a.nrrd", f"{start}{'text: ' * 2000}\n")).data.shape == (2, 3, 4)
+
+
 @pytest.mark.parametrize("place", ["../a.raw", "/etc/hostname", "b/../../a.raw"])
 @pytest.mark.parametrize("name", ["a.nhdr", "a.mhd"])
 def test_data_outside_the_folder_are_refused(tmp_path, name, place):

@@ -106,7 +106,7 @@ def test_sigterm_ends_the_process_cleanly_and_the_next_goes_on(chest_run, tmp_pa
     process.terminate()
     _, shown = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGTERM, shown
-    assert "stopped; run the same command to resume" in shown
+    assert "stopped by SIGTERM; run the same command to resume" in shown
     assert "Traceback" not in shown
     assert not list((tmp_path / "out").rglob("*.partial"))
     first = len(list(records.glob("*.json")))

@@ -1,11 +1,13 @@
 """A full disk, a lost worker and too few open files end a command with one line and a whole earlier state."""
 
 import contextlib
+import json
 import os
 import resource
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import running
@@ -57,15 +59,35 @@ def explain_run(run, out, data):
     return app, ["explain", str(run), "--out", str(out)]
 
 
-@pytest.mark.parametrize(
-    "command", [report, export, evaluate, predict, explain_run], ids=lambda command: command.__name__
-)
+def new_bundle(run, out, data):
+    return app, ["new-bundle", "mine", "--data", str(data["jsrt"]), "--out", str(out)]
+
+
+def study(run, out, data):
+    folder, sizes = out.parent, {"image_size": 32, "batch_size": 5, "max_epochs": running.TRAINED_EPOCHS}
+    content = {
+        "title": "A study of the tests", "paper": "none", "claim": "It segments.", "data": ["jsrt"], "seeds": [0],
+        "network": "small", "conditions": ["clean"], "figures": ["bars"], "criteria": [],
+        "models": [{"name": "with position", "bundle": "{data}_small_pe"}],
+    }  # fmt: skip
+    (folder / "mine.json").write_text(json.dumps(content))
+    if not (folder / "runs").exists():
+        shutil.copytree(run, folder / "runs/jsrt_small_pe/a")
+    given = ["--runs-dir", str(folder / "runs"), "--dataset-dir", f"jsrt={data['jsrt']}", "--out", str(out)]
+    return app, ["study", str(folder / "mine.json"), *given, *(f"--set={key}={value}" for key, value in sizes.items())]
+
+
+COMMANDS = [report, export, evaluate, predict, explain_run, new_bundle, study]
+every_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+
+
+@every_command
 @pytest.mark.parametrize("size", [60, pytest.param(3_000, marks=pytest.mark.torture), 30_000])
 def test_a_full_disk_is_one_line_and_the_next_call_works(trained, prepared, tmp_path, command, size):
     run = shutil.copytree(trained, tmp_path / "run")
     out = tmp_path / "out"
     cli, arguments = command(run, out, prepared)
-    with full_disk(size):
+    with full_disk(size // 10 if command is new_bundle else size):  # its files are small
         done = CliRunner().invoke(cli, arguments)
     assert done.exception is not None
     message = explain(done.exception)
@@ -75,6 +97,29 @@ def test_a_full_disk_is_one_line_and_the_next_call_works(trained, prepared, tmp_
     assert not list(tmp_path.rglob("*.partial"))
     assert files_of(run) == files_of(trained)
     assert CliRunner().invoke(cli, arguments).exception is None
+
+
+def close(folder):
+    """Return a place in a folder where nothing can be written, and the folder above it."""
+    if os.geteuid():
+        folder.mkdir()
+        folder.chmod(0o500)
+        return folder / "out"
+    return Path("/sys/kernel/out")  # root may write elsewhere
+
+
+@every_command
+def test_a_folder_that_cannot_be_written_is_one_line(trained, prepared, tmp_path, command):
+    run = shutil.copytree(trained, tmp_path / "run")
+    cli, arguments = command(run, tmp_path / "out", prepared)
+    arguments[arguments.index("--out") + 1] = str(close(tmp_path / "closed"))
+    before = files_of(tmp_path)
+    done = CliRunner().invoke(cli, arguments)
+    message = explain(done.exception)
+    assert message is not None, repr(done.exception)
+    assert "\n" not in message
+    assert "can't be" in message
+    assert files_of(tmp_path) == before
 
 
 def test_a_full_disk_leaves_an_earlier_report_as_it_was(trained, tmp_path):

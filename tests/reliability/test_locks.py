@@ -1,7 +1,8 @@
-"""Two processes never write into one run folder: runs, evaluations and studies at the same time."""
+"""Two processes never write into one folder: runs, evaluations, studies, reports and bundles at the same time."""
 
 import json
 import os
+import re
 import subprocess
 import sys
 import time
@@ -10,7 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import pytest
 import running
+from typer.testing import CliRunner
 
+from medpos.cli.main import app
+from medpos.core.errors import InputError
+from medpos.core.files import write_folder
 from medpos.core.lock import STALE_S, BusyError, FolderLock
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
@@ -160,6 +165,50 @@ def test_an_evaluation_under_way_keeps_its_folder(run_of, tiny, holder):
     running.run_here("jsrt_small_pe", entry="evaluate", **{**tiny, "run_name": "a"})
     assert not (run_of / "evaluate").exists()
     assert (run_of / "evaluate-2" / files.SUMMARY).is_file()
+
+
+WRITERS = {
+    "evaluate": ["evaluate", "DATA/labels", "DATA/labels", "--labels", "DATA"],
+    "new-bundle": ["new-bundle", "mine", "--data", "DATA"],
+    "predict": ["predict", "RUN", "DATA/images"],
+    "report": ["report", "RUN"],
+    "study": ["study", "table1", "--dataset-dir", "jsrt=DATA", "--data", "jsrt"],
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_a_folder_of_results_has_one_writer(trained, prepared, tmp_path, monkeypatch, name):
+    monkeypatch.chdir(tmp_path)
+    lock = FolderLock(tmp_path / "out", inside=True)
+    lock.folder.mkdir()
+    lock.path.write_text(json.dumps({"process": 1, "host": "elsewhere", "started": 1.0}))
+    places = {"DATA": str(prepared["jsrt"]), "RUN": str(trained)}
+    words = [re.sub("DATA|RUN", lambda found: places[found[0]], word) for word in WRITERS[name]]
+    done = CliRunner().invoke(app, [*words, "--out", "out"])
+    assert isinstance(done.exception, BusyError), repr(done.exception)
+    assert "is being written by process 1 on elsewhere; wait until it has ended, or choose another --out" in str(
+        done.exception
+    )
+    assert [path.name for path in lock.folder.iterdir()] == [".lock"]
+
+
+@pytest.mark.parametrize("others", [[], ["out-2"]])
+def test_of_two_that_write_a_new_folder_each_is_whole(tmp_path, others):
+    """As two exports into one folder, and two explanations, which take another name."""
+
+    def lose(folder):
+        (folder / "of the second").write_text("x")
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out/of the first").write_text("x")
+
+    names = [tmp_path / name for name in ("out", *others)]
+    if others:
+        assert write_folder(names, lose) == tmp_path / "out-2"
+    else:
+        with pytest.raises(InputError, match="expected a folder that doesn't exist, got an existing one"):
+            write_folder(names, lose)
+    found = {path.name: [file.name for file in path.iterdir()] for path in tmp_path.iterdir()}
+    assert found == {"out": ["of the first"], **{name: ["of the second"] for name in others}}
 
 
 def study(folder, data, conditions):

@@ -32,29 +32,32 @@ class BrokenError(AssertionError):
     """Report a reader that a file breaks."""
 
 
+def find_written(event, arguments):
+    """Yield the paths that an audit event of Python is about to write, make, rename or remove."""
+    if event == "open":
+        path, mode, flags = arguments
+        writes = any(sign in mode for sign in "wax+") if mode else flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        paths, opened = [path] if writes else [], -1
+    elif event in _WRITES:
+        paths, opened = arguments[: 2 if event in ("os.rename", "os.link", "os.symlink") else 1], arguments[-1]
+    else:
+        return
+    for path in paths:
+        if isinstance(path, str | bytes | os.PathLike):
+            # Relative to an opened folder where there is one.
+            base = os.path.realpath(f"/proc/self/fd/{opened}") if isinstance(opened, int) and opened >= 0 else ""
+            yield Path(os.path.realpath(Path(base, os.fsdecode(path))))
+
+
 def _hear(event, arguments):
     folder = _state["folder"]
     if folder is None:
         return
     if event in _FOREIGN:
         _state["found"].append(f"{event} {arguments!r:.200}")
-    elif event == "open":
-        path, mode, flags = arguments
-        writes = any(sign in mode for sign in "wax+") if mode else flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        if writes and isinstance(path, str | bytes):
-            _check_inside(folder, event, path)
-    elif event in _WRITES:
-        for path in arguments[: 2 if event in ("os.rename", "os.link", "os.symlink") else 1]:
-            if isinstance(path, str | bytes | os.PathLike):
-                _check_inside(folder, event, path, arguments[-1])
-
-
-def _check_inside(folder, event, path, opened=-1):
-    """Check a path, relative to an opened folder where there is one."""
-    base = os.path.realpath(f"/proc/self/fd/{opened}") if isinstance(opened, int) and opened >= 0 else ""
-    place = os.path.realpath(Path(base, os.fsdecode(path)))
-    if not Path(place).is_relative_to(folder) and place != os.devnull:
-        _state["found"].append(f"{event} {place}")
+    for place in find_written(event, arguments):
+        if not place.is_relative_to(folder) and place != Path(os.devnull):
+            _state["found"].append(f"{event} {place}")
 
 
 def install():
