@@ -9,6 +9,7 @@ from monai.bundle import ConfigParser
 
 from medpos.bundle.keys import apply_overrides, check_entry_point
 from medpos.bundle.texts import find_texts_as_typed
+from medpos.bundle.values import check_parts
 from medpos.core.config import Config
 from medpos.core.config_files import read_config
 from medpos.core.ending import skip_garbage
@@ -35,6 +36,7 @@ def launch(arguments: Sequence[str], run_id: str | None, options: Config) -> Non
     names = {"config_file", "meta_file", "logging_file", "args_file", "tracking", "run_id", "init_id", "final_id"}
     parser = ConfigParser(config)
     apply_overrides(parser, {key: value for key, value in given.items() if key not in names})
+    check_parts(parser.get())
     monai.bundle.run(run_id=run_id, **options)
 
 

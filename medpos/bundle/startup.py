@@ -6,29 +6,29 @@ These checks name the key and say what to do, for every bundle.
 
 import inspect
 import logging
-import pydoc
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
 import monai.utils
 import torch
-from monai.bundle import ComponentLocator, ConfigComponent, ConfigParser
+from monai.bundle import ComponentLocator, ConfigParser
 
 from medpos.bundle import phantoms, tracking
+from medpos.bundle.arguments import check_arguments, find_dictionaries, locate_target
 from medpos.bundle.callers import find_entry_point, find_given, find_given_files, find_parser
 from medpos.bundle.keys import check_entry_point, known_keys, suggest
 from medpos.bundle.texts import is_monai_command, restore_texts
-from medpos.bundle.training_step import try_training_step
+from medpos.bundle.training_step import check_classes, try_training_step
 from medpos.bundle.values import check_parts, check_references, check_relations, check_values
 from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.config_files import read_config
 from medpos.core.device import check_device, has_fast_bf16
 from medpos.core.ending import explain, forget_workers, skip_garbage, stop_plainly
-from medpos.core.errors import InputError
+from medpos.core.errors import InputError, first_line
 from medpos.core.memory import keep_freed_memory
 from medpos.core.streams import show_plainly
 from medpos.core.workers import allow_open_files
@@ -102,6 +102,7 @@ def check(parser: ConfigParser, given: Mapping[str, Any]) -> str:
     check_parts(config)
     check_keys(config)
     check_nested_keys(config, parser.locator)
+    check_arguments(config, parser.locator)
     check_references(parser)
     check_values(parser)
     if "device" in config:
@@ -144,7 +145,7 @@ def check_nested_keys(config: dict[str, Any], locator: ComponentLocator) -> None
     Raises:
         InputError: a key is unknown; the message names it, the most similar known key and all keys of its level.
     """
-    for path, node in _dictionaries(config):
+    for path, node in find_dictionaries(config):
         own = [key for key in node if not (key.startswith("_") and key.endswith("_"))]
         if "_target_" in node:
             known, owner = _arguments(node, locator), str(node["_target_"])
@@ -156,21 +157,10 @@ def check_nested_keys(config: dict[str, Any], locator: ComponentLocator) -> None
                 raise InputError(f"override --{path}#{key}: {owner} has no such key{hint} It has: {', '.join(known)}")
 
 
-def _dictionaries(node: Any, path: str = "") -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the nested dictionaries with their paths, ``#`` between the keys, without the outermost dictionary."""
-    if isinstance(node, dict) and path:
-        yield path, node
-    if isinstance(node, dict | list):
-        for key, value in node.items() if isinstance(node, dict) else enumerate(node):
-            yield from _dictionaries(value, f"{path}#{key}" if path else str(key))
-
-
 def _arguments(node: dict[str, Any], locator: ComponentLocator) -> Collection[str] | None:
     """Return the names of a component's arguments; None if it takes any, or if they can't be determined."""
-    name = ConfigComponent(node, locator=locator).resolve_module_name()
-    target = pydoc.locate(name) if isinstance(name, str) and name[:1] not in ("$", "@") else name
     try:
-        parameters = inspect.signature(target).parameters.values()  # type: ignore[arg-type]
+        parameters = inspect.signature(locate_target(node, locator)).parameters.values()
     except (TypeError, ValueError):
         return None
     open_ended = any(p.kind is p.VAR_KEYWORD for p in parameters)
@@ -277,10 +267,34 @@ def try_images(*datasets: Sequence[Any]) -> None:
 
 
 def _try_parts(parser: ConfigParser) -> None:
-    """Build the parts of a training that a wrong value can break; they are kept for the training."""
-    for part in ("optimizer", "loss", "dataloader", "inferer"):
-        if f"train::{part}" in parser:
-            parser.get_parsed_content(f"train::{part}")
+    """Build the parts of a training that a wrong value can break; all but the engines are kept for the training."""
+    parts = ("optimizer", "loss", "dataloader", "inferer", "handlers")
+    for part in (*(f"train::{part}" for part in parts), "validate::evaluator", "inferer", "postprocessing"):
+        if part in parser:
+            parser.get_parsed_content(part)
+    for engine in ("train::trainer", "evaluator"):
+        if isinstance(node := parser.get(engine), dict):
+            _try_engine(parser, engine, node)
+    check_classes(parser)
+
+
+def _try_engine(parser: ConfigParser, place: str, node: dict[str, Any]) -> None:
+    """Build an engine that is thrown away, without what acts on other parts: handlers that restore a training."""
+    target = locate_target(node, parser.locator)
+    arguments = {
+        key: parser.get_parsed_content(f"{place}::{key}") for key in node if not (key[0] == "_" and key[-1] == "_")
+    }
+    handlers = next((key for key in ("train_handlers", "val_handlers") if arguments.get(key)), None)
+    try:
+        if handlers:
+            arguments[handlers] = [part for part in arguments[handlers] if not getattr(part, "restores", False)]
+        target(**arguments)
+    except InputError:
+        raise
+    except Exception as error:  # a component may raise anything
+        raise InputError(
+            f"--{place.replace('::', '#')}: {node['_target_']} refuses its values ({first_line(error)}); correct them"
+        ) from error
 
 
 def hyper_parameters(source: Any) -> dict[str, Any]:

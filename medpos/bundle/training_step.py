@@ -12,11 +12,38 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
+from medpos.core.config import find_texts
 from medpos.core.errors import InputError, first_line
 from medpos.data.cached import CachedDataset
 from medpos.data.patches import Patches
 
+_TWO = 2
 _TOO_FEW = "more than 1 value per channel"  # words of batch norm's error
+
+
+def check_classes(parser: ConfigParser) -> None:
+    """Refuse a network with another number of classes than the data have.
+
+    Args:
+        parser: parser of the bundle; a network without the argument ``out_channels`` isn't checked.
+
+    Raises:
+        InputError: the numbers differ; the message names both.
+    """
+    key = "network_def::out_channels"
+    config = parser.get()
+    if not isinstance(config.get("network_def"), dict) or key not in parser or "source" not in config:
+        return
+    given, labels = parser.get_parsed_content(key), getattr(parser.get_parsed_content("source"), "labels", ())
+    fitting = {len(labels), 1} if len(labels) == _TWO else {len(labels)}  # one logit tells two classes apart
+    if any(text.endswith("IgnoreVoid") for text in find_texts([config.get("steps", {})])):
+        fitting.add(len(labels) - 1)  # classes without void
+    if labels and given not in fitting:
+        raise InputError(
+            f"--network_def#out_channels: expected {' or '.join(map(str, sorted(fitting)))} for the {len(labels)} "
+            f"classes of the data, background included, got {given}; correct it, or make a bundle for these data by "
+            "'python -m medpos new-bundle'"
+        )
 
 
 def try_training_step(parser: ConfigParser) -> None:

@@ -9,12 +9,18 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ReferenceResolver
 
-from medpos.core.config import Config, find_texts, follow_references
+from medpos.core.config import ENTRY_POINTS, Config, find_texts, follow_references
 from medpos.core.errors import InputError, first_line
 from medpos.core.rules import KEYS, Rule, check_value, load_rules
 
 # Parts of a bundle that hold keys or a list, or are made by an expression.
-_PARTS = ("network_def", "source", "steps", "decode", "standardise", "train", "validate", "handlers")
+_PARTS: tuple[str, ...] = ("imports", "network_def", "network", "source", "steps", "decode", "standardise", "train")
+_PARTS += ("validate", "preprocessing", "dataset", "dataloader", "inferer", "postprocessing", "key_metric", "handlers")
+_PARTS += ("evaluator", "run_folder", "board", "device_memory", "phantom", "begin_test", "known_keys", "_meta_")
+_PARTS += tuple(sorted(ENTRY_POINTS))
+_TRAINING: tuple[str, ...] = ("preprocessing", "dataset", "sampler", "dataloader", "optimizer", "inferer", "handlers")
+_TRAINING += ("trainer", "loss", "postprocessing", "key_metric", "evaluator")
+_INNER = {"train": _TRAINING, "validate": _TRAINING, "phantom": ("values", "instead_of")}
 _DATA = "data_folder"  # evaluating it makes phantoms
 _REFERENCE = re.compile(r"@\w+((::|#)\w+)*")
 _PROBES = {"medpos.transforms.ProbedPosition", "ProbedPosition"}
@@ -53,9 +59,12 @@ def check_parts(config: Config) -> None:
     Raises:
         InputError: a part is a single value.
     """
-    for key in _PARTS:
-        value = config.get(key, {})
-        if not isinstance(value, dict | list) and not _is_expression(value):
+    found = {key: config[key] for key in _PARTS if key in config}
+    for section, keys in _INNER.items():
+        inner = config.get(section)
+        found |= {f"{section}#{key}": inner[key] for key in keys if isinstance(inner, dict) and key in inner}
+    for key, value in found.items():
+        if not isinstance(value, dict | list | None) and not _is_expression(value):
             raise InputError(
                 f"--{key}: expected keys with values, a list or an expression, got {value!r:.60}; set one of its parts "
                 f"by --{key}#KEY"

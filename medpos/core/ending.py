@@ -60,7 +60,7 @@ def explain(error: BaseException) -> str | None:
         for pattern, advice in _MONAI.items():
             if re.search(pattern, str(cause)):
                 return f"{first_line(cause)}; {advice}"
-    return _explain_component(error, chain)
+    return _explain_component(error, chain) or _explain_expression(error, chain)
 
 
 def _explain_system(cause: BaseException) -> str | None:
@@ -96,6 +96,30 @@ def _explain_component(error: BaseException, chain: list[BaseException]) -> str 
     place = _find_place(cause) or _find_place(error)
     where = f"--{place.replace('::', '#')}" if place else target
     return f"{where}: {target} refuses its values ({first_line(cause.__cause__ or cause)}); correct them"
+
+
+def _explain_expression(error: BaseException, chain: list[BaseException]) -> str | None:
+    """Explain why an expression of a configuration is wrong itself; an error in what it calls keeps its traceback."""
+    before = ""
+    for cause in chain:
+        is_own = before.startswith("Failed to evaluate ConfigExpression") and _find_file(cause) == "<string>"
+        if is_own or (isinstance(cause, SyntaxError) and cause.filename in ("<string>", "<unknown>")):
+            place = _find_place(error).replace("::", "#")
+            return f"--{place}: can't be evaluated ({first_line(cause)}); correct the expression or the imports"
+        before = str(cause)
+    return None
+
+
+def _find_file(error: BaseException) -> str:
+    """Return the name of the file whose code raised an error: ``<string>`` for an evaluated text."""
+    trace, name = error.__traceback__, ""
+    while trace is not None:
+        if (
+            trace.tb_frame.f_globals.get("__name__") != "medpos.core.moved"
+        ):  # which answers for names that are not there
+            name = trace.tb_frame.f_code.co_filename
+        trace = trace.tb_next
+    return name
 
 
 def _follow_causes(error: BaseException | None) -> Iterator[BaseException]:

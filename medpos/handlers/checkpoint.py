@@ -51,6 +51,8 @@ class Checkpoint:
         patience_nan: number of batches in a row with a loss that isn't finite after which the training stops.
     """
 
+    restores = True  # attaching it restores a training
+
     def __init__(
         self,
         run: RunFolder,

@@ -22,6 +22,12 @@ TEXTS = [
     "\n", "{0}", "[" * 2000, "1e999,0", "cuda:99", "None",
 ]  # fmt: skip
 PATHS = ["", "[/x]", "$1", "../../x", "/dev/null/x", "x" * 300, "\n", "-"]
+# Paths that are there, in the current folder: of another kind than expected, empty, damaged, named oddly.
+THERE = {
+    "a text": "text\n", "empty.json": "", "list#[x].json": "[1]", "null.yaml": "null", "broken.yaml": "a: [1\nb: 2",
+    "é\u202e.csv": "a,b\n1", "image.nii.gz": "\x1f\x8b", "image.png": "\x89PNG",
+}  # fmt: skip
+FOLDERS = ["a folder#[x]", "an empty folder"]
 NUMBERS = ["-1", "0", "1.5", "x", "", "nan", "inf", "1e5", "100000", "9" * 20, "0x10", "٣", "True", "1,2"]
 # Command line, class of its options, and arguments with which it does its work; {x} are folders of the fixture.
 COMMANDS = {
@@ -72,7 +78,7 @@ def attacks():
                 continue
             is_argument = "Argument" in type(hints[field.name].__metadata__[0]).__name__
             kinds = {kind, *get_args(kind)}
-            values = NUMBERS if kinds & {int, float} else PATHS if Path in kinds else TEXTS
+            values = NUMBERS if kinds & {int, float} else [*PATHS, *THERE, *FOLDERS] if Path in kinds else TEXTS
             place = position if is_argument else f"--{field.name.strip('_').replace('_', '-')}"
             position += is_argument
             if place not in SHARED or command in ("folder", "phantoms", "verify") or command in SLOW:
@@ -112,6 +118,16 @@ def attack(command, place, value, places, out):
         return CliRunner().invoke(application, [*command.split(), *arguments])
 
 
+def lay_out():
+    """Make the files and folders that are there; returns the content by file."""
+    for folder in FOLDERS:
+        Path(folder).mkdir()
+    files = {**THERE, f"{FOLDERS[0]}/note.txt": "a note"}
+    for name, content in files.items():
+        Path(name).write_text(content, encoding="utf-8")
+    return {Path(name): content for name, content in files.items()}
+
+
 @pytest.mark.parametrize(
     ("command", "place", "value"),
     [
@@ -123,6 +139,7 @@ def attack(command, place, value, places, out):
 def test_an_odd_value_is_used_or_refused_in_one_line(command, place, value, places, tmp_path, monkeypatch):
     (tmp_path / "a/b/here").mkdir(parents=True)
     monkeypatch.chdir(tmp_path / "a/b/here")
+    before = lay_out()
     done = attack(command, place, value, places, tmp_path / "out")
     if done.exception is not None and not isinstance(done.exception, SystemExit):
         message = explain_error(done.exception)
@@ -130,6 +147,7 @@ def test_an_odd_value_is_used_or_refused_in_one_line(command, place, value, plac
         assert message.isprintable()
     assert done.exit_code in (0, 1, 2, 3)
     assert "Traceback" not in done.output
+    assert {path: path.read_text(encoding="utf-8") for path in before} == before
     if place != "--out":
         assert {path.name for path in tmp_path.iterdir()} <= {"a", "out"}
     assert not list(Path(tmp_path).rglob(".*.partial"))

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 import yaml
-from monai.bundle import ConfigParser
-from running import ALL, BUNDLES, config_file, kept_state, parser, refusal, run_bundle, start
+from monai.bundle import ComponentLocator, ConfigParser
+from running import ALL, BUNDLES, config_file, kept_state, leave_to_torture, parser, refusal, run_bundle, start
 from typer.testing import CliRunner
 
 from medpos.__main__ import app
+from medpos.bundle.arguments import check_arguments
 from medpos.bundle.values import check_references, check_values
 from medpos.core.colors import PUBLISHED
 from medpos.core.ending import explain
@@ -103,6 +104,76 @@ VALUES = [
     ("steps", False, "--steps: expected keys"),
     ("handlers", 3, "--handlers: expected keys"),
 ]
+# The same for keys of every level.
+COUNT = "expected an integer of at least 1, got"
+BOOLEAN = "expected True or False, got 'maybe'; write it with a capital letter"
+PART = "expected keys with values, a list or an expression, got 3"
+NESTED = [
+    ("network_def#out_channels", 0, COUNT),
+    ("network_def#out_channels", 7, "expected 4 for the 4 classes of the data, background included, got 7"),
+    ("network_def#out_channels", 2, "expected 4 for the 4 classes"),
+    ("network_def#out_channels", 4.0, "expected an integer, got 4.0"),
+    ("network_def#in_channels", 4, "a training step on a batch of 5 of 32 x 32 px fails"),
+    ("network_def#in_channels", -1, COUNT),
+    ("network_def#conv_bias", "maybe", BOOLEAN),
+    ("network_def#network", 3, "expected a function, got 3"),
+    ("network_def#network", "$networks.UNett", "can't be evaluated (module 'medpos.networks' has no attribute 'UNett'"),
+    ("network_def#network", "$networks.(", "can't be evaluated (invalid syntax"),
+    ("train#trainer#max_epochs", -1, "expected an integer of at least 1, got -1; it is the length of the training"),
+    ("train#trainer#max_epochs", 1.5, "expected an integer, got 1.5"),
+    ("train#trainer#epoch_length", 0, COUNT),
+    ("train#trainer#accumulation_steps", 0, COUNT),
+    ("train#trainer#decollate", "maybe", BOOLEAN),
+    ("train#trainer#device", "x", "--train#trainer: SupervisedTrainer refuses its values (Expected one of cpu"),
+    ("train#handlers", 3, PART),
+    ("train#handlers#1#interval", 0, COUNT),
+    ("train#handlers#1#interval", 1.5, "expected an integer, got 1.5"),
+    ("train#handlers#1#epoch_level", "maybe", BOOLEAN),
+    ("train#handlers#1#validator", 3, "expected an object of Evaluator or None, got 3"),
+    ("train#handlers#1#_target_", "ValidationHandle", "Cannot locate"),
+    ("train#handlers#2#patience", -1, "expected an integer of at least 0, got -1"),
+    ("train#handlers#2#seed", "x", "expected an integer, got 'x'"),
+    ("train#handlers#0#desc", 3, "expected text, got 3"),
+    ("train#dataset#slices", "maybe", BOOLEAN),
+    ("train#sampler#num_replicas", 0, COUNT),
+    ("train#sampler#seed", -1, "expected an integer from 0 to 4294967295, got -1"),
+    ("train#dataloader#num_workers", 1000, "expected an integer from 0 to 256, got 1000"),
+    ("train#dataloader#drop_last", "maybe", "drop_last should be a boolean value"),
+    ("train#optimizer", 3, PART),
+    ("train#optimizer#amsgrad", "maybe", BOOLEAN),
+    ("train#optimizer#weight_decay", -1, "expected a number of at least 0, got -1"),
+    ("train#optimizer#betas", 3, "expected a list, got 3"),
+    ("train#optimizer#betas", [2, 3], "Invalid beta parameter at index 0: 2"),
+    ("train#inferer", 3, PART),
+    ("train#loss#ignore_index", "x", "expected an integer, got 'x'"),
+    ("validate#evaluator#amp", "maybe", BOOLEAN),
+    ("validate#evaluator#mode", "x", "refuses its values (Unsupported option 'x'"),
+    ("validate#dataloader#batch_size", 0, "--validate#dataloader"),
+    ("validate#key_metric#mean_dice#surfaces", 3, "expected a function or None, got 3"),
+    ("evaluator#amp", "maybe", BOOLEAN),
+    ("evaluator#mode", "x", "--evaluator: SupervisedEvaluator refuses its values (Unsupported option 'x'"),
+    ("evaluator#epoch_length", -1, COUNT),
+    ("evaluator#val_handlers", 3, "--evaluator"),
+    ("dataloader#batch_size", 0, "batch_size"),
+    ("inferer", 3, PART),
+    ("inferer#inferer", 3, "expected an object of Inferer, got 3"),
+    ("inferer#inferer#sw_batch_size", 0, COUNT),
+    ("inferer#inferer#overlap", 2, "expected a number of at least 0 and below 1, got 2"),
+    ("inferer#inferer#mode", "x", "'x' is not a valid BlendMode"),
+    ("inferer#amp", "maybe", BOOLEAN),
+    ("key_metric", 3, PART),
+    ("key_metric#mean_dice#labels", 3, "expected a list, got 3"),
+    ("handlers", [3], "--evaluator: SupervisedEvaluator refuses its values ('int' object has no attribute 'attach')"),
+    ("steps#scale#b_max", "x", "expected a number or None, got 'x'"),
+    ("board", 3, PART),
+    ("device_memory#limit_gb", "x", "expected a number or None, got 'x'"),
+    ("run_folder", 3, PART),
+    ("run_folder#resume", "maybe", BOOLEAN),
+    ("phantom#values", 3, PART),
+    ("known_keys", 3, PART),
+    ("finalize", 3, PART),
+]
+LATE = [case for case in NESTED if case[2] not in (COUNT, BOOLEAN, PART)][::3]  # parts are built until it is found
 # Mistyped keys of every level, and the right one.
 KEYS = [
     ("max_epoch", "--max_epochs?"),
@@ -130,6 +201,28 @@ def test_a_wrong_value_is_refused_before_anything_is_read(key, value, words, tin
     message = refusal("jsrt_small_pe", **{**tiny, "dataset_dir": "/nowhere", key: value})
     assert words in message
     assert everything(tiny["runs_dir"]) == []
+
+
+@pytest.mark.parametrize("case", leave_to_torture(NESTED, [*NESTED[2::2], *LATE]), ids=str)
+def test_a_wrong_nested_value_is_refused_before_the_run_folder_is_made(case, tiny):
+    key, value, words = case
+    assert words in refusal("jsrt_small_pe", **tiny, **{key: value})
+    assert everything(tiny["runs_dir"]) == []
+
+
+def test_the_arguments_of_a_component_that_say_little_are_left_to_it():
+    config = {
+        "a": {"_target_": "NormalizeIntensityd", "keys": "image", "subtrahend": 0.5, "divisor": [1, 2.5]},
+        "b": {"_target_": "Resized", "keys": ["image"], "spatial_size": 32, "mode": "area", "align_corners": None},
+        "c": {"_target_": "SlidingWindowInferer", "roi_size": [32, -1], "overlap": [0.25, 0], "sw_device": "cpu"},
+        "d": {"_target_": "torch.nn.CrossEntropyLoss", "label_smoothing": 0, "ignore_index": 255},
+        "e": {"_target_": "torch.optim.SGD", "params": [], "lr": 1, "momentum": 0, "fused": None},
+        "f": {"_target_": "SupervisedEvaluator", "device": "cpu", "epoch_length": None, "amp_kwargs": {"x": 1}},
+        "g": {"_target_": "monai.networks.nets.UNet", "channels": [4, 8], "strides": [2], "norm": ["group", {"n": 1}]},
+        "h": {"_target_": "LambdaLR", "lr_lambda": "$lambda n: 1"},
+        "i": {"_target_": "no.such.Component", "x": 3},
+    }
+    check_arguments({"top": config}, ComponentLocator())
 
 
 @pytest.mark.parametrize("entry", ENTRIES)
@@ -171,6 +264,7 @@ def test_the_values_and_references_of_every_bundle_pass(name, overlay, monkeypat
     config.read_config(config_file(name, *overlay))
     check_references(config)
     check_values(config)
+    check_arguments(config.get(), config.locator)
 
 
 def test_a_users_own_key_is_checked_where_the_metadata_describe_it(tmp_path):
@@ -324,6 +418,13 @@ def test_broken_configurations(content, name, words, tmp_path):
         (["--config_file", "{bundle}", "--logging_file", "no.conf"], "--logging_file: expected a file"),
         (["--args_file", "no.json"], "--args_file: expected a file"),
         (["--config_file", "{bundle}", "--train#optimzer#lr", 1], "did you mean --train#optimizer?"),
+        (
+            ["--config_file", "{bundle}", "--imports", 3],
+            "--imports: expected keys with values, a list or an expression",
+        ),
+        (["--config_file", "{bundle}", "--imports", "['$import os']"], "(name 'bundle' is not defined); correct the"),
+        (["--config_file", "{bundle}", "--initialize", 3], "--initialize: expected keys with values, a list"),
+        (["--config_file", "{bundle}", "--handlers#9#run", 3], "expected a number below"),
         (["--config_file", "{bundle}", "--dataset_dir", "%nothing"], "the text that begins with %"),
         (["--config_file", "{bundle}", "--dataset_dir", "a#b"], "a#b/dataset.json: no such file"),
         (["--config_file", "{bundle}", "--dataset_dir", "[/x]"], "[/x]/dataset.json: no such file"),
