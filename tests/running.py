@@ -30,7 +30,10 @@ ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "P
 # Of the fixture ``trained``: enough for every organ to be predicted, whatever the seed and the rounding.
 TRAINED_EPOCHS = 8
 # Of metrics.csv; other programs read it by these names.
-COLUMNS = "case,subject,split,degradation,severity,shift,organ,dice,iou,sensitivity,precision,hd95_mm,assd_mm"
+COLUMNS = (
+    "case,subject,split,degradation,severity,shift,organ,dice,iou,sensitivity,precision,hd95_mm,assd_mm,"
+    "surface_dice,specificity,accuracy,npv"
+)
 
 
 def config_file(name, *overlays):

@@ -5,6 +5,7 @@ its color in every table, overlay and figure. PASCAL VOC and Cityscapes, which h
 published colors.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from medpos.core.colors import distinct
 if TYPE_CHECKING:
     import torch
 
+TOLERANCE_MM = 2.0  # of the surface Dice, where dataset.json gives none
 _COLOR = re.compile(r"#[0-9A-Fa-f]{6}")
 
 
@@ -29,33 +31,39 @@ class Label:
         index: value of the class in the label map; 0 is the background.
         name: lower-case name with underscores, used in CSV files and TensorBoard tags.
         color: ``#rrggbb``.
+        tolerance_mm: distance in mm within which a boundary counts as right in the surface Dice, above 0.
     """
 
     index: int
     name: str
     color: str
+    tolerance_mm: float = TOLERANCE_MM
 
     @property
     def title(self) -> str:
         """The name for people to read."""
         return title(self.name)
 
-    def to_json(self) -> dict[str, int | str]:
+    def to_json(self) -> dict[str, int | str | float]:
         """Return the entry of this class in ``dataset.json``."""
-        return {"index": self.index, "name": self.name, "colour": self.color}
+        entry: dict[str, int | str | float] = {"index": self.index, "name": self.name, "colour": self.color}
+        return entry if self.tolerance_mm == TOLERANCE_MM else {**entry, "tolerance_mm": self.tolerance_mm}
 
     @classmethod
-    def from_json(cls, index: int, name: str, colour: str) -> "Label":
+    def from_json(cls, index: int, name: str, colour: str, tolerance_mm: float = TOLERANCE_MM) -> "Label":
         """Make a class from the keys of its entry in ``dataset.json``.
 
         Raises:
-            ValueError: the index is no number, the name is no text, or the color isn't ``#rrggbb``.
+            ValueError: the index is no number, the name is no text, the color isn't ``#rrggbb``, or the tolerance isn't
+                a number above 0.
         """
         if not isinstance(name, str):
             raise ValueError(f"expected text as a label's name, got {name!r:.100}")
         if not (isinstance(colour, str) and _COLOR.fullmatch(colour)):
             raise ValueError(f"expected a label's colour as '#rrggbb', got {colour!r:.100}")
-        return cls(int(index), name, colour)
+        if type(tolerance_mm) not in (int, float) or not 0 < tolerance_mm < math.inf:
+            raise ValueError(f"expected a label's tolerance_mm above 0, got {tolerance_mm!r:.100}")
+        return cls(int(index), name, colour, float(tolerance_mm))
 
 
 def title(name: str) -> str:

@@ -25,6 +25,7 @@ from medpos.data.schema import (
     INTENSITY_KEYS,
     LABEL_KEYS,
     MANIFEST,
+    OPTIONAL_LABEL_KEYS,
     READ_CASE_KEYS,
     READ_KEYS,
     SCHEMA_VERSION,
@@ -266,7 +267,10 @@ def _read_channels(names: Any, path: Path) -> tuple[str, ...]:
 
 def _read_labels(entries: Any, path: Path) -> tuple[Label, ...]:
     try:
-        labels = tuple(Label.from_json(**{key: entry[key] for key in LABEL_KEYS}) for entry in entries)
+        labels = tuple(
+            Label.from_json(**{key: entry[key] for key in (*LABEL_KEYS, *OPTIONAL_LABEL_KEYS) if key in entry})
+            for entry in entries
+        )
     except (TypeError, KeyError, ValueError) as error:
         raise InputError(f"{path}: expected index, name and colour of each label ({error}); {ADVICE}") from None
     if [label.index for label in labels] != list(range(len(labels))) or len(labels) < 2:

@@ -34,6 +34,7 @@ READ_KEYS: Mapping[str, type] = {
 KEYS: Mapping[str, type] = {**READ_KEYS, "description": str, "split": dict}
 OPTIONAL_KEYS: Mapping[str, type] = {"channels": list, "ignore_index": int, "spacing": str, "warnings": list}
 LABEL_KEYS: Mapping[str, type] = {"index": int, "name": str, "colour": str}
+OPTIONAL_LABEL_KEYS = ("tolerance_mm",)  # of the surface Dice
 INTENSITY_KEYS = ("range", "mean", "std")
 # Keys of the entry of a case. A training reads those of READ_CASE_KEYS, and "instances" where it is there.
 READ_CASE_KEYS: Mapping[str, type] = {

@@ -8,7 +8,7 @@ from medpos.core.errors import printable
 from medpos.core.labels import MEAN_OF_ORGANS, title
 from medpos.data.conditions import CLEAN
 from medpos.export.metadata import INTENDED, PAPER, PHANTOM, ExportedRun, describe_data
-from medpos.metrics import METRICS
+from medpos.metrics import SHOWN
 from medpos.runs.text import PHANTOM_NOTE, TITLES, format_interval, format_mean
 
 _SETTINGS = ("seed", "image_size", "max_epochs", "batch_size", "lr", "padding_mode", "encoding", "pe_alpha", "pe_range")
@@ -51,7 +51,7 @@ def _results(exported: ExportedRun) -> str:
         "organ",
         "Dice",
         "95 % interval",
-        *(TITLES[m] for m in METRICS if m != "dice"),
+        *(TITLES[m] for m in SHOWN if m != "dice"),
         "n",
         "missing",
         "infinite",
@@ -59,11 +59,11 @@ def _results(exported: ExportedRun) -> str:
     rows = [header, ["---"] * len(header)]
     for organ, metrics in condition["organs"].items():
         dice = metrics["dice"]
-        others = [format_mean(metrics[m], 1 if m.endswith("_mm") else 3) for m in METRICS if m != "dice"]
+        others = [format_mean(metrics[m], 1 if m.endswith("_mm") else 3) for m in SHOWN if m != "dice"]
         counts = [str(dice["n"]), str(dice["missing"]), str(metrics["hd95_mm"]["infinite"])]
         rows.append([_escape(title(organ)), format_mean(dice, 3), format_interval(dice), *others, *counts])
     mean = condition["mean_foreground_dice"]
-    blank = [""] * (len(METRICS) - 1)
+    blank = [""] * (len(SHOWN) - 1)
     rows.append(
         [MEAN_OF_ORGANS, format_mean(mean, 3), format_interval(mean), *blank, str(mean["n"]), str(mean["missing"]), ""]
     )

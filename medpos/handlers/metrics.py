@@ -125,10 +125,10 @@ class CaseMetrics(RowCollector):
 
     def _count(self, name: str, prediction: Tensor, truth: Tensor) -> list[Row]:
         """Count the overlap on the device of the maps."""
-        *pairs, strange = _count_pairs(prediction, truth, len(self.labels)).tolist()
+        *pairs, strange, ignored = _count_pairs(prediction, truth, len(self.labels)).tolist()
         if strange:
             raise InputError(f"case {name}: {strange} pixels are none of the classes; check its labels")
-        found = overlap_of(np.array(pairs).reshape(len(self.labels), len(self.labels)))
+        found = overlap_of(np.array(pairs).reshape(len(self.labels), len(self.labels)), ignored)
         return [
             {"organ": organ, **_NOTHING, **{metric: float(values[n]) for metric, values in found.items()}}
             for n, organ in enumerate(self._organs[1:])
@@ -175,15 +175,18 @@ def _count_pairs(prediction: Tensor, truth: Tensor, classes: int) -> Tensor:
         classes: number of classes C, with the background.
 
     Returns:
-        Numbers of pixels [C * C + 1]; true class * C + predicted class, then pixels whose values are no classes.
+        Numbers of pixels [C * C + 2]; true class * C + predicted class, then pixels whose values are no classes, and
+        those of 255.
     """
-    counts = torch.zeros(classes * classes + 1, dtype=torch.long, device=prediction.device)
+    counts = torch.zeros(classes * classes + 2, dtype=torch.long, device=prediction.device)
     for part in zip(prediction.flatten().split(_PART), truth.flatten().split(_PART), strict=True):
         predicted, true = (values.long() for values in part)
         known = (predicted >= 0) & (predicted < classes) & (true >= 0) & (true < classes)
         code = torch.where(known, true * classes + predicted, classes * classes)
-        code = torch.where(true == IGNORED, 0, code)
+        ignored = true == IGNORED
+        code = torch.where(ignored, 0, code)
         counts.scatter_add_(0, code, torch.ones_like(code))
+        counts[-1] += ignored.sum()
     return counts
 
 

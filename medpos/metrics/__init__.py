@@ -1,9 +1,9 @@
 """Measure segmentations per case and organ, with one policy for empty masks.
 
-| prediction, truth | Dice, IoU, sensitivity, precision | HD95, mean surface distance |
-|---|---|---|
-| both empty | NaN: left out of the mean, counted as missing | NaN: the same |
-| one of them empty | 0 | inf: left out of the mean, counted as infinite |
+| prediction, truth | Dice, IoU, sensitivity, precision, surface Dice | specificity, accuracy, NPV | HD95, ASSD |
+|---|---|---|---|
+| both empty | NaN: left out of the mean, counted as missing | NaN: the same | NaN: the same |
+| one of them empty | 0 | as defined | inf: left out of the mean, counted as infinite |
 
 So an organ that is never found has a Dice of 0 over n cases and n infinite distances, never a perfect distance of 0.
 
@@ -31,12 +31,13 @@ from medpos.metrics.confusion import same_shape
 from medpos.metrics.overlap import overlap, overlap_of
 from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
 from medpos.metrics.summary import INTERVAL, limits_of, mean_of_finite, summarize
-from medpos.metrics.surface import boundaries, distances_between, find_surfaces, surface_distances
+from medpos.metrics.surface import boundaries, distances_between, find_surfaces, surface_dice, surface_distances
 from medpos.metrics.trimap import TrimapScores
 
 __all__ = [
     "INTERVAL",
     "METRICS",
+    "SHOWN",
     "CaseTruth",
     "ClassScores",
     "InstanceScores",
@@ -48,10 +49,13 @@ __all__ = [
     "overlap",
     "overlap_of",
     "summarize",
+    "surface_dice",
     "surface_distances",
 ]
 
-METRICS = ("dice", "iou", "sensitivity", "precision", "hd95_mm", "assd_mm")
+# The columns of tables for people; the files have all METRICS.
+SHOWN = ("dice", "iou", "sensitivity", "precision", "hd95_mm", "assd_mm")
+METRICS = (*SHOWN, "surface_dice", "specificity", "accuracy", "npv")
 
 
 def case_metrics(
@@ -118,13 +122,17 @@ class CaseTruth:
         predicted, _ = same_shape(prediction, self.label_map)
         predicted = _label_map("prediction", predicted, self.labels)
         predicted = np.ascontiguousarray(np.where(self._ignored, np.uint8(0), predicted))
-        overlaps = overlap(predicted, self.label_map, max(label.index for label in self.labels) + 1)
+        ignored = int(np.count_nonzero(self._ignored))
+        overlaps = overlap(predicted, self.label_map, max(label.index for label in self.labels) + 1, ignored)
         found = boundaries(predicted)
         rows = []
-        for index, name in ((label.index, label.name) for label in self.labels if label.index):
-            hd95, assd = distances_between(found.get(index), self._surfaces.get(index))
-            values = {metric: float(value[index - 1]) for metric, value in overlaps.items()}
-            rows.append({"organ": name, **values, "hd95_mm": hd95, "assd_mm": assd})
+        for label in (label for label in self.labels if label.index):
+            n = label.index
+            names = ("hd95_mm", "assd_mm", "surface_dice")
+            surfaces = distances_between(found.get(n), self._surfaces.get(n), label.tolerance_mm)
+            values = {metric: float(value[n - 1]) for metric, value in overlaps.items()}
+            values |= dict(zip(names, surfaces, strict=True))
+            rows.append({"organ": label.name, **{metric: values[metric] for metric in METRICS}})
         return rows
 
 

@@ -1,4 +1,4 @@
-"""Compute clinical indices of label maps, and the agreement of predicted with true ones.
+"""Compute clinical indices of label maps; :mod:`medpos.metrics.agreement` compares predicted with true ones.
 
 They depend on the spacing: where it is nominal, so are ml and g. Ratios (cardiothoracic ratio, ejection fraction) don't
 depend on it.
@@ -63,7 +63,6 @@ CHEST_CLASSES = ("heart", *_LUNGS)
 _CAVITIES = {"LV": "lv_cavity", "RV": "rv_cavity"}
 _MYOCARDIUM = "myocardium"
 VENTRICULAR_CLASSES = (*_CAVITIES.values(), _MYOCARDIUM)
-_WITHIN_95 = 1.96  # standard deviations on either side of the mean that hold 95 % of a normal distribution
 
 
 def volume_ml(mask: npt.ArrayLike, spacing_mm: Sequence[float]) -> float:
@@ -254,56 +253,3 @@ def _ventricles(phases: Mapping[str, SegmentedCase], classes: Mapping[str, int])
 
 def _phase(case: SegmentedCase | None, part: str) -> Phase | None:
     return None if case is None else (getattr(case, part), case.spacing_mm)
-
-
-def agreement(true: npt.ArrayLike, predicted: npt.ArrayLike) -> dict[str, Any]:
-    """Compute the agreement of a predicted index with the true one.
-
-    Args:
-        true: true value of each subject; NaN where there is none.
-        predicted: predicted value of each subject, in the same order.
-
-    Returns:
-        ``n``, pairs of finite values; ``missing``, the other pairs; ``bias``, mean of predicted - true; ``sd`` of these
-        differences (n - 1 in the denominator); ``lower`` and ``upper``, the 95 % limits of agreement, bias - 1.96 sd
-        and bias + 1.96 sd; ``mean_absolute_error`` (all in the index's unit); ``correlation``, Pearson's, -1 to 1. A
-        statistic is None where there are too few pairs, and the correlation also where all values are equal. Only types
-        that JSON has.
-
-    Raises:
-        InputError: different lengths.
-
-    Reference:
-        J. M. Bland and D. G. Altman, "Statistical methods for assessing agreement between two methods of clinical
-        measurement", Lancet 327(8476), 1986.
-    """
-    first, second, missing = _measured(true, predicted)
-    difference = second - first
-    bias = float(difference.mean()) if difference.size else None
-    sd = float(difference.std(ddof=1)) if difference.size > 1 else None
-    lower, upper = (None, None) if bias is None or sd is None else (bias - _WITHIN_95 * sd, bias + _WITHIN_95 * sd)
-    varied = difference.size > 1 and np.ptp(first) > 0 and np.ptp(second) > 0
-    return {
-        "n": difference.size,
-        "missing": missing,
-        "bias": bias,
-        "sd": sd,
-        "lower": lower,
-        "upper": upper,
-        "correlation": float(np.corrcoef(first, second)[0, 1]) if varied else None,
-        "mean_absolute_error": float(np.abs(difference).mean()) if difference.size else None,
-    }
-
-
-def _measured(
-    true: npt.ArrayLike, predicted: npt.ArrayLike
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], int]:
-    """Return the pairs of finite values, and the number of the other pairs."""
-    first, second = np.asarray(true, np.float64), np.asarray(predicted, np.float64)
-    if first.ndim != 1 or first.shape != second.shape:
-        raise InputError(
-            f"expected one true and one predicted value per subject, got shapes {first.shape} and {second.shape}; give "
-            "two lists of equal length"
-        )
-    kept = np.isfinite(first) & np.isfinite(second)
-    return first[kept], second[kept], int((~kept).sum())

@@ -29,7 +29,8 @@ def summarize(
     Returns:
         ``mean``, ``sd`` (n - 1 in the denominator) and ``ci95`` [low, high] of the mean
         (:func:`medpos.metrics.intervals.estimate_mean`) of the finite values; ``n``, their number; ``missing`` and
-        ``infinite``, the numbers of the others. The mean of no value and the spread of fewer than two values are None,
+        ``infinite``, the numbers of the others; ``median`` of all values but the missing, where infinite ones rank
+        last, None where it is infinite. The mean of no value and the spread of fewer than two values are None,
         and so is the interval of fewer than two subjects. Only types that JSON has.
     """
     array = np.asarray(values, dtype=np.float64).ravel()
@@ -40,10 +41,18 @@ def summarize(
         "mean": float(finite.mean()) if finite.size else None,
         "sd": float(finite.std(ddof=1)) if finite.size >= 2 else None,
         "ci95": None if ci95 is None else [min(max(end, limits[0]), limits[1]) for end in ci95],
+        "median": _median(array),
         "n": int(finite.size),
         "missing": int(np.isnan(array).sum()),
         "infinite": int(np.isinf(array).sum()),
     }
+
+
+def _median(values: npt.NDArray[Any]) -> float | None:
+    """Compute the median, infinite values last; None where it is infinite, or there is none."""
+    ranked = np.sort(values[~np.isnan(values)])
+    middle = ranked[(ranked.size - 1) // 2 : ranked.size // 2 + 1]
+    return float(middle.mean()) if middle.size and np.isfinite(middle).all() else None
 
 
 def limits_of(metric: str) -> tuple[float, float]:

@@ -10,6 +10,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from medpos.core import memory
+from medpos.core.labels import TOLERANCE_MM
 
 Mask = npt.NDArray[np.bool_]
 Pixels = npt.NDArray[np.int32]
@@ -40,7 +41,29 @@ def surface_distances(
         directions, in mm. NaN if both masks are empty, inf if one is.
     """
     prediction, truth = (boundaries(mask != 0).get(1) for mask in (prediction_mask, truth_mask))
-    return distances_between(prediction, None if truth is None else Surface(truth, spacing_mm))
+    return distances_between(prediction, None if truth is None else Surface(truth, spacing_mm))[:2]
+
+
+def surface_dice(
+    prediction_mask: npt.NDArray[Any], truth_mask: npt.NDArray[Any], spacing_mm: Sequence[float], tolerance_mm: float
+) -> float:
+    """Compute the share of both boundaries that lies within a tolerance of the other one (normalized surface Dice).
+
+    Args:
+        prediction_mask: predicted mask, 2-D or 3-D, not 0 inside.
+        truth_mask: mask of the ground truth, of the same shape.
+        spacing_mm: size of a pixel along each axis in mm.
+        tolerance_mm: largest distance in mm that counts as right.
+
+    Returns:
+        Share of the boundary pixels, 0 to 1, 1 is best. NaN if both masks are empty, 0 if one is.
+
+    Reference:
+        S. Nikolov et al., "Clinically applicable segmentation of head and neck anatomy for radiotherapy", Journal of
+        Medical Internet Research 23(7), 2021; boundary pixels are counted, as in MONAI, not weighted by their area.
+    """
+    prediction, truth = (boundaries(mask != 0).get(1) for mask in (prediction_mask, truth_mask))
+    return distances_between(prediction, None if truth is None else Surface(truth, spacing_mm), tolerance_mm)[2]
 
 
 def boundaries(label_map: npt.NDArray[Any]) -> dict[int, Pixels]:
@@ -146,14 +169,17 @@ def find_surfaces(label_map: npt.NDArray[Any], spacing_mm: Sequence[float]) -> d
     return surfaces
 
 
-def distances_between(prediction: Pixels | None, truth: Surface | None) -> tuple[float, float]:
-    """Compute :func:`surface_distances` of two boundaries; None for an empty mask."""
+def distances_between(
+    prediction: Pixels | None, truth: Surface | None, tolerance_mm: float = TOLERANCE_MM
+) -> tuple[float, float, float]:
+    """Compute both :func:`surface_distances` and the :func:`surface_dice` of two boundaries; None for an empty mask."""
     if prediction is None or truth is None:
-        distance = np.nan if prediction is None and truth is None else np.inf
-        return distance, distance
+        return (np.nan, np.nan, np.nan) if prediction is None and truth is None else (np.inf, np.inf, 0.0)
     forth, back = truth.distances_of(prediction), _nearest(truth.pixels, prediction, truth.spacing)
     hd95 = max(_percentile95(forth), _percentile95(back))
-    return hd95, float((forth.sum() + back.sum()) / (forth.size + back.size))
+    near = np.count_nonzero(forth <= tolerance_mm) + np.count_nonzero(back <= tolerance_mm)
+    count = forth.size + back.size
+    return hd95, float((forth.sum() + back.sum()) / count), float(near / count)
 
 
 def _nearest(of: Pixels, to: Pixels, spacing: npt.NDArray[np.float64]) -> Distances:

@@ -7,7 +7,7 @@ from typing import Any
 
 from medpos.core.labels import MEAN_OF_ORGANS
 from medpos.core.labels import title as organ_title
-from medpos.metrics import METRICS
+from medpos.metrics import SHOWN
 from medpos.report.pictures import Pictures, draw_case
 from medpos.report.sources import Evaluation, Run, clean_rows
 from medpos.report.tables import Cell, number_cell, organ_cell
@@ -148,7 +148,7 @@ def _card(
 ) -> Card:
     labels = evaluation.labels
     cells = tuple(
-        (organ_cell(row["organ"], labels), *(number_cell(row[m], 1 if m.endswith("_mm") else 3) for m in METRICS))
+        (organ_cell(row["organ"], labels), *(number_cell(row[m], 1 if m.endswith("_mm") else 3) for m in SHOWN))
         for row in rows
     )
     return Card(
@@ -158,7 +158,7 @@ def _card(
         evaluation.data,
         _name(run),
         dice,
-        ("organ", *(TITLES[metric] for metric in METRICS)),
+        ("organ", *(TITLES[metric] for metric in SHOWN)),
         cells,
         draw_case(view, labels),
         view.truth.shape,

@@ -8,12 +8,14 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from medpos.metrics.clinical import agreement, indices
+from medpos.metrics.agreement import agreement, category_agreement
+from medpos.metrics.clinical import CTR, indices
 from medpos.report.figures import bland_altman
 from medpos.report.sources import Evaluation, Run
-from medpos.report.tables import Cell, Table, count_cell, number_cell, text_cell
+from medpos.report.tables import Cell, Table, count_cell, interval_cell, number_cell, text_cell
 
 _WORST = 5
+ENLARGED = 0.5  # cardiothoracic ratio above which a heart counts as enlarged
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,23 +118,67 @@ def tabulate_agreement(found: Sequence[Index]) -> Table:
                 Cell(index.name, index.name),
                 *map(text_cell, (index.unit, index.data, index.model)),
                 number_cell(values.get("bias"), digits, values.get("sd")),
+                interval_cell(values.get("bias_ci95"), digits),
                 number_cell(values.get("lower"), digits),
                 number_cell(values.get("upper"), digits),
-                number_cell(values.get("correlation"), 3),
+                number_cell(values.get("proportional_bias"), 3),
+                interval_cell(values.get("proportional_bias_ci95")),
+                *(number_cell(values.get(name), 3) for name in ("correlation", "ccc", "icc")),
                 *map(count_cell, (values.get("n"), index.skipped)),
             )
         )
         identity = {"data": index.data, "model": index.model, "index": index.name, "unit": index.unit}
-        records.append({**identity, **values, "skipped": index.skipped})
+        records.append({**identity, **_flat(values), "skipped": index.skipped})
     return Table(
         "clinical_agreement",
         "Agreement of clinical indices",
-        "predicted - true; bias ± sd of the differences; limits of agreement (95 %); Pearson correlation; skipped: the "
-        "index can't be computed for truth or prediction",
-        ("index", "unit", "data", "model", "bias", "lower limit", "upper limit", "correlation", "n", "skipped"),
+        "predicted - true; bias ± sd of the differences; limits of agreement (95 %); slope: of the difference over the "
+        "mean of both; Pearson correlation; CCC: Lin's concordance; ICC: absolute agreement; skipped: the index can't "
+        "be computed for truth or prediction; the CSV file has all intervals",
+        (
+            *("index", "unit", "data", "model", "bias", "95 % interval", "lower limit", "upper limit", "slope"),
+            *("95 % interval of the slope", "correlation", "CCC", "ICC", "n", "skipped"),
+        ),
         tuple(rows),
         pd.DataFrame(records),
     )
+
+
+def tabulate_categories(found: Sequence[Index]) -> Table:
+    """Tabulate on which side of 0.5 the true and the predicted cardiothoracic ratio are."""
+    rows, records = [], []
+    for index in (one for one in found if one.name == CTR):
+        values = category_agreement(index.rows["true"].tolist(), index.rows["predicted"].tolist(), ENLARGED)
+        counts = ("both_above", "true_above", "predicted_above", "both_below", "n")
+        rows.append(
+            (
+                Cell(index.data, index.data),
+                text_cell(index.model),
+                *(count_cell(values[name]) for name in counts),
+                *(number_cell(values[name], 3) for name in ("agreement", "kappa")),
+            )
+        )
+        records.append({"data": index.data, "model": index.model, **values})
+    return Table(
+        "clinical_categories",
+        f"{CTR.capitalize()} above {ENLARGED}",
+        "an enlarged heart by convention; numbers of cases; kappa: Cohen's, empty where all are on one side",
+        ("data", "model", "both above", "truth alone", "prediction alone", "both below", "n", "agreement", "kappa"),
+        tuple(rows),
+        pd.DataFrame(records),
+    )
+
+
+def _flat(values: dict[str, Any]) -> dict[str, Any]:
+    """Spread intervals over two columns: ``bias_low`` and ``bias_high``."""
+    out: dict[str, Any] = {}
+    for key, value in values.items():
+        if key.endswith("_ci95"):
+            low, high = value or (None, None)
+            out |= {key.replace("_ci95", "_low"): low, key.replace("_ci95", "_high"): high}
+        else:
+            out[key] = value
+    return out
 
 
 def tabulate_cases(found: Sequence[Index]) -> pd.DataFrame:

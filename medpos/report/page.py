@@ -20,7 +20,7 @@ from medpos.data.conditions import is_clean
 from medpos.plotting.style import Drawing
 from medpos.report import pictures
 from medpos.report.browser import Browser
-from medpos.report.clinical import Index, tabulate_agreement
+from medpos.report.clinical import Index, tabulate_agreement, tabulate_categories
 from medpos.report.figures import probe_curves, severity_curves, shift_curves
 from medpos.report.scores import collect_scores, tabulate_scores
 from medpos.report.sources import Evaluation, Run, Sources, Study
@@ -154,6 +154,11 @@ class Page:
         return tabulate_agreement(self.indices)
 
     @cached_property
+    def categories(self) -> Table:
+        """Table of the sides of 0.5 on which true and predicted cardiothoracic ratios are."""
+        return tabulate_categories(self.indices)
+
+    @cached_property
     def study_tables(self) -> dict[int, list[Table]]:
         """Tables of each study, by its number."""
         return {n: tabulate_study(study) for n, study in enumerate(self.sources.studies)}
@@ -169,6 +174,7 @@ class Page:
             self.external,
             self.comparisons,
             self.clinical,
+            self.categories,
         ]
         return [t for t in (*tables, *(t for ts in self.study_tables.values() for t in ts)) if t.rows]
 

@@ -16,7 +16,7 @@ from medpos.metrics import METRICS
 from medpos.runs import files
 from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.identity import ResultSettings
-from medpos.runs.tables import COLUMNS
+from medpos.runs.tables import COLUMNS, EARLIER_COLUMNS
 from medpos.runs.task import not_a_segmentation
 from medpos.statistics.grid import CONDITION
 from medpos.transforms.intensity.degradations import KINDS
@@ -341,8 +341,9 @@ def as_numbers(table: pd.DataFrame, names: Sequence[str], path: Path) -> pd.Data
 
 
 def _read_metrics(path: Path) -> pd.DataFrame:
-    """Read the rows of ``metrics.csv``."""
-    return as_numbers(read_rows(path, COLUMNS), METRICS, path)[list(COLUMNS)]
+    """Read the rows of ``metrics.csv``; metrics that an earlier version didn't measure are NaN."""
+    found = read_rows(path, EARLIER_COLUMNS).reindex(columns=list(COLUMNS), fill_value="nan")
+    return as_numbers(found, METRICS, path)
 
 
 def add_run(table: pd.DataFrame, run: Run, evaluation: Evaluation) -> pd.DataFrame:

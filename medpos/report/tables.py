@@ -12,12 +12,13 @@ from medpos.core.labels import MEAN_OF_ORGANS, Label, labels_of
 from medpos.core.labels import title as organ_title
 from medpos.core.rules import is_finite
 from medpos.data.conditions import Condition
-from medpos.metrics import METRICS, limits_of, summarize
+from medpos.metrics import SHOWN, limits_of, summarize
 from medpos.report.sources import Run, Sources, Study, clean_rows
 from medpos.runs.tables import summarize_conditions
 from medpos.runs.text import TITLES
 from medpos.statistics.effects import adjust_primary, compare_models
 
+_COLUMNS = (*SHOWN, "surface_dice")
 _SPREAD = "mean ± sd over cases; 95 % interval of the mean over subjects (t)"
 _COUNTS = (
     "n: cases measured, times seeds; missing: organ in neither truth nor prediction; inf: organ in only one of the "
@@ -119,7 +120,7 @@ def tabulate_organs(table: pd.DataFrame) -> Table:
         for name, metrics in organs_found.items():
             rows.append(_organ_row(identity, counts, organ_cell(name, labels), metrics))
             records.append({**identity, "organ": name, **counts, **_flat(metrics)})
-    metrics_titles = [TITLES[metric] for metric in METRICS]
+    metrics_titles = [TITLES[metric] for metric in _COLUMNS]
     return Table(
         "organs",
         "Metrics per organ, clean images",
@@ -141,7 +142,7 @@ def _organ_row(
         number_cell(metrics[m]["mean"], 1 if m.endswith("_mm") else 3, metrics[m]["sd"])
         if m in metrics
         else Cell("", math.inf)
-        for m in METRICS
+        for m in _COLUMNS
     ]
     infinite = metrics["hd95_mm"]["infinite"] if "hd95_mm" in metrics else None
     numbers = map(count_cell, (dice["n"], dice["missing"], infinite, counts["seeds"], counts["subjects"]))

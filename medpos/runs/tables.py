@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from medpos.metrics import METRICS, limits_of, summarize
+from medpos.metrics import METRICS, SHOWN, limits_of, summarize
 from medpos.statistics.grid import CONDITION
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]  # degradation, severity and shift of a condition
 SCORE_COLUMNS = ("case", "subject", "split", *CONDITION)  # of scores.csv, before the scores
 COLUMNS = (*SCORE_COLUMNS, "organ", *METRICS)  # of metrics.csv
+EARLIER_COLUMNS = (*SCORE_COLUMNS, "organ", *SHOWN)  # of the tables of earlier versions
 
 
 @dataclass(frozen=True, eq=False)

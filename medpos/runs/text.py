@@ -9,7 +9,7 @@ from rich.table import Table
 from medpos.core.labels import MEAN_OF_ORGANS
 from medpos.core.labels import title as organ_title
 from medpos.core.text import as_text
-from medpos.metrics import METRICS
+from medpos.metrics import SHOWN
 
 TITLES = {
     "dice": "Dice",
@@ -18,6 +18,7 @@ TITLES = {
     "precision": "precision",
     "hd95_mm": "HD95 mm",
     "assd_mm": "ASSD mm",
+    "surface_dice": "surface Dice",
 }
 SCORE_TITLES = {
     "seg": "SEG",
@@ -64,7 +65,7 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
 def _organ_table(condition: dict[str, Any], title: str) -> Table:
     out = Table(title=title, box=SIMPLE_HEAD, title_justify="left")
     out.add_column("organ", no_wrap=True)
-    for metric in METRICS:
+    for metric in SHOWN:
         out.add_column(TITLES[metric], justify="right", no_wrap=True)
         if metric == "dice":
             out.add_column("95 % interval", justify="right", no_wrap=True)
@@ -72,7 +73,7 @@ def _organ_table(condition: dict[str, Any], title: str) -> Table:
         out.add_column(name, justify="right", no_wrap=True)
     for organ, metrics in condition["organs"].items():
         counts = (metrics["dice"]["n"], metrics["dice"]["missing"], metrics["hd95_mm"]["infinite"])
-        cells = [format_mean(metrics[m], 1 if m.endswith("_mm") else 3) for m in METRICS]
+        cells = [format_mean(metrics[m], 1 if m.endswith("_mm") else 3) for m in SHOWN]
         out.add_row(organ_title(organ), cells[0], format_interval(metrics["dice"]), *cells[1:], *map(str, counts))
     mean = condition["mean_foreground_dice"]
     out.add_section()

@@ -14,7 +14,18 @@ from medpos.bundle import phantoms
 
 ORGANS = {"jsrt": ["right_lung", "left_lung", "heart"], "acdc": ["rv_cavity", "myocardium", "lv_cavity"]}
 FIRST = {"unet": "conv1_1.", "small": "conv1.", "mean_mask": "probability"}
-METRICS = ["dice", "iou", "sensitivity", "precision", "hd95_mm", "assd_mm"]
+METRICS = [
+    "dice",
+    "iou",
+    "sensitivity",
+    "precision",
+    "hd95_mm",
+    "assd_mm",
+    "surface_dice",
+    "specificity",
+    "accuracy",
+    "npv",
+]
 
 
 def rows_of(path):

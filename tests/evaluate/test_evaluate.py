@@ -46,11 +46,13 @@ def surface(mask):
     return np.argwhere((squeezed & ~inner).reshape(mask.shape))
 
 
-def independent(prediction, truth, spacing):
+def independent(prediction, truth, spacing, ignored=False):
     """Compute the metrics of one organ by pairwise distances of all pixels of the surfaces."""
     hit, found, true = (prediction & truth).sum(), prediction.sum(), truth.sum()
     if not (found or true):
         return dict.fromkeys(METRICS, math.nan)
+    counted = np.broadcast_to(~np.asarray(ignored), truth.shape)
+    neither = (~prediction & ~truth & counted).sum()
     values = {
         "dice": 2 * hit / (found + true),
         "iou": hit / (prediction | truth).sum(),
@@ -58,12 +60,17 @@ def independent(prediction, truth, spacing):
         "precision": hit / found if found else 0.0,
         "hd95_mm": math.inf,
         "assd_mm": math.inf,
+        "surface_dice": 0.0,
+        "specificity": neither / (~truth & counted).sum(),
+        "accuracy": (prediction == truth)[counted].mean(),
+        "npv": neither / (~prediction & counted).sum(),
     }
     if found and true:
         apart = cdist(surface(prediction) * spacing, surface(truth) * spacing)
         forth, back = apart.min(axis=1), apart.min(axis=0)
         values["hd95_mm"] = max(np.percentile(forth, 95), np.percentile(back, 95))
-        values["assd_mm"] = np.concatenate([forth, back]).mean()
+        both = np.concatenate([forth, back])
+        values["assd_mm"], values["surface_dice"] = both.mean(), (both <= 2).mean()
     return values
 
 
@@ -126,7 +133,7 @@ def test_ignored_pixels_are_left_out(tmp_path):
     files = pair(tmp_path, prediction, np.where(ignored, 9, truth).astype(np.uint8))
     evaluate(*files[:2], "--labels", f"{LABELS},9=ignore", *files[4:], "--no-report")
     for index, name in enumerate(NAMES, 1):
-        expected = independent((prediction == index) & ~ignored, (truth == index) & ~ignored, (0.8, 1.5, 3.0))
+        expected = independent((prediction == index) & ~ignored, (truth == index) & ~ignored, (0.8, 1.5, 3.0), ignored)
         found = {metric: float(read(tmp_path / "out")["c1", name][metric]) for metric in METRICS}
         assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
 

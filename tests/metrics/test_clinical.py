@@ -1,17 +1,14 @@
 """Check clinical indices by hand, against SciPy and by a pixel-by-pixel search."""
 
-import json
 import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from medpos.core import labels
 from medpos.core.errors import InputError
 from medpos.metrics.clinical import (
     CTR,
-    agreement,
     cardiothoracic_ratio,
     indices,
     ventricular_indices,
@@ -201,35 +198,3 @@ class TestIndices:
         case = view("p1", "ED", ventricles(1, 1, 1), ventricles(1, 1, 1))
         with pytest.raises(InputError, match="one volume per phase"):
             indices([case, case], labels.ACDC)
-
-
-class TestAgreement:
-    def test_by_hand(self):
-        # Differences 1, -1, 3: mean 1, sd 2; true around 2 is -1, 0, 1, predicted around 3 is -1, -2, 3.
-        found = agreement([1, 2, 3, math.nan, 5], [2, 1, 6, 4, math.nan])
-        assert found == {
-            "n": 3,
-            "missing": 2,
-            "bias": pytest.approx(1),
-            "sd": pytest.approx(2),
-            "lower": pytest.approx(1 - 3.92),
-            "upper": pytest.approx(1 + 3.92),
-            "correlation": pytest.approx(4 / math.sqrt(2 * 14)),
-            "mean_absolute_error": pytest.approx(5 / 3),
-        }
-        json.dumps(found, allow_nan=False)
-
-    def test_scipy(self):
-        true, predicted = np.random.default_rng(0).normal(size=(2, 30))
-        assert agreement(true, predicted)["correlation"] == pytest.approx(stats.pearsonr(true, predicted).statistic)
-
-    def test_few(self):
-        none = agreement([math.nan], [1])
-        assert (none["n"], none["missing"], none["bias"], none["mean_absolute_error"]) == (0, 1, None, None)
-        one = agreement([1], [3])
-        assert (one["bias"], one["sd"], one["lower"], one["correlation"]) == (2, None, None, None)
-        assert agreement([1, 1], [2, 3])["correlation"] is None
-
-    def test_lengths(self):
-        with pytest.raises(InputError, match="one predicted value per subject"):
-            agreement([1, 2], [1])

@@ -2,17 +2,36 @@
 
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from monai.metrics import compute_average_surface_distance, compute_dice, compute_hausdorff_distance, compute_iou
+from monai.metrics import (
+    compute_average_surface_distance,
+    compute_confusion_matrix_metric,
+    compute_dice,
+    compute_hausdorff_distance,
+    compute_iou,
+    compute_surface_dice,
+    get_confusion_matrix,
+)
 from scipy import ndimage
 
 from medpos.core import memory
 from medpos.core.errors import InputError
 from medpos.core.labels import ACDC, CLAVICLES, JSRT
-from medpos.metrics import METRICS, CaseTruth, case_metrics, limits_of, overlap, summarize, surface, surface_distances
+from medpos.metrics import (
+    METRICS,
+    CaseTruth,
+    case_metrics,
+    limits_of,
+    overlap,
+    summarize,
+    surface,
+    surface_dice,
+    surface_distances,
+)
 
 OVERLAPS = ("dice", "iou", "sensitivity", "precision")
 
@@ -38,12 +57,18 @@ class TestOverlap:
         assert result["iou"].tolist() == [pytest.approx(1 / 3), 0.5]
         assert result["sensitivity"].tolist() == [0.5, 0.5]
         assert result["precision"].tolist() == [0.5, 1.0]
+        # Of 8 pixels, 2 are in neither mask of class 1, and 6 in neither of class 2.
+        assert result["accuracy"].tolist() == [4 / 8, 7 / 8]
+        assert result["specificity"].tolist() == [2 / 4, 1.0]
+        assert result["npv"].tolist() == [2 / 4, 6 / 7]
+        assert overlap(prediction, truth, 3, ignored=1)["specificity"].tolist() == [1 / 3, 1.0]
 
     def test_empty_masks(self):
         truth = np.array([0, 1, 0, 0], dtype=np.uint8)
         prediction = np.array([0, 0, 2, 0], dtype=np.uint8)
         for name, values in overlap(prediction, truth, 4).items():
-            assert values[:2].tolist() == [0, 0], name
+            defined = {"accuracy": [0.75, 0.75], "specificity": [1, 0.75], "npv": [0.75, 1]}
+            assert values[:2].tolist() == defined.get(name, [0, 0]), name
             assert math.isnan(values[2]), name
 
     @pytest.mark.parametrize("seed", range(20))
@@ -53,11 +78,16 @@ class TestOverlap:
         result, back = overlap(prediction, truth, 4), overlap(truth, prediction, 4)
         np.testing.assert_array_equal(result["dice"], back["dice"])
         np.testing.assert_array_equal(result["sensitivity"], back["precision"])
+        np.testing.assert_array_equal(result["specificity"], back["npv"])
         np.testing.assert_allclose(result["dice"], 2 * result["iou"] / (1 + result["iou"]))
         np.testing.assert_allclose(2 / result["dice"], 1 / result["sensitivity"] + 1 / result["precision"])
         one_hot = [torch.tensor(np.stack([m == c for c in range(4)])[None]) for m in (prediction, truth)]
         np.testing.assert_allclose(result["dice"], compute_dice(*one_hot, include_background=False)[0], rtol=1e-6)
         np.testing.assert_allclose(result["iou"], compute_iou(*one_hot, include_background=False)[0], rtol=1e-6)
+        counts = get_confusion_matrix(*(part.float() for part in one_hot), include_background=False)
+        for name in ("specificity", "accuracy", "npv"):
+            title = {"npv": "negative predictive value"}.get(name, name)
+            np.testing.assert_allclose(result[name], compute_confusion_matrix_metric(title, counts)[0], rtol=1e-6)
 
 
 class TestSurfaceDistances:
@@ -68,6 +98,18 @@ class TestSurfaceDistances:
         one, other = square((1, 1), (2, 2)), square((4, 5), (5, 6))
         assert surface_distances(one, other, (1, 1)) == (5, 5)
         assert surface_distances(one, other, (2.0, 0.5)) == (math.hypot(6, 2), math.hypot(6, 2))
+
+    def test_surface_dice_by_hand_and_monai(self):
+        one, other, nothing = square((1, 1), (2, 2)), square((4, 5), (5, 6)), square((0, 0), (0, 0))
+        assert [surface_dice(one, other, (1, 1), limit) for limit in (4.99, 5)] == [0, 1]
+        # A line of 4 px against its first 2 px: distances 0, 0, 1.5, 3 one way and 0, 0 back.
+        assert surface_dice(square((3, 2), (4, 6)), square((3, 2), (4, 4)), (1, 1.5), 1.5) == 5 / 6
+        assert surface_dice(nothing, one, (1, 1), 9) == 0
+        assert math.isnan(surface_dice(nothing, nothing, (1, 1), 9))
+        first, second = blobs(1, (40, 33)), blobs(2, (40, 33))
+        masks = [torch.tensor(mask)[None, None].float() for mask in (first, second)]
+        expected = compute_surface_dice(*masks, class_thresholds=[2.0], include_background=True, spacing=(1.5, 0.8))
+        assert surface_dice(first, second, (1.5, 0.8), 2.0) == pytest.approx(float(expected), rel=1e-6)
 
     def test_two_lines(self):
         """Compare a line of 4 px with its first 2 px: distances 0, 0, 1, 2 one way and 0, 0 back."""
@@ -210,7 +252,10 @@ class TestCaseMetrics:
         assert rows[0]["dice"] == pytest.approx(30 / 36)
         expected = surface_distances(prediction == 1, truth == 1, (2.0, 2.0))
         assert (rows[0]["hd95_mm"], rows[0]["assd_mm"]) == expected
-        assert [rows[1][name] for name in OVERLAPS] == [0, 0, 0, 0]
+        assert [rows[1][name] for name in (*OVERLAPS, "surface_dice")] == [0, 0, 0, 0, 0]
+        assert [rows[1][name] for name in ("specificity", "accuracy")] == [1, 1 - 25 / 900]
+        strict = [replace(label, tolerance_mm=0.1) for label in JSRT]
+        assert rows[0]["surface_dice"] == 1 > case_metrics(prediction, truth, strict, (2.0, 2.0))[0]["surface_dice"]
         assert rows[1]["hd95_mm"] == rows[1]["assd_mm"] == math.inf
         assert all(math.isnan(rows[2][name]) for name in METRICS)
         assert {type(row[name]) for row in rows for name in METRICS} == {float}
@@ -229,6 +274,8 @@ class TestCaseMetrics:
         # Of 2 x 6 true pixels 2 x 4 are found, and nothing else; the lung in the ignored corner is in neither.
         assert [rows[0][name] for name in OVERLAPS] == pytest.approx([0.8, 2 / 3, 2 / 3, 1])
         assert rows[0]["hd95_mm"] == 2
+        # 144 pixels, of which 24 + 9 are ignored.
+        assert rows[0]["accuracy"] == pytest.approx((144 - 33 - 4) / (144 - 33))
         assert np.isnan(rows[1]["dice"])
         assert given.is_of(truth, (1.0, 1.0))
         assert not given.is_of(np.where(truth == 255, 0, truth), (1.0, 1.0))
@@ -283,10 +330,16 @@ class TestSummarise:
         assert json.loads(json.dumps(result, allow_nan=False)) == result
 
     def test_too_few_values(self):
-        nothing = {"mean": None, "sd": None, "ci95": None, "n": 0}
+        nothing = {"mean": None, "sd": None, "ci95": None, "median": None, "n": 0}
         assert summarize([]) == {**nothing, "missing": 0, "infinite": 0}
         assert summarize([math.nan, math.inf]) == {**nothing, "missing": 1, "infinite": 1}
-        assert summarize([0.25]) == {"mean": 0.25, "sd": None, "ci95": None, "n": 1, "missing": 0, "infinite": 0}
+        one = {"mean": 0.25, "sd": None, "ci95": None, "median": 0.25, "n": 1}
+        assert summarize([0.25]) == {**one, "missing": 0, "infinite": 0}
+
+    def test_infinite_values_rank_last(self):
+        assert summarize([math.nan, 1, math.inf, 3])["median"] == 3
+        assert summarize([1, math.inf, 3, 2])["median"] == 2.5
+        assert summarize([1, math.inf])["median"] is None
 
     def test_subjects_are_counted(self):
         values = [0.1, 0.5, 0.9, 0.2, math.nan, 0.6]

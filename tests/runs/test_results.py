@@ -25,6 +25,7 @@ def row(case, organ, dice, hd95, **condition):
         **rest,
         "hd95_mm": hd95,
         "assd_mm": hd95,
+        **dict.fromkeys(("surface_dice", "specificity", "accuracy", "npv"), dice),
     }
 
 
