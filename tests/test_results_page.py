@@ -1,5 +1,6 @@
 """Check that every measured number of the pages comes from a committed table."""
 
+import json
 import re
 
 import pandas as pd
@@ -78,3 +79,26 @@ def test_the_criteria_of_figure_2_are_those_of_its_table(results):
     ]
     stated = [float(row[1]) for row in results.read("acdc_unet_figure2_criteria")[1:]]
     assert stated == pytest.approx(computed, abs=0.001)
+
+
+def test_the_tables_of_a_study_are_taken(results, tmp_path, monkeypatch):
+    finding = {"data": "jsrt", "text": "position helps", "where": "clean", "n": 8, "power": None, "note": ""}
+    measured = {**finding, "value": 0.4014, "ci95": [0.3305, 0.4722], "p_holm": 0.00101, "verdict": "confirmed"}
+    other = {**finding, "value": None, "ci95": None, "p_holm": None, "verdict": "not measured"}
+    organs = {"title": "jsrt: Dice on clean test images", "columns": ["model", "heart"], "rows": [["CNN", "0.367"]]}
+    (tmp_path / "study.json").write_text(json.dumps({"criteria": [measured, other], "tables": [organs]}))
+    monkeypatch.setattr(results, "FOLDER", tmp_path)
+    assert [path.name for path in results.take(tmp_path, "new")] == ["new_criteria.csv", "new_organs.csv"]
+    assert results.read("new_organs") == [["model", "heart"], ["CNN", "0.367"]]
+    head, row = results.read("new_criteria")
+    assert dict(zip(head, row, strict=True)) == {
+        "data": "jsrt",
+        "criterion": "position helps",
+        "where": "clean",
+        "value": "0.401",
+        "95 % interval": "0.331 to 0.472",
+        "n": "8",
+        "p (Holm)": "0.001",
+        "power": "",
+        "verdict": "confirmed",
+    }

@@ -1,17 +1,20 @@
 """Write the tables of docs/explanation/results.md from the CSV files in docs/results, and check the page's numbers.
 
-usage: python docs/src/results.py [--check]
+usage: python docs/src/results.py [--check | --take STUDY_FOLDER NAME]
 
 A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``: the file ``docs/results/NAME.csv`` as it
 is, or one of ``VIEWS`` of it. docs/results/README.md says which command made each file. With ``--check`` nothing is
-written, and the exit code is 1 if a table is stale or a measured number of the pages is in no table.
+written, and the exit code is 1 if a table is stale or a measured number of the pages is in no table. With ``--take``
+the criteria and tables of a study's ``study.json`` become ``docs/results/NAME_criteria.csv`` and so on.
 """
 
 import csv
+import json
 import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -19,6 +22,13 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER, PAGE = ROOT / "docs/results", ROOT / "docs/explanation/results.md"
 # Pages with the column "ours", made by docs/src/bundles.py.
 OURS = (ROOT / "README.md", ROOT / "docs/bundles.md")
+# Words in the titles of a study's tables, and the ends of the names of their files.
+KINDS = {
+    "Chosen on": "choice",
+    "Dice on clean": "organs",
+    "under each condition": "conditions",
+    "slice by slice": "slices",
+}
 _TABLE = re.compile(r"(?s)(?P<start><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end of table -->\n)")
 _NUMBER = re.compile(r"(?<![\w.])-?\d\.\d{3}(?!\d|\.\d)")
 # Code, quotations, and sentences that begin with the paper's numbers.
@@ -101,8 +111,45 @@ def find_faults() -> list[str]:
     ]
 
 
+def take(folder: Path, name: str) -> list[Path]:
+    """Write the criteria and tables of a study into docs/results, and return their paths.
+
+    Args:
+        folder: folder of the study, with ``study.json``.
+        name: beginning of the names of the files.
+    """
+    content = json.loads((folder / "study.json").read_text(encoding="utf-8"))
+    tables = {"criteria": tabulate_criteria(content["criteria"])}
+    for table in content["tables"]:
+        [kind] = [kind for word, kind in KINDS.items() if word in table["title"]]
+        tables[kind] = [table["columns"], *table["rows"]]
+    paths = []
+    for kind, rows in tables.items():
+        paths.append(FOLDER / f"{name}_{kind}.csv")
+        with paths[-1].open("w", encoding="utf-8", newline="") as stream:
+            csv.writer(stream, lineterminator="\n").writerows(rows)
+    return paths
+
+
+def tabulate_criteria(findings: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Tabulate the criteria of a study on the data sets that were run, the head first."""
+    rows = [["data", "criterion", "where", "value", "95 % interval", "n", "p (Holm)", "power", "verdict"]]
+    for found in findings:
+        if found["value"] is not None:
+            ends = "-" if found["ci95"] is None else " to ".join(f"{end:.3f}" for end in found["ci95"])
+            numbers = ["" if found[key] is None else f"{found[key]:.3f}" for key in ("p_holm", "power")]
+            verdict = found["verdict"] + (f": {found['note']}" if found["note"] else "")
+            value = f"{found['value']:.3f}"
+            rows.append([found["data"], found["text"], found["where"], value, ends, str(found["n"]), *numbers, verdict])
+    return rows
+
+
 def main() -> int:
     """Run the command line; returns its exit code."""
+    if "--take" in sys.argv[1:]:
+        folder, name = sys.argv[sys.argv.index("--take") + 1 :]
+        sys.stdout.writelines(f"{path}\n" for path in take(Path(folder), name))
+        return 0
     if "--check" in sys.argv[1:]:
         faults = find_faults()
         sys.stdout.writelines(f"{fault}\n" for fault in faults)

@@ -114,7 +114,7 @@ def check_summary(summary, name, kind, cases):
     for organ in condition["organs"].values():
         assert list(organ) == METRICS
         for values in organ.values():
-            assert set(values) == {"mean", "sd", "ci95", "n", "missing", "infinite"}
+            assert set(values) == {"mean", "sd", "ci95", "median", "n", "missing", "infinite"}
             assert values["n"] + values["missing"] + values["infinite"] == len(cases)
             assert (values["mean"] is None) == (values["n"] == 0)
     assert condition["mean_foreground_dice"]["n"] <= len(cases)
