@@ -18,7 +18,7 @@ from typing import Protocol
 
 from medpos.core.gpus import share_out, visible
 from medpos.core.ray_session import ATTEMPTS, RaySession
-from medpos.study.jobs import Job, Outcome, execute, exit_with_parent
+from medpos.study.jobs import Job, Outcome, begin_worker, execute
 
 Started = Callable[[Job], None]
 
@@ -120,7 +120,7 @@ def start_process(gpu: str = "") -> ProcessPoolExecutor:
     """
     # Spawned, not forked: PyTorch's threads don't survive a fork.
     context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(1, mp_context=context, initializer=exit_with_parent)
+    pool = ProcessPoolExecutor(1, mp_context=context, initializer=begin_worker)
     with visible(gpu):
         pool.submit(os.getpid)  # the pool starts its process with the first task
     return pool

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from medpos.core.config_files import read_config
-from medpos.core.ending import explain
+from medpos.core.ending import explain, skip_garbage
 from medpos.core.errors import find_input_error
 from medpos.core.gpus import images_gb
 from medpos.core.lock import BusyError, FolderLock, release_all
@@ -152,11 +152,12 @@ def _printing_to(path: Path) -> Iterator[None]:
                 os.close(copy)
 
 
-def exit_with_parent() -> None:
-    """Kill this process when its parent is gone, so that no two processes write to one run folder.
+def begin_worker() -> None:
+    """Begin a worker process: it is killed when its parent is gone, so that no two processes write to one run folder.
 
     Ctrl-C, which a terminal sends to all processes, is left to the parent.
     """
+    skip_garbage()
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 
