@@ -33,6 +33,9 @@ class Study:
     data: Annotated[str, typer.Option(help="Data sets, such as jsrt,acdc; the study's own by default.")] = ""
     network: Annotated[str, typer.Option(help="unet or small; the study's own by default.")] = ""
     seeds: Annotated[str, typer.Option(help="Such as 0,1,2; the study's own by default.")] = ""
+    folds: Annotated[
+        int, typer.Option(min=0, help="Folds of a cross-validation over all subjects; 0 for the prepared split.")
+    ] = 0
     profile: Annotated[str, typer.Option(help="Name in bundles/studies/profiles.json: paper, quick or tiny.")] = "paper"
     set_: Annotated[list[str], typer.Option("--set", help="KEY=VALUE for every bundle that has the key.")] = field(
         default_factory=list
@@ -176,7 +179,7 @@ def _planner(options: Study, which: str, makes_data: bool = False) -> Any:
     own_seeds = overrides.pop("seeds", [])
     overrides |= {key: parse_value(value) for key, value in split_pairs(options.set_, "--set").items()}
     chosen, data = _seeds(options.seeds) or own_seeds, list(dict.fromkeys(split_parts(options.data)))
-    declared = declaration.load(STUDIES, which, options.network or None, data, chosen, options.bundle)
+    declared = declaration.load(STUDIES, which, options.network or None, data, chosen, options.bundle, options.folds)
     results = options.out or Path("studies") / declared.name
     bundles = options.bundle.parent if options.bundle else BUNDLES
     folders = split_pairs(options.dataset_dir, "--dataset-dir")

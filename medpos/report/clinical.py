@@ -79,19 +79,27 @@ class Index:
 
 
 def measure_indices(runs: Sequence[Run]) -> list[Index]:
-    """Compute the indices of each model and data set, from the first run with saved cases."""
-    out: list[Index] = []
-    seen: set[tuple[str, str]] = set()
+    """Compute the indices of each model and data set, from the first run with saved cases.
+
+    In a cross-validation the runs of the other folds, with the same seed and other cases, are added.
+    """
+    chosen: dict[tuple[str, str], list[tuple[Run, Evaluation]]] = {}
     for run in runs:
-        for evaluation in run.pooled:
-            if evaluation.has_cases and (evaluation.data, run.model) not in seen:
-                seen.add((evaluation.data, run.model))
-                out += _of_evaluation(run, evaluation)
-    return out
+        for evaluation in [evaluation for evaluation in run.pooled if evaluation.has_cases]:
+            kept = chosen.setdefault((evaluation.data, run.model), [])
+            known = {case for _, other in kept for case in other.table["case"]}
+            if not kept or (run.seed == kept[0][0].seed and known.isdisjoint(evaluation.table["case"])):
+                kept.append((run, evaluation))
+    return [
+        index
+        for (data, model), kept in chosen.items()
+        for index in _of_evaluations(data, model, [evaluation for _, evaluation in kept])
+    ]
 
 
-def _of_evaluation(run: Run, evaluation: Evaluation) -> list[Index]:
-    rows = pd.DataFrame(indices(evaluation.cases(), evaluation.labels))
+def _of_evaluations(data: str, model: str, evaluations: Sequence[Evaluation]) -> list[Index]:
+    labels = evaluations[0].labels
+    rows = pd.DataFrame(indices([case for evaluation in evaluations for case in evaluation.cases()], labels))
     if rows.empty:
         return []
     out = []
@@ -104,7 +112,7 @@ def _of_evaluation(run: Run, evaluation: Evaluation) -> list[Index]:
         sound = sound.sort_values("difference", key=lambda d: -d.abs(), ignore_index=True)
         found = agreement(sound["true"].tolist(), sound["predicted"].tolist())
         skipped = len(values) - len(sound)
-        out.append(Index(evaluation.data, run.model, str(name), str(unit), found, sound, skipped))
+        out.append(Index(data, model, str(name), str(unit), found, sound, skipped))
     return out
 
 

@@ -72,6 +72,7 @@ class Study:
         criteria: criteria of the claim; see :mod:`medpos.statistics.verdict`.
         intensity_criteria: criteria for the intensities of the images.
         published: values of the paper, shown beside the measured ones.
+        folds: number of folds of a cross-validation over all subjects; 0 for the prepared split.
     """
 
     name: str
@@ -87,6 +88,7 @@ class Study:
     criteria: tuple[Criterion, ...]
     intensity_criteria: tuple[Criterion, ...]
     published: tuple[dict[str, Any], ...]
+    folds: int = 0
 
 
 def name_moved(model: str) -> str:
@@ -121,6 +123,7 @@ def load(
     data: Sequence[str] = (),
     seeds: Sequence[int] = (),
     bundle: Path | None = None,
+    folds: int = 0,
 ) -> Study:
     """Load one study.
 
@@ -132,10 +135,13 @@ def load(
         seeds: seeds in place of the study's.
         bundle: a user's plain bundle in place of ``{data}{network}``, with its variants in the same folder; criteria
             and published values for the study's own data sets are left out.
+        folds: number of folds of a cross-validation over all subjects; 0 for the prepared split.
 
     Raises:
-        InputError: there is no such study, or its file lacks a key or has an unknown one.
+        InputError: there is no such study, its file lacks a key or has an unknown one, or there is a single fold.
     """
+    if folds == 1:
+        raise InputError("--folds: expected two or more, or 0 for the prepared split, got 1; correct it")
     path = Path(name) if name.endswith(SUFFIXES) else find_config(folder, name)
     content = _read_study(path, folder)
     if bundle is not None:
@@ -170,6 +176,7 @@ def load(
         criteria=tuple(_criteria(content, path, of_images=False)),
         intensity_criteria=tuple(_criteria(content, path, of_images=True)),
         published=tuple(content.get("published", [])),
+        folds=folds,
     )
 
 

@@ -40,6 +40,7 @@ class Model:
         overrides: values for keys of the bundle, with the seed.
         config: resolved configuration.
         chosen: value chosen on the validation split, by key.
+        fold: fold of a cross-validation, such as ``2/5``; empty for the prepared split.
     """
 
     data: str
@@ -49,12 +50,13 @@ class Model:
     overrides: dict[str, Any]
     config: Config
     chosen: dict[str, Any]
+    fold: str = ""
 
     @property
     def name(self) -> str:
-        """Name with data set, chosen value and seed."""
+        """Name with data set, chosen value, fold and seed."""
         chosen = "".join(f", {key} {value}" for key, value in self.chosen.items())
-        return f"{self.data}: {self.variant}{chosen}, seed {self.seed}"
+        return f"{name_variant(self.data, self.variant + chosen, self.fold)}, seed {self.seed}"
 
     @cached_property
     def identity(self) -> str:
@@ -70,7 +72,7 @@ class Model:
     def run_name(self) -> str:
         """Name for a new run: seed, distinguishing overrides and the beginning of the identity."""
         plain = {k: v for k, v in self.overrides.items() if k not in IRRELEVANT and k != "seed"}
-        words = "_".join(f"{k}-{v}" for k, v in sorted(plain.items()))
+        words = "_".join(f"{k}-{v}" for k, v in sorted(plain.items())).replace("/", "-")
         return re.sub(r"[^A-Za-z0-9._-]", "", f"seed{self.seed}_{words}")[:60].rstrip("_-.") + f"-{self.identity[:8]}"
 
     def folder(self) -> Path:
@@ -79,6 +81,11 @@ class Model:
         same = [path.parent for path in configs if _read_identity(path, path.stat().st_mtime_ns)[0] == self.identity]
         finished = [run for run in same if files.Run(run).is_trained]
         return next(iter(finished or same), self.parent / self.run_name)
+
+
+def name_variant(data: str, variant: str, fold: str) -> str:
+    """Name a variant on a data set, with its fold if there is one."""
+    return f"{data}: {variant}" + (f", fold {fold}" if fold else "")
 
 
 @lru_cache(maxsize=4096)

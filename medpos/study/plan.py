@@ -3,8 +3,9 @@
 A plan is made from the run folders, so an interrupted study is planned again and continues where it stopped.
 """
 
+import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from medpos.bundle.keys import suggest
 from medpos.core.config_files import find_config, read_config
 from medpos.core.errors import InputError
 from medpos.data.conditions import Condition
+from medpos.data.split import list_folds
 from medpos.runs import files
 from medpos.study.declaration import Study, Variant
 from medpos.study.jobs import Job
@@ -21,6 +23,7 @@ from medpos.study.models import (
     Model,
     conditions_of,
     missing_conditions,
+    name_variant,
     read_validation_dice,
     resolve_configuration,
 )
@@ -61,6 +64,12 @@ class Plan:
     jobs: tuple[Job, ...]
     undecided: tuple[str, ...]
 
+    @property
+    def decided(self) -> tuple[Model, ...]:
+        """The models without the candidates of a choice that can't be made yet, which would pass for one model."""
+        names = set(self.undecided)
+        return tuple(model for model in self.models if name_variant(model.data, model.variant, model.fold) not in names)
+
 
 class Planner:
     """Plan a study; configurations are resolved once.
@@ -88,17 +97,14 @@ class Planner:
         models: list[Model] = []
         jobs: dict[str, Job] = {}
         undecided: list[str] = []
-        for data in self.study.data:
-            for variant in self.study.variants:
-                if variant.data and data not in variant.data:
-                    continue
-                chosen, candidates = self._choose(data, variant, given_up)
-                if chosen is None:
-                    undecided.append(f"{data}: {variant.name}")
-                    models += candidates
-                else:
-                    models += [self._model(data, variant, seed, chosen) for seed in self._seeds(variant)]
-                    # Candidates that aren't chosen are trained before, so that the choice can be made again.
+        for data, variant, fold in self._variants():
+            chosen, candidates = self._choose(data, variant, fold, given_up)
+            if chosen is None:
+                undecided.append(name_variant(data, variant.name, fold))
+                models += candidates
+            else:
+                models += [self._model(data, variant, fold, seed, chosen) for seed in self._seeds(variant)]
+                # Candidates that aren't chosen are trained before, so that the choice can be made again.
         for model in models:
             job = self._job(model)
             if job is not None and job.folder not in given_up:
@@ -112,15 +118,22 @@ class Planner:
     def choices(self) -> list[tuple[str, str, str, Any, float, bool]]:
         """Return data set, model, key, value, validation Dice and whether it was chosen, for each trained candidate."""
         rows = []
-        for data in self.study.data:
-            for variant in self.study.variants:
-                chosen, candidates = self._choose(data, variant, ())
-                for model in candidates:
-                    [(key, value)] = model.chosen.items()
-                    if files.Run(model.folder()).is_trained:
-                        dice = read_validation_dice(model.folder())
-                        rows.append((data, variant.name, key, value, dice, model.chosen == chosen))
+        for data, variant, fold in self._variants():
+            chosen, candidates = self._choose(data, variant, fold, ())
+            for model in candidates:
+                [(key, value)] = model.chosen.items()
+                if files.Run(model.folder()).is_trained:
+                    dice = read_validation_dice(model.folder())
+                    name = variant.name + (f", fold {fold}" if fold else "")
+                    rows.append((data, name, key, value, dice, model.chosen == chosen))
         return rows
+
+    def _variants(self) -> Iterator[tuple[str, Variant, str]]:
+        """Yield data set, variant and fold of all models."""
+        folds = list_folds(self.study.folds) or [""]
+        for data, variant, fold in itertools.product(self.study.data, self.study.variants, folds):
+            if not variant.data or data in variant.data:
+                yield data, variant, fold
 
     def _groups(self, model: Model) -> tuple[str, ...]:
         gives_position = "pe_alpha" in model.config and model.config.get("encoding", "linear") in ("linear", "placebo")
@@ -130,13 +143,16 @@ class Planner:
         return variant.seeds or self.study.seeds
 
     def _choose(
-        self, data: str, variant: Variant, given_up: Sequence[str]
+        self, data: str, variant: Variant, fold: str, given_up: Sequence[str]
     ) -> tuple[dict[str, Any] | None, list[Model]]:
-        """Return the value with the best validation Dice, None while candidates are untrained, and the candidates."""
+        """Return the value with the best validation Dice, None while candidates are untrained, and the candidates.
+
+        Each fold has a choice of its own, because subjects that validate in one fold are tested in another.
+        """
         if not variant.choose:
             return {}, []
         [(key, values)] = variant.choose.items()
-        candidates = [self._model(data, variant, self._seeds(variant)[0], {key: value}) for value in values]
+        candidates = [self._model(data, variant, fold, self._seeds(variant)[0], {key: value}) for value in values]
         folders = {value: model.folder() for value, model in zip(values, candidates, strict=True)}
         usable = {value: run for value, run in folders.items() if str(run.resolve()) not in given_up}
         if not usable or not all(files.Run(run).is_trained for run in usable.values()):
@@ -149,15 +165,15 @@ class Planner:
         path = find_config(self.settings.bundles, name)
         return path, self._common(path, data)
 
-    def _model(self, data: str, variant: Variant, seed: int, chosen: dict[str, Any]) -> Model:
+    def _model(self, data: str, variant: Variant, fold: str, seed: int, chosen: dict[str, Any]) -> Model:
         bundle, common = self.bundle(variant.bundle.replace("{data}", data), data)
-        overrides = {**common, **variant.overrides, **chosen, "seed": seed}
+        overrides = {**common, **variant.overrides, **chosen, **({"fold": fold} if fold else {}), "seed": seed}
         key = (str(bundle), *sorted((k, str(v)) for k, v in overrides.items()))
         if key not in self._configs:
             self._configs[key] = config = resolve_configuration(bundle, overrides, self.makes_data)
             if not str(config["data_folder"]).startswith("$"):
                 self._folders.setdefault(data, str(config["data_folder"]))
-        return Model(data, variant.name, seed, bundle, overrides, self._configs[key], chosen)
+        return Model(data, variant.name, seed, bundle, overrides, self._configs[key], chosen, fold)
 
     def _common(self, bundle: Path, data: str) -> dict[str, Any]:
         """Return the overrides for every bundle that this one has keys for (a mean mask has no learning rate)."""

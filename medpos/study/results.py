@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from medpos.core.errors import InputError
 from medpos.core.files import write_frame, write_json
 from medpos.metrics import METRICS
 from medpos.plotting.style import Drawing, save_figure
@@ -32,6 +33,10 @@ METHOD = (
     "variance has a part of the subjects and one of the seeds (with one seed, of the subjects alone: it then holds for "
     "this training); p-value of its distance from the nearest end of the range, two-sided"
 )
+OUT_OF_FOLD = (
+    "each subject is tested once, by models that were trained without the subjects of its fold, and the tests of all "
+    "folds are one test set; the training sets of the folds overlap, so an interval over subjects holds for these folds"
+)
 _COLUMNS = ["data", "model", "seed", "case", "subject", "split", "degradation", "severity", "shift", "organ", *METRICS]
 
 
@@ -43,20 +48,38 @@ def collect(planner: Planner, found: Sequence[Model]) -> pd.DataFrame:
         found: models of the study.
 
     Returns:
-        One row per data set, model, seed, case, condition and organ; the columns are ``data``, ``model``, ``seed`` and
-        those of ``metrics.csv``. Under shifts the moved clean predictions are a model of their own.
+        One row per data set, model, seed, case, condition and organ; the columns are ``data``, ``model``, ``seed``, in
+        a cross-validation ``fold``, and those of ``metrics.csv``. Under shifts the moved clean predictions are a model
+        of their own.
+
+    Raises:
+        InputError: a subject was tested in two folds.
     """
     parts: list[dict[str, Any]] = []
     for model in found:
         run = model.folder()
         if files.Run(run).is_trained:
-            about = {"data": model.data, "model": model.variant, "seed": model.seed}
+            about = {"data": model.data, "model": model.variant, "seed": model.seed, "fold": model.fold}
             conditions = planner.conditions(model)
             parts += [{**about, **row} for row in models.read_rows(run, model.config, conditions)]
             about["model"] = name_moved(model.variant)
             parts += [{**about, **row} for row in models.read_moved(run, model.config, conditions)]
-    table = pd.DataFrame(parts, columns=_COLUMNS)
+    columns = [*_COLUMNS[:3], *(["fold"] if planner.study.folds else []), *_COLUMNS[3:]]
+    table = pd.DataFrame(parts, columns=columns)
+    if planner.study.folds:
+        _check_folds(table)
     return table.astype({"severity": int, "seed": int, **dict.fromkeys(METRICS, float)})
+
+
+def _check_folds(table: pd.DataFrame) -> None:
+    """Check that each subject was tested in one fold alone, so that no model was trained on a subject of its test."""
+    folds = table.groupby(["data", "subject"])["fold"].nunique()
+    if len(twice := folds[folds > 1]):
+        data, subject = twice.index[0]
+        raise InputError(
+            f"{data}: subject {subject}: expected tests in one fold, got {twice.iloc[0]}; delete the runs of these "
+            "folds, which versions with other folds made, and run the study again"
+        )
 
 
 def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, about: dict[str, Any]) -> dict[str, Any]:
@@ -88,7 +111,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "claim": study.claim,
         "verdict": verdict.overall_verdict(findings),
         "criteria": [finding.to_json() for finding in findings],
-        "design": describe_design(findings),
+        "design": describe_design(findings, study.folds),
         **_describe_data(trained, table, measured),
         "models": [_describe_model(model, out) for model in trained],
         "published": list(study.published),
@@ -138,8 +161,8 @@ def _find(study: Study, table: pd.DataFrame, measured: Sequence[Intensities]) ->
     return verdict.decide_family(findings)
 
 
-def describe_design(findings: Sequence[Finding]) -> dict[str, Any]:
-    """Describe the family of tests and the method, for the page."""
+def describe_design(findings: Sequence[Finding], folds: int = 0) -> dict[str, Any]:
+    """Describe the family of tests, the method and the cross-validation, if it is one, for the page."""
     family = [finding for finding in findings if finding.criterion.role == "primary"]
     return {
         "family": len(family),
@@ -147,6 +170,7 @@ def describe_design(findings: Sequence[Finding]) -> dict[str, Any]:
         "alpha": verdict.ALPHA,
         "first_step": verdict.ALPHA / len(family) if family else None,
         "method": METHOD,
+        **({"validation": f"{folds}-fold cross-validation: {OUT_OF_FOLD}"} if folds else {}),
     }
 
 
@@ -206,11 +230,14 @@ def _slice_tables(trained: Sequence[Model]) -> list[dict[str, Any]]:
     for data in dict.fromkeys(model.data for model in trained):
         of_data = [model for model in trained if model.data == data]
         labels = models.open_data_folder(of_data[0].config).labels
-        cases: dict[str, list[Sequence[CaseView]]] = {}
+        cases: dict[str, dict[int, list[CaseView]]] = {}
         for model in of_data:
             if path := find_newest(model.folder(), files.CASES):
-                cases.setdefault(model.variant, []).append(load_cases(path))
-        found.append(tables.slice_table(data, labels, dict(cases)))
+                cases.setdefault(model.variant, {}).setdefault(model.seed, []).extend(load_cases(path))
+        by_model: dict[str, Sequence[Sequence[CaseView]]] = {
+            name: list(seeds.values()) for name, seeds in cases.items()
+        }
+        found.append(tables.slice_table(data, labels, by_model))
     return [table for table in found if table is not None]
 
 
@@ -232,7 +259,7 @@ def _describe_data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequ
             "phantom": source.phantom,
             "nominal_spacing": source.nominal_spacing,
             "spacing": source.spacing_source,
-            "split": "test",
+            "split": f"test parts of {len(set(rows['fold']))} folds" if model.fold else "test",
             "subjects": int(rows["subject"].nunique()),
             "cases": int(rows["case"].nunique()),
             "sha256": model.config["data_sha256"],
@@ -249,6 +276,7 @@ def _describe_model(model: Model, out: Path) -> dict[str, Any]:
         "data": model.data,
         "model": model.variant,
         "seed": model.seed,
+        **({"fold": model.fold} if model.fold else {}),
         "bundle": str(model.config["bundle_name"]),
         "run": os.path.relpath(model.folder(), out),
         "overrides": model.overrides,

@@ -87,7 +87,7 @@ def _run(planner: Planner, engine: Engine, out: Path, command: str, watcher: Wat
         "left": len(plan.jobs),
         "failed": [{"name": name, "error": error} for name, error in failed.values()],
     }
-    return results.write(planner.study, planner, plan.models, out, about)
+    return results.write(planner.study, planner, plan.decided, out, about)
 
 
 def _run_jobs(

@@ -24,6 +24,7 @@ def write(trained: Sequence[Model], table: pd.DataFrame, folder: Path) -> None:
     settings = sorted({key for model in trained for key in _settings(model)})
     for model in trained:
         rows = clean[(clean["data"] == model.data) & (clean["model"] == model.variant) & (clean["seed"] == model.seed)]
+        rows = rows[rows["fold"] == model.fold] if model.fold else rows
         organs = rows.groupby("organ", sort=False)["dice"].mean().dropna()
         dice = {f"test_dice/{organ}": float(value) for organ, value in organs.items()}
         mean = float(rows.groupby("case")["dice"].mean().mean())

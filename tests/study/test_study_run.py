@@ -171,6 +171,17 @@ def test_tensorboard_shows_the_settings_of_every_model(done):
     assert 0 <= events.Scalars("test_dice/mean")[0].value <= 1
 
 
+def test_results_without_a_choice_leave_its_candidates_out(done, prepared, tmp_path):
+    """A budget may end when some candidates are trained; they are no seeds of one model."""
+    shutil.copytree(done[0] / "runs", tmp_path / "runs")
+    models = [STUDY["models"][0], {**STUDY["models"][1], "choose": {"pe_alpha": [1.0, 3.0, 7.0]}}]
+    study = declared(tmp_path, models=models)
+    content = run(study, settings(prepared, tmp_path), HERE, tmp_path / "out", "the command", Watcher(), until=0)
+    assert {m["model"] for m in content["models"]} == {"small CNN"}
+    assert content["left"] == 1
+    assert next(c["verdict"] for c in content["criteria"]) == "not measured"
+
+
 def test_nothing_is_trained_twice(done, prepared, tmp_path):
     folder, content, _ = done
     again, witness = complete(prepared, folder)
