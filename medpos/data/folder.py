@@ -36,6 +36,7 @@ from medpos.data.schema import (
 from medpos.data.split import split_by_fold
 
 logger = logging.getLogger(__name__)
+ALL = "all"  # in place of a split
 ADVICE = "prepare the data again with 'python -m data_prep', or list all problems with 'python -m data_prep verify'"
 
 
@@ -197,14 +198,15 @@ class DataFolder:
         """Return the cases of one split, with the paths of their files.
 
         Args:
-            split: ``training``, ``validation`` or ``test``.
+            split: ``training``, ``validation`` or ``test``; ``all`` for those of all three, which are marked so, to
+                test a model that was trained on other data.
             subjects: number of subjects to draw; None keeps all.
             seed: random seed of the draw.
 
         Raises:
             InputError: the split is empty or has fewer subjects.
         """
-        cases = self._cases[split]
+        cases = self._cases[split] if split != ALL else [{**c, "split": ALL} for s in SPLITS for c in self._cases[s]]
         names = sorted({c["subject"] for c in cases})
         if not names:
             raise InputError(

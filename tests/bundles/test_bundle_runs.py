@@ -11,6 +11,7 @@ from running import COLUMNS, NAMES, TRAINED_EPOCHS, leave_to_torture, newest, pa
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medpos.bundle import phantoms
+from medpos.report.sources import read
 
 ORGANS = {"jsrt": ["right_lung", "left_lung", "heart"], "acdc": ["rv_cavity", "myocardium", "lv_cavity"]}
 FIRST = {"unet": "conv1_1.", "small": "conv1.", "mean_mask": "probability"}
@@ -166,6 +167,26 @@ def test_evaluate_gives_the_numbers_of_the_run(run_of, tiny):
         "cases.npz",
         "overlays",
     }
+
+
+def test_every_subject_of_other_data_is_tested_and_never_pooled(run_of, tiny, data):
+    path = data / "dataset.json"
+    content = {**json.loads(path.read_text()), "name": "other"}
+    everyone = {**tiny, "entry": "evaluate", "dataset_dir": str(data), "dataset__data": "$@source.cases('all')"}
+    cases = [case for part in ("training", "validation", "test") for case in content[part]]
+    path.write_text(json.dumps(content))
+    assert "expected cases that the model was not trained on" in refusal("jsrt_small_pe", **everyone)
+    for case in cases:
+        case["image_sha256"] = case["image_sha256"][::-1]  # as if the images were others
+    path.write_text(json.dumps(content))
+    run_here("jsrt_small_pe", **everyone)
+    rows = rows_of(run_of / "evaluate/metrics.csv")
+    assert {row["case"] for row in rows} == {case["case"] for case in cases}
+    assert {row["split"] for row in rows} == {"all"}
+    assert json.loads((run_of / "evaluate/summary.json").read_text())["subjects"] == len(cases)
+    [run] = read([run_of]).runs
+    assert [(e.name, e.data, e.differs) for e in run.external] == [("evaluate", "other", ("data", "split"))]
+    assert [e.name for e in run.pooled] == ["test"]
 
 
 def test_evaluate_selects_the_latest_run_or_the_named_one(run_of, tiny):
