@@ -45,7 +45,7 @@ def edit(data, change):
         ({"pe_alpha": 0}, ["pe_alpha", "above 0"]),
         ({"pe_range": "both"}, ["pe_range", "'both'", "symmetric"]),
         ({"padding_mode": "mirror"}, ["padding_mode", "'mirror'", "reflect"]),
-        ({"image_size": 0}, ["--image_size: expected an integer from 1 to 16384, got 0"]),
+        ({"image_size": 0}, ["--image_size: expected an integer from 8 to 16384, got 0"]),
         ({"image_size": "big"}, ["--image_size: expected an integer", "got 'big'"]),
         ({"resume": "false"}, ["--resume: expected True or False", "got 'false'"]),
         ({"lr": 0}, ["--lr: expected", "above 0", "got 0"]),
