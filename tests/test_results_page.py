@@ -85,12 +85,17 @@ def test_the_tables_of_a_study_are_taken(results, tmp_path, monkeypatch):
     finding = {"data": "jsrt", "text": "position helps", "where": "clean", "n": 8, "power": None, "note": ""}
     measured = {**finding, "value": 0.4014, "ci95": [0.3305, 0.4722], "p_holm": 0.00101, "verdict": "confirmed"}
     other = {**finding, "value": None, "ci95": None, "p_holm": None, "verdict": "not measured"}
+    about = dict.fromkeys(("title", "command", "commit", "created"), "?")
+    about |= {"paper": "Table 9", "claim": "Position helps.", "verdict_text": "confirmed on phantoms"}
     organs = {"title": "jsrt: Dice on clean test images", "columns": ["model", "heart"], "rows": [["CNN", "0.367"]]}
-    (tmp_path / "study.json").write_text(json.dumps({"criteria": [measured, other], "tables": [organs]}))
+    (tmp_path / "study.json").write_text(json.dumps({**about, "criteria": [measured, other], "tables": [organs]}))
     monkeypatch.setattr(results, "FOLDER", tmp_path)
-    assert [path.name for path in results.take(tmp_path, "new")] == ["new_criteria.csv", "new_organs.csv"]
-    assert results.read("new_organs") == [["model", "heart"], ["CNN", "0.367"]]
-    head, row = results.read("new_criteria")
+    monkeypatch.setattr(results, "CLAIMS", {"new": "CNN, hearts"})
+    names = [path.name for path in results.take(tmp_path, "new_1")]
+    assert names == ["new_1_verdict.csv", "new_1_criteria.csv", "new_1_organs.csv"]
+    assert results.make("claims")[1:] == [["Position helps.", "Table 9", "CNN, hearts", "**confirmed on phantoms**"]]
+    assert results.read("new_1_organs") == [["model", "heart"], ["CNN", "0.367"]]
+    head, row = results.read("new_1_criteria")
     assert dict(zip(head, row, strict=True)) == {
         "data": "jsrt",
         "criterion": "position helps",

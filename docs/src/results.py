@@ -29,6 +29,8 @@ KINDS = {
     "under each condition": "conditions",
     "slice by slice": "slices",
 }
+# Beginnings of the names of taken studies, and what they were run on.
+CLAIMS = {"small_xrays": "small CNN, 28 chest X-rays"}
 _TABLE = re.compile(r"(?s)(?P<start><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end of table -->\n)")
 _NUMBER = re.compile(r"(?<![\w.])-?\d\.\d{3}(?!\d|\.\d)")
 # Code, quotations, and sentences that begin with the paper's numbers.
@@ -64,7 +66,20 @@ def tabulate_severities() -> list[list[str]]:
     return [["mean Dice", *chosen], *rows]
 
 
-VIEWS: dict[str, Callable[[], list[list[str]]]] = {"acdc_unet_figure2": tabulate_severities}
+def tabulate_claims() -> list[list[str]]:
+    """List the verdicts of all studies that were taken, one row each."""
+    rows = [["claim", "the paper", "network, data", "verdict"]]
+    for name, about in CLAIMS.items():
+        for path in sorted(FOLDER.glob(f"{name}_*_verdict.csv")):
+            _, (_, paper, claim, verdict, *_) = read(path.stem)
+            rows.append([claim, paper, about, f"**{verdict}**"])
+    return rows
+
+
+VIEWS: dict[str, Callable[[], list[list[str]]]] = {
+    "acdc_unet_figure2": tabulate_severities,
+    "claims": tabulate_claims,
+}
 
 
 def fill(text: str) -> str:
@@ -119,7 +134,11 @@ def take(folder: Path, name: str) -> list[Path]:
         name: beginning of the names of the files.
     """
     content = json.loads((folder / "study.json").read_text(encoding="utf-8"))
-    tables = {"criteria": tabulate_criteria(content["criteria"])}
+    about = [content[key] for key in ("title", "paper", "claim", "verdict_text", "command", "commit", "created")]
+    tables = {
+        "verdict": [["study", "paper", "claim", "verdict", "command", "commit", "created"], about],
+        "criteria": tabulate_criteria(content["criteria"]),
+    }
     for table in content["tables"]:
         [kind] = [kind for word, kind in KINDS.items() if word in table["title"]]
         tables[kind] = [table["columns"], *table["rows"]]
