@@ -52,6 +52,8 @@ def train_config(run: Config, data: TrainingData, about: Config) -> Config:
         about: as for :func:`medpos.export.configs.inference_config`.
     """
     config = copy.deepcopy(remove_tracking(run))
+    if config.pop("fold", None) is not None:  # one of the run's data; an export is trained on others
+        config["known_keys"] = [key for key in config["known_keys"] if key != "fold"]
     decoding = [step for step in config["decode"]["transforms"] if not _reads(find_step(config, step))]
     own: Config = {
         "_desc_": [

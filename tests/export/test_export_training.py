@@ -12,7 +12,7 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from PIL import Image
-from running import ROOT, kept_state, run_bundle
+from running import ROOT, kept_state, refusal, run_bundle
 
 from medpos.core.errors import InputError
 from medpos.data import DataFolder
@@ -119,6 +119,12 @@ def test_volumes_are_trained_by_slice(heart_bundle, prepared, tmp_path):
     train(bundle, training[:2], training[2:3], lr=1e-9)
     after = weights(bundle / "models/model.pt")
     assert torch.allclose(after["score.weight"], before["score.weight"], atol=1e-6)
+
+
+def test_an_export_has_no_fold(copied, prepared):
+    """The key would be taken without an effect."""
+    given = {"bundle_root": str(copied), "dataset_dir": str(prepared["jsrt"]), "fold": "2/3"}
+    assert "--fold: bundle jsrt_small_pe has no such key" in refusal(copied / "configs/train.json", **given)
 
 
 def test_what_is_trained_on_is_what_a_prepared_folder_gives(copied, prepared, tmp_path):
