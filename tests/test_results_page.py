@@ -48,7 +48,9 @@ def test_numbers_of_papers_and_commands_are_not_ours(results):
 def test_every_file_is_shown_and_has_its_origin(results):
     names = {path.stem for path in results.FOLDER.glob("*.csv")}
     page = results.PAGE.read_text(encoding="utf-8")
-    assert set(re.findall(r"<!-- table: ([\w-]+) -->", page)) == names
+    shown = set(re.findall(r"<!-- table: ([\w-]+) -->", page))
+    # The verdicts make up the table of claims.
+    assert shown - {"claims"} == {name for name in names if not name.endswith("_verdict")}
     listed = re.findall(r"`([\w*]+)`", (results.FOLDER / "README.md").read_text(encoding="utf-8"))
     patterns = [re.compile(name.replace("*", r"\w*")) for name in listed]
     assert [name for name in names if not any(pattern.fullmatch(name) for pattern in patterns)] == []

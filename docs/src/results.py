@@ -22,11 +22,10 @@ ROOT = Path(__file__).resolve().parents[2]
 FOLDER, PAGE = ROOT / "docs/results", ROOT / "docs/explanation/results.md"
 # Pages with the column "ours", made by docs/src/bundles.py.
 OURS = (ROOT / "README.md", ROOT / "docs/bundles.md")
-# Words in the titles of a study's tables, and the ends of the names of their files.
+# Words in the titles of those tables of a study that are taken, and the ends of the names of their files.
 KINDS = {
     "Chosen on": "choice",
     "Dice on clean": "organs",
-    "under each condition": "conditions",
     "slice by slice": "slices",
 }
 # Beginnings of the names of taken studies, and what they were run on.
@@ -140,8 +139,8 @@ def take(folder: Path, name: str) -> list[Path]:
         "criteria": tabulate_criteria(content["criteria"]),
     }
     for table in content["tables"]:
-        [kind] = [kind for word, kind in KINDS.items() if word in table["title"]]
-        tables[kind] = [table["columns"], *table["rows"]]
+        for kind in (kind for word, kind in KINDS.items() if word in table["title"]):
+            tables[kind] = [table["columns"], *table["rows"]]
     paths = []
     for kind, rows in tables.items():
         paths.append(FOLDER / f"{name}_{kind}.csv")

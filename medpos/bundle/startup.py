@@ -242,7 +242,7 @@ def try_data(*datasets: Sequence[Any]) -> None:
     try_images(*datasets)
     if len(datasets) > 1:
         parser = find_parser()
-        _try_parts(parser)
+        _try_parts(parser, with_test=len(datasets) > 2)
         if parser.get("begin_with") and not parser.get_parsed_content("resume"):
             check_beginning(parser.get_parsed_content("network_def"), parser.get_parsed_content("begin_with"))
         try_training_step(parser)
@@ -266,13 +266,18 @@ def try_images(*datasets: Sequence[Any]) -> None:
         raise InputError(f"expected parts of the data that share nothing, but {describe_leaks(leaks)}; {ADVICE}")
 
 
-def _try_parts(parser: ConfigParser) -> None:
-    """Build the parts of a training that a wrong value can break; all but the engines are kept for the training."""
+def _try_parts(parser: ConfigParser, with_test: bool) -> None:
+    """Build the parts of a training that a wrong value can break; all but the engines are kept for the training.
+
+    Args:
+        parser: parser of the configuration.
+        with_test: whether the training ends with a test, so that there are data for its evaluator.
+    """
     parts = ("optimizer", "loss", "dataloader", "inferer", "handlers")
     for part in (*(f"train::{part}" for part in parts), "validate::evaluator", "inferer", "postprocessing"):
         if part in parser:
             parser.get_parsed_content(part)
-    for engine in ("train::trainer", "evaluator"):
+    for engine in ("train::trainer", *(["evaluator"] if with_test else [])):
         if isinstance(node := parser.get(engine), dict):
             _try_engine(parser, engine, node)
     check_classes(parser)
