@@ -100,7 +100,7 @@ def in_torture(values, kept):
 
 
 @pytest.mark.parametrize("share", in_torture(SHARES, [0.5]))
-@pytest.mark.parametrize("name", in_torture(list(COMMANDS), ["evaluate", "explain", "export", "report", "study"]))
+@pytest.mark.parametrize("name", in_torture(list(COMMANDS), ["evaluate", "export", "study"]))
 def test_a_killed_command_is_repeated_as_if_nothing_had_been(start, undisturbed, tmp_path, name, share):
     expected, whole = undisturbed(name)
     ended = start(name, tmp_path / "folder", KILL, max(1, math.ceil(share * len(whole.events))))
@@ -127,7 +127,7 @@ SIGNALS = {INTERRUPT: ("Ctrl-C", 130), TERMINATE: ("SIGTERM", 143)}
 
 @pytest.mark.parametrize("share", in_torture(SHARES, [0.5]))
 @pytest.mark.parametrize("number", in_torture(list(SIGNALS), [INTERRUPT]))
-@pytest.mark.parametrize("name", in_torture(list(COMMANDS), ["evaluate", "explain", "export", "predict", "prepare"]))
+@pytest.mark.parametrize("name", in_torture(list(COMMANDS), ["evaluate", "predict", "prepare"]))
 def test_a_stopped_command_says_so_in_one_line_and_leaves_nothing_half_done(
     start, undisturbed, tmp_path, name, number, share
 ):
