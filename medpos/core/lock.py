@@ -73,6 +73,9 @@ class FolderLock:
             while not self._take():
                 pass
         except OSError as error:
+            if self._made:
+                with contextlib.suppress(OSError):
+                    self.folder.rmdir()
             raise WriteError(
                 f"{self.folder}: can't be created or written ({error.strerror}); make room on the disk, or "
                 f"{self._other}"
@@ -93,8 +96,12 @@ class FolderLock:
             if os.fstat(stream.fileno()).st_size:
                 self.check()
             stream.truncate(0)
-            json.dump(_describe_process(), stream)
-            stream.flush()
+            try:
+                json.dump(_describe_process(), stream)
+                stream.flush()
+            except OSError:  # of a full disk; a lock that nobody can read would be held for ever
+                self.path.unlink(missing_ok=True)
+                raise
             return _is_same(stream.fileno(), self.path)
 
     def check(self) -> None:

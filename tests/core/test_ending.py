@@ -84,7 +84,12 @@ def test_what_was_meant_comes_first():
 def test_errors_of_the_program_and_of_the_user_s_own_parts_keep_their_traceback():
     assert explain(KeyError("a fault of the program")) is None
     assert explain(build({"_target_": "builtins.int", "x": 1})) is None
-    assert explain(build("$1 / 0")) is None
+    assert explain(build("$__import__('json').loads('{')")) is None
+
+
+def test_an_expression_that_is_wrong_itself_is_one_line():
+    words = "--part: can't be evaluated (division by zero); correct the expression or the imports"
+    assert explain(build("$1 / 0")) == words
 
 
 @pytest.mark.parametrize(

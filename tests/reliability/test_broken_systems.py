@@ -229,7 +229,7 @@ command()
 """
 
 
-@pytest.mark.parametrize("place", ["command", "MONAI's own command"])
+@pytest.mark.parametrize("place", ["command", pytest.param("MONAI's own command", marks=pytest.mark.torture)])
 def test_another_lost_worker_does_not_disturb_the_explanation(place):
     done = subprocess.run([sys.executable, "-c", LATE, place], capture_output=True, text=True, env=running.ENVIRONMENT)
     assert done.returncode == (2 if place == "command" else 1)

@@ -305,6 +305,7 @@ def call(run, folder, *options):
     return subprocess.run(command(run, *options), cwd=folder, capture_output=True, text=True, env=ENVIRONMENT)
 
 
+@pytest.mark.torture
 def test_two_calls_at_the_same_time_are_refused_and_a_killed_one_goes_on(trained, tmp_path):
     for number in range(60):
         picture(tmp_path / f"in/case{number:02d}.png", number)

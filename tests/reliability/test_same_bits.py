@@ -115,7 +115,11 @@ def test_the_number_of_processes_is_recorded(monkeypatch):
     assert environment("cpu", 0)["device"]["processes"] == 4
 
 
-@pytest.mark.parametrize("limit", [{"ATEN_CPU_CAPABILITY": "default"}, {"ONEDNN_MAX_CPU_ISA": "SSE41"}], ids=str)
+@pytest.mark.parametrize(
+    "limit",
+    [{"ATEN_CPU_CAPABILITY": "default"}, pytest.param({"ONEDNN_MAX_CPU_ISA": "SSE41"}, marks=pytest.mark.torture)],
+    ids=str,
+)
 def test_a_limit_of_the_instructions_is_a_change(limit):
     script = "import json; from medpos.runs.environment import environment; print(json.dumps(environment('cpu', 0)))"
     done = subprocess.run(

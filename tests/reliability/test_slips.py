@@ -468,10 +468,7 @@ def test_a_bundle_in_yaml_and_texts_as_typed(tiny, tmp_path):
 @pytest.mark.parametrize(
     ("override", "words"),
     [
-        (
-            {"train__optimizer__lr": -5},
-            "--train#optimizer: medpos.optim.adam refuses its values (Invalid learning rate: -5)",
-        ),
+        ({"train__optimizer__lr": -5}, "--train#optimizer#lr: expected a number above 0, got -5"),
         ({"train__optimizer___target_": "torch.optim.Adamm"}, "Adamm"),
         ({"train__trainer__device": "@devise"}, "devise"),
         ({"train__dataloader__prefetch_factor": 2}, "--train#dataloader"),

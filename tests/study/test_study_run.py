@@ -327,7 +327,7 @@ def test_a_killed_worker_is_replaced_and_its_job_resumed(prepared, tmp_path):
     assert len(content["models"]) == 1
 
 
-@pytest.mark.slow
+@pytest.mark.torture
 def test_a_study_killed_in_the_middle_gives_the_same_results(done, prepared, tmp_path):
     (tmp_path / "mine.json").write_text(json.dumps(STUDY))
     command = [sys.executable, "-m", "medpos", "study", "mine.json", "--workers", "2", "--threads", "1"]
