@@ -14,7 +14,7 @@ from medpos.core import memory
 from medpos.core.errors import InputError
 from medpos.data.gray_values import compute_moments
 
-MOST_BYTES = 16  # for each voxel of a file of up to 32 bits, as docs/how-to/own_data.md states
+MOST_BYTES = 20  # for each voxel of a file of up to 32 bits, as docs/how-to/own_data.md states
 
 PEAKS = """
 from data_prep.custom import folder
