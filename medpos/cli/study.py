@@ -134,7 +134,8 @@ def _split(options: Study) -> list[Study]:
     """
     from medpos.study import declaration
 
-    own = {name: declaration.load(STUDIES, name).data for name in declaration.in_order(STUDIES)}
+    names = declaration.in_order(STUDIES)
+    own = {name: declaration.load(STUDIES, name, bundle=options.bundle).data for name in names}
     asked, folders = split_parts(options.data), split_pairs(options.dataset_dir, "--dataset-dir")
     for option, names in (("--data", asked), ("--dataset-dir", list(folders))):
         known = sorted(set().union(*own.values()))

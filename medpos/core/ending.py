@@ -114,10 +114,9 @@ def _find_file(error: BaseException) -> str:
     """Return the name of the file whose code raised an error: ``<string>`` for an evaluated text."""
     trace, name = error.__traceback__, ""
     while trace is not None:
-        if (
-            trace.tb_frame.f_globals.get("__name__") != "medpos.core.moved"
-        ):  # which answers for names that are not there
-            name = trace.tb_frame.f_code.co_filename
+        frame = trace.tb_frame
+        if frame.f_globals.get("__name__") != "medpos.core.moved":  # which answers for names that are not there
+            name = frame.f_code.co_filename
         trace = trace.tb_next
     return name
 

@@ -29,7 +29,8 @@ from medpos.runs.text import TITLES
 from medpos.statistics.effects import adjust_primary, compare_models
 
 COMPARISONS = "comparisons.csv"
-_UNFINISHED = ".unfinished"  # marks a folder whose evaluation was killed, or goes on
+# Marks a folder whose evaluation was killed, or goes on. The folder is emptied, so no other tool may use this name.
+_UNFINISHED = ".medpos_evaluate_unfinished"
 _SHOWN = ("dice", "hd95_mm")  # metrics of the printed comparison; the file has all
 
 

@@ -449,6 +449,8 @@ def test_all_studies_run_in_their_order_until_the_budget_is_used(tmp_path, monke
     data = f"--dataset-dir=jsrt={prepared['jsrt']}"
     found = invoke("study", "all", "--data=jsrt", data, "--profile=tiny", "--budget=0s").output.splitlines()
     assert found == [f"{name}: not begun in this call" for name in order]
+    custom = f"--bundle={BUNDLES / 'jsrt.json'}"
+    assert invoke("study", "all", custom, "--budget=0s").output.splitlines() == found
     for option, words in (
         ("--data=acd", "--data: expected data sets among acdc, jsrt, got 'acd'"),
         ("--dataset-dir=x=y", "--dataset-dir: expected data sets among acdc, jsrt, got 'x'"),
