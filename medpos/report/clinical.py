@@ -170,7 +170,8 @@ def tabulate_categories(found: Sequence[Index]) -> Table:
     return Table(
         "clinical_categories",
         f"{CTR.capitalize()} above {ENLARGED}",
-        "an enlarged heart by convention; numbers of cases; kappa: Cohen's, empty where all are on one side",
+        "an enlarged heart by convention; numbers of cases; kappa: Cohen's, empty where truth and prediction are all "
+        "on the same side",
         ("data", "model", "both above", "truth alone", "prediction alone", "both below", "n", "agreement", "kappa"),
         tuple(rows),
         pd.DataFrame(records),

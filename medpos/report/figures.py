@@ -171,7 +171,9 @@ def bland_altman(
                     fontsize=8,
                 )
         for n in np.argsort(-abs(y))[:3] if len(names) else ():
-            axes.annotate(names[n], (x[n], y[n]), xytext=(4, 3), textcoords="offset points", fontsize=7)
+            is_right = x[n] > (x.min() + x.max()) / 2  # the name goes to the side where there is room
+            offset, side = ((-4, 3), "right") if is_right else ((4, 3), "left")
+            axes.annotate(names[n], (x[n], y[n]), xytext=offset, textcoords="offset points", ha=side, fontsize=7)
         suffix = f", {unit}" if unit else ""
         axes.set_xlabel(f"mean of predicted and true{suffix}")
         axes.set_ylabel(f"predicted - true{suffix}")

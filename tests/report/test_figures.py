@@ -1,6 +1,7 @@
 import pandas as pd
 import pytest
 from making import ROBUST, SHIFTED, rows, views
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from medpos.core.labels import ACDC
 from medpos.plotting.style import inline_svg
@@ -77,3 +78,16 @@ def test_inline_figures_have_the_text_color_of_the_page_and_a_label():
     assert "currentColor" in svg
     assert "1a1a1b" not in svg.lower()
     assert 'id="own-name-figure_1"' in svg
+
+
+def test_names_of_cases_stay_inside_the_frame():
+    names = ["a_long_name_of_a_case", "another_long_name", "a_third_long_name"]
+    figure = bland_altman([1, 2, 3], [1.1, 1.8, 3.3], {}, "ml", names)
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    renderer = canvas.get_renderer()
+    [axes] = figure.axes
+    frame = axes.get_window_extent(renderer)
+    drawn = [text.get_window_extent(renderer) for text in axes.texts if text.get_text() in names]
+    assert len(drawn) == 3
+    assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in drawn)
