@@ -202,10 +202,10 @@ def stop_plainly(hint: Callable[[], str] = str) -> None:
 
 
 def skip_garbage() -> None:
-    """Search no garbage among the objects made so far, such as imported modules, and none when the process ends.
+    """Leave the objects made so far, such as imported modules, out of garbage collection, and skip it at the end.
 
-    After imports of MONAI, each search takes a tenth of a second, and those at the end a whole one. Call it only in a
-    process that the command has for itself: objects that are replaced later may stay in memory.
+    With MONAI imported, each collection takes a tenth of a second, and those at the end a whole one. Call this only in
+    a process that the command has for itself: objects that are replaced later may stay in memory.
     """
     gc.freeze()
     atexit.register(gc.freeze)
