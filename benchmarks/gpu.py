@@ -1,6 +1,6 @@
 """Compare trainings and tests on a GPU with a bare loop and with stock MONAI: one command, under 4 minutes.
 
-    python -m benchmarks.gpu [--dataset_dir FOLDER] [--rows loading epoch compile command robustness] [--device cpu]
+    python -m benchmarks.gpu [--dataset_dir FOLDER] [--rows loading epoch profile compile command robustness]
     python -m benchmarks.gpu --rows figure2 [--acdc_dir FOLDER]    # some minutes more
 
 The bare loop trains on tensors that are on the device already, in bf16 and channels last. Stock MONAI trains with
@@ -26,6 +26,7 @@ from ignite.engine import Engine, Events
 from monai.bundle import ConfigParser
 from monai.data import CacheDataset, DataLoader
 from monai.engines import SupervisedTrainer
+from monai.engines.utils import IterationEvents
 from monai.inferers import SimpleInferer
 from monai.transforms import Compose
 
@@ -232,6 +233,62 @@ def compare_memory(ours: Trainer, bare: BareLoop) -> None:
     )
 
 
+class Profile:
+    """Measure where the time of an engine goes: the seconds between two events, the device waited for at each."""
+
+    def __init__(self, engine: Engine, device: torch.device, ends: dict[Any, str]) -> None:
+        self.device, self.seconds = device, dict.fromkeys(ends.values(), 0.0)
+        self.last = 0.0
+        for event, name in ends.items():
+            engine.add_event_handler(event, self.mark, name)
+
+    def mark(self, engine: Engine, name: str) -> None:
+        """Count the time since the event before for the part that ends here."""
+        now = synchronize(self.device)
+        self.seconds[name] += now - self.last
+        self.last = now
+
+    def start(self) -> None:
+        """Begin to measure anew."""
+        self.seconds = dict.fromkeys(self.seconds, 0.0)
+        self.last = synchronize(self.device)
+
+
+TRAINING_PARTS: dict[Any, str] = {
+    Events.GET_BATCH_STARTED: "handlers and loop",
+    Events.GET_BATCH_COMPLETED: "batch",
+    IterationEvents.FORWARD_COMPLETED: "forward",
+    IterationEvents.LOSS_COMPLETED: "loss",
+    IterationEvents.BACKWARD_COMPLETED: "backward",
+    IterationEvents.MODEL_COMPLETED: "optimizer",
+}
+VALIDATION_PARTS: dict[Any, str] = {
+    Events.GET_BATCH_STARTED: "metrics, handlers and loop",
+    Events.GET_BATCH_COMPLETED: "batch",
+    IterationEvents.FORWARD_COMPLETED: "forward",
+    IterationEvents.MODEL_COMPLETED: "labels",
+    Events.COMPLETED: "metrics, handlers and loop",
+}
+
+
+def profile_epochs(settings: Settings, arguments: argparse.Namespace) -> None:
+    """Print where the time of an epoch of training and of validation goes."""
+    epochs = settings["epochs"]
+    task = Trainer(settings, max_epochs=epochs + 1)
+    evaluator = task.parser.get_parsed_content("validate::evaluator")
+    training = Profile(task.engine, task.device, TRAINING_PARTS)
+    validation = Profile(evaluator, task.device, VALIDATION_PARTS)
+    task.engine.add_event_handler(Events.EPOCH_STARTED(once=2), lambda _: (training.start(), validation.start()))
+    evaluator.add_event_handler(Events.STARTED, lambda _: training.mark(task.engine, "handlers and loop"))
+    evaluator.add_event_handler(Events.STARTED, lambda _: setattr(validation, "last", training.last))
+    evaluator.add_event_handler(Events.COMPLETED, lambda _: setattr(training, "last", validation.last))
+    task.engine.run()
+    for what, found in (("training", training), ("validation", validation)):
+        whole = sum(found.seconds.values())
+        for name, seconds in found.seconds.items():
+            _print(f"{what}: {name}", f"{seconds / whole:.0%}", f"{seconds / epochs:.4f}", 0.0)
+
+
 def compare_compiled(settings: Settings, arguments: argparse.Namespace) -> None:
     """Compare an epoch of stock MONAI with ours under torch.compile."""
     ours = Trainer(settings, max_epochs=settings["epochs"], val_interval=NEVER, compile=True)
@@ -242,6 +299,15 @@ def compare_compiled(settings: Settings, arguments: argparse.Namespace) -> None:
     print_row(what, [one for one, _ in found], [other for _, other in found], at_least=2.3)
 
 
+def run_command(command: Sequence[str], folder: Path) -> None:
+    """Run a command of this checkout in a folder, and show its output where it fails."""
+    found = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(found)}
+    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=folder, env=environment)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)}\nended with {done.returncode}:\n{done.stdout[-2000:]}{done.stderr[-2000:]}")
+
+
 def time_command(settings: Settings, arguments: argparse.Namespace) -> None:
     """Measure a whole training, from the command to the table."""
     keys = {**settings["keys"], "max_epochs": settings["max_epochs"], "run_name": "command"}
@@ -249,8 +315,7 @@ def time_command(settings: Settings, arguments: argparse.Namespace) -> None:
     command += ["--config_file", str(ROOT / "bundles" / f"{settings['bundle']}.json")]
     command += [text for key, value in keys.items() for text in (f"--{key}", str(value))]
     started = time.perf_counter()
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(command, check=True, capture_output=True, env=environment)
+    run_command(command, ROOT)
     spent = time.perf_counter() - started
     _print(f"{settings['max_epochs']} epochs, command to table", "", f"{spent:.1f}", spent, at_most=35)
 
@@ -282,7 +347,7 @@ def time_figure2(settings: Settings, arguments: argparse.Namespace) -> None:
     command += [text for key, value in sizes.items() for text in ("--set", f"{key}={value}")]
     command += ["--runs-dir", f"{folder}/runs", "--out", f"{folder}/figure2"]
     started = time.perf_counter()
-    subprocess.run(command, check=True, capture_output=True, cwd=folder, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    run_command(command, folder)
     spent = time.perf_counter() - started
     _print("figure2 on ACDC, 12 U-Nets of 20 epochs at 128 px", "", f"{spent:.1f}", spent, at_most=130)
 
@@ -298,6 +363,7 @@ def make_data(folder: Path, cases: int, size: int) -> str:
 TASKS = {
     "loading": compare_loading,
     "epoch": compare_epochs,
+    "profile": profile_epochs,
     "compile": compare_compiled,
     "command": time_command,
     "robustness": time_robustness,

@@ -24,6 +24,7 @@ from medpos.predict.model import Model
 from medpos.runs.text import PHANTOM_NOTE
 
 LARGEST = 256  # largest side in pixels of the ascent's image
+_MOST_STEPS = 10_000  # of an ascent; a mistyped number would run for days
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class ExplainOptions:
         settings: settings of the ascent.
 
     Raises:
-        InputError: the goal is unknown, or there is no step.
+        InputError: the goal is unknown, or there is no step or too many.
     """
 
     layer: str = ""
@@ -48,8 +49,10 @@ class ExplainOptions:
     def __post_init__(self) -> None:
         if self.goal not in GOALS:
             raise InputError(f"--goal: expected one of {', '.join(GOALS)}, got {self.goal!r}; give one of these")
-        if self.settings.steps < 1:
-            raise InputError(f"--steps: expected 1 or more, got {self.settings.steps}; give a number such as 100")
+        if not 1 <= self.settings.steps <= _MOST_STEPS:
+            raise InputError(
+                f"--steps: expected 1 to {_MOST_STEPS}, got {self.settings.steps}; give a number such as 100"
+            )
 
 
 @dataclass(eq=False)

@@ -94,12 +94,18 @@ class CaseMetrics(RowCollector):
                 self._clean[item["case"]] = output["pred"].byte()
         super()._update(engine)
 
+    def begin(self, item: Row, output: Row) -> Callable[[], list[Row]] | None:
+        """Count the overlap of one case where distances aren't measured."""
+        if self._has_surfaces:
+            return None
+        return partial(
+            self._read_counts, case_columns(item), _count_pairs(output["pred"], output["label"], len(self.labels))
+        )
+
     def measure(self, item: Row, output: Row) -> list[Row]:
         """Measure every organ of one case under one condition."""
-        maps = output["pred"], output["label"]
-        found = self._measure(item, *maps) if self._has_surfaces else self._count(item["case"], *maps)
         columns = case_columns(item)
-        return [{**columns, **row} for row in found]
+        return [{**columns, **row} for row in self._measure(item, output["pred"], output["label"])]
 
     def _measure(self, item: Row, prediction: Tensor, truth: Tensor) -> list[Row]:
         """Measure overlap and surface distances on the host, for a shifted image also those of the clean prediction."""
@@ -123,14 +129,14 @@ class CaseMetrics(RowCollector):
         else:
             self._truths.pop(name, None)
 
-    def _count(self, name: str, prediction: Tensor, truth: Tensor) -> list[Row]:
-        """Count the overlap on the device of the maps."""
-        *pairs, strange, ignored = _count_pairs(prediction, truth, len(self.labels)).tolist()
+    def _read_counts(self, columns: Row, counts: Tensor) -> list[Row]:
+        """Read the counts of :func:`_count_pairs` from their device."""
+        *pairs, strange, ignored = counts.tolist()
         if strange:
-            raise InputError(f"case {name}: {strange} pixels are none of the classes; check its labels")
+            raise InputError(f"case {columns['case']}: {strange} pixels are none of the classes; check its labels")
         found = overlap_of(np.array(pairs).reshape(len(self.labels), len(self.labels)), ignored)
         return [
-            {"organ": organ, **_NOTHING, **{metric: float(values[n]) for metric, values in found.items()}}
+            {**columns, "organ": organ, **_NOTHING, **{metric: float(values[n]) for metric, values in found.items()}}
             for n, organ in enumerate(self._organs[1:])
         ]
 

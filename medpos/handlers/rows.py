@@ -13,6 +13,7 @@ from medpos.core.device import is_computing_apart
 from medpos.data.conditions import Condition
 from medpos.runs.tables import Row, condition_key
 
+Found = list[Row] | Future[list[Row]] | Callable[[], list[Row]]
 _THREADS = 4  # that measure while a GPU computes
 _WAITING = 64  # cases at most that wait for a thread
 
@@ -25,7 +26,7 @@ class RowCollector(ABC):
 
     def __init__(self) -> None:
         self.rows: list[Row] = []
-        self._found: list[list[Row] | Future[list[Row]]] = []
+        self._found: list[Found] = []
         self._pool = ThreadPoolExecutor(_THREADS)
 
     def attach(self, engine: Engine, name: str = "") -> None:
@@ -53,6 +54,18 @@ class RowCollector(ABC):
     def finish(self, engine: Engine, name: str) -> None:
         """Store the results of an epoch in ``engine.state``; ``self.rows`` holds the rows of all processes."""
 
+    def begin(self, item: Row, output: Row) -> Callable[[], list[Row]] | None:
+        """Begin to measure a case on the device of its output, without waiting for it.
+
+        Args:
+            item: the case as the data loader gave it.
+            output: ``pred`` and ``label`` of the case.
+
+        Returns:
+            Function that reads the rows when the epoch ends; None leaves the case to :meth:`measure`.
+        """
+        return None
+
     def position(self, row: Row) -> int:
         """Return the position of a row among those of its case and condition."""
         return 0
@@ -62,7 +75,9 @@ class RowCollector(ABC):
 
     def _update(self, engine: Engine) -> None:
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            if is_computing_apart(output["pred"]):
+            if (read := self.begin(item, output)) is not None:
+                self._found.append(read)
+            elif is_computing_apart(output["pred"]):
                 self._found.append(self._pool.submit(self.measure, item, output))
                 if len(self._found) > _WAITING:  # bounds the memory of those that wait
                     _wait_for(self._found[-_WAITING])
@@ -75,8 +90,10 @@ class RowCollector(ABC):
         self.finish(engine, name)
 
 
-def _wait_for(rows: list[Row] | Future[list[Row]]) -> list[Row]:
-    return rows.result() if isinstance(rows, Future) else rows
+def _wait_for(rows: Found) -> list[Row]:
+    if isinstance(rows, Future):
+        return rows.result()
+    return rows() if callable(rows) else rows
 
 
 def condition_of(item: Row) -> Condition:

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from medpos.core.device import find_compile_fault, has_fast_bf16, memory_format, tensor_version
-from medpos.networks.layers.folding import fold_batch_norms
+from medpos.networks.layers.folding import fold_batch_norms, update_folded
 
 Forward = Callable[..., torch.Tensor]
 logger = logging.getLogger(__name__)
@@ -79,11 +79,9 @@ class FastInferer(Inferer):
             if is_shared:  # processes have statistics of different images; those of the first one are saved
                 for statistic in own.buffers():
                     torch.distributed.broadcast(statistic, 0)
-            fresh = fold_batch_norms(own, dtype)
-            if self.compile and source is own and version[1] == dtype and fresh is not own:
-                folded.load_state_dict(fresh.state_dict())  # keeps the module, which is compiled already
-            else:
-                folded = fresh
+            is_known = source is own and version[1] == dtype and folded is not own
+            if not (is_known and update_folded(folded, own)):
+                folded = fold_batch_norms(own, dtype)
             self._folded = (own, (_versions(own), dtype), folded)
         return cast(Forward, folded)
 

@@ -2,12 +2,13 @@
 
 import pickle
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch.nn.utils import get_total_norm
 
 from medpos.core.errors import InputError, first_line
 from medpos.core.files import write_atomically
@@ -26,6 +27,7 @@ class StateWriter:
     """Write states in a thread while a GPU goes on training, and finish each file before the next one.
 
     Where states come faster than they are written, those in between are left out: the newest of each file counts.
+    The copies leave a GPU on a stream of their own, so that its computing doesn't wait for them.
     """
 
     def __init__(self) -> None:
@@ -40,7 +42,7 @@ class StateWriter:
         Raises:
             OSError: an earlier state couldn't be written.
         """
-        copied = {path: _copy(state) for path, state in states.items()}
+        copied = {path: _map(lambda tensor: tensor.detach().clone(), state) for path, state in states.items()}
         with self._lock:
             # Those that wait come first: no file may overtake one that belongs before it.
             self._waiting = {**{path: s for path, s in self._waiting.items() if path not in copied}, **copied}
@@ -56,7 +58,7 @@ class StateWriter:
                     self._writing = None
                     return
             for path, state in states.items():
-                save(state, path)
+                save(_to_host(state), path)
 
     def finish(self) -> None:
         """Wait until all states are written.
@@ -68,13 +70,40 @@ class StateWriter:
             writing.result()
 
 
-def _copy(value: Any) -> Any:
-    """Copy the tensors of a nested state, on their device."""
+def _to_host(state: State) -> State:
+    """Copy the tensors of a nested state from a GPU to page-locked memory, beside what the GPU computes."""
+    if not (device := _find_gpu(state)):
+        return state
+    stream = torch.cuda.Stream(device)
+    stream.wait_stream(torch.cuda.default_stream(device))  # where the training thread made the copies
+    with torch.cuda.stream(stream):
+        state = _map(_to_page_locked, state)
+    stream.synchronize()
+    return state
+
+
+def _find_gpu(value: Any) -> torch.device | None:
+    """Return the GPU that holds tensors of a nested state; None if no tensor is on one."""
     if isinstance(value, torch.Tensor):
-        return value.detach().clone()
+        return value.device if value.is_cuda else None
+    parts = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return next(filter(None, map(_find_gpu, parts)), None)
+
+
+def _to_page_locked(tensor: torch.Tensor) -> torch.Tensor:
+    """Begin to copy a tensor from a GPU."""
+    if not tensor.is_cuda:
+        return tensor
+    return torch.empty_like(tensor, device="cpu", pin_memory=True).copy_(tensor, non_blocking=True)
+
+
+def _map(change: Callable[[torch.Tensor], torch.Tensor], value: Any) -> Any:
+    """Change the tensors of a nested state."""
+    if isinstance(value, torch.Tensor):
+        return change(value)
     if isinstance(value, Mapping):
-        return {key: _copy(part) for key, part in value.items()}
-    return [_copy(part) for part in value] if isinstance(value, list) else value
+        return {key: _map(change, part) for key, part in value.items()}
+    return [_map(change, part) for part in value] if isinstance(value, list) else value
 
 
 def load(path: Path) -> State:
@@ -140,11 +169,11 @@ def find_non_finite(state: State) -> list[str]:
         state: state dict.
     """
     tensors = {name: value for name, value in state.items() if isinstance(value, torch.Tensor)}
-    finite = [torch.isfinite(value).all() for value in tensors.values()]
-    # One answer for all tensors, because each would make a GPU wait.
-    if not finite or bool(torch.stack([each.to(finite[0].device) for each in finite]).all()):
+    tensors = {name: value for name, value in tensors.items() if value.is_floating_point() or value.is_complex()}
+    # A norm that is finite answers for all tensors at once; each of them would make a GPU wait.
+    if not tensors or bool(get_total_norm(tensors.values()).isfinite()):
         return []
-    return [name for name, each in zip(tensors, finite, strict=True) if not bool(each)]
+    return [name for name, value in tensors.items() if not bool(torch.isfinite(value).all())]
 
 
 def _fits(found: Any, own: torch.Tensor) -> bool:

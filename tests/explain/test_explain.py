@@ -318,7 +318,8 @@ def test_exported_bundles(trained, tmp_path, prepared):
         (["--image", "nobody"], r"--image nobody: expected a file or a case of the data, got neither; cases are \w+"),
         (["--image", "DATA"], r"expected one image, got 8; give one of .*nii.gz"),
         (["--goal", "sum"], r"--goal: expected one of mean, centre, got 'sum'"),
-        (["--steps", "0"], r"--steps: expected 1 or more, got 0"),
+        (["--steps", "0"], r"--steps: expected 1 to 10000, got 0"),
+        (["--steps", "99999999999999999999"], r"--steps: expected 1 to 10000, got 99999999999999999999"),
     ],
 )
 def test_bad_input(options, words, run, prepared, monkeypatch, capsys):

@@ -7,7 +7,7 @@ from torch import nn
 
 from medpos.inferers import FastInferer
 from medpos.networks import MeanMask, SmallCNN, UNet, build_with_position
-from medpos.networks.layers.folding import fold_batch_norms
+from medpos.networks.layers.folding import fold_batch_norms, update_folded
 
 NETWORKS = {
     "UNet": lambda: UNet(3),
@@ -68,6 +68,27 @@ def test_bf16_weights_are_those_that_autocast_would_make():
     assert half.conv1.conv.weight.dtype == torch.bfloat16
     assert torch.equal(half.conv2.conv.weight, whole.conv2.conv.weight.bfloat16())
     assert half.score.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("name", NETWORKS)
+def test_an_updated_copy_equals_one_that_is_folded_anew(name, dtype):
+    network = lived_in(NETWORKS[name]())
+    folded = fold_batch_norms(network, dtype)
+    with torch.no_grad():
+        for tensor in (*network.parameters(), *network.buffers()):
+            tensor.add_(tensor * 0.25 if tensor.is_floating_point() else 1)
+    assert update_folded(folded, network)
+    found, wanted = folded.state_dict(), fold_batch_norms(network, dtype).state_dict()
+    assert found.keys() == wanted.keys()
+    assert all(found[key].dtype == wanted[key].dtype and torch.equal(found[key], wanted[key]) for key in wanted)
+
+
+def test_a_copy_of_other_pairs_is_not_updated():
+    network = lived_in(SmallCNN())
+    folded = fold_batch_norms(network)
+    network.conv2.conv.register_forward_hook(lambda *_: None)
+    assert not update_folded(folded, network)
 
 
 class TestOnTheFastPath:

@@ -100,3 +100,10 @@ def test_an_optimizer_stays_fused_or_not_when_its_state_is_loaded():
     optimizer = torch.optim.Adam([parameter], lr=0.1)
     restore_optimizer(optimizer, saved)
     assert (optimizer.param_groups[0]["fused"], optimizer.param_groups[0]["lr"]) == (None, 0.5)
+
+
+@pytest.mark.parametrize("wrong", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_not_finite_are_named(wrong):
+    state = {"a": torch.ones(3), "b": torch.tensor([1.0, wrong]), "count": torch.tensor(3), "empty": torch.zeros(0)}
+    assert find_non_finite(state) == ["b"]
+    assert find_non_finite({**state, "b": torch.full((2,), 3e38)}) == []  # whose norm is infinite

@@ -9,7 +9,7 @@ import itertools
 
 import torch
 from torch import nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from medpos.core.device import child_names, has_forward_hooks
 from medpos.networks.layers.blocks import ConvBlock
@@ -32,16 +32,60 @@ def fold_batch_norms(network: nn.Module, dtype: torch.dtype | None = None) -> nn
     """
     if network.training:
         raise ValueError("expected a network in evaluation mode, got one in training mode; call eval() first")
-    if not any(_pairs(module) for module in network.modules()):
+    if not (pairs := _named_pairs(network)):
         return network
     # Inference needs no gradients, and deepcopy of a leaf tensor drops its gradient anyway.
-    folded = copy.deepcopy(network)
-    for module in list(folded.modules()):
-        for conv, norm in _pairs(module):
-            fused = fuse_conv_bn_eval(getattr(module, conv), getattr(module, norm))
-            setattr(module, conv, fused.to(dtype=dtype))
-            setattr(module, norm, nn.Identity())
+    folded = copy.deepcopy(network).requires_grad_(False)
+    for name, conv, norm in pairs:
+        module = folded.get_submodule(name)
+        target = getattr(module, conv)
+        target.weight, target.bias = _fuse(target, getattr(module, norm), dtype)
+        setattr(module, norm, nn.Identity())
     return folded.requires_grad_(False)
+
+
+def update_folded(folded: nn.Module, network: nn.Module) -> bool:
+    """Copy the weights of a network that was trained on into the copy that :func:`fold_batch_norms` made of it.
+
+    This takes a fraction of the time of folding anew, and keeps the module, which may be compiled.
+
+    Args:
+        folded: the folded copy, changed in place.
+        network: the network in evaluation mode.
+
+    Returns:
+        False, and nothing is copied, if other layers would be folded today.
+    """
+    pairs = _named_pairs(network)
+    norms = {f"{name}.{norm}".lstrip(".") for name, _, norm in pairs}
+    if _identities(folded) - _identities(network) != norms:
+        return False
+    with torch.no_grad():
+        own = dict(itertools.chain(network.named_parameters(), network.named_buffers()))
+        for name, conv, norm in pairs:
+            module, prefix = network.get_submodule(name), f"{name}.{conv}".lstrip(".")
+            fused = _fuse(getattr(module, conv), getattr(module, norm))
+            own |= {f"{prefix}.weight": fused[0], f"{prefix}.bias": fused[1]}
+        for name, tensor in itertools.chain(folded.named_parameters(), folded.named_buffers()):
+            tensor.copy_(own[name])
+    return True
+
+
+def _fuse(conv: nn.Module, norm: nn.Module, dtype: torch.dtype | None = None) -> tuple[nn.Parameter, nn.Parameter]:
+    """Return weight and bias of a convolution that does the work of both."""
+    statistics = norm.running_mean, norm.running_var, norm.eps
+    weight, bias = fuse_conv_bn_weights(conv.weight, conv.bias, *statistics, norm.weight, norm.bias)
+    kind = dtype or weight.dtype
+    return nn.Parameter(weight.to(kind), weight.requires_grad), nn.Parameter(bias.to(kind), bias.requires_grad)
+
+
+def _identities(network: nn.Module) -> set[str]:
+    return {name for name, module in network.named_modules() if isinstance(module, nn.Identity)}
+
+
+def _named_pairs(network: nn.Module) -> list[tuple[str, str, str]]:
+    """Return the name of each module with a pair, and the names of the pair in it."""
+    return [(name, *pair) for name, module in network.named_modules() for pair in _pairs(module)]
 
 
 def _pairs(module: nn.Module) -> list[tuple[str, str]]:
