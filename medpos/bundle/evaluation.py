@@ -11,6 +11,7 @@ import torch
 
 from medpos.bundle import startup
 from medpos.bundle.callers import find_parser
+from medpos.bundle.chains import try_postprocessing
 from medpos.core.errors import InputError
 from medpos.data.conditions import Condition
 from medpos.data.folder import DataFolder, describe_leaks
@@ -91,6 +92,7 @@ def begin(
     _check_gray_values(run, source)
     _check_training_cases(run, source, datasets, bool(parser.get(ALLOW, False)))
     startup.try_images(*datasets)
+    try_postprocessing(parser, "evaluator")
     checkpoints.load_network(network, checkpoints.load(run.model), run.model)
     run.record(startup.resolved(), device, seed)
 

@@ -20,10 +20,11 @@ from monai.bundle import ComponentLocator, ConfigParser
 from medpos.bundle import phantoms, tracking
 from medpos.bundle.arguments import check_arguments, find_dictionaries, locate_target
 from medpos.bundle.callers import find_entry_point, find_given, find_given_files, find_parser
+from medpos.bundle.chains import try_chain, try_postprocessing
 from medpos.bundle.keys import check_entry_point, known_keys, suggest
 from medpos.bundle.texts import is_monai_command, restore_texts
 from medpos.bundle.training_step import check_classes, try_training_step
-from medpos.bundle.values import check_parts, check_references, check_relations, check_values
+from medpos.bundle.values import check_expressions, check_parts, check_references, check_relations, check_values
 from medpos.core.config import follow_references, is_entry_point, is_referred_to
 from medpos.core.config_files import read_config
 from medpos.core.device import check_device, has_fast_bf16
@@ -104,6 +105,7 @@ def check(parser: ConfigParser, given: Mapping[str, Any]) -> str:
     check_nested_keys(config, parser.locator)
     check_arguments(config, parser.locator)
     check_references(parser)
+    check_expressions(parser)
     check_values(parser)
     if "device" in config:
         device = parser.get_parsed_content("device")
@@ -257,8 +259,9 @@ def try_images(*datasets: Sequence[Any]) -> None:
     Raises:
         InputError: a file, or an argument of a transform, can't be used, or two parts of the data share an image.
     """
+    config = find_parser().get()
     for dataset in datasets:
-        dataset[0]
+        try_chain(dataset, config)
     whole = [dataset.dataset if isinstance(dataset, Patches) else dataset for dataset in datasets]
     cached = [dataset for dataset in whole if isinstance(dataset, CachedDataset)]
     parts = {dataset.data[0]["split"]: dataset.cached_images() for dataset in cached}
@@ -277,9 +280,12 @@ def _try_parts(parser: ConfigParser, with_test: bool) -> None:
     for part in (*(f"train::{part}" for part in parts), "validate::evaluator", "inferer", "postprocessing"):
         if part in parser:
             parser.get_parsed_content(part)
-    for engine in ("train::trainer", *(["evaluator"] if with_test else [])):
+    tests = ["evaluator"] if with_test else []
+    for engine in ("train::trainer", *tests):
         if isinstance(node := parser.get(engine), dict):
             _try_engine(parser, engine, node)
+    for evaluator in ("validate::evaluator", *tests):
+        try_postprocessing(parser, evaluator)
     check_classes(parser)
 
 

@@ -3,7 +3,11 @@
 The rules come from ``bundles/src/keys.yaml``; keys that a bundle's own ``metadata.json`` describes are checked too.
 """
 
+import ast
+import builtins
 import re
+import types
+import warnings
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -22,6 +26,7 @@ _TRAINING: tuple[str, ...] = ("preprocessing", "dataset", "sampler", "dataloader
 _TRAINING += ("trainer", "loss", "postprocessing", "key_metric", "evaluator")
 _INNER = {"train": _TRAINING, "validate": _TRAINING, "phantom": ("values", "instead_of")}
 _DATA = "data_folder"  # evaluating it makes phantoms
+_REFERENCES = "__local_refs"  # MONAI's name of the values that an expression refers to
 _REFERENCE = re.compile(r"@\w+((::|#)\w+)*")
 _PROBES = {"medpos.transforms.ProbedPosition", "ProbedPosition"}
 # The study's distances are the default for every image size; a shift out of a smaller image leaves nothing of it.
@@ -90,6 +95,76 @@ def check_references(parser: ConfigParser) -> None:
                 )
 
 
+def check_expressions(parser: ConfigParser) -> None:
+    """Refuse expressions of any level that no value could make right: their syntax, a name or a module's part is wrong.
+
+    Nothing is evaluated, so this holds for the entry points too, which run late.
+
+    Args:
+        parser: parser of the bundle, with the overrides applied; parts of its modules are checked once the bundle's
+            ``imports`` are evaluated.
+
+    Raises:
+        InputError: an expression is wrong; the message names its place.
+    """
+    trees = {}
+    for place, text in _find_texts(parser.get()):
+        if text[0] == "$":
+            trees[place] = _read_expression(place, text)
+    imported = {
+        alias.asname or alias.name
+        for tree in trees.values()
+        for node in tree.body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for alias in node.names
+    }
+    known = {*vars(builtins), *parser.globals, *imported, _REFERENCES}
+    for place, tree in trees.items():
+        problem = _find_unknown_name(tree, known) or _find_missing_part(tree, parser.globals)
+        if problem:
+            raise InputError(f"--{place}: can't be evaluated ({problem}); correct the expression or the imports")
+
+
+def _read_expression(place: str, text: str) -> ast.Module:
+    """Return the syntax tree of an expression or import, as MONAI reads it."""
+    source = ReferenceResolver.update_refs_pattern(text, dict.fromkeys(ReferenceResolver.match_refs_pattern(text)))[1:]
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SyntaxWarning)
+            tree: ast.Module = ast.parse(source)
+            if not any(isinstance(node, ast.Import | ast.ImportFrom) for node in tree.body):
+                compile(source, "<string>", "eval")
+    except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
+        raise _refuse(place, text, first_line(error)) from error
+    return tree
+
+
+def _refuse(place: str, text: str, reason: str) -> InputError:
+    return InputError(
+        f"--{place}: {text!r} can't be evaluated ({reason}); text that begins with '$' is an expression, so correct "
+        "it, or write a path of that name as './$...'"
+    )
+
+
+def _find_unknown_name(tree: ast.Module, known: set[str]) -> str:
+    """Describe a name of an expression that neither Python, the imports nor the expression define; empty if none."""
+    names = [node for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    bound = {node.id for node in names if not isinstance(node.ctx, ast.Load)}
+    bound |= {node.arg for node in ast.walk(tree) if isinstance(node, ast.arg)}
+    unknown = [node.id for node in names if node.id not in known | bound]
+    return f"name {unknown[0]!r} is not defined" if unknown else ""
+
+
+def _find_missing_part(tree: ast.Module, modules: Mapping[str, Any]) -> str:
+    """Describe a part of a module that an expression names and the module lacks; empty if there is none."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            owner = modules.get(node.value.id)
+            if isinstance(owner, types.ModuleType) and not hasattr(owner, node.attr):
+                return f"module {owner.__name__!r} has no attribute {node.attr!r}"
+    return ""
+
+
 def _find_texts(node: Any, place: str = "") -> Iterator[tuple[str, str]]:
     """Yield the texts of a configuration with their places, ``#`` between the keys, without descriptions."""
     if isinstance(node, str) and node[:1] in ("$", "@"):
@@ -140,8 +215,4 @@ def _evaluate(parser: ConfigParser, key: str, value: str) -> Any:
     try:
         return parser.get_parsed_content(key)
     except Exception as error:  # an expression may raise anything
-        reason = first_line(error.__cause__ or error)
-        raise InputError(
-            f"--{key}: {value!r} can't be evaluated ({reason}); text that begins with '$' is an expression, so correct "
-            "it, or write a path of that name as './$...'"
-        ) from error
+        raise _refuse(key, value, first_line(error.__cause__ or error)) from error

@@ -94,7 +94,7 @@ def check(options: Check) -> None:
     from monai.bundle import ConfigParser
 
     from medpos.bundle.startup import check_keys, check_nested_keys
-    from medpos.bundle.values import check_references, check_values
+    from medpos.bundle.values import check_expressions, check_references, check_values
 
     for file in options.files:
         read_config(file)
@@ -104,6 +104,7 @@ def check(options: Check) -> None:
         check_keys(config)
         check_nested_keys(config, parser.locator)
         check_references(parser)
+        check_expressions(parser)
         check_values(parser)
         output.results.print(f"{options.files[0]}: right; {len(config)} keys")
     else:

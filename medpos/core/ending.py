@@ -60,7 +60,7 @@ def explain(error: BaseException) -> str | None:
         for pattern, advice in _MONAI.items():
             if re.search(pattern, str(cause)):
                 return f"{first_line(cause)}; {advice}"
-    return _explain_component(error, chain) or _explain_expression(error, chain)
+    return _explain_end(error, chain) or _explain_component(error, chain) or _explain_expression(error, chain)
 
 
 def _explain_system(cause: BaseException) -> str | None:
@@ -110,6 +110,15 @@ def _explain_expression(error: BaseException, chain: list[BaseException]) -> str
     return None
 
 
+def _explain_end(error: BaseException, chain: list[BaseException]) -> str | None:
+    """Explain a failure of the entry point ``finalize``, which follows a run that is complete."""
+    own = [place for place in _find_places(error) if place.split("::")[0] == "finalize"]
+    if not own:  # nothing else refers to an entry point
+        return None
+    place, reason = own[-1].replace("::", "#"), first_line(chain[-1])
+    return f"--{place} fails ({reason}); the results are complete, so correct it for the next run"
+
+
 def _find_file(error: BaseException) -> str:
     """Return the name of the file whose code raised an error: ``<string>`` for an evaluated text."""
     trace, name = error.__traceback__, ""
@@ -129,13 +138,16 @@ def _follow_causes(error: BaseException | None) -> Iterator[BaseException]:
 
 def _find_place(error: BaseException) -> str:
     """Return the place in the configuration that MONAI was at, such as ``train::optimizer``; empty where unknown."""
-    place = ""
+    return ([*_find_places(error)] or [""])[-1]
+
+
+def _find_places(error: BaseException) -> Iterator[str]:
+    """Yield the places in the configuration on the way to an error, the outermost first."""
     trace = error.__traceback__
     while trace is not None:
         if trace.tb_frame.f_code.co_name == "_resolve_one_item":
-            place = str(trace.tb_frame.f_locals.get("id", ""))
+            yield str(trace.tb_frame.f_locals.get("id", ""))
         trace = trace.tb_next
-    return place
 
 
 def forget_workers() -> None:

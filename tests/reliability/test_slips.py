@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from medpos.__main__ import app
 from medpos.bundle.arguments import check_arguments
-from medpos.bundle.values import check_references, check_values
+from medpos.bundle.chains import try_chain
+from medpos.bundle.values import check_expressions, check_references, check_values
 from medpos.core.colors import PUBLISHED
 from medpos.core.ending import explain
 from medpos.core.errors import InputError, find_input_error
@@ -173,7 +174,15 @@ NESTED = [
     ("phantom#values", 3, PART),
     ("known_keys", 3, PART),
     ("finalize", 3, PART),
+    ("steps#argmax#keys", "predd", "--steps#argmax#keys: expected keys of the data, such as image, label or"),
+    ("steps#normalize#keys", ["image", "imagee"], "pred, got 'imagee', which no item has there"),
+    ("steps#normalize#subtrahend", [1, 2, 3], "NormalizeIntensityd can't be applied to the first item (unsupported"),
+    ("steps#scale#keys", "imagee", "--steps#scale#keys: expected keys of the data"),
+    ("finalize", ["$1+"], "--finalize#0: '$1+' can't be evaluated (invalid syntax"),
+    ("finalize", ["$import nump", "$nothing()"], "--finalize#1: can't be evaluated (name 'nothing' is not defined)"),
+    ("evaluate", ["$handlers.trian()"], "(module 'medpos.handlers' has no attribute 'trian')"),
 ]
+CHAIN = {"_target_": "Compose"}
 LATE = [case for case in NESTED if case[2] not in (COUNT, BOOLEAN, PART)][::3]  # parts are built until it is found
 # Mistyped keys of every level, and the right one.
 KEYS = [
@@ -209,6 +218,39 @@ def test_a_wrong_nested_value_is_refused_before_the_run_folder_is_made(case, tin
     key, value, words = case
     assert words in refusal("jsrt_small_pe", **tiny, **{key: value})
     assert everything(tiny["runs_dir"]) == []
+
+
+def test_a_transform_that_acts_at_random_must_find_its_keys_too(tiny):
+    flip = {"_target_": "RandFlipd", "keys": ["image", "labell"], "prob": 0}
+    config = parser("jsrt_small", dataset_dir=tiny["dataset_dir"], train__preprocessing={**CHAIN, "transforms": [flip]})
+    with pytest.raises(InputError, match=r"--train#preprocessing#transforms#0#keys: .* got 'labell'"):
+        try_chain(config.get_parsed_content("train::dataset"), config.get())
+
+
+@pytest.mark.parametrize(
+    "right",
+    [
+        "import math as m",
+        "[m.pi for m in (np,)]",
+        "(lambda a, *b, c=1: (a, b, c))(@seed)",
+        "(n := 3) + n",
+        "torch.float32",
+    ],
+)
+def test_right_expressions_pass(right):
+    check_expressions(ConfigParser({"seed": 0, "x": f"${right}"}))
+
+
+@pytest.mark.parametrize(
+    ("expression", "reason"),
+    [("np.load('/nowhere')", "No such file or directory: '/nowhere'"), ("1/0", "division by zero")],
+)
+def test_a_failure_at_the_end_of_a_run_is_one_line_that_says_so(expression, reason):
+    with pytest.raises(RuntimeError) as error:
+        ConfigParser({"finalize": [f"${expression}"]}).get_parsed_content("finalize")
+    message = explain(error.value)
+    assert "--finalize#0 fails (" in message
+    assert f"{reason}); the results are complete" in message
 
 
 def test_the_arguments_of_a_component_that_say_little_are_left_to_it():
@@ -264,6 +306,7 @@ def test_the_values_and_references_of_every_bundle_pass(name, overlay, monkeypat
     config = ConfigParser()
     config.read_config(config_file(name, *overlay))
     check_references(config)
+    check_expressions(config)
     check_values(config)
     check_arguments(config.get(), config.locator)
 

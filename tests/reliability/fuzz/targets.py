@@ -22,7 +22,7 @@ from data_prep.datasets import acdc
 from medpos.bundle.keys import check_entry_point
 from medpos.bundle.launch import merge_config
 from medpos.bundle.startup import check_keys, check_nested_keys
-from medpos.bundle.values import check_references, check_values
+from medpos.bundle.values import check_expressions, check_references, check_values
 from medpos.core.files import read_csv
 from medpos.data.folder import DataFolder
 from medpos.data.leaks import find_leaks
@@ -246,6 +246,7 @@ def read_configuration(path):
     check_keys(config)
     check_nested_keys(config, parser.locator)
     check_references(parser)
+    check_expressions(parser)
     plain = {key: value for key, value in config.items() if not (isinstance(value, str) and value[:1] in ("$", "@"))}
     check_values(ConfigParser(plain))
 
