@@ -87,6 +87,10 @@ def read_picture(path: Source, kind: str) -> Image.Image:
         InputError: the file is truncated, has another format, or is larger than Pillow decodes safely.
     """
     try:
+        if isinstance(path, Path):
+            read_bytes(path, 0)  # says why it can't be read
+            with Image.open(path, formats=[kind]) as header:
+                check_size(path, header.size)
         image = Image.open(io.BytesIO(read_bytes(path)), formats=[kind])
         check_size(path, image.size)
         image.load()

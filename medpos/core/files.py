@@ -277,14 +277,22 @@ class Readable(Protocol):
         ...
 
 
-def read_bytes(path: Readable) -> bytes:
-    """Read all bytes of a file.
+def read_bytes(path: Readable, most: int | None = None) -> bytes:
+    """Read all bytes of a file, or the first ones.
+
+    Args:
+        path: file to read.
+        most: number of bytes after which a file on the disk is read no further; None: all are read.
 
     Raises:
         InputError: the file is missing or can't be read.
     """
     try:
-        return path.read_bytes()
+        if most is None or not isinstance(path, Path):
+            return path.read_bytes()
+        with path.open("rb") as stream:
+            size = path.stat().st_size or most  # a pipe has none
+            return stream.read(min(most, size))
     except OSError as error:
         raise InputError(f"{path}: can't be read ({error.strerror}). Check the path and its permissions.") from error
 

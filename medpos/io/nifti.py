@@ -27,6 +27,7 @@ _LONGEST_START = 544  # bytes of a NIfTI-2 header with the flag of its extension
 _CHUNK = 1 << 20
 _MOST_UNPACKED = 1032  # bytes that deflate makes of one
 _SPARE_BYTES = 1 << 20  # after the data, as some programs write; a stream that goes on further is refused
+_SPARE_PACKED = 1 << 24  # bytes of a packed file beyond twice its content, which no program writes
 _ONE_PERCENT = 1e-2
 HEADERS = (".hdr.gz", ".hdr")  # suffixes of the header of a pair; FSL packs both files
 _DATA = (".img.gz", ".img")
@@ -49,14 +50,14 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
     Raises:
         InputError: the file is truncated or not NIfTI, holds no plain numbers, or has an invalid spacing or affine.
     """
-    packed, is_pair = read_bytes(path), is_header(path)
+    start, is_pair = _unpack_start(path), is_header(path)
     if is_pair:
-        packed, tail = _join_pair(path, packed, check_shape)
-    start = packed[:_HEADER_BYTES] if is_pair else _unpack_start(path, packed)
+        packed, tail = _join_pair(path, start, check_shape)
+        start = packed[:_HEADER_BYTES]
     kind = nib.Nifti2Image if start[:4] in _NIFTI2_SIZES else nib.Nifti1Image
     stored = _parse(path, lambda: _raw_header(kind.header_class, start))
     stated = _check_header(path, stored, check_shape)
-    raw, tail = (memoryview(packed), tail) if is_pair else _unpack_stated(path, packed, stated)
+    raw, tail = (memoryview(packed), tail) if is_pair else _unpack_stated(path, stated)
     # Without the voxels, which nibabel would copy.
     image = _parse(path, lambda: kind.from_bytes(bytes(raw[: max(int(stored["vox_offset"]), _LONGEST_START)])))
     data = _take_voxels(path, image.dataobj, raw)
@@ -135,9 +136,8 @@ def _capitalize(suffix: str) -> str:
     return f".{suffix[1:].capitalize()}"
 
 
-def _join_pair(path: Path, packed: bytes, check_shape: Callable[[tuple[int, ...]], object]) -> tuple[bytes, int]:
+def _join_pair(path: Path, start: bytes, check_shape: Callable[[tuple[int, ...]], object]) -> tuple[bytes, int]:
     """Return header and data of a pair as a NIfTI-1 file, and the number of bytes after the data's gzip stream."""
-    start = _unpack_start(path, packed)
     stored = _parse(path, lambda: _raw_header(nib.Nifti1Header, start))
     place = find_data(path)
     if place is None:
@@ -145,10 +145,11 @@ def _join_pair(path: Path, packed: bytes, check_shape: Callable[[tuple[int, ...]
         wanted = f"{path.name[:start_of_suffix]}.img{path.name[start_of_suffix + 4 :].lower()}"
         raise InputError(f"{path}: expected its data in {wanted}, got no such file; copy it beside the header")
     offset = _find_offset(path, stored)
-    stored_data = read_bytes(place)
-    data, tail = memoryview(stored_data), 0
-    if place.suffix.lower() == ".gz":  # the first voxels may look like a gzip stream
-        data, tail = _unpack_stated(place, stored_data, _check_header(path, stored, check_shape))
+    stated = _check_header(path, stored, check_shape)
+    if place.suffix.lower() == ".gz":
+        data, tail = _unpack_stated(place, stated)
+    else:  # the first voxels may look like a gzip stream
+        data, tail = memoryview(read_bytes(place, stated)), 0
     header = stored.copy() if stored["magic"].item() in (b"ni1", b"n+1") else _convert_analyze(stored, start)
     header["magic"], header["vox_offset"] = b"n+1", _DATA_OFFSET
     return bytes(header.binaryblock) + bytes(_DATA_OFFSET - len(header.binaryblock)) + data[offset:], tail
@@ -183,13 +184,14 @@ def _find_offset(path: Path, stored: Any) -> int:
     return offset
 
 
-def _unpack_start(path: Path, packed: bytes) -> bytes:
-    """Return the beginning of the unpacked content, as long as the longest header."""
-    return bytes(_unpack(path, packed, _HEADER_BYTES)[0][:_HEADER_BYTES])
+def _unpack_start(path: Path) -> bytes:
+    """Return the beginning of the unpacked content, as long as the longest header; the rest isn't read."""
+    return bytes(_unpack(path, read_bytes(path, _CHUNK), _HEADER_BYTES)[0][:_HEADER_BYTES])
 
 
-def _unpack_stated(path: Path, packed: bytes, stated: int) -> tuple[memoryview, int]:
+def _unpack_stated(path: Path, stated: int) -> tuple[memoryview, int]:
     """Return the unpacked content and the number of bytes after the gzip stream; refuse far more than is stated."""
+    packed = read_bytes(path, 2 * stated + _SPARE_PACKED)
     raw, tail = _unpack(path, packed, stated + _SPARE_BYTES)
     if len(raw) == stated + _SPARE_BYTES and packed.startswith(_GZIP_MAGIC):
         raise InputError(f"{path}: expected {stated} bytes as its header states, got far more; export it again")

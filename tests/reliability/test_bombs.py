@@ -22,7 +22,9 @@ from medpos.core.errors import InputError
 from medpos.data.cached import CachedDataset
 from medpos.io import archives, itk, nifti
 from medpos.io.dicom.files import read_file
+from medpos.io.dicom.planes import read_planes
 from medpos.io.pictures import read_picture
+from medpos.io.readers import read_jsrt, read_volume
 
 ZEROS = bytes(1 << 20)
 MOST = 200 << 20  # bytes of memory that a refusal may take
@@ -171,7 +173,82 @@ def deflated_dicom(path):
     return lambda file: read_file(file, file, ["Modality"]), path / "a.dcm"
 
 
+def sparse(path, start, megabytes=300):
+    """Write a file that is far larger than what it takes on the disk."""
+    with path.open("wb") as stream:
+        stream.write(start)
+        stream.truncate(megabytes << 20)
+    return path
+
+
+def volume_larger_than_the_limit(path):
+    return read_nifti, sparse(path / "a.nii", nifti_header(8000, 8000, 9))
+
+
+def pair_larger_than_the_limit(path):
+    (path / "a.hdr").write_bytes(nifti_header(8000, 8000, 9).replace(b"n+1", b"ni1"))
+    sparse(path / "a.img", b"")
+    return read_nifti, path / "a.hdr"
+
+
+def packed_volume_larger_than_its_header(path):
+    start = gzip.compress(nifti_header(8, 8, 1) + bytes(64))
+    return nifti.read_volume, sparse(path / "a.nii.gz", start[:-4] + bytes(4))
+
+
+def metaimage_larger_than_the_limit(path):
+    start = "NDims = 3\nDimSize = 8000 8000 9\nElementType = MET_UCHAR\nElementDataFile = LOCAL\n"
+    return read_volume, sparse(path / "a.mha", start.encode(), 600)
+
+
+def nrrd_larger_than_the_limit(path):
+    start = "NRRD0004\ntype: uint8\ndimension: 3\nsizes: 8000 8000 9\nencoding: raw\n\n"
+    return read_volume, sparse(path / "a.nrrd", start.encode(), 600)
+
+
+def png_larger_than_the_limit(path):
+    Image.new("1", (9000, 9000)).save(path / "b.png")
+    return read_picture, sparse(path / "a.png", (path / "b.png").read_bytes())
+
+
+def jpeg_larger_than_the_limit(path):
+    head = b"\xff\xd8\xff\xc3" + struct.pack(">HBHHBBBB", 11, 16, 9000, 9000, 1, 1, 0x11, 0)  # lossless, 16 bits
+    return read_picture, sparse(path / "a.jpg", head)
+
+
+def tiff_larger_than_the_limit(path):
+    return read_picture, sparse(path / "a.tif", tiff({**PAGE, 256: [9000], 273: [1000]}))
+
+
+def radiograph_of_another_size(path):
+    return read_jsrt, sparse(path / "a.IMG", b"")
+
+
+def dicom_larger_than_the_limit(path):
+    pydicom = pytest.importorskip("pydicom")
+    content = pydicom.Dataset()
+    content.file_meta = pydicom.dataset.FileMetaDataset()
+    content.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    content.file_meta.MediaStorageSOPClassUID = content.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
+    content.file_meta.MediaStorageSOPInstanceUID = content.SOPInstanceUID = "1.2.3"
+    content.Rows, content.Columns, content.BitsAllocated = 30000, 30000, 16
+    content.add_new(0x7FE00010, "OW", bytes(2))
+    pydicom.dcmwrite(path / "b.dcm", content, enforce_file_format=True)
+    start = (path / "b.dcm").read_bytes()[:-6] + struct.pack("<I", (300 << 20) - 2000)
+    return lambda file: read_planes(file, file, [], [], False), sparse(path / "a.dcm", start)
+
+
 BOMBS = [
+    volume_larger_than_the_limit,
+    pair_larger_than_the_limit,
+    packed_volume_larger_than_its_header,
+    metaimage_larger_than_the_limit,
+    nrrd_larger_than_the_limit,
+    png_larger_than_the_limit,
+    jpeg_larger_than_the_limit,
+    tiff_larger_than_the_limit,
+    radiograph_of_another_size,
+    dicom_larger_than_the_limit,
     nifti_longer_than_its_header,
     nifti_of_many_streams,
     nifti_of_a_huge_shape,

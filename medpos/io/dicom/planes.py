@@ -17,6 +17,8 @@ from medpos.io.dicom.values import has_value, is_inverted, read_number, read_num
 from medpos.io.scan import Array, check_size
 
 _PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+_SIZES = ("Columns", "Rows", "NumberOfFrames")
+_LARGE = 1 << 26  # bytes of a file whose header is read alone first
 _DEPTHS = (8, 10, 12, 14, 16, 24, 32)  # bits that devices store
 
 Range = tuple[float, float]
@@ -75,11 +77,12 @@ def read_planes(
         InputError: the file is unreadable or too large, has no pixel data, another modality, color, or frames without
             geometry.
     """
+    if path.is_file() and path.stat().st_size > _LARGE:
+        _check_size(place, read_file(path, place, _SIZES), len(numbers))
     content = read_file(path, place)
     notes = _check(place, content, modalities, force)
     wanted = list(numbers) or list(range(1, frames.count_frames(content) + 1))
-    sides = [int(read_number(place, content, key, 0)) for key in ("Columns", "Rows")]
-    check_size(place, (*sides, len(wanted) or 1))
+    _check_size(place, content, len(wanted))
     bits = int(read_number(place, content, "BitsStored", read_number(place, content, "BitsAllocated", 16)))
     planes = [
         _plane(place, stored, bits, content, frames.flatten_frame(content, number) if number else content, number)
@@ -90,6 +93,12 @@ def read_planes(
         if key in content:
             delattr(content, key)
     return planes
+
+
+def _check_size(place: object, header: Any, count: int) -> None:
+    """Check the size of an image; a count of 0 stands for all frames."""
+    columns, rows, frame_count = (int(read_number(place, header, key, 0)) for key in _SIZES)
+    check_size(place, (columns, rows, count or frame_count or 1))
 
 
 def _check(place: object, content: Any, modalities: Sequence[str], force: bool) -> tuple[str, ...]:

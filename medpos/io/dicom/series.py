@@ -18,6 +18,7 @@ MODALITIES: dict[str, tuple[str, ...]] = {"jsrt": XRAY, "acdc": ("MR",)}
 # Attributes that tell the phases of a cine apart; InstanceNumber doesn't: copies are often renumbered.
 _TIMES = ("TriggerTime", "TemporalPositionIdentifier", "NominalPercentageOfCardiacPhase")
 _FRAME_TIMES = ("TemporalPositionIndex", "NominalCardiacTriggerDelayTime", "NominalPercentageOfCardiacPhase")
+_CHUNK = 1 << 20  # bytes hashed at a time
 _HEADER = [
     "Modality",
     "SeriesInstanceUID",
@@ -150,8 +151,12 @@ def _unknown(path: Path) -> _File:
 
 def _hash_content(path: Path) -> str:
     """Return a hash of a file that has no UID; of its path where it can't be read."""
+    digest = hashlib.sha256()
     try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as stream:
+            while part := stream.read(_CHUNK):
+                digest.update(part)
+        return digest.hexdigest()
     except OSError:
         return str(path)
 

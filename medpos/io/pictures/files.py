@@ -19,6 +19,7 @@ from medpos.io.scan import Array, check_size
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 UNIT_NOTE = "floating point values from 0 to 1 are taken for black to white"
 FIRST_NOTE = "the first of several pictures in the file"
+_START = 1 << 20  # bytes that hold the header of a picture
 _FORMATS = ("PNG", "JPEG", "BMP")
 _ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
@@ -111,10 +112,12 @@ def _highest(value: int) -> float:
 
 
 def _read(path: Path, lossless: bool) -> tuple[list[Page], tuple[str, ...]]:
-    content = read_bytes(path)
+    start = read_bytes(path, _START)
     try:
-        if content[:4] in tiff.MAGIC:
-            return tiff.read_tiff(path, content, lossless)
+        if start[:4] in tiff.MAGIC:
+            return tiff.read_tiff(path, lossless)
+        _check_header(path, start)
+        content = read_bytes(path)
         if content.startswith(jpeg.MAGIC) and (page := jpeg.read_deep_jpeg(path, content, lossless)):
             return [page], ()
         return _read_other(path, content, lossless)
@@ -130,6 +133,20 @@ def _read(path: Path, lossless: bool) -> tuple[list[Page], tuple[str, ...]]:
         raise InputError(
             f"{path}: expected a complete picture, got: {first_line(error, 120)}; download or export it again"
         ) from error
+
+
+def _check_header(path: Path, start: bytes) -> None:
+    """Check the size that the header of a PNG, JPEG or BMP states; a header that isn't found is left to the decoder."""
+    frame = jpeg.find_frame(start) if start.startswith(jpeg.MAGIC) else None
+    if frame:
+        check_size(path, (frame[3], frame[2]))
+        return
+    try:
+        with Image.open(path, formats=_FORMATS) as picture:
+            size = picture.size
+    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error):
+        return
+    check_size(path, size)
 
 
 def _read_other(path: Path, content: bytes, lossless: bool) -> tuple[list[Page], tuple[str, ...]]:

@@ -26,7 +26,7 @@ def read_deep_jpeg(path: Path, content: bytes, lossless: bool = False) -> Page |
     Raises:
         InputError: the file has colors or a process that GDCM doesn't read, or pydicom isn't installed.
     """
-    frame = _find_frame(content)
+    frame = find_frame(content)
     if frame is None or (frame[0] in (_BASELINE, _EXTENDED, _PROGRESSIVE) and frame[1] == 8):
         return None
     process, bits, rows, columns, samples = frame
@@ -53,7 +53,7 @@ def read_deep_jpeg(path: Path, content: bytes, lossless: bool = False) -> Page |
         raise InputError(f"{path}: expected a complete picture, got a damaged one; export it again") from error
 
 
-def _find_frame(content: bytes) -> tuple[int, int, int, int, int] | None:
+def find_frame(content: bytes) -> tuple[int, int, int, int, int] | None:
     """Return process, bits, rows, columns and samples of the first frame; None where there is none."""
     at = 2
     while at + 10 <= len(content) and content[at] == 0xFF:

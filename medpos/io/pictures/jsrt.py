@@ -12,6 +12,7 @@ from medpos.core.files import read_bytes
 from medpos.io.scan import Array
 
 RAW_SIDE = 2048
+_BYTES = 2 * RAW_SIDE**2
 HIGHEST = 4095
 PIXEL_MM = 0.175
 
@@ -29,11 +30,10 @@ def read_image(path: Path, size: int) -> Array:
     Raises:
         InputError: the file has another size, or values of more than 12 bits.
     """
-    data = read_bytes(path)
-    if len(data) != 2 * RAW_SIDE**2:
-        raise InputError(
-            f"{path}: expected {2 * RAW_SIDE**2} bytes (2048 x 2048 x 2), got {len(data)}; unpack it again"
-        )
+    data = read_bytes(path, _BYTES + 1)
+    if len(data) != _BYTES:
+        found = path.stat().st_size if isinstance(path, Path) else len(data)  # or a member of an archive
+        raise InputError(f"{path}: expected {_BYTES} bytes (2048 x 2048 x 2), got {found}; unpack it again")
     raw = np.frombuffer(data, ">u2")
     if raw.max() > HIGHEST:
         hint = "its bytes are swapped, store it big-endian" if raw.byteswap().max() <= HIGHEST else "unpack it again"

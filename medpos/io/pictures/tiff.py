@@ -1,6 +1,7 @@
 """Decode TIFF 6.0 and BigTIFF: strips and tiles, chunky and planar, samples of any bits, as the numbers stored."""
 
 import io
+import mmap
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
@@ -12,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from medpos.core.errors import InputError
+from medpos.core.files import read_bytes
 from medpos.io.pictures.pages import TURNS, UPRIGHT_NOTE, Meaning, Page, turn_upright
 from medpos.io.scan import Array, check_size
 
@@ -73,12 +75,11 @@ class _File:
         return Image.open(io.BytesIO(self.content), formats=["TIFF"])
 
 
-def read_tiff(path: Path, content: bytes, lossless: bool = False) -> tuple[list[Page], tuple[str, ...]]:
+def read_tiff(path: Path, lossless: bool = False) -> tuple[list[Page], tuple[str, ...]]:
     """Read all pages of a TIFF file, without thumbnails and transparency masks.
 
     Args:
-        path: file that the content is from, for messages.
-        content: bytes of the file.
+        path: file to read.
         lossless: whether to refuse compression that changes values.
 
     Returns:
@@ -87,18 +88,19 @@ def read_tiff(path: Path, content: bytes, lossless: bool = False) -> tuple[list[
     Raises:
         InputError: the file is truncated, damaged or too large, or its samples can't be read.
     """
-    found = list(enumerate(_read_directories(path, content)))
+    with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
+        found = list(enumerate(_read_directories(path, mapped)))  # they may stand anywhere in the file
     pages = [(number, one) for number, one in found if not one.subfile & (_REDUCED | _MASK)] or found[:1]
     if not pages:
         raise InputError(f"{path}: expected a complete picture, got a TIFF without a page; export it again")
     check_size(path, (max(one.columns for _, one in pages), max(one.rows for _, one in pages), len(pages)))
     left_out = len(found) - len(pages)
     notes = (f"{left_out} thumbnails or masks among the pages are left out",) if left_out else ()
-    file = _File(content)
+    file = _File(read_bytes(path))
     return [_read_page(one, file, number, lossless) for number, one in pages], notes
 
 
-def _read_directories(path: Path, content: bytes) -> Iterator[_Directory]:
+def _read_directories(path: Path, content: mmap.mmap) -> Iterator[_Directory]:
     order, big = "<" if content[:2] == b"II" else ">", content[2:4] in (b"+\0", b"\0+")
     count, entry, word = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
     (at,) = struct.unpack_from(order + word, content, 8 if big else 4)
@@ -121,7 +123,7 @@ def _read_directories(path: Path, content: bytes) -> Iterator[_Directory]:
         raise InputError(f"{path}: expected a complete picture, got a truncated TIFF; export it again") from error
 
 
-def _values(content: bytes, order: str, word: str, kind: int, count: int, inline: bytes) -> list[int]:
+def _values(content: mmap.mmap, order: str, word: str, kind: int, count: int, inline: bytes) -> list[int]:
     """Return the whole numbers of an entry; none of another type."""
     if kind not in _TYPES:
         return []
