@@ -342,7 +342,9 @@ def time_figure2(settings: Settings, arguments: argparse.Namespace) -> None:
         data = str(folder / "acdc")
     command = [sys.executable, "-m", "medpos", "study", "figure2", "--data", "acdc"]
     command += ["--network", "small" if small else "unet", "--seeds", "0" if small else "0,1", "--threads", "1"]
-    command += ["--workers", str(min(12, os.cpu_count() or 1)), "--dataset-dir", f"acdc={data}"]
+    workers = min(12, os.cpu_count() or 1)
+    command += ["--workers", str(workers), "--dataset-dir", f"acdc={data}"]
+    command += [] if small else ["--gpus-per-training", f"{1 / workers:.3f}"]
     sizes = {"image_size": 32, "max_epochs": 1} if small else {"image_size": 128, "max_epochs": 20, "val_interval": 4}
     command += [text for key, value in sizes.items() for text in ("--set", f"{key}={value}")]
     command += ["--runs-dir", f"{folder}/runs", "--out", f"{folder}/figure2"]

@@ -13,6 +13,7 @@ import json
 import re
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ KINDS = {
     "slice by slice": "slices",
 }
 # Beginnings of the names of taken studies, and what they were run on.
-CLAIMS = {"small_xrays": "small CNN, 28 chest X-rays"}
+CLAIMS = {"small_xrays": "small CNN, 28 chest X-rays", "unet_hearts": "U-Net, 80 hearts, two seeds"}
 _TABLE = re.compile(r"(?s)(?P<start><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end of table -->\n)")
 _NUMBER = re.compile(r"(?<![\w.])-?\d\.\d{3}(?!\d|\.\d)")
 # Code, quotations, and sentences that begin with the paper's numbers.
@@ -48,9 +49,9 @@ def read(name: str) -> list[list[str]]:
         return list(csv.reader(stream))
 
 
-def tabulate_severities() -> list[list[str]]:
-    """Average figure 2 on all hearts over organs and seeds, for some of its conditions."""
-    table = pd.read_csv(FOLDER / "acdc_unet_figure2.csv")
+def tabulate_severities(name: str) -> list[list[str]]:
+    """Average a table of figure 2 over organs and seeds, for some of its conditions."""
+    table = pd.read_csv(FOLDER / f"{name}.csv")
     chosen = {
         "clean": ("none", 0),
         "noise 1": ("gaussian_noise", 1),
@@ -76,7 +77,7 @@ def tabulate_claims() -> list[list[str]]:
 
 
 VIEWS: dict[str, Callable[[], list[list[str]]]] = {
-    "acdc_unet_figure2": tabulate_severities,
+    **{name: partial(tabulate_severities, name) for name in ("acdc_unet_figure2", "unet_hearts_figure2")},
     "claims": tabulate_claims,
 }
 

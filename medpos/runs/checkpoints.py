@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -28,11 +29,18 @@ class StateWriter:
 
     Where states come faster than they are written, those in between are left out: the newest of each file counts.
     The copies leave a GPU on a stream of their own, so that its computing doesn't wait for them.
+
+    Args:
+        interval: seconds at least from the end of one writing to the next, because the thread takes processor time
+            from a training whose epochs may be shorter; what waits is written at :meth:`finish` or at the exit.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, interval: float = 2.0) -> None:
+        self.interval = interval
         self._pool = ThreadPoolExecutor(1)
         self._lock = threading.Lock()
+        self._is_last = threading.Event()
+        self._due = 0.0
         self._waiting: dict[Path, State] = {}
         self._writing: Future[None] | None = None
 
@@ -52,6 +60,7 @@ class StateWriter:
 
     def _write(self) -> None:
         while True:
+            self._is_last.wait(max(0.0, self._due - time.monotonic()))
             with self._lock:
                 states, self._waiting = self._waiting, {}
                 if not states:
@@ -59,6 +68,7 @@ class StateWriter:
                     return
             for path, state in states.items():
                 save(_to_host(state), path)
+            self._due = time.monotonic() + self.interval
 
     def finish(self) -> None:
         """Wait until all states are written.
@@ -67,7 +77,11 @@ class StateWriter:
             OSError: one couldn't be written.
         """
         if (writing := self._writing) is not None:
-            writing.result()
+            self._is_last.set()
+            try:
+                writing.result()
+            finally:
+                self._is_last.clear()
 
 
 def _to_host(state: State) -> State:

@@ -66,6 +66,21 @@ def test_states_that_wait_are_replaced_by_newer_ones_in_order(slow, tmp_path):
     assert load(resume)["epoch"] == 5
 
 
+def test_states_within_the_interval_wait_for_its_end(slow, tmp_path):
+    gate, written = slow
+    gate.set()
+    writer = StateWriter(interval=60)
+    for epoch in range(1, 6):
+        writer.write({tmp_path / "a.pt": {"epoch": epoch}})
+        if epoch == 1:
+            while not written:
+                threading.Event().wait(0.01)
+    assert written == [("a.pt", 1)]
+    writer.finish()
+    assert written == [("a.pt", 1), ("a.pt", 5)]
+    assert load(tmp_path / "a.pt")["epoch"] == 5
+
+
 def test_an_error_of_the_thread_is_raised(tmp_path, monkeypatch):
     def save(state, path):
         raise InputError("the disk is full")
