@@ -14,6 +14,7 @@ from medpos.evaluate.pairs import Case, Tool
 from medpos.evaluate.volumes import Volume, find_difference, read_image, read_label_map, resample
 from medpos.io.scan import Array, Pixels
 from medpos.metrics import CaseTruth
+from medpos.metrics.confusion import Confusion
 from medpos.runs.cases import CaseView, to_gray
 from medpos.runs.tables import Row
 
@@ -45,6 +46,8 @@ class Measured:
 
     Args:
         tool: the tool.
+        classes: names of the C classes, background first.
+        confusion: confusion matrix [C, C] of all cases, true classes in rows.
         rows: rows of ``metrics.csv``.
         views: maps of the cases for the report.
         missing: names of the cases without a prediction, measured as empty label maps.
@@ -53,6 +56,8 @@ class Measured:
     """
 
     tool: Tool
+    classes: tuple[str, ...]
+    confusion: Confusion
     rows: list[Row] = field(default_factory=list)
     views: list[CaseView] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
@@ -90,7 +95,9 @@ def measure_cases(
     Raises:
         InputError: cases can't be measured; the message has a line for each of them.
     """
-    found, failures = Measurements([Measured(tool) for tool in tools]), []
+    names = tuple(label.name for label in classes.labels)
+    none = np.zeros((len(names), len(names)), np.int64)
+    found, failures = Measurements([Measured(tool, names, none.copy()) for tool in tools]), []
     share = min(_CASE_PIXELS, _ALL_PIXELS // (len(cases) * len(tools)))
     for case in cases:
         try:
@@ -133,7 +140,9 @@ def _measure_case(case: Case, classes: Classes, options: Options, found: Measure
             tool.unplaced += [case.name] if (volume.affine is None) != (grid.affine is None) else []
             prediction = _cut(classes.to_indices(volume), axes)
             del volume  # before more memory is needed
-        tool.rows += [{**about, **_CONDITION, **row} for row in measuring.measure(prediction)]
+        rows, counts = measuring.compare(prediction)
+        tool.confusion += counts
+        tool.rows += [{**about, **_CONDITION, **row} for row in rows]
         if gray is not None:
             maps = (gray, _thin(truth, stride), _thin(prediction, stride))
             thin_mm: tuple[Any, ...] = (mm[0] * stride, mm[1] * stride, *mm[2:])

@@ -24,7 +24,14 @@ from medpos.metrics import INTERVAL, METRICS
 from medpos.runs import files
 from medpos.runs.cases import save_cases
 from medpos.runs.environment import environment
-from medpos.runs.tables import COLUMNS, summarize_conditions
+from medpos.runs.tables import (
+    COLUMNS,
+    CONFUSION_COLUMNS,
+    Confusions,
+    add_confusions,
+    condition_key,
+    summarize_conditions,
+)
 from medpos.runs.text import TITLES
 from medpos.statistics.effects import adjust_primary, compare_models
 
@@ -90,13 +97,15 @@ def _empty(folder: Path, kept: Container[str]) -> None:
 
 
 def write_run(folder: Path, measured: Measured, about: About) -> dict[str, Any]:
-    """Write ``metrics.csv``, ``cases.npz``, ``config.json``, ``environment.json`` and, last, ``summary.json``.
+    """Write the files of a run folder, ``summary.json`` last.
 
     Returns:
         Content of ``summary.json``.
     """
     rows = measured.rows
+    confusions = Confusions(measured.classes, {condition_key(rows[0]): measured.confusion})
     write_csv(folder / files.METRICS, COLUMNS, rows)
+    write_csv(folder / files.CONFUSION, CONFUSION_COLUMNS, confusions.rows)
     if measured.views:
         save_cases(measured.views, folder / files.CASES)
     write_json(folder / files.CONFIG, {"bundle_name": measured.tool.name, **about.settings})
@@ -116,7 +125,7 @@ def write_run(folder: Path, measured: Measured, about: About) -> dict[str, Any]:
         "resampled": measured.resampled,
         "unplaced": measured.unplaced,
         "reduced_pictures": list(about.reduced) if measured.views else [],
-        "conditions": summarize_conditions(rows),
+        "conditions": add_confusions(summarize_conditions(rows), confusions),
     }
     write_json(folder / files.SUMMARY, content)
     return content

@@ -16,13 +16,14 @@ from medpos.data.conditions import CLEAN, Condition
 from medpos.handlers.rows import RowCollector, case_columns, condition_of
 from medpos.metrics import METRICS, CaseTruth, mean_of_finite, overlap_of
 from medpos.runs import files
-from medpos.runs.tables import Row, condition_key
+from medpos.runs.tables import Confusions, Row, condition_key
 from medpos.transforms.spatial.shift import shift
 
 logger = logging.getLogger(__name__)
 _KEPT_BYTES = 2 << 30  # of the ground truth of all cases, with distances, between the conditions
 _PART = 1 << 22  # pixels that are counted at a time, because PyTorch counts in 64 bits
 _MOVED = "moved"  # key of a row for the metrics of the moved clean prediction
+_CONFUSION = "confusion"  # key of a case's first row for its confusion matrix
 _NOTHING = dict.fromkeys(METRICS, float("nan"))
 
 
@@ -54,6 +55,9 @@ class CaseMetrics(RowCollector):
     ``engine.state.moved`` holds a row of the same form for every shifted image: the clean prediction, shifted with the
     image, against the shifted ground truth. It lacks only what leaves the frame, so it is the score of a network
     that finds the same at any place. The clean condition must come first.
+
+    ``engine.state.confusions`` holds the confusion matrix of all cases for each condition, a
+    :class:`medpos.runs.tables.Confusions`.
 
     Overlap alone is counted on the device of the label maps; surface distances are measured on the host.
 
@@ -115,7 +119,8 @@ class CaseMetrics(RowCollector):
         if case is None or not case.is_of(true, spacing):  # under another shift, for instance
             case = CaseTruth(true, self.labels, spacing)
             self._keep(name, case)
-        rows = case.measure(as_labels(prediction))
+        rows, counts = case.compare(as_labels(prediction))
+        rows[0][_CONFUSION] = counts
         if not condition.is_shift or name not in self._clean:  # another process has predicted it
             return rows
         moved = case.measure(as_labels(_move(self._clean[name], condition)))
@@ -134,11 +139,15 @@ class CaseMetrics(RowCollector):
         *pairs, strange, ignored = counts.tolist()
         if strange:
             raise InputError(f"case {columns['case']}: {strange} pixels are none of the classes; check its labels")
-        found = overlap_of(np.array(pairs).reshape(len(self.labels), len(self.labels)), ignored)
-        return [
+        confusion = np.array(pairs).reshape(len(self.labels), len(self.labels))
+        confusion[0, 0] -= ignored
+        found = overlap_of(confusion)
+        rows: list[Row] = [
             {**columns, "organ": organ, **_NOTHING, **{metric: float(values[n]) for metric, values in found.items()}}
             for n, organ in enumerate(self._organs[1:])
         ]
+        rows[0][_CONFUSION] = confusion
+        return rows
 
     def position(self, row: Row) -> int:
         """Return the index of the row's organ."""
@@ -146,6 +155,8 @@ class CaseMetrics(RowCollector):
 
     def finish(self, engine: Engine, name: str) -> None:
         """Store the rows and the mean metrics of an epoch."""
+        counts = [(condition_key(row), row[_CONFUSION]) for row in self.rows if _CONFUSION in row]
+        engine.state.confusions = Confusions.add(self._organs, counts)
         self.rows, engine.state.moved = _split(self.rows)
         engine.state.rows = self.rows
         engine.state.metrics[name] = mean_foreground_dice(self.rows)
@@ -158,12 +169,13 @@ class CaseMetrics(RowCollector):
 
 
 def _split(rows: Sequence[Row]) -> tuple[list[Row], list[Row]]:
-    """Split the rows from the metrics of the moved clean predictions, and return both as rows of one form."""
+    """Split the rows from the metrics of the moved clean predictions, and return both with the columns of the table."""
     moved = [{**row, **row[_MOVED]} for row in rows if _MOVED in row]
     if len(moved) < sum(row["shift"] != CLEAN.shift and row["severity"] == CLEAN.severity for row in rows):
         logger.warning("%s is left out: it needs all conditions of a case in one process", files.MOVED)
         moved = []
-    kept, moved = ([{k: v for k, v in row.items() if k != _MOVED} for row in part] for part in (rows, moved))
+    inner = (_MOVED, _CONFUSION)
+    kept, moved = ([{k: v for k, v in row.items() if k not in inner} for row in part] for part in (rows, moved))
     return kept, moved
 
 

@@ -1,4 +1,4 @@
-"""Write the results of an evaluation: metrics.csv, summary.json and a table in the log."""
+"""Write the results of an evaluation: metrics.csv, confusion.csv, summary.json and a table in the log."""
 
 import logging
 from abc import ABC, abstractmethod
@@ -12,7 +12,7 @@ from medpos.data.folder import DataFolder
 from medpos.metrics import INTERVAL
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
-from medpos.runs.tables import COLUMNS, add_scores, summarize_conditions
+from medpos.runs.tables import COLUMNS, CONFUSION_COLUMNS, add_confusions, add_scores, summarize_conditions
 from medpos.runs.text import format_results
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class ResultWriter(ABC, Generic[Source]):
 
 
 class ResultTable(ResultWriter[DataFolder]):
-    """Write ``metrics.csv``, then ``summary.json``, which marks the run as finished, and log the results table.
+    """Write ``metrics.csv``, ``confusion.csv``, then ``summary.json``, which marks the run as finished; log the table.
 
     Where images were shifted, ``moved_predictions.csv`` has the scores of the clean predictions shifted with them.
 
@@ -53,14 +53,17 @@ class ResultTable(ResultWriter[DataFolder]):
     """
 
     def write(self, engine: Engine) -> None:
-        """Write ``state.rows`` of CaseMetrics, and ``state.scores`` of Scores, if there are any."""
+        """Write the results of CaseMetrics, and ``state.scores`` of Scores, if there are any."""
         folder, rows = self.run.results, engine.state.rows
         write_csv(folder / files.METRICS, COLUMNS, rows)
         if moved := getattr(engine.state, "moved", None):
             write_csv(folder / files.MOVED, COLUMNS, moved)
+        confusions = engine.state.confusions
+        write_csv(folder / files.CONFUSION, CONFUSION_COLUMNS, confusions.rows)
         conditions = summarize_conditions(rows)
         if scores := getattr(engine.state, "scores", None):
             conditions = add_scores(conditions, scores)
+        conditions = add_confusions(conditions, confusions)
         split = rows[0]["split"]
         subjects = len({row["subject"] for row in rows})
         content = {

@@ -18,8 +18,7 @@ from torch import nn
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
 from medpos.inferers.crf import CRFInferer, DenseCRF
-from medpos.metrics.confusion import class_scores, confusion_matrix
-from medpos.metrics.scores import VOID
+from medpos.metrics.confusion import VOID, class_scores, confusion_matrix
 
 Case = tuple[torch.Tensor, torch.Tensor, npt.NDArray[Any]]  # probabilities, image, ground truth
 NO_CRF = DenseCRF(1, 1, 1, 1, 1, iterations=0)

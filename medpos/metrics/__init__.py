@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
-from medpos.metrics.confusion import same_shape
+from medpos.metrics.confusion import Confusion, pairs, same_shape
 from medpos.metrics.overlap import overlap, overlap_of
 from medpos.metrics.scores import ClassScores, InstanceScores, WeightedDice
 from medpos.metrics.summary import INTERVAL, limits_of, mean_of_finite, summarize
@@ -119,11 +119,24 @@ class CaseTruth:
         Raises:
             InputError: another shape than the ground truth, or a value that is not one of the labels.
         """
+        return self.compare(prediction)[0]
+
+    def compare(self, prediction: npt.ArrayLike) -> tuple[list[dict[str, Any]], Confusion]:
+        """Measure a prediction of this case, and count its confusions.
+
+        Returns:
+            The rows of :meth:`measure`, and the numbers of pixels [C, C] of every pair of true (rows) and predicted
+            class, in the order of the labels, without ignored pixels.
+
+        Raises:
+            InputError: another shape than the ground truth, or a value that is not one of the labels.
+        """
         predicted, _ = same_shape(prediction, self.label_map)
         predicted = _label_map("prediction", predicted, self.labels)
         predicted = np.ascontiguousarray(np.where(self._ignored, np.uint8(0), predicted))
-        ignored = int(np.count_nonzero(self._ignored))
-        overlaps = overlap(predicted, self.label_map, max(label.index for label in self.labels) + 1, ignored)
+        counts = pairs(predicted, self.label_map, max(label.index for label in self.labels) + 1)
+        counts[0, 0] -= np.count_nonzero(self._ignored)
+        overlaps = overlap_of(counts)
         found = boundaries(predicted)
         rows = []
         for label in (label for label in self.labels if label.index):
@@ -133,7 +146,8 @@ class CaseTruth:
             values = {metric: float(value[n - 1]) for metric, value in overlaps.items()}
             values |= dict(zip(names, surfaces, strict=True))
             rows.append({"organ": label.name, **{metric: values[metric] for metric in METRICS}})
-        return rows
+        indices = [label.index for label in self.labels]
+        return rows, counts[np.ix_(indices, indices)]
 
 
 def _label_map(name: str, values: npt.NDArray[Any], labels: Sequence[Label]) -> npt.NDArray[np.uint8]:

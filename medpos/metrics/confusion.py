@@ -11,6 +11,7 @@ from medpos.core.memory import split_array
 from medpos.metrics.summary import mean_of_finite
 
 Confusion = npt.NDArray[np.int64]
+VOID = "void"  # name of class 0 where it stands for unlabeled pixels
 
 
 def confusion_matrix(prediction: npt.ArrayLike, truth: npt.ArrayLike, classes: int) -> Confusion:
@@ -81,16 +82,29 @@ def class_scores(confusion: Confusion, include_background: bool = True) -> dict[
         J. Long et al., "Fully Convolutional Networks for Semantic Segmentation", CVPR 2015, section 5 (metrics);
         V. Badrinarayanan et al., "SegNet", IEEE TPAMI 39(12), 2017, section 4.1 (G, C, mIoU).
     """
-    total, right = confusion.sum(), confusion.diagonal()
-    true, either = confusion.sum(axis=1), confusion.sum(axis=1) + confusion.sum(axis=0) - right
+    total, right, true = confusion.sum(), confusion.diagonal(), confusion.sum(axis=1)
     kept = slice(0 if include_background else 1, None)
-    accuracy, iou = _ratio(right, true)[kept], _ratio(right, either)[kept]
+    iou, accuracy = (values[kept] for values in scores_by_class(confusion).values())
     return {
         "global_accuracy": float(right.sum() / total) if total else float("nan"),
         "class_accuracy": mean_of_finite(accuracy),
         "mean_iou": mean_of_finite(iou),
         "frequency_weighted_iou": mean_of_finite(iou, true[kept]),
     }
+
+
+def scores_by_class(confusion: Confusion) -> dict[str, npt.NDArray[np.float64]]:
+    """Compute the scores of every class that :func:`class_scores` averages.
+
+    Args:
+        confusion: confusion matrix [C, C], true classes in rows, predicted ones in columns.
+
+    Returns:
+        ``iou``, and ``class_accuracy``, the share of the class's true pixels that is correct (its sensitivity), each
+        [C], 0 to 1. ``iou`` is NaN without true and predicted pixels, ``class_accuracy`` without true ones.
+    """
+    right, true, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
+    return {"iou": _ratio(right, true + predicted - right), "class_accuracy": _ratio(right, true)}
 
 
 def weighted_dice(confusions: npt.ArrayLike) -> float:

@@ -14,11 +14,9 @@ import numpy.typing as npt
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
 from medpos.metrics.boundary import TOLERANCE, boundary_f1
-from medpos.metrics.confusion import Confusion, class_scores, confusion_matrix, weighted_dice
+from medpos.metrics.confusion import VOID, Confusion, class_scores, confusion_matrix, weighted_dice
 from medpos.metrics.instances import adapted_rand_error, components, pixel_error, seg_measure
 from medpos.metrics.summary import mean_of_finite
-
-VOID = "void"  # name of class 0 where it stands for unlabeled pixels
 
 
 @dataclass(frozen=True, eq=False)

@@ -15,8 +15,8 @@ from scipy import ndimage
 
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
-from medpos.metrics.confusion import Confusion, class_scores, confusion_matrix, same_shape
-from medpos.metrics.scores import VOID, CaseMaps, Measured
+from medpos.metrics.confusion import VOID, Confusion, class_scores, confusion_matrix, same_shape
+from medpos.metrics.scores import CaseMaps, Measured
 
 WIDTHS = tuple(range(1, 41))
 

@@ -19,6 +19,7 @@ RESUME = "resume.pt"  # state after the last epoch
 METRICS = "metrics.csv"  # a row per case, organ and condition
 MOVED = "moved_predictions.csv"  # as metrics.csv, for the clean prediction shifted with the image
 SCORES = "scores.csv"  # a row per case and condition
+CONFUSION = "confusion.csv"  # a row per condition, true class and predicted class
 PREDICTIONS = "predictions.csv"  # a row per classified image and condition
 SUMMARY = "summary.json"  # written last: marks a run or an evaluation as finished
 CASES = "cases.npz"  # segmented test cases

@@ -1,18 +1,20 @@
 """Tabulate the measurements of a run: one row per case, organ and condition, and a summary per condition."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from medpos.metrics import METRICS, SHOWN, limits_of, summarize
+from medpos.metrics.confusion import VOID, Confusion, class_scores, scores_by_class
 from medpos.statistics.grid import CONDITION
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]  # degradation, severity and shift of a condition
 SCORE_COLUMNS = ("case", "subject", "split", *CONDITION)  # of scores.csv, before the scores
 COLUMNS = (*SCORE_COLUMNS, "organ", *METRICS)  # of metrics.csv
+CONFUSION_COLUMNS = (*CONDITION, "true", "predicted", "pixels")  # of confusion.csv
 EARLIER_COLUMNS = (*SCORE_COLUMNS, "organ", *SHOWN)  # of the tables of earlier versions
 
 
@@ -37,6 +39,40 @@ class ScoreResults:
     def set_names(self) -> tuple[str, ...]:
         """Names of the scores of the set."""
         return tuple(dict.fromkeys(name for found in self.sets.values() for name in found))
+
+
+@dataclass(frozen=True, eq=False)
+class Confusions:
+    """Hold the confusion matrix of a whole set for each condition.
+
+    Args:
+        classes: names of the classes, in the order of their indices.
+        counts: numbers of pixels [C, C] for each condition as :func:`condition_key` gives it, true classes in rows,
+            predicted ones in columns; ignored pixels, and those of a true class 0 named ``void``, aren't counted.
+    """
+
+    classes: tuple[str, ...]
+    counts: dict[Key, Confusion]
+
+    @classmethod
+    def add(cls, classes: Sequence[str], cases: Iterable[tuple[Key, Confusion]]) -> "Confusions":
+        """Add up the confusion matrices [C, C] of cases, each with its condition."""
+        counts: dict[Key, Confusion] = {}
+        for key, found in cases:
+            total = counts.setdefault(key, np.zeros_like(found))
+            total += found
+            if classes[0] == VOID:
+                total[0] = 0
+        return cls(tuple(classes), counts)
+
+    @property
+    def rows(self) -> Iterator[Row]:
+        """Rows of ``confusion.csv``."""
+        for key, found in self.counts.items():
+            condition = dict(zip(CONDITION, key, strict=True))
+            for true, of_class in zip(self.classes, found.tolist(), strict=True):
+                for predicted, pixels in zip(self.classes, of_class, strict=True):
+                    yield {**condition, "true": true, "predicted": predicted, "pixels": pixels}
 
 
 def condition_key(row: Row) -> Key:
@@ -107,6 +143,37 @@ def add_scores(conditions: Sequence[dict[str, Any]], results: ScoreResults) -> l
 def _scores(results: ScoreResults, condition: Key) -> dict[str, Any]:
     rows = [row for row in results.rows if condition_key(row) == condition]
     subjects = [row["subject"] for row in rows]
-    of_set = {name: value if np.isfinite(value) else None for name, value in results.sets.get(condition, {}).items()}
+    of_set = _or_none(results.sets.get(condition, {}))
     found = {name: summarize([row[name] for row in rows], subjects, limits_of(name)) for name in results.names}
     return {**found, "set": of_set}
+
+
+def add_confusions(conditions: Sequence[dict[str, Any]], confusions: Confusions) -> list[dict[str, Any]]:
+    """Add what follows from the confusion matrix of the whole set to every condition.
+
+    Args:
+        conditions: entries as :func:`summarize_conditions` or :func:`add_scores` gives them.
+        confusions: confusion matrices of the same evaluation.
+
+    Returns:
+        The entries with ``classes``, the scores of each class by its name as
+        :func:`medpos.metrics.confusion.scores_by_class` computes them, and with those of
+        :func:`medpos.metrics.confusion.class_scores` in ``set`` of ``scores``, where scores of these names stay as they
+        are. None where nothing could be measured. A class named ``void`` is left out.
+    """
+    return [_add_confusion(entry, confusions.classes, confusions.counts[condition_key(entry)]) for entry in conditions]
+
+
+def _add_confusion(entry: dict[str, Any], classes: Sequence[str], counts: Confusion) -> dict[str, Any]:
+    has_void = classes[0] == VOID
+    by_class = scores_by_class(counts)
+    found = {name: _or_none({k: v[n] for k, v in by_class.items()}) for n, name in enumerate(classes)}
+    scores = entry.get("scores", {"set": {}})
+    of_set = {**scores["set"], **_or_none(class_scores(counts, not has_void)), **scores["set"]}
+    kept = {name: values for name, values in found.items() if not (has_void and name == VOID)}
+    return {**entry, "classes": kept, "scores": {**scores, "set": of_set}}
+
+
+def _or_none(values: Mapping[str, float | np.float64]) -> dict[str, float | None]:
+    """Replace numbers that aren't finite, which JSON lacks, by None."""
+    return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}

@@ -19,6 +19,7 @@ TITLES = {
     "hd95_mm": "HD95 mm",
     "assd_mm": "ASSD mm",
     "surface_dice": "surface Dice",
+    "class_accuracy": "class accuracy",
 }
 SCORE_TITLES = {
     "seg": "SEG",
@@ -41,8 +42,9 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
     """Format a summary as text: organs by metrics for one condition, conditions by organs for several.
 
     Args:
-        conditions: entries as :func:`medpos.runs.tables.summarize_conditions` gives them; scores from
-            :func:`medpos.runs.tables.add_scores` follow in a table of their own.
+        conditions: entries as :func:`medpos.runs.tables.summarize_conditions` gives them; classes from
+            :func:`medpos.runs.tables.add_confusions` and scores from :func:`medpos.runs.tables.add_scores` follow in
+            tables of their own.
         title: line above the table.
         phantom: True adds the note that the data are phantoms.
         training_cases: number of cases or subjects that the model was trained on; above 0 it is noted.
@@ -54,6 +56,9 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
         body, note = _condition_table(conditions, title), "mean Dice ± sd over cases"
     counts = "n: cases measured; missing: organ in neither truth nor prediction; inf: organ in only one of the two"
     below: list[Any] = [f"{note}\n{counts}"]
+    if len(conditions) == 1 and "classes" in conditions[0]:
+        about = "IoU, class accuracy (share of the true pixels that is right): of the pixels of all cases together"
+        below += [_class_table(conditions[0]["classes"]), about]
     if any("scores" in entry for entry in conditions):
         about = "scores: mean ± sd over cases; whole set: one value of all cases together"
         below += [*_score_tables(conditions), about]
@@ -80,6 +85,16 @@ def _organ_table(condition: dict[str, Any], title: str) -> Table:
     out.add_row(
         MEAN_OF_ORGANS, format_mean(mean, 3), format_interval(mean), *[""] * 5, str(mean["n"]), str(mean["missing"]), ""
     )
+    return out
+
+
+def _class_table(classes: dict[str, dict[str, float | None]]) -> Table:
+    out = Table(title="classes, whole set", box=SIMPLE_HEAD, title_justify="left")
+    out.add_column("class", no_wrap=True)
+    for name in ("iou", "class_accuracy"):
+        out.add_column(TITLES[name], justify="right", no_wrap=True)
+    for name, found in classes.items():
+        out.add_row(organ_title(name), *(_format_value(found[key]) for key in ("iou", "class_accuracy")))
     return out
 
 

@@ -41,6 +41,14 @@ CASES = {
     "c1": ([], []),
 }
 
+# Columns of the set: 8 + 8 + 10 true ones, 8 + 8 + 8 predicted, 8 + 8 + 6 common; 96 in all, 8 px each counts.
+SET = {
+    "global_accuracy": 1 - (6 * 8) / (4 * 24 * 16),
+    "class_accuracy": (22 / 26 + (192 - 28) / (192 - 26)) / 2,
+    "mean_iou": (22 / 28 + (192 - 28) / (192 - 22)) / 2,
+    "frequency_weighted_iou": (26 * 22 / 28 + (192 - 26) * (192 - 28) / (192 - 22)) / 192,
+}
+
 
 def stripes(columns):
     out = np.zeros((24, 16, 1), np.uint16)
@@ -191,18 +199,35 @@ def test_summary(evaluated):
     clean = conditions[0]["scores"]
     assert (clean["seg"]["n"], clean["seg"]["missing"]) == (3, 1)
     assert clean["seg"]["mean"] == pytest.approx((1 / 2 + 1 + 6 / 10) / 3)
-    # Columns of the set: 8 + 8 + 10 true ones, 8 + 8 + 8 predicted, 8 + 8 + 6 common; 96 in all, 8 px each counts.
-    assert clean["set"] == pytest.approx(
-        {
-            "seg_all_objects": (2 / 2 + 2 + 6 / 10) / 5,
-            "global_accuracy": 1 - (6 * 8) / (4 * 24 * 16),
-            "class_accuracy": (22 / 26 + (192 - 28) / (192 - 26)) / 2,
-            "mean_iou": (22 / 28 + (192 - 28) / (192 - 22)) / 2,
-            "frequency_weighted_iou": (26 * 22 / 28 + (192 - 26) * (192 - 28) / (192 - 22)) / 192,
-            "weighted_dice": (1 + 1 + 2 * 6 / 18) / 3,
-        }
-    )
+    of_objects = {"seg_all_objects": (2 / 2 + 2 + 6 / 10) / 5, "weighted_dice": (1 + 1 + 2 * 6 / 18) / 3}
+    assert clean["set"] == pytest.approx({**SET, **of_objects})
     assert conditions[1]["scores"]["set"]["mean_iou"] > clean["set"]["mean_iou"]
+
+
+def test_confusion_csv(evaluated):
+    """Compare with the stripes of the cases: 96 columns of 8 px in the rows 4 to 11, and 4 * 24 * 8 px beside them."""
+    with (evaluated.folder / "confusion.csv").open() as stream:
+        rows = list(csv.reader(stream))
+    assert rows[0] == ["degradation", "severity", "shift", "true", "predicted", "pixels"]
+    beside, names = 4 * 24 * 8, ("background", "nucleus")
+    # More pixels are missed than predicted too many, so a transposed matrix would differ.
+    clean = {("nucleus", "nucleus"): 22 * 8, ("nucleus", "background"): 4 * 8, ("background", "nucleus"): 2 * 8}
+    moved = clean | {("background", "nucleus"): 0}  # b1's islet has left the frame
+    for shift, wanted in (("0", clean), ("x+4", moved)):
+        rest = {("background", "background"): (96 * 8 + beside) - sum(wanted.values())}
+        found = {(row[3], row[4]): int(row[5]) for row in rows[1:] if row[:3] == ["none", "0", shift]}
+        assert found == wanted | rest
+        assert list(found) == [(true, predicted) for true in names for predicted in names]
+    assert len(rows) == 1 + 2 * 4
+
+
+def test_classes_of_the_set(evaluated):
+    condition, _ = json.loads((evaluated.folder / "summary.json").read_text())["conditions"]
+    rest = 4 * 24 * 2 - 22 - 4 - 2
+    assert condition["classes"] == {
+        "background": pytest.approx({"iou": rest / (rest + 6), "class_accuracy": rest / (rest + 2)}),
+        "nucleus": pytest.approx({"iou": 22 / 28, "class_accuracy": 22 / 26}),
+    }
 
 
 def test_metrics_of_the_engine(evaluated):
@@ -229,15 +254,15 @@ def test_console(evaluated):
     assert max(map(len, evaluated.log.splitlines())) <= 150
 
 
-def test_iou_of_the_only_class_is_read_from_the_organs(prepared_cells, tmp_path, caplog):
+def test_without_scores_of_cases_the_set_alone_has_some(prepared_cells, tmp_path, caplog):
     caplog.set_level(logging.INFO)
     run = RunFolder(tmp_path, "bundle", "a").create()
     engine = evaluator(prepared_cells, [ResultTable(run, prepared_cells, "cells")], [CLEAN])
     engine.run()
-    assert "scores" not in caplog.text
+    assert caplog.text.count("over cases") == 2  # of the organs, and in the line about scores
     assert not (run.folder / "scores.csv").exists()
     [condition] = json.loads((run.folder / "summary.json").read_text())["conditions"]
-    assert "scores" not in condition
+    assert condition["scores"] == {"set": pytest.approx(SET)}
     iou = condition["organs"]["nucleus"]["iou"]
     assert iou["mean"] == pytest.approx((1 + 1 + 6 / 12) / 3)
     heads, row = (
@@ -294,8 +319,10 @@ def _one_of_two(rank, source, folder):
         "gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2, timeout=timedelta(minutes=5)
     )
     run = RunFolder(folder, "bundle", "a").create()
+    run.folder.mkdir(parents=True, exist_ok=True)
     # As a sampler that pads its last batch has it, a2 is served to both.
-    engine = evaluator(source, [Scores(all_scores(), run)], cases=[("a1", "a2"), ("a2", "b1", "c1")][rank])
+    handlers = [Scores(all_scores(), run), ResultTable(run, source, "cells")]
+    engine = evaluator(source, handlers, cases=[("a1", "a2"), ("a2", "b1", "c1")][rank])
     engine.run()
     (folder / f"{rank}.json").write_text(json.dumps(engine.state.metrics))
     torch.distributed.destroy_process_group()
@@ -309,6 +336,8 @@ def test_two_processes_give_the_scores_of_one(prepared_cells, evaluated, tmp_pat
         process.join(300)  # a busy machine takes its time
     assert [process.exitcode for process in started.processes] == [0, 0]
     assert rows_of(tmp_path / "bundle/a") == rows_of(evaluated.folder)
+    for name in ("confusion.csv", "metrics.csv", "summary.json"):  # a2 counts once
+        assert (tmp_path / "bundle/a" / name).read_text() == (evaluated.folder / name).read_text()
     wanted = evaluated.engine.state.metrics
     for rank in (0, 1):
         found = json.loads((tmp_path / f"{rank}.json").read_text())

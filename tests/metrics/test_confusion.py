@@ -6,10 +6,13 @@ import numpy as np
 import pytest
 import torch
 from monai.metrics import MeanIoU
+from sklearn.metrics import confusion_matrix as sklearn_confusion
+from sklearn.metrics import jaccard_score, recall_score
 
 from medpos.core.errors import InputError
-from medpos.metrics import overlap
-from medpos.metrics.confusion import class_scores, confusion_matrix, weighted_dice
+from medpos.core.labels import BACKGROUND, Label
+from medpos.metrics import CaseTruth, overlap
+from medpos.metrics.confusion import class_scores, confusion_matrix, scores_by_class, weighted_dice
 
 TRUTH = np.array([[0, 0, 0, 1], [1, 1, 2, 255]])
 PREDICTION = np.array([[0, 0, 1, 1], [1, 2, 2, 2]])
@@ -67,6 +70,27 @@ def test_second_implementations(seed):
         torch.tensor(np.stack([np.stack(part) == c for c in range(6)])[None]) for part in zip(*images, strict=True)
     ]
     assert found["mean_iou"] == pytest.approx(float(torch.nanmean(metric(*one_hot))))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_counts_and_classes_of_scikit_learn(seed):
+    rng = np.random.default_rng(seed)
+    truth, prediction = rng.integers(0, 4, (2, 2, 9, 8))
+    truth[:, :3] = 255
+    labels = (BACKGROUND, Label(1, "a", "#000001"), Label(2, "b", "#000002"), Label(3, "c", "#000003"))
+    counts = sum(CaseTruth(t, labels, (1, 1)).compare(p)[1] for p, t in zip(prediction, truth, strict=True))
+    maps = truth[truth != 255], prediction[truth != 255]
+    assert counts.tolist() == confusion_matrix(prediction, truth, 4).tolist() == sklearn_confusion(*maps).tolist()
+    assert counts.tolist() != counts.T.tolist()
+    found = scores_by_class(counts)
+    assert found["iou"] == pytest.approx(jaccard_score(*maps, average=None))
+    assert found["class_accuracy"] == pytest.approx(recall_score(*maps, average=None))
+
+
+def test_classes_with_gaps_keep_the_order_of_their_labels():
+    labels = (BACKGROUND, Label(2, "a", "#000001"), Label(5, "b", "#000002"))
+    counts = CaseTruth([[0, 2, 2], [5, 5, 255]], labels, (1, 1)).compare([[0, 5, 2], [0, 5, 5]])[1]
+    assert counts.tolist() == [[1, 0, 0], [0, 1, 1], [1, 0, 1]]
 
 
 def test_a_set_is_not_the_mean_of_its_images():
