@@ -9,11 +9,11 @@ So an organ that is never found has a Dice of 0 over n cases and n infinite dist
 
 The scores of ``medpos.metrics.scores`` follow the same policy:
 
-| prediction, truth | SEG | adapted Rand error | pixel error | boundary F1 of a class |
-|---|---|---|---|---|
-| both empty | NaN: left out of the mean, counted as missing | NaN: the same | 0 | NaN: the same |
-| truth empty | NaN: the same | NaN: the same | share of pixels | NaN: the same |
-| prediction empty | 0 | as defined: all true objects merged into one | share of pixels | 0 |
+| prediction, truth | SEG, box IoU | adapted Rand error | pixel error | boundary F1 of a class | other scores of boxes |
+|---|---|---|---|---|---|
+| both empty | NaN: left out of the mean, counted as missing | NaN: the same | 0 | NaN: the same | NaN: the same |
+| truth empty | NaN: the same | NaN: the same | share of pixels | NaN: the same | 0 |
+| prediction empty | 0 | as defined: all true objects merged into one | share of pixels | 0 | 0 |
 
 For a set of cases, a class without true pixels is left out of C and of the weighted means, and a class without true
 and predicted pixels is left out of the mean IoU.

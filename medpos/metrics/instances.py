@@ -14,6 +14,7 @@ from medpos.metrics.confusion import same_shape
 
 InstanceMap = npt.NDArray[Any]
 Counts = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
 
 
 def components(mask: npt.ArrayLike, connectivity: int = 1) -> npt.NDArray[np.int32]:
@@ -116,8 +117,71 @@ def adapted_rand_error(prediction: InstanceMap, truth: InstanceMap) -> float:
     return 1 - 2 * _pairs(common) / either if either else float("nan")
 
 
+def match_boxes(prediction: InstanceMap, truth: InstanceMap, threshold: float = 0.5) -> Floats:
+    """Match the bounding boxes of predicted and true objects by their intersection over union (IoU).
+
+    Pairs are matched in the order of their IoU, the greatest first, each box once, because boxes may overlap.
+
+    Args:
+        prediction: predicted instance map [X, Y] or [X, Y, Z].
+        truth: true instance map of the same shape.
+        threshold: IoU above which a predicted box is right, above 0, below 1.
+
+    Returns:
+        IoU of each matched pair, in pixels of the boxes, the greatest first.
+
+    Raises:
+        InputError: the shapes differ, or an array isn't an instance map.
+
+    Reference:
+        M. Everingham et al., "The Pascal Visual Object Classes (VOC) Challenge", IJCV 88(2), 2010, section 4.2 (more
+        than half; VOC takes the predictions in the order of their confidence, which label maps lack).
+    """
+    predicted, true = (_boxes(values) for values in _instance_maps(prediction, truth))
+    predicted = predicted[np.argsort(predicted[:, 0, 0], kind="stable")]
+    pairs = [(iou, n, m) for n, box in enumerate(true) for m, iou in _near(box, predicted, threshold)]
+    taken_true, taken_predicted, matched = set[int](), set[int](), []
+    for iou, n, m in sorted(pairs, reverse=True):
+        if n not in taken_true and m not in taken_predicted:
+            taken_true.add(n)
+            taken_predicted.add(m)
+            matched.append(iou)
+    return np.array(matched, np.float64)
+
+
+def _boxes(instances: InstanceMap) -> Counts:
+    """Find the bounding box of every object, as first pixel and last pixel + 1 along each axis [objects, 2, axes]."""
+    if instances.max(initial=0) > instances.size:  # a list of as many boxes would be too long
+        instances = np.unique(np.append(instances, 0), return_inverse=True)[1][:-1].reshape(instances.shape)
+    found = [box for box in ndimage.find_objects(instances) if box is not None]
+    ends = [[[side.start for side in box], [side.stop for side in box]] for box in found]
+    return np.array(ends, np.int64).reshape(-1, 2, instances.ndim)
+
+
+def _near(box: Counts, others: Counts, threshold: float) -> list[tuple[int, float]]:
+    """Return index and IoU of each box whose IoU with the first is above the threshold; sorted by their first rows."""
+    # The IoU along an axis is at least that of the boxes, which limits where the others begin.
+    begin, side = box[0, 0], box[1, 0] - box[0, 0]
+    starts = others[:, 0, 0]
+    first = int(np.searchsorted(starts, begin + side - side / threshold, "left"))
+    last = int(np.searchsorted(starts, begin + side - side * threshold, "right"))
+    others = others[first:last]
+    common = np.minimum(box[1], others[:, 1]) - np.maximum(box[0], others[:, 0])
+    both = np.maximum(common, 0).prod(axis=1)
+    iou = both / ((box[1] - box[0]).prod() + (others[:, 1] - others[:, 0]).prod(axis=1) - both)
+    return [(first + int(m), float(iou[m])) for m in np.flatnonzero(iou > threshold)]
+
+
 def _overlaps(prediction: InstanceMap, truth: InstanceMap) -> tuple[Counts, Counts, Counts]:
     """Return true object (0: background), predicted object and common pixels of all pairs that share a pixel."""
+    predicted, true = _instance_maps(prediction, truth)
+    width = int(predicted.max(initial=0)) + 1
+    pairs, common = np.unique(true.ravel().astype(np.int64) * width + predicted.ravel(), return_counts=True)
+    return pairs // width, pairs % width, common
+
+
+def _instance_maps(prediction: InstanceMap, truth: InstanceMap) -> tuple[InstanceMap, InstanceMap]:
+    """Check two instance maps."""
     predicted, true = same_shape(prediction, truth)
     for name, values in (("prediction", predicted), ("truth", true)):
         if values.dtype.kind not in "iub" or (values.size and values.min() < 0):
@@ -125,9 +189,7 @@ def _overlaps(prediction: InstanceMap, truth: InstanceMap) -> tuple[Counts, Coun
                 f"{name}: expected integers from 0 (background) upward, got {values.dtype} from "
                 f"{values.min() if values.size else 'no pixel'}; give an instance map"
             )
-    width = int(predicted.max(initial=0)) + 1
-    pairs, common = np.unique(true.ravel().astype(np.int64) * width + predicted.ravel(), return_counts=True)
-    return pairs // width, pairs % width, common
+    return predicted, true
 
 
 def _sizes(objects: Counts, common: Counts) -> tuple[Counts, Counts]:

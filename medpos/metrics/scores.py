@@ -15,7 +15,7 @@ from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, Label
 from medpos.metrics.boundary import TOLERANCE, boundary_f1
 from medpos.metrics.confusion import VOID, Confusion, class_scores, confusion_matrix, weighted_dice
-from medpos.metrics.instances import adapted_rand_error, components, pixel_error, seg_measure
+from medpos.metrics.instances import adapted_rand_error, components, match_boxes, pixel_error, seg_measure
 from medpos.metrics.summary import mean_of_finite
 
 
@@ -64,12 +64,17 @@ class Score(Protocol):
 
 
 class InstanceScores:
-    """Measure single objects: ``seg``, ``pixel_error``, ``adapted_rand_error`` and the numbers of objects.
+    """Measure single objects: ``seg``, ``pixel_error``, ``adapted_rand_error``, boxes and the numbers of objects.
 
     Predicted objects are the connected components of the predicted foreground. True ones come from the case's instance
     map, or else are the connected components of the true foreground. Ignored pixels are left out. The set has
     ``seg_all_objects``, the mean over the objects of all cases, as in the Cell Tracking Challenge; ``seg`` of a set is
     the mean over the cases.
+
+    A predicted bounding box is right if its IoU with a true one is above 0.5, see
+    :func:`medpos.metrics.instances.match_boxes`. ``box_iou`` is the mean over the true boxes of the IoU with their
+    match, 0 without one; ``box_precision`` and ``box_recall`` are the shares of predicted boxes that are right, and of
+    true boxes that are found; ``box_f1`` is their harmonic mean, and ``box_f1_all_objects`` that of the whole set.
 
     Args:
         connectivity: greatest number of axes along which neighbors differ, see
@@ -82,25 +87,41 @@ class InstanceScores:
     def of_case(self, case: CaseMaps) -> Measured:
         """Measure a case."""
         counted = case.truth != IGNORED
-        predicted = components(case.prediction, self.connectivity)[counted]
+        predicted = components(case.prediction, self.connectivity)
         true = components((case.truth > 0) & counted, self.connectivity) if case.instances is None else case.instances
-        true = true[counted]
+        ious = match_boxes(np.where(counted, predicted, 0), np.where(counted, true, 0))
+        predicted, true = predicted[counted], true[counted]
+        objects, found = (float(np.unique(values[values > 0]).size) for values in (true, predicted))
         return Measured(
             {
                 "seg": seg_measure(predicted, true),
                 "pixel_error": pixel_error(predicted, true),
                 "adapted_rand_error": adapted_rand_error(predicted, true),
-                "objects_true": float(np.unique(true[true > 0]).size),
-                "objects_predicted": float(np.unique(predicted[predicted > 0]).size),
-            }
+                "objects_true": objects,
+                "objects_predicted": found,
+                "box_iou": float(ious.sum() / objects) if objects else float("nan"),
+                **_box_shares(ious.size, objects, found),
+            },
+            ious.size,
         )
 
     def of_set(self, cases: Sequence[Measured]) -> dict[str, float]:
-        """Compute SEG over the objects of all cases."""
+        """Compute SEG and the F1 score of the boxes over the objects of all cases."""
         found = [case.values for case in cases if case.values["objects_true"]]
         objects = sum(values["objects_true"] for values in found)
         matched = sum(values["seg"] * values["objects_true"] for values in found)
-        return {"seg_all_objects": matched / objects if objects else float("nan")}
+        predicted = sum(case.values["objects_predicted"] for case in cases)
+        boxes = _box_shares(sum(case.kept for case in cases), objects, predicted)
+        return {
+            "seg_all_objects": matched / objects if objects else float("nan"),
+            "box_f1_all_objects": boxes["box_f1"],
+        }
+
+
+def _box_shares(right: int, objects: float, predicted: float) -> dict[str, float]:
+    """Compute precision, recall and F1 of boxes: NaN without any box, 0 where either has none."""
+    wholes = {"box_precision": predicted, "box_recall": objects, "box_f1": (objects + predicted) / 2}
+    return {k: right / (whole or 1) if objects or predicted else float("nan") for k, whole in wholes.items()}
 
 
 class ClassScores:

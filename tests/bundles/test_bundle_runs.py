@@ -4,6 +4,7 @@ import csv
 import json
 import shutil
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -12,6 +13,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from medpos.bundle import phantoms
 from medpos.report.sources import read
+from medpos.runs.cases import load_cases
 
 ORGANS = {"jsrt": ["right_lung", "left_lung", "heart"], "acdc": ["rv_cavity", "myocardium", "lv_cavity"]}
 FIRST = {"unet": "conv1_1.", "small": "conv1.", "mean_mask": "probability"}
@@ -58,6 +60,7 @@ def test_a_run_folder_is_complete(name, prepared, tiny):
         "model.pt",
         "resume.pt",
         "metrics.csv",
+        "confusion.csv",
         "summary.json",
         "cases.npz",
     }
@@ -69,6 +72,7 @@ def test_a_run_folder_is_complete(name, prepared, tiny):
     assert next(key for key in weights if key.startswith(FIRST[network(name)]))
     check_rows(rows_of(run / "metrics.csv"), cases_of(prepared, kind), ORGANS[kind])
     check_summary(json.loads((run / "summary.json").read_text()), name, kind, cases_of(prepared, kind))
+    check_confusion(run, ["background", *ORGANS[kind]])
     check_overlays(run / "overlays", len(cases_of(prepared, kind)))
     log = (run / "log.txt").read_text()
     assert "epoch 1/1" in log
@@ -76,6 +80,17 @@ def test_a_run_folder_is_complete(name, prepared, tiny):
     assert "mean of organs" in log
     check_events(run / "tensorboard", ORGANS[kind], learned="mean_mask" not in name)
     assert not list(run.rglob("*partial*"))
+
+
+def check_confusion(run, names):
+    """Count the confusions again from the saved cases."""
+    wanted = np.zeros((len(names), len(names)), int)
+    for case in load_cases(run / "cases.npz"):
+        np.add.at(wanted, (case.truth, case.prediction), 1)
+    with (run / "confusion.csv").open() as stream:
+        rows = [list(row.values()) for row in csv.DictReader(stream)]
+    pairs = [["none", "0", "0", true, predicted] for true in names for predicted in names]
+    assert rows == [[*pair, str(n)] for pair, n in zip(pairs, wanted.ravel(), strict=True)]
 
 
 def check_config(config, name):
@@ -158,11 +173,13 @@ def test_distances_reach_tensorboard(trained):
 
 def test_evaluate_gives_the_numbers_of_the_run(run_of, tiny):
     run_here("jsrt_small_pe", entry="evaluate", **tiny)
-    assert (run_of / "evaluate/metrics.csv").read_text() == (run_of / "metrics.csv").read_text()
+    for name in ("metrics.csv", "confusion.csv"):
+        assert (run_of / "evaluate" / name).read_text() == (run_of / name).read_text()
     assert {path.name for path in (run_of / "evaluate").iterdir()} == {
         "config.json",
         "environment.json",
         "metrics.csv",
+        "confusion.csv",
         "summary.json",
         "cases.npz",
         "overlays",
@@ -218,6 +235,21 @@ def test_robustness_covers_sixteen_conditions_starting_with_clean_images(run_of,
     noisy = [row["dice"] for row in rows if (row["degradation"], row["severity"]) == ("gaussian_noise", "5")]
     assert noisy != [row["dice"] for row in clean]
     assert len(json.loads((run_of / "robustness/summary.json").read_text())["conditions"]) == 16
+    check_conditions_of_confusions(run_of, "robustness", wanted)
+
+
+def check_conditions_of_confusions(run, entry, wanted):
+    """Find the matrix of every condition, the clean one that of the test, each of all pixels."""
+    with (run / entry / "confusion.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    with (run / "confusion.csv").open() as stream:
+        clean = list(csv.DictReader(stream))
+    assert rows[: len(clean)] == clean
+    sums = {}
+    for row in rows:
+        key = (row["degradation"], row["severity"]) if entry == "robustness" else row["shift"]
+        sums[key] = sums.get(key, 0) + int(row["pixels"])
+    assert sums == dict.fromkeys(wanted, sum(int(row["pixels"]) for row in clean))
 
 
 def test_shift_covers_both_directions_of_both_axes(run_of, tiny, prepared):
@@ -229,6 +261,7 @@ def test_shift_covers_both_directions_of_both_axes(run_of, tiny, prepared):
     assert len(rows) == 33 * len(cases_of(prepared, "jsrt")) * 3
     clean = [row for row in rows if row["shift"] == "0"]
     assert clean == rows_of(run_of / "metrics.csv")
+    check_conditions_of_confusions(run_of, "shift", wanted)
     # A shift of 32 px or more moves every organ out of a picture of 32 px, so the truth is empty.
     for row in rows:
         if row["shift"][1:] in ("+64", "-64"):

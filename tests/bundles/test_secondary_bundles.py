@@ -11,6 +11,7 @@ from running import CRF, SECONDARY, at, kept_state, leave_to_torture, parser, ru
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medpos.data.folder import DataFolder
+from medpos.runs.cases import load_cases
 
 # Narrow networks and few patches, so that two epochs and the test take seconds.
 SMALL = {
@@ -28,18 +29,22 @@ SMALL = {
     "cityscapes_sunet": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 32},
 }
 FILES = {"config.json", "environment.json", "data.json", "log.txt", "model.pt", "resume.pt", "metrics.csv"}
+FILES |= {"confusion.csv"}
 FILES |= {"summary.json", "cases.npz", "overlays", "tensorboard", "training_cases.csv"}
+OBJECTS = ["seg", "pixel_error", "adapted_rand_error", "objects_true", "objects_predicted"]
+OBJECTS += ["box_iou", "box_precision", "box_recall", "box_f1"]
 SCORES = {
-    "nuclei": ["seg", "pixel_error", "adapted_rand_error", "objects_true", "objects_predicted"],
-    "cells": ["seg", "pixel_error", "adapted_rand_error", "objects_true", "objects_predicted"],
+    "nuclei": OBJECTS,
+    "cells": OBJECTS,
     "brain": [],
     "camvid": ["boundary_f1"],
 }
+OF_CLASSES = {"global_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou"}
 OF_SET = {
-    "nuclei": {"seg_all_objects"},
-    "cells": {"seg_all_objects"},
+    "nuclei": {"seg_all_objects", "box_f1_all_objects"},
+    "cells": {"seg_all_objects", "box_f1_all_objects"},
     "brain": {"weighted_dice"},
-    "camvid": {"global_accuracy", "class_accuracy", "mean_iou", "frequency_weighted_iou"},
+    "camvid": set(),
 }
 SCORES |= dict.fromkeys(("voc", "cityscapes"), SCORES["camvid"])
 OF_SET |= dict.fromkeys(("voc", "cityscapes"), OF_SET["camvid"])
@@ -70,6 +75,7 @@ def test_two_epochs_give_a_complete_run_folder(name, secondary, tmp_path):
     summary = json.loads((run / "summary.json").read_text())
     assert (summary["bundle"], summary["phantom"], summary["cases"]) == (name, True, len(cases))
     check_scores(run, kind, summary)
+    check_confusion(run, source, summary["conditions"][0])
     weights = torch.load(run / "model.pt", weights_only=True)
     assert all(torch.isfinite(value).all() for value in weights.values())
     log = (run / "log.txt").read_text()
@@ -85,17 +91,36 @@ def test_two_epochs_give_a_complete_run_folder(name, secondary, tmp_path):
     assert np.isfinite(losses).all()
 
 
+def check_confusion(run, source, condition):
+    """Count the confusions again from the saved cases, and compute the scores of CamVid's void, and of road, anew."""
+    names = [label.name for label in source.labels]
+    maps = [(case.truth.ravel(), case.prediction.ravel()) for case in load_cases(run / "cases.npz")]
+    truth, prediction = (np.concatenate(part) for part in zip(*maps, strict=True))
+    counted = (truth != 255) & ((truth > 0) | (names[0] != "void"))
+    wanted = np.zeros((len(names), len(names)), int)
+    np.add.at(wanted, (truth[counted], prediction[counted]), 1)
+    rows = list(csv.DictReader((run / "confusion.csv").open()))
+    assert [(row["true"], row["predicted"]) for row in rows] == [(true, found) for true in names for found in names]
+    assert [int(row["pixels"]) for row in rows] == wanted.ravel().tolist()
+    assert list(condition["classes"]) == [name for name in names if name != "void"]
+    ious = [found["iou"] for found in condition["classes"].values() if found["iou"] is not None]
+    assert condition["scores"]["set"]["mean_iou"] == pytest.approx(np.mean(ious))
+    assert condition["scores"]["set"]["global_accuracy"] == pytest.approx(np.trace(wanted) / wanted.sum())
+
+
 def check_scores(run, kind, summary):
     [condition] = summary["conditions"]
     if kind not in SCORES:
-        assert "scores" not in condition
+        assert condition["scores"].keys() == {"set"}
         return
     with (run / "scores.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert len(rows) == summary["cases"]
     assert [name for name in rows[0] if name in condition["scores"]] == SCORES[kind]
     assert set(condition["scores"]) - {"set"} == set(SCORES[kind])
-    assert set(condition["scores"]["set"]) == OF_SET[kind] | (TRIMAP if "deeplab" in summary["bundle"] else set())
+    assert set(condition["scores"]["set"]) == OF_SET[kind] | OF_CLASSES | (
+        TRIMAP if "deeplab" in summary["bundle"] else set()
+    )
 
 
 # The essential values of each system, by their paths in the bundle.

@@ -7,6 +7,7 @@ import math
 import nibabel as nib
 import numpy as np
 import pytest
+import sklearn.metrics
 from evaluate_making import AFFINE, blobs, save
 from scipy import ndimage, stats
 from scipy.spatial.distance import cdist
@@ -136,6 +137,33 @@ def test_ignored_pixels_are_left_out(tmp_path):
         expected = independent((prediction == index) & ~ignored, (truth == index) & ~ignored, (0.8, 1.5, 3.0), ignored)
         found = {metric: float(read(tmp_path / "out")["c1", name][metric]) for metric in METRICS}
         assert found == pytest.approx(expected, abs=1e-6, nan_ok=True)
+
+
+def test_confusions_of_all_cases_and_tools(tmp_path):
+    for n in range(3):
+        truth = blobs((9, 8, 7), n)
+        ignored = np.random.default_rng(n).random(truth.shape) < 0.3
+        save(tmp_path / f"truth/c{n}.nii.gz", np.where(ignored, 9, truth).astype(np.uint8))
+        save(tmp_path / f"a/c{n}.nii.gz", blobs(truth.shape, n, noise=0.3))
+        save(tmp_path / f"b/c{n}.nii.gz", blobs(truth.shape, n + 9))
+    also = ("--also", f"b={tmp_path / 'b'}", "--no-report", "--out", tmp_path / "out")
+    done = evaluate(tmp_path / "a", tmp_path / "truth", "--labels", f"{LABELS},9=ignore", *also)
+    names = ("background", *NAMES)
+    for tool in ("a", "b"):
+        maps = [[nib.load(tmp_path / f"{kind}/c{n}.nii.gz").get_fdata() for n in range(3)] for kind in ("truth", tool)]
+        truth, prediction = (np.stack(part).astype(int).ravel() for part in maps)
+        wanted = sklearn.metrics.confusion_matrix(truth[truth < 9], prediction[truth < 9], labels=range(4))
+        with (tmp_path / "out" / tool / "confusion.csv").open() as stream:
+            rows = list(csv.DictReader(stream))
+        pairs = [(true, predicted) for true in names for predicted in names]
+        assert [(row["true"], row["predicted"]) for row in rows] == pairs
+        assert [int(row["pixels"]) for row in rows] == wanted.ravel().tolist()
+        condition = json.loads((tmp_path / "out" / tool / "summary.json").read_text())["conditions"][0]
+        iou = sklearn.metrics.jaccard_score(truth[truth < 9], prediction[truth < 9], average=None)
+        assert [condition["classes"][name]["iou"] for name in names] == pytest.approx(list(iou))
+        assert condition["scores"]["set"]["mean_iou"] == pytest.approx(iou.mean())
+        assert condition["scores"]["set"]["global_accuracy"] == pytest.approx(np.diag(wanted).sum() / wanted.sum())
+    assert done.stdout.count("classes, whole set") == 2
 
 
 def test_a_run_folder_that_report_reads_with_its_cases(tmp_path):

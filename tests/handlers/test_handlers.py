@@ -15,7 +15,7 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medpos.core.errors import InputError
-from medpos.core.labels import ACDC
+from medpos.core.labels import ACDC, Label
 from medpos.handlers import (
     CaseMetrics,
     Checkpoint,
@@ -35,6 +35,7 @@ from medpos.networks import MeanMask, SmallCNN
 from medpos.runs.folder import RunFolder
 
 NAN = float("nan")
+CLEAN_KEY = ("none", 0, "0")
 
 
 @pytest.mark.parametrize(
@@ -125,6 +126,19 @@ def test_overlap_alone_is_that_of_the_whole_measurement(source):
         assert all(math.isnan(one[key]) for key in surfaces)
     assert str(alone.state.metrics) == str({k: v for k, v in whole.state.metrics.items() if not k.startswith("hd95")})
     assert (alone.state.has_surfaces, whole.state.has_surfaces) == (False, True)
+    # Columns of the three cases, 8 px each, by true (rows) and predicted class; one of p3 is ignored.
+    columns = [[2 + 2, 0, 0, 0], [2, 2 + 4 + 2, 0, 1], [2, 0, 2, 0], [0, 0, 0, 4]]
+    for engine in (whole, alone):
+        assert engine.state.confusions.counts[CLEAN_KEY].tolist() == (8 * np.array(columns)).tolist()
+
+
+def test_pixels_of_void_are_in_no_confusion_matrix():
+    labels = (Label(0, "void", "#000000"), *ACDC[1:])
+    for surfaces in (None, every(10, 3)):
+        engine = engine_of(PAIRS, CaseMetrics(labels, surfaces))
+        engine.run(range(2), max_epochs=1)
+        columns = [[0, 0, 0, 0], [2, 2 + 4, 0, 0], [2, 0, 2, 0], [0, 0, 0, 0]]
+        assert engine.state.confusions.counts[CLEAN_KEY].tolist() == (8 * np.array(columns)).tolist()
 
 
 def test_distances_of_an_earlier_epoch_are_not_those_of_this_one():

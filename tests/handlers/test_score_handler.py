@@ -32,7 +32,8 @@ from medpos.transforms import Shifted
 
 LABELS = (BACKGROUND, Label(1, "nucleus", "#0072B2"))
 SHIFT = Condition(shift_x=4)
-COLUMNS = ["seg", "pixel_error", "adapted_rand_error", "objects_true", "objects_predicted", "boundary_f1"]
+COLUMNS = ["seg", "pixel_error", "adapted_rand_error", "objects_true", "objects_predicted"]
+COLUMNS += ["box_iou", "box_precision", "box_recall", "box_f1", "boundary_f1"]
 # Columns of each object in the truth, and in the image, which the network below reads off. The last case is empty.
 CASES = {
     "a1": ([(2, 6), (6, 10)], [(2, 10)]),  # two that touch, seen as one
@@ -183,6 +184,14 @@ def test_csv(evaluated):
         "0.0",
     )
     assert by_case["c1"]["subject"] == "c"
+    boxes = {
+        name: [float(row[f"box_{kind}"]) for kind in ("iou", "precision", "recall", "f1")]
+        for name, row in by_case.items()
+    }
+    # The joint box of a1 covers no more than half of either; of b1's boxes one of two is right.
+    assert (boxes["a1"], boxes["a2"]) == ([0, 0, 0, 0], [1, 1, 1, 1])
+    assert boxes["b1"] == pytest.approx([6 / 10, 1 / 2, 1, 2 / 3])
+    assert all(math.isnan(value) for value in boxes["c1"])
     # Moved 4 columns to the right, b1's islet at 20 is gone; nothing else changes.
     assert float(rows[6]["pixel_error"]) == pytest.approx(4 * 8 / (24 * 16))
     assert rows[5]["seg"] == "1.0"
@@ -200,6 +209,7 @@ def test_summary(evaluated):
     assert (clean["seg"]["n"], clean["seg"]["missing"]) == (3, 1)
     assert clean["seg"]["mean"] == pytest.approx((1 / 2 + 1 + 6 / 10) / 3)
     of_objects = {"seg_all_objects": (2 / 2 + 2 + 6 / 10) / 5, "weighted_dice": (1 + 1 + 2 * 6 / 18) / 3}
+    of_objects["box_f1_all_objects"] = 2 * (0 + 2 + 1) / ((2 + 2 + 1) + (1 + 2 + 2))
     assert clean["set"] == pytest.approx({**SET, **of_objects})
     assert conditions[1]["scores"]["set"]["mean_iou"] > clean["set"]["mean_iou"]
 
@@ -247,10 +257,11 @@ def test_console(evaluated):
     assert "whole set: one value of all cases together" in sets.splitlines()[-3]
     found = [line.split() for part in (cases, sets) for line in part.splitlines() if line.startswith("  none")]
     assert [row[:4] for row in found[:2]] == [["none", "0", "0", "0.700"], ["none", "0", "x+4", "0.700"]]
-    assert [row[:5] for row in found[2:]] == [
-        ["none", "0", shift, "0.720", g] for shift, g in (("0", "0.969"), ("x+4", "0.979"))
+    assert [row[:6] for row in found[2:]] == [
+        ["none", "0", shift, "0.720", box, g] for shift, box, g in (("0", "0.600", "0.969"), ("x+4", "0.667", "0.979"))
     ]
-    assert all(title in " ".join(sets.split()) for title in ("SEG, all objects", "weighted mean Dice", "mean IoU"))
+    words = sets.split()  # long titles take two lines
+    assert all(word in words for word in ("SEG,", "F1,", "weighted", "global", "IoU"))
     assert max(map(len, evaluated.log.splitlines())) <= 150
 
 
@@ -274,7 +285,9 @@ def test_without_scores_of_cases_the_set_alone_has_some(prepared_cells, tmp_path
 
 def test_scores_of_two_names_are_refused(prepared_cells):
     engine = evaluator(prepared_cells, [Scores([InstanceScores(), InstanceScores()])], [CLEAN])
-    with pytest.raises(InputError, match="expected every score once, got seg_all_objects from two scores"):
+    with pytest.raises(
+        InputError, match="expected every score once, got box_f1_all_objects, seg_all_objects from two scores"
+    ):
         engine.run()
 
 

@@ -5,11 +5,13 @@ import math
 import numpy as np
 import pytest
 from scipy import ndimage
-from skimage.measure import label
+from scipy.optimize import linear_sum_assignment
+from skimage.measure import label, regionprops
 from skimage.metrics import adapted_rand_error as skimage_rand
+from sklearn.metrics import jaccard_score
 
 from medpos.core.errors import InputError
-from medpos.metrics.instances import adapted_rand_error, components, pixel_error, seg_measure
+from medpos.metrics.instances import adapted_rand_error, components, match_boxes, pixel_error, seg_measure
 
 FUNCTIONS = (seg_measure, pixel_error, adapted_rand_error)
 
@@ -100,6 +102,57 @@ def test_second_implementations(seed, shape):
         assert pixel_error(other, truth) == np.mean((other > 0) ^ (truth > 0))
 
 
+def box(shape, *corners):
+    """Draw rectangles, numbered in order, each from its first to its last corner."""
+    out = np.zeros(shape, int)
+    for number, (top, left, bottom, right) in enumerate(corners, 1):
+        out[top:bottom, left:right] = number
+    return out
+
+
+def test_boxes_by_hand():
+    true = box((20, 20), (0, 0, 4, 4), (10, 10, 14, 20))
+    # Common 4 x 3 of 16 + 12 - 12 px, and 4 x 6 of 40 + 24 - 24; half is not more than half.
+    assert match_boxes(box((20, 20), (0, 0, 4, 3), (10, 14, 14, 20)), true).tolist() == [12 / 16, 24 / 40]
+    assert match_boxes(box((20, 20), (0, 0, 4, 2)), true).tolist() == []
+    assert match_boxes(box((20, 20), (0, 0, 4, 2)), true, threshold=0.4).tolist() == [1 / 2]
+    # The box around an L is that of the square; only boxes count, not pixels.
+    square, corner = box((6, 6), (1, 1, 5, 5)), box((6, 6), (1, 1, 5, 2), (4, 1, 5, 5)) > 0
+    assert match_boxes(corner.astype(int), square).tolist() == [1]
+    assert (
+        match_boxes(np.zeros((6, 6), int), square).tolist() == match_boxes(square, np.zeros((6, 6), int)).tolist() == []
+    )
+
+
+def test_each_box_is_matched_once_the_best_pair_first():
+    true = box((10, 10), (0, 0, 10, 10))
+    rings = np.zeros((10, 10), int)
+    rings[0, :] = rings[:9, 0] = 1  # box 9 x 10
+    rings[9, 1:] = rings[1:, 9] = 2  # box 9 x 9 beside it
+    assert match_boxes(rings, true).tolist() == [9 / 10]
+    assert match_boxes(true, rings).tolist() == [9 / 10]
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("shape", [(40, 50), (14, 12, 10)])
+def test_boxes_of_a_second_implementation(seed, shape):
+    truth, prediction = cells(seed, shape), np.roll(cells(seed, shape), 1, axis=1)
+    ious = np.zeros((truth.max(), prediction.max()))
+    for true in regionprops(truth):
+        for predicted in regionprops(prediction):
+            masks = np.zeros((2, *shape), bool)
+            masks[0][true.slice] = masks[1][predicted.slice] = True
+            ious[true.label - 1, predicted.label - 1] = jaccard_score(*masks.reshape(2, -1))
+    ious[ious <= 0.5] = 0
+    # The best assignment of all pairs at once is that of the best pairs first.
+    right = [iou for iou in sorted(ious[linear_sum_assignment(ious, maximize=True)], reverse=True) if iou]
+    assert match_boxes(prediction, truth).tolist() == pytest.approx(right)
+    assert right
+    numbers = np.random.default_rng(seed).choice(2**31 - 1, truth.max() + 1, replace=False)
+    numbers[0] = 0
+    assert match_boxes(prediction, numbers[truth]).tolist() == pytest.approx(right)
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_properties(seed):
     truth, prediction = cells(seed), np.roll(cells(seed), 2, axis=1)
@@ -133,7 +186,7 @@ def test_shapes_must_be_equal(function):
         function(TRUTH, TRUTH.T)
 
 
-@pytest.mark.parametrize("function", [seg_measure, adapted_rand_error])
+@pytest.mark.parametrize("function", [seg_measure, adapted_rand_error, match_boxes])
 @pytest.mark.parametrize("bad", [TRUTH - 1, TRUTH + 0.5])
 def test_instance_maps_are_integers_from_0(function, bad):
     with pytest.raises(InputError, match="truth: expected integers from 0"):

@@ -38,6 +38,11 @@ def test_objects_are_the_connected_parts_of_the_foreground():
             "adapted_rand_error": 1 - 2 * 2 / (4 + 2),
             "objects_true": 2,
             "objects_predicted": 2,
+            # The second box is found to half, which is not above one half.
+            "box_iou": (1 + 0) / 2,
+            "box_precision": 1 / 2,
+            "box_recall": 1 / 2,
+            "box_f1": 1 / 2,
         }
     )
 
@@ -58,17 +63,22 @@ def test_connectivity():
 def test_ignored_pixels_are_left_out_of_the_instance_scores():
     found = InstanceScores().of_case(case([[1, 1, 0, 1, 1]], [[1, 1, 0, 255, 255]])).values
     assert (found["seg"], found["pixel_error"], found["objects_predicted"], found["objects_true"]) == (1, 0, 1, 1)
+    assert found["box_iou"] == found["box_f1"] == 1
     # They connect nothing of the truth.
     assert InstanceScores().of_case(case([[1, 1, 1]], [[1, 255, 1]])).values["objects_true"] == 2
 
 
-def test_seg_of_a_set_counts_every_object_once():
+def test_scores_of_a_set_count_every_object_once():
     one = case([[0, 0]], [[1, 0]])
     none = case([[0, 1]], [[0, 0]])
     score = InstanceScores()
     assert math.isnan(score.of_case(none).values["seg"])
+    assert math.isnan(score.of_case(none).values["box_iou"])
+    assert [score.of_case(each).values["box_f1"] for each in (one, none)] == [0, 0]
     three = case([[1, 0, 1, 0, 1]], [[1, 0, 1, 0, 1]])
-    assert of_set(score, one, none, three) == {"seg_all_objects": 3 / 4}
+    # Three boxes are right, of four true and four predicted ones.
+    assert of_set(score, one, none, three) == {"seg_all_objects": 3 / 4, "box_f1_all_objects": 3 / 4}
+    assert of_set(score, none)["box_f1_all_objects"] == 0
     assert math.isnan(of_set(score, none)["seg_all_objects"])
 
 
