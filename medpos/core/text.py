@@ -1,9 +1,16 @@
-"""Render rich tables as plain text for logs."""
+"""Render rich tables as plain text for logs, and make text fit for a page."""
 
 import io
 from typing import Any
 
 from rich.console import Console
+
+_CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
+
+
+def without_controls(text: str) -> str:
+    """Put a sign in place of each control character, which HTML may not hold."""
+    return text.translate(_CONTROLS)
 
 
 def as_text(*parts: Any, width: int = 100) -> str:

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from medpos.core.files import write_atomically
+from medpos.core.text import without_controls
 
 INK = "#1a1a1b"  # in the page: currentColor
 _STYLE = {
@@ -53,6 +54,11 @@ class Drawing:
     title: str
     alt: str
     figure: Figure
+
+    @property
+    def inches(self) -> float:
+        """Width of the figure in inches."""
+        return float(self.figure.get_figwidth())
 
     @property
     def svg(self) -> Markup:
@@ -101,7 +107,8 @@ def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
     svg = re.sub(
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', rf'<svg viewBox="\1" role="img" aria-label="{_escape(alt)}">', svg
     )
-    return Markup(svg.replace(INK, "currentColor"))
+    svg = re.sub(r">[^<]+<", lambda text: text[0].replace('"', "&quot;"), svg)  # which matplotlib leaves in texts
+    return Markup(without_controls(svg).replace(INK, "currentColor"))
 
 
 def _escape(text: str) -> str:

@@ -16,11 +16,20 @@ from markupsafe import Markup
 
 from medpos.core.errors import InputError
 from medpos.core.labels import Label, labels_of
+from medpos.core.text import without_controls
 from medpos.data.conditions import is_clean
+from medpos.plotting.confusion import MOST
 from medpos.plotting.style import Drawing
 from medpos.report import pictures
 from medpos.report.browser import Browser
 from medpos.report.clinical import Index, tabulate_agreement, tabulate_categories
+from medpos.report.confusion import (
+    ModelConfusion,
+    clean_confusions,
+    collect_confusions,
+    draw_confusions,
+    tabulate_classes,
+)
 from medpos.report.figures import probe_curves, severity_curves, shift_curves
 from medpos.report.scores import collect_scores, tabulate_scores
 from medpos.report.sources import Evaluation, Run, Sources, Study
@@ -41,7 +50,6 @@ from medpos.runs.text import PHANTOM_NOTE
 from medpos.transforms.position.probe import PROBES
 
 _TEMPLATES = Path(__file__).parent / "templates"
-_CONTROLS = dict.fromkeys((*range(9), 11, 12, *range(14, 32), *range(127, 160)), "\N{REPLACEMENT CHARACTER}")
 _CURVES = {"severity": severity_curves, "shift": shift_curves, "position alone": probe_curves}
 _VERDICTS = {
     "confirmed": "✓",
@@ -134,6 +142,31 @@ class Page:
         return [] if self.score_rows.empty else tabulate_scores(self.score_rows)
 
     @cached_property
+    def confusion_rows(self) -> pd.DataFrame:
+        """Long table of every confusion matrix."""
+        return collect_confusions(self.sources.runs)
+
+    @cached_property
+    def confusions(self) -> list[ModelConfusion]:
+        """Confusion matrices of every model on clean images; none where no run has any."""
+        return [] if self.confusion_rows.empty else clean_confusions(self.confusion_rows)
+
+    @cached_property
+    def classes(self) -> Table:
+        """Table of the classes over the whole set."""
+        return tabulate_classes(self.confusions)
+
+    @cached_property
+    def matrices(self) -> list[Drawing]:
+        """Figures of the confusion matrices."""
+        return draw_confusions(self.confusions)
+
+    @property
+    def undrawn(self) -> list[str]:
+        """Models whose confusion matrix has too many classes for a figure."""
+        return [f"{found.model} on {found.data}" for found in self.confusions if len(found.classes) > MOST]
+
+    @cached_property
     def conditions(self) -> list[Table]:
         """Tables of Dice under every condition."""
         return tabulate_conditions(self.table)
@@ -170,6 +203,7 @@ class Page:
             self.runs,
             self.organs,
             *self.scores,
+            self.classes,
             *self.conditions,
             self.external,
             self.comparisons,
@@ -201,7 +235,7 @@ class Page:
     @property
     def figures(self) -> list[Drawing]:
         """Figures that are written to files."""
-        return [*self.curves, *(drawn for _, drawn in self.plots)]
+        return [*self.curves, *self.matrices, *(drawn for _, drawn in self.plots)]
 
     @property
     def commands(self) -> list[dict[str, Any]]:
@@ -306,8 +340,8 @@ def _sorting(cell: Cell) -> str:
 
 
 def _show(value: object) -> object:
-    """Return text with a sign in place of each control character, which HTML may not hold; markup as it is."""
-    return value.translate(_CONTROLS) if isinstance(value, str) and not isinstance(value, Markup) else value
+    """Return text without control characters, and markup as it is."""
+    return without_controls(value) if isinstance(value, str) and not isinstance(value, Markup) else value
 
 
 def render(page: Page) -> str:

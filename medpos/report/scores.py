@@ -36,8 +36,8 @@ def collect_scores(runs: Sequence[Run]) -> pd.DataFrame:
         add_run(part, run, evaluation)
         for run in runs
         for evaluation in run.pooled
-        if (evaluation.folder / files.SCORES).is_file()
         for part in (_of_cases(evaluation.folder / files.SCORES), _of_sets(evaluation))
+        if not part.empty
     ]
     if not parts:
         return pd.DataFrame(columns=_COLUMNS)
@@ -45,6 +45,8 @@ def collect_scores(runs: Sequence[Run]) -> pd.DataFrame:
 
 
 def _of_cases(path: Path) -> pd.DataFrame:
+    if not path.is_file():
+        return pd.DataFrame()
     table = read_rows(path, SCORE_COLUMNS)
     names = [name for name in table.columns if name not in SCORE_COLUMNS]
     table = as_numbers(table, names, path)
@@ -54,13 +56,18 @@ def _of_cases(path: Path) -> pd.DataFrame:
 def _of_sets(evaluation: Evaluation) -> pd.DataFrame:
     path = evaluation.folder / files.SUMMARY
     rows = []
+    conditions = files.read_json(path).get("conditions") or []
     try:
-        for entry in files.read_json(path)["conditions"]:
+        if not (evaluation.folder / files.SCORES).is_file() and all("scores" not in entry for entry in conditions):
+            return pd.DataFrame()  # of an earlier version
+        for entry in conditions:
             place = {"case": "", "subject": "", "split": evaluation.split, **{key: entry[key] for key in CONDITION}}
             for name, value in entry["scores"]["set"].items():
                 rows.append({**place, "score": name, "value": float("nan" if value is None else value)})
     except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise InputError(f"{path}: holds no scores beside {files.SCORES} ({error!r}); evaluate again") from error
+        raise InputError(
+            f"{path}: expected the scores of the set under every condition, got others ({error!r}); evaluate again"
+        ) from error
     return pd.DataFrame(rows, columns=[*SCORE_COLUMNS, "score", "value"]).assign(over=_SET)
 
 
@@ -92,8 +99,8 @@ def _table(name: str, title: str, rows: pd.DataFrame, conditions: bool) -> Table
         name,
         title,
         "over cases: mean ± sd over cases and seeds, 95 % interval of the mean over subjects (t); over the "
-        "whole set: one value of all cases together, mean ± sd over seeds; n: values measured; missing: nothing to "
-        "measure",
+        "whole set: one value of all cases together, mean ± sd over seeds; mean IoU, class accuracy: over all "
+        "classes, the background too; n: values measured; missing: nothing to measure",
         (
             *("score", "over", "data", "model", *(("condition",) if conditions else ())),
             *("value", "95 % interval", "n", "missing", "seeds", "subjects"),

@@ -60,7 +60,9 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
     counts = "n: cases measured; missing: organ in neither truth nor prediction; inf: organ in only one of the two"
     below: list[Any] = [f"{note}\n{counts}"]
     if len(conditions) == 1 and "classes" in conditions[0]:
-        about = "IoU, class accuracy (share of the true pixels that is right): of the pixels of all cases together"
+        about = (
+            "of the pixels of all cases together; class accuracy: share of the true pixels that is right; means: below"
+        )
         below += [_class_table(conditions[0]["classes"]), about]
     if any("scores" in entry for entry in conditions):
         about = "scores: mean ± sd over cases; whole set: one value of all cases together"

@@ -127,8 +127,13 @@ def test_without_scores_there_is_no_section(tmp_path):
     [
         ("scores.csv", "0.75", "many", r"scores\.csv: severity, seg, objects_true: expected numbers, .*'many'"),
         ("scores.csv", "shift", "moved", r"scores\.csv: lacks the columns shift"),
-        ("summary.json", '"set"', '"sets"', r"summary\.json: holds no scores beside scores\.csv .*evaluate again"),
-        ("summary.json", "0.625", '"good"', r"summary\.json: holds no scores beside scores\.csv"),
+        (
+            "summary.json",
+            '"set"',
+            '"sets"',
+            r"summary\.json: expected the scores of the set under every .*evaluate again",
+        ),
+        ("summary.json", "0.625", '"good"', r"summary\.json: expected the scores of the set under every condition"),
     ],
 )
 def test_bad_files_are_refused(name, old, new, message, tmp_path):

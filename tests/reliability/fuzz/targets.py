@@ -32,6 +32,7 @@ from medpos.io.archives import Unpacker
 from medpos.io.walk import LeftOut
 from medpos.predict import inputs
 from medpos.report import sources
+from medpos.report.confusion import collect_confusions
 from medpos.runs import checkpoints
 from medpos.runs.files import Run
 from medpos.study import declaration
@@ -272,9 +273,11 @@ def read_study(path):
 def make_run(folder):
     columns = "case,subject,split,degradation,severity,shift,organ,dice,iou,sensitivity,precision,hd95_mm,assd_mm"
     rows = [f"p{n},p{n},test,none,0,0,heart,0.{n}1,0.5,0.5,0.5,1.5,inf" for n in range(4)]
+    pixels = [f"none,0,0,{true},{found},9" for true in ("background", "heart") for found in ("background", "heart")]
     about = {"bundle": "x", "data": "x", "phantom": True, "split": "test", "conditions": []}
     contents = {
         "metrics.csv": "\n".join([columns, *rows, ""]),
+        "confusion.csv": "\n".join(["degradation,severity,shift,true,predicted,pixels", *pixels, ""]),
         "summary.json": json.dumps(about),
         "environment.json": json.dumps([{"seed": 0, "packages": {"torch": "2.9"}, "device": {"type": "cpu"}}]),
         "config.json": json.dumps({"bundle_name": "x", "seed": 0}),
@@ -285,7 +288,7 @@ def make_run(folder):
 
 def read_run(path):
     run = Run(path.parent)
-    sources.read([path.parent])
+    collect_confusions(sources.read([path.parent]).runs)
     read_csv(path.parent / "training_cases.csv")
     return run.config, run.summary, run.environments
 
