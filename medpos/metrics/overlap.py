@@ -9,7 +9,7 @@ from medpos.metrics.confusion import Confusion, pairs
 
 
 def overlap(
-    prediction: npt.NDArray[Any], truth: npt.NDArray[Any], labels_count: int, ignored: int = 0
+    prediction: npt.NDArray[Any], truth: npt.NDArray[Any], labels_count: int
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Compute the overlap of two label maps, class by class.
 
@@ -17,22 +17,21 @@ def overlap(
         prediction: predicted integer label map of any shape, values 0 to labels_count - 1.
         truth: label map of the ground truth, of the same shape.
         labels_count: number of classes C, with the background.
-        ignored: number of pixels that count as background in both maps, but aren't part of the image.
 
     Returns:
         ``dice``, ``iou``, ``sensitivity``, ``precision``, ``specificity``, ``accuracy`` and ``npv`` (negative
         predictive value TN / (FN + TN)), each [C - 1] for the classes 1 to C - 1, 0 to 1; empty masks follow the policy
         of ``medpos.metrics``. The last three count the background of the whole image, so they depend on its size.
     """
-    return overlap_of(pairs(prediction, truth, labels_count), ignored)
+    return overlap_of(pairs(prediction, truth, labels_count))
 
 
-def overlap_of(confusion: Confusion, ignored: int = 0) -> dict[str, npt.NDArray[np.float64]]:
+def overlap_of(confusion: Confusion) -> dict[str, npt.NDArray[np.float64]]:
     """Compute :func:`overlap` from the numbers of pixels [C, C], true classes in rows, predicted ones in columns."""
     hit = confusion.diagonal()[1:].astype(np.float64)
     true, predicted = confusion.sum(axis=1)[1:], confusion.sum(axis=0)[1:]
     either = true + predicted - hit
-    whole = confusion.sum() - ignored
+    whole = confusion.sum()
     rejected = whole - either
     return {
         "dice": _ratio(2 * hit, true + predicted, either),
