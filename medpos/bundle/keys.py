@@ -12,7 +12,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.properties import InferProperties, TrainProperties
 
 from medpos.bundle import tracking
-from medpos.core.config import Config, find_references, is_entry_point
+from medpos.core.config import ENTRY_POINTS, Config, find_references, is_entry_point
 from medpos.core.errors import InputError
 
 # Read by medpos or by people from the file or the run folder, even if nothing in it refers to them.
@@ -73,9 +73,11 @@ def check_entry_point(config: Config, name: str) -> None:
     known = [
         key for key, value in config.items() if is_entry_point(key, value) and key not in ("initialize", "finalize")
     ]
-    if name not in config:
+    is_text = str(config.get(name)).startswith("$")
+    if name not in known and not (is_text and name not in ENTRY_POINTS):
         raise InputError(
-            f"{name}: the bundle has no such entry point{suggest(name, known, '')} It has: {', '.join(known) or 'none'}"
+            f"{name or repr(name)}: the bundle has no such entry point{suggest(name, known, '')} It has: "
+            f"{', '.join(known) or 'none'}"
         )
 
 

@@ -91,6 +91,7 @@ def study(options: Study) -> None:
     elif options.name == "all":
         _run_all(options, console)
     elif options.dry_run:
+        _find_end(options.budget)  # refuses what is no time
         display.show_plan(_planner(options, options.name).plan(), console)
     else:
         planner = _planner(options, options.name, makes_data=True)
