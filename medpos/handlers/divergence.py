@@ -1,6 +1,7 @@
 """Stop a training whose loss or weights are no longer finite, and name the likely cause."""
 
 import logging
+import math
 from typing import Any
 
 import torch
@@ -101,9 +102,12 @@ def _is_finite_everywhere(loss: torch.Tensor) -> bool:
 
 def _not_finite(engine: Engine, where: str = "") -> InputError:
     state = engine.state
+    loss = float(torch.as_tensor(_find_output(engine)["loss"]).detach())
+    found, cause = f"{loss:g}", _find_cause(engine)
+    if math.isfinite(loss):
+        found, cause = "another one in another process", "that process names the cause"
     return InputError(
-        f"epoch {state.epoch}, iteration {state.iteration}: expected a finite loss, got "
-        f"{float(torch.as_tensor(_find_output(engine)['loss']).detach()):g}{where}; {_find_cause(engine)}"
+        f"epoch {state.epoch}, iteration {state.iteration}: expected a finite loss, got {found}{where}; {cause}"
     )
 
 

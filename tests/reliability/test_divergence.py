@@ -1,7 +1,10 @@
 """A training that diverges stops with an error and keeps its last finite state; no command uses such weights."""
 
 import json
+import os
 import re
+import subprocess
+import sys
 from functools import partial
 
 import pytest
@@ -98,7 +101,7 @@ def use_model(use, run, tiny, tmp_path):
 NAN = "nan"
 
 
-def train_on(batches, optimizer, patience=1, accumulate=1, decollate=False):
+def train_on(batches, optimizer, patience=1, accumulate=1, decollate=False, wrap=lambda network: network):
     """Train a network with batch norm on numbered batches; NaN stands for a batch of NaN. Return its state."""
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Conv2d(1, 2, 3), torch.nn.BatchNorm2d(2), torch.nn.Conv2d(2, 2, 1))
@@ -106,7 +109,7 @@ def train_on(batches, optimizer, patience=1, accumulate=1, decollate=False):
     images[NAN] = torch.full((2, 1, 6, 6), torch.nan)
     data = [{"image": images[n], "label": torch.zeros(2, 4, 4, dtype=torch.long)} for n in batches]
     trainer = SupervisedTrainer(
-        torch.device("cpu"), 1, data, network, optimizer(network.parameters()), torch.nn.CrossEntropyLoss(),
+        torch.device("cpu"), 1, data, wrap(network), optimizer(network.parameters()), torch.nn.CrossEntropyLoss(),
         accumulation_steps=accumulate, decollate=decollate,
     )  # fmt: skip
     trainer.logger.setLevel("CRITICAL")
@@ -151,6 +154,55 @@ def test_a_skipped_batch_changes_nothing(batches, without, accumulate, optimizer
 def test_a_row_of_skipped_batches_stops_a_training(batches, patience, words, decollate):
     with pytest.raises(InputError, match=re.escape(words)):
         train_on(batches, partial(adam, lr=0.1), patience, decollate=decollate)
+
+
+TWO_PROCESSES = """
+import multiprocessing
+import sys
+from functools import partial
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+import test_divergence
+from medpos.core.errors import InputError
+from medpos.optim import adam
+
+torch.set_num_threads(1)
+
+def train(rank, results, number, batches):
+    store = dist.FileStore(f"{results}/store{number}", 2)
+    dist.init_process_group("gloo", store=store, rank=rank, world_size=2)
+    own = [8 if batch == "nan" and rank == 0 else batch for batch in batches]  # NaN in one process alone
+    try:
+        state = test_divergence.train_on(own, partial(adam, lr=0.1), 3, wrap=DistributedDataParallel)
+    except InputError as error:
+        state = {"error": str(error)}
+    torch.save(state, f"{results}/{number}-{rank}.pt")
+    dist.destroy_process_group()
+
+context = multiprocessing.get_context("fork")  # spares the imports
+for number, batches in enumerate(([0, 1, 2], [0, "nan", 1, "nan", "nan", 2], [0, "nan", "nan", "nan", 1])):
+    found = [context.Process(target=train, args=(rank, sys.argv[1], number, batches)) for rank in (0, 1)]
+    for process in found:
+        process.start()
+    for process in found:
+        process.join()
+"""
+
+
+@pytest.mark.torture
+def test_two_processes_skip_the_same_batches(tmp_path):
+    paths = os.pathsep.join(str(running.ROOT / part) for part in ("", "tests", "tests/reliability"))
+    environment = {**running.ENVIRONMENT, "PYTHONPATH": paths}
+    command = [sys.executable, "-c", TWO_PROCESSES, str(tmp_path)]
+    subprocess.run(command, env=environment, check=True, timeout=300, capture_output=True)
+    usual, skipped, stopped = ([load(tmp_path / f"{number}-{rank}.pt") for rank in (0, 1)] for number in range(3))
+    for state in skipped:
+        assert state.keys() == usual[0].keys()
+        assert all(map(torch.equal, state.values(), usual[0].values()))
+    words = "iteration 4: expected a finite loss, got "
+    assert f"{words}another one in another process in 3 batches in a row" in stopped[0]["error"]
+    assert f"{words}nan in 3 batches in a row; the network's input" in stopped[1]["error"]
 
 
 def test_the_key_of_a_bundle_skips_batches(tiny, monkeypatch, caplog):
