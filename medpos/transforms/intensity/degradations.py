@@ -60,6 +60,8 @@ TABLES: dict[str, dict[str, tuple[float, ...]]] = {
     },
 }
 
+_PART = 1 << 20  # pixels for which numbers are drawn at a time
+
 
 def gaussian_noise(image: Image, sigma: float, rng: np.random.Generator) -> Image:
     """Add normal noise of standard deviation sigma to an image of any shape in [0, 1], and clip."""
@@ -77,8 +79,11 @@ def gaussian_blur(image: Image, sigma: float, rng: np.random.Generator) -> Image
 
 def shot_noise(image: Image, photons: float, rng: np.random.Generator) -> Image:
     """Draw photon counts for an image of any shape in [0, 1], with ``photons`` expected at intensity 1, and clip."""
-    counts = rng.poisson(image * photons)
-    noisy = counts.astype(np.float32)
+    noisy = np.empty(image.shape, np.float32)
+    expected, drawn = image.reshape(-1), noisy.reshape(-1)
+    for first in range(0, image.size, _PART):  # the same numbers as at once, which would take 64 bits for each pixel
+        part = slice(first, first + _PART)
+        drawn[part] = rng.poisson(expected[part] * photons)
     noisy /= np.float32(photons)
     return np.minimum(noisy, 1, out=noisy)
 
