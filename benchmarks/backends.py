@@ -1,17 +1,20 @@
 """Compare the engines of ``medpos predict`` with plain float32 PyTorch (NCHW, nothing folded): speed and labels.
 
-python -m benchmarks.backends [--run RUN --dataset_dir FOLDER]
+python -m benchmarks.backends [--run RUN --dataset_dir FOLDER [--backends torch openvino int8]]
 
 Without a run only the speed of the U-Net is measured, which doesn't depend on weights. With a run of a U-Net, the share
-of pixels with the same label as plain float32, on the images' own grid, and the difference of Dice are measured too.
+of pixels with the same label as plain float32, on the images' own grid, and the difference of Dice are measured too. int8
+is OpenVINO's too; as it needs training images, it is measured with a run alone, on its test images.
 """
 
+import argparse
 import json
 import multiprocessing
 import shutil
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -33,6 +36,7 @@ from medpos.predict.model import Model
 SIZE = 256
 BATCHES = {"1 X-ray": 1, "8 slices": 8}
 FASTER, SAME, DICE = 3.0, 0.999, 0.002
+INT8, INT8_FASTER, INT8_SAME, INT8_DICE = "int8", 5.0, 0.995, 0.005
 
 
 class Apart:
@@ -77,6 +81,27 @@ def plain_model(run: Path, folder: Path) -> Model:
     return Model(folder)
 
 
+def build(run: Path, backend: str, dataset_dir: str) -> Model:
+    """Build the run's model with a backend, or in int8."""
+    if backend == INT8:
+        return Model(run, Path(dataset_dir), backend="openvino", precision=INT8)
+    return Model(run, backend=backend)
+
+
+def compare_int8(run: Path, dataset_dir: str, arguments: argparse.Namespace) -> None:
+    """Print how much faster the run's int8 network is than the plain one, on a test image."""
+    torch.set_num_threads(arguments.threads)
+    image = np.asarray(nibabel.load(DataFolder(dataset_dir).cases("test")[0]["image"]).dataobj, np.float32)
+    with tempfile.TemporaryDirectory() as folder:
+        models = [plain_model(run, Path(folder)), build(run, INT8, dataset_dir)]
+    decoded = models[0].decode(image)
+    runs = [partial(timed, partial(model.probabilities, decoded), arguments.clock) for model in models]
+    for one in runs:
+        one()  # warms up
+    ratios = by_turns(runs[0], runs[1], arguments.repeats)
+    row(f"{run.parent.name}, a test image: plain float32 / int8", ratios, at_least=INT8_FASTER)
+
+
 def predictions(model: Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Predict label maps on the images' own grids."""
     return [compute_label_map(model.probabilities(model.decode(image)), image.shape[:3]) for image in images]
@@ -103,11 +128,12 @@ def agreement(run: Path, dataset_dir: str, backends: Sequence[str]) -> None:
         "| engine | equal labels | worst image | difference of Dice | of the worst organ | |\n|---|---|---|---|---|---|"
     )
     for backend in backends:
-        maps = predictions(Model(run, backend=backend), images)
+        is_int8 = backend == INT8
+        maps = predictions(build(run, backend, dataset_dir), images)
         equal = [float((one == other).mean()) for one, other in zip(maps, plain, strict=True)]
         same = np.average(equal, weights=[one.size for one in maps])
         change = mean_dice(maps, truths, classes) - before
-        met = same >= SAME and abs(change).max() <= DICE
+        met = same >= (INT8_SAME if is_int8 else SAME) and abs(change).max() <= (INT8_DICE if is_int8 else DICE)
         print(
             f"| {backend} | {100 * same:.3f} % | {100 * min(equal):.3f} % | {change.mean():+.5f} | "
             f"{change[abs(change).argmax()]:+.5f} | {'met' if met else 'MISSED'} |",
@@ -117,19 +143,21 @@ def agreement(run: Path, dataset_dir: str, backends: Sequence[str]) -> None:
 
 def main() -> None:
     parser = options(__doc__, repeats=7)
-    parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=BACKENDS)
+    parser.add_argument("--backends", nargs="+", default=list(BACKENDS), choices=[*BACKENDS, INT8])
     parser.add_argument("--run", type=Path, help="a run folder, for the labels")
     parser.add_argument("--dataset_dir", help="the prepared folder that it was trained on")
     arguments = parser.parse_args()
     begin(arguments)
     for what, batch in BATCHES.items():
         how = (batch, arguments.threads, arguments.clock)
-        for backend in arguments.backends:
+        for backend in (name for name in arguments.backends if name != INT8):
             plain, other = Apart("plain", *how), Apart(backend, *how)
             row(f"U-Net, {what}: plain float32 / {backend}", by_turns(plain, other, arguments.repeats), at_least=FASTER)
             plain.process.shutdown()
             other.process.shutdown()
     if arguments.run:
+        if INT8 in arguments.backends:
+            compare_int8(arguments.run, arguments.dataset_dir, arguments)
         agreement(arguments.run, arguments.dataset_dir, arguments.backends)
 
 

@@ -19,7 +19,7 @@ class Explain:
     unit: Annotated[int | None, typer.Option(help="Channel of the layer; by default the most active one.")] = None
     goal: Annotated[str, typer.Option(help="Maximize the channel's mean or its center pixel: mean or centre.")] = "mean"
     steps: Annotated[int, typer.Option(help="Number of steps of the gradient ascent.")] = 100
-    seed: Annotated[int, typer.Option(help="Seed of the ascent's noise and jitter.")] = 0
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the ascent's noise and jitter.")] = 0
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures; explain in the run by default.")] = None
     dataset_dir: Annotated[Path | None, typer.Option(help="Prepared data, where the run's have moved.")] = None
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; CUDA by default where there is one.")] = ""

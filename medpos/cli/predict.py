@@ -33,6 +33,9 @@ class Predict:
     dataset_dir: Annotated[Path | None, typer.Option(help="Training data, for a run that lacks data.json.")] = None
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; CUDA by default where there is one.")] = ""
     backend: Annotated[str, typer.Option(help="torch, onnxruntime or openvino.")] = "torch"
+    precision: Annotated[
+        str, typer.Option(help="int8: the network in 8 bits, with --backend openvino; checked against float32 first.")
+    ] = ""
     force: Annotated[
         bool, typer.Option("--force", help="Accept another modality, color, or what looks like a mask.")
     ] = False
@@ -72,7 +75,8 @@ def predict(options: Predict) -> None:
     torch.set_num_threads(check_threads(options.threads) or torch.get_num_threads())
     keep_freed_memory()  # as in training: feature maps are large
     folders = [options.run, *options.member]
-    models = [Model(folder, options.dataset_dir, options.device, options.backend) for folder in folders]
+    how = (options.dataset_dir, options.device, options.backend, options.precision)
+    models = [Model(folder, *how) for folder in folders]
     ensemble = Ensemble(models, options.tta == "flip")
     left_out = LeftOut()
     channels = models[0].data.channels

@@ -34,7 +34,7 @@ class Study:
     network: Annotated[str, typer.Option(help="unet or small; the study's own by default.")] = ""
     seeds: Annotated[str, typer.Option(help="Such as 0,1,2; the study's own by default.")] = ""
     folds: Annotated[
-        int, typer.Option(min=0, help="Folds of a cross-validation over all subjects; 0 for the prepared split.")
+        int, typer.Option(min=0, max=100, help="Folds of a cross-validation over all subjects; 0: the prepared split.")
     ] = 0
     profile: Annotated[str, typer.Option(help="Name in bundles/studies/profiles.json: paper, quick or tiny.")] = "paper"
     set_: Annotated[list[str], typer.Option("--set", help="KEY=VALUE for every bundle that has the key.")] = field(

@@ -25,8 +25,10 @@ def write_explanation(explanation: Explanation, run: Path, out: Path | None = No
         The folder that was written.
 
     Raises:
-        InputError: the folder can't be written to.
+        InputError: the folder has no name, or can't be written to.
     """
+    if out is not None and not out.name:
+        raise InputError(f"--out: expected the name of a new folder, got {str(out)!r}; give one, or leave it out")
     return write_folder(_number(out or run / "explain"), lambda folder: _write(explanation, run, folder))
 
 

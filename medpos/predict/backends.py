@@ -14,6 +14,7 @@ from medpos.core.device import has_fast_bf16
 from medpos.core.errors import InputError, first_line
 
 BACKENDS = ("torch", "onnxruntime", "openvino")
+PRECISIONS = ("", "int8")
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 
@@ -51,6 +52,19 @@ def compile_network(network: nn.Module, backend: str, shape: Sequence[int] | Non
     except Exception as error:
         reason = first_line(error, 150)
         raise InputError(f"--backend {backend}: can't compile this network ({reason}); leave --backend out") from error
+
+
+def check_precision(precision: str, backend: str) -> str:
+    """Return the precision, if the backend has it.
+
+    Raises:
+        InputError: it is unknown, or the backend is another than ``openvino``.
+    """
+    if precision not in PRECISIONS:
+        raise InputError(f"--precision: expected int8, got {precision!r}; give int8, or leave it out")
+    if precision and backend != "openvino":
+        raise InputError(f"--precision {precision}: expected --backend openvino with it, got --backend {backend}")
+    return precision
 
 
 def _onnxruntime(network: nn.Module, example: torch.Tensor, amp: bool) -> Network:
@@ -92,10 +106,30 @@ def write_onnx(network: nn.Module, example: torch.Tensor, path: Path, any_size: 
 
 
 def _openvino(network: nn.Module, example: torch.Tensor, amp: bool) -> Network:
+    return compile_openvino(convert_to_openvino(network, example), amp)
+
+
+def convert_to_openvino(network: nn.Module, example: torch.Tensor) -> Any:
+    """Convert a network to an OpenVINO model of any number of images.
+
+    Args:
+        network: network in evaluation mode, on the CPU.
+        example: example of an input [N, C, X, Y].
+    """
     import openvino  # type: ignore[import-untyped,unused-ignore]
 
     model = openvino.convert_model(network, example_input=example)
     model.reshape([-1, *example.shape[1:]])
+    return model
+
+
+def compile_openvino(model: Any, amp: bool) -> Network:
+    """Compile an OpenVINO model for the CPU.
+
+    Args:
+        model: the model, or the file of one.
+        amp: whether bf16 is allowed, where the CPU computes it in hardware.
+    """
     settings: dict[str, Any] = {
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
         "PERFORMANCE_HINT": "LATENCY",

@@ -18,8 +18,9 @@ from medpos.data.training_data import TrainingData
 from medpos.inferers import describe_network_input
 from medpos.io.scan import Array
 from medpos.networks import AppendPosition
-from medpos.predict.backends import compile_network
+from medpos.predict.backends import check_precision, compile_network
 from medpos.predict.loading import ImageRequirements
+from medpos.predict.quantization import load_int8
 from medpos.predict.run_files import inferer_key, read_run_files
 from medpos.runs.checkpoints import load, load_network
 from medpos.runs.task import is_classification
@@ -36,6 +37,8 @@ class Model:
         dataset_dir: training data, for a run without ``data.json`` whose data have moved.
         device: device to compute on; empty: CUDA if there is one.
         backend: one of ``BACKENDS``; those other than ``torch`` compute on the CPU, faster, and differ by rounding.
+        precision: ``int8`` quantizes the network for ``openvino``, calibrated on the training data and checked on
+            validation images; empty: the backend's own.
 
     Attributes:
         data: description of the training data.
@@ -45,6 +48,7 @@ class Model:
         is_absolute: whether the network takes grey values in the units of the training set, rather than on each
             image's own range.
         network: network with its weights, in evaluation mode.
+        inferer: inferer that the run was tested with.
         input_shape: shape [C, X, Y] of the network's input; None: images of any size.
         slices: number of slices of a volume that the network sees at a time; 1 unless it sees neighbors.
         sees_whole_images: whether every window of the inferer is a whole image or slice.
@@ -53,12 +57,20 @@ class Model:
 
     Raises:
         InputError: the folder is no run, lacks weights, is of a newer version, its training data are unknown, or the
-            backend doesn't support its network.
+            backend doesn't support its network; or its int8 network can't be made, or differs too much.
     """
 
-    def __init__(self, run: Path, dataset_dir: Path | None = None, device: str = "", backend: str = "torch") -> None:
+    def __init__(
+        self,
+        run: Path,
+        dataset_dir: Path | None = None,
+        device: str = "",
+        backend: str = "torch",
+        precision: str = "",
+    ) -> None:
         self.run = run
-        self._arguments = (run, dataset_dir, device, backend)
+        self._arguments = (run, dataset_dir, device, backend, precision)
+        self.precision = check_precision(precision, backend)
         found = read_run_files(run, dataset_dir)
         config, weights, self.data = found.config, found.weights, found.data
         self.backend = backend
@@ -70,7 +82,7 @@ class Model:
         self.is_absolute = "@source.intensity" in chain or "@window::" in chain
         parser = _parser(config, self.data, str(self.device))
         try:
-            network, self._standardise, self._inferer = (
+            network, self._standardise, self.inferer = (
                 parser.get_parsed_content(key) for key in ("network_def", "standardise", inferer_key(config))
             )
             self._decode = parser.get_parsed_content("decode")
@@ -88,7 +100,10 @@ class Model:
         network.eval().to(device=self.device, memory_format=memory_format(self.device))
         self.network = network
         self._probe()
-        self._network = compile_network(network, backend, self.input_shape, bool(config.get("amp", True)))
+        amp = bool(config.get("amp", True))
+        self._network = compile_network(network, "torch" if precision else backend, self.input_shape, amp)
+        if precision:
+            self._network = load_int8(self, config, dataset_dir, amp)
 
     def _probe(self) -> None:
         """Find the network's input by sending two small images through preprocessing and inferer."""
@@ -96,7 +111,7 @@ class Model:
         last = (len(names),) if len(names) > 1 else ()
         probe, other = (self.decode(np.zeros((*size, 1, *last), np.float32)) for size in _PROBES)
         image = self.prepare(probe)
-        channels, sides = describe_network_input(self._inferer, image.shape[0])
+        channels, sides = describe_network_input(self.inferer, image.shape[0])
         if sides is None and probe.shape == other.shape:  # the chain resamples to one size
             sides = (int(image.shape[1]), int(image.shape[2]))
         expected = getattr(self.network, "in_channels", channels)
@@ -122,7 +137,7 @@ class Model:
 
         def segment(part: Array) -> torch.Tensor:
             with torch.inference_mode():
-                logits: torch.Tensor = self._inferer(self.prepare(self.decode(part))[None].to(self.device), _stand_in)
+                logits: torch.Tensor = self.inferer(self.prepare(self.decode(part))[None].to(self.device), _stand_in)
             return logits[0]
 
         try:
@@ -181,7 +196,7 @@ class Model:
         """
         image = self.prepare(decoded)
         with torch.inference_mode():
-            logits = self._inferer(image[None].to(self.device), self._network)
+            logits = self.inferer(image[None].to(self.device), self._network)
             result: torch.Tensor = logits.softmax(dim=1)[0].cpu()
         return result
 

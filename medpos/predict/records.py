@@ -62,6 +62,7 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
     settings = {
         "models": [model.identity for model in ensemble.models],
         "backend": ensemble.models[0].backend,
+        "precision": ensemble.models[0].precision,
         "tta_flip": ensemble.flip,
         "options": json.loads(json.dumps(asdict(options))),
     }
@@ -102,7 +103,12 @@ def _describe_settings(runs: Sequence[str], settings: dict[str, Any]) -> dict[st
             f"{run} (weights {identity[:8]})" for run, identity in zip(runs, settings["models"], strict=True)
         )
     }
-    chosen = {"backend": settings["backend"], "tta": "flip" if settings["tta_flip"] else "", **settings["options"]}
+    chosen = {
+        "backend": settings["backend"],
+        "precision": settings.get("precision", ""),  # not in a folder of an earlier version
+        "tta": "flip" if settings["tta_flip"] else "",
+        **settings["options"],
+    }
     for key, value in chosen.items():
         name = f"--{key.removesuffix('_mm')}"
         text = ",".join(f"{part:g}" for part in value) if isinstance(value, list) else str(value)

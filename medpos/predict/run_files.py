@@ -120,6 +120,20 @@ def _exported_data(path: Path, config: dict[str, Any]) -> TrainingData:
 def _training_data(run: Path, config: dict[str, Any], dataset_dir: Path | None) -> TrainingData:
     if dataset_dir is None and (run / files.DATA).is_file():
         return TrainingData.read(run / files.DATA)
+    return TrainingData.from_folder(open_training_data(run, config, dataset_dir))
+
+
+def open_training_data(run: Path, config: dict[str, Any], dataset_dir: Path | None) -> DataFolder:
+    """Open the prepared data that a run was trained on.
+
+    Args:
+        run: folder of the run, as messages name it.
+        config: its resolved configuration.
+        dataset_dir: folder of the data, if they have moved.
+
+    Raises:
+        InputError: the folder can't be read, or holds other data.
+    """
     folder = Path(dataset_dir or str(config.get("data_folder", "")))
     try:
         source = DataFolder(folder, config.get("fold", ""))
@@ -132,4 +146,4 @@ def _training_data(run: Path, config: dict[str, Any], dataset_dir: Path | None) 
         raise InputError(
             f"{folder}: expected the training data of {run}, got another dataset.json; give these data by --dataset-dir"
         )
-    return TrainingData.from_folder(source)
+    return source

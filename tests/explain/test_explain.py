@@ -319,6 +319,7 @@ def test_exported_bundles(trained, tmp_path, prepared):
         (["--image", "DATA"], r"expected one image, got 8; give one of .*nii.gz"),
         (["--goal", "sum"], r"--goal: expected one of mean, centre, got 'sum'"),
         (["--steps", "0"], r"--steps: expected 1 to 10000, got 0"),
+        (["--out", ""], r"--out: expected the name of a new folder, got '\.'"),
         (["--steps", "99999999999999999999"], r"--steps: expected 1 to 10000, got 99999999999999999999"),
     ],
 )
