@@ -3,8 +3,8 @@
 python -m benchmarks.backends [--run RUN --dataset_dir FOLDER [--backends torch openvino int8]]
 
 Without a run only the speed of the U-Net is measured, which doesn't depend on weights. With a run of a U-Net, the share
-of pixels with the same label as plain float32, on the images' own grid, and the difference of Dice are measured too. int8
-is OpenVINO's too; as it needs training images, it is measured with a run alone, on its test images.
+of pixels with the same label as plain float32, on the images' own grid, and the difference of Dice are measured too.
+OpenVINO's int8 needs training images, so it is measured with a run alone, on its test images.
 """
 
 import argparse
