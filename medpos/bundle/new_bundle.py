@@ -45,6 +45,7 @@ MAX_SIDE = 512  # px
 USUAL_BATCH = 20
 MIN_STEPS = 10  # per epoch, if batches of 2 images or more allow it
 MIN_DIAMETER = 8  # px on the network's grid; smaller objects are hardly segmented
+ALIKE = 1.1  # ratio of pixel sizes up to which images are resized rather than resampled to one pixel size
 SAMPLE = 40  # maximum number of training cases to measure
 SLICES, PIXELS = 20, 100_000  # maximum numbers of slices and pixels to measure per case
 PERCENTILES = (0.5, 99.5)
@@ -181,7 +182,9 @@ def choose(folder: DataFolder) -> Choices:
     """
     cases = folder.cases("training")
     sample = [cases[n] for n in np.unique(np.linspace(0, len(cases) - 1, SAMPLE).astype(int))]
-    size, reasons = _size(cases, sample, folder)
+    square, reasons = _by_spacing(cases) if _differ(cases, folder) else _by_size(cases, sample, folder)
+    size = square["image_size"]
+    reasons[-1] += _remarks(cases, folder)
     slices = sum(int(case["shape"][2]) for case in cases)
     batch = _batch_size(size, slices)
     reasons += [
@@ -195,13 +198,14 @@ def choose(folder: DataFolder) -> Choices:
         ),
     ]
     values: dict[str, Any] = {
-        "image_size": size,
+        **square,
         "batch_size": batch,
         "network_def::out_channels": len(folder.labels),
     }
     scaling, window, reason = _intensity(folder, sample)
+    spaced = [] if folder.nominal_spacing else ["data/spaced"]
     return Choices(
-        ("data/images" if folder.is_flat else "data/volumes", f"data/{scaling}"),
+        ("data/images" if folder.is_flat else "data/volumes", *spaced, f"data/{scaling}"),
         {**values, **window},
         [*reasons, reason],
     )
@@ -224,8 +228,48 @@ def _batch_size(size: int, slices: int) -> int:
     return min(fitting, key=lambda batch: abs(batch - wanted), default=wanted)
 
 
-def _size(cases: list[dict[str, Any]], sample: list[dict[str, Any]], folder: DataFolder) -> tuple[int, list[str]]:
-    """Return the image size in px, and the reasons for it and for the treatment of the spacing."""
+def _differ(cases: list[dict[str, Any]], folder: DataFolder) -> bool:
+    """Tell whether the pixel sizes are known, and differ by more than ``ALIKE``."""
+    sizes = np.array([case["spacing_mm"][:2] for case in cases])
+    return not folder.nominal_spacing and bool((sizes.max(axis=0) > ALIKE * sizes.min(axis=0)).any())
+
+
+def _by_spacing(cases: list[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+    """Choose the pixel size, and a square that every training image fits into; return their keys and the reasons."""
+    sizes = np.array([case["spacing_mm"][:2] for case in cases])
+    extents = sizes * [case["shape"][:2] for case in cases]
+    median = np.median(sizes, axis=0)
+    largest = float((extents / median).max())
+    size = min(max(LEAST_SIDE, STRIDE * int(np.ceil(round(largest) / STRIDE))), MAX_SIDE)
+    factor = max(1.0, largest / MAX_SIDE)
+    pixel = [float(np.ceil(side * factor * 1e4) / 1e4) if factor > 1 else round(float(side), 6) for side in median]
+    ends = [f"{end(sizes):.3g}" for end in (np.min, np.max)]
+    reason = f"spacing_mm {pixel}: pixel sizes of {ends[0]} to {ends[1]} mm differ by more than a tenth, so all images"
+    reason += " are resampled to the median of the training images and padded, and shapes and sizes in mm stay."
+    if factor > 1:
+        reason += f" It is {factor:.3g} times as large, for the largest image to fit {MAX_SIDE} x {MAX_SIDE} px."
+    x, y = (round(float(side)) for side in (extents / pixel).max(axis=0))
+    return {"image_size": size, "spacing_mm": pixel}, [
+        f"image_size {size}: training images have up to {x} x {y} px of this size, and every one fits; a multiple of "
+        f"{STRIDE}, at least {LEAST_SIDE}. A larger image is cropped.",
+        reason,
+    ]
+
+
+def _remarks(cases: list[dict[str, Any]], folder: DataFolder) -> str:
+    """Describe the distance of slices, and what is unknown of pixel sizes and orientations."""
+    shape, spacing = (np.median([case[key] for case in cases], axis=0) for key in ("shape", "spacing_mm"))
+    apart = f" Slices are kept, {spacing[2]:.3g} mm apart." if shape[2] > 1 else ""
+    nominal = " The pixel size seems nominal, and so do distances in mm." if folder.nominal_spacing else ""
+    axes = sorted({str(case.get("axes", "")) for case in cases} - {""})
+    mixed = f" Orientations differ ({', '.join(axes)}), so a position has no common meaning." if len(axes) > 1 else ""
+    return apart + nominal + mixed
+
+
+def _by_size(
+    cases: list[dict[str, Any]], sample: list[dict[str, Any]], folder: DataFolder
+) -> tuple[dict[str, Any], list[str]]:
+    """Choose the size to which every image is resized; return its key and the reasons."""
     shape = np.median([case["shape"] for case in cases], axis=0)
     spacing = np.median([case["spacing_mm"] for case in cases], axis=0)
     side = float(max(shape[:2]))
@@ -244,14 +288,10 @@ def _size(cases: list[dict[str, Any]], sample: list[dict[str, Any]], folder: Dat
         size = min(full, MAX_SIDE, wanted)
         reason += f", but {organ} measures {diameter:.0f} px there and should keep {MIN_DIAMETER} px if possible"
     pixel = spacing[:2] * shape[:2] / size
-    apart = f" Slices are kept, {spacing[2]:.3g} mm apart." if shape[2] > 1 else ""
-    nominal = " The pixel size seems nominal, and so do distances in mm." if folder.nominal_spacing else ""
-    axes = sorted({str(case.get("axes", "")) for case in cases} - {""})
-    mixed = f" Orientations differ ({', '.join(axes)}), so a position has no common meaning." if len(axes) > 1 else ""
-    return size, [
+    return {"image_size": size}, [
         f"image_size {size}: {reason}.",
         f"spacing: no common one; every slice is resized to {size} x {size} px, where a pixel of {spacing[0]:.3g} x "
-        f"{spacing[1]:.3g} mm (median) becomes {pixel[0]:.3g} x {pixel[1]:.3g} mm.{apart}{nominal}{mixed}",
+        f"{spacing[1]:.3g} mm (median) becomes {pixel[0]:.3g} x {pixel[1]:.3g} mm.",
     ]
 
 

@@ -75,11 +75,16 @@ LATER = {
     "compile": False,
     "deterministic": False,
     "surface_interval": 10,
+    "spacing_mm": None,
 }
 # Arguments that say what is shown of a training, and under which title.
 _SHOWN = frozenset({"hyper_parameters", "bundle"})
 # Object -> object of earlier versions that gives the same values.
-SAME_AS = {"medpos.data.loader.BatchLoader": "DataLoader", "medpos.optim.fused.adam": "torch.optim.Adam"}
+SAME_AS = {
+    "medpos.data.loader.BatchLoader": "DataLoader",
+    "medpos.optim.fused.adam": "torch.optim.Adam",
+    "medpos.transforms.spatial.resampled.Resampled": "Resized",  # apart from pixdim, a later key
+}
 
 # Files of which earlier versions wrote another form -> function that gives the present one.
 FORMS: dict[str, Callable[[Any], Any]] = {

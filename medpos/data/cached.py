@@ -12,12 +12,13 @@ import torch
 from monai.transforms import Compose, Randomizable
 from torch.utils.data import Dataset
 
-from medpos.core.errors import InputError
+from medpos.core.errors import InputError, find_input_error
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import ADVICE, logger
 from medpos.data.schema import MANIFEST
 from medpos.io.scan import check_size
 from medpos.transforms.spatial.neighbors import slice_with_neighbors
+from medpos.transforms.spatial.resampled import RESAMPLED_SIZE, SpacingError
 
 _FILES = ("image", "label", "instances")
 ARRAYS = (*_FILES, "weight")  # entries of an item with values for each pixel
@@ -127,8 +128,9 @@ class CachedDataset(Dataset[dict[str, Any]]):
         if not bool(torch.isfinite(decoded["image"]).all()):
             raise InputError(f"{case['image']}: expected finite gray values, got NaN or infinity; {ADVICE}")
         _check_classes(decoded["label"], case)
-        # Distances are measured in mm on the network's grid, and resampling changes its pixel size.
-        spacing = [s * n / m for s, n, m in zip(spacing_mm, shape, size[1:], strict=False)]
+        # Distances are measured in mm on the network's grid, and resampling changes its pixel size; padding doesn't.
+        plane = decoded.get(RESAMPLED_SIZE, size[1:3])
+        spacing = [s * n / int(m) for s, n, m in zip(spacing_mm, shape, (*plane, *size[3:]), strict=False)]
         return {
             # A transform that doesn't load the instances leaves their file name.
             **{k: decoded[k] for k in ARRAYS if isinstance(decoded.get(k), torch.Tensor)},
@@ -136,6 +138,24 @@ class CachedDataset(Dataset[dict[str, Any]]):
             "phase": str(case.get("phase", "")),
             "spacing_mm": torch.tensor(spacing[: len(size) - 1], dtype=torch.float64),
         }
+
+    def decode_item(self, item: dict[str, Any], spacing_mm: Sequence[float] | None, name: str) -> dict[str, Any]:
+        """Decode an item, of files or tensors.
+
+        Args:
+            item: item with ``image`` and ``label``.
+            spacing_mm: spacing of the image along its axes in mm; None: unknown.
+            name: file of the image, for messages.
+
+        Raises:
+            SpacingError: the image can't be resampled to the pixel size of the transform.
+        """
+        try:
+            return self.decode({**item, "spacing_mm": spacing_mm})
+        except RuntimeError as error:  # of MONAI's Compose
+            if isinstance(cause := find_input_error(error), SpacingError):
+                raise SpacingError(f"{name}: {cause}") from error
+            raise
 
     def _read(self, case: dict[str, Any]) -> tuple[dict[str, Any], Sequence[int], Sequence[float]]:
         """Read and decode the files of a case; return the decoded item, and shape and spacing in mm of its files."""
@@ -147,7 +167,11 @@ class CachedDataset(Dataset[dict[str, Any]]):
                 check_size(files[key], (*shape[:2], math.prod(shape[2:])))
             if case["channels"] > 1:
                 shapes["image"] = _without_channels(shapes["image"], case["channels"])
-            decoded = self.decode(dict(files))
+            decoded = self.decode_item(
+                files, case["spacing_mm"] if case.get("has_spacing", True) else None, case["image"]
+            )
+        except SpacingError:
+            raise
         except Exception as error:
             cause = error
             while cause.__cause__ is not None:

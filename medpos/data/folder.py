@@ -218,7 +218,7 @@ class DataFolder:
                     f"train_cases: expected 1 to {len(names)} ({split} subjects of {self.path}), got {subjects!r}"
                 )
             names = list(np.random.default_rng(seed).permutation(names)[:subjects])
-        kept = set(names)
+        kept, has_spacing = set(names), not self.nominal_spacing
         return [
             {
                 **c,
@@ -227,6 +227,7 @@ class DataFolder:
                 **({"instances": str(self.folder / c["instances"])} if "instances" in c else {}),
                 "classes": len(self.labels),
                 "channels": len(self.channels),
+                "has_spacing": has_spacing,
                 "ignore_index": self.ignore_index,
             }
             for c in cases

@@ -122,7 +122,7 @@ def prepare_input_image(model: Model, source: CaseFiles) -> InputImage:
         InputError: the case can't be used.
     """
     image = load_image(source, model.requirements)
-    decoded = model.decode(image.values)
+    decoded = model.decode(image.values, image.spacing_mm)
     prepared = model.prepare(decoded)
     own, base = len(model.data.channels), int(prepared.shape[0])
     middle = None if prepared.ndim == 3 else prepared.shape[3] // 2

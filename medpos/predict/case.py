@@ -37,11 +37,13 @@ class PreparedCase:
         image: image in training orientation and units.
         depth: number of slices to compute at a time.
         decoded: image on the grid of each member of the ensemble, [C, x, y] or [C, x, y, z]; None: decoded in parts.
+        sizes: X and Y of the image at the pixel size of each member, in pixels; None where it resizes images.
     """
 
     image: LoadedImage
     depth: int
     decoded: list[torch.Tensor] | None
+    sizes: list[tuple[int, int] | None]
 
     @property
     def is_large(self) -> bool:
@@ -70,17 +72,20 @@ class Pipeline:
             source: files of the case.
 
         Raises:
-            InputError: the case can't be used.
+            InputError: the case can't be used, such as one without the pixel size that a member needs.
         """
         requirements, options = self.ensemble.models[0].requirements, self.options
         image = load_image(source, requirements, options.force, options.window, options.spacing_mm)
-        depth = self._choose_depth(image.values.shape)
-        is_whole = depth == image.values.shape[2]
-        return PreparedCase(image, depth, self.ensemble.decode(image.values) if is_whole else None)
+        shape = image.values.shape[:3]
+        sizes = self.ensemble.find_sizes(shape[:2], image.spacing_mm)
+        image.notes.extend(self.ensemble.find_cropped(sizes))
+        depth = self._choose_depth(shape, sizes)
+        decoded = self.ensemble.decode(image.values, image.spacing_mm) if depth == shape[2] else None
+        return PreparedCase(image, depth, decoded, sizes)
 
-    def _choose_depth(self, shape: Sequence[int]) -> int:
+    def _choose_depth(self, shape: Sequence[int], sizes: Sequence[tuple[int, int] | None]) -> int:
         """Return the number of slices to compute at a time: all, or whole batches of an inferer if memory is short."""
-        fitting = max(1, _PART // self.ensemble.count_values(shape[:2]))
+        fitting = max(1, _PART // self.ensemble.count_values(shape[:2], sizes))
         if fitting >= shape[2] or not self.ensemble.takes_slices:
             return shape[2]
         return max(fitting // _BATCH * _BATCH, min(fitting, _BATCH))
@@ -115,10 +120,12 @@ class Pipeline:
     def _segment_part(self, prepared: PreparedCase, part: slice) -> torch.Tensor:
         """Compute the probabilities [classes, x, y(, z)] of some slices on the network's grid."""
         if prepared.decoded is not None:
-            return self.ensemble.probabilities(prepared.decoded)
+            return self.ensemble.probabilities(prepared.decoded, prepared.sizes)
         first = max(part.start - self.ensemble.margin, 0)
-        decoded = self.ensemble.decode(prepared.image.values[:, :, first : part.stop + self.ensemble.margin])
-        return self.ensemble.probabilities(decoded)[..., part.start - first : part.stop - first]
+        image = prepared.image
+        decoded = self.ensemble.decode(image.values[:, :, first : part.stop + self.ensemble.margin], image.spacing_mm)
+        probabilities = self.ensemble.probabilities(decoded, prepared.sizes)
+        return probabilities[..., part.start - first : part.stop - first]
 
     def write(self, source: CaseFiles, prepared: PreparedCase, values: Pixels, probabilities: Array | None) -> None:
         """Write the results of a case: label map, probabilities, overlay, and last the record that completes it.

@@ -9,7 +9,7 @@ import torch
 from medpos.core.errors import InputError
 from medpos.core.labels import Label
 from medpos.io.scan import Array
-from medpos.predict.label_maps import resample
+from medpos.predict.label_maps import resample, undo_centering
 from medpos.predict.model import Model
 from medpos.runs.task import not_a_segmentation
 
@@ -69,35 +69,66 @@ class Ensemble:
         """Number of neighbors on each side that a slice's result depends on."""
         return max(int(model.slices) // 2 for model in self.models)
 
-    def count_values(self, plane: Sequence[int]) -> int:
+    def find_sizes(self, plane: Sequence[int], spacing_mm: Sequence[float] | None) -> list[tuple[int, int] | None]:
+        """Return for each model X and Y of an image at its pixel size; None for a model that resizes images.
+
+        Args:
+            plane: X and Y of the image in pixels.
+            spacing_mm: spacing of the image along X and Y in mm; None: unknown.
+
+        Raises:
+            InputError: a model needs a pixel size, and that of the image is unknown or far larger.
+        """
+        return [model.find_size(plane, spacing_mm) for model in self.models]
+
+    def find_cropped(self, sizes: Sequence[tuple[int, int] | None]) -> list[str]:
+        """Describe which part of an image the networks see, a line for each that doesn't see all of it.
+
+        Args:
+            sizes: X and Y of the image at the pixel size of each model, of :meth:`find_sizes`.
+        """
+        lines = []
+        for model, size in zip(self.models, sizes, strict=True):
+            if size is not None and model.plane is not None and max(size) > min(model.plane):
+                seen, all_of_it = (" x ".join(map(str, sides)) for sides in (model.plane, size))
+                mm = " x ".join(f"{side:g}" for side in model.pixdim or ())
+                lines.append(f"the network sees the middle {seen} of {all_of_it} px of {mm} mm; the rest is background")
+        return list(dict.fromkeys(lines))
+
+    def count_values(self, plane: Sequence[int], sizes: Sequence[tuple[int, int] | None] = ()) -> int:
         """Return how many values a slice of X and Y pixels takes at most, on its own or a network's grid.
 
         Args:
             plane: X and Y of the image in pixels.
+            sizes: X and Y of the image at the pixel size of each model, of :meth:`find_sizes`.
         """
-        grids = [model.plane or plane for model in self.models]
+        grids = [*(model.plane or plane for model in self.models), *(size for size in sizes if size is not None)]
         channels = len(self.labels) + max(int(model.slices) * len(model.data.channels) for model in self.models)
         return channels * max(int(np.prod(grid)) for grid in [plane, *grids])
 
-    def decode(self, values: Array) -> list[torch.Tensor]:
-        """Decode an image [X, Y, Z(, C)] for each model, on its own grid."""
-        return [model.decode(values) for model in self.models]
+    def decode(self, values: Array, spacing_mm: Sequence[float] | None = None) -> list[torch.Tensor]:
+        """Decode an image [X, Y, Z(, C)] with this spacing in mm for each model, on its own grid."""
+        return [model.decode(values, spacing_mm) for model in self.models]
 
-    def probabilities(self, decoded: Sequence[torch.Tensor]) -> torch.Tensor:
+    def probabilities(
+        self, decoded: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int] | None] = ()
+    ) -> torch.Tensor:
         """Compute the mean probabilities.
 
         Args:
             decoded: decoded image of each model.
+            sizes: X and Y of the image at the pixel size of each model, of :meth:`find_sizes`.
 
         Returns:
-            Probabilities [classes, x, y(, z)] on the grid of the first model.
+            Probabilities [classes, x, y(, z)] of the whole image, on the grid of the first model without its padding.
         """
-        parts = []
-        for model, image in zip(self.models, decoded, strict=True):
-            parts.append(model.probabilities(image))
+        parts: list[torch.Tensor] = []
+        for model, image, size in zip(self.models, decoded, sizes or [None] * len(decoded), strict=True):
+            found = [model.probabilities(image)]
             if self.flip:
                 turned = model.probabilities(image.flip(1)).flip(1)
-                parts.append(turned[list(mirror_classes(self.labels))])
+                found.append(turned[list(mirror_classes(self.labels))])
+            parts += found if size is None else [undo_centering(part, size) for part in found]
         plane = parts[0].shape[1:3]
         same = [part if part.shape[1:3] == plane else resample(part, plane) for part in parts]
         return same[0] if len(same) == 1 else torch.stack(same).mean(dim=0)

@@ -19,9 +19,10 @@ from medpos.core.errors import InputError
 from medpos.data.training_data import TrainingData
 from medpos.io.walk import LeftOut
 from medpos.predict import inputs
-from medpos.predict.label_maps import compute_label_map
+from medpos.predict.label_maps import compute_label_map, undo_centering
 from medpos.predict.loading import ImageRequirements, load_image
 from medpos.predict.orientation import Orientation
+from medpos.transforms.spatial.resampled import RESAMPLED_SIZE
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +56,8 @@ class LoadOrientedImage:
 
     The item's ``key`` names a file, the files of a series, or a file for each channel; it is replaced by a
     ``MetaTensor`` [C, X, Y, Z], float32. Its metadata hold ``original_affine`` and ``spatial_shape`` of the file, and
-    the file's axes in training orientation, for :class:`RestoreImageGrid`.
+    the file's axes in training orientation, for :class:`RestoreImageGrid`. The item gets ``spacing_mm``, the spacing
+    along X, Y and Z in mm, where the file states it.
 
     Args:
         data: description of the training data.
@@ -90,7 +92,10 @@ class LoadOrientedImage:
         }
         first = np.moveaxis(found.values, 3, 0) if found.values.ndim == 4 else found.values[None]
         values = torch.from_numpy(first.copy())
-        return {**item, self.key: MetaTensor(values, affine=affine, meta=meta)}
+        loaded: Item = {**item, self.key: MetaTensor(values, affine=affine, meta=meta)}
+        if found.spacing_mm is not None:  # batches of MONAI can't hold None
+            loaded["spacing_mm"] = torch.tensor(found.spacing_mm)
+        return loaded
 
 
 class RestoreImageGrid:
@@ -115,6 +120,8 @@ class RestoreImageGrid:
         logits = torch.as_tensor(item[self.key]).detach()
         plain = logits.as_tensor() if isinstance(logits, MetaTensor) else logits
         probabilities = plain[None].float().softmax(dim=1)[0].cpu()
+        if RESAMPLED_SIZE in meta:
+            probabilities = undo_centering(probabilities, meta[RESAMPLED_SIZE].tolist())
         oriented = compute_label_map(probabilities, [shape[axis] for axis in order])
         x, y, z = order
         own = Orientation((x, y, z), (bool(flips[0]), bool(flips[1]))).undo(oriented)

@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional
 
 from medpos.io.scan import Array, Pixels
+from medpos.transforms.spatial.resampled import find_borders
 
 
 def resample(volume: torch.Tensor, plane: Sequence[int]) -> torch.Tensor:
@@ -23,6 +24,22 @@ def resample(volume: torch.Tensor, plane: Sequence[int]) -> torch.Tensor:
     planes = images.permute(3, 0, 1, 2).contiguous()
     resized = functional.interpolate(planes, size=tuple(plane), mode="bilinear", antialias=True).permute(1, 2, 3, 0)
     return resized[..., 0] if volume.ndim == 3 else resized
+
+
+def undo_centering(probabilities: torch.Tensor, size: Sequence[int]) -> torch.Tensor:
+    """Cut the padding of a square off, and add the borders that were cut away, as background.
+
+    Args:
+        probabilities: probabilities [classes, x, y] or [classes, x, y, z] on the square.
+        size: X and Y of the image before :class:`medpos.transforms.Resampled` padded and cropped it, in pixels.
+
+    Returns:
+        Probabilities [classes, X, Y] or [classes, X, Y, z].
+    """
+    (left, right), (top, bottom) = find_borders(size, probabilities.shape[1:3])
+    amounts = [*[0, 0] * (probabilities.ndim - 3), -top, -bottom, -left, -right]
+    background, others = probabilities[:1], probabilities[1:]
+    return torch.cat([functional.pad(background, amounts, value=1.0), functional.pad(others, amounts)])
 
 
 def compute_label_map(probabilities: torch.Tensor, shape: Sequence[int]) -> Pixels:

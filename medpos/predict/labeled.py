@@ -141,7 +141,9 @@ class LabeledImages(CachedDataset):
                 labels = _read_map(Path(case[key]), found, self.requirements.data)
                 item[key] = torch.from_numpy(np.ascontiguousarray(labels[None]))
         _check_classes(Path(case["label"]), item["label"], case)
-        return self.decode(item), values.shape[1:], case.get("spacing_mm") or found.spacing_mm or (1.0, 1.0, 1.0)
+        spacing = case.get("spacing_mm") or found.spacing_mm
+        decoded = self.decode_item(item, spacing if case.get("has_spacing", True) else None, case["image"])
+        return decoded, values.shape[1:], spacing or (1.0, 1.0, 1.0)
 
 
 def _complete(case: Mapping[str, Any], number: int, source: TrainingData) -> Case:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from medpos.predict.quantization import load_int8
 from medpos.predict.run_files import inferer_key, read_run_files
 from medpos.runs.checkpoints import load, load_network
 from medpos.runs.task import is_classification
+from medpos.transforms import Resampled
 
 _PROBES = ((8, 8), (12, 10))  # sizes in pixels of two images that show whether the chain resamples to one size
 _PROBE_DEPTH = 3  # slices of the volume that shows whether volumes can be segmented in parts
@@ -85,13 +87,15 @@ class Model:
             network, self._standardise, self.inferer = (
                 parser.get_parsed_content(key) for key in ("network_def", "standardise", inferer_key(config))
             )
-            self._decode = parser.get_parsed_content("decode")
+            self._decode: Compose = parser.get_parsed_content("decode")
         except InputError:
             raise
         except Exception as error:
             raise InputError(
                 f"{run}: expected a configuration that can be built, got: {_cause(error)}; train it again"
             ) from error
+        steps = self._decode.flatten().transforms
+        self._resampling = next((step for step in steps if isinstance(step, Resampled) and step.pixdim), None)
         if isinstance(network, AppendPosition):
             # An exported network's position channels are appended before the inferer, as in its run.
             self._standardise = Compose([self._standardise, network.append_to_item])
@@ -109,7 +113,7 @@ class Model:
         """Find the network's input by sending two small images through preprocessing and inferer."""
         names = self.data.channels
         last = (len(names),) if len(names) > 1 else ()
-        probe, other = (self.decode(np.zeros((*size, 1, *last), np.float32)) for size in _PROBES)
+        probe, other = (self.decode(np.zeros((*size, 1, *last), np.float32), self.pixdim) for size in _PROBES)
         image = self.prepare(probe)
         channels, sides = describe_network_input(self.inferer, image.shape[0])
         if sides is None and probe.shape == other.shape:  # the chain resamples to one size
@@ -137,7 +141,9 @@ class Model:
 
         def segment(part: Array) -> torch.Tensor:
             with torch.inference_mode():
-                logits: torch.Tensor = self.inferer(self.prepare(self.decode(part))[None].to(self.device), _stand_in)
+                logits: torch.Tensor = self.inferer(
+                    self.prepare(self.decode(part, self.pixdim))[None].to(self.device), _stand_in
+                )
             return logits[0]
 
         try:
@@ -158,18 +164,43 @@ class Model:
         """Images that the network takes."""
         return ImageRequirements(self.data, self.is_flat, self.is_absolute)
 
-    def decode(self, values: Array) -> torch.Tensor:
+    @property
+    def pixdim(self) -> tuple[float, ...] | None:
+        """Pixel size in mm along x and y to which the run resamples images; None: it resizes them, or neither."""
+        return None if self._resampling is None else self._resampling.pixdim
+
+    def find_size(self, shape: Sequence[int], spacing_mm: Sequence[float] | None) -> tuple[int, int] | None:
+        """Return X and Y of an image at the run's pixel size, before padding and cropping to the network's grid.
+
+        Args:
+            shape: X and Y of the image in pixels.
+            spacing_mm: spacing of the image along X and Y in mm; None: unknown.
+
+        Returns:
+            X and Y in pixels; None where the run doesn't resample to a pixel size.
+
+        Raises:
+            InputError: the run needs a pixel size, and that of the image is unknown or far larger.
+        """
+        return None if self._resampling is None else self._resampling.find_size(shape, spacing_mm)
+
+    def decode(self, values: Array, spacing_mm: Sequence[float] | None = None) -> torch.Tensor:
         """Scale an image to [0, 1] and resample it to the network's grid, as the run does.
 
         Args:
             values: image [X, Y, Z], or [X, Y, Z, C] where there are several channels, in training units.
+            spacing_mm: spacing along X and Y in mm, for a run that resamples to a pixel size; None: unknown.
 
         Returns:
             Image [C, x, y] or [C, x, y, z].
+
+        Raises:
+            InputError: the run needs a pixel size, and that of the image is unknown or far larger.
         """
+        self.find_size(values.shape, spacing_mm)
         first = np.moveaxis(values, 3, 0) if values.ndim == 4 else values[None]
         image = torch.from_numpy(np.require(first, np.float32, ["C", "W"]))
-        decoded: torch.Tensor = self._decode(_item(image))["image"]
+        decoded: torch.Tensor = self._decode({**_item(image), "spacing_mm": spacing_mm})["image"]
         return decoded
 
     def prepare(self, decoded: torch.Tensor) -> torch.Tensor:
@@ -208,7 +239,7 @@ def _stand_in(image: torch.Tensor) -> torch.Tensor:
     return torch.stack([score, -score], dim=1)
 
 
-def _item(image: torch.Tensor) -> dict[str, torch.Tensor]:
+def _item(image: torch.Tensor) -> dict[str, Any]:
     """Return an item with an empty label, as the run's transforms expect image and label."""
     return {"image": image, "label": torch.zeros(image[:1].shape, dtype=torch.uint8)}
 

@@ -86,6 +86,7 @@ class ResultSettings:
             "data": config.get("data_sha256"),
             "split": config.get("dataset", {}).get("data"),
             "fold": config.get("fold"),
+            "spacing_mm": config.get("spacing_mm"),
             "checkpoint": config.get("checkpoint") or None,
             **{key: value for key, value in values.items() if key not in parts},
             **{key: with_current_names(part) for key, part in parts.items()},

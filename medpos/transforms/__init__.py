@@ -23,6 +23,7 @@ from medpos.transforms.position.probe import PROBES, ProbedPosition, probe_posit
 from medpos.transforms.spatial.crops import RandCropWithClassCap, RandomTile
 from medpos.transforms.spatial.elastic import RandElastic
 from medpos.transforms.spatial.neighbors import stack_neighbors
+from medpos.transforms.spatial.resampled import Resampled
 from medpos.transforms.spatial.resized import RandResizedCrop, ResizeShortSide
 from medpos.transforms.spatial.shift import Shifted, shift
 
@@ -47,6 +48,7 @@ __all__ = [
     "RandLifted",
     "RandResizedCrop",
     "RandomTile",
+    "Resampled",
     "ResizeShortSide",
     "ScaleToUnit",
     "Shifted",
