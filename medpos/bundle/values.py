@@ -13,7 +13,7 @@ from typing import Any
 
 from monai.bundle import ConfigParser, ReferenceResolver
 
-from medpos.core.config import ENTRY_POINTS, Config, find_texts, follow_references
+from medpos.core.config import ENTRY_POINTS, Config, find_texts, follow_references, is_referred_to
 from medpos.core.errors import InputError, first_line
 from medpos.core.rules import KEYS, Rule, check_value, load_rules
 
@@ -45,7 +45,7 @@ def check_values(parser: ConfigParser) -> None:
         InputError: a value is wrong; the message names the key, the value and what was expected.
     """
     config = parser.get()
-    rules = {key: rule for key, rule in _find_rules(config).items() if key in config}
+    rules = {key: rule for key, rule in _find_rules(config).items() if key in config and not _is_section(key, config)}
     expressions = {key: config[key] for key in rules if _is_expression(config[key])}
     for key, rule in rules.items():
         if key not in expressions:
@@ -205,6 +205,11 @@ def _find_rules(config: Config) -> Mapping[str, Rule]:
     """Return the rules of all keys; those of the bundle's metadata, which MONAI keeps as ``_meta_``, come first."""
     own = (config.get("_meta_") or {}).get(KEYS)
     return {**load_rules(), **(own if isinstance(own, dict) else {})}
+
+
+def _is_section(key: str, config: Config) -> bool:
+    """Tell whether a key holds others, such as the ``window`` of CT, which has the name of a key of DeepLab."""
+    return isinstance(config[key], dict) and is_referred_to(key, config, "(::|#)")
 
 
 def _is_expression(value: Any) -> bool:

@@ -104,7 +104,7 @@ def _check_chain(folder: Path, model: Model) -> None:
     rng = np.random.default_rng(0)
     channels = len(model.data.channels)
     values = rng.random((40, 48, 1 if model.is_flat else 2, *([channels] if channels > 1 else [])), np.float32) * 4095
-    mine, theirs = model.decode(values), exported.decode(values)
+    mine, theirs = (one.decode(values, model.pixdim) for one in (model, exported))
     if not (torch.equal(mine, theirs) and torch.equal(model.prepare(mine), exported.prepare(theirs))):
         raise InputError(
             f"{model.run}: expected preprocessing that works without the label, got one that changes without it; "

@@ -48,9 +48,10 @@ def compute_identity(config: Config) -> str:
     Args:
         config: resolved configuration, which holds the hash of its data.
     """
+    config = without_later_keys(config)
     relevant = {
         key: expand_steps(value, config)
-        for key, value in without_later_keys(config).items()
+        for key, value in config.items()
         if key not in IRRELEVANT and not is_entry_point(key, value)
     }
     if "preprocessing" in relevant:

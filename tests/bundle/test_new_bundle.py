@@ -5,6 +5,7 @@ import shutil
 from pathlib import Path
 
 import custom_raw
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -24,6 +25,7 @@ from medpos.core.errors import InputError
 from medpos.data.folder import DataFolder
 from medpos.study import declaration
 from medpos.study.models import resolve_configuration
+from medpos.transforms import Resampled
 
 SOURCE = BUNDLES / "src"
 
@@ -56,8 +58,9 @@ def test_a_new_bundle_has_the_keys_of_the_projects_bundles(cells, tmp_path):
     ):
         own = content(file)
         assert own["bundle_name"] == file.stem
-        # There are no phantoms of custom data; gray values without a unit are standardized slice by slice.
-        others = set(content(BUNDLES / f"{model}.json")) - {"phantom"}
+        # There are no phantoms of custom data; gray values without a unit are standardized slice by slice; pictures
+        # have no pixel size.
+        others = set(content(BUNDLES / f"{model}.json")) - {"phantom", "spacing_mm"}
         assert set(own) == others | {"shift_before_standardizing"}
         assert own["network_def"]["out_channels"] == 2
         assert [line.split()[0] for line in own["_desc_"][1:]] == ["image_size", "spacing:", "batch_size", "intensity:"]
@@ -136,6 +139,61 @@ def test_the_image_size_keeps_small_organs(tmp_path, shape, side, size):
     assert content(file)["image_size"] == size
     assert ("but spot measures" in content(file)["_desc_"][1]) == (size > 256)
     assert content(file)["batch_size"] == 2
+
+
+def prepare_scans(root, pixel_sizes):
+    """Prepare CT scans of 20 x 24 px with these pixel sizes in mm along x, a third larger along y."""
+    raw = custom_raw.nnunet(root / "Dataset001_X", len(pixel_sizes))
+    for n, side in enumerate(pixel_sizes):
+        for file in (raw / f"imagesTr/s{n}_0000.nii.gz", raw / f"labelsTr/s{n}.nii.gz"):
+            values = np.asarray(nibabel.load(file).dataobj)
+            custom_raw.volume(file, values, np.diag([side, side * 4 / 3, 8.0, 1.0]))
+    nnunet.prepare(raw, root / "data", Options())
+    return root / "data"
+
+
+def test_pixel_sizes_that_differ_by_more_than_a_tenth_are_resampled(tmp_path):
+    data = prepare_scans(tmp_path, [1.2, 1.5, 2.1, 1.2, 1.5, 2.1])
+    [file] = write(data, tmp_path / "bundles")
+    own = content(file)
+    sizes = [case["spacing_mm"] for case in DataFolder(data).cases("training")]
+    assert own["spacing_mm"] == pytest.approx(np.median(sizes, axis=0)[:2])
+    assert [line.split()[0] for line in own["_desc_"][1:3]] == ["image_size", "spacing_mm"]
+    assert "differ by more than a tenth" in own["_desc_"][2]
+    assert "Slices are kept, 8 mm apart." in own["_desc_"][2]
+    options = {"runs_dir": str(tmp_path / "runs"), "max_epochs": 1, "allow_training_cases": True}
+    run = run_here(file, **options)
+    assert (run / "summary.json").exists()
+    items = parser(file, **options).get_parsed_content("train::dataset")
+    items.fill()
+    for n in range(len(items.data)):
+        assert items._case(n)["label"].sum() > 0
+        assert items._case(n)["spacing_mm"][:2] == pytest.approx(own["spacing_mm"], rel=0.05)
+
+
+def test_pixel_sizes_that_hardly_differ_are_resized(tmp_path):
+    [file] = write(prepare_scans(tmp_path, [1.5, 1.55, 1.6, 1.5, 1.55, 1.6]), tmp_path / "bundles")
+    assert content(file)["spacing_mm"] is None
+    assert content(file)["_desc_"][2].startswith("spacing: no common one; every slice is resized to 32 x 32 px")
+
+
+@pytest.mark.parametrize(
+    ("sizes", "sides", "pixel", "square"),
+    [
+        ([0.7, 0.8, 0.98], 512, [0.8, 0.8], 512),  # 627 px would be needed, so pixels are larger
+        ([1.0, 1.4, 1.6], 200, [1.4, 1.4], 240),
+        ([0.5, 1.0, 1.2], 10, [1.0, 1.0], 32),
+    ],
+)
+def test_every_training_image_fits_the_square(sizes, sides, pixel, square):
+    cases = [{"shape": [sides, sides - 7, 3], "spacing_mm": [size, size, 5.0]} for size in sizes]
+    found, reasons = new_bundle._by_spacing(cases)
+    assert found["image_size"] == square
+    step = Resampled("image", square, pixdim=found["spacing_mm"])
+    assert all(max(step.find_size(case["shape"], case["spacing_mm"])) <= square for case in cases)
+    enlarged = found["spacing_mm"][0] / pixel[0]
+    assert ("times as large" in reasons[1]) == (enlarged > 1)
+    assert enlarged == pytest.approx(max(1, sides * sizes[-1] / pixel[0] / 512), rel=1e-3)
 
 
 @pytest.mark.parametrize("network", new_bundle.NETWORKS)

@@ -100,8 +100,8 @@ class Resampled(Resized):
         wanted = _show(self.pixdim)
         if spacing_mm is None:
             raise SpacingError(
-                f"expected a known pixel size, from which --spacing_mm resamples to {wanted} mm, got none; give it, or "
-                "train without --spacing_mm"
+                f"expected a known pixel size, to resample to {wanted} mm, got none; give it ('medpos predict': by "
+                "--spacing X,Y), or train without --spacing_mm"
             )
         x, y = (max(1, round(float(n * mm / new))) for n, mm, new in zip(shape, spacing_mm, self.pixdim, strict=False))
         if max(x, y) > MAX_SIDE:
