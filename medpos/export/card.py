@@ -104,6 +104,12 @@ def _limits(exported: ExportedRun) -> str:
         lines.append(
             "It uses the position within the image: a shifted, cropped, rotated or mirrored image misleads it."
         )
+    if spacing := exported.config.get("spacing_mm"):
+        side = exported.inputs[1]
+        lines.append(
+            f"It takes images of known pixel size, which are resampled to {spacing[0]:g} x {spacing[1]:g} mm, and sees "
+            f"the middle {side} x {side} px of them; the rest is background."
+        )
     lines.append("It gives a result for every image, even for one of something else; check each result.")
     if exported.slices == 1:
         lines.append("Slices of a volume are segmented one by one, without knowledge of their neighbors.")

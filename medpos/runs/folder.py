@@ -312,8 +312,9 @@ def _check_unchanged(path: Path, config: dict[str, Any]) -> str:
 
 def _fixed_values(config: dict[str, Any]) -> dict[str, Any]:
     """Return the values that a resumed run can't change, independent of the way steps and entry points are written."""
+    config = without_later_keys(config)
     fixed = {k: v for k, v in config.items() if k not in _FREE_TO_CHANGE and not is_entry_point(k, v)}
-    fixed = without_later_keys(fixed)
+    fixed["spacing_mm"] = config.get("spacing_mm")  # None where a version lacks the key
     if "preprocessing" in fixed:
         fixed["preprocessing"] = expand_clean_chain(config)  # validation is on clean images
     return {k: with_current_names(expand_steps(v, config)) for k, v in fixed.items()}

@@ -164,6 +164,7 @@ def test_an_image_without_a_pixel_size_is_refused_unless_it_is_given(resampled_h
 def test_an_export_gives_the_label_maps_of_predict_and_trains_on(resampled_heart, prepared, case, tmp_path):
     run = varied(resampled_heart, tmp_path / "run")
     bundle = export(run, tmp_path / "bundle", ROOT)
+    assert "resampled to 6 x 6 mm, and sees the middle 80 x 80 px" in (bundle / "docs/README.md").read_text()
     images = tmp_path / "images"
     images.mkdir()
     shutil.copy(case["image"], images / "heart.nii.gz")
@@ -198,6 +199,14 @@ def test_the_default_is_the_model_of_earlier_versions():
     none = [("none", "0", "0")]
     assert not ResultSettings.of(earlier).find_differences(ResultSettings.of(config), none)
     assert ResultSettings.of(earlier).find_differences(ResultSettings.of(resampled), none) == ["spacing_mm"]
+
+
+def test_a_training_is_not_resumed_with_other_pixels(prepared, tmp_path):
+    options = {"dataset_dir": str(prepared["jsrt"]), "runs_dir": str(tmp_path), "run_name": "a"}
+    options |= {"image_size": 64, "batch_size": 5}
+    run_here("jsrt_small", max_epochs=1, **options)
+    message = refusal("jsrt_small", max_epochs=2, resume=True, spacing_mm=PIXEL, **options)
+    assert "was started with other values: spacing_mm was None, is [6.0, 6.0]" in message
 
 
 def test_data_that_do_not_fit_are_refused_before_the_training(prepared, tmp_path):
