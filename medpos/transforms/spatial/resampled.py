@@ -4,7 +4,7 @@ The second way keeps shapes and sizes: every pixel of every image then measures 
 is smaller than the square is padded, the borders of a larger one are cut away.
 
 Reference:
-    F. Isensee et al., "nnU-Net", Nature Methods 18, 2021, supplementary note 2: resampling to the median spacing.
+    F. Isensee et al., "nnU-Net", Nature Methods 18, 2021: resampling to the median spacing of the training images.
 """
 
 import copy
