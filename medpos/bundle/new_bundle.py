@@ -251,7 +251,7 @@ def _by_spacing(cases: list[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]
     x, y = (round(float(side)) for side in (extents / pixel).max(axis=0))
     return {"image_size": size, "spacing_mm": pixel}, [
         f"image_size {size}: training images have up to {x} x {y} px of this size, and every one fits; a multiple of "
-        f"{STRIDE}, at least {LEAST_SIDE}. A larger image is cropped.",
+        f"{STRIDE}, at least {LEAST_SIDE}. A larger image is cropped; a crop that would cut labels is refused.",
         reason,
     ]
 
