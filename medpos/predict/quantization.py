@@ -19,7 +19,7 @@ from medpos.data.folder import DataFolder
 from medpos.inferers import FastInferer
 from medpos.metrics import mean_of_finite, overlap
 from medpos.predict.backends import Network, compile_openvino, convert_to_openvino
-from medpos.predict.label_maps import compute_label_map
+from medpos.predict.label_maps import compute_label_map, undo_centering
 from medpos.predict.run_files import open_training_data
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ def _network_inputs(model: "Model", source: DataFolder) -> Iterator[np.ndarray[A
             return image.new_zeros(len(image), len(model.data.labels), *image.shape[2:])
 
         with torch.inference_mode():
-            model.inferer(model.prepare(model.decode(_read(case)))[None], record)
+            model.inferer(model.prepare(model.decode(_read(case), case["spacing_mm"]))[None], record)
         yield from (image.numpy() for image in _spread(seen, max(1, _INPUTS // len(cases))))
 
 
@@ -157,12 +157,14 @@ def compare(model: "Model", network: Network, source: DataFolder) -> dict[str, A
     scores: tuple[list[Any], list[Any]] = ([], [])
     for case in cases:
         values, truth = _read(case), np.asarray(nibabel.load(case["label"]).dataobj)
-        image = model.prepare(model.decode(values))[None]
+        image = model.prepare(model.decode(values, case["spacing_mm"]))[None]
+        size = model.find_size(values.shape, case["spacing_mm"])
         maps = []
         for one, scored in zip((model.network, network), scores, strict=True):
             with torch.inference_mode():
                 probabilities = inner(image, one).float().softmax(dim=1)[0]
-            maps.append(compute_label_map(probabilities, values.shape[:3]))
+            whole = probabilities if size is None else undo_centering(probabilities, size)
+            maps.append(compute_label_map(whole, values.shape[:3]))
             scored.append(overlap(maps[-1].reshape(truth.shape), truth, classes)["dice"])
         equal, pixels = equal + int((maps[0] == maps[1]).sum()), pixels + maps[0].size
     means = [np.array([mean_of_finite(list(column)) for column in np.transpose(scored)]) for scored in scores]
