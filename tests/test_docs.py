@@ -122,7 +122,7 @@ def test_every_list_of_attacks_is_counted_and_survived(tmp_path):
     report = '<testsuite><testcase classname="tests.reliability.test_bombs" name="a"/>{}</testsuite>'
     failed = '<testcase classname="tests.reliability.test_locks" name="b"><failure/></testcase>'
     (tmp_path / "a.xml").write_text(report.format(failed))
-    counted = attacks.count_attacks(tmp_path / "a.xml", Counter(test_bombs=5, test_locks=1))
+    counted = attacks.count_attacks([tmp_path / "a.xml"], Counter(test_bombs=5, test_locks=1))
     assert counted[-1] == ("all", 6, 2, 1)
     changed = attacks.put(page, "attacks", counted)
     assert re.search(r"`test_locks\.py`: .* \| 1 \| 1 \| 0 \|", changed)

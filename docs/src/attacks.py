@@ -1,8 +1,9 @@
 """Write the tables of docs/explanation/reliability.md: how many attacks and damaged files were tried and survived.
 
-usage: python docs/src/attacks.py build/torture.xml [build/fuzz/counts.json]
+usage: python docs/src/attacks.py build/torture.xml [AGAIN.xml ...] [build/fuzz/counts.json]
 
-``make torture`` writes the first file, ``make fuzz`` the second. A test fails when a list of attacks is missing.
+``make torture`` writes the first file, ``make fuzz`` the last. Further reports are of attacks that were tried again:
+what they say counts. A test fails when a list of attacks is missing.
 """
 
 import ast
@@ -53,15 +54,16 @@ def collect() -> Counter[str]:
     return Counter(Path(line.partition("::")[0]).stem for line in done.stdout.splitlines() if "::" in line)
 
 
-def count_attacks(report: Path, listed: Mapping[str, int]) -> list[tuple[object, ...]]:
+def count_attacks(reports: Iterable[Path], listed: Mapping[str, int]) -> list[tuple[object, ...]]:
     """Count the attacks of each list that were tried, and those that were survived.
 
     Args:
-        report: report of pytest in JUnit's format.
+        reports: reports of pytest in JUnit's format; of an attack in several of them the last one counts.
         listed: number of attacks by module.
     """
     tried, survived = Counter[str](), Counter[str]()
-    for case in ElementTree.parse(report).iter("testcase"):
+    cases = [case for report in reports for case in ElementTree.parse(report).iter("testcase")]
+    for case in {(case.get("classname"), case.get("name")): case for case in cases}.values():
         name = case.get("classname", "").removeprefix("tests.reliability.").split(".")[0]
         if case.find("skipped") is None:
             tried[name] += 1
@@ -90,9 +92,11 @@ def count_files(counts: Path) -> list[tuple[object, ...]]:
 def main(arguments: list[str]) -> None:
     """Rewrite the page from the reports."""
     text = PAGE.read_text(encoding="utf-8")
-    text = put(text, "attacks", count_attacks(Path(arguments[0]), collect()))
-    if len(arguments) > 1:
-        text = put(text, "files", count_files(Path(arguments[1])))
+    reports = [Path(name) for name in arguments if name.endswith(".xml")]
+    text = put(text, "attacks", count_attacks(reports, collect()))
+    for name in arguments:
+        if name.endswith(".json"):
+            text = put(text, "files", count_files(Path(name)))
     PAGE.write_text(text, encoding="utf-8")
 
 
