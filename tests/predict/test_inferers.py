@@ -52,7 +52,7 @@ def test_sizes_may_differ(name, run_of, given, predict):
         assert found.shape == image.shape
         loaded = load_image(inputs.identify_case([images / f"{case}.nii.gz"]), model.requirements)
         with torch.no_grad():
-            logits = model._inferer(model.prepare(model.decode(loaded.values))[None], model.network)
+            logits = model.inferer(model.prepare(model.decode(loaded.values))[None], model.network)
         wanted = logits.argmax(1)[0].numpy().reshape(loaded.values.shape)
         np.testing.assert_array_equal(found, loaded.orientation.undo(wanted))
         assert np.unique(found).size > 1
