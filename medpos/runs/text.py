@@ -61,7 +61,8 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
     below: list[Any] = [f"{note}\n{counts}"]
     if len(conditions) == 1 and "classes" in conditions[0]:
         about = (
-            "of the pixels of all cases together; class accuracy: share of the true pixels that is right; means: below"
+            "of the pixels of all cases together; class accuracy: share of the true pixels that is right; the means "
+            "stand below"
         )
         below += [_class_table(conditions[0]["classes"]), about]
     if any("scores" in entry for entry in conditions):
