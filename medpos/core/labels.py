@@ -50,13 +50,15 @@ class Label:
         return entry if self.tolerance_mm == TOLERANCE_MM else {**entry, "tolerance_mm": self.tolerance_mm}
 
     @classmethod
-    def from_json(cls, index: int, name: str, colour: str, tolerance_mm: float = TOLERANCE_MM) -> "Label":
+    def from_json(cls, index: float, name: str, colour: str, tolerance_mm: float = TOLERANCE_MM) -> "Label":
         """Make a class from the keys of its entry in ``dataset.json``.
 
         Raises:
-            ValueError: the index is no number, the name is no text, the color isn't ``#rrggbb``, or the tolerance isn't
-                a number above 0.
+            ValueError: the index is no whole number, the name is no text, the color isn't ``#rrggbb``, or the tolerance
+                isn't a number above 0.
         """
+        if isinstance(index, float) and not index.is_integer():
+            raise ValueError(f"expected a whole number as a label's index, got {index!r}")
         if not isinstance(name, str):
             raise ValueError(f"expected text as a label's name, got {name!r:.100}")
         if not (isinstance(colour, str) and _COLOR.fullmatch(colour)):

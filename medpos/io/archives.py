@@ -137,6 +137,8 @@ def _check_room(folder: Path, needed: int) -> None:
 
 def _list_targets(path: Path, archive: zipfile.ZipFile) -> dict[PurePosixPath, zipfile.ZipInfo]:
     """Return the files of an archive by their paths, which must differ and lie inside, after a check of their size."""
+    if not all(member.filename for member in archive.infolist()):
+        raise InputError(f"{path}: expected a name for each file in the ZIP file, got one without; repack it")
     members = [member for member in archive.infolist() if not member.is_dir()]
     check_unpacked(path, sum(member.file_size for member in members))
     targets = [_target(path, member.filename) for member in members]

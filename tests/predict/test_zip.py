@@ -138,6 +138,13 @@ def test_a_size_that_is_understated_is_not_exceeded(tmp_path):
         archives.unpack(given, tmp_path / "in", LeftOut())
 
 
+def test_a_file_without_a_name_is_refused(tmp_path):
+    given = pack(tmp_path / "x.zip", {"QQ": b"content"})
+    given.write_bytes(given.read_bytes().replace(b"QQ", b"\0\0"))  # a name ends at its first NUL
+    with pytest.raises(InputError, match=r"x\.zip: expected a name for each file in the ZIP file, got one without"):
+        archives.unpack(given, tmp_path / "in", LeftOut())
+
+
 @pytest.mark.parametrize(
     "damage", [lambda raw: raw[:-30], lambda raw: b"no archive", lambda raw: raw[:40] + b"\xff" * 20 + raw[60:]]
 )
