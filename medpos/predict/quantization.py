@@ -21,6 +21,7 @@ from medpos.metrics import mean_of_finite, overlap
 from medpos.predict.backends import Network, compile_openvino, convert_to_openvino
 from medpos.predict.label_maps import compute_label_map, undo_centering
 from medpos.predict.run_files import open_training_data
+from medpos.runs.task import not_a_segmentation
 
 if TYPE_CHECKING:
     from medpos.predict.model import Model
@@ -47,8 +48,11 @@ def load_int8(model: "Model", config: dict[str, Any], dataset_dir: Path | None, 
         Function from images [N, C, X, Y] to logits [N, classes, X, Y], float32.
 
     Raises:
-        InputError: NNCF isn't installed, the training data are needed and unknown, or the check fails.
+        InputError: the run classifies, or its images differ in size; NNCF isn't installed; the training data are
+            needed and unknown; the check fails; or the network that the run keeps is of other weights, or damaged.
     """
+    if model.classifies:
+        raise not_a_segmentation(model.run)
     if model.input_shape is None:
         raise InputError(
             "--precision int8: expected a run whose network gets images of one size; leave --precision out"
@@ -57,14 +61,10 @@ def load_int8(model: "Model", config: dict[str, Any], dataset_dir: Path | None, 
     if (folder / _CHECK).is_file():
         found = read_json(folder / _CHECK, f"remove {folder}, so that the network is quantized again")
         if found.get("weights") == model.identity and found.get("shape") == shape:
-            return compile_openvino(folder / _NETWORK, amp)
+            return _compile_kept(folder, amp)
         raise InputError(
             f"{folder}: expected the int8 network of these weights and this image size, got that of others; remove the "
             "folder, so that the network is quantized again"
-        )
-    if model.input_shape is None:
-        raise InputError(
-            "--precision int8: expected a run whose network gets images of one size; leave --precision out"
         )
     source = _open_data(model, config, dataset_dir)
     quantized = _quantize(model, source)
@@ -72,6 +72,17 @@ def load_int8(model: "Model", config: dict[str, Any], dataset_dir: Path | None, 
     check = {"weights": model.identity, "shape": shape, **compare(model, network, source)}
     _keep(quantized, folder, check)
     return network
+
+
+def _compile_kept(folder: Path, amp: bool) -> Network:
+    """Compile the int8 network that a run keeps."""
+    try:
+        return compile_openvino(folder / _NETWORK, amp)
+    except RuntimeError as error:  # of OpenVINO, also for a file that is missing
+        raise InputError(
+            f"{folder / _NETWORK}: expected an OpenVINO network, got a damaged or missing file "
+            f"({first_line(error, 120)}); remove {folder}, so that the network is quantized again"
+        ) from error
 
 
 def _open_data(model: "Model", config: dict[str, Any], dataset_dir: Path | None) -> DataFolder:
@@ -150,7 +161,7 @@ def compare(model: "Model", network: Network, source: DataFolder) -> dict[str, A
         InputError: fewer than ``LEAST_EQUAL`` of the labels are equal, or an organ's Dice changes by more than
             ``MOST_DICE``.
     """
-    # What the network computes in bf16 as a rule is float32 here, without the fast path.
+    # MONAI's own inferer, without the fast path, so that the comparison is with float32.
     cases = _spread(source.cases("validation"), _CHECKED)
     inner = model.inferer.inferer if isinstance(model.inferer, FastInferer) else model.inferer
     classes, equal, pixels = len(model.data.labels), 0, 0

@@ -72,6 +72,19 @@ class TestInt8:
         with pytest.raises(InputError, match="remove the folder"):
             Model(run, prepared["jsrt"], backend="openvino", precision="int8")
 
+    def test_a_damaged_network_is_refused(self, run, prepared):
+        model = Model(run)
+        (run / "int8").mkdir()
+        about = {"weights": model.identity, "shape": list(model.input_shape)}
+        (run / "int8/check.json").write_text(json.dumps(about))
+        for content in (None, "<net", ""):
+            if content is not None:
+                (run / "int8/network.xml").write_text(content)
+            with pytest.raises(
+                InputError, match=r"network\.xml: expected an OpenVINO network, got a damaged or missing"
+            ):
+                Model(run, backend="openvino", precision="int8")
+
     def test_refusals(self, run, prepared):
         with pytest.raises(InputError, match="expected int8, got 'int4'"):
             Model(run, backend="openvino", precision="int4")
