@@ -60,14 +60,11 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
     counts = "n: cases measured; missing: organ in neither truth nor prediction; inf: organ in only one of the two"
     below: list[Any] = [f"{note}\n{counts}"]
     if len(conditions) == 1 and "classes" in conditions[0]:
-        about = (
-            "of the pixels of all cases together; class accuracy: share of the true pixels that is right; the means "
-            "stand below"
-        )
-        below += [_class_table(conditions[0]["classes"]), about]
+        about = "of the pixels of all cases together; class accuracy: share of the true pixels that is right"
+        below += ["", _class_table(conditions[0]["classes"]), about]
     if any("scores" in entry for entry in conditions):
         about = "scores: mean ± sd over cases; whole set: one value of all cases together"
-        below += [*_score_tables(conditions), about]
+        below += ["", *_score_tables(conditions), about]
     notes = [PHANTOM_NOTE] if phantom else []
     notes += [TRAINED_NOTE.format(count=training_cases)] if training_cases else []
     return as_text(body, *below, *notes, width=150)
@@ -137,17 +134,17 @@ def _score_tables(conditions: Sequence[dict[str, Any]]) -> list[Table]:
 
 
 def _score_table(condition: dict[str, Any]) -> Table:
-    out = Table(title="scores", box=SIMPLE_HEAD, title_justify="left")
-    for name in ("score", "over", "value", "95 % interval", "n", "missing"):
-        out.add_column(name, justify="left" if name in ("score", "over") else "right", no_wrap=True)
     scores = dict(condition["scores"])
     of_set = scores.pop("set")
+    out = Table(title="scores", box=SIMPLE_HEAD, title_justify="left")
+    for name in ("score", "over", "value", *(("95 % interval", "n", "missing") if scores else ())):
+        out.add_column(name, justify="left" if name in ("score", "over") else "right", no_wrap=True)
     for name, found in scores.items():
         digits = score_digits(name)
         counts = str(found["n"]), str(found["missing"])
         out.add_row(score_title(name), "cases", format_mean(found, digits), format_interval(found, digits), *counts)
     for name, value in of_set.items():
-        out.add_row(score_title(name), "whole set", _format_value(value), "", "", "")
+        out.add_row(score_title(name), "whole set", _format_value(value))
     return out
 
 
