@@ -158,13 +158,20 @@ def coco_of_a_huge_size(path):
     return coco.find_cases, path
 
 
-def deflated_dicom(path):
+def new_dicom(syntax):
+    """Make a DICOM object of a transfer syntax, without pixels."""
     pydicom = pytest.importorskip("pydicom")
     content = pydicom.Dataset()
     content.file_meta = pydicom.dataset.FileMetaDataset()
-    content.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+    content.file_meta.TransferSyntaxUID = syntax
     content.file_meta.MediaStorageSOPClassUID = content.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
     content.file_meta.MediaStorageSOPInstanceUID = content.SOPInstanceUID = "1.2.3"
+    return content
+
+
+def deflated_dicom(path):
+    pydicom = pytest.importorskip("pydicom")
+    content = new_dicom(pydicom.uid.DeflatedExplicitVRLittleEndian)
     content.add_new(0x7FE00010, "OB", ZEROS * 400)
     stream = io.BytesIO()
     pydicom.dcmwrite(stream, content, enforce_file_format=True)
@@ -226,11 +233,7 @@ def radiograph_of_another_size(path):
 
 def dicom_larger_than_the_limit(path):
     pydicom = pytest.importorskip("pydicom")
-    content = pydicom.Dataset()
-    content.file_meta = pydicom.dataset.FileMetaDataset()
-    content.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
-    content.file_meta.MediaStorageSOPClassUID = content.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-    content.file_meta.MediaStorageSOPInstanceUID = content.SOPInstanceUID = "1.2.3"
+    content = new_dicom(pydicom.uid.ExplicitVRLittleEndian)
     content.Rows, content.Columns, content.BitsAllocated = 30000, 30000, 16
     content.add_new(0x7FE00010, "OW", bytes(2))
     pydicom.dcmwrite(path / "b.dcm", content, enforce_file_format=True)

@@ -14,16 +14,17 @@ from medpos.runs.checkpoints import StateWriter, find_non_finite, load
 
 @pytest.fixture
 def slow(monkeypatch):
-    """Let every file wait for an event; return the event and the written files with their epochs."""
-    gate, written, real = threading.Event(), [], checkpoints.save
+    """Let every file wait for an event; return it, one that says a file has begun, and the written files' epochs."""
+    gate, begun, written, real = threading.Event(), threading.Event(), [], checkpoints.save
 
     def save(state, path):
-        assert gate.wait(10)
+        begun.set()
+        assert gate.wait(60)
         written.append((path.name, state["epoch"]))
         real(state, path)
 
     monkeypatch.setattr(checkpoints, "save", save)
-    return gate, written
+    return gate, begun, written
 
 
 def test_a_copy_is_written(tmp_path):
@@ -38,7 +39,7 @@ def test_a_copy_is_written(tmp_path):
 
 
 def test_a_change_after_the_call_is_not_written(slow, tmp_path):
-    gate, _ = slow
+    gate, _, _ = slow
     writer, weights = StateWriter(), torch.zeros(3)
     writer.write({tmp_path / "a.pt": {"nested": {"list": [weights]}, "epoch": 1}})
     weights += 1
@@ -48,9 +49,10 @@ def test_a_change_after_the_call_is_not_written(slow, tmp_path):
 
 
 def test_states_that_wait_are_replaced_by_newer_ones_in_order(slow, tmp_path):
-    gate, written = slow
+    gate, begun, written = slow
     writer, model, resume = StateWriter(), tmp_path / "model.pt", tmp_path / "resume.pt"
     writer.write({model: {"epoch": 1}, resume: {"epoch": 1}})
+    assert begun.wait(60)  # so that the next ones find it at work
     writer.write({model: {"epoch": 2}, resume: {"epoch": 2}})
     for epoch in (3, 4):
         writer.write({resume: {"epoch": epoch}})
@@ -67,7 +69,7 @@ def test_states_that_wait_are_replaced_by_newer_ones_in_order(slow, tmp_path):
 
 
 def test_states_within_the_interval_wait_for_its_end(slow, tmp_path):
-    gate, written = slow
+    gate, _, written = slow
     gate.set()
     writer = StateWriter(interval=60)
     for epoch in range(1, 6):
