@@ -16,6 +16,7 @@ from monai.bundle import ConfigParser
 from monai.bundle.config_parser import merge_kv
 
 from medpos.core.config import find_texts
+from medpos.transforms.intensity.degradations import TABLES
 
 Config = dict[str, Any]
 WIDTH = 120  # maximum length of a line in a bundle's file
@@ -73,6 +74,7 @@ def merge(
     for key in [key for key in config if key.startswith("-")]:
         del config[key], config[key[1:]]
     config["bundle_name"] = name
+    config["degradation_table"] = TABLES[config["degradation_table"]]
     config["phantom"] = _phantom(config)
     for section in (config["train"], config["validate"], config):
         # MONAI Label and MONAI's tracking expect a plain list in the bundle.
@@ -140,9 +142,8 @@ def _json(value: Any, indent: int, before: int) -> str:
     for key, part in zip(keys, values, strict=True):
         item = key + _json(part, indent + _INDENT, len(key))
         # Long dictionaries and the expressions of an entry point get lines of their own.
-        plain = not (
-            key.startswith(('"_desc_', '"_target_')) or item.startswith('"$') or (len(item) > _SHORT and "{" in item)
-        )
+        is_step = item.startswith('"$') and not item.startswith('"$import ')
+        plain = not (key.startswith(('"_desc_', '"_target_')) or is_step or (len(item) > _SHORT and "{" in item))
         if joins and plain and indent + _INDENT + len(f"{lines[-1]}, {item},") <= WIDTH:
             lines[-1] += f", {item}"
         else:

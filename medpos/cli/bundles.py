@@ -157,9 +157,11 @@ def _is_public(key: str) -> bool:
 
 
 def _is_plain(value: Any, objects: tuple[str, ...]) -> bool:
+    if isinstance(value, dict):
+        return bool(value) and all(isinstance(part, list) for part in value.values())
     if isinstance(value, list):
         return not any(isinstance(item, dict) for item in value)
-    return not isinstance(value, dict) and not str(value).startswith(("@", *objects))
+    return not str(value).startswith(("@", *objects))
 
 
 def _network(config: Config) -> str:

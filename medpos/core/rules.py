@@ -20,6 +20,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "number": (int, float),
     "string": (str,),
     "array": (list, tuple),
+    "object": (dict,),
     "null": (type(None),),
 }
 _NAMES = {
@@ -28,6 +29,7 @@ _NAMES = {
     "number": "a number",
     "string": "text",
     "array": "a list",
+    "object": "keys with values",
 }
 _LIMITS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "minimum": ("of at least", lambda value, limit: value >= limit),
@@ -64,6 +66,9 @@ def fits(value: Any, rule: Rule) -> bool:
     """Tell whether a rule allows a value; NaN and infinity are no numbers, True and False no integers."""
     if not any(_is(value, name) for name in _types(rule)):
         return False
+    if isinstance(value, dict):
+        names, parts = rule.get("propertyNames", {}), rule.get("additionalProperties", {})
+        return all(fits(key, names) and fits(part, parts) for key, part in value.items())
     if isinstance(value, list | tuple):
         enough = rule.get("minItems", 0) <= len(value) <= rule.get("maxItems", math.inf)
         return enough and all(fits(part, rule.get("items", {})) for part in value)
@@ -77,6 +82,10 @@ def describe(rule: Rule) -> str:
     if "items" in rule:
         fixed = rule.get("minItems") if rule.get("minItems") == rule.get("maxItems") else None
         return f"a list of {f'{fixed} items' if fixed else 'items'}, each {describe(rule['items'])}"
+    if "propertyNames" in rule:
+        others = describe({key: part for key, part in rule.items() if key != "propertyNames"})
+        names, parts = describe(rule["propertyNames"]), describe(rule["additionalProperties"])
+        return f"{others}, or keys with values: each key {names}, each value {parts}"
     if "enum" in rule:
         return f"one of {', '.join(map(str, rule['enum']))}"
     words = " or ".join(_NAMES[name] for name in _types(rule) if name != "null")
@@ -123,7 +132,7 @@ def _advise(key: str, value: Any, rule: Rule) -> str:
     wrong = next((str(part) for part in _parts(value) if str(part) not in choices), "")
     if near := difflib.get_close_matches(wrong, choices, n=1):
         return f"did you mean {near[0]}?"
-    if choices:
+    if choices and not isinstance(value, dict):
         return "choose among them"
     if _types(rule) == ["boolean"]:
         return "write it with a capital letter"

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from medpos.core.errors import InputError
-from medpos.transforms.intensity.degradations import KINDS, TABLES
+from medpos.transforms.intensity.degradations import KINDS, SEVERITIES, Table, find_strengths
 from medpos.transforms.position.probe import DISTANCES, PROBES
 
 
@@ -71,15 +71,17 @@ def is_clean(rows: Any) -> Any:
     return (rows["severity"] == CLEAN.severity) & (rows["shift"] == CLEAN.shift)
 
 
-def degradations(table: str = "study") -> list[Condition]:
-    """Return clean, then every kind at every severity of one table: 16 conditions.
+def degradations(table: Table = "study") -> list[Condition]:
+    """Return clean, then every kind at every severity of one table: 16 conditions with the three kinds.
 
     Args:
-        table: name of the table, ``study``, ``imagenet_c`` or ``cifar_c``; see
+        table: ``study``, ``imagenet_c``, ``cifar_c``, or for each kind its strengths for severity 1 to 5; see
             :data:`medpos.transforms.intensity.degradations.TABLES`.
+
+    Raises:
+        InputError: a wrong table.
     """
-    kinds = TABLES[table]
-    return [CLEAN, *(Condition(kind, severity) for kind in kinds for severity in range(1, 6))]
+    return [CLEAN, *(Condition(kind, severity) for kind in find_strengths(table) for severity in SEVERITIES)]
 
 
 def shifts(pixels: Sequence[int]) -> list[Condition]:
@@ -101,7 +103,7 @@ def probes() -> list[Condition]:
 GROUPS = ("clean", "degradations", "shifts", "position")
 
 
-def named(groups: Sequence[str], table: str = "study", pixels: Sequence[int] = ()) -> list[Condition]:
+def named(groups: Sequence[str], table: Table = "study", pixels: Sequence[int] = ()) -> list[Condition]:
     """Return clean, then the conditions of each group, each condition once.
 
     Args:

@@ -19,7 +19,7 @@ from medpos.runs.identity import ResultSettings
 from medpos.runs.tables import COLUMNS, EARLIER_COLUMNS
 from medpos.runs.task import not_a_segmentation
 from medpos.statistics.grid import CONDITION
-from medpos.transforms.intensity.degradations import KINDS
+from medpos.transforms.intensity.degradations import KINDS, Table
 
 _FINISH = "let the run finish, or resume it, then report again"
 # Columns that identify a measurement; an evaluation under many conditions measures the clean images again.
@@ -268,12 +268,15 @@ def _compare(found: Sequence[Evaluation], folder: Path, tests: dict[str, Any]) -
     )
 
 
-def _name_degradations(table: pd.DataFrame, strengths: str | None) -> pd.DataFrame:
-    """Add the name of a table of strengths other than the study's to the degradations of the rows."""
+def _name_degradations(table: pd.DataFrame, strengths: Table | None) -> pd.DataFrame:
+    """Add the table of strengths, its name or its numbers, to the degradations of the rows if it isn't the study's."""
     if strengths in (None, "study"):
         return table
-    named = table["degradation"] + f" ({strengths})"
-    return table.assign(degradation=named.where(table["degradation"].isin(KINDS), table["degradation"]))
+    if isinstance(strengths, str):
+        names = {kind: f"{kind} ({strengths})" for kind in KINDS}
+    else:
+        names = {kind: f"{kind} ({', '.join(f'{s:g}' for s in found)})" for kind, found in strengths.items()}
+    return table.assign(degradation=table["degradation"].replace(names))
 
 
 def _distinguish(runs: Sequence[Run]) -> list[Run]:

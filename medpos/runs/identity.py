@@ -12,6 +12,7 @@ from typing import Any
 
 from medpos.core.config import Config, expand_clean_chain, expand_steps, follow_references, is_entry_point
 from medpos.core.moved import with_current_names, without_later_keys
+from medpos.transforms.intensity.degradations import name_table
 from medpos.transforms.position.probe import PROBES
 
 # Keys about the machine and its speed, and about tests: neither changes what a training makes.
@@ -97,7 +98,7 @@ class ResultSettings:
         return cls(
             common,
             {
-                "degradation_table": config.get("degradation_table"),
+                "degradation_table": name_table(config.get("degradation_table")),
                 "noise_seed": config.get("noise_seed", config.get("seed")),
             },
             {"shift_before_standardizing": config.get("shift_before_standardizing", by_slice)},

@@ -17,6 +17,7 @@ from running import ALL, BUNDLES, NAMES, ROOT, SECONDARY, config_file, kept_stat
 from medpos.bundle import build
 from medpos.bundle.fragments import dumps, load_recipes, merge
 from medpos.cli.bundles import metadata_name
+from medpos.transforms.intensity.degradations import TABLES
 
 LEARNED = [name for name in NAMES if "mean_mask" not in name]
 FLAT = [
@@ -148,6 +149,22 @@ def test_a_bundle_is_self_contained_and_flat(name):
     ]
     assert [key for key in flat if key not in config or isinstance(config[key], dict | list)] == []
     assert {"run", "evaluate", "robustness", "shift", "initialize", "finalize"} <= set(config)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_the_strengths_of_the_degradations_stand_in_the_bundle(name):
+    numbers = content(name)["degradation_table"]
+    assert {kind: tuple(strengths) for kind, strengths in numbers.items()} == TABLES["study"]
+
+
+def test_strengths_are_changed_by_name_and_by_number():
+    named = parser("jsrt_small", degradation_table="imagenet_c").get_parsed_content("steps::degrade")
+    assert named.table == "imagenet_c"
+    own = parser("jsrt_small", **{"degradation_table#shot_noise": [9, 8, 7, 6, 5]})
+    assert own.get_parsed_content("steps::degrade").table == {
+        **content("jsrt_small")["degradation_table"],
+        "shot_noise": [9, 8, 7, 6, 5],
+    }
 
 
 @pytest.mark.parametrize("name", ALL)

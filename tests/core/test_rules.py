@@ -15,6 +15,12 @@ CHOICE = {"type": ["string", "integer"], "enum": ["64", "128", "7-128"]}
 LIST = {"type": "array", "minItems": 1, "items": {"type": "integer", "minimum": 1}}
 PAIR = {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "integer"}}
 GROUPS = {"type": ["array", "string"], "items": {"type": "string", "enum": ["clean", "shifts"]}}
+TABLE = {
+    "type": ["string", "object"],
+    "enum": ["study"],
+    "propertyNames": {"enum": ["noise", "blur"]},
+    "additionalProperties": PAIR,
+}
 NAME = {"type": "string", "pattern": r"\w[\w.-]*"}
 MAYBE = {"type": ["integer", "null"], "minimum": 1}
 
@@ -29,6 +35,7 @@ MAYBE = {"type": ["integer", "null"], "minimum": 1}
         (LIST, [[8], [8, 16], (1,)], [[], 8, [1.5], [0], ["8"], "[8", [True], [[8]]]),
         (PAIR, [[1, 2]], [[1], [1, 2, 3]]),
         (GROUPS, [["clean"], "shifts", []], ["foo", ["clean", "foo"], 3, None, [["clean"]]]),
+        (TABLE, ["study", {"noise": [1, 2]}], ["other", {"nois": [1, 2]}, {"noise": [1]}, {"noise": 1}, [1, 2]]),
         (NAME, ["a", "a.b-c"], ["", ".a", "../x", "a/b", "a\n", 1]),
         (MAYBE, [1, None], [0, "None"]),
         ({"type": "boolean"}, [True, False], ["true", "False", 0, 1, None]),
@@ -49,6 +56,12 @@ def test_what_fits(rule, right, wrong):
         (GROUPS, ["clean", "shift"], "each one of clean, shifts, got ['clean', 'shift']; did you mean shifts?"),
         (GROUPS, "foo", "got 'foo'; choose among them"),
         (PAIR, [1], "--k: expected a list of 2 items, each an integer, got [1]"),
+        (
+            TABLE,
+            {"noise": [1]},
+            "--k: expected one of study, or keys with values: each key one of noise, blur, each value a list of 2 "
+            "items, each an integer, got {'noise': [1]}; correct it",
+        ),
         ({"type": "boolean"}, "false", "--k: expected True or False, got 'false'; write it with a capital letter"),
         ({"type": "string"}, 1e5, """quote it twice: --k "'100000.0'\""""),
         (MAYBE, 0, "--k: expected an integer of at least 1, or None, got 0"),
@@ -62,7 +75,7 @@ def test_messages(rule, value, words):
 
 def test_every_rule_of_the_bundles_is_complete():
     words = {"type", "minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "enum", "items", "minItems"}
-    words |= {"maxItems", "pattern", "description"}
+    words |= {"maxItems", "pattern", "description", "propertyNames", "additionalProperties"}
     for key, rule in load_rules().items():
         assert {"type", "description"} <= rule.keys() <= words, key
         assert describe(rule), key

@@ -10,6 +10,7 @@ from making import make_run, make_study
 from medpos.report import build
 from medpos.report.sources import read
 from medpos.report.tables import tabulate_external, tabulate_organs
+from medpos.transforms.intensity.degradations import TABLES
 
 SETTINGS = {
     "data_sha256": "a",
@@ -85,6 +86,15 @@ def test_another_table_of_strengths_has_its_name(run):
     found = read([run])
     assert found.runs[0].external == ()
     assert set(found.table()["degradation"]) == {"none", "gaussian_noise (imagenet_c)"}
+
+
+def test_the_numbers_of_the_study_are_its_table(run):
+    shutil.rmtree(run / "evaluate")
+    study = {kind: list(strengths) for kind, strengths in TABLES["study"].items()}
+    configure(run / "robustness", degradation_table=study)
+    assert read([run]).runs[0].external == ()
+    configure(run / "robustness", degradation_table={**study, "gaussian_noise": [0.1, 0.2, 0.3, 0.4, 0.5]})
+    assert set(read([run]).table()["degradation"]) == {"none", "gaussian_noise (0.1, 0.2, 0.3, 0.4, 0.5)"}
 
 
 def test_a_study_says_under_which_table_its_models_were_tested(tmp_path):

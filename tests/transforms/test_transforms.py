@@ -13,6 +13,7 @@ from monai.transforms import NormalizeIntensityd, ScaleIntensityRanged
 from scipy import ndimage
 
 from medpos.core.errors import InputError
+from medpos.data.conditions import degradations
 from medpos.transforms import (
     KINDS,
     SEVERITIES,
@@ -28,7 +29,7 @@ from medpos.transforms import (
     position_channels,
     shift,
 )
-from medpos.transforms.intensity.degradations import gaussian_blur, gaussian_noise, shot_noise
+from medpos.transforms.intensity.degradations import gaussian_blur, gaussian_noise, name_table, shot_noise
 
 STUDY = TABLES["study"]
 RUNNING = [
@@ -277,6 +278,36 @@ class TestDegradations:
     def test_bad_input(self, change, message):
         with pytest.raises(InputError, match=message):
             Degraded()(random_item(4, 4, **{**BUSY, **change}))
+
+    def test_a_table_of_numbers(self):
+        image = random_item(8, 8)["image"]
+        numbers = {"gaussian_blur": [0.5, 1, 2, 3, 4]}
+        assert torch.equal(
+            degrade(image, "gaussian_blur", 2, "a", table=numbers),
+            degrade(image, "gaussian_blur", 3, "a", table="study"),
+        )
+        assert [condition.severity for condition in degradations(numbers)] == [0, 1, 2, 3, 4, 5]
+        with pytest.raises(InputError, match="expected one of none, gaussian_blur, got 'shot_noise'"):
+            degrade(image, "shot_noise", 1, "a", table=numbers)
+
+    @pytest.mark.parametrize("table", TABLES)
+    def test_the_numbers_of_a_published_table_have_its_name(self, table):
+        numbers = {kind: list(strengths) for kind, strengths in TABLES[table].items()}
+        assert name_table(numbers) == name_table(table) == table
+        own = {**numbers, "shot_noise": [9, 8, 7, 6, 5]}
+        assert name_table(own) == own
+
+    @pytest.mark.parametrize(
+        ("table", "message"),
+        [
+            ({"gausian_noise": [1, 2, 3, 4, 5]}, "got 'gausian_noise'; did you mean 'gaussian_noise'"),
+            ({"shot_noise": [1, 2]}, r"shot_noise: expected 5 numbers above 0, mild to strong, got \[1, 2\]"),
+            ({"shot_noise": [4, 3, 2, 1, 0]}, "expected 5 numbers above 0"),
+        ],
+    )
+    def test_a_wrong_table_of_numbers(self, table, message):
+        with pytest.raises(InputError, match=message):
+            Degraded(table=table)
 
     def test_bad_table_and_missing_case(self):
         with pytest.raises(InputError, match="did you mean 'imagenet_c'"):

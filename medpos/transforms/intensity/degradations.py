@@ -11,7 +11,7 @@ Reference:
 
 import difflib
 import hashlib
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -26,6 +26,8 @@ from medpos.transforms.base.lift import Item, Lifted
 from medpos.transforms.position.probe import PROBES
 
 Image = npt.NDArray[np.float32]
+# Name of a table in TABLES, or the strengths of each kind.
+Table = str | Mapping[str, Sequence[float]]
 
 SEVERITIES = (1, 2, 3, 4, 5)
 
@@ -96,7 +98,7 @@ KINDS: dict[str, Callable[[Image, float, np.random.Generator], Image]] = {
 
 
 def degrade(
-    image: Any, kind: str, severity: int, case: str, seed: int = 0, table: str = "study", quantise: bool = False
+    image: Any, kind: str, severity: int, case: str, seed: int = 0, table: Table = "study", quantise: bool = False
 ) -> Any:
     """Degrade an image reproducibly.
 
@@ -106,7 +108,7 @@ def degrade(
         severity: severity, 1 (mild) to 5 (strong), or 0 for the unchanged image.
         case: name of the case; with kind, severity and seed it determines the random numbers.
         seed: random seed.
-        table: table of strengths, a key of ``TABLES``.
+        table: a key of ``TABLES``, or for each kind its strengths for severity 1 to 5.
         quantise: whether the result is truncated to 8 bits, as in the original data sets.
 
     Returns:
@@ -138,13 +140,44 @@ def create_generator(case: str, kind: str, severity: int, seed: int) -> np.rando
     return np.random.Generator(np.random.SFC64(int.from_bytes(digest, "big")))
 
 
-def _strength(kind: str, severity: int, table: str) -> float | None:
+def find_strengths(table: Table) -> Mapping[str, Sequence[float]]:
+    """Find the strengths of each kind of degradation for severity 1 (mild) to 5 (strong).
+
+    Args:
+        table: a key of ``TABLES``, or the strengths by kind.
+
+    Raises:
+        InputError: unknown table or kind, or a kind without one strength above 0 per severity.
+    """
+    if isinstance(table, str):
+        _check_name("degradation table", table, TABLES)
+        return TABLES[table]
+    for kind, strengths in table.items():
+        _check_name("degradation", kind, KINDS)
+        if len(strengths) != len(SEVERITIES) or min(strengths) <= 0:
+            raise InputError(
+                f"degradation table: {kind}: expected {len(SEVERITIES)} numbers above 0, mild to strong, got "
+                f"{list(strengths)}; correct them"
+            )
+    return table
+
+
+def name_table(table: Table | None) -> Table | None:
+    """Return the name of a table of strengths that is published; any other table as it is."""
+    if table is None or isinstance(table, str):
+        return table
+    given = {kind: list(strengths) for kind, strengths in table.items()}
+    names = (name for name, known in TABLES.items() if given == {kind: list(s) for kind, s in known.items()})
+    return next(names, table)
+
+
+def _strength(kind: str, severity: int, table: Table) -> float | None:
     """Look up the strength of a severity; None leaves the image unchanged."""
-    _check_name("degradation table", table, TABLES)
-    _check_name("degradation", kind, ("none", *KINDS))
+    strengths = find_strengths(table)
+    _check_name("degradation", kind, ("none", *strengths))
     if severity not in (0, *SEVERITIES):
         raise InputError(f"severity: expected 0 (none) or 1 (mild) to {SEVERITIES[-1]} (strong), got {severity}")
-    return None if kind == "none" or severity == 0 else TABLES[table][kind][int(severity) - 1]
+    return None if kind == "none" or severity == 0 else strengths[kind][int(severity) - 1]
 
 
 def _check_name(what: str, name: str, names: Iterable[str]) -> None:
@@ -161,13 +194,13 @@ class Degraded(Lifted):
 
     Args:
         seed: random seed; with the item's ``case`` it determines the random numbers.
-        table: table of strengths, ``"study"``, ``"imagenet_c"`` or ``"cifar_c"``.
+        table: ``"study"``, ``"imagenet_c"``, ``"cifar_c"``, or for each kind its strengths for severity 1 to 5.
         keys: entries to degrade, [C, X, Y] or [C, X, Y, Z] in [0, 1].
         quantise: whether the result is truncated to 8 bits, as in the original data sets.
         allow_missing_keys: whether keys that the item lacks are skipped.
 
     Raises:
-        InputError: unknown table; when called, unknown kind or severity, or an image outside of [0, 1].
+        InputError: a wrong table; when called, unknown kind or severity, or an image outside of [0, 1].
     """
 
     by_slice = by_condition = on_host = True
@@ -175,13 +208,13 @@ class Degraded(Lifted):
     def __init__(
         self,
         seed: int = 0,
-        table: str = "study",
+        table: Table = "study",
         keys: str | Sequence[str] = "image",
         quantise: bool = False,
         allow_missing_keys: bool = False,
     ) -> None:
         super().__init__(keys, allow_missing_keys)
-        _check_name("degradation table", table, TABLES)
+        find_strengths(table)
         self.seed, self.table, self.quantise = seed, table, quantise
 
     def apply(self, image: Tensor, item: Item, key: Hashable) -> Tensor:
