@@ -18,9 +18,10 @@ from medpos.runs.environment import commit
 from medpos.runs.identity import TESTS
 from medpos.statistics import verdict
 from medpos.statistics.effects import compare_models, summarize_over_seeds
+from medpos.statistics.variance import decompose_table
 from medpos.statistics.verdict import Finding
 from medpos.study import figures, forest, intensities, models, tables, tensorboard
-from medpos.study.declaration import Study, name_moved
+from medpos.study.declaration import Study, find_factors, name_moved
 from medpos.study.figures import Maps
 from medpos.study.intensities import Intensities
 from medpos.study.models import Model
@@ -101,8 +102,11 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     findings = _find(study, table, measured)
     spread = summarize_over_seeds(table) if len(table) else pd.DataFrame()
     comparisons = _compare(table, study)
+    variance = _decompose(table, study)
     write_frame(out / "summary.csv", spread)
     write_frame(out / "comparisons.csv", comparisons)
+    if len(variance):
+        write_frame(out / "variance.csv", variance)
     trained = [model for model in found if files.Run(model.folder()).is_trained]
     content = {
         "name": study.name,
@@ -116,8 +120,19 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "models": [_describe_model(model, out) for model in trained],
         "published": list(study.published),
         "comparisons": [_comparison_entry(row) for row in _records(comparisons)],
-        "tables": [*tables.choice_tables(planner.choices()), *tables.dice_tables(spread), *_slice_tables(trained)],
-        "figures": _draw(study, findings, spread, comparisons, trained, measured, out / "figures"),
+        "tables": [
+            *tables.choice_tables(planner.choices()),
+            *tables.dice_tables(spread),
+            *tables.variance_tables(variance),
+            *_slice_tables(trained),
+        ],
+        "figures": _save(
+            [
+                *_draw(study, findings, spread, comparisons, trained, measured),
+                *figures.draw_variance(variance),
+            ],
+            out / "figures",
+        ),
         "commit": commit(),
         **about,
     }
@@ -191,9 +206,8 @@ def _draw(
     comparisons: pd.DataFrame,
     trained: Sequence[Model],
     measured: Sequence[Intensities],
-    folder: Path,
-) -> list[dict[str, str]]:
-    """Draw and save the study's figures: first the forest plot, then levels and differences."""
+) -> list[Drawing]:
+    """Draw the study's figures: first the forest plot, then levels and differences."""
     drawings: list[Drawing] = forest.draw(findings)
     drawings += figures.draw(study.figures, spread) if len(spread) else []
     drawings += figures.draw_differences(study.figures, comparisons) if len(comparisons) else []
@@ -201,6 +215,11 @@ def _draw(
         drawings += [figures.change_maps(maps, data, name) for data, name, maps in _changes(trained)]
     if measured:
         drawings.append(figures.histogram(measured, ALPHAS))
+    return drawings
+
+
+def _save(drawings: Sequence[Drawing], folder: Path) -> list[dict[str, str]]:
+    """Save figures, and return their names and texts."""
     for drawing in drawings:
         save_figure(drawing.figure, folder, drawing.name)
     return [{"name": d.name, "title": d.title, "alt": d.alt} for d in drawings]
@@ -292,6 +311,12 @@ def _compare(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     known = set(table["model"])
     parts = [compare_models(table, a, b).drop(columns="p").assign(a=a, b=b) for a, b in pairs if {a, b} <= known]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _decompose(table: pd.DataFrame, study: Study) -> pd.DataFrame:
+    """Decompose the variance of Dice over the factors of the study, where its file asks for it."""
+    factors = find_factors(study.variants) if "variance" in study.figures else {}
+    return decompose_table(table, factors) if factors and len(table) else pd.DataFrame()
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

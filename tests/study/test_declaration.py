@@ -171,3 +171,18 @@ def test_a_file_that_is_no_json_is_refused(tmp_path):
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(InputError, match="can't be read as JSON"):
         declaration.load(STUDIES, str(tmp_path / "bad.json"))
+
+
+@pytest.mark.parametrize(
+    ("name", "factors"),
+    [
+        ("figure2", {"position": {"no", "yes"}, "alpha": {"none", "1.0", "3.0", "10.0", "30.0", "100.0"}}),
+        ("figure4", {"position": {"no", "yes"}, "padding": {"zeros", "reflect"}}),
+        ("table1", {"position": {"no", "yes"}}),
+    ],
+)
+def test_factors_tell_the_models_of_a_study_apart(name, factors):
+    variants = declaration.load(STUDIES, name).variants
+    found = declaration.find_factors(variants)
+    assert {factor: set(levels.values()) for factor, levels in found.items()} == factors
+    assert set(found["position"]) == {variant.name for variant in variants if "mask" not in variant.name}

@@ -10,7 +10,7 @@ from medpos.statistics.effects import compare_models
 from medpos.statistics.judging import Part
 from medpos.statistics.verdict import Finding
 from medpos.study import forest
-from medpos.study.figures import draw_differences, histogram
+from medpos.study.figures import draw_differences, draw_variance, histogram
 from medpos.study.intensities import Intensities
 
 
@@ -94,3 +94,17 @@ def test_curves_of_differences_stand_beside_the_levels():
     [axes] = drawn.figure.axes
     assert axes.lines[0].get_ydata() == pytest.approx([0.1, 0.0, -0.1], abs=0.02)
     assert axes.get_ylim()[0] < -0.05
+
+
+def test_the_parts_of_the_variance_fill_the_bar_of_each_kind_of_condition():
+    terms, shares = ["position", "rest"], {"clean": [0.25, 0.75], "gaussian noise": [0.6, 0.4]}
+    rows = [
+        {"data": "jsrt", "conditions": kind, "term": term, "share": share}
+        for kind, parts in shares.items()
+        for term, share in zip(terms, parts, strict=True)
+    ]
+    [drawn] = draw_variance(pd.DataFrame(rows))
+    [axes] = drawn.figure.axes
+    assert [round(bar.get_width(), 3) for bar in axes.patches] == [0.25, 0.6, 0.75, 0.4]
+    assert drawn.alt.endswith("clean: position 0.250, rest 0.750; gaussian noise: position 0.600, rest 0.400")
+    assert draw_variance(pd.DataFrame()) == []

@@ -43,7 +43,7 @@ STUDY = {
     ],
     "seeds": [0, 1],
     "conditions": ["degradations"],
-    "figures": ["severity", "bars"],
+    "figures": ["severity", "bars", "variance"],
     "criteria": [
         {"text": "position helps", "model": "with position", "minus": "small CNN", "at_least": 0.0, "margin": 0.05},
         {
@@ -122,6 +122,25 @@ def test_each_model_is_trained_once(done):
     }
 
 
+def test_the_variance_of_dice_is_decomposed(done):
+    folder, content, _ = done
+    [table] = [t for t in content["tables"] if "parts of the variance" in t["title"]]
+    with (folder / "out/variance.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row[1] for row in table["rows"]] == [row["term"] for row in rows]
+    clean = [row for row in rows if row["conditions"] == "clean"]
+    assert [row["term"] for row in clean] == [
+        "position",
+        "subject",
+        "seed",
+        "factors x subject",
+        "factors x seed",
+        "rest",
+    ]
+    assert sum(float(row["share"]) for row in clean) == pytest.approx(1)
+    assert {row["conditions"] for row in rows} == {"clean", "gaussian noise", "gaussian blur", "shot noise"}
+
+
 def test_the_best_on_the_validation_split_is_chosen_for_every_seed(done):
     _, content, _ = done
     [table] = [t for t in content["tables"] if t["title"].startswith("Chosen")]
@@ -142,7 +161,10 @@ def test_all_cases_are_kept_and_numbers_agree_with_the_runs(done):
     heart = [float(r["dice"]) for r in own if r["organ"] == "heart" and r["severity"] == "0"]
     assert sum(heart) / len(heart) == pytest.approx(summary["conditions"][0]["organs"]["heart"]["dice"]["mean"])
     names = [f["name"] for f in content["figures"]]
-    assert names == ["forest_jsrt", "models_severity_jsrt", "models_bars_jsrt", "differences_severity_jsrt"]
+    assert names == [
+        *("forest_jsrt", "models_severity_jsrt", "models_bars_jsrt"),
+        *("differences_severity_jsrt", "variance_jsrt"),
+    ]
     for figure in content["figures"]:
         assert (folder / f"out/figures/{figure['name']}.svg").stat().st_size > 1000
 
