@@ -12,6 +12,7 @@ from medpos.core.errors import InputError
 Select = Callable[[pd.DataFrame], "pd.Series[bool]"]
 
 ROLES = ("primary", "exploratory")
+QUANTITIES = ("half_range", "growth")  # of images alone
 JUDGES = {
     "each": "at each condition",
     "dose": "at each severity or distance, its conditions averaged",
@@ -68,6 +69,7 @@ class Criterion:
             power is computed for it. None for a range with two ends, where it is computed for the middle.
         data: name of its data set; empty for all of the study.
         organ: name of the organ; empty for the mean of organs.
+        intensity: one of ``QUANTITIES`` of the images; empty for a criterion of a model.
     """
 
     text: str
@@ -82,6 +84,7 @@ class Criterion:
     margin: float | None = None
     data: str = ""
     organ: str = ""
+    intensity: str = ""
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Criterion":
@@ -110,6 +113,7 @@ class Criterion:
             margin=None if entry.get("margin") is None else _number(text, entry["margin"]),
             data=str(entry.get("data", "")),
             organ=str(entry.get("organ", "")),
+            intensity=_choice(text, entry, "intensity", "", ("", *QUANTITIES)) if "intensity" in entry else "",
         )
         for chosen in (found.conditions, found.minus_conditions or "clean"):
             select_conditions(chosen)

@@ -19,7 +19,8 @@ from medpos.plotting.curves import Panel, severity_panels, shift_panels
 from medpos.plotting.style import INK, LINES, MARKERS, Drawing, styled
 from medpos.statistics.variance import REST
 from medpos.study.declaration import is_moved, name_moved
-from medpos.study.intensities import Intensities
+from medpos.study.images import DegradedImages, ImageMeasures, Intensities
+from medpos.transforms.intensity.degradations import UNITS
 from medpos.transforms.position.probe import PROBES
 
 _HATCHES = ("", "//", "..", "\\\\", "xx")
@@ -30,7 +31,7 @@ def draw(kinds: Sequence[str], spread: pd.DataFrame) -> list[Drawing]:
     """Draw figures of some kinds from the table of a study, for each data set.
 
     Args:
-        kinds: kinds of figures; those that are not in :data:`KINDS` are left to :func:`histogram` and
+        kinds: kinds of figures; those that are not in :data:`KINDS` are left to :func:`draw_images` and
             :func:`change_maps`.
         spread: table from :func:`medpos.statistics.effects.summarize_over_seeds`.
     """
@@ -255,6 +256,42 @@ def change_maps(maps: Maps, data: str, model: str) -> Drawing:
     words = "; ".join(f"{name}: {float(m.mean()):.3f} of all pixels" for name, m in maps.items())
     caption = f"Where predictions change with the position channels, {model}, {data}"
     return Drawing(f"models_changes_{data}", caption, f"{caption}: {words}", figure)
+
+
+def draw_images(measured: Sequence[ImageMeasures], alphas: Sequence[float]) -> list[Drawing]:
+    """Draw the figures of images alone: one histogram of all data sets, and the degraded images of each.
+
+    Args:
+        measured: what was measured on the images of each data set.
+        alphas: strengths of the position channels, for the histogram.
+    """
+    found = [entry for entry in measured if isinstance(entry, Intensities)]
+    shown = [entry for entry in measured if isinstance(entry, DegradedImages)]
+    return [*([histogram(found, alphas)] if found else []), *map(degraded_examples, shown)]
+
+
+def degraded_examples(found: DegradedImages) -> Drawing:
+    """Draw an image clean and under each degradation: a row for each kind, a column for each severity."""
+    lines, columns = found.examples.shape[:2]
+    with styled(**{"axes.grid": False}):
+        figure = Figure(figsize=(1.7 * columns + 0.4, 2.0 * lines), layout="constrained")
+        grid = figure.subplots(lines, columns, squeeze=False)
+        for row, (kind, strengths), shown in zip(grid, found.strengths.items(), found.examples, strict=True):
+            for axes, image, strength in zip(row, shown, (None, *strengths), strict=True):
+                axes.imshow(image.T, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
+                axes.spines[:].set_visible(False)
+                axes.set(xticks=[], yticks=[], title="clean" if strength is None else f"{strength:g}")
+            row[0].set_ylabel(kind.replace("_", " "))
+    name = data_title(found.data) + (" PHANTOMS" if found.phantom else "")
+    units = "; ".join(f"{kind.replace('_', ' ')}: {UNITS[kind]}" for kind in found.strengths)
+    caption = f"Degraded images, {name}, case {found.case}, severity 1 to 5 from left to right ({units})"
+    mean = found.changes.mean(axis=0)
+    words = "; ".join(
+        f"{kind.replace('_', ' ')} {', '.join(f'{v:.3f}' for v in values)}"
+        for kind, values in zip(found.strengths, mean, strict=True)
+    )
+    alt = f"{caption}. Root mean square change of all test images: {words}"
+    return Drawing(f"degraded_{found.data}", caption, alt, figure)
 
 
 def histogram(measured: Sequence[Intensities], alphas: Sequence[float]) -> Drawing:

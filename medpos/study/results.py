@@ -20,10 +20,10 @@ from medpos.statistics import verdict
 from medpos.statistics.effects import compare_models, summarize_over_seeds
 from medpos.statistics.variance import decompose_table
 from medpos.statistics.verdict import Finding
-from medpos.study import figures, forest, intensities, models, tables, tensorboard
+from medpos.study import figures, forest, images, models, tables, tensorboard
 from medpos.study.declaration import Study, find_factors, name_moved
 from medpos.study.figures import Maps
-from medpos.study.intensities import Intensities
+from medpos.study.images import ImageMeasures
 from medpos.study.models import Model
 from medpos.study.plan import Plan, Planner
 
@@ -98,7 +98,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     """
     table = collect(planner, found)
     write_frame(out / "per_case.csv", table)
-    measured = _measure_intensities(study, planner)
+    measured = _measure_images(study, planner)
     findings = _find(study, table, measured)
     spread = summarize_over_seeds(table) if len(table) else pd.DataFrame()
     comparisons = _compare(table, study)
@@ -162,15 +162,15 @@ def is_written(planner: Planner, plan: Plan, out: Path) -> bool:
     )
 
 
-def _find(study: Study, table: pd.DataFrame, measured: Sequence[Intensities]) -> list[Finding]:
+def _find(study: Study, table: pd.DataFrame, measured: Sequence[ImageMeasures]) -> list[Finding]:
     """Measure every criterion of the study on every data set that it declares, and decide."""
     findings = verdict.evaluate_criteria(table, study.criteria, study.declared)
-    by_data = {found.data: found for found in measured}
+    known = {(found.data, quantity): found for found in measured for quantity in found.quantities}
     for criterion in study.intensity_criteria:
         for data in [name for name in study.declared if criterion.data in ("", name)]:
             findings.append(
-                intensities.evaluate_criterion(by_data[data], criterion)
-                if data in by_data
+                images.evaluate_criterion(known[data, criterion.intensity], criterion)
+                if (data, criterion.intensity) in known
                 else verdict.not_measured(data, criterion, "the data set was not run")
             )
     return verdict.decide_family(findings)
@@ -189,14 +189,14 @@ def describe_design(findings: Sequence[Finding], folds: int = 0) -> dict[str, An
     }
 
 
-def _measure_intensities(study: Study, planner: Planner) -> list[Intensities]:
-    if "intensities" not in study.figures:
-        return []
-    found = []
-    for data in study.data:
-        bundle, overrides = planner.bundle(data, data)
-        found.append(intensities.measure(data, bundle, overrides))
-    return found
+def _measure_images(study: Study, planner: Planner) -> list[ImageMeasures]:
+    """Measure the images of each data set for the figures that show images alone."""
+    return [
+        images.MEASURES[kind](data, *planner.bundle(data, data))
+        for kind in study.figures
+        if kind in images.MEASURES
+        for data in study.data
+    ]
 
 
 def _draw(
@@ -205,7 +205,7 @@ def _draw(
     spread: pd.DataFrame,
     comparisons: pd.DataFrame,
     trained: Sequence[Model],
-    measured: Sequence[Intensities],
+    measured: Sequence[ImageMeasures],
 ) -> list[Drawing]:
     """Draw the study's figures: first the forest plot, then levels and differences."""
     drawings: list[Drawing] = forest.draw(findings)
@@ -213,8 +213,7 @@ def _draw(
     drawings += figures.draw_differences(study.figures, comparisons) if len(comparisons) else []
     if "changes" in study.figures:
         drawings += [figures.change_maps(maps, data, name) for data, name, maps in _changes(trained)]
-    if measured:
-        drawings.append(figures.histogram(measured, ALPHAS))
+    drawings += figures.draw_images(measured, ALPHAS)
     return drawings
 
 
@@ -260,14 +259,14 @@ def _slice_tables(trained: Sequence[Model]) -> list[dict[str, Any]]:
     return [table for table in found if table is not None]
 
 
-def _describe_data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequence[Intensities]) -> dict[str, Any]:
+def _describe_data(trained: Sequence[Model], table: pd.DataFrame, measured: Sequence[ImageMeasures]) -> dict[str, Any]:
     entries = {}
     for found in measured:
         entries[found.data] = {
             "name": found.data,
             "phantom": found.phantom,
-            "split": "training",
-            "subjects": len(found.percentiles),
+            "split": found.split,
+            "subjects": len(next(iter(found.quantities.values()))),
             "cases": found.images,
         }
     for model in trained:

@@ -11,7 +11,7 @@ from medpos.statistics.criteria import JUDGES, ROLES
 # Of the name of a model's clean predictions that are shifted with the image; a criterion may name them as its minus.
 MOVED = ", clean prediction moved"
 NETWORKS = ("unet", "small")
-FIGURES = ("severity", "shift", "bars", "reliance", "changes", "intensities", "variance")
+FIGURES = ("severity", "shift", "bars", "reliance", "changes", "intensities", "degraded", "variance")
 _TEXT: Rule = {"type": "string"}
 _TEXTS: Rule = {"type": "array", "items": _TEXT}
 _SEEDS: Rule = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}}

@@ -3,6 +3,7 @@
 import numpy as np
 import pandas as pd
 import pytest
+from running import BUNDLES, kept_state
 
 from medpos.metrics.intervals import Estimate
 from medpos.statistics.criteria import Criterion
@@ -10,13 +11,13 @@ from medpos.statistics.effects import compare_models
 from medpos.statistics.judging import Part
 from medpos.statistics.verdict import Finding
 from medpos.study import forest
-from medpos.study.figures import draw_differences, draw_variance, histogram
-from medpos.study.intensities import Intensities
+from medpos.study.figures import draw_differences, draw_images, draw_variance, histogram
+from medpos.study.images import Intensities, degrade_images
 
 
 def test_a_histogram_has_readable_ticks():
     edges = np.linspace(-2, 2, 5)
-    found = Intensities("jsrt", False, edges, np.array([0.001, 0.1, 0.5, 0.02]), np.array([[-1.0, 1.0]]), 1)
+    found = Intensities("jsrt", False, 1, edges, np.array([0.001, 0.1, 0.5, 0.02]), np.array([[-1.0, 1.0]]))
     figure = histogram([found], [1.0, 100.0]).figure
     figure.draw_without_rendering()
     [axes] = figure.axes
@@ -24,6 +25,34 @@ def test_a_histogram_has_readable_ticks():
     assert "0.01" in texts
     assert not [text for text in texts if "$" in text]
     assert len(axes.lines) == 2  # -1 and 1; 100 lies outside
+
+
+def degraded(data, folder, **overrides):
+    with kept_state():
+        return degrade_images(
+            data, BUNDLES / f"{data}.json", {"dataset_dir": str(folder), "image_size": 32, **overrides}
+        )
+
+
+def test_figure_1_shows_every_kind_and_severity_of_both_data_sets(prepared):
+    found = [degraded(data, prepared[data]) for data in ("jsrt", "acdc")]
+    drawn = draw_images(found, [])
+    assert [drawing.name for drawing in drawn] == ["degraded_jsrt", "degraded_acdc"]
+    for drawing, measures in zip(drawn, found, strict=True):
+        shown = [axes.images[0].get_array() for axes in drawing.figure.axes]
+        assert len(shown) == 3 * 6
+        assert all(np.array_equal(shown[0], shown[row]) for row in (6, 12))  # each row begins with the clean image
+        assert len({image.tobytes() for image in shown}) == 1 + 3 * 5
+        assert [axes.get_title() for axes in drawing.figure.axes[12:]] == ["clean", "250", "100", "50", "30", "15"]
+        assert "PHANTOMS" in drawing.title
+        assert (measures.quantities["growth"] > 0).all()
+        assert measures.changes.shape == (len(measures.quantities["growth"]), 3, 5)
+
+
+def test_strengths_out_of_order_do_not_grow(prepared):
+    found = degraded("jsrt", prepared["jsrt"], degradation_table={"gaussian_blur": [1, 2, 0.5, 3, 4]})
+    assert found.examples.shape == (1, 6, 32, 32)
+    assert (found.quantities["growth"] < 0).all()
 
 
 def estimate(value):

@@ -423,6 +423,19 @@ def test_quiet_shows_only_failures_verdict_and_page(prepared, tmp_path):
     assert page == f"page: {tmp_path / 'out/index.html'}"
 
 
+def test_a_study_of_images_alone_measures_them_and_trains_nothing(prepared, tmp_path):
+    out = tmp_path / "figure1"
+    options = ["--data", "jsrt", "--dataset-dir", f"jsrt={prepared['jsrt']}", "--set", "image_size=32"]
+    shown = invoke("study", "figure1", *options, "--out", str(out)).output
+    content = json.loads((out / "study.json").read_text())
+    assert "figure1: undecided on phantoms" in shown  # two images decide nothing
+    [estimate] = content["criteria"][0]["parts"]
+    assert estimate["n"] == 2
+    assert content["models"] == []
+    assert content["data"][0]["split"] == "test"
+    assert (out / "figures/degraded_jsrt.png").is_file()
+
+
 def test_a_dry_run_lists_the_jobs(done, prepared, tmp_path, monkeypatch):
     shutil.copytree(done[0], tmp_path / "copy")
     monkeypatch.chdir(tmp_path / "copy")
