@@ -45,12 +45,30 @@ def test_numbers_of_papers_and_commands_are_not_ours(results):
     assert results.find_numbers(text) == ["0.123"]
 
 
-def test_every_file_is_shown_and_has_its_origin(results):
+def test_every_file_is_shown(results):
     names = {path.stem for path in results.FOLDER.glob("*.csv")}
-    page = results.PAGE.read_text(encoding="utf-8")
-    shown = set(re.findall(r"<!-- table: ([\w-]+) -->", page))
-    # The verdicts make up the table of claims.
-    assert shown - {"claims"} == {name for name in names if not name.endswith("_verdict")}
+    pages = "".join(page.read_text(encoding="utf-8") for page in results.list_pages())
+    shown = set(re.findall(r"<!-- table: ([\w-]+) -->", pages))
+    # The verdicts make up the tables of claims.
+    made = {"claims", *(f"verdicts_{name}" for name in results.CLAIMS)}
+    assert made <= shown
+    assert shown - made == {name for name in names if not name.endswith("_verdict")}
+
+
+def test_a_claim_has_a_page_that_says_its_limits_and_what_would_change_its_verdict(results):
+    assert {page.stem for page in results.CLAIM_PAGES.glob("*.md")} == set(results.CLAIMS)
+    head, *rows = results.make("claims")
+    assert len(rows) == len(results.CLAIMS)
+    for row in rows:
+        cells = dict(zip(head, row, strict=True))
+        assert len(cells["what would change the verdict"]) > 40
+    for page in results.list_pages()[:-1]:
+        text = page.read_text(encoding="utf-8")
+        assert all(f"\n## {title}\n" in text for title in ("Criteria", "Limits", "What would change the verdict"))
+
+
+def test_every_file_has_its_origin(results):
+    names = {path.stem for path in results.FOLDER.glob("*.csv")}
     listed = re.findall(r"`([\w*]+)`", (results.FOLDER / "README.md").read_text(encoding="utf-8"))
     patterns = [re.compile(name.replace("*", r"\w*")) for name in listed]
     assert [name for name in names if not any(pattern.fullmatch(name) for pattern in patterns)] == []
@@ -85,19 +103,35 @@ def test_the_criteria_of_figure_2_are_those_of_its_table(results):
 
 def test_the_tables_of_a_study_are_taken(results, tmp_path, monkeypatch):
     finding = {"data": "jsrt", "text": "position helps", "where": "clean", "n": 8, "power": None, "note": ""}
-    measured = {**finding, "value": 0.4014, "ci95": [0.3305, 0.4722], "p_holm": 0.00101, "verdict": "confirmed"}
-    other = {**finding, "value": None, "ci95": None, "p_holm": None, "verdict": "not measured"}
+    parts = [{"label": f"blur {n}", "value": n / 10, "ci95": [0.0, 0.5], "n": 8} for n in (1, 2)]
+    measured = {
+        **finding,
+        "value": 0.4014,
+        "ci95": [0.3305, 0.4722],
+        "p_holm": 0.00101,
+        "verdict": "confirmed",
+        "parts": parts,
+    }
+    other = {**finding, "parts": [], "value": None, "ci95": None, "p_holm": None, "verdict": "not measured"}
     about = dict.fromkeys(("title", "command", "commit", "created"), "?")
     about |= {"paper": "Table 9", "claim": "Position helps.", "verdict_text": "confirmed on phantoms"}
     organs = {"title": "jsrt: Dice on clean test images", "columns": ["model", "heart"], "rows": [["CNN", "0.367"]]}
     (tmp_path / "study.json").write_text(json.dumps({**about, "criteria": [measured, other], "tables": [organs]}))
     monkeypatch.setattr(results, "FOLDER", tmp_path)
-    monkeypatch.setattr(results, "CLAIMS", {"new": "CNN, hearts"})
-    names = [path.name for path in results.take(tmp_path, "new_1")]
-    assert names == ["new_1_verdict.csv", "new_1_criteria.csv", "new_1_organs.csv"]
-    assert results.make("claims")[1:] == [["Position helps.", "Table 9", "CNN, hearts", "**confirmed on phantoms**"]]
-    assert results.read("new_1_organs") == [["model", "heart"], ["CNN", "0.367"]]
-    head, row = results.read("new_1_criteria")
+    monkeypatch.setattr(results, "SOURCES", {"old": "U-Net, hearts", "new": "CNN, hearts"})
+    monkeypatch.setattr(results, "CLAIMS", ("table1",))
+    names = [path.name for path in results.take(tmp_path, "new_table1")]
+    assert names == [f"new_table1_{kind}.csv" for kind in ("verdict", "criteria", "parts", "organs")]
+    [[link, claim, *verdicts, _]] = results.make("claims")[1:]
+    assert (link, claim) == ("[Table 9](claims/table1.md)", "Position helps.")
+    assert verdicts == ["not measured", "**confirmed on phantoms**"]
+    assert results.tabulate_verdicts("table1")[1:] == [["CNN, hearts", "**confirmed on phantoms**", "`?`", "?"]]
+    assert [row[2:] for row in results.read("new_table1_parts")[1:]] == [
+        ["blur 1", "0.100", "0.000 to 0.500", "8"],
+        ["blur 2", "0.200", "0.000 to 0.500", "8"],
+    ]
+    assert results.read("new_table1_organs") == [["model", "heart"], ["CNN", "0.367"]]
+    head, row = results.read("new_table1_criteria")
     assert dict(zip(head, row, strict=True)) == {
         "data": "jsrt",
         "criterion": "position helps",

@@ -1,11 +1,12 @@
-"""Write the tables of docs/explanation/results.md from the CSV files in docs/results, and check the page's numbers.
+"""Write the tables of the pages of results from the CSV files in docs/results, and check the pages' numbers.
 
 usage: python docs/src/results.py [--check | --take STUDY_FOLDER NAME]
 
-A table stands between ``<!-- table: NAME -->`` and ``<!-- end of table -->``: the file ``docs/results/NAME.csv`` as it
-is, or one of ``VIEWS`` of it. docs/results/README.md says which command made each file. With ``--check`` nothing is
-written, and the exit code is 1 if a table is stale or a measured number of the pages is in no table. With ``--take``
-the criteria and tables of a study's ``study.json`` become ``docs/results/NAME_criteria.csv`` and so on.
+The pages are docs/explanation/results.md and one a claim in docs/explanation/claims. A table stands between
+``<!-- table: NAME -->`` and ``<!-- end of table -->``: the file ``docs/results/NAME.csv`` as it is, or one of ``VIEWS``
+of it. docs/results/README.md says which command made each file. With ``--check`` nothing is written, and the exit code
+is 1 if a table is stale or a measured number of the pages is in no table. With ``--take`` the criteria, their
+conditions and the tables of a study's ``study.json`` become ``docs/results/NAME_criteria.csv`` and so on.
 """
 
 import csv
@@ -21,6 +22,7 @@ import pandas as pd
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER, PAGE = ROOT / "docs/results", ROOT / "docs/explanation/results.md"
+CLAIM_PAGES = PAGE.parent / "claims"
 # Pages with the column "ours", made by docs/src/bundles.py.
 OURS = (ROOT / "README.md", ROOT / "docs/bundles.md")
 # Words in the titles of those tables of a study that are taken, and the ends of the names of their files.
@@ -28,9 +30,13 @@ KINDS = {
     "Chosen on": "choice",
     "Dice on clean": "organs",
     "slice by slice": "slices",
+    "parts of the variance": "variance",
 }
 # Beginnings of the names of taken studies, and what they were run on.
-CLAIMS = {"small_xrays": "small CNN, 28 chest X-rays", "unet_hearts": "U-Net, 80 hearts, two seeds"}
+SOURCES = {"unet_hearts": "U-Net, 80 hearts, two seeds", "small_xrays": "small CNN, 28 chest X-rays"}
+# The paper's claims, then those beyond it.
+CLAIMS = ("table1", "table2", "figure2", "figure3", "figure4", "figure5", "intensities", "encodings", "reliance")
+_CHANGE = "## What would change the verdict\n\n"
 _TABLE = re.compile(r"(?s)(?P<start><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end of table -->\n)")
 _NUMBER = re.compile(r"(?<![\w.])-?\d\.\d{3}(?!\d|\.\d)")
 # Code, quotations, and sentences that begin with the paper's numbers.
@@ -66,20 +72,45 @@ def tabulate_severities(name: str) -> list[list[str]]:
     return [["mean Dice", *chosen], *rows]
 
 
+def find_verdicts(claim: str) -> dict[str, dict[str, str]]:
+    """Read the verdicts on a claim that were taken, by the beginning of their names."""
+    paths = {source: FOLDER / f"{source}_{claim}_verdict.csv" for source in SOURCES}
+    found = {source: read(path.stem) for source, path in paths.items() if path.is_file()}
+    return {source: dict(zip(*rows, strict=True)) for source, rows in found.items()}
+
+
 def tabulate_claims() -> list[list[str]]:
-    """List the verdicts of all studies that were taken, one row each."""
-    rows = [["claim", "the paper", "network, data", "verdict"]]
-    for name, about in CLAIMS.items():
-        for path in sorted(FOLDER.glob(f"{name}_*_verdict.csv")):
-            _, (_, paper, claim, verdict, *_) = read(path.stem)
-            rows.append([claim, paper, about, f"**{verdict}**"])
+    """List the claims with the verdict from each source, and what would change it as the claim's page says."""
+    rows = [["the paper", "claim", *SOURCES.values(), "what would change the verdict"]]
+    for name in CLAIMS:
+        verdicts = find_verdicts(name)
+        about = next(iter(verdicts.values()))
+        found = [f"**{verdicts[source]['verdict']}**" if source in verdicts else "not measured" for source in SOURCES]
+        page = CLAIM_PAGES / f"{name}.md"
+        change = page.read_text(encoding="utf-8").partition(_CHANGE)[2].partition("\n\n")[0]
+        link = f"[{about['paper']}]({CLAIM_PAGES.name}/{page.name})"
+        rows.append([link, about["claim"], *found, " ".join(change.split())])
+    return rows
+
+
+def tabulate_verdicts(claim: str) -> list[list[str]]:
+    """List the verdicts on a claim from each source, with command and commit."""
+    rows = [["network, data", "verdict", "command", "commit"]]
+    for source, about in find_verdicts(claim).items():
+        rows.append([SOURCES[source], f"**{about['verdict']}**", f"`{about['command']}`", about["commit"]])
     return rows
 
 
 VIEWS: dict[str, Callable[[], list[list[str]]]] = {
     **{name: partial(tabulate_severities, name) for name in ("acdc_unet_figure2", "unet_hearts_figure2")},
+    **{f"verdicts_{name}": partial(tabulate_verdicts, name) for name in CLAIMS},
     "claims": tabulate_claims,
 }
+
+
+def list_pages() -> list[Path]:
+    """List the pages with tables, the one that quotes the others last."""
+    return [*(CLAIM_PAGES / f"{name}.md" for name in CLAIMS), PAGE]
 
 
 def fill(text: str) -> str:
@@ -114,13 +145,17 @@ def find_known() -> set[str]:
 
 def find_faults() -> list[str]:
     """List the stale tables, the tables without a file, and the measured numbers that are in no table."""
-    text = PAGE.read_text(encoding="utf-8")
-    faults = [] if fill(text) == text else [f"{PAGE.name}: a table is stale; run python docs/src/results.py"]
-    rest = _TABLE.sub("", text)
-    faults += [f"{PAGE.name}: not from a file of docs/results: {line}" for line in rest.splitlines() if line[:1] == "|"]
-    known = find_known()
-    found = [(PAGE.name, number) for number in find_numbers(text)]
+    faults, found = [], []
+    for page in list_pages():
+        text = page.read_text(encoding="utf-8")
+        rest = _TABLE.sub("", text)
+        faults += [] if fill(text) == text else [f"{page.name}: a table is stale; run python docs/src/results.py"]
+        faults += [
+            f"{page.name}: not from a file of docs/results: {line}" for line in rest.splitlines() if line[:1] == "|"
+        ]
+        found += [(page.name, number) for number in find_numbers(text)]
     found += [(page.name, number) for page in OURS for number in find_ours(page.read_text(encoding="utf-8"))]
+    known = find_known()
     return faults + [
         f"{name}: {number} is in no table of docs/results" for name, number in found if number not in known
     ]
@@ -138,12 +173,13 @@ def take(folder: Path, name: str) -> list[Path]:
     tables = {
         "verdict": [["study", "paper", "claim", "verdict", "command", "commit", "created"], about],
         "criteria": tabulate_criteria(content["criteria"]),
+        "parts": tabulate_parts(content["criteria"]),
     }
     for table in content["tables"]:
         for kind in (kind for word, kind in KINDS.items() if word in table["title"]):
             tables[kind] = [table["columns"], *table["rows"]]
     paths = []
-    for kind, rows in tables.items():
+    for kind, rows in ((kind, rows) for kind, rows in tables.items() if len(rows) > 1):
         paths.append(FOLDER / f"{name}_{kind}.csv")
         with paths[-1].open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(rows)
@@ -155,12 +191,26 @@ def tabulate_criteria(findings: Sequence[dict[str, Any]]) -> list[list[str]]:
     rows = [["data", "criterion", "where", "value", "95 % interval", "n", "p (Holm)", "power", "verdict"]]
     for found in findings:
         if found["value"] is not None:
-            ends = "-" if found["ci95"] is None else " to ".join(f"{end:.3f}" for end in found["ci95"])
             numbers = ["" if found[key] is None else f"{found[key]:.3f}" for key in ("p_holm", "power")]
             verdict = found["verdict"] + (f": {found['note']}" if found["note"] else "")
             value = f"{found['value']:.3f}"
-            rows.append([found["data"], found["text"], found["where"], value, ends, str(found["n"]), *numbers, verdict])
+            about = [found["data"], found["text"], found["where"]]
+            rows.append([*about, value, _interval(found["ci95"]), str(found["n"]), *numbers, verdict])
     return rows
+
+
+def tabulate_parts(findings: Sequence[dict[str, Any]]) -> list[list[str]]:
+    """Tabulate each condition, dose or curve of the criteria that have several, the head first."""
+    rows = [["data", "criterion", "where", "value", "95 % interval", "n"]]
+    for found in findings:
+        for part in found["parts"] if len(found["parts"]) > 1 else []:
+            about = [found["data"], found["text"], part["label"]]
+            rows.append([*about, f"{part['value']:.3f}", _interval(part["ci95"]), str(part["n"])])
+    return rows
+
+
+def _interval(ends: Sequence[float] | None) -> str:
+    return "-" if ends is None else " to ".join(f"{end:.3f}" for end in ends)
 
 
 def main() -> int:
@@ -173,7 +223,8 @@ def main() -> int:
         faults = find_faults()
         sys.stdout.writelines(f"{fault}\n" for fault in faults)
         return int(bool(faults))
-    PAGE.write_text(fill(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+    for page in list_pages():
+        page.write_text(fill(page.read_text(encoding="utf-8")), encoding="utf-8")
     return 0
 
 
