@@ -76,6 +76,8 @@ LATER = {
     "deterministic": False,
     "surface_interval": 10,
     "spacing_mm": None,
+    "depth": 2,
+    "dense": False,
 }
 # Arguments that say what is shown of a training, and under which title.
 _SHOWN = frozenset({"hyper_parameters", "bundle"})

@@ -11,7 +11,7 @@ from medpos.explain.layers import Layer, find_deepest, find_score_layer, trace_l
 from medpos.explain.measured_field import measure_fields
 
 # Rows of the traced image, in pixels, tried in this order; a field larger than the last counts as the whole image.
-ROWS = (64, 1024, 4096)
+ROWS = (64, 1024, 4096, 8192)
 HEAD = """\
 # Receptive fields of the networks
 

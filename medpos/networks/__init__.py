@@ -22,6 +22,7 @@
 | ``FCNAlexNet`` | the same, table 1 | 56,954,261 (3 -> 21), frozen 1,750,329 | ``voc_fcn_alexnet`` |
 | ``FCNGoogLeNet`` | the same, table 1 | 5,995,077 (3 -> 21), frozen 1,750,329 | ``voc_fcn_googlenet`` |
 | ``SUNet`` 64, 128, 7-128 | Shah 2018, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``*_sunet*`` |
+| its ``depth`` 3, 4; ``dense`` | section 3.1 | 64: 6,001,173; 6,089,045; 4,114,517 (3 -> 21) | |
 | ``SUNetClassifier`` | the same | 6,910,248; 24,704,360; 39,113,832 (3 -> 1000) | ``imagenet_sunet*`` |
 | ``DeepLabVGG`` | Chen et al. 2015, table 2, LargeFOV | 20,505,429 (3 -> 21) | ``*_deeplab_largefov`` |
 | its ``head`` ``7x7``, ``4x4`` | table 2 | 134,346,581; 65,140,565 | its ``--head`` |

@@ -115,16 +115,19 @@ AUXILIARY = stages(
 AUXILIARY = {f"backbone.{name}": shape for name, shape in AUXILIARY.items()}
 
 
-def sunet(parameters, golden, wrong=None, **options):
+def sunet(parameters, golden, wrong=None, modules=(2, 4, 4), channels=(256, 512, 768, 1024), small=True, **options):
     def build(width):
         return SUNet(variant="64", width=width, **options)
 
     sizes = {16: (128, 128, 64, 32, 32, 32), 8: (128, 128, 64, 64, 64, 64)}[options.get("output_stride", 16)]
-    names = ("residual1", "unet1_1", "unet2_3", "unet3_3", "unet4_0")
-    shapes = stages(" ".join(f"features.{name}" for name in names), (128, 256, 512, 768, 1024), sizes[:5])
+    blocks = enumerate((*modules, 1), 1)
+    names = ("residual1", *(f"unet{block}_{number - 1}" for block, number in blocks))
+    shapes = stages(" ".join(f"features.{name}" for name in names), (128, *channels), sizes[:5])
     shapes |= stages("final", (21,), sizes[5:])
-    # Those of the skips and behind deconvolutions: 6 of each u-net, 3 of the u-net+, 2 of the stem and the end.
-    return Network(build, parameters, (3, 512, 512), shapes, ((57, 64), (70, 49)), golden, wrong, unfolded=65)
+    # Those of the skips and behind deconvolutions: 3 of each level of the u-nets, 3 of the u-net+, 2 of stem and end.
+    unfolded = 3 * sum(modules) * options.get("depth", 2) + 3 + 2
+    sides = ((57, 64), (70, 49)) if small else ((113, 128), (128, 121))
+    return Network(build, parameters, (3, 512, 512), shapes, sides, golden, wrong, unfolded=unfolded)
 
 
 BY_8 = ((33, 40), ["DeepLabVGG", "33 x 40", "8 k + 1", "nearest valid: 33 x 33 or 33 x 41"])
@@ -308,6 +311,17 @@ NETWORKS = {
     ),
     "SUNet": sunet(5_906_773, (-0.0077485, 0.055885), ((12, 99), ["SUNet", "12 x 99 px", "at least 13 px", "13 x 99"])),
     "SUNet, strided": sunet(12_976_981, (0.014893, 0.073043), output_stride=8, strided=True, degridding=True),
+    # Large enough that the lowest level has more than one pixel.
+    "SUNet, three levels, dense": sunet(
+        4_253_845,
+        (0.010766, 0.098329),
+        modules=(1, 3, 3),
+        channels=(192, 384, 576, 640),
+        small=False,
+        output_stride=8,
+        depth=3,
+        dense=True,
+    ),
     "USegNet": Network(lambda w: USegNet(width=w), 3_483_652, (3, 40, 40), USEGNET, ANY, golden=(0.013297, 0.28958)),
     "USegNet, no skip": Network(lambda w: USegNet(skips=0, width=w), 3_475_396, (3, 40, 40), USEGNET, ANY),
     "USegNet, two skips": Network(

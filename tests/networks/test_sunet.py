@@ -14,8 +14,10 @@ from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED
 from medpos.losses.dense import summed_loss
 from medpos.networks import SUNet, SUNetClassifier
-from medpos.networks.sunet.module import Decoder, Grid, ResidualBlock, UNetModule, UNetPlus, choose_grids, encoder
+from medpos.networks.sunet.module import Decoder, Grid, ResidualBlock, UNetModule, choose_grids, encoder
 from medpos.networks.sunet.network import SMALLEST, VARIANTS, select_strongest
+
+UNetPlus = functools.partial(UNetModule, levels=1)
 
 
 @functools.cache
@@ -156,7 +158,7 @@ class TestModule:
     @pytest.mark.parametrize(("strided", "share"), [(True, 1 / 4), (False, 1.0)])
     def test_strides_of_dilated_filters_drop_points(self, strided, share):
         """Check section 6.2.1: no filter sees every other row and column."""
-        grid = choose_grids(2, strided)[0]
+        grid = choose_grids(2, strided=strided)[0]
         image = features(1, 4, 16, 16).requires_grad_()
         conv = encoder(4, 4, grid).conv1
         conv(image).sum().backward()
@@ -243,6 +245,117 @@ def _levels(classifier, image):
     return ends
 
 
+def count_by_hand(variant, modules, depth=2, dense=False, classes=1000):
+    """Count the classifier's parameters from the paper's text alone: figure 1, table 1 and section 3.1."""
+    table = VARIANTS[variant]
+    n, last = table.filters, 128
+
+    def conv(inputs, outputs, side, norm=True):  # with its bias, and the batch normalization before it
+        return inputs * outputs * side**2 + outputs + (2 * inputs if norm else 0)
+
+    total = conv(3, 64, 7, norm=False) + conv(64, 128, 3) + conv(128, 128, 3) + conv(64, 128, 1, norm=False)
+    for block, (number, table_outputs) in enumerate(zip(modules, table.outputs, strict=True), 1):
+        levels = min(depth, {1: 4, 2: 4, 3: 3, 4: 1}[block])
+        for _ in range(number):
+            outputs = n if dense else table_outputs
+            total += conv(last, n, 1) + 2 * levels * conv(n, n, 3)  # bottleneck, encoder
+            total += conv(n, n, 3) + (levels - 1) * conv(2 * n, n, 3) + levels * conv(n, n, 3)  # decoder
+            total += conv(n, outputs, 1)
+            total += 0 if dense or last == outputs else conv(last, outputs, 1, norm=False)  # shortcut
+            last = last + n if dense else outputs
+    return total + 2 * last + last * classes + classes
+
+
+# Of the classifier, by variant, depth, and whether connections are dense.
+VARIED = {
+    ("64", 3, False): 7_004_648,
+    ("64", 4, False): 7_092_520,
+    ("64", 2, True): 4_930_024,
+    ("128", 3, False): 25_089_768,
+    ("128", 4, False): 25_445_736,
+    ("128", 2, True): 16_959_464,
+    ("7-128", 3, False): 38_733_032,
+    ("7-128", 4, False): 40_368_232,
+    ("7-128", 2, True): 27_260_648,
+}
+
+
+class TestDepthAndDenseConnections:
+    """Section 3.1: modules of two, three and four levels, and dense connections between modules."""
+
+    @pytest.mark.parametrize(("variant", "depth", "dense"), VARIED)
+    def test_parameters(self, variant, depth, dense):
+        model = on_paper(SUNetClassifier, variant=variant, depth=depth, dense=dense)
+        wanted = VARIED[variant, depth, dense]
+        assert count(model) == count_by_hand(variant, VARIANTS[variant].modules[depth], depth, dense) == wanted
+
+    @pytest.mark.parametrize("depth", [3, 4])
+    @pytest.mark.parametrize("variant", VARIANTS)
+    def test_no_other_number_of_modules_is_nearer_in_parameters(self, variant, depth):
+        usual = VARIANTS[variant].modules
+        aim = count_by_hand(variant, usual[2])
+        choices = [(first, more, more, 1) for first in range(1, usual[2][0] + 1) for more in range(1, usual[2][1] + 1)]
+        assert usual[depth] == min(choices, key=lambda modules: abs(count_by_hand(variant, modules, depth) - aim))
+
+    @torch.no_grad()
+    def test_every_level_takes_the_one_below_and_its_skip(self):
+        model, order = module(levels=4), []
+        for name, part in (("e", model.down), ("d", model.up)):
+            for level, layer in enumerate(part, 1):
+                layer.register_forward_hook(
+                    lambda _, given, output, name=f"{name}{level}": order.append((name, given[0].shape[1:], output))
+                )
+        model(features(1, 6, 32, 16))
+        assert [name for name, _, _ in order] == ["e1", "e2", "e3", "e4", "d4", "d3", "d2", "d1"]
+        made = {name: output for name, _, output in order}
+        assert [tuple(made[f"e{level}"].shape[2:]) for level in (1, 2, 3, 4)] == [(16, 8), (8, 4), (4, 2), (2, 1)]
+        assert {tuple(given) for name, given, _ in order if name == "d2"} == {(8, 8, 4)}
+        inside = torch.cat([made["d2"], made["e1"]], 1)
+        assert torch.equal(model.inside(made["e1"]), inside)
+
+    def test_the_multigrid_goes_on(self):
+        grids = choose_grids(2, 4)
+        assert [(grid.stride, grid.first, grid.second) for grid in grids] == [
+            (1, 2, 4),
+            (1, 4, 8),
+            (1, 8, 16),
+            (1, 16, 32),
+        ]
+
+    def test_levels_of_each_block(self):
+        for depth in (2, 3, 4):
+            model = on_paper(SUNetClassifier, variant="64", depth=depth)
+            found = {name[4]: layer.levels for name, layer in model.features.named_children() if "unet" in name}
+            assert found == {"1": depth, "2": depth, "3": min(depth, 3), "4": 1}
+
+    @torch.no_grad()
+    def test_a_dense_connection_appends_to_an_unchanged_input(self):
+        model, given = module(out_channels=4, dense=True), features(1, 6, 9, 8)
+        assert not list(model.bn.parameters())
+        assert not list(model.upsample.parameters())
+        found = model(given)
+        assert torch.equal(found[:, :6], given)
+        assert torch.equal(found[:, 6:], model.up[0](model.inside(model.down[0](given)), given))
+
+    def test_dense_blocks_have_about_the_outputs_of_table_1(self):
+        model = on_paper(SUNet, variant="64", dense=True)
+        sizes = [level.shape[1] for level in model.levels(torch.zeros(1, 3, 64, 64, device="meta"))]
+        assert sizes == [128, 256, 512, 768, 832, 21]  # table 1: 256, 512, 768, 1024
+
+    @pytest.mark.parametrize("options", [{"depth": 3}, {"dense": True}])
+    def test_one_state_dict_for_classification_and_every_output_stride(self, options):
+        whole = on_paper(SUNetClassifier, **options).state_dict()
+        for stride in (32, 16, 8):
+            found = on_paper(SUNet, output_stride=stride, **options).state_dict()
+            shared = {name: tensor.shape for name, tensor in found.items() if name.startswith("features")}
+            assert shared == {name: whole[name].shape for name in whole if name.startswith("features")}
+
+    def test_refusals(self):
+        for depth in (1, 5):
+            with pytest.raises(InputError, match=f"depth: expected one of 2, 3, 4, got {depth}"):
+                SUNet(depth=depth)
+
+
 def published(variant, classes=1000):
     """List the authors' names and shapes by the rules of their code; PyTorch 0.3 has no ``num_batches_tracked``."""
     table, shapes = VARIANTS[variant], {}
@@ -260,7 +373,7 @@ def published(variant, classes=1000):
     conv("residual1.conv.4", 128, 128, 3)
     conv("residual1.shortcut.0", 128, 64, 1)
     last, n = 128, table.filters
-    for block, (modules, channels) in enumerate(zip(table.modules, table.outputs, strict=True), 1):
+    for block, (modules, channels) in enumerate(zip(table.modules[2], table.outputs, strict=True), 1):
         levels = 1 if block == 4 else 2
         for place in range(modules):
             unet = f"unet{block}_{place}"
@@ -408,7 +521,7 @@ class TestClassifier:
     @torch.no_grad()
     def test_exports(self, monkeypatch):
         monkeypatch.setitem(
-            VARIANTS, "64", dataclasses.replace(VARIANTS["64"], modules=(1, 1, 1, 1))
+            VARIANTS, "64", dataclasses.replace(VARIANTS["64"], modules={2: (1, 1, 1, 1)})
         )  # takes less time
         model, buffer = small(SUNetClassifier, out_channels=5), io.BytesIO()
         image = features(2, 3, 40, 33)

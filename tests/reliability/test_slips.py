@@ -327,7 +327,8 @@ def test_the_choices_of_the_rules_are_those_of_the_code():
     choices = {
         "conditions": GROUPS, "degradation_table": TABLES, "padding_mode": PADDING_MODES, "pe_range": RANGES,
         "encoding": ENCODINGS, "publisher": PUBLISHED, "upsampling": UPSAMPLINGS, "head": HEADS, "crf_name": PAPERS,
-        "variant": VARIANTS, "output_stride": DILATIONS, "supervision_mode": MODES, "decoder": DECODERS,
+        "variant": VARIANTS, "depth": VARIANTS["64"].modules, "output_stride": DILATIONS, "supervision_mode": MODES,
+        "decoder": DECODERS,
     }  # fmt: skip
     rules = load_rules()
     for key, known in choices.items():

@@ -1,4 +1,4 @@
-"""Build the parts of SUNet: the u-net module with its multigrid of dilations, u-net+, and the stem's residual block.
+"""Build the parts of SUNet: the u-net module with its multigrid of dilations, and the stem's residual block.
 
 Reference:
     S. Shah et al., "Stacked U-Nets: A No-Frills Approach to Natural Image Segmentation", 2018, figures 1 and 2,
@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-LEVELS = 2  # E1 and E2 of a u-net; a u-net+ has only E1
+LEVELS = 2  # E1 and E2 of the paper's u-net; its u-net+ has only E1
 
 
 @dataclass(frozen=True)
@@ -33,21 +33,22 @@ class Grid:
     second: int
 
 
-def choose_grids(dilation: int, strided: bool = False) -> list[Grid]:
+def choose_grids(dilation: int, levels: int = LEVELS, strided: bool = False) -> list[Grid]:
     """Choose strides and dilations for the levels of a module.
 
     Args:
         dilation: dilation of the block, 1, 2 or 4: the resolution of its input relative to that in the classifier.
+        levels: number of levels.
         strided: whether to keep the strides and dilate all filters equally, as in the strided column of table 4,
             instead of multigrid.
 
     Returns:
-        The grids of E1 and E2. Multigrid at dilation 2 has the dilations 2, 4 and 4, 8; with the decoder these are
-        1, 2, 4, 4, 8, 8, 4, 4, 2, 1 of figure 2.
+        The grids of E1, E2 and so on. Multigrid at dilation 2 has the dilations 2, 4 and 4, 8; with the decoder these
+        are 1, 2, 4, 4, 8, 8, 4, 4, 2, 1 of figure 2.
     """
     if dilation == 1 or strided:
-        return [Grid(2, dilation, dilation)] * LEVELS
-    return [Grid(1, dilation * 2**level, 2 * dilation * 2**level) for level in range(LEVELS)]
+        return [Grid(2, dilation, dilation)] * levels
+    return [Grid(1, dilation * 2**level, 2 * dilation * 2**level) for level in range(levels)]
 
 
 def _conv3x3(in_channels: int, out_channels: int, dilation: int, stride: int = 1) -> nn.Conv2d:
@@ -118,56 +119,66 @@ class Decoder(nn.Sequential):
 
 
 class UNetModule(nn.Module):
-    """Apply a bottleneck, a u-net of two levels and an expansion, and add a shortcut around them.
+    """Apply a bottleneck, a u-net and an expansion, and connect the input to the output around them.
 
-    Where the number of channels changes, the shortcut is a 1 x 1 convolution, and shortcut and bottleneck share one
-    batch normalization with ReLU.
+    The usual connection adds the input. Where the number of channels changes, the input is first convolved by 1 x 1,
+    and this shortcut and the bottleneck share one batch normalization with ReLU. A dense connection appends the output.
 
     Args:
         in_channels: channels of the input.
         filters: channels inside, N of figure 1.
-        out_channels: channels of the output.
+        out_channels: channels of the output; of a dense connection those that follow the channels of the input.
         dilation: dilation of the block, 1, 2 or 4.
         strided: whether strides are kept, see :func:`choose_grids`.
+        levels: levels of the u-net, 1 for the u-net+ of block 4.
+        dense: whether the connection is dense.
     """
 
-    levels = LEVELS
-
     def __init__(
-        self, in_channels: int, filters: int, out_channels: int, dilation: int = 1, strided: bool = False
+        self,
+        in_channels: int,
+        filters: int,
+        out_channels: int,
+        dilation: int = 1,
+        strided: bool = False,
+        levels: int = LEVELS,
+        dense: bool = False,
     ) -> None:
         super().__init__()
-        expands = in_channels != out_channels
+        self.levels, self.dense = levels, dense
+        expands = in_channels != out_channels and not dense
         self.bn: nn.Module = nn.Identity()
         self.upsample: nn.Module = nn.Identity()
         if expands:
             self.bn = nn.Sequential(OrderedDict(_activation(0, in_channels)))
             self.upsample = nn.Sequential(OrderedDict(conv0=nn.Conv2d(in_channels, out_channels, 1)))
         self.down, self.up = nn.ModuleList(), nn.ModuleList()
-        for level, grid in enumerate(choose_grids(dilation, strided)[: self.levels]):
-            outer, inner = level == 0, level == self.levels - 1
+        for level, grid in enumerate(choose_grids(dilation, levels, strided)):
+            outer, inner = level == 0, level == levels - 1
             self.down.append(encoder(in_channels if outer else filters, filters, grid, outer, expands))
             self.up.append(Decoder(filters if inner else 2 * filters, filters, grid, out_channels if outer else None))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Map [N, in_channels, H, W] to [N, out_channels, H, W]."""
+        """Map [N, in_channels, H, W] to [N, out_channels, H, W], if dense to [N, in_channels + out_channels, H, W]."""
         features = self.bn(features)
         inside = self.inside(self.down[0](features))
-        return self.up[0](inside, features) + self.upsample(features)
+        output = self.up[0](inside, features)
+        return torch.cat([features, output], dim=1) if self.dense else output + self.upsample(features)
 
     def inside(self, e1: Tensor) -> Tensor:
-        """Compute the input of D1 from E1's output: the concatenation of D2 and E1."""
-        return torch.cat([self.up[1](self.down[1](e1), e1), e1], dim=1)
-
-
-class UNetPlus(UNetModule):
-    """Apply the trimmed u-net of block 4, where maps are too small for E2 and D2."""
-
-    levels = 1
-
-    def inside(self, e1: Tensor) -> Tensor:
-        """Return E1's output unchanged."""
-        return e1
+        """Compute the input of D1 from E1's output: the concatenation of D2 and E1; of one level E1's output itself."""
+        encoded = [e1]
+        for level, down in enumerate(self.down):
+            if level > 0:
+                encoded.append(down(encoded[-1]))
+        inside = encoded[-1]
+        # TorchScript can't go backward through a list of modules, so each step looks for its level.
+        for step in range(1, self.levels):
+            for level, up in enumerate(self.up):
+                if level == self.levels - step:
+                    skip = encoded[level - 1]
+                    inside = torch.cat([up(inside, skip), skip], dim=1)
+        return inside
 
 
 class ResidualBlock(nn.Module):

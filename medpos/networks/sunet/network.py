@@ -14,6 +14,13 @@ Resolved where paper and code disagree or are silent:
       one more each.
     - Transitions have no convolution. Images of any size work; the authors' code needs even sizes and fails at 224 px.
     - Table 4's strided network keeps the strides inside the modules and dilates every filter by its block's factor.
+    - Section 3.1 compares modules of two, three and four levels at about the same number of parameters, without numbers
+      of modules. Here blocks 2 and 3 have equally many, as in table 1, and the nearest number of parameters is taken:
+      ImageNet's 64 has 7,004,648 and 7,092,520, the 128 has 25,089,768 and 25,445,736, the 7-128 has 38,733,032 and
+      40,368,232. As block 4 has one level, because E2's input would be too small, block 3 never has more than three: at
+      224 px the input of its E4 would have 2 x 2 px.
+    - Dense connections of section 3.1 append the N maps of each module to those of all before it. Table 1's outputs of
+      a block are about as many ("approximately equates to the total number of feature maps"); the last block has fewer.
     - Levels of figure 5: stem, the four blocks, prediction.
 
 Published training on ImageNet: stochastic gradient descent, Nesterov momentum 0.9 without damping, rate 0.01, divided
@@ -24,6 +31,7 @@ twenty times. The loss is PyTorch's mean cross-entropy over the pixels that aren
 """
 
 from collections import OrderedDict
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import torch
@@ -33,7 +41,7 @@ from torch.nn import functional as F  # noqa: N812
 from medpos.core.errors import InputError
 from medpos.networks.layers.blocks import check_size, initialize_he, scale_channels
 from medpos.networks.layers.freezing import freeze_statistics
-from medpos.networks.sunet.module import ResidualBlock, UNetModule, UNetPlus
+from medpos.networks.sunet.module import LEVELS, ResidualBlock, UNetModule
 
 
 @dataclass(frozen=True)
@@ -42,20 +50,22 @@ class Variant:
 
     Attributes:
         filters: N, channels inside the modules.
-        modules: number of modules in each block; those of block 4 are u-net+.
+        modules: number of modules in each block, by their depth, which is the number of their levels; those of block 4
+            are u-net+.
         outputs: output channels of each block.
     """
 
     filters: int
-    modules: tuple[int, ...]
+    modules: dict[int, tuple[int, ...]]
     outputs: tuple[int, ...]
 
 
 VARIANTS = {
-    "64": Variant(64, (2, 4, 4, 1), (256, 512, 768, 1024)),
-    "128": Variant(128, (2, 4, 4, 1), (512, 1024, 1536, 2048)),
-    "7-128": Variant(128, (2, 7, 7, 1), (512, 1280, 2048, 2304)),
+    "64": Variant(64, {2: (2, 4, 4, 1), 3: (1, 3, 3, 1), 4: (2, 2, 2, 1)}, (256, 512, 768, 1024)),
+    "128": Variant(128, {2: (2, 4, 4, 1), 3: (1, 3, 3, 1), 4: (2, 2, 2, 1)}, (512, 1024, 1536, 2048)),
+    "7-128": Variant(128, {2: (2, 7, 7, 1), 3: (1, 5, 5, 1), 4: (2, 4, 4, 1)}, (512, 1280, 2048, 2304)),
 }
+DEEPEST = (4, 4, 3, 1)  # levels of each block's modules at most
 STEM = (64, 128)  # 7 x 7 convolution and residual block, both of stride 2
 # Dilation of each block by output stride, without the poolings before dilated blocks; and the smallest image side in px
 # that leaves a pixel for block 4.
@@ -66,34 +76,41 @@ DEGRIDDING = 512  # channels of both filters; their dilations are 2 and 1
 FORMER_NAMES = {"0": "conv1", "1": "bn1", "3": "conv2", "4": "bn2", "6": "conv3"}
 
 
-def _variant(name: str, width: float) -> Variant:
-    if name not in VARIANTS:
-        raise InputError(f"variant: expected one of {', '.join(VARIANTS)}, got {name!r}")
-    paper = VARIANTS[name]
-    outputs = tuple(scale_channels(channels, width) for channels in paper.outputs)
-    return Variant(scale_channels(paper.filters, width), paper.modules, outputs)
-
-
 def _features(
-    variant: Variant, in_channels: int, output_stride: int, strided: bool = False, width: float = 1.0
+    in_channels: int,
+    variant: str,
+    output_stride: int,
+    strided: bool = False,
+    depth: int = LEVELS,
+    dense: bool = False,
+    width: float = 1.0,
 ) -> nn.Sequential:
     """Build the layers up to the last batch normalization, with the same state dict for all output strides."""
-    if output_stride not in DILATIONS:
-        raise InputError(f"output_stride: expected one of {', '.join(map(str, DILATIONS))}, got {output_stride}")
+    _check("variant", variant, VARIANTS)
+    _check("output_stride", output_stride, DILATIONS)
+    table = VARIANTS[variant]
+    _check("depth", depth, table.modules)
+    filters = scale_channels(table.filters, width)
     stem, last = (scale_channels(channels, width) for channels in STEM)
     layers: OrderedDict[str, nn.Module] = OrderedDict()
     layers["conv1"] = nn.Conv2d(in_channels, stem, 7, stride=2, padding=3)
     layers["residual1"] = ResidualBlock(stem, last)
-    blocks = zip(variant.modules, variant.outputs, DILATIONS[output_stride], strict=True)
-    for block, (modules, channels, dilation) in enumerate(blocks, 1):
+    blocks = zip(table.modules[depth], table.outputs, DILATIONS[output_stride], DEEPEST, strict=True)
+    for block, (modules, channels, dilation, deepest) in enumerate(blocks, 1):
         if block > 1 and dilation == 1:
             layers[f"avgpool{block - 1}"] = nn.AvgPool2d(2)
-        kind = UNetPlus if block == len(variant.modules) else UNetModule
+        output = filters if dense else scale_channels(channels, width)
         for index in range(modules):
-            layers[f"unet{block}_{index}"] = kind(last, variant.filters, channels, dilation, strided)
-            last = channels
+            module = UNetModule(last, filters, output, dilation, strided, min(depth, deepest), dense)
+            layers[f"unet{block}_{index}"] = module
+            last = last + filters if dense else output
     layers["bn2"] = nn.BatchNorm2d(last)
     return nn.Sequential(layers)
+
+
+def _check(name: str, value: object, allowed: Collection[object]) -> None:
+    if value not in allowed:
+        raise InputError(f"{name}: expected one of {', '.join(map(str, allowed))}, got {value!r}")
 
 
 def _initialize(network: nn.Module) -> None:
@@ -117,11 +134,13 @@ class SUNet(nn.Module):
         degridding: whether two filters precede the prediction, for output stride 8.
         freeze_bn: whether batch norm statistics, scales and shifts are frozen, as in the last fine-tuning.
         bn_momentum: momentum of the batch norm statistics; 0.01 is the paper's decay of 0.99.
+        depth: levels of the u-nets, 2, 3 or 4, at about the same number of parameters.
+        dense: whether dense connections replace those that add.
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
-        InputError: unknown variant or output stride; a width that isn't above 0; in ``forward``, an image that isn't
-            [N, C, H, W], or is too small to leave a pixel for the last block.
+        InputError: unknown variant, output stride or depth; a width that isn't above 0; in ``forward``, an image that
+            isn't [N, C, H, W], or is too small to leave a pixel for the last block.
     """
 
     def __init__(
@@ -134,13 +153,15 @@ class SUNet(nn.Module):
         degridding: bool = False,
         freeze_bn: bool = False,
         bn_momentum: float = 0.01,
+        depth: int = LEVELS,
+        dense: bool = False,
         width: float = 1.0,
     ) -> None:
         super().__init__()
-        table = _variant(variant, width)
         self.in_channels = in_channels
-        self.features = _features(table, in_channels, output_stride, strided, width)
-        self.final = _head(table.outputs[-1], scale_channels(DEGRIDDING, width) if degridding else None, out_channels)
+        self.features = _features(in_channels, variant, output_stride, strided, depth, dense, width)
+        last = self.features.bn2.num_features
+        self.final = _head(last, scale_channels(DEGRIDDING, width) if degridding else None, out_channels)
         self.smallest = SMALLEST[output_stride]
         _initialize(self)
         for layer in self.modules():
@@ -212,6 +233,8 @@ class SUNetClassifier(nn.Module):
         out_channels: classes.
         variant: size of the network, see :class:`SUNet`.
         output_stride: px of the image per px of the features, 32, 16 or 8; 32 in the paper, 7 x 7 px for 224 px.
+        depth: levels of the u-nets, see :class:`SUNet`.
+        dense: whether connections are dense, see :class:`SUNet`.
         width: factor of the channels inside, 1 for the paper's.
 
     Raises:
@@ -224,13 +247,14 @@ class SUNetClassifier(nn.Module):
         out_channels: int = 1000,
         variant: str = "7-128",
         output_stride: int = 32,
+        depth: int = LEVELS,
+        dense: bool = False,
         width: float = 1.0,
     ) -> None:
         super().__init__()
-        table = _variant(variant, width)
         self.in_channels = in_channels
-        self.features = _features(table, in_channels, output_stride, width=width)
-        self.linear = nn.Linear(table.outputs[-1], out_channels)
+        self.features = _features(in_channels, variant, output_stride, False, depth, dense, width)
+        self.linear = nn.Linear(self.features.bn2.num_features, out_channels)
         self.smallest = SMALLEST[output_stride]
         _initialize(self)
         nn.init.zeros_(self.linear.bias)
