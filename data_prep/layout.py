@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from data_prep.files import Array, encode_nifti, lock_folder, map_in_processes, remove_file, sha256, write_bytes
-from data_prep.plausibility import find_doubts, measure
+from data_prep.plausibility import find_doubts, find_untaught, measure
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json, read_bytes
 from medpos.core.labels import IGNORED, Label
@@ -294,6 +294,9 @@ def _manifest(dataset: Dataset, cases: Sequence[Case], results: Sequence[Json], 
     if not parts["training"]:
         raise InputError(f"{dataset.name}: expected a training case, got none of {len(cases)}; add more cases.")
     doubts = find_doubts([(result["entry"], result["measures"]) for part in SPLITS for result in parts[part]])
+    names = {label.index: label.name for label in dataset.labels}
+    if not dataset.phantom:  # a few phantoms of many classes never show all
+        doubts += find_untaught([result["measures"] for result in parts["training"]], names)
     return {
         "schema_version": SCHEMA_VERSION,
         "name": dataset.name,

@@ -1,9 +1,9 @@
 """Doubt a prepared data set: organs on the wrong side, masks that don't fit their images, phases in the wrong order.
 
 Each case is measured where it is read (:func:`measure`), and the measures of all cases are judged together
-(:func:`find_doubts`). A doubt is a warning, because an unusual patient can look like a mistake. The thresholds were
-chosen so that 28 real chest X-rays, 80 real hearts, 598 real images of nuclei and all phantoms raise none, but for the
-one true copy among the hearts.
+(:func:`find_doubts`, :func:`find_untaught`). A doubt is a warning, because an unusual patient can look like a mistake.
+The thresholds were chosen so that 28 real chest X-rays, 80 real hearts, 598 real images of nuclei and all phantoms
+raise none, but for the one true copy among the hearts.
 """
 
 import hashlib
@@ -177,6 +177,21 @@ def find_doubts(cases: Sequence[Measured]) -> list[str]:
     """
     doubts = [f"{entry['case']}: {doubt}" for entry, found in cases for doubt in _doubt_case(found)]
     return [*doubts, *_doubt_outlines(cases), *_doubt_borders(cases), *_doubt_phases(cases), *_doubt_copies(cases)]
+
+
+def find_untaught(training: Sequence[Json], names: Mapping[int, str]) -> list[str]:
+    """Find the classes that no training case shows.
+
+    Args:
+        training: measures of the training cases.
+        names: names of the classes by index.
+
+    Returns:
+        A line that names them; nothing if every class has a pixel somewhere.
+    """
+    seen = {name for found in training for name in found["volumes_ml"]}
+    untaught = [name for index, name in names.items() if index and name not in {*seen, "void"}]
+    return [f"no training case has a pixel of {', '.join(untaught)}; a network can't learn it"] if untaught else []
 
 
 def _doubt_case(found: Json) -> Iterator[str]:

@@ -11,7 +11,7 @@ import numpy as np
 
 from data_prep.files import Array, map_in_processes, read_nifti, sha256
 from data_prep.layout import Json
-from data_prep.plausibility import find_doubts, measure
+from data_prep.plausibility import find_doubts, find_untaught, measure
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json
 from medpos.core.labels import IGNORED
@@ -78,7 +78,13 @@ def check(folder: Path, workers: int = 1) -> tuple[str, list[str], list[str]]:
     total = sum(map(len, parts.values()))
     measured = [(case, f.measures) for case, f in zip(cases, findings, strict=True) if f.measures is not None]
     summary = f"{folder}: {manifest.get('name')}, {total} cases of {len(subjects)} subjects"
-    return summary, problems, find_doubts(measured)
+    taught = set(map(id, parts["training"]))
+    training = [measures for case, measures in measured if id(case) in taught]
+    doubts = find_doubts(measured)
+    # A case that can't be read may show the class, and the few phantoms of many classes never show all.
+    if len(training) == len(taught) and not manifest.get("phantom"):
+        doubts += find_untaught(training, {int(index): name for index, name in names.items()})
+    return summary, problems, doubts
 
 
 def check_manifest(path: Path, manifest: Any) -> list[str]:

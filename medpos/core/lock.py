@@ -40,7 +40,8 @@ class FolderLock:
         inside: whether the lock file is ``.lock`` in the folder, which is made if missing, and removed
             again if it stays empty; else it is ``.NAME.lock``
             beside it, and the folder may be missing, the folder above it not.
-        other: how to choose another folder, for the message.
+        other: how to choose another folder, for the message that this one is busy; of a lock beside its folder, which
+            is a run's, a folder that can't be written asks for another ``--runs_dir``.
     """
 
     def __init__(self, folder: Path, inside: bool = False, other: str = "choose another --run_name") -> None:
@@ -76,9 +77,9 @@ class FolderLock:
             if self._made:
                 with contextlib.suppress(OSError):
                     self.folder.rmdir()
+            elsewhere = self._other if self._inside else "choose another --runs_dir"
             raise WriteError(
-                f"{self.folder}: can't be created or written ({error.strerror}); make room on the disk, or "
-                f"{self._other}"
+                f"{self.folder}: can't be created or written ({error.strerror}); make room on the disk, or {elsewhere}"
             ) from error
         _held[self.path] = self
         threading.Thread(target=self._beat, daemon=True).start()

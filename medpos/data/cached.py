@@ -102,7 +102,10 @@ class CachedDataset(Dataset[dict[str, Any]]):
         volumes = self.slices and self._cache[0]["image"].ndim == 4
         places = [range(self._depth(number)) if volumes else [None] for number in range(len(self.data))]
         self.places = [(number, z) for number, zs in enumerate(places) for z in zs]
-        logger.info("decoded %d cases into memory (%.0f MB)", len(self._cache), self.cached_bytes / 1e6)
+        count = len(self._cache)
+        logger.info(
+            "decoded %d %s into memory (%.1f MB)", count, "case" if count == 1 else "cases", self.cached_bytes / 1e6
+        )
         if rest := len(self.data) - len(self._cache):
             logger.warning(
                 "the other %d are decoded at every access; raise --memory_gb or --num_workers for speed", rest

@@ -244,8 +244,13 @@ class _Search:
         """Add the files of a path as the user gives it.
 
         Raises:
-            InputError: there is no image.
+            InputError: there is no image, or the path is a folder inside that of the results.
         """
+        if Path(given).is_dir() and Path(given).resolve().is_relative_to(self.out.resolve()):
+            raise InputError(
+                f"{given}: expected images outside the folder of the results, got --out {self.out}, which holds "
+                "them; choose another --out"
+            )
         found = list(self._expand(given))
         if not found:
             raise InputError(f"{given}: expected at least one image ({_FORMAT_NAMES}), got none; check the path")

@@ -24,7 +24,7 @@ from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
 from medpos.core.files import remove_partials, write_json
 from medpos.core.lock import BusyError, FolderLock
-from medpos.core.moved import with_current_names, without_later_keys
+from medpos.core.moved import LATER, with_current_names, without_later_keys
 from medpos.data.folder import DataFolder
 from medpos.data.training_data import TrainingData
 from medpos.runs import files, training_cases
@@ -312,9 +312,9 @@ def _check_unchanged(path: Path, config: dict[str, Any]) -> str:
 
 def _fixed_values(config: dict[str, Any]) -> dict[str, Any]:
     """Return the values that a resumed run can't change, independent of the way steps and entry points are written."""
+    later = {key: config.get(key, LATER[key]) for key in LATER}  # an earlier version lacks some
     config = without_later_keys(config)
-    fixed = {k: v for k, v in config.items() if k not in _FREE_TO_CHANGE and not is_entry_point(k, v)}
-    fixed["spacing_mm"] = config.get("spacing_mm")  # None where a version lacks the key
+    fixed = {k: v for k, v in {**config, **later}.items() if k not in _FREE_TO_CHANGE and not is_entry_point(k, v)}
     if "preprocessing" in fixed:
         fixed["preprocessing"] = expand_clean_chain(config)  # validation is on clean images
     return {k: with_current_names(expand_steps(v, config)) for k, v in fixed.items()}

@@ -138,7 +138,11 @@ def test_a_class_may_be_missing_in_a_case_but_not_in_all(tmp_path):
     root = custom_raw.pictures(tmp_path / "raw", 4)
     custom_raw.picture(root / "labels/c0.tif", np.zeros((20, 24), np.uint8))
     from_folder(root, tmp_path / "out", classes=[*CLASSES, "7=rare"])
-    assert check(tmp_path / "out")[1] == [f"{tmp_path / 'out/dataset.json'}: no case has a pixel of rare"]
+    _, problems, doubts = check(tmp_path / "out")
+    assert problems == [f"{tmp_path / 'out/dataset.json'}: no case has a pixel of rare"]
+    untaught = "no training case has a pixel of rare; a network can't learn it"
+    assert untaught in doubts
+    assert untaught in json.loads((tmp_path / "out/dataset.json").read_text())["warnings"]
 
 
 def put(name, make):

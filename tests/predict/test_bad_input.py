@@ -118,6 +118,14 @@ def test_inputs_that_are_not_there(tmp_path):
         assert f"{tmp_path / given}: {message}" in str(error.value)
 
 
+@pytest.mark.parametrize(("given", "out"), [("images", "images"), ("images", "."), ("images/part", "images")])
+def test_images_inside_the_folder_of_results_are_not_called_missing(tmp_path, given, out):
+    (tmp_path / "images/part").mkdir(parents=True)
+    nifti(tmp_path / "images/part/a.nii")
+    with pytest.raises(InputError, match=r"outside the folder of the results, got --out .*; choose another --out"):
+        inputs.find_cases([str(tmp_path / given)], tmp_path / out)
+
+
 def test_a_list_stays_in_its_folder(tmp_path):
     (tmp_path / "set/sub").mkdir(parents=True)
     nifti(tmp_path / "secret.nii")

@@ -34,8 +34,8 @@ _LOADED = (
     "monai.bundle",
     "onnxscript",
 )
-_HANGS_S = 100  # on a busy machine
-_ENDS_S = 20  # that worker processes may take to end
+_HANGS_S = 300  # on a busy machine
+_ENDS_S = 60  # that worker processes may take to end there
 
 
 @dataclass(frozen=True)

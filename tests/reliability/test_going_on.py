@@ -83,6 +83,19 @@ def test_a_kill_while_the_results_are_kept(run_of, tiny, monkeypatch):
     assert load(run_of / "resume.pt")["epoch"] == MORE
 
 
+@pytest.mark.parametrize("knows_the_key", [True, False], ids=["this version", "an earlier version"])
+@pytest.mark.parametrize(("key", "value"), [("position_dropout", 0.25), ("accumulate", 2)])
+def test_later_keys_are_not_changed_either(run_of, tiny, key, value, knows_the_key):
+    config = json.loads((run_of / "config.json").read_text())
+    before = config[key]
+    if not knows_the_key:
+        del config[key]
+        (run_of / "config.json").write_text(json.dumps(config))
+    changed = {**tiny, "max_epochs": TRAINED_EPOCHS + 1, key: value}
+    message = refusal("jsrt_small_pe", run_name="a", resume=True, **changed)
+    assert f"was started with other values: {key} was {before}, is {value}" in message
+
+
 @pytest.mark.parametrize("epochs", [1, TRAINED_EPOCHS])
 def test_no_more_epochs(run_of, tiny, epochs):
     message = refusal("jsrt_small_pe", **{**tiny, "resume": True, "max_epochs": epochs, "run_name": run_of.name})
