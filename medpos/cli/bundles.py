@@ -79,7 +79,7 @@ def show(options: Show) -> None:
 
 def copy(options: Copy) -> None:
     """Copy bundles into a folder, with the metadata and the logging.conf that MONAI reads beside them."""
-    bundles = [_file(name) for name in options.names]
+    bundles = [find_bundle(name) for name in options.names]
     copied = copy_files(bundles, options.out, options.replace)
     beside = {"logging.conf", "metadata.json", *(f"{metadata_name(path.stem)}.json" for path in bundles)}
     # A file of that name that is there already may describe the user's own bundle.
@@ -181,7 +181,12 @@ def _last(dotted: str) -> str:
     return dotted.rpartition(".")[2]
 
 
-def _file(name: str) -> Path:
+def find_bundle(name: str) -> Path:
+    """Find the file of a bundle by its name.
+
+    Raises:
+        InputError: there is no such bundle.
+    """
     stem = name if Path(name).suffix not in SUFFIXES else Path(name).stem
     return find_file(BUNDLES, stem, bundle_names(), "bundle", find_config(BUNDLES, stem).suffix)
 
@@ -196,7 +201,7 @@ def _configs() -> dict[str, Config]:
 def _read_named(name: str) -> Config:
     """Read a bundle of the project by its name, or any file."""
     path = Path(name)
-    return read_config(path) if path.suffix.lower() in SUFFIXES and path.is_file() else _read(_file(name))
+    return read_config(path) if path.suffix.lower() in SUFFIXES and path.is_file() else _read(find_bundle(name))
 
 
 def _read(path: Path) -> Config:

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from medpos import __version__
-from medpos.cli import bundles, notebooks, output
+from medpos.cli import bundles, networks, notebooks, output
 from medpos.cli import run as run_command
 from medpos.cli.data import PASS_ON, data
 from medpos.cli.evaluate import Evaluate, evaluate
@@ -35,6 +35,7 @@ command(app, Evaluate)(evaluate)
 command(app, Export)(export)
 command(app, Explain)(explain)
 command(app, Predict)(predict)
+app.add_typer(networks.app, name="networks")
 app.add_typer(notebooks.app, name="notebooks")
 
 

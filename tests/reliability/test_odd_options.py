@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from data_prep.__main__ import app as data_prep
 from data_prep.cli import custom, medical, microscopy, phantoms, scenes, verify
 from medpos.__main__ import app
-from medpos.cli import bundles, evaluate, explain, export, new_bundle, predict, report, study
+from medpos.cli import bundles, evaluate, explain, export, networks, new_bundle, predict, report, study
 from medpos.core.ending import explain as explain_error
 
 TEXTS = [
@@ -61,6 +61,8 @@ COMMANDS = {
     "imagenet": (data_prep, scenes.Imagenet, ["--source", "{images}"]),
     "phantoms": (data_prep, phantoms.Phantoms, ["--kind", "acdc", "--out", "{out}", "--cases", "1"]),
     "verify": (data_prep, verify.Verify, ["{data}"]),
+    "networks compare": (app, networks.Compare, ["jsrt_small", "--size", "32", "--trials", "1"]),
+    "networks padding": (app, networks.Padding, ["--width", "0.02", "--out", "{out}"]),
 }
 SHARED = {"--out", "--seed", "--workers", "--name", "--subject"}  # the commands of data_prep have them from one place
 SLOW = {"predict", "export", "explain", "report", "study", "evaluate"}
