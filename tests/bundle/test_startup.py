@@ -3,7 +3,7 @@ import sys
 import pytest
 import torch
 from monai.bundle import ComponentLocator, ConfigParser
-from running import ALL, BUNDLES, CLASSIFIERS, parser
+from running import ALL, BUNDLES, CLASSIFIERS, leave_to_torture, parser
 
 from medpos.bundle import startup as bundle
 from medpos.core.config import expand_steps, find_step, is_entry_point, is_referred_to
@@ -54,7 +54,9 @@ def misspelled(key):
     yield key[:middle] + key[middle] + key[middle:]
 
 
-@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "name", leave_to_torture(ALL, {*ALL} - {"acdc_pe", "brain_usegnet", CLASSIFIERS[0], "jsrt_pe"})
+)
 def test_every_misspelled_key_is_refused_with_the_right_one(name):
     config = parser(name).get()
     bundle.check_keys(config)

@@ -45,7 +45,9 @@ def cases_of(prepared, kind, split="test"):
     return [case["case"] for case in json.loads((prepared[kind] / "dataset.json").read_text())[split]]
 
 
-@pytest.mark.parametrize("name", leave_to_torture(NAMES, [name for name in NAMES if "acdc_reflect" in name]))
+@pytest.mark.parametrize(
+    "name", leave_to_torture(NAMES, {*NAMES} - {"acdc_mean_mask", "acdc_pe", "jsrt_reflect_pe", "jsrt_small"})
+)
 def test_a_run_folder_is_complete(name, prepared, tiny):
     kind = name.split("_")[0]
     run = run_here(name, **{**tiny, "dataset_dir": str(prepared[kind]), "train_cases": 2, "run_name": "first"})

@@ -8,6 +8,7 @@ import onnxruntime
 import pytest
 import torch
 from network_table import NARROW, NETWORKS
+from running import leave_to_torture
 from torch import nn
 
 from medpos import networks
@@ -79,7 +80,7 @@ def test_every_parameter_gets_a_gradient(name):
     model.zero_grad(set_to_none=True)
 
 
-@pytest.mark.parametrize("convert", ["script", "trace"])
+@pytest.mark.parametrize("convert", leave_to_torture(["script", "trace"], ["trace"]))
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
 def test_torchscript_equals_the_network(name, convert):

@@ -82,7 +82,7 @@ every_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command:
 
 
 @every_command
-@pytest.mark.parametrize("size", [60, pytest.param(3_000, marks=pytest.mark.torture), 30_000])
+@pytest.mark.parametrize("size", running.leave_to_torture([60, 3_000, 30_000], [3_000, 60]))
 def test_a_full_disk_is_one_line_and_the_next_call_works(trained, prepared, tmp_path, command, size):
     run = shutil.copytree(trained, tmp_path / "run")
     out = tmp_path / "out"

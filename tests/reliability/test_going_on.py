@@ -287,7 +287,10 @@ def train(cases, batch_size, accumulate, loss, tiny, name):
 
 
 @pytest.mark.parametrize("loss", LOSSES)
-@pytest.mark.parametrize(("cases", "batch_size", "accumulate"), [(4, 2, 2), (5, 2, 2), (5, 1, 4), (3, 2, 4)])
+@pytest.mark.parametrize(
+    ("cases", "batch_size", "accumulate"),
+    [(5, 2, 2), *(pytest.param(*sizes, marks=pytest.mark.torture) for sizes in [(4, 2, 2), (5, 1, 4), (3, 2, 4)])],
+)
 def test_accumulated_gradients_are_those_of_the_larger_batch(tiny, cases, batch_size, accumulate, loss):
     """Also with a smaller last batch, and with fewer batches in the last step."""
     one = train(cases, batch_size, accumulate, loss, tiny, "accumulated")
