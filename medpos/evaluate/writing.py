@@ -14,7 +14,7 @@ from rich.table import Table
 
 from medpos.core.errors import InputError
 from medpos.core.files import write_csv, write_frame, write_json, write_text
-from medpos.core.labels import MEAN_OF_ORGANS
+from medpos.core.labels import MEAN_OF_ORGANS, labels_of
 from medpos.core.labels import title as organ_title
 from medpos.core.lock import FolderLock
 from medpos.core.text import as_text
@@ -24,10 +24,13 @@ from medpos.metrics import INTERVAL, METRICS
 from medpos.runs import files
 from medpos.runs.cases import save_cases
 from medpos.runs.environment import environment
+from medpos.runs.subgroups import COLUMNS as SUBGROUP_COLUMNS
+from medpos.runs.subgroups import measure_subgroups, summarize_subgroups
 from medpos.runs.tables import (
     COLUMNS,
     CONFUSION_COLUMNS,
     Confusions,
+    Row,
     add_confusions,
     condition_key,
     summarize_conditions,
@@ -108,6 +111,9 @@ def write_run(folder: Path, measured: Measured, about: About) -> dict[str, Any]:
     write_csv(folder / files.CONFUSION, CONFUSION_COLUMNS, confusions.rows)
     if measured.views:
         save_cases(measured.views, folder / files.CASES)
+    subgroups = _measure_subgroups(measured, about)
+    if subgroups:
+        write_csv(folder / files.SUBGROUPS, SUBGROUP_COLUMNS, subgroups)
     write_json(folder / files.CONFIG, {"bundle_name": measured.tool.name, **about.settings})
     facts = environment("cpu", 0)
     del facts["seed"]  # nothing is known about the training of the tool
@@ -126,9 +132,17 @@ def write_run(folder: Path, measured: Measured, about: About) -> dict[str, Any]:
         "unplaced": measured.unplaced,
         "reduced_pictures": list(about.reduced) if measured.views else [],
         "conditions": add_confusions(summarize_conditions(rows), confusions),
+        **({"subgroups": found} if (found := summarize_subgroups(subgroups)) else {}),
     }
     write_json(folder / files.SUMMARY, content)
     return content
+
+
+def _measure_subgroups(measured: Measured, about: About) -> list[Row]:
+    """Measure the phases, and the levels of hearts whose maps are kept whole."""
+    entries = [{"case": view.case, "phase": view.phase} for view in measured.views]
+    whole = [view for view in measured.views if view.case not in about.reduced]
+    return measure_subgroups(measured.rows, entries, whole, labels_of(measured.classes[1:]))
 
 
 def compare_tools(measured: Sequence[Measured], data: str) -> pd.DataFrame:

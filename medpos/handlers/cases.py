@@ -25,6 +25,7 @@ class Cases:
 
     With probes of the position channels it also writes ``changes.npz``: for each probe (``position_zeroed-1``) a map
     [X, Y] of the share of slices, 0 to 1, in which the predicted class of the pixel differs from the clean case.
+    ``engine.state.cases`` holds the clean cases.
 
     Place it before ResultTable, which marks the evaluation as finished.
 
@@ -65,7 +66,8 @@ class Cases:
         if not is_main_process():
             return
         if self._cases:
-            save_cases(list(self._cases.values()), self.run.results / files.CASES)
+            engine.state.cases = list(self._cases.values())
+            save_cases(engine.state.cases, self.run.results / files.CASES)
         if self._changes:
             maps = {name: (total / count).astype(np.float32) for name, (total, count) in self._changes.items()}
             save_arrays(self.run.results / files.CHANGES, maps)

@@ -2,16 +2,18 @@
 
 import logging
 from abc import ABC, abstractmethod
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from ignite.engine import Engine, Events
 
 from medpos.core.device import is_main_process
 from medpos.core.files import write_csv, write_json
-from medpos.data.folder import DataFolder
+from medpos.data.folder import ALL, DataFolder
 from medpos.metrics import INTERVAL
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
+from medpos.runs.subgroups import COLUMNS as SUBGROUP_COLUMNS
+from medpos.runs.subgroups import measure_subgroups, summarize_subgroups
 from medpos.runs.tables import COLUMNS, CONFUSION_COLUMNS, add_confusions, add_scores, summarize_conditions
 from medpos.runs.text import format_results
 
@@ -47,6 +49,7 @@ class ResultWriter(ABC, Generic[Source]):
 class ResultTable(ResultWriter[DataFolder]):
     """Write ``metrics.csv``, ``confusion.csv``, then ``summary.json``, which marks the run as finished; log the table.
 
+    Where the cases belong to subgroups, ``subgroups.csv`` has their Dice; the summary compares them.
     Where images were shifted, ``moved_predictions.csv`` has the scores of the clean predictions shifted with them.
 
     The arguments are those of :class:`ResultWriter`.
@@ -79,9 +82,18 @@ class ResultTable(ResultWriter[DataFolder]):
             **({"stopped": self.run.stopped} if self.run.stopped else {}),
             "interval": INTERVAL,
             "conditions": conditions,
+            **({"subgroups": found} if (found := self._write_subgroups(engine)) else {}),
         }
         write_json(folder / files.SUMMARY, content)
         data = f"{self.source.name}{' PHANTOMS' if self.source.phantom else ''}"
         title = f"{self.bundle}: {split} split of {data}, {content['cases']} cases of {subjects} subjects"
         text = format_results(conditions, title, self.source.phantom, self.run.training_cases)
         logger.info("results\n%s\nresults are in %s", text, folder)
+
+    def _write_subgroups(self, engine: Engine) -> list[dict[str, Any]]:
+        """Write ``subgroups.csv``, if there are any, and return their summary."""
+        entries, views = self.source.cases(ALL), getattr(engine.state, "cases", [])
+        rows = measure_subgroups(engine.state.rows, entries, views, self.source.labels)
+        if rows:
+            write_csv(self.run.results / files.SUBGROUPS, SUBGROUP_COLUMNS, rows)
+        return summarize_subgroups(rows)

@@ -33,6 +33,7 @@ from medpos.report.confusion import (
 from medpos.report.figures import probe_curves, severity_curves, shift_curves
 from medpos.report.scores import collect_scores, tabulate_scores
 from medpos.report.sources import Evaluation, Run, Sources, Study
+from medpos.report.subgroups import collect_subgroups, tabulate_subgroups
 from medpos.report.tables import (
     Cell,
     Table,
@@ -132,6 +133,11 @@ class Page:
         return tabulate_organs(self.table)
 
     @cached_property
+    def subgroups(self) -> Table:
+        """Table of Dice by subgroup; empty where no run has any."""
+        return tabulate_subgroups(collect_subgroups(self.sources.runs))
+
+    @cached_property
     def score_rows(self) -> pd.DataFrame:
         """Long table of every value of every score."""
         return collect_scores(self.sources.runs)
@@ -202,6 +208,7 @@ class Page:
         tables = [
             self.runs,
             self.organs,
+            self.subgroups,
             *self.scores,
             self.classes,
             *self.conditions,

@@ -20,7 +20,7 @@ from medpos.statistics import verdict
 from medpos.statistics.effects import compare_models, summarize_over_seeds
 from medpos.statistics.variance import decompose_table
 from medpos.statistics.verdict import Finding
-from medpos.study import figures, forest, images, models, tables, tensorboard
+from medpos.study import figures, forest, images, models, subgroups, tables, tensorboard
 from medpos.study.declaration import Study, find_factors, name_moved
 from medpos.study.figures import Maps
 from medpos.study.images import ImageMeasures
@@ -103,11 +103,13 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     spread = summarize_over_seeds(table) if len(table) else pd.DataFrame()
     comparisons = _compare(table, study)
     variance = _decompose(table, study)
+    trained = [model for model in found if files.Run(model.folder()).is_trained]
+    by_subgroup = subgroups.summarize_subgroups(subgroups.collect_subgroups(trained), _pairs(study))
     write_frame(out / "summary.csv", spread)
     write_frame(out / "comparisons.csv", comparisons)
-    if len(variance):
-        write_frame(out / "variance.csv", variance)
-    trained = [model for model in found if files.Run(model.folder()).is_trained]
+    for name, optional in (("variance", variance), ("subgroups", by_subgroup)):
+        if len(optional):
+            write_frame(out / f"{name}.csv", optional)
     content = {
         "name": study.name,
         "title": study.title,
@@ -124,6 +126,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
             *tables.choice_tables(planner.choices()),
             *tables.dice_tables(spread),
             *tables.variance_tables(variance),
+            *subgroups.tabulate_subgroups(by_subgroup),
             *_slice_tables(trained),
         ],
         "figures": _save(
@@ -306,10 +309,16 @@ def _describe_model(model: Model, out: Path) -> dict[str, Any]:
 
 def _compare(table: pd.DataFrame, study: Study) -> pd.DataFrame:
     """Compare every pair of models in a criterion, at each condition and organ: exploratory, with intervals alone."""
-    pairs = dict.fromkeys((c.model, c.minus) for c in study.criteria if c.minus)
     known = set(table["model"])
-    parts = [compare_models(table, a, b).drop(columns="p").assign(a=a, b=b) for a, b in pairs if {a, b} <= known]
+    parts = [
+        compare_models(table, a, b).drop(columns="p").assign(a=a, b=b) for a, b in _pairs(study) if {a, b} <= known
+    ]
     return pd.concat(parts, ignore_index=True) if parts else pd.DataFrame()
+
+
+def _pairs(study: Study) -> list[tuple[str, str]]:
+    """List the pairs of models in the criteria of a study."""
+    return list(dict.fromkeys((c.model, c.minus) for c in study.criteria if c.minus))
 
 
 def _decompose(table: pd.DataFrame, study: Study) -> pd.DataFrame:

@@ -90,8 +90,14 @@ PAIRS = [
 
 @pytest.fixture
 def source():
+    entries = [{"case": "p1_ED", "group": "DCM"}, {"case": "p2_ED", "group": "MINF"}]
     return SimpleNamespace(
-        name="acdc", nominal_spacing=False, warnings=["p1: is it a copy?"], phantom=True, labels=ACDC
+        name="acdc",
+        nominal_spacing=False,
+        warnings=["p1: is it a copy?"],
+        phantom=True,
+        labels=ACDC,
+        cases=lambda split: entries,
     )
 
 
@@ -224,6 +230,11 @@ def test_results_are_written_with_the_policy_for_empty_masks(run, source, caplog
     myocardium = organs["myocardium"]
     assert (myocardium["hd95_mm"]["n"], myocardium["hd95_mm"]["infinite"]) == (1, 1)
     assert (myocardium["dice"]["mean"], myocardium["dice"]["n"]) == (0.5, 2)
+    rows = list(csv.DictReader((run.folder / "subgroups.csv").open()))
+    found = {(row["by"], row["subgroup"], row["organ"]): row["dice"] for row in rows}
+    assert (found["group", "DCM", "myocardium"], found["group", "MINF", "myocardium"]) == ("0.0", "1.0")
+    [mean] = [s for s in summary["subgroups"] if (s["subgroup"], s["organ"]) == ("DCM", "mean of organs")]
+    assert mean["mean"] == pytest.approx(1 / 3)
     assert "acdc_small: test split of acdc PHANTOMS, 2 cases of 2 subjects" in caplog.text
     source.phantom = False
     caplog.clear()

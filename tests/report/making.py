@@ -8,6 +8,8 @@ from medpos.core.files import write_csv
 from medpos.core.labels import ACDC, JSRT
 from medpos.metrics import case_metrics
 from medpos.runs.cases import CaseView, save_cases
+from medpos.runs.subgroups import COLUMNS as SUBGROUP_COLUMNS
+from medpos.runs.subgroups import measure_subgroups
 from medpos.runs.tables import COLUMNS, summarize_conditions
 
 HOSTILE = '</script><script>console.error("ran")</script><img src=x onerror=alert(1)>'
@@ -80,6 +82,9 @@ def make_run(folder, data="acdc", phantom=False, with_cases=True, bundle=None, k
         evaluation(folder / part, cases, labels, data, bundle, phantom, conditions)
     if with_cases:
         save_cases(cases, folder / "cases.npz")
+    entries = [{"case": case.case, "phase": case.phase} for case in cases]
+    if subgroups := measure_subgroups(rows(cases, labels, (CLEAN,)), entries, cases, labels):
+        write_csv(folder / "subgroups.csv", SUBGROUP_COLUMNS, subgroups)
     return folder
 
 

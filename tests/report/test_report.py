@@ -55,6 +55,18 @@ def test_the_page_says_what_was_run(html):
     assert "these runs have no cases.npz" in shown
 
 
+def test_subgroups_are_compared(report, html):
+    found = pd.read_csv(report / "csv/subgroups.csv")
+    assert set(found["by"]) == {"phase", "level"}
+    assert set(found["subgroup"]) == {"ED", "ES", "base", "mid", "apex"}
+    cases = pd.read_csv(report / "csv/cases.csv")
+    some = found[(found["subgroup"] == "ED") & (found["organ"] == "myocardium")].iloc[0]
+    clean = cases[(cases["severity"] == 0) & (cases["shift"].astype(str) == "0") & cases["case"].str.endswith("_ED")]
+    same = clean[(clean["model"] == some["model"]) & (clean["organ"] == "myocardium")]
+    assert some["mean"] == pytest.approx(same["dice"].mean())
+    assert "Dice by subgroup, clean images" in text(html)
+
+
 def test_text_of_files_stays_text(html):
     assert html.count("<script") == 1
     assert HOSTILE not in html
