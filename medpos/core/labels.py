@@ -194,6 +194,7 @@ def labels_of(names: Iterable[str]) -> tuple[Label, ...]:
 
 
 MEAN_OF_ORGANS = "mean of organs"
+ALL_CLASSES = "all classes"  # the background too
 
 
 def as_labels(tensor: "torch.Tensor") -> npt.NDArray[np.uint8]:

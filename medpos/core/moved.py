@@ -79,6 +79,10 @@ LATER = {
     "depth": 2,
     "dense": False,
 }
+# Handlers that later versions have added; they only observe.
+_LATER_HANDLERS = frozenset({"medpos.handlers.Calibration"})
+# Arguments that earlier versions gave at their defaults.
+_DEFAULTS = {"epoch_level": True}
 # Arguments that say what is shown of a training, and under which title.
 _SHOWN = frozenset({"hyper_parameters", "bundle"})
 # Object -> object of earlier versions that gives the same values.
@@ -105,7 +109,7 @@ def in_current_form(name: str, content: Any) -> Any:
 
 
 def without_later_keys(config: Config) -> Config:
-    """Leave out the later keys at their defaults, and the arguments that refer to a later key.
+    """Leave out the later keys at their defaults, the arguments that refer to a later key, and later handlers.
 
     So a configuration equals that of an earlier version which says the same.
 
@@ -118,8 +122,18 @@ def without_later_keys(config: Config) -> Config:
 
 def _without_references(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without_references(v) for k, v in value.items() if k not in _SHOWN and not _is_later(v)}
-    return [_without_references(part) for part in value] if isinstance(value, list) else value
+        return {k: _without_references(v) for k, v in value.items() if not _says_nothing_new(k, v)}
+    if isinstance(value, list):
+        return [_without_references(part) for part in value if not _is_later_handler(part)]
+    return value
+
+
+def _says_nothing_new(key: str, value: Any) -> bool:
+    return key in _SHOWN or _is_later(value) or (key in _DEFAULTS and value == _DEFAULTS[key])
+
+
+def _is_later_handler(part: Any) -> bool:
+    return isinstance(part, dict) and part.get("_target_") in _LATER_HANDLERS
 
 
 def _is_later(value: Any) -> bool:

@@ -1,6 +1,7 @@
 """Handle the events of a training or an evaluation: metrics, tables, pictures, TensorBoard, checkpoints, progress."""
 
 from medpos.handlers.batch_norm import ReestimateStatistics
+from medpos.handlers.calibration import Calibration
 from medpos.handlers.cases import Cases
 from medpos.handlers.checkpoint import Checkpoint, LoadModel, better, replace_weights, train
 from medpos.handlers.classification import ClassTable, TopK
@@ -14,6 +15,7 @@ from medpos.handlers.tensorboard import ScalarLog, TensorBoard
 from medpos.handlers.unfreezing import GradualUnfreezing
 
 __all__ = [
+    "Calibration",
     "CaseMetrics",
     "Cases",
     "Checkpoint",

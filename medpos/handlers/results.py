@@ -56,7 +56,7 @@ class ResultTable(ResultWriter[DataFolder]):
     """
 
     def write(self, engine: Engine) -> None:
-        """Write the results of CaseMetrics, and ``state.scores`` of Scores, if there are any."""
+        """Write the results of CaseMetrics, and those of Scores and Calibration, if there are any."""
         folder, rows = self.run.results, engine.state.rows
         write_csv(folder / files.METRICS, COLUMNS, rows)
         if moved := getattr(engine.state, "moved", None):
@@ -67,6 +67,8 @@ class ResultTable(ResultWriter[DataFolder]):
         if scores := getattr(engine.state, "scores", None):
             conditions = add_scores(conditions, scores)
         conditions = add_confusions(conditions, confusions)
+        if calibrations := getattr(engine.state, "calibrations", None):
+            conditions = calibrations.add_to(conditions)
         split = rows[0]["split"]
         subjects = len({row["subject"] for row in rows})
         content = {

@@ -1,8 +1,8 @@
 """Write a report: one HTML file that works offline, with its tables as CSV and its figures as SVG and PNG.
 
-``sources`` reads runs and studies; ``tables``, ``scores``, ``confusion``, ``clinical`` and ``browser`` choose the
-content, ``figures`` and ``pictures`` draw it, ``page`` fills in the ``templates``. No content of a file is evaluated,
-or run in the page: the page's policy allows a single script, that of ``templates``, and no loading.
+``sources`` reads runs and studies; ``tables``, ``scores``, ``confusion``, ``calibration``, ``clinical`` and ``browser``
+choose the content, ``figures`` and ``pictures`` draw it, ``page`` fills in the ``templates``. No content of a file is
+evaluated, or run in the page: the page's policy allows a single script, that of ``templates``, and no loading.
 """
 
 from collections.abc import Sequence
@@ -50,6 +50,8 @@ def _write(found: Sources, given: tuple[str, ...], out: Path) -> None:
         write_frame(out / "csv/score_cases.csv", page.score_rows, missing="nan")
     if page.confusions:
         write_frame(out / "csv/confusion.csv", page.confusion_rows)
+    if page.calibration:
+        write_frame(out / "csv/calibration_cases.csv", page.calibration_rows, missing="nan")
     if page.indices:
         write_frame(out / "csv/clinical_cases.csv", tabulate_cases(page.indices))
     for drawn in page.figures:

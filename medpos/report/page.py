@@ -22,6 +22,7 @@ from medpos.plotting.confusion import MOST
 from medpos.plotting.style import Drawing
 from medpos.report import pictures
 from medpos.report.browser import Browser
+from medpos.report.calibration import collect_calibration, collect_reliability, draw_calibration, tabulate_calibration
 from medpos.report.clinical import Index, tabulate_agreement, tabulate_categories
 from medpos.report.confusion import (
     ModelConfusion,
@@ -173,6 +174,21 @@ class Page:
         return [f"{found.model} on {found.data}" for found in self.confusions if len(found.classes) > MOST]
 
     @cached_property
+    def calibration_rows(self) -> pd.DataFrame:
+        """Long table of the calibration of every case."""
+        return collect_calibration(self.sources.runs)
+
+    @cached_property
+    def calibration(self) -> list[Table]:
+        """Tables of the calibration; none where no run has any."""
+        return [] if self.calibration_rows.empty else tabulate_calibration(self.calibration_rows)
+
+    @cached_property
+    def reliability(self) -> list[Drawing]:
+        """Reliability diagram of each model."""
+        return draw_calibration(collect_reliability(self.sources.runs))
+
+    @cached_property
     def conditions(self) -> list[Table]:
         """Tables of Dice under every condition."""
         return tabulate_conditions(self.table)
@@ -211,6 +227,7 @@ class Page:
             self.subgroups,
             *self.scores,
             self.classes,
+            *self.calibration,
             *self.conditions,
             self.external,
             self.comparisons,
@@ -242,7 +259,7 @@ class Page:
     @property
     def figures(self) -> list[Drawing]:
         """Figures that are written to files."""
-        return [*self.curves, *self.matrices, *(drawn for _, drawn in self.plots)]
+        return [*self.curves, *self.matrices, *self.reliability, *(drawn for _, drawn in self.plots)]
 
     @property
     def commands(self) -> list[dict[str, Any]]:

@@ -143,7 +143,7 @@ def add_scores(conditions: Sequence[dict[str, Any]], results: ScoreResults) -> l
 def _scores(results: ScoreResults, condition: Key) -> dict[str, Any]:
     rows = [row for row in results.rows if condition_key(row) == condition]
     subjects = [row["subject"] for row in rows]
-    of_set = _or_none(results.sets.get(condition, {}))
+    of_set = or_none(results.sets.get(condition, {}))
     found = {name: summarize([row[name] for row in rows], subjects, limits_of(name)) for name in results.names}
     return {**found, "set": of_set}
 
@@ -167,13 +167,13 @@ def add_confusions(conditions: Sequence[dict[str, Any]], confusions: Confusions)
 def _add_confusion(entry: dict[str, Any], classes: Sequence[str], counts: Confusion) -> dict[str, Any]:
     has_void = classes[0] == VOID
     by_class = scores_by_class(counts)
-    found = {name: _or_none({k: v[n] for k, v in by_class.items()}) for n, name in enumerate(classes)}
+    found = {name: or_none({k: v[n] for k, v in by_class.items()}) for n, name in enumerate(classes)}
     scores = entry.get("scores", {"set": {}})
-    of_set = {**scores["set"], **_or_none(class_scores(counts, not has_void)), **scores["set"]}
+    of_set = {**scores["set"], **or_none(class_scores(counts, not has_void)), **scores["set"]}
     kept = {name: values for name, values in found.items() if not (has_void and name == VOID)}
     return {**entry, "classes": kept, "scores": {**scores, "set": of_set}}
 
 
-def _or_none(values: Mapping[str, float | np.float64]) -> dict[str, float | None]:
+def or_none(values: Mapping[str, float | np.float64]) -> dict[str, float | None]:
     """Replace numbers that aren't finite, which JSON lacks, by None."""
     return {name: float(value) if np.isfinite(value) else None for name, value in values.items()}

@@ -6,10 +6,11 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from medpos.core.labels import MEAN_OF_ORGANS
+from medpos.core.labels import ALL_CLASSES, MEAN_OF_ORGANS
 from medpos.core.labels import title as organ_title
 from medpos.core.text import as_text
 from medpos.metrics import SHOWN
+from medpos.trust.calibration import SCORES
 
 TITLES = {
     "dice": "Dice",
@@ -34,6 +35,10 @@ SCORE_TITLES = {
     "frequency_weighted_iou": "frequency-weighted IoU",
     "boundary_f1": "boundary F1",
     "weighted_dice": "weighted mean Dice",
+    "ece": "ECE",
+    "mce": "MCE",
+    "brier": "Brier",
+    "nll": "NLL",
 }
 PHANTOM_NOTE = "PHANTOM DATA: computed images, no patients; these numbers say nothing about clinical use"
 
@@ -46,8 +51,8 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
 
     Args:
         conditions: entries as :func:`medpos.runs.tables.summarize_conditions` gives them; classes from
-            :func:`medpos.runs.tables.add_confusions` and scores from :func:`medpos.runs.tables.add_scores` follow in
-            tables of their own.
+            :func:`medpos.runs.tables.add_confusions`, scores from :func:`medpos.runs.tables.add_scores` and calibration
+            follow in tables of their own.
         title: line above the table.
         phantom: True adds the note that the data are phantoms.
         training_cases: number of cases or subjects that the model was trained on; above 0 it is noted.
@@ -65,6 +70,8 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
     if any("scores" in entry for entry in conditions):
         about = "scores: mean ± sd over cases; whole set: one value of all cases together"
         below += ["", *_score_tables(conditions), about]
+    if any("calibration" in entry for entry in conditions):
+        below += ["", _calibration_table(conditions), "of the pixels of all cases together; 0 is best"]
     notes = [PHANTOM_NOTE] if phantom else []
     notes += [TRAINED_NOTE.format(count=training_cases)] if training_cases else []
     return as_text(body, *below, *notes, width=150)
@@ -164,6 +171,22 @@ def _score_condition_tables(conditions: Sequence[dict[str, Any]]) -> list[Table]
             out.add_row(*_condition_words(entry), *part)
         tables += [out] if names else []
     return tables
+
+
+def _calibration_table(conditions: Sequence[dict[str, Any]]) -> Table:
+    """List organs in rows for one condition; for several, conditions in rows, with all classes together."""
+    out = Table(title="calibration of the probabilities, whole set", box=SIMPLE_HEAD, title_justify="left")
+    several = len(conditions) > 1
+    for head in ("degradation", "severity", "shift px") if several else ("organ",):
+        out.add_column(head, no_wrap=True)
+    for score in SCORES:
+        out.add_column(SCORE_TITLES[score], justify="right", no_wrap=True)
+    for entry in conditions:
+        organs = entry["calibration"]
+        for organ in [ALL_CLASSES] if several else organs:
+            words = _condition_words(entry) if several else (organ_title(organ),)
+            out.add_row(*words, *(_format_value(organs[organ]["set"][score]) for score in SCORES))
+    return out
 
 
 def score_title(name: str) -> str:

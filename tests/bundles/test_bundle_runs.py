@@ -63,6 +63,8 @@ def test_a_run_folder_is_complete(name, prepared, tiny):
         "resume.pt",
         "metrics.csv",
         "confusion.csv",
+        "calibration.csv",
+        "reliability.csv",
         "summary.json",
         "cases.npz",
     }
@@ -75,6 +77,7 @@ def test_a_run_folder_is_complete(name, prepared, tiny):
     check_rows(rows_of(run / "metrics.csv"), cases_of(prepared, kind), ORGANS[kind])
     check_summary(json.loads((run / "summary.json").read_text()), name, kind, cases_of(prepared, kind))
     check_confusion(run, ["background", *ORGANS[kind]])
+    check_calibration(run, ORGANS[kind], cases_of(prepared, kind))
     check_overlays(run / "overlays", len(cases_of(prepared, kind)))
     log = (run / "log.txt").read_text()
     assert "epoch 1/1" in log
@@ -138,6 +141,22 @@ def check_summary(summary, name, kind, cases):
     assert condition["mean_foreground_dice"]["n"] <= len(cases)
 
 
+def check_calibration(run, organs, cases):
+    """Check that every case has a row for each organ, and that the diagrams have every pixel once."""
+    with (run / "calibration.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert [(row["case"], row["organ"]) for row in rows] == [(c, o) for c in cases for o in (*organs, "all classes")]
+    [condition] = json.loads((run / "summary.json").read_text())["conditions"]
+    assert list(condition["calibration"]) == [*organs, "all classes"]
+    brier = np.mean([float(row["brier"]) for row in rows if row["organ"] == organs[0]])
+    assert condition["calibration"][organs[0]]["brier"]["mean"] == pytest.approx(brier)
+    with (run / "reliability.csv").open() as stream:
+        points = list(csv.DictReader(stream))
+    total = sum(case.truth.size for case in load_cases(run / "cases.npz"))
+    for organ in (*organs, "all classes"):
+        assert sum(int(point["pixels"]) for point in points if point["organ"] == organ) == total
+
+
 def check_overlays(folder, cases):
     files = sorted(path.name for path in folder.iterdir())
     assert [file.split("_")[0] for file in files] == ["best", "median", "worst"]
@@ -156,7 +175,7 @@ def check_events(folder, organs, learned):
     # Infinite distances can't be drawn; all others must be.
     assert scalars <= {"mean_dice", "loss", "learning_rate", *(f"{m}/{o}" for o in organs for m in ("dice", "hd95_mm"))}
     assert ({"loss", "learning_rate"} <= scalars) == learned
-    assert set(tags["images"]) == {f"overlay/{rank}" for rank in ("worst", "median", "best")}
+    assert set(tags["images"]) == {"reliability", *(f"overlay/{rank}" for rank in ("worst", "median", "best"))}
     # The hyperparameters are in a file of their own, as TensorBoard's HPARAMS page requires.
     hyper = EventAccumulator(str(folder / "hyper_parameters")).Reload()
     assert "_hparams_/session_start_info" in hyper.summary_metadata
@@ -175,13 +194,15 @@ def test_distances_reach_tensorboard(trained):
 
 def test_evaluate_gives_the_numbers_of_the_run(run_of, tiny):
     run_here("jsrt_small_pe", entry="evaluate", **tiny)
-    for name in ("metrics.csv", "confusion.csv"):
+    for name in ("metrics.csv", "confusion.csv", "calibration.csv", "reliability.csv"):
         assert (run_of / "evaluate" / name).read_text() == (run_of / name).read_text()
     assert {path.name for path in (run_of / "evaluate").iterdir()} == {
         "config.json",
         "environment.json",
         "metrics.csv",
         "confusion.csv",
+        "calibration.csv",
+        "reliability.csv",
         "summary.json",
         "cases.npz",
         "overlays",

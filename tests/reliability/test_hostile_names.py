@@ -388,11 +388,9 @@ def test_a_report_of_tables_with_a_hostile_name_is_written_inside_its_folder(tra
     changed = {"organ": {"heart": name}, "case": {first: name}, "subject": {first: name}}
     rows = [{key: changed.get(key, {}).get(value, value) for key, value in row.items()} for row in rows]
     write_csv(run / "metrics.csv", columns, rows)
-    pairs = [
-        {key: name if value == "heart" else value for key, value in row.items()}
-        for row in read_csv(run / "confusion.csv")
-    ]
-    write_csv(run / "confusion.csv", list(pairs[0]), pairs)
+    for table in ("confusion.csv", "calibration.csv", "reliability.csv"):
+        rows = [{k: name if v == "heart" else v for k, v in row.items()} for row in read_csv(run / table)]
+        write_csv(run / table, list(rows[0]), rows)
     summary = json.loads((run / "summary.json").read_text())
     summary |= {"data": name, "bundle": name}
     for condition in summary["conditions"]:

@@ -32,6 +32,12 @@ from medpos.io.archives import Unpacker
 from medpos.io.walk import LeftOut
 from medpos.predict import inputs
 from medpos.report import sources
+from medpos.report.calibration import (
+    collect_calibration,
+    collect_reliability,
+    draw_calibration,
+    tabulate_calibration,
+)
 from medpos.report.confusion import collect_confusions
 from medpos.runs import checkpoints
 from medpos.runs.files import Run
@@ -274,8 +280,16 @@ def make_run(folder):
     columns = "case,subject,split,degradation,severity,shift,organ,dice,iou,sensitivity,precision,hd95_mm,assd_mm"
     rows = [f"p{n},p{n},test,none,0,0,heart,0.{n}1,0.5,0.5,0.5,1.5,inf" for n in range(4)]
     pixels = [f"none,0,0,{true},{found},9" for true in ("background", "heart") for found in ("background", "heart")]
+    scores = [f"p{n},p{n},test,none,0,0,heart,0.1,0.2,0.0{n},1.5" for n in range(4)]
+    points = [f"none,0,0,heart,0.{n},0.{n + 1},{n},0.{n}5,{'nan' if n == 0 else 0.5}" for n in range(9)]
     about = {"bundle": "x", "data": "x", "phantom": True, "split": "test", "conditions": []}
     contents = {
+        "calibration.csv": "\n".join(
+            ["case,subject,split,degradation,severity,shift,organ,ece,mce,brier,nll", *scores, ""]
+        ),
+        "reliability.csv": "\n".join(
+            ["degradation,severity,shift,organ,low,high,pixels,probability,frequency", *points, ""]
+        ),
         "metrics.csv": "\n".join([columns, *rows, ""]),
         "confusion.csv": "\n".join(["degradation,severity,shift,true,predicted,pixels", *pixels, ""]),
         "summary.json": json.dumps(about),
@@ -288,7 +302,10 @@ def make_run(folder):
 
 def read_run(path):
     run = Run(path.parent)
-    collect_confusions(sources.read([path.parent]).runs)
+    runs = sources.read([path.parent]).runs
+    collect_confusions(runs)
+    tabulate_calibration(collect_calibration(runs))
+    draw_calibration(collect_reliability(runs))
     read_csv(path.parent / "training_cases.csv")
     return run.config, run.summary, run.environments
 

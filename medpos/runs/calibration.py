@@ -1,0 +1,76 @@
+"""Tabulate how well the probabilities of a run are calibrated: rows per case, reliability diagrams, a summary."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from medpos.core.labels import ALL_CLASSES
+from medpos.data.conditions import CLEAN
+from medpos.metrics import summarize
+from medpos.runs.tables import SCORE_COLUMNS, Key, Row, condition_key, or_none
+from medpos.statistics.grid import CONDITION
+from medpos.trust.calibration import LIMITS, SCORES, Counts, reliability_diagram, score_calibration
+
+CALIBRATION_COLUMNS = (*SCORE_COLUMNS, "organ", *SCORES)  # of calibration.csv
+# Of reliability.csv.
+RELIABILITY_COLUMNS = (*CONDITION, "organ", "low", "high", "pixels", "probability", "frequency")
+_CLEAN = (CLEAN.degradation, CLEAN.severity, CLEAN.shift)
+
+
+@dataclass(frozen=True, eq=False)
+class Calibrations:
+    """Hold the calibration of an evaluation.
+
+    Args:
+        rows: one row per case, condition and organ, with the ``CALIBRATION_COLUMNS``; the last organ of each case is
+            ``ALL_CLASSES``.
+        totals: numbers of pixels [C + 1, 2, BINS] of the whole set for each condition, as
+            :func:`medpos.trust.calibration.count_probabilities` has them.
+        classes: names of the C classes, background first.
+    """
+
+    rows: list[Row]
+    totals: Mapping[Key, Counts]
+    classes: Sequence[str]
+
+    @property
+    def diagrams(self) -> Iterator[Row]:
+        """Rows of ``reliability.csv``."""
+        for key, counts in self.totals.items():
+            for organ, points in self._diagrams_of(counts).items():
+                yield from ({**dict(zip(CONDITION, key, strict=True)), "organ": organ, **point} for point in points)
+
+    @property
+    def clean_diagrams(self) -> dict[str, list[dict[str, float]]]:
+        """Points of the reliability diagram of every organ on clean images; empty where none was measured."""
+        return self._diagrams_of(self.totals[_CLEAN]) if _CLEAN in self.totals else {}
+
+    def _diagrams_of(self, counts: Counts) -> dict[str, list[dict[str, float]]]:
+        names = (*self.classes, ALL_CLASSES)
+        return {name: reliability_diagram(counts[n]) for n, name in enumerate(names) if n}
+
+    def add_to(self, conditions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Add ``calibration`` to every condition of a summary.
+
+        Args:
+            conditions: entries as :func:`medpos.runs.tables.summarize_conditions` gives them, of the same evaluation.
+
+        Returns:
+            The entries with ``calibration``: for each organ, and for ``ALL_CLASSES``, each score as
+            :func:`medpos.metrics.summarize` gives it over the cases, and ``set``, the scores of all pixels together.
+        """
+        return [{**entry, "calibration": self._summarize(condition_key(entry))} for entry in conditions]
+
+    def _summarize(self, key: Key) -> dict[str, Any]:
+        organs: dict[str, list[Row]] = {}
+        for row in self.rows:
+            if condition_key(row) == key:
+                organs.setdefault(row["organ"], []).append(row)
+        of_set = score_calibration(self.totals[key])
+        return {
+            organ: {
+                **{s: summarize([r[s] for r in part], [r["subject"] for r in part], LIMITS[s]) for s in SCORES},
+                "set": or_none({s: of_set[s][n] for s in SCORES}),
+            }
+            for n, (organ, part) in enumerate(organs.items(), 1)
+        }

@@ -1,0 +1,72 @@
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from making import CLEAN, make_run
+from test_report import text
+from test_report_scores import NOISY, cells
+
+from medpos.core.errors import InputError
+from medpos.core.files import write_csv
+from medpos.report import build
+from medpos.runs.calibration import CALIBRATION_COLUMNS, RELIABILITY_COLUMNS, Calibrations
+from medpos.trust.calibration import BINS
+
+NAMES = ("background", "right_lung", "left_lung", "heart")
+
+
+def write_calibration(folder, *conditions):
+    """Write what two cases would give: half of all pixels have a probability near 1, and are right in every case."""
+    counts = np.zeros((len(NAMES) + 1, 2, BINS), np.int64)
+    counts[:, 0, 0] = counts[:, 1, -1] = 500
+    rows = [
+        dict(zip(CALIBRATION_COLUMNS, (case, case, "test", *condition, organ, ece, 0.5, 0.25, 0.125), strict=True))
+        for condition in conditions
+        for case, ece in (("s00", 0.1), ("s01", 0.3))
+        for organ in (*NAMES[1:], "all classes")
+    ]
+    found = Calibrations(rows, dict.fromkeys(conditions, counts), NAMES)
+    write_csv(folder / "calibration.csv", CALIBRATION_COLUMNS, found.rows)
+    write_csv(folder / "reliability.csv", RELIABILITY_COLUMNS, found.diagrams)
+
+
+@pytest.fixture
+def run(tmp_path):
+    run = make_run(tmp_path / "r/jsrt/a", "jsrt", phantom=True, with_cases=False)
+    write_calibration(run, CLEAN)
+    write_calibration(run / "robustness", CLEAN, NOISY)
+    return run
+
+
+def test_the_page_has_a_section_of_calibration(run, tmp_path):
+    html = build([run], tmp_path / "out").read_text(encoding="utf-8")
+    assert '<li><a href="#calibration">Calibration</a></li>' in html
+    section = re.search(r'<section id="calibration">(.*?)</section>', html, re.S)[1]
+    assert "PHANTOM" in text(section)
+    numbers = ["0.200 ± 0.141", "0.500 ± 0.000", "0.250 ± 0.000", "0.125 ± 0.000", "2", "1", "2"]
+    names = [name.replace("_", " ") for name in NAMES[1:]] + ["all classes"]
+    assert cells(html, "calibration") == [[name, "jsrt", "jsrt_small", *numbers] for name in names]
+    assert len(cells(html, "calibration_conditions")) == 2 * len(names)
+    [label] = re.findall(r'aria-label="(Reliability diagram of [^"]*)"', html)
+    assert "heart: where the probability is 1.00 on average, the highest bin, the frequency is 1.00" in label
+
+
+def test_files_beside_the_page(run, tmp_path):
+    html = build([run], tmp_path / "out").read_text(encoding="utf-8")
+    assert 'href="csv/calibration_cases.csv"' in html
+    assert len(pd.read_csv(tmp_path / "out/csv/calibration_cases.csv")) == 2 * 2 * 4  # the clean images once
+    assert (tmp_path / "out/figures/reliability_01_jsrt_small.png").is_file()
+
+
+def test_runs_of_earlier_versions_have_no_such_section(tmp_path):
+    run = make_run(tmp_path / "r/jsrt/a", "jsrt", with_cases=False)
+    assert 'id="calibration"' not in build([run], tmp_path / "out").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(("name", "old", "new"), [("calibration", ",0.5,", ",1.5,"), ("reliability", ",500,", ",-1,")])
+def test_numbers_beyond_their_limits_are_refused(run, tmp_path, name, old, new):
+    path = run / f"{name}.csv"
+    path.write_text(path.read_text().replace(old, new))
+    with pytest.raises(InputError, match=f"{name}.csv: .*: expected numbers from 0 to .*; evaluate again"):
+        build([run], tmp_path / "out")
