@@ -7,6 +7,7 @@ import typer
 from medpos import __version__
 from medpos.cli import bundles, networks, notebooks, output
 from medpos.cli import run as run_command
+from medpos.cli.calibrate import Calibrate, calibrate
 from medpos.cli.data import PASS_ON, data
 from medpos.cli.evaluate import Evaluate, evaluate
 from medpos.cli.explain import Explain, explain
@@ -32,6 +33,7 @@ command(app, Study)(study)
 command(app, NewBundle)(new_bundle)
 command(app, Report)(report)
 command(app, Evaluate)(evaluate)
+command(app, Calibrate)(calibrate)
 command(app, Export)(export)
 command(app, Explain)(explain)
 command(app, Predict)(predict)

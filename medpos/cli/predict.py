@@ -23,6 +23,9 @@ class Predict:
         default_factory=list
     )
     tta: Annotated[str, typer.Option(help="flip: average with the prediction of the mirrored image.")] = ""
+    calibrated: Annotated[
+        str, typer.Option(help="one or class: correct probabilities by one temperature, or by one for each class.")
+    ] = ""
     format: Annotated[
         str, typer.Option(help="nifti, nrrd, seg.nrrd (3D Slicer) or mha; by default the label map is like its image.")
     ] = ""
@@ -77,7 +80,7 @@ def predict(options: Predict) -> None:
     folders = [options.run, *options.member]
     how = (options.dataset_dir, options.device, options.backend, options.precision)
     models = [Model(folder, *how) for folder in folders]
-    ensemble = Ensemble(models, options.tta == "flip")
+    ensemble = Ensemble(models, options.tta == "flip", options.calibrated)
     left_out = LeftOut()
     channels = models[0].data.channels
     with cohort.lock_results(options.out), Unpacker(options.out, left_out) as unpacker:

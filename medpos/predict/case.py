@@ -105,27 +105,28 @@ class Pipeline:
         whole = np.empty((x, y, z, len(self.ensemble.labels)), np.float32) if self.options.probabilities else None
         for first in range(0, z, prepared.depth):
             part = slice(first, min(first + prepared.depth, z))
-            probabilities = self._segment_part(prepared, part)
+            for_labels, probabilities = self._segment_part(prepared, part)
             shape = (x, y, part.stop - first)
             if probabilities.ndim == 4 and probabilities.shape[3] != shape[2]:
                 raise InputError(
                     f"expected {shape[2]} slices from the run's preprocessing, as in the file, got "
                     f"{probabilities.shape[3]}; give a run that keeps the slices"
                 )
-            labels[:, :, part] = compute_label_map(probabilities, shape)
+            labels[:, :, part] = compute_label_map(for_labels, shape)
             if whole is not None:
                 whole[:, :, part] = compute_probability_map(probabilities, shape)
         return labels, whole
 
-    def _segment_part(self, prepared: PreparedCase, part: slice) -> torch.Tensor:
-        """Compute the probabilities [classes, x, y(, z)] of some slices on the network's grid."""
+    def _segment_part(self, prepared: PreparedCase, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the probabilities [classes, x, y(, z)] of some slices on the network's grid, as the ensemble does."""
         if prepared.decoded is not None:
-            return self.ensemble.probabilities(prepared.decoded, prepared.sizes)
+            return self.ensemble.segment(prepared.decoded, prepared.sizes)
         first = max(part.start - self.ensemble.margin, 0)
         image = prepared.image
         decoded = self.ensemble.decode(image.values[:, :, first : part.stop + self.ensemble.margin], image.spacing_mm)
-        probabilities = self.ensemble.probabilities(decoded, prepared.sizes)
-        return probabilities[..., part.start - first : part.stop - first]
+        for_labels, probabilities = self.ensemble.segment(decoded, prepared.sizes)
+        own = slice(part.start - first, part.stop - first)
+        return for_labels[..., own], probabilities[..., own]
 
     def write(self, source: CaseFiles, prepared: PreparedCase, values: Pixels, probabilities: Array | None) -> None:
         """Write the results of a case: label map, probabilities, overlay, and last the record that completes it.

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -11,7 +12,7 @@ from medpos.core.labels import Label
 from medpos.io.scan import Array
 from medpos.predict.label_maps import resample, undo_centering
 from medpos.predict.model import Model
-from medpos.runs.task import not_a_segmentation
+from medpos.trust.temperature import KINDS, scale
 
 _SIDES = ("right_", "left_")
 
@@ -23,6 +24,8 @@ class Ensemble:
     Args:
         models: models trained on the same classes.
         flip: whether to average with the prediction for the mirrored image, mirrored back and with sides exchanged.
+        calibrated: temperatures that ``medpos calibrate`` has stored in the runs and that correct the probabilities of
+            each model before the mean: ``one`` for all classes, ``class`` for one for each class; empty: none.
 
     Raises:
         InputError: a model classifies whole images; classes, orientation or images of the models differ; or a class of
@@ -31,12 +34,14 @@ class Ensemble:
 
     models: Sequence[Model]
     flip: bool = False
+    calibrated: str = ""
 
     def __post_init__(self) -> None:
+        if self.calibrated not in ("", *KINDS):
+            raise InputError(f"--calibrated: expected {' or '.join(KINDS)}, got {self.calibrated!r}; give one of these")
         first = self.models[0]
         for model in self.models:
-            if model.classifies:
-                raise not_a_segmentation(model.run)
+            model.check_segments()
         for other in self.models[1:]:
             for name in ("labels", "channels", "orientation", "nominal"):
                 mine, theirs = getattr(first.data, name), getattr(other.data, name)
@@ -48,6 +53,12 @@ class Ensemble:
                 raise InputError(f"--member {other.run}: expected a run on images like {first.run}; leave it out")
         if self.flip:
             mirror_classes(self.labels)
+        _ = self.temperatures  # which may be missing
+
+    @cached_property
+    def temperatures(self) -> list[list[float]]:
+        """Temperatures of each model; empty where the probabilities aren't corrected."""
+        return [model.find_temperatures(self.calibrated) for model in self.models] if self.calibrated else []
 
     @property
     def labels(self) -> tuple[Label, ...]:
@@ -113,7 +124,7 @@ class Ensemble:
     def probabilities(
         self, decoded: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int] | None] = ()
     ) -> torch.Tensor:
-        """Compute the mean probabilities.
+        """Compute the mean probabilities, corrected by the temperatures if there are any.
 
         Args:
             decoded: decoded image of each model.
@@ -122,16 +133,44 @@ class Ensemble:
         Returns:
             Probabilities [classes, x, y(, z)] of the whole image, on the grid of the first model without its padding.
         """
+        return self.segment(decoded, sizes)[1]
+
+    def segment(
+        self, decoded: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int] | None] = ()
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Compute the mean probabilities from which the labels follow, and those of :meth:`probabilities`.
+
+        They are the same tensor, unless one temperature for all classes corrects the latter: it keeps the labels.
+        """
         parts: list[torch.Tensor] = []
-        for model, image, size in zip(self.models, decoded, sizes or [None] * len(decoded), strict=True):
-            found = [model.probabilities(image)]
-            if self.flip:
-                turned = model.probabilities(image.flip(1)).flip(1)
-                found.append(turned[list(mirror_classes(self.labels))])
-            parts += found if size is None else [undo_centering(part, size) for part in found]
-        plane = parts[0].shape[1:3]
-        same = [part if part.shape[1:3] == plane else resample(part, plane) for part in parts]
-        return same[0] if len(same) == 1 else torch.stack(same).mean(dim=0)
+        corrected: list[torch.Tensor] = []
+        for n, (model, image, size) in enumerate(
+            zip(self.models, decoded, sizes or [None] * len(decoded), strict=True)
+        ):
+            for found in self._of_model(model, image):
+                part = found if size is None else undo_centering(found, size)
+                parts.append(part)
+                corrected += [scale(part, self.temperatures[n])] if self.calibrated else []
+        mean = _mean(parts)
+        if not self.calibrated:
+            return mean, mean
+        calibrated = _mean(corrected)
+        return (mean if self.calibrated == "one" else calibrated), calibrated
+
+    def _of_model(self, model: Model, image: torch.Tensor) -> list[torch.Tensor]:
+        """Compute the probabilities of a model for an image, and for the mirrored one."""
+        found = [model.probabilities(image)]
+        if self.flip:
+            turned = model.probabilities(image.flip(1)).flip(1)
+            found.append(turned[list(mirror_classes(self.labels))])
+        return found
+
+
+def _mean(parts: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Average probabilities on the grid of the first."""
+    plane = parts[0].shape[1:3]
+    same = [part if part.shape[1:3] == plane else resample(part, plane) for part in parts]
+    return same[0] if len(same) == 1 else torch.stack(same).mean(dim=0)
 
 
 def mirror_classes(labels: Sequence[Label]) -> tuple[int, ...]:

@@ -15,6 +15,8 @@ from monai.transforms import Compose
 from medpos.core.config import expand_steps
 from medpos.core.device import memory_format
 from medpos.core.errors import InputError, first_line
+from medpos.core.files import read_json
+from medpos.core.rules import is_finite
 from medpos.data.training_data import TrainingData
 from medpos.inferers import describe_network_input
 from medpos.io.scan import Array
@@ -22,9 +24,10 @@ from medpos.networks import AppendPosition
 from medpos.predict.backends import check_precision, compile_network
 from medpos.predict.loading import ImageRequirements
 from medpos.predict.quantization import load_int8
-from medpos.predict.run_files import inferer_key, read_run_files
+from medpos.predict.run_files import EXPORTED_WEIGHTS, inferer_key, read_run_files
 from medpos.runs.checkpoints import load, load_network
-from medpos.runs.task import is_classification
+from medpos.runs.files import TEMPERATURES
+from medpos.runs.task import is_classification, not_a_segmentation
 from medpos.transforms import Resampled
 
 _PROBES = ((8, 8), (12, 10))  # sizes in pixels of two images that show whether the chain resamples to one size
@@ -44,6 +47,7 @@ class Model:
 
     Attributes:
         data: description of the training data.
+        home: folder of the run, also of an evaluation in it.
         identity: SHA-256 of the weights.
         classifies: whether the network gives the class of a whole image rather than a label map.
         is_flat: whether the network takes single images and no volumes.
@@ -75,6 +79,7 @@ class Model:
         self.precision = check_precision(precision, backend)
         found = read_run_files(run, dataset_dir)
         config, weights, self.data = found.config, found.weights, found.data
+        self.home = weights.parent.parent if weights.parent.name == EXPORTED_WEIGHTS.parent.name else weights.parent
         self.backend = backend
         self.device = _device(device, backend)
         state = load(weights)
@@ -159,6 +164,35 @@ class Model:
         """Pickle the arguments alone, so that the model is built anew where it arrives."""
         return Model, self._arguments
 
+    def check_segments(self) -> None:
+        """Check that the network segments.
+
+        Raises:
+            InputError: it classifies whole images.
+        """
+        if self.classifies:
+            raise not_a_segmentation(self.run)
+
+    def find_temperatures(self, kind: str) -> list[float]:
+        """Return the temperatures that ``medpos calibrate`` has stored in the run.
+
+        Args:
+            kind: one of :data:`medpos.trust.temperature.KINDS`.
+
+        Raises:
+            InputError: there are none, those of other weights, or the file is damaged.
+        """
+        path, advice = self.home / TEMPERATURES, f"run 'python -m medpos calibrate {self.run}' first"
+        if not path.is_file():
+            raise InputError(f"--calibrated: expected {path}, got no such file; {advice}")
+        content = read_json(path, advice)
+        found, count = content.get(kind), len(self.data.labels) if kind == "class" else 1
+        if not (isinstance(found, list) and len(found) == count and all(is_finite(t) and t > 0 for t in found)):
+            raise InputError(f"{path}: expected {count} temperatures above 0 as {kind!r}, got {found!r:.80}; {advice}")
+        if content.get("weights") != self.identity:
+            raise InputError(f"{path}: expected temperatures of these weights, got those of others; {advice}")
+        return [float(t) for t in found]
+
     @property
     def requirements(self) -> ImageRequirements:
         """Images that the network takes."""
@@ -197,11 +231,31 @@ class Model:
         Raises:
             InputError: the run needs a pixel size, and that of the image is unknown or far larger.
         """
+        return self.decode_labeled(values, None, spacing_mm)[0]
+
+    def decode_labeled(
+        self, values: Array, label: Array | None, spacing_mm: Sequence[float] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Decode an image as :meth:`decode` does, and its label map with it.
+
+        Args:
+            values: image, as for :meth:`decode`.
+            label: label map [X, Y, Z]; None: one of zeros.
+            spacing_mm: spacing along X and Y in mm, as for :meth:`decode`.
+
+        Returns:
+            Image [C, x, y] or [C, x, y, z], and label map [1, x, y] or [1, x, y, z].
+
+        Raises:
+            InputError: the run needs a pixel size, and that of the image is unknown or far larger.
+        """
         self.find_size(values.shape, spacing_mm)
         first = np.moveaxis(values, 3, 0) if values.ndim == 4 else values[None]
-        image = torch.from_numpy(np.require(first, np.float32, ["C", "W"]))
-        decoded: torch.Tensor = self._decode({**_item(image), "spacing_mm": spacing_mm})["image"]
-        return decoded
+        item = {**_item(torch.from_numpy(np.require(first, np.float32, ["C", "W"]))), "spacing_mm": spacing_mm}
+        if label is not None:
+            item["label"] = torch.from_numpy(np.require(label[None], np.uint8, ["C", "W"]))
+        found = self._decode(item)
+        return found["image"], found["label"]
 
     def prepare(self, decoded: torch.Tensor) -> torch.Tensor:
         """Standardize a decoded image, and append position channels where the run has them.

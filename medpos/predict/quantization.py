@@ -21,7 +21,6 @@ from medpos.metrics import mean_of_finite, overlap
 from medpos.predict.backends import Network, compile_openvino, convert_to_openvino
 from medpos.predict.label_maps import compute_label_map, undo_centering
 from medpos.predict.run_files import open_training_data
-from medpos.runs.task import not_a_segmentation
 
 if TYPE_CHECKING:
     from medpos.predict.model import Model
@@ -51,8 +50,7 @@ def load_int8(model: "Model", config: dict[str, Any], dataset_dir: Path | None, 
         InputError: the run classifies, or its images differ in size; NNCF isn't installed; the training data are
             needed and unknown; the check fails; or the network that the run keeps is of other weights, or damaged.
     """
-    if model.classifies:
-        raise not_a_segmentation(model.run)
+    model.check_segments()
     if model.input_shape is None:
         raise InputError(
             "--precision int8: expected a run whose network gets images of one size; leave --precision out"
@@ -108,7 +106,7 @@ def _quantize(model: "Model", source: DataFolder) -> Any:
     except ImportError:
         raise InputError("--precision int8: nncf is not installed; pip install 'medpos[fast]'") from None
     logging.getLogger("nncf").setLevel(logging.ERROR)
-    inputs = _spread(list(_network_inputs(model, source)), _INPUTS)
+    inputs = spread(list(_network_inputs(model, source)), _INPUTS)
     converted = convert_to_openvino(model.network, torch.from_numpy(inputs[0]))
     try:
         return nncf.quantize(
@@ -132,7 +130,7 @@ def _first_convolution(network: Any) -> list[str]:
 
 def _network_inputs(model: "Model", source: DataFolder) -> Iterator[np.ndarray[Any, Any]]:
     """Collect inputs [1, C, X, Y] of the network from training images, a few of each."""
-    cases = _spread(source.cases("training"), _INPUTS)
+    cases = spread(source.cases("training"), _INPUTS)
     for case in cases:
         seen: list[torch.Tensor] = []
 
@@ -142,7 +140,7 @@ def _network_inputs(model: "Model", source: DataFolder) -> Iterator[np.ndarray[A
 
         with torch.inference_mode():
             model.inferer(model.prepare(model.decode(_read(case), case["spacing_mm"]))[None], record)
-        yield from (image.numpy() for image in _spread(seen, max(1, _INPUTS // len(cases))))
+        yield from (image.numpy() for image in spread(seen, max(1, _INPUTS // len(cases))))
 
 
 def compare(model: "Model", network: Network, source: DataFolder) -> dict[str, Any]:
@@ -162,7 +160,7 @@ def compare(model: "Model", network: Network, source: DataFolder) -> dict[str, A
             ``MOST_DICE``.
     """
     # MONAI's own inferer, without the fast path, so that the comparison is with float32.
-    cases = _spread(source.cases("validation"), _CHECKED)
+    cases = spread(source.cases("validation"), _CHECKED)
     inner = model.inferer.inferer if isinstance(model.inferer, FastInferer) else model.inferer
     classes, equal, pixels = len(model.data.labels), 0, 0
     scores: tuple[list[Any], list[Any]] = ([], [])
@@ -217,7 +215,12 @@ def _read(case: dict[str, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(nibabel.load(case["image"]).dataobj, np.float32)
 
 
-def _spread(items: Sequence[T], most: int) -> list[T]:
-    """Choose items at equal distances."""
+def spread(items: Sequence[T], most: int) -> list[T]:
+    """Choose items at equal distances.
+
+    Args:
+        items: the items.
+        most: greatest number to choose.
+    """
     places = np.linspace(0, len(items) - 1, min(most, len(items))).round().astype(int)
     return [items[int(place)] for place in dict.fromkeys(places)]

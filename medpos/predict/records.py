@@ -64,6 +64,7 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
         "backend": ensemble.models[0].backend,
         "precision": ensemble.models[0].precision,
         "tta_flip": ensemble.flip,
+        "calibrated": ensemble.calibrated,
         "options": json.loads(json.dumps(asdict(options))),
     }
     if path.is_file() or next((out / FOLDER).glob("*.json"), None):
@@ -107,6 +108,7 @@ def _describe_settings(runs: Sequence[str], settings: dict[str, Any]) -> dict[st
         "backend": settings["backend"],
         "precision": settings.get("precision", ""),  # not in a folder of an earlier version
         "tta": "flip" if settings["tta_flip"] else "",
+        "calibrated": settings.get("calibrated", ""),
         **settings["options"],
     }
     for key, value in chosen.items():
