@@ -6,6 +6,7 @@ The masks are 1024 x 1024 GIF files in the same orientation: the patient's right
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -18,6 +19,7 @@ from medpos.data.schema import STANDARD, is_phantom
 from medpos.io.pictures.jsrt import HIGHEST, PIXEL_MM, RAW_SIDE, coronal_affine, read_image
 
 MASK_SIDE = 1024
+_CLINICAL = ("CLNDAT_EN.TXT", "CNNDAT_EN.TXT")  # with and without nodules
 # The study's 156 training, 23 validation and 68 test images of 247.
 WEIGHTS = (156, 23, 68)
 DESCRIPTION = "Frontal chest X-rays (JSRT) with lungs and heart (SCR), one slice each, bright = dense."
@@ -64,10 +66,48 @@ def find_cases(images: Path, masks: Path, classes: Sequence[labels.Label], size:
                 f"{paths[stem]}: expected {stem}.IMG in {images}, found none; unpack JSRT again, or remove the mask."
             )
         found[organ.name] = paths
+    patients = read_patients(images)
     return [
-        Case(stem, stem, {role: paths[stem] for role, paths in found.items()}, read_case, {"size": size})
+        Case(
+            stem,
+            stem,
+            {role: paths[stem] for role, paths in found.items()},
+            read_case,
+            {"size": size},
+            patients.get(stem, {}),
+        )
         for stem in sorted(found["image"])
     ]
+
+
+def read_patients(images: Path) -> dict[str, dict[str, Any]]:
+    """Read sex and age from JSRT's clinical texts, if they stand in the folder of the images or beside it.
+
+    ``CLNDAT_EN.txt`` and ``CNNDAT_EN.TXT`` have a line for each image, with tabs: its file first, the age right before
+    the sex; an unknown age is ``?``.
+
+    Args:
+        images: folder of the ``.IMG`` files.
+
+    Returns:
+        ``sex`` (``female`` or ``male``) and ``age`` in years, as far as they are known, by the stem of the image.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for path in sorted(path for folder in (images, images.parent) for path in _texts(folder)):
+        for line in path.read_text(encoding="latin-1").splitlines():
+            words = [word.strip() for word in line.split("\t")]
+            place = next((n for n, word in enumerate(words) if word.lower() in ("female", "male")), None)
+            if place is not None:
+                age = words[place - 1]
+                about: dict[str, Any] = {"sex": words[place].lower(), **({"age": int(age)} if age.isdecimal() else {})}
+                found[words[0].upper().removesuffix(".IMG")] = about
+    return found
+
+
+def _texts(folder: Path) -> list[Path]:
+    """List JSRT's clinical texts in a folder, or in its folder ``Clinical_Information``."""
+    paths = [*folder.glob("*"), *(folder / "Clinical_Information").glob("*")]
+    return [path for path in paths if path.name.upper() in _CLINICAL and path.is_file()]
 
 
 def _by_stem(root: Path, paths: Iterable[Path], suffix: str) -> dict[str, Path]:

@@ -7,6 +7,7 @@ import raw
 from PIL import Image
 
 from data_prep.datasets import jsrt
+from medpos.core import labels
 from medpos.core.errors import InputError
 
 
@@ -197,3 +198,18 @@ def test_bad_size(tmp_path, size):
 def test_missing_folder(tmp_path):
     with pytest.raises(InputError, match="nowhere: no such folder"):
         jsrt.prepare(tmp_path / "nowhere", tmp_path, tmp_path / "out")
+
+
+def test_sex_and_age_come_from_the_clinical_texts(tmp_path):
+    images, masks = raw.jsrt(tmp_path / "raw", 2)
+    texts = tmp_path / "raw/Clinical_Information"
+    texts.mkdir()
+    line = "JPCLN001.IMG\t5\t15\t53\tMale\t1634\t692\tmalignant\tl.upper lobe\tlung cancer\n"
+    (texts / "CLNDAT_EN.txt").write_text(line)
+    (texts / "CNNDAT_EN.TXT").write_text("JPCLN002.IMG\t?\tFemale\tnon-nodule\n\n")
+    cases = {case.case: case.details for case in jsrt.find_cases(images, masks, labels.JSRT, 512)}
+    assert cases == {"JPCLN001": {"sex": "male", "age": 53}, "JPCLN002": {"sex": "female"}}
+    jsrt.prepare(images, masks, tmp_path / "out", size=512)
+    assert entry(tmp_path)["age"] == 53
+    (texts / "CLNDAT_EN.txt").unlink()
+    assert jsrt.read_patients(images).keys() == {"JPCLN002"}
