@@ -12,6 +12,7 @@ from medpos.cli.data import PASS_ON, data
 from medpos.cli.evaluate import Evaluate, evaluate
 from medpos.cli.explain import Explain, explain
 from medpos.cli.export import Export, export
+from medpos.cli.native import Native, native
 from medpos.cli.new_bundle import NewBundle, new_bundle
 from medpos.cli.predict import Predict, predict
 from medpos.cli.report import Report, report
@@ -34,6 +35,7 @@ command(app, NewBundle)(new_bundle)
 command(app, Report)(report)
 command(app, Evaluate)(evaluate)
 command(app, Calibrate)(calibrate)
+command(app, Native)(native)
 command(app, Export)(export)
 command(app, Explain)(explain)
 command(app, Predict)(predict)

@@ -134,6 +134,11 @@ class Page:
         return tabulate_organs(self.table)
 
     @cached_property
+    def native(self) -> Table:
+        """Table of the metrics per organ on the grid of the images; empty where no run was measured on it."""
+        return tabulate_organs(self.sources.native_table(), is_native=True)
+
+    @cached_property
     def subgroups(self) -> Table:
         """Table of Dice by subgroup; empty where no run has any."""
         return tabulate_subgroups(collect_subgroups(self.sources.runs))
@@ -224,6 +229,7 @@ class Page:
         tables = [
             self.runs,
             self.organs,
+            self.native,
             self.subgroups,
             *self.scores,
             self.classes,

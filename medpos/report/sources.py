@@ -171,6 +171,15 @@ class Sources:
         whole = pd.concat(parts, ignore_index=True).drop_duplicates(_KEY, ignore_index=True)
         return whole[["data", "model", "seed", "run", "evaluation", *COLUMNS]]
 
+    def native_table(self) -> pd.DataFrame:
+        """Collect what was measured on the grid of the images, in the form of :meth:`table`."""
+        parts = [
+            add_run(_read_metrics(path), run, run.evaluations[0])
+            for run in self.runs
+            if (path := run.folder / files.NATIVE).is_file()
+        ]
+        return pd.concat(parts, ignore_index=True) if parts else self.table().head(0)
+
 
 def clean_rows(table: pd.DataFrame) -> pd.DataFrame:
     """Return the rows of the clean condition."""

@@ -22,7 +22,7 @@ _COLUMNS = (*SHOWN, "surface_dice")
 _SPREAD = "mean ± sd over cases; 95 % interval of the mean over subjects (t)"
 _COUNTS = (
     "n: cases measured, times seeds; missing: organ in neither truth nor prediction; inf: organ in only one of the "
-    "two, left out of the mean distance"
+    "two, left out of the mean distance; in the median they rank last"
 )
 
 
@@ -98,11 +98,12 @@ def organ_cell(name: str, labels: Iterable[Label] = ()) -> Cell:
     return Cell(organ_title(name), organ_title(name), color)
 
 
-def tabulate_organs(table: pd.DataFrame) -> Table:
+def tabulate_organs(table: pd.DataFrame, is_native: bool = False) -> Table:
     """Tabulate every metric per model and organ on clean images.
 
     Args:
         table: long table from :meth:`medpos.report.sources.Sources.table`.
+        is_native: whether it was measured on the grid of the images, rather than on the network's.
     """
     rows, records = [], []
     for (data, split, model), part in clean_rows(table).groupby(["data", "split", "model"], sort=False):
@@ -122,12 +123,12 @@ def tabulate_organs(table: pd.DataFrame) -> Table:
             records.append({**identity, "organ": name, **counts, **_flat(metrics)})
     metrics_titles = [TITLES[metric] for metric in _COLUMNS]
     return Table(
-        "organs",
-        "Metrics per organ, clean images",
+        "organs_native" if is_native else "organs",
+        f"Metrics per organ, clean images{', on the grid of the images' if is_native else ''}",
         f"{_SPREAD}; {_COUNTS}",
         (
             *("organ", "data", "model", metrics_titles[0], "95 % interval", *metrics_titles[1:]),
-            *("n", "missing", "inf", "seeds", "subjects"),
+            *("median HD95 mm", "n", "missing", "inf", "seeds", "subjects"),
         ),
         tuple(rows),
         pd.DataFrame(records),
@@ -148,7 +149,15 @@ def _organ_row(
     numbers = map(count_cell, (dice["n"], dice["missing"], infinite, counts["seeds"], counts["subjects"]))
     split = "" if identity["split"] == "test" else f", {identity['split']}"
     data = text_cell(f"{identity['data']}{split}")
-    return (name, data, text_cell(identity["model"]), cells[0], interval_cell(dice["ci95"]), *cells[1:], *numbers)
+    median = _median_cell(metrics["hd95_mm"]) if "hd95_mm" in metrics else Cell("", math.inf)
+    model = text_cell(identity["model"])
+    return (name, data, model, cells[0], interval_cell(dice["ci95"]), *cells[1:], median, *numbers)
+
+
+def _median_cell(values: Mapping[str, Any]) -> Cell:
+    """Format the median of distances, in which infinite ones rank last."""
+    is_infinite = values["median"] is None and values["infinite"]
+    return Cell("inf", math.inf) if is_infinite else number_cell(values["median"], 1)
 
 
 def _flat(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
@@ -157,6 +166,7 @@ def _flat(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     for metric, values in metrics.items():
         low, high = values["ci95"] or (None, None)
         entry = {"mean": values["mean"], "sd": values["sd"], "low": low, "high": high, "n": values["n"]}
+        entry["median"] = values["median"]
         out |= {f"{metric}_{key}": value for key, value in entry.items()}
         out |= {f"{metric}_{key}": values[key] for key in ("missing", "infinite")}
     return out

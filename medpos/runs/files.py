@@ -18,6 +18,7 @@ START = "start.pt"  # weights that the training of an exported bundle began with
 RESUME = "resume.pt"  # state after the last epoch
 METRICS = "metrics.csv"  # a row per case, organ and condition
 MOVED = "moved_predictions.csv"  # as metrics.csv, for the clean prediction shifted with the image
+NATIVE = "native_grid.csv"  # as metrics.csv, on the grid of the images, clean images
 SUBGROUPS = "subgroups.csv"  # a row per case, organ and subgroup, clean images
 SCORES = "scores.csv"  # a row per case and condition
 CONFUSION = "confusion.csv"  # a row per condition, true class and predicted class

@@ -13,9 +13,10 @@ from PIL import Image
 
 from medpos.core.errors import InputError
 from medpos.core.labels import ACDC, CLAVICLES, JSRT, labels_of
+from medpos.metrics import METRICS
 from medpos.report import build
 from medpos.report.sources import read
-from medpos.report.tables import condition_title
+from medpos.report.tables import condition_title, tabulate_organs
 from medpos.runs.text import PHANTOM_NOTE
 
 
@@ -53,6 +54,19 @@ def test_the_page_says_what_was_run(html):
     assert "third: out of memory" in shown
     assert "about 0.9" in shown
     assert "these runs have no cases.npz" in shown
+
+
+def test_infinite_distances_rank_last_in_the_median():
+    rows = [
+        {**dict.fromkeys(METRICS, 0.5), "data": "acdc", "split": "test", "model": "CNN", "seed": 0, "case": f"c{n}"}
+        | {"subject": f"s{n}", "degradation": "none", "severity": 0, "shift": "0", "organ": organ, "hd95_mm": hd95}
+        for organ, distances in (("heart", (1.0, 3.0, np.inf)), ("lung", (1.0, np.inf, np.inf)))
+        for n, hd95 in enumerate(distances)
+    ]
+    table = tabulate_organs(pd.DataFrame(rows))
+    place = table.columns.index("median HD95 mm")
+    assert [row[place].text for row in table.rows] == ["3.0", "inf", ""]
+    assert [row[table.columns.index("inf")].text for row in table.rows] == ["1", "2", "-"]
 
 
 def test_subgroups_are_compared(report, html):
