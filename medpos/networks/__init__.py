@@ -10,7 +10,8 @@
 | its ``pruned(1)`` to ``(4)`` | L^1 to L^4 | 100,961; 511,105; 2,204,961; 9,041,601 | its entry ``prune`` |
 | ``PlainUNet`` | Zhou et al. 2018, table 3 | 7,759,521 (1 -> 1), wide 9,282,246 | ``nuclei_*unet``, ``brain_unet`` |
 | ``SegNet`` | Badrinarayanan et al. 2017, figure 2 | 29,449,355 (3 -> 11) | ``*_segnet`` |
-| ``SegNetBasic`` | the same, table 1 | 1,416,075 (3 -> 11), with biases 1,416,587 | ``camvid_segnet_basic`` |
+| ``DeconvNet`` | Noh et al. 2015, table 2 | 251,805,653 (3 -> 21) | ``*_deconvnet`` |
+| ``SegNetBasic`` | SegNet's paper, table 1 | 1,416,075 (3 -> 11), with biases 1,416,587 | ``camvid_segnet_basic`` |
 | its ``decoder`` ``encoder_addition`` | table 1 | 1,416,075 | its ``--decoder`` |
 | ``single_channel``, ``bilinear`` | table 1 | 625,803; 612,747 | |
 | ``fcn``, ``fcn_no_addition`` | table 1 | 645,868; 643,723 | |
@@ -47,6 +48,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from medpos.core.moved import find_renamed
+from medpos.networks.encoder_decoder.deconvnet import DeconvNet
 from medpos.networks.encoder_decoder.segnet import SegNet
 from medpos.networks.encoder_decoder.segnet_basic import SegNetBasic
 from medpos.networks.encoder_decoder.unet2015 import UNet2015
@@ -75,6 +77,7 @@ __all__ = [
     "AppendPosition",
     "AuxiliaryUNet",
     "CoordConv2d",
+    "DeconvNet",
     "DeepLabResNet",
     "DeepLabVGG",
     "FCN8s",

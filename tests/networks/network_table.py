@@ -8,6 +8,7 @@ from torch import nn
 
 from medpos.networks import (
     AuxiliaryUNet,
+    DeconvNet,
     DeepLabResNet,
     DeepLabVGG,
     FCN8s,
@@ -100,6 +101,11 @@ SEGNET = stages(
     "conv1 conv2 conv3 conv4 conv5 conv5_D conv4_D conv3_D conv2_D conv1_D",
     (64, 128, 256, 512, 512, 512, 256, 128, 64, 64),
     (*CAMVID, *CAMVID[::-1]),
+)
+DECONVNET = stages(
+    "conv1 conv2 conv3 conv4 conv5 fc6 fc7 fc6_deconv deconv5 deconv4 deconv3 deconv2 deconv1 seg_score",
+    (64, 128, 256, 512, 512, 4096, 4096, 512, 512, 256, 128, 64, 64, 11),
+    (*CAMVID, (6, 9), (6, 9), (12, 15), *CAMVID[::-1], CAMVID[0]),
 )
 BASIC = stages("conv.1 conv.2 conv.3 conv.4", (64,) * 4, CAMVID[:4])
 DECODED = "conv_decode.4 conv_decode.3 conv_decode.2 conv_decode.1"
@@ -297,6 +303,16 @@ NETWORKS = {
     ),
     "SegNet": Network(
         lambda w: SegNet(width=w), 29_449_355, (3, 360, 480), SEGNET, ((45, 60), (32, 33)), golden=(0.027994, 0.089667)
+    ),
+    "DeconvNet": Network(
+        lambda w: DeconvNet(3, 11, width=w),
+        251_805_003,
+        (3, 360, 480),
+        DECONVNET,
+        ((193, 193), (193, 210)),
+        golden=(0.046293, 0.20537),
+        wrong=((192, 240), ["DeconvNet", "192 x 240", "at least 193 px", "193 x 240"]),
+        unfolded=14,  # those behind deconvolutions
     ),
     "SegNetBasic": basic("max_unpooling", 1_416_075, WIDE_DECODER, (0.010538, 0.07183)),
     "SegNetBasic, bias": basic("max_unpooling", 1_416_587, WIDE_DECODER, (-0.017903, 0.071635), conv_bias=True),
