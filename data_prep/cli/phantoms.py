@@ -24,6 +24,7 @@ class Kind(str, Enum):
     cityscapes = "cityscapes"
     coco = "coco"
     imagenet = "imagenet"
+    sunrgbd = "sunrgbd"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Prepare published photographs: CamVid, PASCAL VOC, Cityscapes, COCO and ImageNet."""
+"""Prepare published photographs: CamVid, PASCAL VOC, Cityscapes, COCO, SUN RGB-D and ImageNet."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -137,6 +137,34 @@ def coco(options: Coco) -> None:
     python -m data_prep coco --source coco --out data/coco --workers 4
     """
     from data_prep.datasets import coco as reader
+
+    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers, options.strict))
+
+
+@dataclass(frozen=True)
+class Sunrgbd:
+    """Hold the options of ``sunrgbd``."""
+
+    source: Annotated[Path, typer.Option(help="Folder with the three unpacked folders below.")]
+    out: Out
+    seed: Seed = 0
+    workers: Workers = 1
+    strict: Strict = False
+
+
+def sunrgbd(options: Sunrgbd) -> None:
+    """Prepare rooms: SUN RGB-D with its 37 classes, in color alone. The published test part stays.
+
+    \b
+    SOURCE/SUNRGBD-train_images/img-000001.jpg         color image, four sizes
+    SOURCE/SUNRGBD-test_images/img-000001.jpg
+    SOURCE/sunrgbd_train_test_labels/img-000001.png    classes 0 to 37, 0 is void; those of the test come first
+
+    \b
+    Example:
+    python -m data_prep sunrgbd --source sunrgbd --out data/sunrgbd --workers 4
+    """
+    from data_prep.datasets import sunrgbd as reader
 
     typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers, options.strict))
 

@@ -14,7 +14,7 @@ from typing import Any
 from data_prep.files import lock_folder, map_in_processes, write_bytes
 from data_prep.phantom_counts import MAX_CASES as MAX_CASES
 from data_prep.phantom_counts import check_count
-from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, street, voc
+from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, room, street, voc
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json
 from medpos.data.schema import COMPLETE, PHANTOM_MARKER
@@ -32,6 +32,7 @@ KINDS: dict[str, Callable[[Path, int, int], Any]] = {
     "cityscapes": cityscapes.write_case,
     "coco": coco.write_case,
     "imagenet": imagenet.write_case,
+    "sunrgbd": room.write_case,
 }
 # Writers of files that list all cases, from the results of writing the cases.
 LISTS: dict[str, Callable[[Path, Sequence[Any]], None]] = {
@@ -50,7 +51,8 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
             (``ID/images`` and ``ID/masks``), ``cells`` (frames in ``01`` and ``02``), ``ibsr`` (brains, ``IBSR_NN``),
             ``drive`` (retinas, ``training`` and ``test``), ``camvid`` (streets, ``train``), ``voc`` (objects,
             ``JPEGImages``), ``sbd`` (the same, ``dataset/cls``), ``cityscapes`` (streets, ``leftImg8bit``), ``coco``
-            (objects, ``train2017``) or ``imagenet`` (one object each, ``train/nNNNNNNNN``).
+            (objects, ``train2017``), ``imagenet`` (one object each, ``train/nNNNNNNNN``) or ``sunrgbd`` (rooms,
+            ``SUNRGBD-train_images``).
         out: folder to create or extend; it may hold phantoms of the same kind and seed, nothing else.
         cases: number of cases, from 1 to ``MAX_CASES`` of the kind. Case n is the same for every number of cases.
         seed: random seed, >= 0; equal seeds give equal bytes.

@@ -40,16 +40,17 @@ class Canvas:
     Args:
         rng: random generator of the case.
         size: (columns, rows) of the picture.
+        void: label of pixels that nothing is painted on.
     """
 
-    def __init__(self, rng: np.random.Generator, size: tuple[int, int] = (WIDTH, HEIGHT)) -> None:
+    def __init__(self, rng: np.random.Generator, size: tuple[int, int] = (WIDTH, HEIGHT), void: int = VOID) -> None:
         self.rng, self.size = rng, size
         self.unit = size[1] / HEIGHT  # lengths in the picture grow with it
         fine = FINE * self.unit
         self.focus, self.eye = 400 * fine, rng.uniform(1.25, 1.6)
         self.middle = FINE * size[0] / 2 + fine * rng.normal(0, 25), fine * rng.uniform(150, 180)
         self.picture = Pillow.new("RGB", (size[0] * FINE, size[1] * FINE))
-        self.labels = Pillow.new("L", self.picture.size, VOID)
+        self.labels = Pillow.new("L", self.picture.size, void)
         self.pens = ImageDraw.Draw(self.picture), ImageDraw.Draw(self.labels)
 
     def project(self, point: Point) -> tuple[float, float]:

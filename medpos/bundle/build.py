@@ -17,7 +17,8 @@ from medpos.data import imagenet
 
 BUNDLES = Path(__file__).parents[2] / "bundles"
 RGB = ("red", "green", "blue")
-SIDES = "32*n + 1"  # DeepLab's aligned corners; FCN and SUNet take any size
+# DeepLab's aligned corners; DeconvNet's dense layers need 193 px; the other networks of these data take any size.
+SIDES = dict.fromkeys(("voc", "cityscapes"), "32*n + 1") | dict.fromkeys(("camvid", "sunrgbd"), "32*n + 193")
 # Input channels, classes and task of the data sets outside the study; nuclei_unet2015 has the metadata of cells.
 SECONDARY = {
     "nuclei": (("image",), labels.NUCLEI[1:], "segmentation of nuclei in microscopy, one logit of the foreground"),
@@ -25,6 +26,7 @@ SECONDARY = {
     "brain": (("above", "slice", "below"), labels.IBSR, "segmentation of brain tissue in MRI, patch by patch"),
     "brain_segnet": (("slice",), labels.IBSR, "segmentation of brain tissue in MRI, slice by slice"),
     "camvid": (RGB, labels.CAMVID[1:], "segmentation of street scenes"),
+    "sunrgbd": (RGB, labels.SUNRGBD[1:], "segmentation of rooms"),
     "retina": (RGB, labels.DRIVE, "segmentation of vessels in photographs of the retina"),
     "voc": (RGB, labels.VOC, "segmentation of objects in photographs"),
     "cityscapes": (RGB, labels.CITYSCAPES, "segmentation of street scenes, without background"),
@@ -56,8 +58,7 @@ def build_metadata(bundles: Path) -> dict[str, dict[str, Any]]:
     rules = {key: rule for section in load_keys(bundles / "src").values() for key, rule in section.items()}
     files = {"metadata": {**study, "keys": rules}, "metadata_pe": adapt_metadata(study, ("image", "x", "y"))}
     for data, (inputs, classes, task) in SECONDARY.items():
-        size = SIDES if data in ("voc", "cityscapes") else ""
-        content = adapt_metadata(study, inputs, [label.name for label in classes], size)
+        content = adapt_metadata(study, inputs, [label.name for label in classes], SIDES.get(data, ""))
         files[f"metadata_{data}"] = {**content, "name": f"medpos {data}", "task": task, "description": task}
     # A vector of logits, one per folder of ImageNet.
     content = adapt_metadata(study, RGB, [])

@@ -170,7 +170,18 @@ CITYSCAPES = (
     Label(17, "motorcycle", "#0000E6"),
     Label(18, "bicycle", "#770B20"),
 )
-_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC, NUCLEI, CELLS, IBSR, DRIVE, VOC, CITYSCAPES, CAMVID)
+# The 37 classes of SUN RGB-D in its order. There is no background: 0 is void, the unlabeled pixels.
+_ROOM = (
+    "wall", "floor", "cabinet", "bed", "chair", "sofa", "table", "door", "window", "bookshelf", "picture",
+    "counter", "blinds", "desk", "shelves", "curtain", "dresser", "pillow", "mirror", "floor_mat", "clothes",
+    "ceiling", "books", "refrigerator", "television", "paper", "towel", "shower_curtain", "box", "whiteboard",
+    "person", "night_stand", "toilet", "sink", "lamp", "bathtub", "bag",
+)  # fmt: skip
+SUNRGBD = (
+    Label(0, "void", "#000000"),
+    *(Label(index, *named) for index, named in enumerate(zip(_ROOM, distinct(len(_ROOM)), strict=True), 1)),
+)
+_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC, NUCLEI, CELLS, IBSR, DRIVE, VOC, CITYSCAPES, CAMVID, SUNRGBD)
 
 
 def labels_of(names: Iterable[str]) -> tuple[Label, ...]:

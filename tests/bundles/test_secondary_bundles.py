@@ -21,6 +21,7 @@ SMALL = {
     "brain": {"network_def#width": 0.125, "patch_step": 30, "patches_per_epoch": 16},
     "brain_segnet": {"network_def#width": 0.0625, "batch_size": 2, "slices_per_epoch": 4},
     "camvid": {"network_def#width": 0.0625, "batch_size": 1},
+    "sunrgbd": {"network_def#width": 0.0625, "batch_size": 1},
     "retina": {"network_def#width": 0.125, "crops_per_image": 2},
     "voc": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 65},
     "voc_fcn": {"network_def#width": 0.0625, "image_size": 65},
@@ -46,8 +47,8 @@ OF_SET = {
     "brain": {"weighted_dice"},
     "camvid": set(),
 }
-SCORES |= dict.fromkeys(("voc", "cityscapes"), SCORES["camvid"])
-OF_SET |= dict.fromkeys(("voc", "cityscapes"), OF_SET["camvid"])
+SCORES |= dict.fromkeys(("voc", "cityscapes", "sunrgbd"), SCORES["camvid"])
+OF_SET |= dict.fromkeys(("voc", "cityscapes", "sunrgbd"), OF_SET["camvid"])
 TRIMAP = {f"trimap_{score}_{width}px" for score in ("iou", "accuracy") for width in (1, 5, 10, 20, 40)}
 
 
@@ -59,6 +60,7 @@ def settings(name, secondary, tmp_path):
 
 # Of each network's bundles one is trained in make test, the others in make torture.
 OTHERS = {name for name in SECONDARY if name.startswith("cityscapes") or name in ("voc_sunet128", "voc_sunet7_128")}
+OTHERS |= {"sunrgbd_segnet", "sunrgbd_deconvnet", "sunrgbd_deeplab_largefov"}
 OTHERS |= {"voc_fcn16s", "voc_fcn8s_at_once", "cells_unet2015", "nuclei_wide_unet"}
 
 
@@ -165,6 +167,35 @@ CAMVID = {
     "weight_decay": 0.0005,
     "scores::_target_": "medpos.metrics.ClassScores",
 }
+# SegNet's comparison: one rate for all, in iterations.
+BENCHMARK = {key: value for key, value in CAMVID.items() if not key.startswith("train::loss")}
+BENCHMARK |= {"lr": 0.001, "batch_size": 5, "publisher": "torchvision"}
+UNBALANCED = {"class_balancing": False, "train::loss::ignore_index": 255, "train::loss::weight": "@class_weights"}
+REESTIMATED = {
+    **UNBALANCED,
+    "validate::handlers::-1::_target_": "medpos.handlers.ReestimateStatistics",
+    "network_def::dropout": 0.5,
+}
+COMPARED = {
+    "segnet": {**REESTIMATED, "iterations": 140_000, "network_def::_target_": "medpos.networks.SegNet"},
+    "deconvnet": {**REESTIMATED, "iterations": 260_000, "network_def::_target_": "medpos.networks.DeconvNet"},
+    "fcn": {
+        **UNBALANCED,
+        "iterations": 200_000,
+        "upsampling": "frozen",
+        "network_def::upsampling": "@upsampling",
+        "network_def::_target_": "medpos.networks.FCN8s",
+    },
+    "deeplab_largefov": {
+        "iterations": 140_000,
+        "network_def::_target_": "medpos.networks.DeepLabVGG",
+        "network_def::head": "large_fov",
+        "train::loss": {"_target_": "medpos.losses.ScoreCrossEntropy"},
+        "steps::pad::size": [481, 361],
+        "inferer::_target_": "medpos.inferers.CRFInferer",
+        "inferer::inferer::_target_": "medpos.inferers.BackgroundInferer",
+    },
+}
 FCN = {
     "iterations": 100_000,
     "batch_size": 1,
@@ -260,14 +291,10 @@ RECIPES = {
         "network_def::dropout": 0.5,
         "validate::handlers::-1::_target_": "medpos.handlers.ReestimateStatistics",
     },
-    "camvid_segnet": {
-        **CAMVID,
-        "lr": 0.001,
-        "iterations": 140_000,
-        "batch_size": 5,
-        "class_balancing": False,
-        "network_def::dropout": 0.5,
-        "validate::handlers::-1::_target_": "medpos.handlers.ReestimateStatistics",
+    **{
+        f"{data}_{network}": {**BENCHMARK, **classes, **own}
+        for data, classes in (("camvid", {}), ("sunrgbd", {"network_def::out_channels": 37, "batch_size": 4}))
+        for network, own in COMPARED.items()
     },
     "camvid_segnet_basic": {
         **CAMVID,
@@ -332,6 +359,8 @@ TRAINING = {
     "camvid": ["@standardise", "medpos.transforms.IgnoreVoid", *TO_CLASSES],
     "voc_fcn": ["@standardise", *TO_CLASSES],
 }
+PADDED = ["@standardise", "medpos.transforms.IgnoreVoid", "medpos.transforms.RandCropWithClassCap", *TO_CLASSES]
+TRAINING |= {"sunrgbd": TRAINING["camvid"], "camvid_deeplab": PADDED, "sunrgbd_deeplab": PADDED}
 TRAINING["nuclei_unet2015"] = TRAINING["cells"] = [
     "@standardise",
     "medpos.transforms.RandElastic",
@@ -372,7 +401,15 @@ TRAINING["voc_sunet"] = TRAINING["cityscapes_sunet"] = [
 ]
 
 
-@pytest.mark.parametrize("name", [name for name in SECONDARY if name.startswith(("voc", "cityscapes"))])
+SCENES = (
+    "voc",
+    "cityscapes",
+    "sunrgbd",
+    *(f"camvid_{network}" for network in ("segnet", "fcn", "deeplab", "deconvnet")),
+)
+
+
+@pytest.mark.parametrize("name", [n for n in SECONDARY if n.startswith(SCENES) and n != "camvid_segnet_basic"])
 def test_scenes_keep_the_model_of_the_best_mean_iou(name):
     config = parser(name).get()
     [(metric, made)] = config["validate"]["key_metric"].items()
@@ -387,7 +424,9 @@ def test_the_recipe_is_complete(name):
     kind = max((part for part in TRAINING if name.startswith(part)), key=len)
     assert targets(config, "train::preprocessing") == TRAINING[kind]
     assert ("medpos.transforms.BorderWeight" in targets(config, "decode")) == name.endswith("2015")
-    assert ("medpos.transforms.ClearUnlabeled" in targets(config, "postprocessing")) == name.startswith("camvid")
+    assert ("medpos.transforms.ClearUnlabeled" in targets(config, "postprocessing")) == name.startswith(
+        ("camvid", "sunrgbd")
+    )
 
 
 def built(name, secondary, tmp_path, key, **overrides):

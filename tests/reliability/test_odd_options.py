@@ -39,6 +39,7 @@ COMMANDS = {
     "new-bundle": (app, new_bundle.NewBundle, ["mine", "--data", "{data}", "--out", "{out}"]),
     "study": (app, study.Study, ["table2", "--data", "jsrt", "--network", "small", "--dry-run"]),
     "bundles show": (app, bundles.Show, ["jsrt"]),
+    "bundles cost": (app, bundles.Cost, ["jsrt_small", "--size", "32", "32", "--repeats", "1"]),
     "bundles copy": (app, bundles.Copy, ["jsrt", "--out", "{out}"]),
     "bundles check": (app, bundles.Check, ["{bundle}"]),
     "folder": (
@@ -58,6 +59,7 @@ COMMANDS = {
     "voc": (data_prep, scenes.Voc, ["--source", "{images}", "--out", "{out}"]),
     "cityscapes": (data_prep, scenes.Cityscapes, ["--source", "{images}", "--out", "{out}"]),
     "coco": (data_prep, scenes.Coco, ["--source", "{images}", "--out", "{out}"]),
+    "sunrgbd": (data_prep, scenes.Sunrgbd, ["--source", "{images}", "--out", "{out}"]),
     "imagenet": (data_prep, scenes.Imagenet, ["--source", "{images}"]),
     "phantoms": (data_prep, phantoms.Phantoms, ["--kind", "acdc", "--out", "{out}", "--cases", "1"]),
     "verify": (data_prep, verify.Verify, ["{data}"]),
