@@ -1,4 +1,4 @@
-"""List, show, measure and copy the bundles of the package, and check custom ones: ``python -m medpos bundles``."""
+"""List, show and copy the bundles that come with the package, and check custom ones: ``python -m medpos bundles``."""
 
 import json
 from dataclasses import dataclass
@@ -44,16 +44,6 @@ class Check:
 
 
 @dataclass(frozen=True)
-class Cost:
-    """Hold the options of ``bundles cost``."""
-
-    names: Annotated[list[str], Name]
-    size: Annotated[tuple[int, int], typer.Option(help="Width and height of the image in pixels.")] = (480, 360)
-    repeats: Annotated[int, typer.Option(min=1, help="Number of timed passes; the median counts.")] = 5
-    device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N.")] = "cpu"
-
-
-@dataclass(frozen=True)
 class Copy:
     """Hold the options of ``bundles copy``."""
 
@@ -85,30 +75,6 @@ def show(options: Show) -> None:
         output.results.print(f"  --{key.ljust(width)}  {default}")
         if rule := rules.get(key):
             output.results.print(f"    {' ' * width}  {describe(rule)}: {rule['description']}")
-
-
-def cost(options: Cost) -> None:
-    """Measure the networks of bundles: parameters, storage, and time of one image, with the CRF if there is one.
-
-    Sizes that a network doesn't take are enlarged. Times are of this machine, with random weights.
-
-    \b
-    Example:
-    python -m medpos bundles cost camvid_segnet camvid_fcn camvid_deeplab_largefov camvid_deconvnet
-    """
-    from medpos.bundle.costs import measure_cost
-    from medpos.core.device import check_device
-
-    device, files = check_device(options.device), [_file(name) for name in options.names]
-    heads = ("bundle", "parameters", "storage MB", "image px", "ms per image", "and CRF ms")
-    width = max(map(len, (*(file.stem for file in files), heads[0])))
-    output.results.print("  ".join([heads[0].ljust(width), *(head.rjust(12) for head in heads[1:])]))
-    for file in files:
-        found = measure_cost(file, options.size, options.repeats, device)
-        crf = "-" if found.crf_seconds is None else f"{1000 * found.crf_seconds:.1f}"
-        size = "{} x {}".format(*found.size)
-        cells = (f"{found.parameters:,}", f"{found.storage_mb:.1f}", size, f"{1000 * found.seconds:.1f}", crf)
-        output.results.print("  ".join([found.bundle.ljust(width), *(cell.rjust(12) for cell in cells)]))
 
 
 def copy(options: Copy) -> None:
@@ -148,7 +114,6 @@ def check(options: Check) -> None:
 
 
 command(app, Show)(show)
-command(app, Cost)(cost)
 command(app, Check)(check)
 command(app, Copy)(copy)
 

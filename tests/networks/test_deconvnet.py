@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from medpos.core.errors import InputError
-from medpos.networks import DeconvNet
+from medpos.networks import DeconvNet, DeepLabVGG, FCN8s, SegNet
 
 # Input and output channels of the 3 x 3 convolutions, from the paper's table 2.
 ENCODER = [(3, 64), (64, 64), (64, 128), (128, 128), (128, 256), *[(256, 256)] * 2, (256, 512), *[(512, 512)] * 5]
@@ -106,3 +106,11 @@ def test_the_authors_network_finds_its_places():
     del weights["debn2_1.bias"]
     with pytest.raises(InputError, match="DeconvNet: these weights don't fit: 1 tensors missing"):
         network.load_published(weights)
+
+
+def test_storage_of_segnets_comparison():
+    """The recipes' MB, of weights, batch norm's statistics and FCN's frozen kernels."""
+    with torch.device("meta"):
+        networks = SegNet(3, 11), DeepLabVGG(3, 11), FCN8s(3, 11), DeconvNet(3, 11)
+    stored = [sum(tensor.nbytes for tensor in network.state_dict().values()) / 1e6 for network in networks]
+    assert [round(size) for size in stored] == [118, 82, 537, 1007]

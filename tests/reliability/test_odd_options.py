@@ -39,7 +39,6 @@ COMMANDS = {
     "new-bundle": (app, new_bundle.NewBundle, ["mine", "--data", "{data}", "--out", "{out}"]),
     "study": (app, study.Study, ["table2", "--data", "jsrt", "--network", "small", "--dry-run"]),
     "bundles show": (app, bundles.Show, ["jsrt"]),
-    "bundles cost": (app, bundles.Cost, ["jsrt_small", "--size", "32", "32", "--repeats", "1"]),
     "bundles copy": (app, bundles.Copy, ["jsrt", "--out", "{out}"]),
     "bundles check": (app, bundles.Check, ["{bundle}"]),
     "folder": (
