@@ -5,8 +5,7 @@ data folder. The network returns logits [N, classes]; the rest of a bundle is as
 
 References:
     O. Russakovsky et al., "ImageNet Large Scale Visual Recognition Challenge", IJCV 2015.
-    S. Shah et al., "Stacked U-Nets", 2018, section 6.1 and appendix A; https://arxiv.org/abs/1804.10343. SUNet's code
-    also varies brightness, contrast, saturation and lighting, which the paper doesn't mention; this is left out here.
+    S. Shah et al., "Stacked U-Nets", 2018, section 6.1 and appendix A; https://arxiv.org/abs/1804.10343.
 """
 
 import hashlib

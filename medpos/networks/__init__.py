@@ -25,6 +25,9 @@
 | ``SUNet`` 64, 128, 7-128 | Shah 2018, table 1 | 5,906,773; 22,698,389; 36,857,237 (3 -> 21) | ``*_sunet*`` |
 | its ``depth`` 3, 4; ``dense`` | section 3.1 | 64: 6,001,173; 6,089,045; 4,114,517 (3 -> 21) | |
 | ``SUNetClassifier`` | the same | 6,910,248; 24,704,360; 39,113,832 (3 -> 1000) | ``imagenet_sunet*`` |
+| ``ResNetClassifier`` | He et al. 2016, table 1 | 11,689,512; 25,557,032; 44,549,160 | ``imagenet_resnet`` |
+| ``DilatedResNet`` | Shah 2018, table 3 | 42,543,189 (3 -> 21) | ``voc_dilated_resnet`` |
+| ``DenseNetClassifier`` | Huang et al. 2017, table 1 | 28,681,000; 20,013,928 (3 -> 1000) | ``imagenet_densenet`` |
 | ``DeepLabVGG`` | Chen et al. 2015, table 2, LargeFOV | 20,505,429 (3 -> 21) | ``*_deeplab_largefov`` |
 | its ``head`` ``7x7``, ``4x4`` | table 2 | 134,346,581; 65,140,565 | its ``--head`` |
 | ``aspp_s``, ``aspp_l`` | Chen et al. 2018, figure 7 | 37,877,652 | ``*_deeplab_aspp`` |
@@ -36,7 +39,7 @@ encoding at the parameter budget of the three channels; the ``_pe`` bundles use 
 ``medpos.networks.position_study.position`` lists its parameter counts.
 
 Every network maps images [N, C, H, W] to logits [N, classes, H, W]; ``UNet2015`` to [N, classes, H - 184, W - 184],
-``SUNetClassifier`` to [N, classes]. All can be traced and scripted. In training, ``AuxiliaryUNet`` and
+the classifiers to [N, classes]. All can be traced and scripted. In training, ``AuxiliaryUNet`` and
 ``UNetPlusPlus(deep_supervision=True)`` return the logits of several heads, [N, heads, classes, H, W], and DeepLab
 returns the scores of every 8th pixel, or a list of such scores with several scales. ``docs/networks.md`` lists the
 receptive fields.
@@ -48,6 +51,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from medpos.core.moved import find_renamed
+from medpos.networks.classification.densenet import DenseNetClassifier
+from medpos.networks.classification.resnet import DilatedResNet, ResNetClassifier
 from medpos.networks.encoder_decoder.deconvnet import DeconvNet
 from medpos.networks.encoder_decoder.segnet import SegNet
 from medpos.networks.encoder_decoder.segnet_basic import SegNetBasic
@@ -80,6 +85,8 @@ __all__ = [
     "DeconvNet",
     "DeepLabResNet",
     "DeepLabVGG",
+    "DenseNetClassifier",
+    "DilatedResNet",
     "FCN8s",
     "FCN16s",
     "FCN32s",
@@ -88,6 +95,7 @@ __all__ = [
     "LearnedPosition",
     "MeanMask",
     "PlainUNet",
+    "ResNetClassifier",
     "SUNet",
     "SUNetClassifier",
     "SegNet",

@@ -13,6 +13,7 @@ from medpos.core.moved import find_renamed
 from medpos.transforms.base.lift import Lifted
 from medpos.transforms.base.randomized import RandLifted
 from medpos.transforms.intensity.degradations import KINDS, SEVERITIES, SOURCES, TABLES, UNITS, Degraded, degrade
+from medpos.transforms.intensity.lighting import RandColorJitter, RandLighting
 from medpos.transforms.intensity.photometric import PhotometricDistortion
 from medpos.transforms.intensity.standardize import ScaleToUnit, StandardizePerSlice
 from medpos.transforms.labels.border import BorderWeight
@@ -43,9 +44,11 @@ __all__ = [
     "PhotometricDistortion",
     "PositionChannels",
     "ProbedPosition",
+    "RandColorJitter",
     "RandCropWithClassCap",
     "RandElastic",
     "RandLifted",
+    "RandLighting",
     "RandResizedCrop",
     "RandomTile",
     "Resampled",

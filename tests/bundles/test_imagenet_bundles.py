@@ -35,12 +35,11 @@ RECIPE = {
     "publisher": "torchvision",
     "max_epochs": 100,
     "phantom::values": {"batch_size": 8, "max_epochs": 2},
-    "network_def::_target_": "medpos.networks.SUNetClassifier",
     "network_def::out_channels": "@classes",
-    "network_def::depth": "@depth",
-    "network_def::dense": "@dense",
-    "depth": 2,
-    "dense": False,
+    "color_jitter": 0.4,
+    "lighting": 0.1,
+    "steps::vary_colors::amount": "@color_jitter",
+    "steps::vary_lighting::std": "@lighting",
     "train::loss::_target_": "torch.nn.CrossEntropyLoss",
     "train::optimizer::_target_": "torch.optim.SGD",
     "train::optimizer::nesterov": True,
@@ -53,10 +52,35 @@ RECIPE = {
     "validate::key_metric::top1::_target_": "medpos.handlers.TopK",
     "key_metric::top1::_target_": "medpos.handlers.TopK",
 }
+SUNET = {
+    **RECIPE,
+    "network_def::_target_": "medpos.networks.SUNetClassifier",
+    "network_def::depth": "@depth",
+    "network_def::dense": "@dense",
+    "depth": 2,
+    "dense": False,
+}
+OTHER = {
+    **RECIPE,
+    "lr": 0.1,
+    "weight_decay": 0.0001,
+    "max_epochs": 90,
+    "batch_size": 256,
+    "network_def::depth": "$int(@variant)",
+}
 RECIPES = {
-    "imagenet_sunet64": {**RECIPE, "variant": "64", "batch_size": 256},
-    "imagenet_sunet128": {**RECIPE, "variant": "128", "batch_size": 256},
-    "imagenet_sunet7_128": {**RECIPE, "variant": "7-128", "batch_size": 212},
+    "imagenet_sunet64": {**SUNET, "variant": "64", "batch_size": 256},
+    "imagenet_sunet128": {**SUNET, "variant": "128", "batch_size": 256},
+    "imagenet_sunet7_128": {**SUNET, "variant": "7-128", "batch_size": 212},
+    "imagenet_resnet": {
+        **OTHER,
+        "variant": 50,
+        "network_def::_target_": "medpos.networks.ResNetClassifier",
+        "color_jitter": 0.0,
+        "lighting": 0.0,
+        "train::optimizer::nesterov": False,
+    },
+    "imagenet_densenet": {**OTHER, "variant": 161, "network_def::_target_": "medpos.networks.DenseNetClassifier"},
 }
 
 
@@ -110,7 +134,13 @@ def built(key, options, name="imagenet_sunet64", **overrides):
 def test_the_recipe_is_complete(name):
     config = parser(name).get()
     assert {path: at(config, path) for path in RECIPES[name]} == RECIPES[name]
-    assert targets(config, "train::preprocessing") == ["medpos.transforms.RandResizedCrop", "RandFlipd", "@standardise"]
+    colors = ["medpos.transforms.RandColorJitter", "medpos.transforms.RandLighting"]
+    assert targets(config, "train::preprocessing") == [
+        "medpos.transforms.RandResizedCrop",
+        *colors,
+        "RandFlipd",
+        "@standardise",
+    ]
     assert targets(config, "decode")[3:] == ["medpos.transforms.ResizeShortSide", "CenterSpatialCropd"]
     assert targets(config, "train::dataset::decode") == targets(config, "decode")[:3]
 

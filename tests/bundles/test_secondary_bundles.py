@@ -26,6 +26,7 @@ SMALL = {
     "voc": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 65},
     "voc_fcn": {"network_def#width": 0.0625, "image_size": 65},
     "voc_sunet": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 64},
+    "voc_dilated": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 64, "variant": 18},
     "cityscapes": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 65},
     "cityscapes_sunet": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 32},
 }
@@ -271,6 +272,7 @@ SUNET = {
     "scales": [0.5, 0.75, 1.0, 1.25],
     "flip": True,
 }
+OF_SUNET = ("degridding", "strided", "depth", "dense")
 RECIPES = {
     "nuclei_unetpp": UNETPP,
     "nuclei_unetpp_ds": {
@@ -337,6 +339,13 @@ RECIPES = {
     "cityscapes_deeplab_largefov": {**LARGE_FOV, "classes": 19},
     "cityscapes_deeplab_aspp": {**ASPP, "classes": 19},
     "cityscapes_deeplab_resnet101": {**RESNET, "classes": 19},
+    "voc_dilated_resnet": {
+        **{key: value for key, value in SUNET.items() if key.rpartition("::")[2] not in OF_SUNET},
+        "network_def::_target_": "medpos.networks.DilatedResNet",
+        "network_def::depth": "$int(@variant)",
+        "network_def::output_stride": "@output_stride",
+        "variant": 101,
+    },
     "voc_sunet64": {**SUNET, "variant": "64"},
     "voc_sunet128": {**SUNET, "variant": "128"},
     "voc_sunet7_128": {**SUNET, "variant": "7-128"},
@@ -385,7 +394,7 @@ TRAINING["voc_deeplab"] = TRAINING["cityscapes_deeplab"] = [
     "RandFlipd",
     *TO_CLASSES,
 ]
-TRAINING["voc_sunet"] = TRAINING["cityscapes_sunet"] = [
+TRAINING["voc_sunet"] = TRAINING["cityscapes_sunet"] = TRAINING["voc_dilated"] = [
     "RandZoomd",
     "SpatialPadd",
     "SpatialPadd",

@@ -11,6 +11,7 @@ from medpos.networks import (
     DeconvNet,
     DeepLabResNet,
     DeepLabVGG,
+    DilatedResNet,
     FCN8s,
     FCN16s,
     FCN32s,
@@ -152,6 +153,10 @@ RESNET = stages(
 )
 RESNET = {f"trunk.{name}": shape for name, shape in RESNET.items()} | {"heads.3": (21, 41, 41), "": (21, 321, 321)}
 CORNERS = ((33, 33), (33, 41))
+DILATED = stages(
+    "conv1 maxpool layer1 layer2 layer3 layer4 final", (64, 64, 64, 128, 256, 512, 21), (256, 128, 128, 64, 32, 32, 32)
+)
+DILATED |= {"": (21, 512, 512)}
 
 
 def basic(decoder, parameters, shapes, golden, **options):
@@ -374,6 +379,14 @@ NETWORKS = {
     ),
     "DeepLabVGG, ASPP-L": Network(
         lambda w: DeepLabVGG(head="aspp_l", width=w), 37_877_652, (3, 321, 321), DEEPLAB, CORNERS, (-0.091682, 0.72972)
+    ),
+    "DilatedResNet": Network(
+        lambda w: DilatedResNet(depth=18, width=w),
+        11_187_285,
+        (3, 512, 512),
+        DILATED,
+        ((33, 40), (40, 33)),
+        (-0.058308, 0.118895),
     ),
     "DeepLabResNet": Network(
         lambda w: DeepLabResNet(frozen_norms=False, width=w),

@@ -32,7 +32,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from medpos.core.errors import InputError
-from medpos.networks.fully_convolutional.resnet import resnet101
+from medpos.networks.classification.resnet import resnet_layers
 from medpos.networks.fully_convolutional.vgg import STAGES, TORCHVISION
 from medpos.networks.layers.blocks import check_size, initialize_he, scale_channels
 from medpos.networks.layers.published import load_layers
@@ -224,7 +224,8 @@ class DeepLabResNet(_DeepLab):
         frozen_norms: bool = True,
         width: float = 1.0,
     ) -> None:
-        kind, trunk = _head(head, RESNET_HEADS), resnet101(in_channels, width)
+        kind = _head(head, RESNET_HEADS)
+        trunk = nn.Sequential(resnet_layers(101, in_channels, STRIDE, caffe=True, width=width))
         last = trunk.layer4[-1].conv3.out_channels
         heads = [nn.Conv2d(last, out_channels, 3, padding=rate, dilation=rate) for rate in kind.rates]
         super().__init__(trunk, heads, in_channels, scales)
