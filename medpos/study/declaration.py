@@ -28,8 +28,6 @@ _KEYS = {
     "title", "paper", "claim", "data", "network", "models", "seeds", "conditions", "figures", "criteria", "published",
     "order",
 }  # fmt: skip
-# Titles of factors of a study by their keys, where they aren't those of the keys.
-_FACTORS = {"pe_alpha": "alpha", "padding_mode": "padding"}
 _ADVICE = "correct the file"
 _MODEL_KEYS = {"name", "bundle", "set", "vary", "choose", "seeds", "data"}
 
@@ -101,22 +99,6 @@ def name_moved(model: str) -> str:
 def is_moved(name: str) -> bool:
     """Tell whether a name in a study's tables is one of :func:`name_moved`."""
     return name.endswith(MOVED)
-
-
-def find_factors(variants: Sequence[Variant]) -> dict[str, dict[str, str]]:
-    """Find what tells the models of a study apart: position channels, and the keys that they set to different values.
-
-    Args:
-        variants: models of the study; one with seeds of its own, such as a mean mask, is left out.
-
-    Returns:
-        Level of every model by name, for each factor with two levels or more; ``none`` where it has no such key.
-    """
-    compared = [variant for variant in variants if not variant.seeds]
-    found = {"position": {v.name: "yes" if v.bundle.endswith("_pe") else "no" for v in compared}}
-    for key in dict.fromkeys(key for v in compared for key in v.overrides):
-        found[_FACTORS.get(key, key.replace("_", " "))] = {v.name: str(v.overrides.get(key, "none")) for v in compared}
-    return {name: levels for name, levels in found.items() if len(set(levels.values())) > 1}
 
 
 def list_studies(folder: Path) -> list[str]:

@@ -17,13 +17,11 @@ from medpos.core.labels import MEAN_OF_ORGANS, data_title, labels_of, title
 from medpos.data.conditions import Condition, is_clean
 from medpos.plotting.curves import Panel, severity_panels, shift_panels
 from medpos.plotting.style import INK, LINES, MARKERS, Drawing, styled
-from medpos.statistics.variance import REST
 from medpos.study.declaration import is_moved, name_moved
 from medpos.study.images import DegradedImages, ImageMeasures, Intensities
 from medpos.transforms.intensity.degradations import UNITS
 from medpos.transforms.position.probe import PROBES
 
-_HATCHES = ("", "//", "..", "\\\\", "xx")
 Maps = dict[str, npt.NDArray[np.float32]]
 
 
@@ -107,7 +105,7 @@ def _lines(
     for axes, panel in zip(row, panels, strict=True):
         for n, model in enumerate(models):
             part = panel.rows[panel.rows["model"] == model].sort_values("at")
-            style = _line_style(n, len(models))
+            style = line_style(n, len(models))
             axes.plot(part["at"], part["mean"], markersize=4, linewidth=1.5, label=model, **style)
             axes.fill_between(part["at"], part["ci95_low"], part["ci95_high"], color=style["color"], alpha=0.13, lw=0)
             moved = panel.rows[panel.rows["model"] == name_moved(model)].sort_values("at")
@@ -122,7 +120,7 @@ def _lines(
     return figure
 
 
-def _line_style(n: int, models: int) -> dict[str, Any]:
+def line_style(n: int, models: int) -> dict[str, Any]:
     """Return color, line and marker of a model; the colors differ in lightness, for the color-blind."""
     color = mpl.colormaps["cividis"](0.88 * n / max(models - 1, 1))
     return {"color": color, "linestyle": LINES[n % len(LINES)], "marker": MARKERS[n % len(MARKERS)]}
@@ -187,48 +185,6 @@ def _describe(rows: pd.DataFrame) -> str:
         end = "" if pd.isna(worst) else f", at worst {worst:.3f}"
         parts.append(f"{model} {value:.3f} clean{end}")
     return "; ".join(parts)
-
-
-def draw_variance(found: pd.DataFrame) -> list[Drawing]:
-    """Draw the parts of the variance of Dice as one bar per kind of condition, for each data set.
-
-    Args:
-        found: table from :func:`medpos.statistics.variance.decompose_table`.
-    """
-    drawings = []
-    for data in dict.fromkeys(found["data"]) if len(found) else []:
-        rows = found[found["data"] == data]
-        with styled():
-            figure = _shares(rows)
-        caption = f"Parts of the variance of mean Dice, {data_title(data)}"
-        words = "; ".join(
-            f"{kind}: {', '.join(f'{row.term} {row.share:.3f}' for row in part.itertuples(index=False))}"
-            for kind, part in rows.groupby("conditions", sort=False)
-        )
-        drawings.append(Drawing(f"variance_{data}", caption, f"{caption}. {words}", figure))
-    return drawings
-
-
-def _shares(rows: pd.DataFrame) -> Figure:
-    """Draw stacked bars, one per kind of condition, with a color and a hatching per term."""
-    kinds = list(dict.fromkeys(rows["conditions"]))
-    of_kinds = sorted((rows.loc[rows["conditions"] == kind, "term"] for kind in kinds), key=len, reverse=True)
-    terms = list(dict.fromkeys(pd.concat(of_kinds)))
-    shares = rows.set_index(["conditions", "term"])["share"]
-    figure = Figure(figsize=(7.4, 1.3 + 0.42 * len(kinds) + 0.2 * -(-len(terms) // 3)), layout="constrained")
-    axes = figure.subplots()
-    left = np.zeros(len(kinds))
-    for n, term in enumerate(terms):
-        widths = np.array([shares.get((kind, term), 0.0) for kind in kinds])
-        color = "#bbbbbb" if term == REST else _line_style(n, len(terms))["color"]
-        hatch = _HATCHES[n % len(_HATCHES)]
-        axes.barh(kinds, widths, left=left, color=color, hatch=hatch, edgecolor="white", linewidth=0.5, label=term)
-        left += widths
-    axes.set(xlim=(0, 1), xlabel="share of the sum of squares")
-    axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
-    figure.legend(loc="outside lower center", ncols=3)
-    return figure
 
 
 def change_maps(maps: Maps, data: str, model: str) -> Drawing:

@@ -18,10 +18,9 @@ from medpos.runs.environment import commit
 from medpos.runs.identity import TESTS
 from medpos.statistics import verdict
 from medpos.statistics.effects import compare_models, summarize_over_seeds
-from medpos.statistics.variance import decompose_table
 from medpos.statistics.verdict import Finding
-from medpos.study import figures, forest, images, models, subgroups, tables, tensorboard
-from medpos.study.declaration import Study, find_factors, name_moved
+from medpos.study import figures, forest, images, models, subgroups, tables, tensorboard, variance
+from medpos.study.declaration import Study, name_moved
 from medpos.study.figures import Maps
 from medpos.study.images import ImageMeasures
 from medpos.study.models import Model
@@ -102,12 +101,12 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     findings = _find(study, table, measured)
     spread = summarize_over_seeds(table) if len(table) else pd.DataFrame()
     comparisons = _compare(table, study)
-    variance = _decompose(table, study)
+    parts = variance.decompose(table, study)
     trained = [model for model in found if files.Run(model.folder()).is_trained]
     by_subgroup = subgroups.summarize_subgroups(subgroups.collect_subgroups(trained), _pairs(study))
     write_frame(out / "summary.csv", spread)
     write_frame(out / "comparisons.csv", comparisons)
-    for name, optional in (("variance", variance), ("subgroups", by_subgroup)):
+    for name, optional in (("variance", parts), ("subgroups", by_subgroup)):
         if len(optional):
             write_frame(out / f"{name}.csv", optional)
     content = {
@@ -125,14 +124,14 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "tables": [
             *tables.choice_tables(planner.choices()),
             *tables.dice_tables(spread),
-            *tables.variance_tables(variance),
+            *variance.tabulate(parts),
             *subgroups.tabulate_subgroups(by_subgroup),
             *_slice_tables(trained),
         ],
         "figures": _save(
             [
                 *_draw(study, findings, spread, comparisons, trained, measured),
-                *figures.draw_variance(variance),
+                *variance.draw(parts),
             ],
             out / "figures",
         ),
@@ -319,12 +318,6 @@ def _compare(table: pd.DataFrame, study: Study) -> pd.DataFrame:
 def _pairs(study: Study) -> list[tuple[str, str]]:
     """List the pairs of models in the criteria of a study."""
     return list(dict.fromkeys((c.model, c.minus) for c in study.criteria if c.minus))
-
-
-def _decompose(table: pd.DataFrame, study: Study) -> pd.DataFrame:
-    """Decompose the variance of Dice over the factors of the study, where its file asks for it."""
-    factors = find_factors(study.variants) if "variance" in study.figures else {}
-    return decompose_table(table, factors) if factors and len(table) else pd.DataFrame()
 
 
 def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:

@@ -123,40 +123,6 @@ def _mean_sd(means: Any) -> tuple[Any, Any]:
     return means.mean(axis=0), means.std(axis=0, ddof=1) if len(means) > 1 else np.zeros(means.shape[1])
 
 
-def variance_tables(found: pd.DataFrame) -> list[Content]:
-    """Tabulate the decomposition of the variance of Dice for each data set.
-
-    Args:
-        found: table from :func:`medpos.statistics.variance.decompose_table`.
-    """
-    out: list[Content] = []
-    for data in dict.fromkeys(found["data"]) if len(found) else []:
-        rows = found[found["data"] == data]
-        first = rows.iloc[0]
-        cells = [
-            [row.conditions, row.term, row.df, f"{row.share:.3f}", *_f_test(row)]
-            for row in rows.itertuples(index=False)
-        ]
-        left_out = f", {first['left_out']} left out without a value everywhere" if first["left_out"] else ""
-        out.append(
-            {
-                "title": f"{data}: parts of the variance of mean Dice",
-                "note": "share: of the sum of squares over models, severities, subjects and seeds; "
-                f"{first['subjects']} subjects{left_out}, {first['seeds']} seeds; a factor is tested against how much "
-                "its effect differs between subjects and seeds (exploratory, without a correction)",
-                "columns": ["conditions", "term", "df", "share", "F", "df of the error", "p"],
-                "rows": cells,
-            }
-        )
-    return out
-
-
-def _f_test(row: Any) -> list[str]:
-    if pd.isna(row.f):
-        return ["-"] * 3
-    return [f"{row.f:.1f}", f"{row.df_error:.1f}", "< 0.001" if row.p < 0.001 else f"{row.p:.3f}"]
-
-
 def choice_tables(rows: Sequence[tuple[str, str, str, Any, float, bool]]) -> list[Content]:
     """Tabulate the choices on the validation split; no table where there were none.
 

@@ -8,6 +8,7 @@ from running import BUNDLES
 
 from medpos.core.errors import InputError
 from medpos.study import declaration
+from medpos.study.variance import find_factors
 
 STUDIES = BUNDLES / "studies"
 NAMES = declaration.list_studies(STUDIES)
@@ -183,6 +184,6 @@ def test_a_file_that_is_no_json_is_refused(tmp_path):
 )
 def test_factors_tell_the_models_of_a_study_apart(name, factors):
     variants = declaration.load(STUDIES, name).variants
-    found = declaration.find_factors(variants)
+    found = find_factors(variants)
     assert {factor: set(levels.values()) for factor, levels in found.items()} == factors
     assert set(found["position"]) == {variant.name for variant in variants if "mask" not in variant.name}

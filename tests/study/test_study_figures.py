@@ -10,8 +10,8 @@ from medpos.statistics.criteria import Criterion
 from medpos.statistics.effects import compare_models
 from medpos.statistics.judging import Part
 from medpos.statistics.verdict import Finding
-from medpos.study import forest
-from medpos.study.figures import draw_differences, draw_images, draw_variance, histogram
+from medpos.study import forest, variance
+from medpos.study.figures import draw_differences, draw_images, histogram
 from medpos.study.images import Intensities, degrade_images
 
 
@@ -132,8 +132,8 @@ def test_the_parts_of_the_variance_fill_the_bar_of_each_kind_of_condition():
         for kind, parts in shares.items()
         for term, share in zip(terms, parts, strict=True)
     ]
-    [drawn] = draw_variance(pd.DataFrame(rows))
+    [drawn] = variance.draw(pd.DataFrame(rows))
     [axes] = drawn.figure.axes
     assert [round(bar.get_width(), 3) for bar in axes.patches] == [0.25, 0.6, 0.75, 0.4]
     assert drawn.alt.endswith("clean: position 0.250, rest 0.750; gaussian noise: position 0.600, rest 0.400")
-    assert draw_variance(pd.DataFrame()) == []
+    assert variance.draw(pd.DataFrame()) == []
