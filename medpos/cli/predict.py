@@ -22,7 +22,10 @@ class Predict:
     member: Annotated[list[Path], typer.Option(help="Another run to average with; repeatable.")] = field(
         default_factory=list
     )
-    tta: Annotated[str, typer.Option(help="flip: average with the prediction of the mirrored image.")] = ""
+    tta: Annotated[
+        str, typer.Option(help="flip, shift, noise, or several with commas: average over images changed so.")
+    ] = ""
+    dropout: Annotated[int, typer.Option(min=0, max=100, help="Average over so many passes with dropout.")] = 0
     calibrated: Annotated[
         str, typer.Option(help="one or class: correct probabilities by one temperature, or by one for each class.")
     ] = ""
@@ -30,6 +33,10 @@ class Predict:
         str, typer.Option(help="nifti, nrrd, seg.nrrd (3D Slicer) or mha; by default the label map is like its image.")
     ] = ""
     probabilities: Annotated[bool, typer.Option("--probabilities", help="Save the probabilities, as NIfTI.")] = False
+    uncertainty: Annotated[
+        bool,
+        typer.Option("--uncertainty", help="Save maps of the uncertainty, and intervals of areas or volumes."),
+    ] = False
     overlays: Annotated[bool, typer.Option(help="Save a picture of every case.")] = True
     window: Annotated[str, typer.Option(help="LOW,HIGH: values of black and white; the format's by default.")] = ""
     spacing: Annotated[str, typer.Option(help="X,Y or X,Y,Z in mm, for files without spacing.")] = ""
@@ -67,20 +74,21 @@ def predict(options: Predict) -> None:
     from medpos.predict import case, cohort, inputs
     from medpos.predict.ensemble import Ensemble
     from medpos.predict.model import Model
+    from medpos.predict.views import parse_kinds
 
-    if options.tta not in ("", "flip"):
-        raise InputError(f"--tta: expected flip, got {options.tta!r}; give flip or leave it out")
+    tta = parse_kinds(options.tta)
     if options.format not in ("", *FORMATS):
         raise InputError(f"--format: expected {', '.join(FORMATS)}, got {options.format!r}; give one, or leave it out")
     window, spacing = _window(options.window), parse_spacing(options.spacing)
-    wanted = cohort.Options(options.probabilities, options.overlays, options.force, window, spacing, options.format)
+    chosen = (options.probabilities, options.overlays, options.force, window, spacing, options.format)
+    wanted = cohort.Options(*chosen, options.uncertainty)
     engine = _engine(options)
     torch.set_num_threads(check_threads(options.threads) or torch.get_num_threads())
     keep_freed_memory()  # as in training: feature maps are large
     folders = [options.run, *options.member]
     how = (options.dataset_dir, options.device, options.backend, options.precision)
     models = [Model(folder, *how) for folder in folders]
-    ensemble = Ensemble(models, options.tta == "flip", options.calibrated)
+    ensemble = Ensemble(models, tta, options.calibrated, options.dropout)
     left_out = LeftOut()
     channels = models[0].data.channels
     with cohort.lock_results(options.out), Unpacker(options.out, left_out) as unpacker:

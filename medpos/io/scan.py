@@ -63,12 +63,12 @@ class Target(Protocol):
             Path of the file.
         """
 
-    def write_probabilities(self, stem: Path, values: Array) -> Path:
-        """Write probabilities as NIfTI, with the geometry as far as it is known.
+    def write_values(self, stem: Path, values: Array) -> Path:
+        """Write a map of values as NIfTI, with the geometry as far as it is known.
 
         Args:
             stem: path without suffix.
-            values: probabilities [X, Y, Z, classes], float32.
+            values: values [X, Y, Z] or [X, Y, Z, C], float32, such as the probabilities of C classes.
 
         Returns:
             Path of the file.

@@ -68,9 +68,10 @@ class NiftiTarget:
         """Write a label map [X, Y, Z] to ``stem.nii.gz``, uint8."""
         return self._write(stem, values.reshape(self.shape))
 
-    def write_probabilities(self, stem: Path, values: Array) -> Path:
-        """Write probabilities [X, Y, Z, classes] to ``stem.nii.gz``, float32."""
-        return self._write(stem, np.asarray(values, np.float32))
+    def write_values(self, stem: Path, values: Array) -> Path:
+        """Write values [X, Y, Z] or [X, Y, Z, C] to ``stem.nii.gz``, float32."""
+        values = np.asarray(values, np.float32)
+        return self._write(stem, values.reshape(self.shape) if values.ndim == 3 else values)
 
     def _write(self, stem: Path, values: Array) -> Path:
         header = self.header.copy()
@@ -108,9 +109,9 @@ class VolumeTarget:
         write_atomically(path, partial(itk.write_image, itk.make_image(values, self.affine, fields), self.suffix))
         return path
 
-    def write_probabilities(self, stem: Path, values: Array) -> Path:
-        """Write probabilities [X, Y, Z, classes] as NIfTI with the geometry of the image."""
-        return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)
+    def write_values(self, stem: Path, values: Array) -> Path:
+        """Write values [X, Y, Z] or [X, Y, Z, C] as NIfTI with the geometry of the image."""
+        return NiftiTarget.of(self.affine, values.shape[:3]).write_values(stem, values)
 
 
 def choose_target(target: Target, wanted: str, shape: Sequence[int], spacing_mm: Sequence[float] | None) -> Target:
@@ -150,6 +151,6 @@ class PictureTarget:
         write_atomically(path, lambda partial: first.save(partial, format=kind, **options))
         return path
 
-    def write_probabilities(self, stem: Path, values: Array) -> Path:
-        """Write probabilities [X, Y, pages, classes] as NIfTI with pixels of 1 mm, oriented as the picture."""
-        return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)
+    def write_values(self, stem: Path, values: Array) -> Path:
+        """Write values [X, Y, pages] or [X, Y, pages, C] as NIfTI with pixels of 1 mm, oriented as the picture."""
+        return NiftiTarget.of(self.affine, values.shape[:3]).write_values(stem, values)

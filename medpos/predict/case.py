@@ -14,12 +14,13 @@ from medpos.core.errors import InputError
 from medpos.io.scan import Array, Pixels, Scan, Target
 from medpos.io.targets import choose_target
 from medpos.predict import measurements, records
-from medpos.predict.ensemble import Ensemble
-from medpos.predict.inputs import CaseFiles
-from medpos.predict.label_maps import compute_label_map, compute_probability_map
+from medpos.predict.ensemble import Ensemble, Prediction
+from medpos.predict.inputs import PROBABILITIES, UNSURE, CaseFiles
+from medpos.predict.label_maps import compute_label_map, compute_probability_map, resample_plane
 from medpos.predict.loading import LoadedImage, load_image
 from medpos.predict.overlays import write_overlay
 from medpos.predict.records import Options
+from medpos.trust.uncertainty import Uncertainty, count_levels
 
 # Values of 4 bytes, 64 MB, of one copy of the part of an image that is computed at a time; there are a dozen copies.
 _PART = 1 << 24
@@ -49,6 +50,28 @@ class PreparedCase:
     def is_large(self) -> bool:
         """Whether no other case should be loaded beside it."""
         return self.decoded is None or self.image.values.size > _PART
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Hold a segmented case in training orientation.
+
+    Args:
+        labels: label map [X, Y, Z].
+        probabilities: probabilities [X, Y, Z, classes], float32, if they are wanted.
+        uncertainty: how unsure the prediction is, if that is wanted.
+    """
+
+    labels: Pixels
+    probabilities: Array | None = None
+    uncertainty: Uncertainty | None = None
+
+    def maps(self) -> dict[str, Array]:
+        """Return the maps to write beside the label map, by the end of their names."""
+        found = {} if self.probabilities is None else {PROBABILITIES: self.probabilities}
+        return (
+            found if self.uncertainty is None else {**found, **dict(zip(UNSURE, self.uncertainty.maps, strict=False))}
+        )
 
 
 @dataclass(frozen=True)
@@ -90,75 +113,90 @@ class Pipeline:
             return shape[2]
         return max(fitting // _BATCH * _BATCH, min(fitting, _BATCH))
 
-    def segment(self, prepared: PreparedCase) -> tuple[Pixels, Array | None]:
+    def segment(self, prepared: PreparedCase) -> Segmentation:
         """Segment a prepared case, a number of slices at a time.
-
-        Returns:
-            Label map [X, Y, Z] of the image in training orientation, and probabilities [X, Y, Z, classes], float32, if
-            they are wanted.
 
         Raises:
             InputError: the run's preprocessing changes the number of slices.
         """
         x, y, z = prepared.image.values.shape[:3]
+        classes, options = len(self.ensemble.labels), self.options
         labels = np.empty((x, y, z), np.uint8)
-        whole = np.empty((x, y, z, len(self.ensemble.labels)), np.float32) if self.options.probabilities else None
+        whole = np.empty((x, y, z, classes), np.float32) if options.probabilities else None
+        unsure = Uncertainty.empty((x, y, z), classes, self.ensemble.count > 1) if options.uncertainty else None
         for first in range(0, z, prepared.depth):
             part = slice(first, min(first + prepared.depth, z))
-            for_labels, probabilities = self._segment_part(prepared, part)
+            found = self._segment_part(prepared, part)
+            probabilities = found.probabilities
             shape = (x, y, part.stop - first)
             if probabilities.ndim == 4 and probabilities.shape[3] != shape[2]:
                 raise InputError(
                     f"expected {shape[2]} slices from the run's preprocessing, as in the file, got "
                     f"{probabilities.shape[3]}; give a run that keeps the slices"
                 )
-            labels[:, :, part] = compute_label_map(for_labels, shape)
+            labels[:, :, part] = compute_label_map(found.for_labels, shape)
             if whole is not None:
                 whole[:, :, part] = compute_probability_map(probabilities, shape)
-        return labels, whole
+            if unsure is not None:
+                add_uncertainty(unsure, part, found)
+        return Segmentation(labels, whole, unsure)
 
-    def _segment_part(self, prepared: PreparedCase, part: slice) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the probabilities [classes, x, y(, z)] of some slices on the network's grid, as the ensemble does."""
+    def _segment_part(self, prepared: PreparedCase, part: slice) -> Prediction:
+        """Predict some slices on the network's grid."""
         if prepared.decoded is not None:
             return self.ensemble.segment(prepared.decoded, prepared.sizes)
         first = max(part.start - self.ensemble.margin, 0)
         image = prepared.image
         decoded = self.ensemble.decode(image.values[:, :, first : part.stop + self.ensemble.margin], image.spacing_mm)
-        for_labels, probabilities = self.ensemble.segment(decoded, prepared.sizes)
-        own = slice(part.start - first, part.stop - first)
-        return for_labels[..., own], probabilities[..., own]
+        return self.ensemble.segment(decoded, prepared.sizes).cut(slice(part.start - first, part.stop - first))
 
-    def write(self, source: CaseFiles, prepared: PreparedCase, values: Pixels, probabilities: Array | None) -> None:
-        """Write the results of a case: label map, probabilities, overlay, and last the record that completes it.
+    def write(self, source: CaseFiles, prepared: PreparedCase, found: Segmentation) -> None:
+        """Write the results of a case: label map, other maps, overlay, and last the record that completes it.
 
         Args:
             source: files of the case.
             prepared: the case, prepared.
-            values: label map [X, Y, Z] in training orientation.
-            probabilities: probabilities [X, Y, Z, classes] to write, if any.
+            found: the case, segmented.
 
         Raises:
             InputError: the folder can't be written to.
         """
         ensemble, out, image = self.ensemble, self.out, prepared.image
-        labels, back = ensemble.labels, image.orientation.undo
+        labels, values, back = ensemble.labels, found.labels, image.orientation.undo
         target = self._choose_target(image.scan)
         files = [target.write(out / source.name, back(values), labels)]
-        if probabilities is not None:
-            files.append(target.write_probabilities(out / f"{source.name}_probabilities", back(probabilities)))
+        files += [target.write_values(out / f"{source.name}{end}", back(map)) for end, map in found.maps().items()]
         if self.options.overlays:
             files.append(out / "overlays" / f"{source.name}.png")
             lines = [source.name, PHANTOM] if ensemble.phantom else [source.name]
             grey = image.values if image.values.ndim == 3 else image.values[..., 0]
             write_overlay(files[-1], grey, values, labels, lines)
         measured: list[dict[str, Any]] = measurements.measure_organs(values, image.spacing_mm, labels)
+        if found.uncertainty is not None:
+            measured += found.uncertainty.measure(values, image.spacing_mm, [label.name for label in labels])
         late = [note for note in image.scan.notes if note not in image.notes]  # of the writer
-        found = image.notes + late + measurements.find_label_warnings(values, image.spacing_mm, labels)
-        records.write(out, source, files, measured, found)
+        notes = image.notes + late + measurements.find_label_warnings(values, image.spacing_mm, labels)
+        records.write(out, source, files, measured, notes)
 
     def _choose_target(self, scan: Scan) -> Target:
         given = self.options.spacing_mm if scan.spacing_mm is None else None
         return choose_target(scan.target, self.options.format, scan.values.shape[:3], given)
+
+
+def add_uncertainty(unsure: Uncertainty, part: slice, found: Prediction) -> None:
+    """Add some slices of a case to its uncertainty, on the image's grid.
+
+    Args:
+        unsure: uncertainty of the case.
+        part: the slices.
+        found: their prediction, on the network's grid.
+    """
+    maps, plane = found.uncertainty(), unsure.maps.shape[1:3]
+    for z in range(part.stop - part.start):
+        for n in range(len(maps)):
+            unsure.maps[n, :, :, part.start + z] = resample_plane(maps, n, z, plane).numpy()
+        for index in range(len(unsure.levels)):
+            unsure.levels[index] += count_levels(resample_plane(found.probabilities, index, z, plane))
 
 
 def describe_failure(source: CaseFiles, error: Exception) -> str:

@@ -59,11 +59,11 @@ def segment_case(pipeline: Pipeline, source: CaseFiles, load: Callable[[], Prepa
         release_freed_memory()
     try:
         prepared = load()
-        labels, probabilities = pipeline.segment(prepared)
+        found = pipeline.segment(prepared)
     except Exception as error:
         return Outcome(source, describe_failure(source, error))
     try:
-        pipeline.write(source, prepared, labels, probabilities)
+        pipeline.write(source, prepared, found)
     except WriteError as error:  # a full disk is full for all later cases
         return Outcome(source, str(error), is_last=True)
     except Exception as error:

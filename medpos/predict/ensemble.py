@@ -1,6 +1,6 @@
-"""Average the predictions of several runs, and of the mirrored image."""
+"""Average the predictions of several runs, of changed images, and of a network with dropout."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,9 +12,38 @@ from medpos.core.labels import Label
 from medpos.io.scan import Array
 from medpos.predict.label_maps import resample, undo_centering
 from medpos.predict.model import Model
+from medpos.predict.views import make_views
 from medpos.trust.temperature import KINDS, scale
+from medpos.trust.uncertainty import entropy, mutual_information
 
-_SIDES = ("right_", "left_")
+_PARTS = 4  # predictions of an image that count as one copy of it
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """Hold the prediction of an image, on the grid of the first model without its padding.
+
+    Args:
+        for_labels: mean probabilities [classes, x, y(, z)] from which the labels follow. They are those below, unless
+            one temperature for all classes corrects these: it keeps the labels.
+        probabilities: mean probabilities [classes, x, y(, z)], corrected by the temperatures if there are any.
+        parts: the predictions that were averaged, each like the average.
+    """
+
+    for_labels: torch.Tensor
+    probabilities: torch.Tensor
+    parts: list[torch.Tensor]
+
+    def cut(self, slices: slice) -> "Prediction":
+        """Return some slices of a volume."""
+        return Prediction(
+            self.for_labels[..., slices], self.probabilities[..., slices], [part[..., slices] for part in self.parts]
+        )
+
+    def uncertainty(self) -> torch.Tensor:
+        """Compute entropy and, of several predictions, mutual information [1 or 2, x, y(, z)], each 0 to 1."""
+        whole = entropy(self.probabilities)
+        return torch.stack([whole, mutual_information(whole, self.parts)] if len(self.parts) > 1 else [whole])
 
 
 @dataclass(frozen=True)
@@ -23,18 +52,20 @@ class Ensemble:
 
     Args:
         models: models trained on the same classes.
-        flip: whether to average with the prediction for the mirrored image, mirrored back and with sides exchanged.
+        tta: kinds of test-time augmentation, of :data:`medpos.predict.views.KINDS`, whose predictions are averaged too.
         calibrated: temperatures that ``medpos calibrate`` has stored in the runs and that correct the probabilities of
             each model before the mean: ``one`` for all classes, ``class`` for one for each class; empty: none.
+        dropout: number of passes with dropout that are averaged in place of one without; 0: none.
 
     Raises:
-        InputError: a model classifies whole images; classes, orientation or images of the models differ; or a class of
-            one side has no counterpart.
+        InputError: a model classifies whole images; classes, orientation or images of the models differ; a class of one
+            side has no counterpart; or a network has no dropout.
     """
 
     models: Sequence[Model]
-    flip: bool = False
+    tta: Sequence[str] = ()
     calibrated: str = ""
+    dropout: int = 0
 
     def __post_init__(self) -> None:
         if self.calibrated not in ("", *KINDS):
@@ -42,6 +73,8 @@ class Ensemble:
         first = self.models[0]
         for model in self.models:
             model.check_segments()
+            if self.dropout:
+                model.check_dropout()
         for other in self.models[1:]:
             for name in ("labels", "channels", "orientation", "nominal"):
                 mine, theirs = getattr(first.data, name), getattr(other.data, name)
@@ -51,8 +84,7 @@ class Ensemble:
                     )
             if first.is_flat != other.is_flat or first.is_absolute != other.is_absolute:
                 raise InputError(f"--member {other.run}: expected a run on images like {first.run}; leave it out")
-        if self.flip:
-            mirror_classes(self.labels)
+        make_views(self.tta, self.labels)
         _ = self.temperatures  # which may be missing
 
     @cached_property
@@ -69,6 +101,11 @@ class Ensemble:
     def phantom(self) -> bool:
         """Whether a model was trained on phantoms."""
         return any(model.data.phantom for model in self.models)
+
+    @property
+    def count(self) -> int:
+        """Number of predictions of an image that are averaged."""
+        return len(self.models) * len(make_views(self.tta, self.labels)) * max(1, self.dropout)
 
     @property
     def takes_slices(self) -> bool:
@@ -114,7 +151,8 @@ class Ensemble:
             sizes: X and Y of the image at the pixel size of each model, of :meth:`find_sizes`.
         """
         grids = [*(model.plane or plane for model in self.models), *(size for size in sizes if size is not None)]
-        channels = len(self.labels) + max(int(model.slices) * len(model.data.channels) for model in self.models)
+        classes = len(self.labels) * -(-self.count // _PARTS)
+        channels = classes + max(int(model.slices) * len(model.data.channels) for model in self.models)
         return channels * max(int(np.prod(grid)) for grid in [plane, *grids])
 
     def decode(self, values: Array, spacing_mm: Sequence[float] | None = None) -> list[torch.Tensor]:
@@ -133,15 +171,10 @@ class Ensemble:
         Returns:
             Probabilities [classes, x, y(, z)] of the whole image, on the grid of the first model without its padding.
         """
-        return self.segment(decoded, sizes)[1]
+        return self.segment(decoded, sizes).probabilities
 
-    def segment(
-        self, decoded: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int] | None] = ()
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Compute the mean probabilities from which the labels follow, and those of :meth:`probabilities`.
-
-        They are the same tensor, unless one temperature for all classes corrects the latter: it keeps the labels.
-        """
+    def segment(self, decoded: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int] | None] = ()) -> Prediction:
+        """Predict an image; the arguments are those of :meth:`probabilities`."""
         parts: list[torch.Tensor] = []
         corrected: list[torch.Tensor] = []
         for n, (model, image, size) in enumerate(
@@ -151,43 +184,31 @@ class Ensemble:
                 part = found if size is None else undo_centering(found, size)
                 parts.append(part)
                 corrected += [scale(part, self.temperatures[n])] if self.calibrated else []
+        parts = _on_one_grid(parts)
         mean = _mean(parts)
         if not self.calibrated:
-            return mean, mean
+            return Prediction(mean, mean, parts)
+        corrected = _on_one_grid(corrected)
         calibrated = _mean(corrected)
-        return (mean if self.calibrated == "one" else calibrated), calibrated
+        return Prediction(mean if self.calibrated == "one" else calibrated, calibrated, corrected)
 
-    def _of_model(self, model: Model, image: torch.Tensor) -> list[torch.Tensor]:
-        """Compute the probabilities of a model for an image, and for the mirrored one."""
-        found = [model.probabilities(image)]
-        if self.flip:
-            turned = model.probabilities(image.flip(1)).flip(1)
-            found.append(turned[list(mirror_classes(self.labels))])
-        return found
+    def _of_model(self, model: Model, image: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Yield the probabilities of a model for each view of an image, and each pass with dropout."""
+        for view in make_views(self.tta, self.labels):
+            seen = view.change(image)
+            passes = (
+                (model.sample(seen, number) for number in range(self.dropout))
+                if self.dropout
+                else (model.probabilities(seen),)
+            )
+            yield from map(view.undo, passes)
+
+
+def _on_one_grid(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Resample probabilities to the grid of the first."""
+    plane = parts[0].shape[1:3]
+    return [part if part.shape[1:3] == plane else resample(part, plane) for part in parts]
 
 
 def _mean(parts: Sequence[torch.Tensor]) -> torch.Tensor:
-    """Average probabilities on the grid of the first."""
-    plane = parts[0].shape[1:3]
-    same = [part if part.shape[1:3] == plane else resample(part, plane) for part in parts]
-    return same[0] if len(same) == 1 else torch.stack(same).mean(dim=0)
-
-
-def mirror_classes(labels: Sequence[Label]) -> tuple[int, ...]:
-    """Return the index of each class's counterpart on the other side; its own index for a class without side.
-
-    Args:
-        labels: classes, background first.
-
-    Raises:
-        InputError: a class of one side has no counterpart.
-    """
-    names = [label.name for label in labels]
-    result = []
-    for name in names:
-        side = next((side for side in _SIDES if name.startswith(side)), None)
-        other = name if side is None else _SIDES[1 - _SIDES.index(side)] + name[len(side) :]
-        if other not in names:
-            raise InputError(f"--tta flip: expected a class {other} opposite to {name}, got none; leave --tta out")
-        result.append(names.index(other))
-    return tuple(result)
+    return parts[0] if len(parts) == 1 else torch.stack(list(parts)).mean(dim=0)

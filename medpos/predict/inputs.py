@@ -24,7 +24,9 @@ FORMATS = {
     "img": (".img",),
 }
 LISTS = (".txt", ".lst")
-_PROBABILITIES = "_probabilities"  # end of the name of a second result of a case
+# Ends of the names of further results of a case.
+PROBABILITIES = "_probabilities"
+UNSURE = ("_entropy", "_information")
 _FORMAT_NAMES = f"{volumes.FORMATS}, DICOM, PNG, JPEG, TIFF, BMP, JSRT .IMG"
 _PHASE = re.compile(r"(.+?)[_-]((?:ED|ES)|(?:frame|phase)\d+)", re.IGNORECASE)
 
@@ -360,8 +362,8 @@ def name_uniquely(
     taken: set[str] = set()
 
     def is_free(case: CaseFiles, name: str) -> bool:
-        results = {name.casefold(), f"{name}{_PROBABILITIES}".casefold()}
-        return not results & taken and not is_taken(case, name) and not is_taken(case, f"{name}{_PROBABILITIES}")
+        results = [f"{name}{end}" for end in ("", PROBABILITIES, *UNSURE)]
+        return not any(result.casefold() in taken or is_taken(case, result) for result in results)
 
     for case, name in zip(cases, clean, strict=True):
         is_alone = counts[name] == 1 and is_free(case, name)
@@ -370,7 +372,7 @@ def name_uniquely(
         unique, number = wanted, 2
         while not is_free(case, unique):
             unique, number = f"{wanted}-{number}", number + 1
-        taken |= {unique.casefold(), f"{unique}{_PROBABILITIES}".casefold()}
+        taken |= {f"{unique}{end}".casefold() for end in ("", PROBABILITIES, *UNSURE)}
         yield replace(case, name=unique)
 
 

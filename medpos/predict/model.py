@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from monai.bundle import ConfigParser
 from monai.transforms import Compose
+from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from medpos.core.config import expand_steps
 from medpos.core.device import memory_format
@@ -18,7 +20,7 @@ from medpos.core.errors import InputError, first_line
 from medpos.core.files import read_json
 from medpos.core.rules import is_finite
 from medpos.data.training_data import TrainingData
-from medpos.inferers import describe_network_input
+from medpos.inferers import FastInferer, describe_network_input
 from medpos.io.scan import Array
 from medpos.networks import AppendPosition
 from medpos.predict.backends import check_precision, compile_network
@@ -270,6 +272,49 @@ class Model:
         image: torch.Tensor = self._standardise(_item(decoded.clone()))["image"]
         return image
 
+    def check_dropout(self) -> None:
+        """Check that the network has dropout, and is computed by PyTorch.
+
+        Raises:
+            InputError: it has none, or another backend computes it without.
+        """
+        if self.backend != "torch":
+            raise InputError(f"--dropout: expected --backend torch, got {self.backend}; leave one of them out")
+        if not _find_dropout(self.network):
+            raise InputError(
+                f"--dropout: expected a network with dropout layers, got that of {self.run} without; leave it out, or "
+                "take --tta or --member"
+            )
+
+    def sample(self, decoded: torch.Tensor, number: int) -> torch.Tensor:
+        """Compute the probabilities of a network whose dropout is switched on (Monte Carlo dropout).
+
+        Args:
+            decoded: image [C, x, y] or [C, x, y, z] in [0, 1].
+            number: number of the pass, from 0, which is the seed.
+
+        Returns:
+            Probabilities as those of :meth:`probabilities`, of one pass.
+
+        Reference:
+            Y. Gal and Z. Ghahramani, "Dropout as a Bayesian Approximation", ICML 2016.
+        """
+        image, layers = self.prepare(decoded), _find_dropout(self.network)
+        # MONAI's own inferer: the fast path folds networks in evaluation mode.
+        inferer = self.inferer.inferer if isinstance(self.inferer, FastInferer) else self.inferer
+        devices = [self.device] if self.device.type == "cuda" else []
+        with torch.inference_mode(), torch.random.fork_rng(devices):
+            torch.manual_seed(number)
+            for layer in layers:
+                layer.train()
+            try:
+                logits = inferer(image[None].to(self.device), self.network)
+            finally:
+                for layer in layers:
+                    layer.eval()
+            result: torch.Tensor = logits.float().softmax(dim=1)[0].cpu()
+        return result
+
     def probabilities(self, decoded: torch.Tensor) -> torch.Tensor:
         """Compute the probabilities of all classes.
 
@@ -284,6 +329,10 @@ class Model:
             logits = self.inferer(image[None].to(self.device), self._network)
             result: torch.Tensor = logits.softmax(dim=1)[0].cpu()
         return result
+
+
+def _find_dropout(network: nn.Module) -> list[nn.Module]:
+    return [layer for layer in network.modules() if isinstance(layer, _DropoutNd) and layer.p > 0]
 
 
 def _stand_in(image: torch.Tensor) -> torch.Tensor:

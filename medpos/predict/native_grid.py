@@ -78,7 +78,7 @@ def measure_native(
 
 
 def _measure_case(pipeline: Pipeline, source: DataFolder, case: dict[str, Any]) -> list[Row]:
-    prediction, _ = pipeline.segment(pipeline.load(identify_case([case["image"]])))
+    prediction = pipeline.segment(pipeline.load(identify_case([case["image"]]))).labels
     truth: Pixels = np.asarray(nibabel.load(case["label"]).dataobj).astype(np.uint8).reshape(prediction.shape)
     axes = 2 if truth.shape[2] == 1 else 3
     truth, prediction = (values[..., 0] if axes == 2 else values for values in (truth, prediction))

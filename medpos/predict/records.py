@@ -31,6 +31,7 @@ class Options:
         window: grey values of the file that are black and white; those of its format if omitted.
         spacing_mm: spacing along the file's axes in mm, for files without spacing.
         format: format of the label maps, a key of ``medpos.io.targets.FORMATS``; empty: that of the image.
+        uncertainty: whether to write maps of the uncertainty, and to measure it for each organ.
     """
 
     probabilities: bool = False
@@ -39,6 +40,7 @@ class Options:
     window: tuple[float, float] | None = None
     spacing_mm: tuple[float, ...] | None = None
     format: str = ""
+    uncertainty: bool = False
 
 
 def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
@@ -63,7 +65,8 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
         "models": [model.identity for model in ensemble.models],
         "backend": ensemble.models[0].backend,
         "precision": ensemble.models[0].precision,
-        "tta_flip": ensemble.flip,
+        "tta": ",".join(ensemble.tta),
+        "dropout": ensemble.dropout,
         "calibrated": ensemble.calibrated,
         "options": json.loads(json.dumps(asdict(options))),
     }
@@ -107,7 +110,8 @@ def _describe_settings(runs: Sequence[str], settings: dict[str, Any]) -> dict[st
     chosen = {
         "backend": settings["backend"],
         "precision": settings.get("precision", ""),  # not in a folder of an earlier version
-        "tta": "flip" if settings["tta_flip"] else "",
+        "tta": settings.get("tta", "flip" if settings.get("tta_flip") else ""),
+        "dropout": settings.get("dropout", 0),
         "calibrated": settings.get("calibrated", ""),
         **settings["options"],
     }

@@ -17,7 +17,7 @@ from medpos.runs import files
 from medpos.runs.calibration import CALIBRATION_COLUMNS, RELIABILITY_COLUMNS
 from medpos.runs.text import SCORE_TITLES
 from medpos.statistics.grid import CONDITION
-from medpos.trust.calibration import LIMITS, SCORES
+from medpos.trust.calibration import LIMITS, SCORES, SIZES
 
 _IDENTITY = ["data", "split", "model", "seed"]
 _MOST_DRAWN = 12  # organs whose panels are readable
@@ -25,7 +25,9 @@ _MEANS = ("probability", "frequency")
 _NOTE = (
     "mean ± sd over cases and seeds, 0 is best. ECE, MCE: mean and greatest difference of probability and frequency "
     "over 15 bins of equal numbers of pixels, among those with a probability of 0.01 or more; Brier: mean squared "
-    "difference; NLL: mean negative logarithm of the probability of the truth"
+    "difference; NLL: mean negative logarithm of the probability of the truth. The interval of an organ's size reaches "
+    "from the pixels with a probability of 0.95 to those with 0.05: share of cases whose true size lies in it (0.90 is "
+    "best), and its width over the true size"
 )
 
 
@@ -93,7 +95,7 @@ def _table(name: str, caption: str, rows: pd.DataFrame, conditions: bool) -> Tab
     shown, records = [], []
     for key, part in rows.groupby(keys, sort=False):
         place: dict[str, Any] = dict(zip(keys, key, strict=True))
-        found = {s: summarize(part[s].to_numpy(), part["subject"].tolist(), LIMITS[s]) for s in SCORES}
+        found = {s: summarize(part[s].to_numpy(), part["subject"].tolist(), LIMITS[s]) for s in (*SCORES, *SIZES)}
         counts = {"seeds": part["seed"].nunique(), "subjects": part["subject"].nunique()}
         split = "" if place["split"] == "test" else f", {place['split']}"
         condition = [condition_title(*(place[column] for column in CONDITION))] if conditions else []
@@ -102,13 +104,14 @@ def _table(name: str, caption: str, rows: pd.DataFrame, conditions: bool) -> Tab
                 organ_cell(place["organ"], labels),
                 *map(text_cell, (f"{place['data']}{split}", place["model"], *condition)),
                 *(number_cell(found[s]["mean"], 3, found[s]["sd"]) for s in SCORES),
+                *(number_cell(found[s]["mean"], 2) for s in SIZES),
                 *map(count_cell, (found["brier"]["n"], *counts.values())),
             )
         )
-        values = {f"{s}_{part}": found[s][part] for s in SCORES for part in ("mean", "sd", "n", "missing")}
+        values = {f"{s}_{part}": found[s][part] for s in (*SCORES, *SIZES) for part in ("mean", "sd", "n", "missing")}
         records.append({**place, **values, **counts})
     head = ("organ", "data", "model", *(("condition",) if conditions else ()))
-    titles = tuple(SCORE_TITLES[score] for score in SCORES)
+    titles = tuple(SCORE_TITLES[score] for score in (*SCORES, *SIZES))
     return Table(name, caption, _NOTE, (*head, *titles, "n", "seeds", "subjects"), tuple(shown), pd.DataFrame(records))
 
 

@@ -9,9 +9,9 @@ from medpos.data.conditions import CLEAN
 from medpos.metrics import summarize
 from medpos.runs.tables import SCORE_COLUMNS, Key, Row, condition_key, or_none
 from medpos.statistics.grid import CONDITION
-from medpos.trust.calibration import LIMITS, SCORES, Counts, reliability_diagram, score_calibration
+from medpos.trust.calibration import LIMITS, SCORES, SIZES, Counts, reliability_diagram, score_calibration
 
-CALIBRATION_COLUMNS = (*SCORE_COLUMNS, "organ", *SCORES)  # of calibration.csv
+CALIBRATION_COLUMNS = (*SCORE_COLUMNS, "organ", *SCORES, *SIZES)  # of calibration.csv
 # Of reliability.csv.
 RELIABILITY_COLUMNS = (*CONDITION, "organ", "low", "high", "pixels", "probability", "frequency")
 _CLEAN = (CLEAN.degradation, CLEAN.severity, CLEAN.shift)
@@ -56,8 +56,8 @@ class Calibrations:
             conditions: entries as :func:`medpos.runs.tables.summarize_conditions` gives them, of the same evaluation.
 
         Returns:
-            The entries with ``calibration``: for each organ, and for ``ALL_CLASSES``, each score as
-            :func:`medpos.metrics.summarize` gives it over the cases, and ``set``, the scores of all pixels together.
+            The entries with ``calibration``: for each organ, and for ``ALL_CLASSES``, each score and each of ``SIZES``
+            as :func:`medpos.metrics.summarize` gives it over the cases, and ``set``, the scores of all pixels together.
         """
         return [{**entry, "calibration": self._summarize(condition_key(entry))} for entry in conditions]
 
@@ -69,7 +69,10 @@ class Calibrations:
         of_set = score_calibration(self.totals[key])
         return {
             organ: {
-                **{s: summarize([r[s] for r in part], [r["subject"] for r in part], LIMITS[s]) for s in SCORES},
+                **{
+                    s: summarize([r[s] for r in part], [r["subject"] for r in part], LIMITS[s])
+                    for s in (*SCORES, *SIZES)
+                },
                 "set": or_none({s: of_set[s][n] for s in SCORES}),
             }
             for n, (organ, part) in enumerate(organs.items(), 1)

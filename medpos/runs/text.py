@@ -39,6 +39,8 @@ SCORE_TITLES = {
     "mce": "MCE",
     "brier": "Brier",
     "nll": "NLL",
+    "coverage": "size in 90 % interval",
+    "width": "width of interval",
 }
 PHANTOM_NOTE = "PHANTOM DATA: computed images, no patients; these numbers say nothing about clinical use"
 
@@ -71,7 +73,11 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
         about = "scores: mean ± sd over cases; whole set: one value of all cases together"
         below += ["", *_score_tables(conditions), about]
     if any("calibration" in entry for entry in conditions):
-        below += ["", _calibration_table(conditions), "of the pixels of all cases together; 0 is best"]
+        below += [
+            "",
+            _calibration_table(conditions),
+            "of the pixels of all cases together, 0 is best; size in 90 % interval: share of the cases, 0.9 is best",
+        ]
     notes = [PHANTOM_NOTE] if phantom else []
     notes += [TRAINED_NOTE.format(count=training_cases)] if training_cases else []
     return as_text(body, *below, *notes, width=150)
@@ -181,11 +187,13 @@ def _calibration_table(conditions: Sequence[dict[str, Any]]) -> Table:
         out.add_column(head, no_wrap=True)
     for score in SCORES:
         out.add_column(SCORE_TITLES[score], justify="right", no_wrap=True)
+    out.add_column(SCORE_TITLES["coverage"], justify="right", no_wrap=True)
     for entry in conditions:
         organs = entry["calibration"]
         for organ in [ALL_CLASSES] if several else organs:
             words = _condition_words(entry) if several else (organ_title(organ),)
-            out.add_row(*words, *(_format_value(organs[organ]["set"][score]) for score in SCORES))
+            found = (*(organs[organ]["set"][score] for score in SCORES), organs[organ]["coverage"]["mean"])
+            out.add_row(*words, *map(_format_value, found))
     return out
 
 

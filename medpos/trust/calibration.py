@@ -16,12 +16,15 @@ import torch
 from torch import Tensor
 
 from medpos.core.labels import IGNORED
+from medpos.trust.uncertainty import HIGH, LOW
 
 Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 SCORES = ("ece", "mce", "brier", "nll")
+SIZES = ("coverage", "width")
 # Smallest and greatest possible value of each score.
 LIMITS = {"ece": (0.0, 1.0), "mce": (0.0, 1.0), "brier": (0.0, 2.0), "nll": (0.0, float("inf"))}
+LIMITS |= {"coverage": (0.0, 1.0), "width": (0.0, float("inf"))}
 BINS = 1024
 EQUAL_COUNT_BINS = 15
 DIAGRAM_BINS = 10
@@ -90,6 +93,29 @@ def score_calibration(counts: Counts) -> dict[str, Floats]:
         brier[-1], nll[-1] = brier[:-1].sum(), surprise[:-1].sum() / total[-1]
     errors = np.array([_errors(of_class) for of_class in counts])
     return {"ece": errors[:, 0], "mce": errors[:, 1], "brier": brier, "nll": nll}
+
+
+def score_sizes(counts: Counts) -> dict[str, Floats]:
+    """Compare the interval of each organ's size with its true size.
+
+    Args:
+        counts: numbers of pixels [C + 1, 2, BINS] of :func:`count_probabilities`, of one image.
+
+    Returns:
+        Each of ``SIZES`` as [C + 1], the last one the mean of the organs. ``coverage`` is 1 if the true size lies in
+        the interval of :mod:`medpos.trust.uncertainty`, whose level is 0.9, else 0; ``width`` is the width of the
+        interval over the true size. NaN for the background, and for an organ that isn't in the image.
+    """
+    size = counts[:, 1].sum(axis=1).astype(np.float64)
+    size[0] = size[-1] = 0
+    size[size == 0] = np.nan
+    low, high = (counts[..., level <= _PROBABILITIES].sum(axis=(1, 2)) for level in (LOW, HIGH))
+    coverage = np.where(np.isnan(size), np.nan, (low <= size) & (size <= high))
+    found = {"coverage": coverage, "width": (high - low) / size}
+    for values in found.values():
+        measured = values[~np.isnan(values)]
+        values[-1] = measured.mean() if measured.size else np.nan
+    return found
 
 
 def _errors(counts: Counts) -> tuple[float, float]:

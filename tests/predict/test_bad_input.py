@@ -19,8 +19,9 @@ from medpos.core.errors import InputError
 from medpos.core.labels import ACDC, JSRT
 from medpos.io import readers
 from medpos.predict import inputs
-from medpos.predict.ensemble import Ensemble, mirror_classes
+from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
+from medpos.predict.views import mirror_classes
 
 GREY = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.int16)
 
@@ -314,7 +315,7 @@ def test_ensembles_and_mirrors(chest, heart):
     with pytest.raises(InputError, match=r"expected labels .*, got "):
         Ensemble([chest.models[0], heart.models[0]])
     image = chest.decode(np.array(GREY[..., None], np.float32))
-    one, flipped = chest.models[0], Ensemble(chest.models, flip=True)
+    one, flipped = chest.models[0], Ensemble(chest.models, tta=("flip",))
     there, back = one.probabilities(image[0]), one.probabilities(image[0].flip(1)).flip(1)
     assert torch.allclose(flipped.probabilities(image), (there + back[[0, 2, 1, 3]]) / 2)
     assert torch.allclose(Ensemble([one, one]).probabilities(image * 2), there)

@@ -169,6 +169,6 @@ def test_two_runs_vote(chest, chest_run, predict, tmp_path):
     from medpos.predict.ensemble import Ensemble
 
     folder = pictures(tmp_path / "in", 1)
-    summary, out = predict(Ensemble([*chest.models, Model(chest_run)], flip=True), folder)
+    summary, out = predict(Ensemble([*chest.models, Model(chest_run)], tta=("flip",)), folder)
     assert (summary.done, summary.failed) == (1, [])
     assert (out / "case00.png").is_file()

@@ -111,6 +111,6 @@ def test_flip_and_members(run_of, given, predict):
     images = given("votes")
     values = np.asarray(nibabel.load(images / "a.nii.gz").dataobj, np.float32)
     decoded = model.decode(values)
-    both = Ensemble([model, model], flip=True)
+    both = Ensemble([model, model], tta=("flip",))
     wanted = (model.probabilities(decoded) + model.probabilities(decoded.flip(1)).flip(1)) / 2
     torch.testing.assert_close(both.probabilities(both.decode(values)), wanted)

@@ -254,7 +254,7 @@ def test_another_model_is_refused_by_name(chest, trained, predict, tmp_path):
     path = picture(tmp_path / "in/a.png")
     predict(path)
     with pytest.raises(InputError, match="expected no --tta, as for the predictions there, got --tta flip"):
-        predict(path, ensemble=Ensemble(chest.models, flip=True))
+        predict(path, ensemble=Ensemble(chest.models, tta=("flip",)))
     with pytest.raises(InputError, match=r"expected jsrt_small_pe/a \(weights \w{8}\), as .*, got .* and .*"):
         predict(path, ensemble=Ensemble([*chest.models, Model(trained)]))
 

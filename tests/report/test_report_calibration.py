@@ -21,9 +21,13 @@ def write_calibration(folder, *conditions):
     counts = np.zeros((len(NAMES) + 1, 2, BINS), np.int64)
     counts[:, 0, 0] = counts[:, 1, -1] = 500
     rows = [
-        dict(zip(CALIBRATION_COLUMNS, (case, case, "test", *condition, organ, ece, 0.5, 0.25, 0.125), strict=True))
+        dict(
+            zip(
+                CALIBRATION_COLUMNS, (case, case, "test", *condition, organ, ece, 0.5, 0.25, 0.125, n, 0.5), strict=True
+            )
+        )
         for condition in conditions
-        for case, ece in (("s00", 0.1), ("s01", 0.3))
+        for n, (case, ece) in enumerate((("s00", 0.1), ("s01", 0.3)))
         for organ in (*NAMES[1:], "all classes")
     ]
     found = Calibrations(rows, dict.fromkeys(conditions, counts), NAMES)
@@ -44,7 +48,7 @@ def test_the_page_has_a_section_of_calibration(run, tmp_path):
     assert '<li><a href="#calibration">Calibration</a></li>' in html
     section = re.search(r'<section id="calibration">(.*?)</section>', html, re.S)[1]
     assert "PHANTOM" in text(section)
-    numbers = ["0.200 ± 0.141", "0.500 ± 0.000", "0.250 ± 0.000", "0.125 ± 0.000", "2", "1", "2"]
+    numbers = ["0.200 ± 0.141", "0.500 ± 0.000", "0.250 ± 0.000", "0.125 ± 0.000", "0.50", "0.50", "2", "1", "2"]
     names = [name.replace("_", " ") for name in NAMES[1:]] + ["all classes"]
     assert cells(html, "calibration") == [[name, "jsrt", "jsrt_small", *numbers] for name in names]
     assert len(cells(html, "calibration_conditions")) == 2 * len(names)

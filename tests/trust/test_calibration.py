@@ -15,6 +15,7 @@ from medpos.trust.calibration import (
     count_probabilities,
     reliability_diagram,
     score_calibration,
+    score_sizes,
 )
 
 CLASSES = 4
@@ -118,3 +119,28 @@ def test_logits_that_are_no_numbers_are_counted_as_something():
     logits, truth = images(6, 1.0, count=1)
     logits[:, :, 0, :2] = torch.tensor([float("nan"), float("inf")])
     assert count_probabilities(logits, truth).sum() == (CLASSES + 1) * truth.numel()
+
+
+def test_sizes_are_compared_with_those_of_the_probabilities():
+    logits, truth = images(2, 3.0, count=1)
+    truth[truth == 3] = 0  # an organ that isn't in the image
+    chance, true = flat(logits, truth)
+    found = score_sizes(counts_of(logits, truth))
+    for n in (1, 2):
+        low, high, size = (chance[:, n] >= 0.95).sum(), (chance[:, n] >= 0.05).sum(), (true == n).sum()
+        assert found["coverage"][n] == (low <= size <= high)
+        assert found["width"][n] == pytest.approx((high - low) / size, rel=0.02)
+    assert np.isnan([found["coverage"][n] for n in (0, 3)]).all()
+    assert found["width"][-1] == pytest.approx(found["width"][1:3].mean())
+
+
+def test_an_interval_may_miss_the_size():
+    logits = torch.zeros(1, 2, 10, 10)
+    logits[:, 1, :5] = 20
+    logits[:, 0, 5:] = 20
+    truth = torch.zeros(1, 1, 10, 10, dtype=torch.uint8)
+    for rows, covered in ((5, 1), (6, 0)):
+        truth[:, :, :rows] = 1
+        found = score_sizes(counts_of(logits, truth))
+        assert found["coverage"].tolist()[1:] == [covered, covered]
+        assert found["width"].tolist()[1:] == [0, 0]

@@ -90,9 +90,9 @@ class SegTarget:
             known = isinstance(error, AttributeError) and library.import_pydicom().datadict.tag_for_keyword(name)
             return b"", f"the source has no {name}" if known else f"{type(error).__name__} of highdicom"
 
-    def write_probabilities(self, stem: Path, values: Array) -> Path:
-        """Write probabilities [X, Y, Z, classes] as NIfTI with the geometry of the source."""
-        return NiftiTarget.of(self.affine, values.shape[:3]).write_probabilities(stem, values)
+    def write_values(self, stem: Path, values: Array) -> Path:
+        """Write values [X, Y, Z] or [X, Y, Z, C] as NIfTI with the geometry of the source."""
+        return NiftiTarget.of(self.affine, values.shape[:3]).write_values(stem, values)
 
     def _segmentation(self, maps: Pixels, labels: Sequence[Label]) -> Any:
         """Build the SEG of label maps [slices, rows, columns]."""
