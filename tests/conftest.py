@@ -54,7 +54,7 @@ def prepared(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
-def secondary(tmp_path_factory):
+def secondary(tmp_path_factory, prepared):
     """Prepare phantoms for the secondary bundles, by the first part of their names."""
     root = tmp_path_factory.mktemp("secondary")
     readers = {"nuclei": nuclei, "cells": cells, "brain": ibsr, "camvid": camvid, "retina": drive, "voc": voc}
@@ -68,7 +68,7 @@ def secondary(tmp_path_factory):
             shrink(root / f"raw-{name}")
         readers[name].prepare(root / f"raw-{name}", root / name, **({"size": 128} if name == "cityscapes" else {}))
         shutil.rmtree(root / f"raw-{name}")
-    return {name: root / name for name in readers}
+    return {"jsrt": prepared["jsrt"], **{name: root / name for name in readers}}
 
 
 def thin(folder):

@@ -20,7 +20,8 @@ from medpos.core.config import expand_steps
 ROOT = Path(__file__).resolve().parents[1]
 BUNDLES = ROOT / "bundles"
 ALL = sorted(load_recipes(BUNDLES / "src"))
-NAMES = [name for name in ALL if name.split("_")[0] in ("jsrt", "acdc")]  # the position study's
+PATCH = "jsrt_patch"  # the lecture's
+NAMES = [name for name in ALL if name.split("_")[0] in ("jsrt", "acdc") and name != PATCH]  # the position study's
 CLASSIFIERS = [name for name in ALL if name.startswith("imagenet")]  # of whole images
 SECONDARY = [name for name in ALL if name not in [*NAMES, *CLASSIFIERS]]
 # The CRF is compiled where it is installed; without it the DeepLab bundles run with none.

@@ -19,10 +19,12 @@ BUNDLES = Path(__file__).parents[2] / "bundles"
 RGB = ("red", "green", "blue")
 # DeepLab's aligned corners; DeconvNet's dense layers need 193 px; the other networks of these data take any size.
 SIDES = dict.fromkeys(("voc", "cityscapes"), "32*n + 1") | dict.fromkeys(("camvid", "sunrgbd"), "32*n + 193")
+SIDES["jsrt_patch"] = "4*n + 33"  # one patch and more of its strides
 # Input channels, classes and task of the data sets outside the study; nuclei_unet2015 has the metadata of cells.
 SECONDARY = {
     "nuclei": (("image",), labels.NUCLEI[1:], "segmentation of nuclei in microscopy, one logit of the foreground"),
     "cells": (("image",), labels.CELLS, "segmentation of cells in microscopy, tile by tile"),
+    "jsrt_patch": (("image",), labels.JSRT, "classification of the center pixels of patches of chest X-rays"),
     "brain": (("above", "slice", "below"), labels.IBSR, "segmentation of brain tissue in MRI, patch by patch"),
     "brain_segnet": (("slice",), labels.IBSR, "segmentation of brain tissue in MRI, slice by slice"),
     "camvid": (RGB, labels.CAMVID[1:], "segmentation of street scenes"),

@@ -11,13 +11,14 @@ if TYPE_CHECKING:
     from medpos.data.classification import ClassifiedImages, ImageClasses
     from medpos.data.folder import DataFolder
     from medpos.data.loader import BatchLoader, DeviceMemory
-    from medpos.data.patches import Patches
+    from medpos.data.patches import CenterPatches, Patches
     from medpos.data.sampler import EpochSampler
     from medpos.data.training_data import TrainingData
 
 __all__ = [
     "BatchLoader",
     "CachedDataset",
+    "CenterPatches",
     "ClassifiedImages",
     "DataFolder",
     "DeviceMemory",
@@ -30,6 +31,7 @@ __all__ = [
 _MODULES = {
     "BatchLoader": "loader",
     "CachedDataset": "cached",
+    "CenterPatches": "patches",
     "ClassifiedImages": "classification",
     "DataFolder": "folder",
     "DeviceMemory": "loader",

@@ -80,12 +80,22 @@ def train_config(run: Config, data: TrainingData, about: Config) -> Config:
     if about["position"] is not None:
         # In training the channels stand in the image already, as conditions may change them.
         own["network_def"] = add_position(config["network_def"], about["position"], data)
-    for section, split in ((config["train"], "training"), (config["validate"], "validation"), (config, "test")):
-        section["dataset"] = _labeled(section["dataset"], about, split)
-    config["validate"]["dataset"]["otherwise"] = "@train::dataset::data"
+    whole = find_images(config["train"])
+    sections = ((config["train"], whole, "training"), (config["validate"], "dataset", "validation"))
+    for section, key, split in (*sections, (config, "dataset", "test")):
+        section[key] = _labeled(section[key], about, split)
+    config["validate"]["dataset"]["otherwise"] = f"@train::{whole}::data"
     handlers = [handler for handler in config["train"]["handlers"] if handler["_target_"] != _START["_target_"]]
     config["train"]["handlers"] = [_START, *handlers]
     return {"_desc_": own["_desc_"], "start_from": own["start_from"], **config, **own}
+
+
+def find_images(section: Config) -> str:
+    """Return the key of the data set of whole images, of which another one may cut patches."""
+    key = "dataset"
+    while "data" not in section[key]:
+        key = str(section[key]["dataset"]).rpartition("::")[2]
+    return key
 
 
 def _reads(step: Any) -> bool:

@@ -9,6 +9,7 @@
 | ``BackgroundInferer`` | Zhou et al. 2018; Badrinarayanan et al. 2017 | adds a background class to the output |
 | ``MultiScaleInferer`` | SUNet, 2018 | mean over sizes and mirror images, in overlapping crops |
 | ``CRFInferer`` | Chen et al. 2015, 2018 | refines the probabilities by a fully connected CRF |
+| ``HeatMapInferer`` | lecture | scores of a classifier of patches, upsampled or by shift and stitch |
 | MONAI's ``SlidingWindowInferer`` | article on MMSegmentation's U-Net | mean logits of overlapping windows |
 
 For the last one, ``roi_size=[64, 64]`` and ``overlap=1 - 42 / 64`` are MMSegmentation's crop of 64 and stride of 42.
@@ -25,6 +26,7 @@ from medpos.inferers.background import BackgroundInferer
 from medpos.inferers.crf import CRFInferer, DenseCRF
 from medpos.inferers.crf_search import CRFRow, crf_cases, search_crf
 from medpos.inferers.fast import FastInferer
+from medpos.inferers.heat_maps import HeatMapInferer
 from medpos.inferers.multiscale import MultiScaleInferer
 from medpos.inferers.network_input import describe_network_input
 from medpos.inferers.pruning import PruningLevel, measure_pruning
@@ -38,6 +40,7 @@ __all__ = [
     "CRFRow",
     "DenseCRF",
     "FastInferer",
+    "HeatMapInferer",
     "MultiScaleInferer",
     "OverlapTileInferer",
     "PruningLevel",

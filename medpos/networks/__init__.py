@@ -44,7 +44,8 @@ the classifiers to [N, classes]. All can be traced and scripted. In training, ``
 returns the scores of every 8th pixel, or a list of such scores with several scales. ``docs/networks.md`` lists the
 receptive fields.
 
-``medpos.networks.lecture`` holds constructions of a lecture that no bundle needs.
+``medpos.networks.lecture`` holds the constructions of a lecture; its ``PatchClassifier`` (64,948 parameters, 1 -> 4)
+is that of the bundle ``jsrt_patch``.
 """
 
 from functools import partial

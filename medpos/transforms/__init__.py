@@ -14,6 +14,7 @@ from medpos.transforms.base.lift import Lifted
 from medpos.transforms.base.randomized import RandLifted
 from medpos.transforms.intensity.degradations import KINDS, SEVERITIES, SOURCES, TABLES, UNITS, Degraded, degrade
 from medpos.transforms.intensity.lighting import RandColorJitter, RandLighting
+from medpos.transforms.intensity.mean_image import SubtractMeanImage
 from medpos.transforms.intensity.photometric import PhotometricDistortion
 from medpos.transforms.intensity.standardize import ScaleToUnit, StandardizePerSlice
 from medpos.transforms.labels.border import BorderWeight
@@ -56,6 +57,7 @@ __all__ = [
     "ScaleToUnit",
     "Shifted",
     "StandardizePerSlice",
+    "SubtractMeanImage",
     "border_weight",
     "channel_count",
     "degrade",

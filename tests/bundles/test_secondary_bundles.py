@@ -15,6 +15,7 @@ from medpos.runs.cases import load_cases
 
 # Narrow networks and few patches, so that two epochs and the test take seconds.
 SMALL = {
+    "jsrt_patch": {"image_size": 40, "patches_per_epoch": 64, "batch_size": 16},
     "nuclei": {"image_size": 48, "network_def#width": 0.125, "batch_size": 2},
     "nuclei_unet2015": {"image_size": 284, "network_def#width": 0.0625},
     "cells": {"image_size": 284, "network_def#width": 0.0625},
@@ -274,6 +275,16 @@ SUNET = {
 }
 OF_SUNET = ("degridding", "strided", "depth", "dense")
 RECIPES = {
+    "jsrt_patch": {
+        "image_size": 128,
+        "patches_per_epoch": 8192,
+        "resample": True,
+        "mean_image": False,
+        "heat_maps": "stitched",
+        "network_def::_target_": "medpos.networks.lecture.PatchClassifier",
+        "train::dataset::_target_": "medpos.data.CenterPatches",
+        "inferer::inferer::_target_": "medpos.inferers.HeatMapInferer",
+    },
     "nuclei_unetpp": UNETPP,
     "nuclei_unetpp_ds": {
         **UNETPP,
@@ -363,6 +374,7 @@ RECIPES = {
 # What happens to an image in training, by the first part of a name.
 TO_CLASSES = ["SqueezeDimd", "CastToTyped"]
 TRAINING = {
+    "jsrt_patch": ["@standardise", *TO_CLASSES],
     "nuclei": ["@standardise", *TO_CLASSES],
     "brain": ["@standardise", *TO_CLASSES],
     "camvid": ["@standardise", "medpos.transforms.IgnoreVoid", *TO_CLASSES],
@@ -497,6 +509,41 @@ def test_pruning_levels_of_a_trained_run(secondary, tmp_path):
     assert float(rows[3]["ratio"]) == 1
     assert json.loads((run / "prune/summary.json").read_text())["phantom"] is True
     assert "pruning levels" in (run / "log.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def patch_run(secondary, tmp_path_factory):
+    """Train the classifier of patches for a few steps, with the mean image."""
+    small = settings("jsrt_patch", secondary, tmp_path_factory.mktemp("patch")) | {"mean_image": True}
+    return run_here("jsrt_patch", run_name="a", max_epochs=1, **small), small
+
+
+@pytest.mark.parametrize(("entry", "ways"), [("heatmap", 1), ("stitch", 2)])
+def test_class_heat_maps_of_a_trained_run(entry, ways, patch_run):
+    run, small = patch_run
+    run_here("jsrt_patch", entry=entry, run_name="a", **small)
+    with (run / entry / "heat_maps.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    assert len(rows) == ways
+    assert {row["side"] for row in rows} == {"10" if entry == "heatmap" else "40"}  # every fourth of 40 px, or each
+    assert all(float(row["difference"]) < 1e-4 for row in rows)
+    assert all(0 <= float(row["iou"]) <= 1 for row in rows)
+    assert json.loads((run / entry / "summary.json").read_text())["phantom"] is True
+    cases = {case["case"] for case in DataFolder(small["dataset_dir"]).cases("test")}
+    assert {path.stem for path in (run / entry / "heat_maps").iterdir()} == cases
+
+
+def test_the_mean_image_is_that_of_the_training_and_belongs_to_the_model(patch_run):
+    """Compute it anew from the decoded training images, and evaluate with it in a process that hasn't trained."""
+    run, small = patch_run
+    mean = torch.load(run / "model.pt", weights_only=True)["mean_image.values"]
+    with kept_state():
+        images = parser("jsrt_patch", **{**small, "mean_image": False}).get_parsed_content("train::images")
+        wanted = torch.stack([images[n]["image"] for n in range(len(images))]).mean(0)
+    torch.testing.assert_close(mean, wanted, rtol=0, atol=1e-5)
+    assert mean.std() > 0.1
+    run_here("jsrt_patch", entry="evaluate", run_name="a", **small)
+    assert (run / "evaluate/metrics.csv").read_text() == (run / "metrics.csv").read_text()
 
 
 def test_a_killed_training_with_dropout_and_deformation_resumes_bit_identically(secondary, tmp_path):

@@ -12,12 +12,13 @@ import pytest
 import torch
 from monai.bundle import ConfigParser
 from PIL import Image
-from running import ROOT, kept_state, refusal, run_bundle
+from running import ALL, BUNDLES, ROOT, kept_state, refusal, run_bundle
 
 from medpos.core.errors import InputError
 from medpos.data import DataFolder
 from medpos.data.training_data import TrainingData
 from medpos.export import export
+from medpos.export.training import find_images
 from medpos.predict.labeled import LabeledImages, LabeledSource
 from medpos.predict.model import Model
 
@@ -219,3 +220,13 @@ class TestLists:
         with pytest.raises(InputError, match="expected the classes background, right_lung"):
             other.cases("training")
         assert source.cases("training") == []
+
+
+@pytest.mark.parametrize("name", [*ALL, "chest"])
+def test_the_images_of_patches_are_found(name):
+    """A training on patches reads its images by another data set, which gets the lists of an export."""
+    wanted = {"brain_usegnet": "slices", "brain_unet": "slices", "jsrt_patch": "images"}.get(name, "dataset")
+    path = BUNDLES / ("chest_example.yaml" if name == "chest" else f"{name}.json")
+    section = ConfigParser.load_config_file(path)["train"]
+    assert find_images(section) == wanted
+    assert "data" in section[wanted]

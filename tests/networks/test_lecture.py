@@ -8,6 +8,7 @@ from torch.nn import functional as F  # noqa: N812
 from medpos.core.errors import InputError
 from medpos.losses.dense import random_mask, summed_loss
 from medpos.networks.lecture import (
+    PatchClassifier,
     bed_of_nails,
     convolutionalize,
     make_atrous,
@@ -74,6 +75,45 @@ class TestConvolutionalize:
     def test_a_wrong_size_is_explained(self):
         with pytest.raises(InputError, match="expected a dense layer of a multiple of 2 x 2 inputs, got 45"):
             convolutionalize(classifier(), (2, 2))
+
+
+class TestPatchClassifier:
+    def test_parameters(self):
+        """Count by hand: weights and biases of two convolutions and two dense layers."""
+        count = (36 * 16 + 16) + (16 * 25 * 32 + 32) + (32 * 25 * 64 + 64) + (64 * 4 + 4)
+        assert sum(parameter.numel() for parameter in PatchClassifier().parameters()) == count == 64_948
+
+    @torch.no_grad()
+    def test_a_larger_image_gets_the_scores_of_every_fourth_patch(self):
+        torch.manual_seed(0)
+        network, x = PatchClassifier(2, 3).double(), torch.rand(2, 2, 41, 46, dtype=torch.float64)
+        found = network(x)
+        assert found.shape == (2, 3, 3, 4)
+        for row, column in ((0, 0), (1, 3), (2, 2)):
+            patch = x[..., 4 * row : 4 * row + 33, 4 * column : 4 * column + 33]
+            torch.testing.assert_close(found[..., row, column], network.layers(patch), rtol=0, atol=1e-12)
+            torch.testing.assert_close(network(patch)[..., 0, 0], network.layers(patch), rtol=0, atol=1e-12)
+        torch.testing.assert_close(found, network.convolutional()(x), rtol=0, atol=1e-12)
+
+    def test_every_parameter_gets_a_gradient(self):
+        torch.manual_seed(0)
+        network = PatchClassifier()
+        network(torch.rand(8, 1, 33, 33)).square().sum().backward()
+        assert all(parameter.grad.abs().sum() > 0 for parameter in network.parameters())
+
+    def test_a_small_image_is_refused(self):
+        with pytest.raises(InputError, match="at least 33 px, got 32 x 40"):
+            PatchClassifier()(torch.zeros(1, 1, 32, 40))
+
+    def test_the_mean_image_is_loaded_with_the_weights(self):
+        items = [{"image": torch.full((1, 2, 2), value)} for value in (1.0, 2.0, 6.0)]
+        fitted, other, none = (PatchClassifier(mean_size=size) for size in (2, 2, 1))
+        fitted.mean_image.fit(items)
+        assert torch.equal(fitted.mean_image.read(), torch.full((1, 2, 2), 3.0))
+        other.load_state_dict(fitted.state_dict())
+        assert torch.equal(other.mean_image.read(), fitted.mean_image.read())
+        none.mean_image.fit(items)
+        assert torch.equal(none.mean_image.read(), torch.zeros(1, 1, 1))
 
 
 class TestShiftAndStitch:

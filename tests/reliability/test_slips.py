@@ -23,6 +23,7 @@ from medpos.core.errors import InputError, find_input_error
 from medpos.core.rules import load_rules
 from medpos.data.conditions import GROUPS
 from medpos.inferers.crf import PAPERS
+from medpos.inferers.heat_maps import MODES as HEAT_MAPS
 from medpos.networks.classification.densenet import DEPTHS as DENSENETS
 from medpos.networks.classification.resnet import DEPTHS as RESNETS
 from medpos.networks.encoder_decoder.segnet_basic import DECODERS
@@ -330,7 +331,7 @@ def test_the_choices_of_the_rules_are_those_of_the_code():
         "conditions": GROUPS, "degradation_table": TABLES, "padding_mode": PADDING_MODES, "pe_range": RANGES,
         "encoding": ENCODINGS, "publisher": PUBLISHED, "upsampling": UPSAMPLINGS, "head": HEADS, "crf_name": PAPERS,
         "variant": {*VARIANTS, *map(str, [*RESNETS, *DENSENETS])}, "depth": VARIANTS["64"].modules,
-        "output_stride": DILATIONS, "supervision_mode": MODES, "decoder": DECODERS,
+        "output_stride": DILATIONS, "supervision_mode": MODES, "decoder": DECODERS, "heat_maps": HEAT_MAPS,
     }  # fmt: skip
     rules = load_rules()
     for key, known in choices.items():

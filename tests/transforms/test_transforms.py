@@ -25,6 +25,7 @@ from medpos.transforms import (
     ScaleToUnit,
     Shifted,
     StandardizePerSlice,
+    SubtractMeanImage,
     degrade,
     position_channels,
     shift,
@@ -316,6 +317,22 @@ class TestDegradations:
         del item["case"]
         with pytest.raises(InputError, match="expected an item with 'case'"):
             Degraded()(item)
+
+
+class TestMeanImage:
+    def test_every_slice_of_an_image_or_volume(self):
+        mean, image = torch.rand(2, 4, 5), torch.rand(2, 4, 5, 3)
+        found = SubtractMeanImage(lambda: mean)({"image": image})["image"]
+        assert torch.equal(found, image - mean[..., None])
+        assert torch.equal(SubtractMeanImage(lambda: mean)({"image": image[..., 1]})["image"], found[..., 1])
+
+    def test_a_mean_of_each_channel_fits_every_size(self):
+        image, means = torch.rand(2, 4, 5), torch.tensor([1.0, 2.0]).reshape(2, 1, 1)
+        assert torch.equal(SubtractMeanImage(lambda: means)({"image": image})["image"], image - means)
+
+    def test_another_size_is_refused(self):
+        with pytest.raises(InputError, match="image: expected images of 4 x 5 px, as the mean image has, got 5 x 4 px"):
+            SubtractMeanImage(lambda: torch.zeros(1, 4, 5))({"image": torch.zeros(1, 5, 4)})
 
 
 class TestShift:

@@ -3,8 +3,10 @@
 Reference:
     G. Boracchi, "Convolutional Neural Networks for Semantic Segmentation" (lecture).
 
-No bundle needs these functions. They are here to be read and tried, and are tested against PyTorch.
+The bundle ``jsrt_patch`` trains a classifier of patches and segments with it; the other functions are here to be read
+and tried (notebook 04), and are tested against PyTorch.
 
+- :mod:`~medpos.networks.lecture.patch_classifier`: the classifier of patches.
 - :mod:`~medpos.networks.lecture.whole_images`: turn a classifier of patches into a network for whole images, and get
   one value per pixel by shift and stitch or by atrous filters.
 - :mod:`~medpos.networks.lecture.upsampling`: upsample by repetition, by a bed of nails and by transposed convolution.
@@ -18,11 +20,13 @@ No bundle needs these functions. They are here to be read and tried, and are tes
 torch.Size([1, 2, 13, 23])
 """
 
+from medpos.networks.lecture.patch_classifier import PatchClassifier
 from medpos.networks.lecture.patch_training import masked_batch_size, patch_loss
 from medpos.networks.lecture.upsampling import bed_of_nails, nearest, transposed_convolution
 from medpos.networks.lecture.whole_images import convolutionalize, make_atrous, shift_and_stitch
 
 __all__ = [
+    "PatchClassifier",
     "bed_of_nails",
     "convolutionalize",
     "make_atrous",
