@@ -65,7 +65,7 @@ from medpos.networks.fully_convolutional.alexnet import FCNAlexNet
 from medpos.networks.fully_convolutional.deeplab import DeepLabResNet, DeepLabVGG
 from medpos.networks.fully_convolutional.fcn import FCN8s, FCN16s, FCN32s
 from medpos.networks.fully_convolutional.googlenet import FCNGoogLeNet
-from medpos.networks.layers.freezing import freeze_statistics
+from medpos.networks.layers.freezing import freeze_all_but, freeze_statistics
 from medpos.networks.position_study.mean_mask import MeanMask, count_labels
 from medpos.networks.position_study.position import (
     AppendPosition,
@@ -110,6 +110,7 @@ __all__ = [
     "build_with_position",
     "count_labels",
     "find_width",
+    "freeze_all_but",
     "freeze_statistics",
 ]
 

@@ -11,6 +11,7 @@ from running import CRF, SECONDARY, at, kept_state, leave_to_torture, parser, ru
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from medpos.data.folder import DataFolder
+from medpos.networks import FCN32s
 from medpos.runs.cases import load_cases
 
 # Narrow networks and few patches, so that two epochs and the test take seconds.
@@ -63,7 +64,7 @@ def settings(name, secondary, tmp_path):
 # Of each network's bundles one is trained in make test, the others in make torture.
 OTHERS = {name for name in SECONDARY if name.startswith("cityscapes") or name in ("voc_sunet128", "voc_sunet7_128")}
 OTHERS |= {"sunrgbd_segnet", "sunrgbd_deconvnet", "sunrgbd_deeplab_largefov"}
-OTHERS |= {"voc_fcn16s", "voc_fcn8s_at_once", "cells_unet2015", "nuclei_wide_unet"}
+OTHERS |= {"voc_fcn32s_fixed", "voc_fcn16s", "voc_fcn8s_at_once", "cells_unet2015", "nuclei_wide_unet"}
 
 
 @pytest.mark.parametrize("name", leave_to_torture(SECONDARY, OTHERS))
@@ -330,6 +331,13 @@ RECIPES = {
         "inferer::inferer::overlap": "$1 - @stride / @image_size",
     },
     "voc_fcn32s": {**FCN, "lr": 1e-10, "network_def::_target_": "medpos.networks.FCN32s"},
+    "voc_fcn32s_fixed": {
+        **FCN,
+        "lr": 1e-10,
+        "network_def::_target_": "medpos.networks.FCN32s",
+        "initialize::-1": "$networks.freeze_all_but(@network_def, ['score_fr'])",
+        "initialize::-2": "$pretrained.begin(@network_def, @weights, @transplant, @publisher)",
+    },
     "voc_fcn16s": {**FCN, "lr": 1e-12, "network_def::_target_": "medpos.networks.FCN16s"},
     "voc_fcn8s": {**FCN, "lr": 1e-14, "network_def::_target_": "medpos.networks.FCN8s"},
     "voc_fcn8s_at_once": {**FCN, "lr": 1e-10, "iterations": 300_000, "network_def::at_once": True},
@@ -509,6 +517,21 @@ def test_pruning_levels_of_a_trained_run(secondary, tmp_path):
     assert float(rows[3]["ratio"]) == 1
     assert json.loads((run / "prune/summary.json").read_text())["phantom"] is True
     assert "pruning levels" in (run / "log.txt").read_text()
+
+
+def test_fcn32s_fixed_learns_its_last_layer_alone(secondary, tmp_path):
+    """Train it from the weights of another network: the trunk stays, the scores change."""
+    small = settings("voc_fcn32s_fixed", secondary, tmp_path)
+    torch.manual_seed(5)
+    donor = FCN32s(3, 21, width=small["network_def#width"])
+    torch.save(donor.state_dict(), tmp_path / "donor.pt")
+    options = {"transplant": str(tmp_path / "donor.pt"), "lr": 1e-4, "max_epochs": 1}
+    run = run_here("voc_fcn32s_fixed", run_name="a", **small, **options)
+    weights = torch.load(run / "model.pt", weights_only=True)
+    changed = {name for name, before in donor.state_dict().items() if not torch.equal(weights[name], before)}
+    assert changed == {"score_fr.weight", "score_fr.bias"}
+    optimizer = torch.load(run / "resume.pt", weights_only=True)["optimizer"]
+    assert [(group["lr"], group["weight_decay"]) for group in optimizer["param_groups"]] == [(2e-4, 0), (1e-4, 5e-4)]
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,8 @@ import torch
 from monai.engines import SupervisedTrainer
 from torch import nn
 
-from medpos.networks import freeze_statistics
+from medpos.core.errors import InputError
+from medpos.networks import freeze_all_but, freeze_statistics
 from medpos.networks.layers.folding import fold_batch_norms
 
 
@@ -56,3 +57,18 @@ def test_frozen_networks_fold_script_and_keep_their_names():
     torch.testing.assert_close(twin(image), network().eval()(image))
     torch.testing.assert_close(fold_batch_norms(model.eval())(image), model(image))
     torch.testing.assert_close(torch.jit.script(model)(image), model(image))
+
+
+def test_all_parts_but_the_named_ones_are_frozen():
+    """A norm before them keeps its statistics up to date, as only its parameters are frozen."""
+    model = freeze_all_but(network(), ["3", "4"])
+    before = copy.deepcopy(model.state_dict())
+    changed = {name for name, tensor in trained(model).state_dict().items() if not torch.equal(tensor, before[name])}
+    assert {name for name in changed if name.endswith(("weight", "bias"))} == {
+        "3.weight",
+        "4.weight",
+        "4.bias",
+        "3.bias",
+    }
+    with pytest.raises(InputError, match=r"expected parts of Sequential with parameters \(0, 1, 3, 4\), got '2'"):
+        freeze_all_but(model, ["2"])
