@@ -1,7 +1,6 @@
 """Fit temperatures on the validation split of a run, and measure on its test split what they change."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from medpos.core.errors import InputError
 from medpos.core.files import write_json
 from medpos.core.labels import IGNORED
 from medpos.core.text import as_text
+from medpos.data.folder import DataFolder
 from medpos.predict.model import Model
-from medpos.predict.run_files import open_training_data, read_run_files
 from medpos.runs.files import TEMPERATURES
 from medpos.runs.text import SCORE_TITLES
 from medpos.trust.calibration import SCORES, Counts, count_probabilities, score_calibration
@@ -25,13 +24,12 @@ _MOST_CASES = 256  # of a split
 _MOST_PIXELS = 1 << 20  # that temperatures are fitted to
 
 
-def fit_run(run: Path, dataset_dir: Path | None = None, device: str = "") -> dict[str, Any]:
+def fit_scaling(model: Model, source: DataFolder) -> dict[str, Any]:
     """Fit temperatures to the probabilities of a run, and write ``temperatures.json`` into it.
 
     Args:
-        run: run folder.
-        dataset_dir: its training data, if they have moved.
-        device: device to compute on; empty: CUDA if there is one.
+        model: model of the run.
+        source: its training data.
 
     Returns:
         Content of the file: ``weights``, SHA-256 of the network; ``cases`` and ``pixels`` of the fit; ``one``, a list
@@ -39,12 +37,8 @@ def fit_run(run: Path, dataset_dir: Path | None = None, device: str = "") -> dic
         together on the test split, for ``none``, ``one`` and ``class``, empty where there are no test cases.
 
     Raises:
-        InputError: the folder is no run of a segmentation, its data are not found or have no validation cases, or it
-            can't be written to.
+        InputError: there are no validation cases, or the run can't be written to.
     """
-    model = Model(run, dataset_dir, device)
-    model.check_segments()
-    source = open_training_data(run, read_run_files(run, dataset_dir).config, dataset_dir)
     cases = source.cases("validation")
     if not cases:
         raise InputError(f"{source.folder}: expected validation cases, to fit temperatures on, got none; add some")
@@ -86,7 +80,7 @@ def _compare(outputs: Iterable[Output], fitted: Mapping[str, Sequence[float]]) -
 
 
 def format_temperatures(content: Mapping[str, Any]) -> str:
-    """Format what :func:`fit_run` returns as text."""
+    """Format what :func:`fit_scaling` returns as text."""
     out = Table(title="calibration of all classes together on test images", box=SIMPLE_HEAD, title_justify="left")
     for name in ("temperatures", *(SCORE_TITLES[score] for score in SCORES)):
         out.add_column(name, justify="left" if name == "temperatures" else "right", no_wrap=True)

@@ -1,4 +1,4 @@
-"""Correct the probabilities of a trained run: ``python -m medpos calibrate``."""
+"""Learn how far a trained run can be trusted: ``python -m medpos calibrate``."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +19,8 @@ class Calibrate:
 
 
 def calibrate(options: Calibrate) -> None:
-    """Fit temperatures on the validation images of a run, for predict --calibrated; measure them on its test images."""
-    from medpos.calibrate import fit_run
-    from medpos.calibrate.temperatures import format_temperatures
+    """Fit temperatures and detectors of strange images to a run, for predict: --calibrated and the traffic lights."""
+    from medpos.calibrate import calibrate_run
 
-    found = fit_run(options.run, options.dataset_dir, options.device)
-    output.results.print(format_temperatures(found))
+    for text in calibrate_run(options.run, options.dataset_dir, options.device):
+        output.results.print(text)

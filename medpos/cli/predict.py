@@ -11,6 +11,8 @@ from medpos.cli.options import check_threads, parse_numbers, parse_spacing
 from medpos.core.ending import name_signal
 from medpos.core.errors import InputError
 
+_SHOWN, _REASONS = 10, 3  # cases without a green light, and reasons of each, that are shown; lights.csv has all
+
 
 @dataclass(frozen=True)
 class Predict:
@@ -100,6 +102,8 @@ def predict(options: Predict) -> None:
         output.warnings.print(case.PHANTOM, style="bold")
     for line in left_out.describe():
         output.warnings.print(f"left out: {line}")
+    if ensemble.light:
+        _show_lights(summary.lights, ensemble.light.rate)
     _summarize(summary, options.out)
 
 
@@ -113,6 +117,16 @@ def _engine(options: Predict) -> Any:
     if options.address or options.gpus:
         raise InputError("--address and --gpus: expected --engine ray with them, got --engine local; leave them out")
     return LocalEngine()
+
+
+def _show_lights(lights: dict[str, Any], rate: float) -> None:
+    """Show the cases without a green light and why, the strangest first, and the number of each color."""
+    strange = sorted((item for item in lights.items() if item[1]["reasons"]), key=lambda item: -item[1]["score"])
+    for name, light in strange[:_SHOWN]:
+        output.warnings.print(f"{light['color']} light: {name}: {'; '.join(light['reasons'][:_REASONS])}")
+    colors = [light["color"] for light in lights.values()]
+    counts = ", ".join(f"{colors.count(color)} {color}" for color in ("green", "yellow", "red"))
+    output.warnings.print(f"lights: {counts}; of images like those of the training at most {rate:.0%} aren't green")
 
 
 def _summarize(summary: Any, out: Path) -> None:

@@ -93,8 +93,9 @@ def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, 
     shutil.copyfile(project / "LICENSE", folder / "LICENSE")
     (folder / EXPORTED_WEIGHTS).parent.mkdir()
     shutil.copyfile(run / files.MODEL, folder / EXPORTED_WEIGHTS)
-    if (run / files.TEMPERATURES).is_file():
-        shutil.copyfile(run / files.TEMPERATURES, folder / files.TEMPERATURES)
+    for name in (files.TEMPERATURES, files.DETECTORS):
+        if (run / name).is_file():
+            shutil.copyfile(run / name, folder / name)
     free = models.write_models(folder, model.network, exported.inputs, exported.channels, exported.classes)
     write_text(folder / "docs/README.md", write_card(exported, free))
     _check_chain(folder, model)

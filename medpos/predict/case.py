@@ -20,6 +20,8 @@ from medpos.predict.label_maps import compute_label_map, compute_probability_map
 from medpos.predict.loading import LoadedImage, load_image
 from medpos.predict.overlays import write_overlay
 from medpos.predict.records import Options
+from medpos.trust.evidence import Evidence
+from medpos.trust.light import Light
 from medpos.trust.uncertainty import Uncertainty, count_levels
 
 # Values of 4 bytes, 64 MB, of one copy of the part of an image that is computed at a time; there are a dozen copies.
@@ -60,11 +62,13 @@ class Segmentation:
         labels: label map [X, Y, Z].
         probabilities: probabilities [X, Y, Z, classes], float32, if they are wanted.
         uncertainty: how unsure the prediction is, if that is wanted.
+        light: whether the image is like those of the training; None where the run has no detectors.
     """
 
     labels: Pixels
     probabilities: Array | None = None
     uncertainty: Uncertainty | None = None
+    light: Light | None = None
 
     def maps(self) -> dict[str, Array]:
         """Return the maps to write beside the label map, by the end of their names."""
@@ -114,7 +118,7 @@ class Pipeline:
         return max(fitting // _BATCH * _BATCH, min(fitting, _BATCH))
 
     def segment(self, prepared: PreparedCase) -> Segmentation:
-        """Segment a prepared case, a number of slices at a time.
+        """Segment a prepared case, a number of slices at a time, and give it its light.
 
         Raises:
             InputError: the run's preprocessing changes the number of slices.
@@ -124,9 +128,11 @@ class Pipeline:
         labels = np.empty((x, y, z), np.uint8)
         whole = np.empty((x, y, z, classes), np.float32) if options.probabilities else None
         unsure = Uncertainty.empty((x, y, z), classes, self.ensemble.count > 1) if options.uncertainty else None
+        light = self.ensemble.light
+        evidence = None if light is None else light.begin()
         for first in range(0, z, prepared.depth):
             part = slice(first, min(first + prepared.depth, z))
-            found = self._segment_part(prepared, part)
+            found = self._segment_part(prepared, part, evidence)
             probabilities = found.probabilities
             shape = (x, y, part.stop - first)
             if probabilities.ndim == 4 and probabilities.shape[3] != shape[2]:
@@ -139,16 +145,18 @@ class Pipeline:
                 whole[:, :, part] = compute_probability_map(probabilities, shape)
             if unsure is not None:
                 add_uncertainty(unsure, part, found)
-        return Segmentation(labels, whole, unsure)
+        judged = None if light is None or evidence is None else light.judge(evidence)
+        return Segmentation(labels, whole, unsure, judged)
 
-    def _segment_part(self, prepared: PreparedCase, part: slice) -> Prediction:
+    def _segment_part(self, prepared: PreparedCase, part: slice, evidence: Evidence | None) -> Prediction:
         """Predict some slices on the network's grid."""
         if prepared.decoded is not None:
-            return self.ensemble.segment(prepared.decoded, prepared.sizes)
+            return self.ensemble.segment(prepared.decoded, prepared.sizes, evidence)
         first = max(part.start - self.ensemble.margin, 0)
         image = prepared.image
         decoded = self.ensemble.decode(image.values[:, :, first : part.stop + self.ensemble.margin], image.spacing_mm)
-        return self.ensemble.segment(decoded, prepared.sizes).cut(slice(part.start - first, part.stop - first))
+        found = self.ensemble.segment(decoded, prepared.sizes, evidence)
+        return found.cut(slice(part.start - first, part.stop - first))
 
     def write(self, source: CaseFiles, prepared: PreparedCase, found: Segmentation) -> None:
         """Write the results of a case: label map, other maps, overlay, and last the record that completes it.
@@ -176,7 +184,7 @@ class Pipeline:
             measured += found.uncertainty.measure(values, image.spacing_mm, [label.name for label in labels])
         late = [note for note in image.scan.notes if note not in image.notes]  # of the writer
         notes = image.notes + late + measurements.find_label_warnings(values, image.spacing_mm, labels)
-        records.write(out, source, files, measured, notes)
+        records.write(out, source, files, measured, notes, found.light)
 
     def _choose_target(self, scan: Scan) -> Target:
         given = self.options.spacing_mm if scan.spacing_mm is None else None

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from medpos.core.errors import InputError
 from medpos.core.files import remove_partials
@@ -19,7 +20,7 @@ from medpos.predict.ensemble import Ensemble
 from medpos.predict.inputs import CaseFiles
 from medpos.predict.ledger import Ledger
 from medpos.predict.records import Options
-from medpos.predict.tables import write_tables
+from medpos.predict.tables import find_lights, write_tables
 
 __all__ = ["Options", "Summary", "lock_results", "predict_cases"]
 
@@ -33,6 +34,7 @@ class Summary:
         kept: number of cases that an earlier call had segmented.
         warned: number of cases with a warning.
         failed: file and reason of each case that could not be segmented.
+        lights: light of each case of this call by its name, as :func:`medpos.predict.tables.find_lights` returns it.
         signal: number of the signal that stopped the call; 0: none did.
     """
 
@@ -40,6 +42,7 @@ class Summary:
     kept: int = 0
     warned: int = 0
     failed: list[str] = field(default_factory=list)
+    lights: dict[str, dict[str, Any]] = field(default_factory=dict)
     signal: int = 0
 
 
@@ -104,7 +107,9 @@ def predict_cases(
                 else:
                     summary.done += 1
                 watch(outcome.source)
-        summary.warned = write_tables(ledger, ensemble.labels, {source.name for source in entered})
+        names = {source.name for source in entered}
+        summary.warned = write_tables(ledger, ensemble.labels, names)
+        summary.lights = {name: light for name, light in find_lights(ledger).items() if name in names}
     return summary
 
 

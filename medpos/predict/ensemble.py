@@ -13,6 +13,8 @@ from medpos.io.scan import Array
 from medpos.predict.label_maps import resample, undo_centering
 from medpos.predict.model import Model
 from medpos.predict.views import make_views
+from medpos.trust.evidence import Evidence
+from medpos.trust.light import TrafficLight
 from medpos.trust.temperature import KINDS, scale
 from medpos.trust.uncertainty import entropy, mutual_information
 
@@ -85,7 +87,12 @@ class Ensemble:
             if first.is_flat != other.is_flat or first.is_absolute != other.is_absolute:
                 raise InputError(f"--member {other.run}: expected a run on images like {first.run}; leave it out")
         make_views(self.tta, self.labels)
-        _ = self.temperatures  # which may be missing
+        _ = self.temperatures, self.light  # which may be missing or damaged
+
+    @property
+    def light(self) -> TrafficLight | None:
+        """Detectors of strange images of the first model; None if it has none."""
+        return self.models[0].light
 
     @cached_property
     def temperatures(self) -> list[list[float]]:
@@ -173,14 +180,23 @@ class Ensemble:
         """
         return self.segment(decoded, sizes).probabilities
 
-    def segment(self, decoded: Sequence[torch.Tensor], sizes: Sequence[tuple[int, int] | None] = ()) -> Prediction:
-        """Predict an image; the arguments are those of :meth:`probabilities`."""
+    def segment(
+        self,
+        decoded: Sequence[torch.Tensor],
+        sizes: Sequence[tuple[int, int] | None] = (),
+        evidence: Evidence | None = None,
+    ) -> Prediction:
+        """Predict an image; the other arguments are those of :meth:`probabilities`.
+
+        Args:
+            evidence: collection that gets what the detectors of :attr:`light` look at.
+        """
         parts: list[torch.Tensor] = []
         corrected: list[torch.Tensor] = []
         for n, (model, image, size) in enumerate(
             zip(self.models, decoded, sizes or [None] * len(decoded), strict=True)
         ):
-            for found in self._of_model(model, image):
+            for found in self._of_model(model, image, None if n else evidence):
                 part = found if size is None else undo_centering(found, size)
                 parts.append(part)
                 corrected += [scale(part, self.temperatures[n])] if self.calibrated else []
@@ -192,14 +208,16 @@ class Ensemble:
         calibrated = _mean(corrected)
         return Prediction(mean if self.calibrated == "one" else calibrated, calibrated, corrected)
 
-    def _of_model(self, model: Model, image: torch.Tensor) -> Iterator[torch.Tensor]:
+    def _of_model(self, model: Model, image: torch.Tensor, evidence: Evidence | None) -> Iterator[torch.Tensor]:
         """Yield the probabilities of a model for each view of an image, and each pass with dropout."""
-        for view in make_views(self.tta, self.labels):
+        if self.dropout and evidence is not None:
+            model.probabilities(image, evidence)  # detectors know the network without dropout
+        for n, view in enumerate(make_views(self.tta, self.labels)):
             seen = view.change(image)
             passes = (
                 (model.sample(seen, number) for number in range(self.dropout))
                 if self.dropout
-                else (model.probabilities(seen),)
+                else (model.probabilities(seen, None if n else evidence),)  # the first view is the image as it is
             )
             yield from map(view.undo, passes)
 

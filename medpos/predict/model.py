@@ -3,6 +3,8 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,11 @@ from medpos.predict.loading import ImageRequirements
 from medpos.predict.quantization import load_int8
 from medpos.predict.run_files import EXPORTED_WEIGHTS, inferer_key, read_run_files
 from medpos.runs.checkpoints import load, load_network
-from medpos.runs.files import TEMPERATURES
+from medpos.runs.files import DETECTORS, TEMPERATURES
 from medpos.runs.task import is_classification, not_a_segmentation
 from medpos.transforms import Resampled
+from medpos.trust.evidence import Evidence
+from medpos.trust.light import TrafficLight
 
 _PROBES = ((8, 8), (12, 10))  # sizes in pixels of two images that show whether the chain resamples to one size
 _PROBE_DEPTH = 3  # slices of the volume that shows whether volumes can be segmented in parts
@@ -315,20 +319,41 @@ class Model:
             result: torch.Tensor = logits.float().softmax(dim=1)[0].cpu()
         return result
 
-    def probabilities(self, decoded: torch.Tensor) -> torch.Tensor:
+    def probabilities(self, decoded: torch.Tensor, evidence: Evidence | None = None) -> torch.Tensor:
         """Compute the probabilities of all classes.
 
         Args:
             decoded: image [C, x, y] or [C, x, y, z] in [0, 1].
+            evidence: collection that gets what detectors of strange images look at; None: nothing is collected.
 
         Returns:
             Probabilities [classes, x, y] or [classes, x, y, z] on the network's grid, float32.
         """
         image = self.prepare(decoded)
-        with torch.inference_mode():
+        with torch.inference_mode(), nullcontext() if evidence is None else evidence.tap.open():
             logits = self.inferer(image[None].to(self.device), self._network)
             result: torch.Tensor = logits.softmax(dim=1)[0].cpu()
+        if evidence is not None:
+            evidence.add(decoded, result)
         return result
+
+    @cached_property
+    def light(self) -> TrafficLight | None:
+        """Detectors of strange images that ``medpos calibrate`` has stored in the run; None if there are none.
+
+        Raises:
+            InputError: they are damaged, or of other weights.
+        """
+        path = self.home / DETECTORS
+        if not path.is_file():
+            return None
+        light = TrafficLight.read(path)
+        if light.weights != self.identity or light.organs != tuple(label.name for label in self.data.labels[1:]):
+            raise InputError(
+                f"{path}: expected detectors of this network, got those of another; run 'python -m medpos calibrate "
+                f"{self.run}' again"
+            )
+        return light
 
 
 def _find_dropout(network: nn.Module) -> list[nn.Module]:

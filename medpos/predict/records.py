@@ -13,6 +13,7 @@ from medpos.core.files import decode_json, write_json
 from medpos.io.volumes import find_parts
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.inputs import CaseFiles
+from medpos.trust.light import Light
 
 FOLDER = ".cases"
 MANIFEST = "predictions.json"
@@ -79,6 +80,7 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
         "trained_on_phantoms": ensemble.phantom,
         "labels": [label.to_json() for label in ensemble.labels],
         "settings": settings,
+        **({"lights": ensemble.light.facts} if ensemble.light else {}),
     }
     write_json(path, about)
 
@@ -123,7 +125,12 @@ def _describe_settings(runs: Sequence[str], settings: dict[str, Any]) -> dict[st
 
 
 def write(
-    out: Path, source: CaseFiles, files: Sequence[Path], measured: Sequence[dict[str, Any]], warnings: Sequence[str]
+    out: Path,
+    source: CaseFiles,
+    files: Sequence[Path],
+    measured: Sequence[dict[str, Any]],
+    warnings: Sequence[str],
+    light: Light | None = None,
 ) -> None:
     """Record a case as complete, after all its files are written.
 
@@ -133,6 +140,7 @@ def write(
         files: result files of the case.
         measured: rows of :func:`medpos.predict.measurements.measure_organs`.
         warnings: warnings, one per line.
+        light: whether the image is like those of the training; None: not known.
 
     Raises:
         InputError: the folder can't be written to.
@@ -144,6 +152,7 @@ def write(
         # JSON has no NaN.
         "measurements": [{**row, "value": None if row["value"] != row["value"] else row["value"]} for row in measured],
         "warnings": list(warnings),
+        **({"light": asdict(light)} if light else {}),
     }
     write_json(_path(out, source.name), record)
 

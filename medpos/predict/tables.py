@@ -16,6 +16,7 @@ FAILED = "failed.txt"
 NAMES = "names.csv"
 LABELS = "labels.txt"
 LEFT_OUT = "left_out.csv"
+LIGHTS = "lights.csv"
 
 
 def write_tables(ledger: Ledger, labels: Sequence[Label], names: Collection[str]) -> int:
@@ -49,12 +50,29 @@ def write_tables(ledger: Ledger, labels: Sequence[Label], names: Collection[str]
         rows += [{"case": entry.name, "subject": subject, "phase": phase, **row} for row in measured]
         found += [{"case": entry.name, "warning": text} for text in record["warnings"]]
         indexed.append((subject, phase, measured))
+    _write_lights(ledger)
     _write(ledger, rows + measurements.measure_ventricles(indexed), found, named)
     if is_nifti:
         write_itksnap_labels(ledger.out / LABELS, labels)
     write_text(ledger.out / FAILED, "".join(f"{e.failure}\n" for e in ledger.entries.values() if e.failure))
     ledger.write()
     return len({row["case"] for row in found}.intersection(names))
+
+
+def find_lights(ledger: Ledger) -> dict[str, dict[str, Any]]:
+    """Return the light of every case by its name: ``color``, ``score``, ``reasons`` and ``detectors``."""
+    records_of = {entry.name: records.load(ledger.out, entry.name) for entry in ledger.entries.values()}
+    return {name: record["light"] for name, record in records_of.items() if record and record.get("light")}
+
+
+def _write_lights(ledger: Ledger) -> None:
+    found = find_lights(ledger)
+    rows = [
+        {"case": name, "light": light["color"], "score": light["score"], "reasons": "; ".join(light["reasons"])}
+        for name, light in found.items()
+    ]
+    if rows:
+        measurements.write_table(ledger.out / LIGHTS, ("case", "light", "score", "reasons"), rows)
 
 
 def _write(

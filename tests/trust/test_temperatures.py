@@ -11,7 +11,7 @@ import torch
 from test_calibration import flat, images
 from typer.testing import CliRunner
 
-from medpos.calibrate import fit_run
+from medpos.calibrate import calibrate_run
 from medpos.cli.main import app
 from medpos.core.errors import InputError
 from medpos.predict import cohort, inputs
@@ -118,4 +118,4 @@ def test_missing_and_foreign_temperatures_are_refused(calibrated, trained, tmp_p
 def test_a_run_without_its_data_says_what_to_give(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "a")
     with pytest.raises(InputError, match="--dataset-dir"):
-        fit_run(run, tmp_path / "nothing", "cpu")
+        calibrate_run(run, tmp_path / "nothing", "cpu")

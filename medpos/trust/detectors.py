@@ -1,0 +1,252 @@
+"""Detect images that are not like those of the training, by what a case's evidence says.
+
+Every detector gives a score that rises with strangeness. Scores are brought to one scale by those of familiar images:
+0 is their median, 1 is 1.4826 times their median absolute deviation above it. The greatest of them is the score of the
+case, and the threshold is a quantile of the scores of familiar images, which fixes the rate of false alarms.
+
+References:
+    K. Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", NeurIPS 2018 (Mahalanobis
+    distance of pooled features); Y. Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from medpos.trust.evidence import Evidence, Floats, find_center
+
+NEIGHBOR = 3  # distances to the training images are to the third-nearest
+_NEVER = 99.0  # score of an organ that isn't found, in standard deviations
+_LEAST_SPREAD = 0.01  # standard deviation of an organ's place, as a share of the image's side
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Hold the evidence of one case as numbers.
+
+    Args:
+        noise: decimal logarithm of the noise, [1].
+        gray: shares of the pixels up to each gray value.
+        features: mean features of each layer.
+        centers: center of each organ in shares of the sides, [organs, 2]; NaN where it isn't found.
+        overlaps: mean share of training images that have the organ where it is, [organs], 0 to 1; empty where images
+            differ in size.
+    """
+
+    noise: Floats
+    gray: Floats
+    features: tuple[Floats, ...]
+    centers: Floats
+    overlaps: Floats
+
+    @classmethod
+    def of(cls, evidence: Evidence, mean_mask: torch.Tensor | None) -> "Sample":
+        """Read the numbers off the evidence of a case.
+
+        Args:
+            evidence: the evidence, complete.
+            mean_mask: share of training images that have an organ at each pixel, [organs, x, y]; None where images
+                differ in size.
+        """
+        planes = evidence.planes
+        if planes is None:
+            raise ValueError("expected evidence of a case, got none; call add() first")
+        return cls(
+            np.array([evidence.noise]),
+            evidence.gray,
+            tuple(evidence.tap.mean()),
+            np.array([find_center(plane) for plane in planes]),
+            np.array([]) if mean_mask is None or mean_mask.shape != planes.shape else overlap(planes, mean_mask),
+        )
+
+
+def overlap(planes: torch.Tensor, mean_mask: torch.Tensor) -> Floats:
+    """Return the mean of the mean mask over the pixels of each organ, [organs]; NaN for one without pixels."""
+    total = planes.sum((1, 2))
+    found: Floats = ((planes * mean_mask).sum((1, 2)) / total).double().numpy()
+    return found
+
+
+class Gaussian:
+    """Score features by their Mahalanobis distance from those of the training.
+
+    Features are standardized; their covariance is shrunk to the identity by the estimator OAS, because there are often
+    fewer images than features.
+
+    Args:
+        rows: features [images, C].
+
+    Reference:
+        Y. Chen et al., "Shrinkage Algorithms for MMSE Covariance Estimation", IEEE TSP 58(10), 2010.
+    """
+
+    def __init__(self, rows: Floats) -> None:
+        self.mean = rows.mean(axis=0)
+        spread = rows.std(axis=0)
+        self.spread = np.maximum(spread, 1e-3 * max(float(spread.max(initial=0.0)), 1e-12))
+        scaled = (rows - self.mean) / self.spread
+        count, size = scaled.shape
+        _, singular, self.axes = np.linalg.svd(scaled, full_matrices=False)
+        variances = singular**2 / count
+        squares, trace = float((variances**2).sum()), float(variances.sum())
+        mean = max(trace / size, 1e-12)
+        part = squares / size + mean**2
+        self.shrinkage = float(np.clip(part / ((count + 1) * max((squares - trace**2 / size) / size, 1e-12)), 0.05, 1))
+        self.variances = (1 - self.shrinkage) * variances + self.shrinkage * mean
+        self.rest = self.shrinkage * mean
+
+    def score(self, row: Floats) -> float:
+        """Return the distance of features [C], divided by the root of their number."""
+        scaled = (row - self.mean) / self.spread
+        along = self.axes @ scaled
+        squares = (along**2 / self.variances).sum() + max(scaled @ scaled - along @ along, 0.0) / self.rest
+        return float(np.sqrt(squares / len(row)))
+
+
+class Neighbors:
+    """Score features by the distance of their direction from the nearest ones of the training.
+
+    Args:
+        rows: features [images, C].
+    """
+
+    def __init__(self, rows: Floats) -> None:
+        self.mean, self.spread = rows.mean(axis=0), np.maximum(rows.std(axis=0), 1e-12)
+        self.rows = self._directions(rows)
+
+    def _directions(self, rows: Floats) -> Floats:
+        scaled = (rows - self.mean) / self.spread
+        found: Floats = scaled / np.maximum(np.linalg.norm(scaled, axis=-1, keepdims=True), 1e-12)
+        return found
+
+    def score(self, row: Floats) -> float:
+        """Return the distance of features [C] from the third-nearest ones."""
+        distances = np.sort(np.linalg.norm(self.rows - self._directions(row), axis=1))
+        return float(distances[min(NEIGHBOR, len(distances)) - 1])
+
+
+class Place:
+    """Score the center of an organ by its distance from where the organ was in training.
+
+    Args:
+        centers: centers [images, 2] in shares of the sides; NaN where an image lacks the organ.
+    """
+
+    def __init__(self, centers: Floats) -> None:
+        known = centers[np.isfinite(centers).all(axis=1)]
+        self.is_common = len(known) >= 0.95 * len(centers) and len(known) > 0
+        self.mean = known.mean(axis=0) if len(known) else np.full(2, np.nan)
+        covariance = np.cov(known.T) if len(known) > 1 else np.zeros((2, 2))
+        self.precision = np.linalg.inv(covariance + _LEAST_SPREAD**2 * np.eye(2))
+
+    def score(self, center: Floats) -> float:
+        """Return the distance in standard deviations; 0 for an organ that isn't found and was often not in training."""
+        if not np.isfinite(center).all() or not np.isfinite(self.mean).all():
+            return _NEVER if self.is_common else 0.0
+        offset = center - self.mean
+        return float(np.sqrt(offset @ self.precision @ offset))
+
+
+class Detectors:
+    """Score a case by all detectors.
+
+    Args:
+        samples: evidence of the training cases; their centers and overlaps are those of the truth.
+        organs: names of the organs.
+    """
+
+    def __init__(self, samples: Sequence[Sample], organs: Sequence[str]) -> None:
+        self.organs = tuple(organs)
+        self.noise = np.array([sample.noise[0] for sample in samples])
+        self.gray = np.mean([sample.gray for sample in samples], axis=0)
+        layers = [np.stack(rows) for rows in zip(*(sample.features for sample in samples), strict=True)]
+        self.gaussians = [Gaussian(rows) for rows in layers]
+        self.neighbors = Neighbors(layers[-1]) if layers else None
+        self.places = [Place(np.stack([s.centers[n] for s in samples])) for n in range(len(organs))]
+        self.overlaps = np.nanmean([s.overlaps for s in samples], axis=0) if samples[0].overlaps.size else None
+
+    @cached_property
+    def names(self) -> list[str]:
+        """Names of the detectors, in the order of :meth:`score`."""
+        deep = [f"features {n}" for n in range(len(self.gaussians))] + (["neighbors"] if self.neighbors else [])
+        masks = [f"mean mask {organ}" for organ in self.organs] if self.overlaps is not None else []
+        return ["noise", "blur", "gray values", *deep, *(f"place {organ}" for organ in self.organs), *masks]
+
+    def score(self, sample: Sample) -> Floats:
+        """Score a case by every detector.
+
+        Args:
+            sample: evidence of the case.
+
+        Returns:
+            Scores [detectors], higher for stranger cases; 0 where a detector lacks its evidence.
+        """
+        center, spread = np.median(self.noise), max(float(self.noise.std()), 0.02)
+        level = float((sample.noise[0] - center) / spread)
+        found = [level, -level, float(np.abs(sample.gray - self.gray).mean())]
+        known = len(sample.features) == len(self.gaussians)
+        found += [g.score(sample.features[n]) if known else 0.0 for n, g in enumerate(self.gaussians)]
+        if self.neighbors is not None:
+            found.append(self.neighbors.score(sample.features[-1]) if known else 0.0)
+        found += [place.score(sample.centers[n]) for n, place in enumerate(self.places)]
+        if self.overlaps is not None:
+            own = sample.overlaps if sample.overlaps.size else self.overlaps
+            found += np.nan_to_num(self.overlaps - own).tolist()
+        return np.array(found)
+
+    def describe(self, detector: int, sample: Sample, sides: Sequence[int]) -> str:
+        """Say in plain words why a detector rings.
+
+        Args:
+            detector: index of the detector.
+            sample: evidence of the case.
+            sides: x and y of the network's grid in pixels.
+        """
+        name = self.names[detector]
+        kind, _, rest = name.partition(" ")
+        organ = (name.removeprefix("place ").removeprefix("mean mask ")).replace("_", " ")
+        if name in ("noise", "blur"):
+            level, usual = 10 ** sample.noise[0], 10 ** float(np.median(self.noise))
+            what = "noise above" if name == "noise" else "fine detail below"
+            return f"{what} what the network was trained on ({level / usual:.2g} times the usual level)"
+        if name == "gray values":
+            return "gray values are spread unlike those of the training images"
+        if kind == "features":
+            return (
+                f"unlike the training images in the network's features, depth {int(rest) + 1} of {len(self.gaussians)}"
+            )
+        if kind == "neighbors":
+            return "far from every training image in the network's deepest features"
+        if kind == "mean":
+            return f"{organ} predicted where it rarely was in training"
+        return self._describe_place(self.organs.index(name.removeprefix("place ")), organ, sample, sides)
+
+    def _describe_place(self, number: int, organ: str, sample: Sample, sides: Sequence[int]) -> str:
+        center = sample.centers[number]
+        if not np.isfinite(center).all():
+            return f"{organ} not found, though it is in nearly every training image"
+        offset = (center - self.places[number].mean) * np.array(sides[:2])
+        return f"{organ} predicted {float(np.hypot(*offset)):.0f} px from where it was in training"
+
+
+def pack(samples: Sequence[Sample]) -> dict[str, Any]:
+    """Return samples as arrays with a row for each case, by name."""
+    layers = {
+        f"features_{n}": np.stack(rows) for n, rows in enumerate(zip(*(s.features for s in samples), strict=True))
+    }
+    names = ("noise", "gray", "centers", "overlaps")
+    return {**{name: np.stack([getattr(s, name) for s in samples]) for name in names}, **layers}
+
+
+def unpack(arrays: dict[str, Any]) -> list[Sample]:
+    """Reverse :func:`pack`."""
+    layers = [arrays[f"features_{n}"] for n in range(sum(name.startswith("features_") for name in arrays))]
+    rows = zip(arrays["noise"], arrays["gray"], arrays["centers"], arrays["overlaps"], strict=True)
+    return [
+        Sample(noise, gray, tuple(layer[n] for layer in layers), centers, overlaps)
+        for n, (noise, gray, centers, overlaps) in enumerate(rows)
+    ]

@@ -1,0 +1,159 @@
+"""Collect what tells a strange image from a familiar one: gray values, noise, features of the network, organs' places.
+
+All of it is read off while a case is segmented, part by part, and takes little time beside the network.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import conv2d
+from torch.nn.modules.module import register_module_forward_hook
+
+Floats = npt.NDArray[np.float64]
+GRAY_BINS = 32
+_MOST_PLANES = 16  # slices of a part, spread over it, that noise and gray values are read from
+_SMALLEST_NOISE = 1e-5  # of the range of gray values
+_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+
+
+class FeatureTap:
+    """Take the mean features of some convolutions while a network runs.
+
+    Convolutions are counted in the order in which the network computes them, so that a copy of it with folded batch
+    norms has the same ones.
+
+    Args:
+        layers: numbers of the convolutions, from 0.
+
+    Attributes:
+        count: number of convolutions that the network has computed.
+    """
+
+    def __init__(self, layers: Sequence[int]) -> None:
+        self.count = 0
+        self._found: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+        self._place = 0
+        self._first: nn.Module | None = None
+
+    @contextmanager
+    def open(self) -> Iterator[None]:
+        """Take features inside this block."""
+        self._first, self._place = None, 0
+        handle = register_module_forward_hook(self._take)
+        try:
+            yield
+        finally:
+            handle.remove()
+
+    def _take(self, module: nn.Module, given: Any, output: Any) -> None:
+        if not isinstance(module, _CONVOLUTIONS):
+            return
+        if module is self._first or self._first is None:  # the next batch
+            self._first, self._place = module, 0
+        if self._place in self._found:
+            self._found[self._place].append(output.detach().flatten(2).mean(2, dtype=torch.float32))
+        self._place += 1
+        self.count = max(self.count, self._place)
+
+    def mean(self) -> list[Floats]:
+        """Return the features [C] of each layer, over all batches, slices and windows."""
+        parts = (torch.cat(found).mean(0).double().cpu().numpy() for found in self._found.values() if found)
+        return list(parts)
+
+
+class Evidence:
+    """Collect the evidence of one case.
+
+    Args:
+        layers: numbers of the convolutions whose features are kept; see :class:`FeatureTap`.
+        organs: number of classes besides the background.
+
+    Attributes:
+        tap: takes the features.
+        planes: number of pixels of each organ along the slices, [organs, x, y]; None before a part was added.
+    """
+
+    def __init__(self, layers: Sequence[int], organs: int) -> None:
+        self.tap = FeatureTap(layers)
+        self.planes: Tensor | None = None
+        self._organs = organs
+        self._noise: list[float] = []
+        self._gray = np.zeros(GRAY_BINS)
+
+    def add(self, decoded: Tensor, probabilities: Tensor) -> None:
+        """Add a part of the case.
+
+        Args:
+            decoded: image [C, x, y] or [C, x, y, z] in [0, 1].
+            probabilities: probabilities [classes, x, y] or [classes, x, y, z] of the network.
+        """
+        planes = decoded[..., None] if decoded.ndim == 3 else decoded
+        step = -(-planes.shape[3] // _MOST_PLANES)
+        chosen = planes[..., ::step].float().permute(3, 0, 1, 2).flatten(0, 1).contiguous()
+        self._noise += noise_levels(chosen)
+        self._gray += torch.histc(chosen, GRAY_BINS, 0.0, 1.0).double().numpy()
+        self.add_planes(count_planes(probabilities >= probabilities.amax(0, keepdim=True)))
+
+    def add_planes(self, planes: Tensor) -> None:
+        """Add the pixels [organs, x, y] of each organ."""
+        self.planes = planes if self.planes is None else self.planes + planes
+
+    @property
+    def noise(self) -> float:
+        """Decimal logarithm of the noise, in shares of the range of gray values."""
+        return float(np.mean(self._noise))
+
+    @property
+    def gray(self) -> Floats:
+        """Shares of the pixels up to each gray value, [GRAY_BINS]."""
+        found: Floats = np.cumsum(self._gray) / max(self._gray.sum(), 1.0)
+        return found
+
+
+def noise_levels(planes: Tensor) -> list[float]:
+    """Estimate the noise of images by a filter that neither edges nor ramps excite much.
+
+    Args:
+        planes: images [N, x, y] in [0, 1].
+
+    Returns:
+        Decimal logarithm of the standard deviation of each image's noise.
+
+    Reference:
+        J. Immerkaer, "Fast Noise Variance Estimation", Computer Vision and Image Understanding 64(2), 1996.
+    """
+    line = torch.tensor([1.0, -2.0, 1.0], device=planes.device)
+    kernel = torch.outer(line, line)[None, None]
+    found = conv2d(planes[:, None], kernel).abs().flatten(1).mean(1) * (np.pi / 2) ** 0.5 / 6
+    return [float(value) for value in found.clamp_min(_SMALLEST_NOISE).log10()]
+
+
+def count_planes(masks: Tensor) -> Tensor:
+    """Count the pixels of each organ along the slices.
+
+    Args:
+        masks: masks of the classes, background first, [classes, x, y] or [classes, x, y, z].
+
+    Returns:
+        Numbers of pixels [organs, x, y], float32.
+    """
+    organs = masks[1:].float()
+    return (organs if organs.ndim == 3 else organs.sum(3)).cpu()
+
+
+def find_center(plane: Tensor) -> tuple[float, float]:
+    """Return the center of mass of an organ as shares of the image's sides; NaN where it has no pixel.
+
+    Args:
+        plane: numbers of pixels [x, y].
+    """
+    total = float(plane.sum())
+    if not total:
+        return float("nan"), float("nan")
+    along = [plane.sum(1 - axis) @ (torch.arange(side) + 0.5) / (total * side) for axis, side in enumerate(plane.shape)]
+    return float(along[0]), float(along[1])

@@ -1,0 +1,127 @@
+"""Give a case a green, yellow or red light with its reasons, at a stated rate of false alarms."""
+
+import json
+import math
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from medpos.core.errors import InputError
+from medpos.core.files import decode_json
+from medpos.trust.detectors import Detectors, Sample, pack, unpack
+from medpos.trust.evidence import Evidence, Floats
+
+GREEN, YELLOW, RED = "green", "yellow", "red"
+ALARM_RATE = 0.05  # of familiar images, that the threshold is set for
+_RED_FROM = 2.0  # multiple of the threshold
+_FORM = 1  # of the file
+_ADVICE = "run 'python -m medpos calibrate' again"
+
+
+@dataclass(frozen=True)
+class Light:
+    """Hold the light of a case.
+
+    Args:
+        color: ``green``, ``yellow`` or ``red``.
+        score: greatest score of the detectors, as a multiple of the threshold; above 1 the light isn't green, from 2 on
+            it is red.
+        reasons: what rings, the strongest first; empty for green.
+        detectors: score of each detector by its name, as a multiple of the threshold.
+    """
+
+    color: str
+    score: float
+    reasons: tuple[str, ...]
+    detectors: Mapping[str, float]
+
+
+class TrafficLight:
+    """Decide on the light of a case.
+
+    Args:
+        about: ``weights``, SHA-256 of the network's weights; ``layers``, numbers of the convolutions whose features are
+            looked at; ``organs``, their names; ``validation`` and ``training``, numbers of familiar cases by split.
+        samples: evidence of the training cases.
+        familiar: scores [cases, detectors] of familiar cases that the detectors weren't fitted to.
+        mean_mask: share of training images that have an organ at each pixel, [organs, x, y]; empty where images differ
+            in size.
+
+    Attributes:
+        rate: share of familiar cases that ring, by the threshold.
+    """
+
+    def __init__(
+        self, about: Mapping[str, Any], samples: Sequence[Sample], familiar: Floats, mean_mask: Floats
+    ) -> None:
+        self.about = dict(about)
+        self.weights, self.organs = str(about["weights"]), tuple(map(str, about["organs"]))
+        self.layers = tuple(map(int, about["layers"]))
+        self.mean_mask = torch.from_numpy(mean_mask).float() if mean_mask.size else None
+        self.detectors = Detectors(samples, self.organs)
+        self._samples, self._familiar, self._mask = samples, familiar, mean_mask
+        self._middle = np.median(familiar, axis=0)
+        spread = 1.4826 * np.median(np.abs(familiar - self._middle), axis=0)
+        self._spread = np.maximum(spread, np.maximum(0.05 * np.abs(self._middle), 1e-6))
+        ranked = np.sort(self._standardize(familiar).max(axis=1))
+        # The k-th smallest of n scores is exceeded by a new one with a probability of at most 1 - k / (n + 1).
+        place = min(math.ceil((len(ranked) + 1) * (1 - ALARM_RATE)), len(ranked))
+        self.threshold = max(float(ranked[place - 1]), 1e-6)
+        self.rate = 1 - place / (len(ranked) + 1)
+
+    def _standardize(self, scores: Floats) -> Floats:
+        found: Floats = (scores - self._middle) / self._spread
+        return found
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Rate of false alarms, and the numbers of cases of each split that it was set on."""
+        return {"false_alarm_rate": self.rate, **{split: self.about[split] for split in ("validation", "training")}}
+
+    def begin(self) -> Evidence:
+        """Return an empty collection for the evidence of a case."""
+        return Evidence(self.layers, len(self.organs))
+
+    def judge(self, evidence: Evidence) -> Light:
+        """Give a case its light.
+
+        Args:
+            evidence: the evidence of the case, complete.
+        """
+        sample = Sample.of(evidence, self.mean_mask)
+        scores = self._standardize(self.detectors.score(sample)) / self.threshold
+        ringing = [int(n) for n in np.argsort(-scores) if scores[n] > 1]
+        sides = evidence.planes.shape[1:] if evidence.planes is not None else ()
+        reasons = tuple(dict.fromkeys(self.detectors.describe(n, sample, sides) for n in ringing))
+        top = float(scores.max())
+        color = RED if top >= _RED_FROM else YELLOW if ringing else GREEN
+        by_name = dict(zip(self.detectors.names, scores.tolist(), strict=True))
+        return Light(color, top, reasons, by_name)
+
+    def to_arrays(self) -> dict[str, Any]:
+        """Return everything as named arrays for a file."""
+        about = np.array(json.dumps({"form": _FORM, **self.about}))
+        return {"about": about, "familiar": self._familiar, "mean_mask": self._mask, **pack(self._samples)}
+
+    @classmethod
+    def read(cls, path: Path) -> "TrafficLight":
+        """Read what :meth:`to_arrays` gave; no code in the file is run.
+
+        Raises:
+            InputError: the file is damaged, or of another version.
+        """
+        try:
+            with np.load(path, allow_pickle=False) as content:
+                about = decode_json(str(content["about"]))
+                arrays = {name: np.asarray(content[name], np.float64) for name in content.files if name != "about"}
+            if about["form"] != _FORM:
+                raise InputError(f"{path}: expected form {_FORM} of this file, got {about['form']!r}; {_ADVICE}")
+            familiar, mean_mask = arrays.pop("familiar"), arrays.pop("mean_mask")
+            return cls(about, unpack(arrays), familiar, mean_mask)
+        except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile, EOFError) as error:
+            raise InputError(f"{path}: can't be read as detectors of a run ({error}); {_ADVICE}") from error
