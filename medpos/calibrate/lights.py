@@ -47,7 +47,7 @@ def fit_lights(model: Model, source: DataFolder) -> TrafficLight:
     known = [Sample.of(evidence, mean_mask) for _, evidence in _collect(model, source, "validation", layers)]
     familiar, validation = [detectors.score(sample) for sample in known], len(known)
     if validation < _ENOUGH:
-        subjects = [output.case["subject"] for output, _ in training]
+        subjects = [output.image.case["subject"] for output, _ in training]
         familiar += list(_score_by_others(fitting, predicted, subjects, organs))
     about = {
         "weights": model.identity,
@@ -78,9 +78,9 @@ def _collect(model: Model, source: DataFolder, split: str, layers: Sequence[int]
 
 def _mask(output: Output, organs: int) -> torch.Tensor:
     """Return the share of slices of a case that have each organ at each pixel, by the truth, [organs, x, y]."""
-    classes = torch.arange(organs + 1).view(-1, *[1] * (output.truth.ndim - 1))
-    slices = output.truth.shape[3] if output.truth.ndim == 4 else 1
-    return count_planes(output.truth == classes) / slices
+    classes = torch.arange(organs + 1).view(-1, *[1] * (output.image.truth.ndim - 1))
+    slices = output.image.truth.shape[3] if output.image.truth.ndim == 4 else 1
+    return count_planes(output.image.truth == classes) / slices
 
 
 def _with_truth(sample: Sample, mask: torch.Tensor, mean_mask: torch.Tensor | None) -> Sample:

@@ -17,38 +17,60 @@ from medpos.trust.evidence import Evidence
 
 
 @dataclass(frozen=True, eq=False)
+class LabeledImage:
+    """Hold an image of the data, on the network's grid.
+
+    Args:
+        case: entry of the case in ``dataset.json``.
+        decoded: image [C, x, y] or [C, x, y, z] in [0, 1].
+        truth: classes [1, x, y] or [1, x, y, z], 255 for ignored pixels.
+    """
+
+    case: dict[str, Any]
+    decoded: torch.Tensor
+    truth: torch.Tensor
+
+
+@dataclass(frozen=True, eq=False)
 class Output:
     """Hold what the network says of a case, on the network's grid.
 
     Args:
-        case: entry of the case in ``dataset.json``.
+        image: the case.
         probabilities: probabilities [C, x, y] or [C, x, y, z].
-        truth: classes [1, x, y] or [1, x, y, z], 255 for ignored pixels.
         evidence: what detectors look at, where it is collected.
     """
 
-    case: dict[str, Any]
+    image: LabeledImage
     probabilities: torch.Tensor
-    truth: torch.Tensor
     evidence: Evidence | None = None
 
 
-def run_split(
-    model: Model, source: DataFolder, split: str, most: int, collect: Callable[[], Evidence | None] = lambda: None
-) -> Iterator[Output]:
-    """Segment cases of a split, spread over it.
+def load_split(model: Model, source: DataFolder, split: str, most: int) -> Iterator[LabeledImage]:
+    """Load cases of a split, spread over it.
 
     Args:
         model: model of the run.
         source: its training data.
         split: ``training``, ``validation`` or ``test``.
         most: greatest number of cases.
-        collect: returns the collection for the evidence of the next case; by default none is collected.
     """
     for case in spread(source.cases(split), most):
         values, label = (np.asarray(nibabel.load(case[key]).dataobj) for key in ("image", "label"))
         decoded, truth = model.decode_labeled(values.astype(np.float32), label, case["spacing_mm"])
         if source.labels[0].name == VOID:
             truth = torch.where(truth == 0, IGNORED, truth)
+        yield LabeledImage(case, decoded, truth)
+
+
+def run_split(
+    model: Model, source: DataFolder, split: str, most: int, collect: Callable[[], Evidence | None] = lambda: None
+) -> Iterator[Output]:
+    """Segment cases of a split; the arguments are those of :func:`load_split`.
+
+    Args:
+        collect: returns the collection for the evidence of the next case; by default none is collected.
+    """
+    for image in load_split(model, source, split, most):
         evidence = collect()
-        yield Output(case, model.probabilities(decoded, evidence), truth, evidence)
+        yield Output(image, model.probabilities(image.decoded, evidence), evidence)

@@ -59,7 +59,7 @@ def _sample(outputs: Iterable[Output], most: int) -> tuple[torch.Tensor, torch.T
     """Draw pixels of every case, and return their probabilities [pixels, C] and classes [pixels]."""
     draw, parts = torch.Generator().manual_seed(0), []
     for output in outputs:
-        true = output.truth.flatten()
+        true = output.image.truth.flatten()
         known = (true != IGNORED).nonzero()[:, 0]
         chosen = known[torch.randperm(len(known), generator=draw)[:most]]
         parts.append((output.probabilities.flatten(1).T[chosen], true[chosen]))
@@ -73,7 +73,7 @@ def _compare(outputs: Iterable[Output], fitted: Mapping[str, Sequence[float]]) -
     for output in outputs:
         for kind, temperatures in {"none": [1.0], **fitted}.items():
             logits = scale(output.probabilities, temperatures).log()
-            found = count_probabilities(logits[None], output.truth[None])[0].numpy().astype(np.int64)
+            found = count_probabilities(logits[None], output.image.truth[None])[0].numpy().astype(np.int64)
             counts[kind] = counts.get(kind, 0) + found
     scores = {kind: score_calibration(found) for kind, found in counts.items()}
     return {kind: {score: float(found[score][-1]) for score in SCORES} for kind, found in scores.items()}

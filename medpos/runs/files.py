@@ -26,6 +26,7 @@ CALIBRATION = "calibration.csv"  # a row per case, condition and organ
 RELIABILITY = "reliability.csv"  # a row per condition, organ and bin of the reliability diagram
 TEMPERATURES = "temperatures.json"  # of the probabilities, by medpos calibrate
 DETECTORS = "detectors.npz"  # of strange images, by medpos calibrate
+NOTICED = "noticed.csv"  # a row per condition and detector
 PREDICTIONS = "predictions.csv"  # a row per classified image and condition
 SUMMARY = "summary.json"  # written last: marks a run or an evaluation as finished
 CASES = "cases.npz"  # segmented test cases

@@ -1,8 +1,6 @@
 """Detect images that are not like those of the training, by what a case's evidence says.
 
-Every detector gives a score that rises with strangeness. Scores are brought to one scale by those of familiar images:
-0 is their median, 1 is 1.4826 times their median absolute deviation above it. The greatest of them is the score of the
-case, and the threshold is a quantile of the scores of familiar images, which fixes the rate of false alarms.
+Every detector gives a score that rises with strangeness; ``light`` brings them to one scale.
 
 References:
     K. Lee et al., "A Simple Unified Framework for Detecting Out-of-Distribution Samples", NeurIPS 2018 (Mahalanobis
@@ -21,6 +19,7 @@ from medpos.trust.evidence import Evidence, Floats, find_center
 
 NEIGHBOR = 3  # distances to the training images are to the third-nearest
 _NEVER = 99.0  # score of an organ that isn't found, in standard deviations
+_LEAST_SHRINKAGE = 0.05
 _LEAST_SPREAD = 0.01  # standard deviation of an organ's place, as a share of the image's side
 
 
@@ -92,10 +91,10 @@ class Gaussian:
         count, size = scaled.shape
         _, singular, self.axes = np.linalg.svd(scaled, full_matrices=False)
         variances = singular**2 / count
-        squares, trace = float((variances**2).sum()), float(variances.sum())
-        mean = max(trace / size, 1e-12)
-        part = squares / size + mean**2
-        self.shrinkage = float(np.clip(part / ((count + 1) * max((squares - trace**2 / size) / size, 1e-12)), 0.05, 1))
+        mean = max(float(variances.mean() * len(variances) / size), 1e-12)
+        square = float((variances**2).sum()) / size**2
+        shrinkage = (square + mean**2) / ((count + 1) * max(square - mean**2 / size, 1e-12))
+        self.shrinkage = float(np.clip(shrinkage, _LEAST_SHRINKAGE, 1))
         self.variances = (1 - self.shrinkage) * variances + self.shrinkage * mean
         self.rest = self.shrinkage * mean
 

@@ -19,6 +19,7 @@ from medpos.trust.evidence import Evidence, Floats
 GREEN, YELLOW, RED = "green", "yellow", "red"
 ALARM_RATE = 0.05  # of familiar images, that the threshold is set for
 _RED_FROM = 2.0  # multiple of the threshold
+_HIGH = 0.9  # quantile of the familiar scores that becomes 1, as their median becomes 0
 _FORM = 1  # of the file
 _ADVICE = "run 'python -m medpos calibrate' again"
 
@@ -66,7 +67,7 @@ class TrafficLight:
         self.detectors = Detectors(samples, self.organs)
         self._samples, self._familiar, self._mask = samples, familiar, mean_mask
         self._middle = np.median(familiar, axis=0)
-        spread = 1.4826 * np.median(np.abs(familiar - self._middle), axis=0)
+        spread = np.quantile(familiar, _HIGH, axis=0) - self._middle
         self._spread = np.maximum(spread, np.maximum(0.05 * np.abs(self._middle), 1e-6))
         ranked = np.sort(self._standardize(familiar).max(axis=1))
         # The k-th smallest of n scores is exceeded by a new one with a probability of at most 1 - k / (n + 1).

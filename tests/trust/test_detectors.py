@@ -1,0 +1,194 @@
+"""Check the evidence by hand, the detectors against scikit-learn and scipy, and the light on images made strange."""
+
+import csv
+import json
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+import torch
+from scipy.spatial.distance import mahalanobis
+from sklearn.covariance import OAS
+from sklearn.metrics import roc_auc_score
+from torch import nn
+from typer.testing import CliRunner
+
+from medpos.calibrate.noticed import auroc
+from medpos.cli.main import app
+from medpos.core.errors import InputError
+from medpos.networks.layers.folding import fold_batch_norms
+from medpos.predict.ensemble import Ensemble
+from medpos.predict.model import Model
+from medpos.trust.detectors import Gaussian, Neighbors, Place
+from medpos.trust.evidence import Evidence, FeatureTap, find_center, noise_levels
+from medpos.trust.light import TrafficLight
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.05])
+def test_noise_is_estimated_on_ramps_and_edges(sigma):
+    x, y = np.meshgrid(np.linspace(0.2, 0.6, 96), np.linspace(0, 0.2, 80), indexing="ij")
+    image = x + y + 0.1 * (x > 0.4)
+    noisy = image + np.random.default_rng(0).normal(0, sigma, image.shape)
+    [found] = noise_levels(torch.from_numpy(noisy).float()[None])
+    assert 10**found == pytest.approx(sigma, rel=0.1)
+
+
+def test_evidence_of_parts_is_that_of_the_whole():
+    draw = np.random.default_rng(1)
+    image, chance = (torch.from_numpy(draw.random((n, 20, 24, 6))).float() for n in (1, 3))
+    whole, parts = Evidence((), 2), Evidence((), 2)
+    whole.add(image, chance)
+    for z in (0, 3):
+        parts.add(image[..., z : z + 3], chance[..., z : z + 3])
+    assert torch.equal(whole.planes, parts.planes)
+    assert whole.noise == pytest.approx(parts.noise)
+    assert whole.gray == pytest.approx(parts.gray)
+    assert whole.gray[15] == pytest.approx(float((image < 0.5).float().mean()))
+    assert int(whole.planes.sum()) == int((chance.argmax(0) > 0).sum())
+
+
+def test_centers_are_shares_of_the_sides():
+    plane = torch.zeros(10, 20)
+    plane[2, 4] = plane[4, 8] = 1
+    assert find_center(plane) == pytest.approx((0.35, 0.325))
+    assert np.isnan(find_center(torch.zeros(3, 3))).all()
+
+
+def test_features_are_those_of_the_layers_also_with_folded_norms():
+    torch.manual_seed(0)
+    parts = [nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Conv2d(4, 6, 3), nn.ReLU(), nn.Conv2d(6, 2, 1)]
+    network, images = nn.Sequential(*parts).eval(), torch.randn(5, 1, 12, 12)
+    tap, folded = FeatureTap([1]), FeatureTap([1])
+    with torch.inference_mode():
+        for one, run in ((tap, network), (folded, fold_batch_norms(network))):
+            with one.open():
+                for batch in images.split(2):
+                    run(batch)
+        network(images)  # not taken
+        wanted = network[:4](images).mean((0, 2, 3))
+    assert tap.count == 3
+    assert tap.mean()[0] == pytest.approx(wanted.numpy(), abs=1e-5)
+    assert folded.mean()[0] == pytest.approx(wanted.numpy(), abs=1e-5)
+
+
+@pytest.mark.parametrize("count", [12, 200])
+def test_the_distance_is_that_of_scikit_learns_covariance(count):
+    draw = np.random.default_rng(2)
+    rows = draw.normal(size=(count, 20)) @ draw.normal(size=(20, 20))
+    found = Gaussian(rows)
+    scaled = (rows - rows.mean(0)) / rows.std(0)
+    covariance = OAS(assume_centered=True).fit(scaled)
+    point = draw.normal(size=20) * 5
+    wanted = mahalanobis((point - rows.mean(0)) / rows.std(0), np.zeros(20), covariance.precision_) / np.sqrt(20)
+    assert found.shrinkage == pytest.approx(max(covariance.shrinkage_, 0.05), rel=1e-6)
+    if found.shrinkage > 0.05:
+        assert found.score(point) == pytest.approx(wanted, rel=1e-6)
+    assert found.score(rows[0] + 100) > max(map(found.score, rows))
+
+
+def test_neighbors_and_places_by_hand():
+    rows = np.array([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]])
+    assert Neighbors(rows).score(np.array([2.0, 0.0])) == pytest.approx(np.sqrt(2))  # the third-nearest, at 90 degrees
+    place = Place(np.array([[0.4, 0.5], [0.6, 0.5]]))
+    assert place.score(np.array([0.5, 0.5])) == 0
+    assert place.score(np.array([0.5, 0.6])) == pytest.approx(10)  # 0.1 of the side, at a least spread of 0.01
+    assert place.score(np.full(2, np.nan)) > 50  # an organ that every training image has
+    rare = Place(np.array([[0.4, 0.5], [np.nan, np.nan]]))
+    assert rare.score(np.full(2, np.nan)) == 0
+
+
+def test_auroc_is_that_of_scikit_learn():
+    strange, familiar = np.random.default_rng(3).integers(0, 5, (2, 30)).astype(float)
+    wanted = roc_auc_score([1] * 30 + [0] * 30, [*strange, *familiar])
+    assert auroc(strange, familiar) == pytest.approx(wanted)
+
+
+@pytest.fixture(scope="module")
+def lit(trained, tmp_path_factory):
+    """Calibrate a run, and measure what its lights notice."""
+    run = shutil.copytree(trained, tmp_path_factory.mktemp("lit") / "a")
+    arguments = ["calibrate", str(run), "--device", "cpu", "--condition", "degradations"]
+    shown = CliRunner().invoke(app, arguments)
+    assert shown.exit_code == 0, shown.output
+    assert "what the lights notice" in shown.output
+    return run
+
+
+def test_the_run_keeps_its_detectors(lit):
+    light = Model(lit, device="cpu").light
+    assert light.organs == ("right_lung", "left_lung", "heart")
+    # Five training X-rays and one for the validation: one alarm of seven is the lowest rate that they can show.
+    assert (light.about["validation"], light.about["training"]) == (1, 5)
+    assert light.rate == pytest.approx(1 / 7)
+    assert np.load(lit / "detectors.npz", allow_pickle=False)["familiar"].shape == (6, len(light.detectors.names))
+
+
+def test_conditions_are_measured(lit):
+    with (lit / "noticed.csv").open() as stream:
+        rows = list(csv.DictReader(stream))
+    together = [row for row in rows if row["detector"] == "all"]
+    assert len(together) == 16
+    assert float(together[0]["dice_lost"]) == 0
+    assert float(together[0]["auroc"]) == 0.5
+    noise = {(row["degradation"], row["severity"]): float(row["auroc"]) for row in rows if row["detector"] == "noise"}
+    assert noise["gaussian_noise", "5"] == noise["shot_noise", "5"] == 1
+
+
+def judge(run, path, out):
+    """Predict one image, and return its light as the tables and the screen show it."""
+    shown = CliRunner().invoke(app, ["predict", str(run), str(path), "--out", str(out), "--device", "cpu"])
+    assert shown.exit_code == 0, shown.output
+    with (out / "lights.csv").open() as stream:
+        [row] = csv.DictReader(stream)
+    [record] = (json.loads(file.read_text())["light"] for file in (out / ".cases").glob("*.json"))
+    assert (record["color"], "; ".join(record["reasons"])) == (row["light"], row["reasons"])
+    assert json.loads((out / "predictions.json").read_text())["lights"]["validation"] == 1
+    return row, " ".join(shown.output.split())
+
+
+def save(image, values, path):
+    nibabel.save(nibabel.Nifti1Image(values.astype(np.float32), image.affine), path)
+    return path
+
+
+def test_predict_gives_a_light_with_its_reason(lit, prepared, tmp_path):
+    content = json.loads((prepared["jsrt"] / "dataset.json").read_text())
+    image = nibabel.load(prepared["jsrt"] / content["training"][0]["image"])
+    values = image.get_fdata()
+    row, shown = judge(lit, save(image, values, tmp_path / "known.nii.gz"), tmp_path / "known")
+    assert (row["light"], row["reasons"]) == ("green", "")
+    assert "lights: 1 green, 0 yellow, 0 red" in shown
+    noisy = values + np.random.default_rng(0).normal(0, 0.2 * np.ptp(values), values.shape)
+    noisy = np.clip(noisy, values.min(), values.max())
+    row, shown = judge(lit, save(image, noisy, tmp_path / "noisy.nii.gz"), tmp_path / "noisy")
+    assert row["light"] != "green"
+    assert "noise above what the network was trained on" in row["reasons"]
+    assert f"{row['light']} light: noisy:" in shown
+    moved = np.roll(values, values.shape[0] // 2, axis=0)
+    row, _ = judge(lit, save(image, moved, tmp_path / "moved.nii.gz"), tmp_path / "moved")
+    assert row["light"] != "green"
+
+
+def test_detectors_of_other_weights_and_damaged_ones_are_refused(lit, tmp_path):
+    run = shutil.copytree(lit, tmp_path / "a")
+    weights = torch.load(run / "model.pt", weights_only=True)
+    torch.save({key: value * 1.01 for key, value in weights.items()}, run / "model.pt")
+    with pytest.raises(InputError, match="expected detectors of this network"):
+        Ensemble([Model(run, device="cpu")])
+    (run / "detectors.npz").write_bytes((run / "detectors.npz").read_bytes()[:-200])
+    with pytest.raises(InputError, match="can't be read as detectors"):
+        TrafficLight.read(run / "detectors.npz")
+
+
+def test_a_run_without_detectors_gives_no_lights(trained, prepared, tmp_path):
+    image = sorted((prepared["jsrt"] / "images").glob("*.nii.gz"))[0]
+    shown = CliRunner().invoke(app, ["predict", str(trained), str(image), "--out", str(tmp_path), "--device", "cpu"])
+    assert shown.exit_code == 0
+    assert "light" not in shown.output
+    assert not (tmp_path / "lights.csv").exists()
+
+
+def test_an_unknown_condition_is_refused(lit):
+    shown = CliRunner().invoke(app, ["calibrate", str(lit), "--condition", "position"])
+    assert "expected degradations or shifts, got 'position'" in str(shown.exception)
