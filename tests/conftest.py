@@ -10,7 +10,21 @@ import running
 import torch
 from PIL import Image
 
-from data_prep.datasets import acdc, camvid, cells, cityscapes, drive, ibsr, jsrt, nuclei, sunrgbd, voc
+from data_prep.datasets import (
+    acdc,
+    camvid,
+    cells,
+    cityscapes,
+    drive,
+    ibsr,
+    jsrt,
+    lidc,
+    lits,
+    nuclei,
+    polyp,
+    sunrgbd,
+    voc,
+)
 from data_prep.phantoms import write
 
 
@@ -58,8 +72,8 @@ def secondary(tmp_path_factory, prepared):
     """Prepare phantoms for the secondary bundles, by the first part of their names."""
     root = tmp_path_factory.mktemp("secondary")
     readers = {"nuclei": nuclei, "cells": cells, "brain": ibsr, "camvid": camvid, "retina": drive, "voc": voc}
-    readers |= {"cityscapes": cityscapes, "sunrgbd": sunrgbd}
-    for name, count in zip(readers, (6, 6, 3, 4, 4, 5, 5, 4), strict=True):
+    readers |= {"cityscapes": cityscapes, "sunrgbd": sunrgbd, "polyp": polyp, "liver": lits, "nodule": lidc}
+    for name, count in zip(readers, (6, 6, 3, 4, 4, 5, 5, 4, 9, 3, 3), strict=True):
         kind = readers[name].__name__.rpartition(".")[2]
         write(kind, root / f"raw-{name}", cases=count)
         if name == "brain":

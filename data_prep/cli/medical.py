@@ -130,3 +130,92 @@ def drive(options: Drive) -> None:
     from data_prep.datasets import drive as reader
 
     typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers, options.strict))
+
+
+@dataclass(frozen=True)
+class Polyp:
+    """Hold the options of ``polyp``."""
+
+    source: Annotated[Path, typer.Option(help="Folder with Original and 'Ground Truth', or with Frame and GT.")]
+    out: Out
+    sequences: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns frame and sequence, for CVC-ClinicDB.")
+    ] = None
+    seed: Seed = 0
+    workers: Workers = 1
+    strict: Strict = False
+
+
+def polyp(options: Polyp) -> None:
+    """Prepare polyps in colonoscopy: CVC-ClinicDB, or ASU-Mayo's videos. Frames of a video stay in one part.
+
+    \b
+    SOURCE/Original/1.tif                        color frame of CVC-ClinicDB, 384 x 288
+    SOURCE/Ground Truth/1.tif                    its polyps
+    SOURCE/Frame/VIDEO/*.jpg                     or frames of videos
+    SOURCE/GT/VIDEO/*.png
+
+    \b
+    Example:
+    python -m data_prep polyp --source CVC-ClinicDB --out data/polyp --workers 4
+    """
+    from data_prep.datasets import polyp as reader
+
+    o = options
+    typer.echo(reader.prepare(o.source, o.out, o.sequences, o.seed, o.workers, o.strict))
+
+
+@dataclass(frozen=True)
+class Lits:
+    """Hold the options of ``lits``."""
+
+    source: Annotated[Path, typer.Option(help="Folder with volume-N.nii and segmentation-N.nii, at any depth.")]
+    out: Out
+    lesions: Annotated[bool, typer.Option("--lesions", help="Keep lesions as class 2, not as liver.")] = False
+    seed: Seed = 0
+    workers: Workers = 1
+    strict: Strict = False
+
+
+def lits(options: Lits) -> None:
+    """Prepare livers in CT: LiTS, the Liver Tumor Segmentation challenge of MICCAI 2017 and 2018.
+
+    \b
+    SOURCE/Training Batch 1/volume-0.nii         Hounsfield units
+    SOURCE/Training Batch 1/segmentation-0.nii   1 liver, 2 lesion
+
+    \b
+    Example:
+    python -m data_prep lits --source LITS17 --out data/lits --workers 4
+    """
+    from data_prep.datasets import lits as reader
+
+    o = options
+    typer.echo(reader.prepare(o.source, o.out, o.lesions, o.seed, o.workers, o.strict))
+
+
+@dataclass(frozen=True)
+class Lidc:
+    """Hold the options of ``lidc``."""
+
+    source: Annotated[Path, typer.Option(help="Folder with LIDC-IDRI-NNNN, at any depth.")]
+    out: Out
+    seed: Seed = 0
+    workers: Workers = 1
+    strict: Strict = False
+
+
+def lidc(options: Lidc) -> None:
+    """Prepare lung nodules in CT: LIDC-IDRI, a cube of 64 mm around each nodule that two readers outlined.
+
+    \b
+    SOURCE/LIDC-IDRI-0001/STUDY/SERIES/000001.dcm    slices of one series
+    SOURCE/LIDC-IDRI-0001/STUDY/SERIES/069.xml       outlines of its nodules by four readers
+
+    \b
+    Example:
+    python -m data_prep lidc --source LIDC-IDRI --out data/lidc --workers 4
+    """
+    from data_prep.datasets import lidc as reader
+
+    typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers, options.strict))

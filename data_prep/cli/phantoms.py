@@ -25,6 +25,9 @@ class Kind(str, Enum):
     coco = "coco"
     imagenet = "imagenet"
     sunrgbd = "sunrgbd"
+    polyp = "polyp"
+    lits = "lits"
+    lidc = "lidc"
 
 
 @dataclass(frozen=True)

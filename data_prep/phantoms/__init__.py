@@ -14,7 +14,23 @@ from typing import Any
 from data_prep.files import lock_folder, map_in_processes, write_bytes
 from data_prep.phantom_counts import MAX_CASES as MAX_CASES
 from data_prep.phantom_counts import check_count
-from data_prep.phantoms import brain, cells, chest, cityscapes, coco, heart, imagenet, nuclei, retina, room, street, voc
+from data_prep.phantoms import (
+    abdomen,
+    brain,
+    cells,
+    chest,
+    cityscapes,
+    coco,
+    colon,
+    heart,
+    imagenet,
+    lung,
+    nuclei,
+    retina,
+    room,
+    street,
+    voc,
+)
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json
 from medpos.data.schema import COMPLETE, PHANTOM_MARKER
@@ -33,12 +49,16 @@ KINDS: dict[str, Callable[[Path, int, int], Any]] = {
     "coco": coco.write_case,
     "imagenet": imagenet.write_case,
     "sunrgbd": room.write_case,
+    "polyp": colon.write_case,
+    "lits": abdomen.write_case,
+    "lidc": lung.write_case,
 }
 # Writers of files that list all cases, from the results of writing the cases.
 LISTS: dict[str, Callable[[Path, Sequence[Any]], None]] = {
     "voc": voc.write_lists,
     "sbd": voc.write_sbd_lists,
     "coco": coco.write_annotations,
+    "polyp": colon.write_sequences,
 }
 NOTE = "Computer-made phantoms, no patients. Results on them say nothing about results on patients."
 
@@ -51,8 +71,9 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
             (``ID/images`` and ``ID/masks``), ``cells`` (frames in ``01`` and ``02``), ``ibsr`` (brains, ``IBSR_NN``),
             ``drive`` (retinas, ``training`` and ``test``), ``camvid`` (streets, ``train``), ``voc`` (objects,
             ``JPEGImages``), ``sbd`` (the same, ``dataset/cls``), ``cityscapes`` (streets, ``leftImg8bit``), ``coco``
-            (objects, ``train2017``), ``imagenet`` (one object each, ``train/nNNNNNNNN``) or ``sunrgbd`` (rooms,
-            ``SUNRGBD-train_images``).
+            (objects, ``train2017``), ``imagenet`` (one object each, ``train/nNNNNNNNN``), ``sunrgbd`` (rooms,
+            ``SUNRGBD-train_images``), ``polyp`` (frames of colonoscopies, ``Original``), ``lits`` (livers,
+            ``volume-N.nii``) or ``lidc`` (lung nodules, ``LIDC-IDRI``).
         out: folder to create or extend; it may hold phantoms of the same kind and seed, nothing else.
         cases: number of cases, from 1 to ``MAX_CASES`` of the kind. Case n is the same for every number of cases.
         seed: random seed, >= 0; equal seeds give equal bytes.

@@ -23,6 +23,9 @@ SIDES["jsrt_patch"] = "4*n + 33"  # one patch and more of its strides
 # Input channels, classes and task of the data sets outside the study; nuclei_unet2015 has the metadata of cells.
 SECONDARY = {
     "nuclei": (("image",), labels.NUCLEI[1:], "segmentation of nuclei in microscopy, one logit of the foreground"),
+    "polyp": (RGB, labels.POLYP[1:], "segmentation of polyps in colonoscopy, one logit of the foreground"),
+    "liver": (("image",), labels.LIVER[1:], "segmentation of livers in CT slice by slice, one logit of the foreground"),
+    "nodule": (("image",), labels.NODULE[1:], "segmentation of lung nodules in CT slice by slice, one logit"),
     "cells": (("image",), labels.CELLS, "segmentation of cells in microscopy, tile by tile"),
     "jsrt_patch": (("image",), labels.JSRT, "classification of the center pixels of patches of chest X-rays"),
     "brain": (("above", "slice", "below"), labels.IBSR, "segmentation of brain tissue in MRI, patch by patch"),

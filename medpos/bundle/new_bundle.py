@@ -33,6 +33,8 @@ NETWORKS = {
     "usegnet": "USegNet",
     "auxiliary_unet": "AuxiliaryUNet",
 }
+LOSSES = ("cross_entropy", "bce_dice")
+SUPERVISED = "unetpp"  # the network with a loss at every level
 STUDY_NETWORKS = ("unet", "small")  # with fragments of their own, for the padding that the study compares
 # Endings of the names of variants, with which the studies compare the plain bundle.
 POSITION, MEAN_MASK = "_pe", "_mean_mask"
@@ -67,8 +69,29 @@ class Choices:
     reasons: list[str]
 
 
+@dataclass(frozen=True)
+class Training:
+    """Choose how a new bundle trains.
+
+    Args:
+        loss: ``cross_entropy``, or ``bce_dice``, UNet++'s loss of binary cross-entropy and Dice, for one class beside
+            the background; the network then has one output, the logit of the class.
+        deep_supervision: whether UNet++ has a loss at every level, and the bundle the entry point ``prune``.
+    """
+
+    loss: str = LOSSES[0]
+    deep_supervision: bool = False
+
+
 def write(
-    name: str, data: Path, network: str, endings: Sequence[str], source: Path, out: Path, replace: bool = False
+    name: str,
+    data: Path,
+    network: str,
+    endings: Sequence[str],
+    source: Path,
+    out: Path,
+    replace: bool = False,
+    training: Training = Training(),
 ) -> list[Path]:
     """Write a bundle and its variants.
 
@@ -80,6 +103,7 @@ def write(
         source: folder of the fragments.
         out: folder for the bundles.
         replace: True to overwrite bundles with other content.
+        training: loss and supervision.
 
     Returns:
         Files of the bundles; existing files with the same content are not written again.
@@ -90,15 +114,16 @@ def write(
     """
     _check(name, network, source)
     folder = DataFolder(data)
+    _check_training(training, network, folder)
     choices = choose(folder)
     own = {"dataset_dir": as_literal(str(data)), "data_folder": "@dataset_dir", **choices.values}
     texts = {}
     for ending in ("", *endings):
-        content = _bundle(f"{name}{ending}", network, ending, choices, own, source, len(folder.channels))
+        content = _bundle(f"{name}{ending}", network, ending, choices, own, source, len(folder.channels), training)
         texts[out / f"{name}{ending}.json"] = dumps(content)
     with FolderLock(out, inside=True, other="choose another --out"):
         remove_partials(out, is_shared=True, pattern=".*.partial")
-        _write(texts, _support_files(folder, source.parent, out), replace)
+        _write(texts, _support_files(folder, source.parent, out, training), replace)
     return list(texts)
 
 
@@ -114,11 +139,11 @@ def _write(texts: dict[Path, str], support: dict[Path, str], replace: bool) -> N
             write_text(path, text)
 
 
-def _support_files(folder: DataFolder, project: Path, out: Path) -> dict[Path, str]:
+def _support_files(folder: DataFolder, project: Path, out: Path, training: Training) -> dict[Path, str]:
     """Return the texts of ``logging.conf`` and of the metadata without and with position channels, by file."""
     plain = json.loads((project / "metadata.json").read_text(encoding="utf-8"))
     plain["task"] = plain["description"] = f"2-D segmentation of {folder.name}, custom data"
-    classes = [label.name for label in folder.labels]
+    classes = [label.name for label in folder.labels][training.loss == "bce_dice" :]
     contents = {
         "metadata.json": adapt_metadata(plain, folder.channels, classes),
         "metadata_pe.json": adapt_metadata(plain, (*folder.channels, "x", "y"), classes),
@@ -144,13 +169,34 @@ def _check(name: str, network: str, source: Path) -> None:
         raise InputError(f"--network: expected one of {', '.join(NETWORKS)}, got {network!r}")
 
 
-def _bundle(name: str, network: str, ending: str, choices: Choices, own: Config, source: Path, channels: int) -> Config:
+def _check_training(training: Training, network: str, folder: DataFolder) -> None:
+    if training.loss not in LOSSES:
+        raise InputError(f"--loss: expected one of {', '.join(LOSSES)}, got {training.loss!r}")
+    if training.loss == "bce_dice" and len(folder.labels) != 2:
+        raise InputError(
+            f"--loss: bce_dice expects one class beside the background, got {len(folder.labels) - 1}; use cross_entropy"
+        )
+    if training.deep_supervision and network != SUPERVISED:
+        raise InputError(f"--deep-supervision: expected --network {SUPERVISED}, got {network}; add it")
+
+
+def _bundle(
+    name: str,
+    network: str,
+    ending: str,
+    choices: Choices,
+    own: Config,
+    source: Path,
+    channels: int,
+    training: Training,
+) -> Config:
     fragments = ["base", "recipe/learned", *choices.fragments]
     if ending == MEAN_MASK:
         fragments = ["base", *choices.fragments, "network/mean_mask"]
     else:
         fragments += [f"network/{network}"] if network in STUDY_NETWORKS else []
-        own = {**own, **_network(network), "network_def::in_channels": channels}
+        fragments += ["recipe/prune"] if training.deep_supervision else []
+        own = {**own, **_network(network), **_supervise(training), "network_def::in_channels": channels}
     if ending == POSITION:
         fragments.append("recipe/pe")
         fragments += ["recipe/pe_per_slice"] if "data/per_slice" in fragments else []
@@ -158,7 +204,24 @@ def _bundle(name: str, network: str, ending: str, choices: Choices, own: Config,
         own["network_def::in_channels"] = channels + channel_count("linear")
         own["+steps::probe_position"] = {"image_channels": channels}
     origin = f"Written by 'python -m medpos new-bundle' from {', '.join(fragments)}; edit it as you like."
-    return merge(source, fragments, name, [origin, *choices.reasons], own)
+    content = merge(source, fragments, name, [origin, *choices.reasons], own)
+    if training.loss == "bce_dice" and ending != MEAN_MASK:
+        content["inferer"] = {"_target_": "medpos.inferers.BackgroundInferer", "inferer": content["inferer"]}
+    return content
+
+
+def _supervise(training: Training) -> Config:
+    """Return the values for the loss and the supervision."""
+    own: Config = {}
+    loss = {"_target_": "torch.nn.CrossEntropyLoss"}
+    if training.loss == "bce_dice":
+        loss = {"_target_": "medpos.losses.BCEDice"}
+        own |= {"network_def::out_channels": 1, "train::loss": loss}
+    if training.deep_supervision:
+        own |= {"train::loss": {"_target_": "medpos.losses.DeepSupervision", "loss": loss}}
+        own |= {"supervision_mode": "accurate"}
+        own["+network_def"] = {"deep_supervision": True, "mode": "@supervision_mode"}
+    return own
 
 
 def _network(name: str) -> Config:

@@ -19,6 +19,12 @@ class NewBundle:
     name: Annotated[str, typer.Argument(help="Name of the bundle.")]
     data: Annotated[Path, typer.Option(help="Prepared folder; see 'python -m data_prep folder --help'.")]
     network: Annotated[str, typer.Option(help=NETWORK_HELP)] = "unet"
+    loss: Annotated[str, typer.Option(help="cross_entropy, or bce_dice for one class beside the background.")] = (
+        "cross_entropy"
+    )
+    deep_supervision: Annotated[
+        bool, typer.Option("--deep-supervision", help="Train unetpp with a loss at every level; adds the entry prune.")
+    ] = False
     pe: Annotated[bool, typer.Option("--pe", help="Also write NAME_pe, with position channels.")] = False
     mean_mask: Annotated[bool, typer.Option("--mean-mask", help="Also write NAME_mean_mask, the baseline.")] = False
     out: Annotated[Path, typer.Option(help="Folder of the bundle.")] = Path("bundles")
@@ -31,7 +37,8 @@ def new_bundle(options: NewBundle) -> None:
 
     endings = [made.POSITION] * options.pe + [made.MEAN_MASK] * options.mean_mask
     source = BUNDLES / "src"
-    files = made.write(options.name, options.data, options.network, endings, source, options.out, options.replace)
+    o, training = options, made.Training(options.loss, options.deep_supervision)
+    files = made.write(o.name, o.data, o.network, endings, source, o.out, o.replace, training)
     for line in made.read_reasons(files[0]):
         output.notes.print(f"  {line}")
     for file in files:

@@ -108,6 +108,10 @@ IBSR = (
     Label(2, "grey_matter", "#D55E00"),
     Label(3, "white_matter", "#F0E442"),
 )
+POLYP = (BACKGROUND, Label(1, "polyp", "#009E73"))
+LIVER = (BACKGROUND, Label(1, "liver", "#D55E00"))
+LESION = Label(2, "lesion", "#56B4E9")
+NODULE = (BACKGROUND, Label(1, "lung_nodule", "#F0E442"))
 DRIVE = (BACKGROUND, Label(1, "vessel", "#D55E00"))
 # SegNet's classes in SegNet's order. CamVid has no background: 0 is void, the unlabeled pixels.
 CAMVID = (
@@ -181,7 +185,23 @@ SUNRGBD = (
     Label(0, "void", "#000000"),
     *(Label(index, *named) for index, named in enumerate(zip(_ROOM, distinct(len(_ROOM)), strict=True), 1)),
 )
-_KNOWN = (JSRT, (*JSRT, *CLAVICLES), ACDC, NUCLEI, CELLS, IBSR, DRIVE, VOC, CITYSCAPES, CAMVID, SUNRGBD)
+_KNOWN = (
+    JSRT,
+    (*JSRT, *CLAVICLES),
+    ACDC,
+    NUCLEI,
+    CELLS,
+    IBSR,
+    DRIVE,
+    VOC,
+    CITYSCAPES,
+    CAMVID,
+    SUNRGBD,
+    POLYP,
+    LIVER,
+    (*LIVER, LESION),
+    NODULE,
+)
 
 
 def labels_of(names: Iterable[str]) -> tuple[Label, ...]:

@@ -1,5 +1,6 @@
 """Test bundles for custom data: the choices made from the data, and every entry point and command."""
 
+import csv
 import json
 import shutil
 from pathlib import Path
@@ -18,7 +19,7 @@ from data_prep.custom.common import Options
 from data_prep.verify import check
 from medpos.__main__ import app
 from medpos.bundle import new_bundle
-from medpos.bundle.new_bundle import MEAN_MASK, POSITION
+from medpos.bundle.new_bundle import LOSSES, MEAN_MASK, POSITION, Training
 from medpos.cli.new_bundle import NETWORK_HELP
 from medpos.core.colors import distinct
 from medpos.core.errors import InputError
@@ -206,6 +207,53 @@ def test_any_network_of_the_project(cells, tmp_path, network):
         loss(built.train()(image), label).backward()
         assert all(parameter.grad is not None for parameter in built.parameters())
         assert built.eval()(image).shape == (2, 2, 32, 32)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_deep_supervision_with_either_loss_trains_and_is_pruned(cells, tmp_path, loss):
+    [file] = write(cells, tmp_path, network="unetpp", training=Training(loss, deep_supervision=True))
+    made = content(file)
+    inner = {"cross_entropy": "torch.nn.CrossEntropyLoss", "bce_dice": "medpos.losses.BCEDice"}[loss]
+    assert made["train"]["loss"] == {"_target_": "medpos.losses.DeepSupervision", "loss": {"_target_": inner}}
+    assert made["network_def"]["out_channels"] == (1 if loss == "bce_dice" else 2)
+    small = {"runs_dir": str(tmp_path / "runs"), "run_name": "a", "image_size": 32, "batch_size": 2}
+    small |= {"network_def#width": 0.0625, "max_epochs": 1}
+    run = run_here(file, **small)
+    summary = json.loads((run / "summary.json").read_text())
+    assert set(summary["conditions"][0]["organs"]) == {"cell"}
+    run_here(file, entry="prune", **small)
+    with (run / "prune/pruning.csv").open() as stream:
+        assert [row["level"] for row in csv.DictReader(stream)] == ["1", "2", "3", "4"]
+
+
+def test_bce_and_dice_of_one_class(cells, tmp_path):
+    """The network has one logit, and the background gets 0; the mean mask keeps its classes; position goes along."""
+    plain, position, mean = (
+        content(file) for file in write(cells, tmp_path, [POSITION, MEAN_MASK], training=Training("bce_dice"))
+    )
+    for made in (plain, position):
+        assert made["train"]["loss"] == {"_target_": "medpos.losses.BCEDice"}
+        assert made["network_def"]["out_channels"] == 1
+        assert made["inferer"]["_target_"] == "medpos.inferers.BackgroundInferer"
+        assert made["inferer"]["inferer"]["inferer"]["_target_"] == "SlidingWindowInferer"
+    assert mean["inferer"]["_target_"] == "medpos.inferers.FastInferer"
+    assert content(tmp_path / "metadata.json")["network_data_format"]["outputs"]["pred"]["num_channels"] == 1
+    run = run_here(tmp_path / "mine.json", runs_dir=str(tmp_path / "runs"), image_size=32, batch_size=2, max_epochs=1)
+    assert set(json.loads((run / "summary.json").read_text())["conditions"][0]["organs"]) == {"cell"}
+
+
+@pytest.mark.parametrize(
+    ("training", "network", "message"),
+    [
+        (Training("dice"), "small", "--loss: expected one of cross_entropy, bce_dice, got 'dice'"),
+        (Training("bce_dice"), "small", "--loss: bce_dice expects one class beside the background, got 2"),
+        (Training(deep_supervision=True), "unet", "--deep-supervision: expected --network unetpp, got unet"),
+    ],
+)
+def test_trainings_that_do_not_fit_are_refused(prostates, tmp_path, training, network, message):
+    with pytest.raises(InputError, match=message):
+        write(prostates, tmp_path, network=network, training=training)
+    assert not list(tmp_path.iterdir())
 
 
 def test_monai_finds_metadata_and_logging_beside_the_bundle(cells, tmp_path):

@@ -18,6 +18,9 @@ from medpos.runs.cases import load_cases
 SMALL = {
     "jsrt_patch": {"image_size": 40, "patches_per_epoch": 64, "batch_size": 16},
     "nuclei": {"image_size": 48, "network_def#width": 0.125, "batch_size": 2},
+    "polyp": {"image_size": 48, "network_def#width": 0.125, "batch_size": 2},
+    "liver": {"image_size": 48, "network_def#width": 0.125, "batch_size": 8},
+    "nodule": {"image_size": 32, "network_def#width": 0.125},
     "nuclei_unet2015": {"image_size": 284, "network_def#width": 0.0625},
     "cells": {"image_size": 284, "network_def#width": 0.0625},
     "brain": {"network_def#width": 0.125, "patch_step": 30, "patches_per_epoch": 16},
@@ -65,6 +68,7 @@ def settings(name, secondary, tmp_path):
 OTHERS = {name for name in SECONDARY if name.startswith("cityscapes") or name in ("voc_sunet128", "voc_sunet7_128")}
 OTHERS |= {"sunrgbd_segnet", "sunrgbd_deconvnet", "sunrgbd_deeplab_largefov"}
 OTHERS |= {"voc_fcn32s_fixed", "voc_fcn16s", "voc_fcn8s_at_once", "cells_unet2015", "nuclei_wide_unet"}
+OTHERS |= {"polyp_unet", "nodule_unet"}
 
 
 @pytest.mark.parametrize("name", leave_to_torture(SECONDARY, OTHERS))
@@ -137,6 +141,23 @@ UNETPP = {
     "train::loss::_target_": "medpos.losses.BCEDice",
     "inferer::_target_": "medpos.inferers.BackgroundInferer",
     "network_def::out_channels": 1,
+}
+# The paper's further data, and its two kinds of networks.
+VOLUMES = {"inferer::inferer::inferer::_target_": "SliceInferer", "dataloader::batch_size": 1}
+LATER_DATA = {
+    "polyp": {"image_size": 224, "network_def::in_channels": 3},
+    "liver": {**VOLUMES, "image_size": 512, "window_hu": [-200, 250], "spacing_mm": None},
+    "nodule": {**VOLUMES, "image_size": 64, "window_hu": [-1000, 400]},
+}
+KINDS = {
+    "unetpp": {
+        "deep_supervision": False,
+        "network_def::deep_supervision": "@deep_supervision",
+        "network_def::_target_": "medpos.networks.UNetPlusPlus",
+        "train::loss::_target_": "medpos.losses.DeepSupervision",
+        "train::loss::loss::_target_": "medpos.losses.BCEDice",
+    },
+    "unet": {"wide": False, "network_def::wide": "@wide", "network_def::_target_": "medpos.networks.PlainUNet"},
 }
 UNET2015 = {
     "batch_size": 1,
@@ -294,6 +315,7 @@ RECIPES = {
         "network_def::deep_supervision": True,
         "supervision_mode": "accurate",
     },
+    **{f"{data}_{kind}": {**UNETPP, **own, **more} for data, own in LATER_DATA.items() for kind, more in KINDS.items()},
     "nuclei_unet": {**UNETPP, "network_def::_target_": "medpos.networks.PlainUNet"},
     "nuclei_wide_unet": {**UNETPP, "network_def::wide": True},
     "nuclei_unet2015": UNET2015,
@@ -383,7 +405,7 @@ RECIPES = {
 TO_CLASSES = ["SqueezeDimd", "CastToTyped"]
 TRAINING = {
     "jsrt_patch": ["@standardise", *TO_CLASSES],
-    "nuclei": ["@standardise", *TO_CLASSES],
+    **{data: ["@standardise", *TO_CLASSES] for data in ("nuclei", "polyp", "liver", "nodule")},
     "brain": ["@standardise", *TO_CLASSES],
     "camvid": ["@standardise", "medpos.transforms.IgnoreVoid", *TO_CLASSES],
     "voc_fcn": ["@standardise", *TO_CLASSES],
@@ -504,10 +526,12 @@ def test_the_schedule_of_the_retina_ends_at_its_floor(secondary, tmp_path):
     assert schedule(0.01, 3 * len(loader)) == pytest.approx(0.0001)
 
 
-def test_pruning_levels_of_a_trained_run(secondary, tmp_path):
-    small = settings("nuclei_unetpp_ds", secondary, tmp_path)
-    run = run_here("nuclei_unetpp_ds", run_name="a", max_epochs=1, **small)
-    run_here("nuclei_unetpp_ds", entry="prune", run_name="a", **small)
+@pytest.mark.parametrize("name", ["nuclei_unetpp_ds", "liver_unetpp"])
+def test_pruning_levels_of_a_trained_run(secondary, tmp_path, name):
+    small = settings(name, secondary, tmp_path)
+    small |= {} if name.endswith("ds") else {"deep_supervision": True}
+    run = run_here(name, run_name="a", max_epochs=1, **small)
+    run_here(name, entry="prune", run_name="a", **small)
     with (run / "prune/pruning.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     assert [row["level"] for row in rows] == ["1", "2", "3", "4"]

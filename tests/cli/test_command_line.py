@@ -78,7 +78,7 @@ def test_settings_are_what_a_user_may_change(name):
     assert not {"_desc_", "imports", "network", "network_def", "handlers", "run", "bundle_name"} & set(found)
     assert all(config[key] == value for key, value in found.items())
     crf = {"crf"} if "crf_search" in config else set()
-    prune = {"prune"} if name == "nuclei_unetpp_ds" else set()
+    prune = {"prune"} if "supervision_mode" in config else set()
     assert set(bundles.entry_points(config)) == {"run", "evaluate", "robustness", "shift"} | crf | prune
 
 
