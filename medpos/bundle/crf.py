@@ -2,16 +2,17 @@
 
 References:
     P. Kraehenbuehl, V. Koltun, "Efficient Inference in Fully Connected CRFs with Gaussian Edge Potentials", NIPS 2011,
-    figure 4; L.-C. Chen et al., "DeepLab", PAMI 2018, section 4.1 and figure 10.
+    figure 4; L.-C. Chen et al., "DeepLab", PAMI 2018, section 4.1, figures 5 and 10.
 """
 
 import logging
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
@@ -21,7 +22,7 @@ from torch.utils.data import DataLoader
 from medpos.core.colors import OKABE_ITO
 from medpos.core.errors import InputError
 from medpos.core.files import write_csv, write_json
-from medpos.core.labels import Label
+from medpos.core.labels import IGNORED, Label
 from medpos.core.text import as_text
 from medpos.inferers import CRFInferer, CRFRow, DenseCRF, crf_cases
 from medpos.inferers.crf import PAPERS
@@ -29,6 +30,7 @@ from medpos.inferers.crf_search import NO_CRF, Case, ClassIoU
 from medpos.metrics import TrimapScores
 from medpos.metrics.scores import CaseMaps
 from medpos.metrics.trimap import WIDTHS
+from medpos.plotting.mean_field import draw_mean_field
 from medpos.plotting.style import INK, LINES, save_figure, styled
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
@@ -38,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 _LOG_INTERVAL_S = 10
 _SHOWN = 5  # number of parameter sets in the log
+STEPS = (0, 1, 2)  # of the mean field that are drawn, before the last one
 COLUMNS = ("crf", "width_px", "mean_iou", "accuracy")  # of trimap.csv
 PARAMETERS = tuple(field.name for field in fields(DenseCRF))
 _COLORS = (INK, OKABE_ITO[5], OKABE_ITO[6], OKABE_ITO[1])
@@ -73,7 +76,8 @@ def study(
 ) -> list[CRFScores]:
     """Search CRF parameters on validation images and test them on the test images, with one pass of the network each.
 
-    Writes ``search.csv``, ``trimap.csv``, ``trimap.png``, ``trimap.svg`` and ``summary.json``, and logs the tables.
+    Writes ``search.csv``, ``trimap.csv``, the figures ``trimap`` and ``mean_field`` as PNG and SVG, and
+    ``summary.json``, and logs the tables.
 
     Args:
         network: trained network.
@@ -101,6 +105,7 @@ def study(
     found = DenseCRF(**{name: getattr(rows[0], name) for name in PARAMETERS})
     crfs = {"none": NO_CRF, _name_of(inferer.crf): inferer.crf, "found": found}
     test_cases = _log_progress(crf_cases(network, test, inferer, None), "test", _count_images(test))
+    test_cases = _draw_first(test_cases, inferer.crf, labels, run, phantom)
     tested = evaluate(test_cases, crfs, labels)
     _write(tested, rows, run, phantom)
     logger.info("CRF on the test set\n%s\nresults are in %s", _test_table(tested, phantom), run.results)
@@ -127,6 +132,27 @@ def evaluate(
             whole[name].add(prediction, truth)
             near[name] += trimap.of_case(CaseMaps(prediction, truth, (1.0, 1.0))).kept
     return [CRFScores(name, crf, whole[name].mean, trimap.bands(near[name])) for name, crf in crfs.items()]
+
+
+def _draw_first(
+    cases: Iterable[Case], crf: DenseCRF, labels: Sequence[Label], run: RunFolder, phantom: bool
+) -> Iterator[Case]:
+    """Yield the cases, and draw the mean field of the first one with an object: of its largest class."""
+    drawn = False
+    for case in cases:
+        yield case
+        probabilities, image, truth = case
+        counts = np.bincount(truth[truth != IGNORED].astype(int), minlength=len(labels))
+        if not drawn and counts[1:].any():
+            label, drawn = labels[1 + int(counts[1:].argmax())], True
+            steps = dict.fromkeys([*(step for step in STEPS if step < crf.iterations), crf.iterations])
+            beliefs = {step: replace(crf, iterations=step)(probabilities, image).numpy() for step in steps}
+            note = PHANTOM_NOTE.partition(":")[0] if phantom else ""
+            save_figure(draw_mean_field(image.numpy(), truth, beliefs, label, note), run.results, "mean_field")
+    if not drawn:
+        logger.warning(
+            "no test image has a pixel of a class other than %s: mean_field.png is not drawn", labels[0].name
+        )
 
 
 def _name_of(crf: DenseCRF) -> str:

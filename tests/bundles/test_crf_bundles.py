@@ -185,6 +185,8 @@ def test_bands_around_boundaries_with_and_without_the_crf(made):
     assert {each["crf"]: each["mean_iou"] for each in summary["test"]} == pytest.approx(wanted, abs=1e-5)
     assert len({round(value, 4) for value in wanted.values()}) == 3
     assert Image.open(made.run / "crf/trimap.png").size[0] > 500
+    assert Image.open(made.run / "crf/mean_field.png").size[0] > 1000  # five columns
+    assert "CRF, step 4" in (made.run / "crf/mean_field.svg").read_text()
     log = (made.run / "log.txt").read_text()
     assert "CRF search: image 1 of 1" in log
     assert "CRF test: image 5 of 5" in log

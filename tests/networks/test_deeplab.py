@@ -21,6 +21,7 @@ COUNTS = {
     (DeepLabVGG, "small_fov"): 65_140_565,
     (DeepLabVGG, "4x4"): 65_140_565,
     (DeepLabVGG, "aspp_s"): 37_877_652,
+    (DeepLabResNet, "1x1"): 42_500_160 + 21 * (2048 + 1),
     (DeepLabResNet, "large_fov"): 42_887_253,
     (DeepLabResNet, "aspp_s"): 44_048_532,
 }
@@ -109,6 +110,15 @@ def test_whole_images_are_enlarged_with_corners_on_corners():
     scores, logits = model.scores(image(33, 41)), model(image(33, 41))
     torch.testing.assert_close(logits[:, :, ::8, ::8], scores, rtol=0, atol=1e-6)
     torch.testing.assert_close(logits[:, :, 4, 0], (scores[:, :, 0, 0] + scores[:, :, 1, 0]) / 2, rtol=0, atol=1e-6)
+
+
+@torch.no_grad()
+def test_resnet_without_large_fov_scores_each_pixel_by_its_own_features():
+    model = narrow(DeepLabResNet, head="1x1")
+    [head] = model.heads
+    features = model.trunk(image(33, 41))
+    wanted = torch.einsum("nchw,kc->nkhw", features, head.weight[:, :, 0, 0]) + head.bias[:, None, None]
+    torch.testing.assert_close(model.scores(image(33, 41)), wanted, rtol=1e-4, atol=1e-6)
 
 
 def test_first_weights():
@@ -303,7 +313,11 @@ def test_last_layers_learn_ten_times_as_fast():
 def test_refusals():
     with pytest.raises(InputError, match="head: expected one of 7x7, small_fov, 4x4, large_fov, aspp_s"):
         narrow(head="aspp")
-    with pytest.raises(InputError, match="head: expected one of large_fov"):
+    with pytest.raises(
+        InputError, match="head: expected one of 7x7, small_fov, 4x4, large_fov, aspp_s, aspp_l, got '1x1'"
+    ):
+        narrow(head="1x1")
+    with pytest.raises(InputError, match="head: expected one of 1x1, large_fov"):
         narrow(DeepLabResNet, head="7x7")
     for scales in ((0.5,), (0, 1)):
         with pytest.raises(InputError, match=r"scales: expected .* 1 among them"):

@@ -16,6 +16,8 @@ Resolved where papers and files are silent or differ:
     - LargeFOV of VGG-16 averages after pool5 (pool5a); the pyramids start from pool5 (prototxt).
     - Images are scaled with aligned corners, so the paper's three scales need sizes of 32 k + 1 px (the authors'
       32 k - 31). Scores are fused at the size of the largest scale's scores (prototxt), not at the image's (text).
+    - v2 doesn't give the last layer of ResNet-101 with neither LargeFOV nor ASPP (tables 4, 6, 9); here it is
+      ``"1x1"``, ResNet's dense layer made convolutional.
     - The batch norm layers of ResNet-101 keep their weights and statistics from ImageNet.
     - VGG-16 has 4096 channels in fc6 and fc7; for smaller layers every 4th channel is kept, and of the 7 x 7 px every
       3rd for 3 x 3, every 2nd for 4 x 4 ("decimation", v1, section 3.2).
@@ -64,6 +66,7 @@ class Head:
 
 
 HEADS = {
+    "1x1": Head(1, (1,)),
     "7x7": Head(7, (4,), 4096),
     "small_fov": Head(4, (4,), 4096),
     "4x4": Head(4, (8,), 4096),
@@ -71,7 +74,8 @@ HEADS = {
     "aspp_s": Head(3, (2, 4, 8, 12)),
     "aspp_l": Head(3, (6, 12, 18, 24)),
 }
-RESNET_HEADS = ("large_fov", "aspp_s", "aspp_l")
+VGG_HEADS = tuple(name for name in HEADS if name != "1x1")
+RESNET_HEADS = ("1x1", "large_fov", "aspp_s", "aspp_l")
 
 
 class _DeepLab(nn.Module):
@@ -154,7 +158,7 @@ class DeepLabVGG(_DeepLab):
         dropout: float = DROPOUT,
         width: float = 1.0,
     ) -> None:
-        kind = _head(head, tuple(HEADS))
+        kind = _head(head, VGG_HEADS)
         last, channels = scale_channels(STAGES["conv5"][-1], width), scale_channels(kind.channels, width)
         heads = [_vgg_head(last, channels, out_channels, kind.kernel, rate, dropout) for rate in kind.rates]
         super().__init__(_vgg_trunk(in_channels, width, kind.average), heads, in_channels, scales)
@@ -205,7 +209,7 @@ class DeepLabResNet(_DeepLab):
     Args:
         in_channels: channels of the image.
         out_channels: classes.
-        head: ``"large_fov"``, ``"aspp_s"`` or ``"aspp_l"``: 3 x 3 convolutions to the classes.
+        head: convolutions to the classes, ``"large_fov"``, ``"aspp_s"`` or ``"aspp_l"`` of 3 x 3, or ``"1x1"``.
         scales: scales of the image, as in :class:`DeepLabVGG`.
         frozen_norms: whether batch norm layers keep weights and statistics, as published weights need it; without
             published weights they must be trained, or features grow without bounds.
@@ -227,7 +231,8 @@ class DeepLabResNet(_DeepLab):
         kind = _head(head, RESNET_HEADS)
         trunk = nn.Sequential(resnet_layers(101, in_channels, STRIDE, caffe=True, width=width))
         last = trunk.layer4[-1].conv3.out_channels
-        heads = [nn.Conv2d(last, out_channels, 3, padding=rate, dilation=rate) for rate in kind.rates]
+        side = kind.kernel
+        heads = [nn.Conv2d(last, out_channels, side, 1, rate * (side // 2), rate) for rate in kind.rates]
         super().__init__(trunk, heads, in_channels, scales)
         initialize_he(self, "fan_out")
         for one in heads:
