@@ -52,7 +52,11 @@ def main() -> None:
     with prepared(arguments.bundle, arguments.dataset_dir, cases=24) as folders:
         folders |= {"device": "cpu"}
         checkpoint = arguments.checkpoint or trained(arguments.bundle, folders)
-        settings = folders | {"image_size": arguments.image_size, "checkpoint": checkpoint}
+        settings = folders | {
+            "image_size": arguments.image_size,
+            "checkpoint": checkpoint,
+            "allow_training_cases": True,
+        }
         every = " + ".join(f"@source.cases('{split}')" for split in ("test", "validation", "training"))
         settings |= {"dataset::data": f"$({every})[:{arguments.cases}]"}
         pure = bundle(arguments.bundle, **settings)

@@ -81,7 +81,7 @@ class FastInferer(Inferer):
                     torch.distributed.broadcast(statistic, 0)
             is_known = source is own and version[1] == dtype and folded is not own
             if not (is_known and update_folded(folded, own)):
-                folded = fold_batch_norms(own, dtype)
+                folded = fold_batch_norms(own, dtype, joins_relu=not self.compile)  # torch.compile does it itself
             self._folded = (own, (_versions(own), dtype), folded)
         return cast(Forward, folded)
 
@@ -127,5 +127,5 @@ def _without_windows(inferer: Any, inputs: torch.Tensor, forward: Forward) -> to
     images = inputs if axis is None else inputs.movedim(axis, 1).flatten(0, 1)
     parts = [forward(part) for part in images.split(inferer.sw_batch_size)]
     layout = torch.channels_last if images.ndim == 4 else torch.channels_last_3d
-    logits = torch.cat(parts).to(torch.float32, memory_format=layout)
+    logits = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(torch.float32, memory_format=layout)
     return logits if axis is None else logits.unflatten(0, (len(inputs), -1)).movedim(1, axis)

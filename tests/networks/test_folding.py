@@ -7,7 +7,8 @@ from torch import nn
 
 from medpos.inferers import FastInferer
 from medpos.networks import MeanMask, SmallCNN, UNet, build_with_position
-from medpos.networks.layers.folding import fold_batch_norms, update_folded
+from medpos.networks.layers.blocks import ConvBlock
+from medpos.networks.layers.folding import ConvReLU, fold_batch_norms, update_folded
 
 NETWORKS = {
     "UNet": lambda: UNet(3),
@@ -68,6 +69,19 @@ def test_bf16_weights_are_those_that_autocast_would_make():
     assert half.conv1.conv.weight.dtype == torch.bfloat16
     assert torch.equal(half.conv2.conv.weight, whole.conv2.conv.weight.bfloat16())
     assert half.score.weight.dtype == torch.float32
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_convolution_joined_with_its_relu_gives_the_same_bits(name):
+    network = lived_in(NETWORKS[name]()).to(memory_format=torch.channels_last)
+    apart, joined = (fold_batch_norms(network, torch.bfloat16, joins_relu) for joins_relu in (False, True))
+    image = torch.randn(2, getattr(network, "in_channels", 3), 32, 48).contiguous(memory_format=torch.channels_last)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        assert torch.equal(apart(image), joined(image))
+    blocks = [layer for layer in network.modules() if isinstance(layer, ConvBlock)]
+    plain = [b for b in blocks if type(b.conv) is nn.Conv2d and b.conv.padding_mode == "zeros"]
+    fast = torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    assert sum(isinstance(layer, ConvReLU) for layer in joined.modules()) == (len(plain) if fast else 0)
 
 
 @pytest.mark.parametrize("dtype", [None, torch.bfloat16], ids=str)

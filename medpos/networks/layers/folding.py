@@ -1,21 +1,42 @@
 """Fold batch norm layers into the convolutions before them, for inference.
 
 With fixed statistics, batch normalization is a factor and an offset per channel, which the weights and biases of the
-convolution can absorb.
+convolution can absorb. In bf16 on a CPU the ReLU that follows joins it too, which saves a pass over memory.
 """
 
 import copy
 import itertools
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
 from medpos.core.device import child_names, has_forward_hooks
 from medpos.networks.layers.blocks import ConvBlock
 
 
-def fold_batch_norms(network: nn.Module, dtype: torch.dtype | None = None) -> nn.Module:
+class ConvReLU(nn.Module):
+    """Apply a convolution and ReLU at once, in bf16 on a CPU, to the same bits as one after the other.
+
+    Args:
+        conv: convolution in bf16, padded with zeros.
+    """
+
+    def __init__(self, conv: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = conv.weight, conv.bias
+        self._options = conv.padding, conv.stride, conv.dilation, conv.groups
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, in_channels, H, W] to bf16 [N, out_channels, H, W]."""
+        features = features.to(self.weight.dtype)
+        result: Tensor = torch.ops.mkldnn._convolution_pointwise(
+            features, self.weight, self.bias, *self._options, "relu", [], ""
+        )
+        return result
+
+
+def fold_batch_norms(network: nn.Module, dtype: torch.dtype | None = None, joins_relu: bool = True) -> nn.Module:
     """Copy a network and fold each batch norm layer that directly follows a convolution into that convolution.
 
     Pairs are found in :class:`ConvBlock` and in ``nn.Sequential``; batch norm layers elsewhere stay.
@@ -23,6 +44,7 @@ def fold_batch_norms(network: nn.Module, dtype: torch.dtype | None = None) -> nn
     Args:
         network: network in evaluation mode.
         dtype: type of the folded weights, such as ``torch.bfloat16`` under autocast; None keeps the type.
+        joins_relu: whether a :class:`ConvReLU` may replace a convolution and the ReLU of its block.
 
     Returns:
         The copy, in evaluation mode, with the same outputs up to rounding; the network itself if nothing can be folded.
@@ -41,6 +63,8 @@ def fold_batch_norms(network: nn.Module, dtype: torch.dtype | None = None) -> nn
         target = getattr(module, conv)
         target.weight, target.bias = _fuse(target, getattr(module, norm), dtype)
         setattr(module, norm, nn.Identity())
+        if joins_relu and isinstance(module, ConvBlock) and _can_join(module):
+            module.conv, module.relu = ConvReLU(module.conv), nn.Identity()  # type: ignore[assignment]
     return folded.requires_grad_(False)
 
 
@@ -58,7 +82,8 @@ def update_folded(folded: nn.Module, network: nn.Module) -> bool:
     """
     pairs = _named_pairs(network)
     norms = {f"{name}.{norm}".lstrip(".") for name, _, norm in pairs}
-    if _identities(folded) - _identities(network) != norms:
+    joined = {f"{name}.relu".lstrip(".") for name, module in folded.named_modules() if isinstance(module, ConvBlock)}
+    if (_identities(folded) - _identities(network)) - joined != norms:
         return False
     with torch.no_grad():
         own = dict(itertools.chain(network.named_parameters(), network.named_buffers()))
@@ -102,3 +127,11 @@ def _pairs(module: nn.Module) -> list[tuple[str, str]]:
 def _can_be_folded(first: nn.Module, second: nn.Module) -> bool:
     is_pair = isinstance(first, nn.Conv2d) and isinstance(second, nn.BatchNorm2d)
     return is_pair and second.running_mean is not None and not has_forward_hooks(first)
+
+
+def _can_join(block: ConvBlock) -> bool:
+    """Tell whether the convolution of a folded block and its ReLU can run as :class:`ConvReLU`."""
+    conv = block.conv
+    is_plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and type(block.relu) is nn.ReLU
+    is_bf16 = conv.weight.dtype is torch.bfloat16 and conv.weight.is_cpu
+    return is_plain and is_bf16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
