@@ -16,6 +16,7 @@ from medpos.core.errors import InputError, find_input_error
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import ADVICE, logger
 from medpos.data.schema import MANIFEST
+from medpos.data.shared import decode_once
 from medpos.io.scan import check_size
 from medpos.transforms.spatial.neighbors import slice_with_neighbors
 from medpos.transforms.spatial.resampled import RESAMPLED_SIZE, SpacingError
@@ -93,12 +94,8 @@ class CachedDataset(Dataset[dict[str, Any]]):
         """Decode cases into memory up to the limit; later calls do nothing."""
         if self._cache:
             return
-        with ThreadPoolExecutor(THREADS) as pool:
-            for first in range(0, len(self.data), _BATCH):
-                if self.cached_bytes < self.memory_gb * 1e9:
-                    decoded = list(pool.map(self._decode, self.data[first : first + _BATCH]))
-                    self.cached_bytes += sum(map(count_bytes, decoded))
-                    self._cache += decoded
+        self._cache = decode_once(self.data, self.decode, self.memory_gb, self._decode_up_to_limit)
+        self.cached_bytes = sum(map(count_bytes, self._cache))
         volumes = self.slices and self._cache[0]["image"].ndim == 4
         places = [range(self._depth(number)) if volumes else [None] for number in range(len(self.data))]
         self.places = [(number, z) for number, zs in enumerate(places) for z in zs]
@@ -110,6 +107,17 @@ class CachedDataset(Dataset[dict[str, Any]]):
             logger.warning(
                 "the other %d are decoded at every access; raise --memory_gb or --num_workers for speed", rest
             )
+
+    def _decode_up_to_limit(self) -> list[dict[str, Any]]:
+        """Decode cases, until their size exceeds the limit."""
+        decoded: list[dict[str, Any]] = []
+        size = 0
+        with ThreadPoolExecutor(THREADS) as pool:
+            for first in range(0, len(self.data), _BATCH):
+                if size < self.memory_gb * 1e9:
+                    decoded += pool.map(self._decode, self.data[first : first + _BATCH])
+                    size += sum(map(count_bytes, decoded[first:]))
+        return decoded
 
     @property
     def is_in_memory(self) -> bool:

@@ -39,6 +39,7 @@ class Job:
         log: path of the file that gets the printed output.
         threads: number of threads of the process.
         gpu_part: part of a GPU that the job takes; below 1 it keeps images in that part of the GPU's memory for them.
+        decoded: folder of decoded cases that the jobs of a study share; empty: none.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Job:
     log: str
     threads: int = field(default=1, compare=False)
     gpu_part: float = field(default=0.0, compare=False)
+    decoded: str = field(default="", compare=False)
 
 
 @dataclass(frozen=True)
@@ -97,15 +99,18 @@ def _run(job: Job) -> None:
     import monai.bundle
     import torch
 
+    from medpos.data.shared import share_in
+
     torch.set_num_threads(job.threads)
     overrides = {**_share_memory(job), **job.overrides, "conditions": list(job.conditions)}
     if job.train:
         # A kill before the first epoch leaves a folder, maybe empty; resuming it is the same as starting.
         overrides["resume"] = Path(job.folder).is_dir()
     try:
-        monai.bundle.run(
-            run_id="run" if job.train else "evaluate", config_file=job.bundle, logging_file=False, **overrides
-        )
+        with share_in(Path(job.decoded) if job.decoded else None):
+            monai.bundle.run(
+                run_id="run" if job.train else "evaluate", config_file=job.bundle, logging_file=False, **overrides
+            )
     finally:
         _reset_process()
 

@@ -2,8 +2,10 @@
 
 import logging
 import math
+import shutil
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ from medpos.study.jobs import Job, Outcome
 from medpos.study.plan import Plan, Planner, Settings
 
 logger = logging.getLogger(__name__)
+DECODED = ".decoded"  # folder of decoded cases in that of the results, while the study runs
 _POLL_S = 2.0  # between two looks at models that other processes train
 
 
@@ -61,7 +64,11 @@ def run(
     """
     with FolderLock(out, inside=True, other="choose another --out"):
         remove_partials(out, is_shared=True)
-        return _run(Planner(study, settings), engine, out, command, watcher, until)
+        shutil.rmtree(out / DECODED, ignore_errors=True)  # of a study that was killed
+        try:
+            return _run(Planner(study, settings), engine, out, command, watcher, until)
+        finally:
+            shutil.rmtree(out / DECODED, ignore_errors=True)
 
 
 def _run(planner: Planner, engine: Engine, out: Path, command: str, watcher: Watcher, until: float) -> dict[str, Any]:
@@ -69,7 +76,7 @@ def _run(planner: Planner, engine: Engine, out: Path, command: str, watcher: Wat
     plan = planner.plan()
     while plan.jobs and time.monotonic() < until:
         watcher.planned(plan)
-        errors, busy = _run_jobs(plan.jobs, engine, watcher, until)
+        errors, busy = _run_jobs(_sharing(plan.jobs, out / DECODED), engine, watcher, until)
         failed |= errors
         if len(busy) == len(plan.jobs):
             time.sleep(_POLL_S)
@@ -88,6 +95,11 @@ def _run(planner: Planner, engine: Engine, out: Path, command: str, watcher: Wat
         "failed": [{"name": name, "error": error} for name, error in failed.values()],
     }
     return results.write(planner.study, planner, plan.decided, out, about)
+
+
+def _sharing(jobs: Sequence[Job], folder: Path) -> Sequence[Job]:
+    """Let several jobs share their decoded cases in a folder."""
+    return [replace(job, decoded=str(folder.resolve())) for job in jobs] if len(jobs) > 1 else jobs
 
 
 def _run_jobs(

@@ -22,13 +22,14 @@ from typer.testing import CliRunner
 
 from medpos import __main__ as cli
 from medpos.core.errors import InputError
+from medpos.data.cached import CachedDataset
 from medpos.report import build
 from medpos.study import declaration, results
 from medpos.study.engines import LocalEngine, RayEngine
 from medpos.study.jobs import Job, Outcome, execute
 from medpos.study.models import compute_identity
 from medpos.study.plan import Planner, Settings
-from medpos.study.run import Watcher, run
+from medpos.study.run import DECODED, Watcher, run
 
 STUDY = {
     "title": "A study of the tests",
@@ -110,9 +111,10 @@ def done(prepared, tmp_path_factory):
 
 
 def test_each_model_is_trained_once(done):
-    _, content, witness = done
+    folder, content, witness = done
     assert len(witness.trained) == len(set(witness.trained)) == 2 + 3 + 1  # two seeds; two alphas and a seed; one mask
     assert content["failed"] == []
+    assert not (folder / "out" / DECODED).exists()
     assert {(m["model"], m["seed"]) for m in content["models"]} == {
         ("small CNN", 0),
         ("small CNN", 1),
@@ -139,6 +141,15 @@ def test_the_variance_of_dice_is_decomposed(done):
     ]
     assert sum(float(row["share"]) for row in clean) == pytest.approx(1)
     assert {row["conditions"] for row in rows} == {"clean", "gaussian noise", "gaussian blur", "shot noise"}
+
+
+def test_cases_are_decoded_once_for_all_models(prepared, tmp_path, monkeypatch):
+    decoded, decode = [], CachedDataset._decode
+    monkeypatch.setattr(CachedDataset, "_decode", lambda self, case: decoded.append(case["case"]) or decode(self, case))
+    content, witness = complete(prepared, tmp_path, HERE, models=STUDY["models"][:1], criteria=[], figures=[])
+    assert content["failed"] == []
+    assert len(witness.trained) == 2
+    assert len(decoded) == len(set(decoded)) > 0
 
 
 def test_the_best_on_the_validation_split_is_chosen_for_every_seed(done):
