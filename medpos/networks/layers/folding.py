@@ -64,7 +64,7 @@ def fold_batch_norms(network: nn.Module, dtype: torch.dtype | None = None, joins
         target.weight, target.bias = _fuse(target, getattr(module, norm), dtype)
         setattr(module, norm, nn.Identity())
         if joins_relu and isinstance(module, ConvBlock) and _can_join(module):
-            module.conv, module.relu = ConvReLU(module.conv), nn.Identity()  # type: ignore[assignment]
+            module.conv, module.relu = ConvReLU(module.conv), nn.Identity()
     return folded.requires_grad_(False)
 
 
