@@ -18,14 +18,14 @@ Floats = npt.NDArray[np.float64]
 GRAY_BINS = 32
 _MOST_PLANES = 16  # slices of a part, spread over it, that noise and gray values are read from
 _SMALLEST_NOISE = 1e-5  # of the range of gray values
-_CONVOLUTIONS = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_KERNEL_AXES = 3  # at least, of a convolution's weights; those of other layers have fewer
 
 
 class FeatureTap:
     """Take the mean features of some convolutions while a network runs.
 
-    Convolutions are counted in the order in which the network computes them, so that a copy of it with folded batch
-    norms has the same ones.
+    Convolutions are counted in the order in which the network computes them, and their negative values count as 0, so
+    that a copy of it with batch norms and ReLUs joined to them has the same features.
 
     Args:
         layers: numbers of the convolutions, from 0.
@@ -51,12 +51,13 @@ class FeatureTap:
             handle.remove()
 
     def _take(self, module: nn.Module, given: Any, output: Any) -> None:
-        if not isinstance(module, _CONVOLUTIONS):
+        weight = getattr(module, "weight", None)
+        if not isinstance(weight, Tensor) or weight.ndim < _KERNEL_AXES:
             return
         if module is self._first or self._first is None:  # the next batch
             self._first, self._place = module, 0
         if self._place in self._found:
-            self._found[self._place].append(output.detach().flatten(2).mean(2, dtype=torch.float32))
+            self._found[self._place].append(output.detach().relu().flatten(2).mean(2, dtype=torch.float32))
         self._place += 1
         self.count = max(self.count, self._place)
 
