@@ -388,6 +388,8 @@ def main(given: Sequence[str] | None = None) -> None:
         settings["keys"] |= {key: settings[key] for key in ("image_size", "batch_size")}
         name = torch.cuda.get_device_name() if arguments.device == "cuda" else "CPU"
         print(f"torch {torch.__version__}, {name}, {settings['bundle']}, {settings['image_size']} px\n", flush=True)
+        if arguments.device == "cpu":
+            print("Small, to see that it runs: the numbers mean nothing, and what is needed holds for a GPU.\n")
         print("| what | ratio | seconds | needed | |\n|---|---|---|---|---|", flush=True)
         for row in arguments.rows:
             TASKS[row](settings, arguments)
