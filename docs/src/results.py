@@ -33,7 +33,11 @@ KINDS = {
     "parts of the variance": "variance",
 }
 # Beginnings of the names of taken studies, and what they were run on.
-SOURCES = {"unet_hearts": "U-Net, 80 hearts, two seeds", "small_xrays": "small CNN, 28 chest X-rays"}
+SOURCES = {
+    "unet_hearts": "U-Net, 80 hearts, two seeds",
+    "small_xrays": "small CNN, 28 chest X-rays",
+    "folds_xrays": "small CNN, 28 chest X-rays, 5 folds",
+}
 # The paper's claims, then those beyond it.
 CLAIMS = ("table1", "table2", "figure2", "figure3", "figure4", "figure5", "intensities", "encodings", "reliance")
 _CHANGE = "## What would change the verdict\n\n"
