@@ -79,7 +79,8 @@ def test_settings_are_what_a_user_may_change(name):
     assert all(config[key] == value for key, value in found.items())
     crf = {"crf"} if "crf_search" in config else set()
     prune = {"prune"} if "supervision_mode" in config else set()
-    assert set(bundles.entry_points(config)) == {"run", "evaluate", "robustness", "shift"} | crf | prune
+    patch = {"heatmap", "stitch"} if name == "jsrt_patch" else set()
+    assert set(bundles.entry_points(config)) == {"run", "evaluate", "robustness", "shift"} | crf | prune | patch
 
 
 def test_show_gives_card_entry_points_and_defaults():

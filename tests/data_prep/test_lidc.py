@@ -130,6 +130,11 @@ def test_a_single_reader_is_not_enough(one):
         lidc.find_cases(one.parents[2])
 
 
+# An entity of a kilobyte, twenty times in each of the next seven.
+ENTITIES = "".join(f'<!ENTITY {chr(98 + n)} "{f"&{chr(97 + n)};" * 20}">' for n in range(7))
+BOMB = f'<!DOCTYPE l [<!ENTITY a "{"x" * 1000}">{ENTITIES}]><LidcReadMessage>&h;</LidcReadMessage>'.encode()
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -137,6 +142,10 @@ def test_a_single_reader_is_not_enough(one):
         (
             lambda folder: [path.unlink() for path in sorted(folder.glob("*.dcm"))[:20]],
             "001.xml: expected its slice 2.25.* beside it, found none",
+        ),
+        (
+            lambda folder: xml_of(folder).write_bytes(BOMB),
+            "001.xml: expected the XML file of a series .*limit on input",
         ),
         (lambda folder: (folder / "000014.dcm").write_bytes(b"x" * 200), "file 14"),
     ],
