@@ -20,7 +20,7 @@ from medpos.runs import files
 from medpos.runs.calibration import CALIBRATION_COLUMNS, RELIABILITY_COLUMNS, Calibrations
 from medpos.runs.folder import RunFolder
 from medpos.runs.tables import Key, Row, condition_key
-from medpos.trust.calibration import Counts, count_probabilities, score_calibration, score_sizes
+from medpos.trust.calibration import EXPECTED, Counts, count_probabilities, expect_dice, score_calibration, score_sizes
 
 _COUNTS = "counts"  # of an output, and of a case's first row
 
@@ -66,7 +66,7 @@ class Calibration(RowCollector):
     def measure(self, item: Row, output: Row) -> list[Row]:
         """Score every organ of one case under one condition, and all classes together."""
         counts = output[_COUNTS].cpu().numpy().astype(np.int64)
-        scores = score_calibration(counts) | score_sizes(counts)
+        scores = score_calibration(counts) | score_sizes(counts) | {EXPECTED: expect_dice(counts)}
         columns = case_columns(item)
         rows: list[Row] = [
             {**columns, "organ": name, **{score: float(values[n]) for score, values in scores.items()}}

@@ -68,7 +68,7 @@ class ResultTable(ResultWriter[DataFolder]):
             conditions = add_scores(conditions, scores)
         conditions = add_confusions(conditions, confusions)
         if calibrations := getattr(engine.state, "calibrations", None):
-            conditions = calibrations.add_to(conditions)
+            conditions = calibrations.add_failures(calibrations.add_to(conditions), rows)
         split = rows[0]["split"]
         subjects = len({row["subject"] for row in rows})
         content = {

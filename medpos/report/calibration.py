@@ -17,7 +17,8 @@ from medpos.runs import files
 from medpos.runs.calibration import CALIBRATION_COLUMNS, RELIABILITY_COLUMNS
 from medpos.runs.text import SCORE_TITLES
 from medpos.statistics.grid import CONDITION
-from medpos.trust.calibration import LIMITS, SCORES, SIZES
+from medpos.trust.calibration import EXPECTED, LIMITS, SCORES, SIZES
+from medpos.trust.failure import FAILED_BELOW, LEAST, score_failures
 
 _IDENTITY = ["data", "split", "model", "seed"]
 _MOST_DRAWN = 12  # organs whose panels are readable
@@ -28,6 +29,22 @@ _NOTE = (
     "difference; NLL: mean negative logarithm of the probability of the truth. The interval of an organ's size reaches "
     "from the pixels with a probability of 0.95 to those with 0.05: share of cases whose true size lies in it (0.90 is "
     "best), and its width over the true size"
+)
+
+
+_FAILURE_TITLES = {
+    "expected": "expected Dice",
+    "dice": "Dice",
+    "auroc": "AUROC",
+    "excess_aurc": "excess AURC",
+    "aurc": "AURC",
+    "correlation": "rank correlation",
+}
+_FAILURE_NOTE = (
+    "The expected Dice comes from the probabilities alone, without the truth. A failure is a Dice below "
+    f"{FAILED_BELOW}. AUROC: how likely a failure has a lower expectation than another case, 0.5 is chance; AURC: mean "
+    "of 1 - Dice over the best cases by expectation, of 1 case to all; excess: how much of it a perfect order would "
+    f"save, 0 is best; none is stated of fewer than {LEAST} cases. Cases of all seeds together"
 )
 
 
@@ -113,6 +130,37 @@ def _table(name: str, caption: str, rows: pd.DataFrame, conditions: bool) -> Tab
     head = ("organ", "data", "model", *(("condition",) if conditions else ()))
     titles = tuple(SCORE_TITLES[score] for score in (*SCORES, *SIZES))
     return Table(name, caption, _NOTE, (*head, *titles, "n", "seeds", "subjects"), tuple(shown), pd.DataFrame(records))
+
+
+def tabulate_failures(rows: pd.DataFrame, metrics: pd.DataFrame) -> Table:
+    """Tabulate how well the expected Dice of every model tells which predictions are bad, under every condition.
+
+    Args:
+        rows: table from :func:`collect_calibration`.
+        metrics: long table of the metrics per case.
+    """
+    same = ["run", "evaluation", "case", *CONDITION, "organ"]
+    rows = rows.merge(metrics[[*same, "dice"]], on=same)
+    keys = ["data", "split", "model", *CONDITION, "organ"]
+    labels, shown, records = labels_of(rows["organ"].unique()), [], []
+    for key, part in rows.groupby(keys, sort=False):
+        place: dict[str, Any] = dict(zip(keys, key, strict=True))
+        found = score_failures(part[EXPECTED].tolist(), part["dice"].tolist())
+        split = "" if place["split"] == "test" else f", {place['split']}"
+        shown.append(
+            (
+                organ_cell(place["organ"], labels),
+                text_cell(f"{place['data']}{split}"),
+                text_cell(place["model"]),
+                text_cell(condition_title(*(place[column] for column in CONDITION))),
+                *(number_cell(found[name], 3) for name in _FAILURE_TITLES),
+                *map(count_cell, (found["failures"], found["n"])),
+            )
+        )
+        records.append({**place, **found})
+    head = ("organ", "data", "model", "condition", *_FAILURE_TITLES.values(), "failures", "n")
+    caption = "Does the expected Dice tell which predictions are bad?"
+    return Table("failures", caption, _FAILURE_NOTE, head, tuple(shown), pd.DataFrame(records))
 
 
 def draw_calibration(rows: pd.DataFrame) -> list[Drawing]:

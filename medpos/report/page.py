@@ -22,7 +22,13 @@ from medpos.plotting.confusion import MOST
 from medpos.plotting.style import Drawing
 from medpos.report import pictures
 from medpos.report.browser import Browser
-from medpos.report.calibration import collect_calibration, collect_reliability, draw_calibration, tabulate_calibration
+from medpos.report.calibration import (
+    collect_calibration,
+    collect_reliability,
+    draw_calibration,
+    tabulate_calibration,
+    tabulate_failures,
+)
 from medpos.report.clinical import Index, tabulate_agreement, tabulate_categories
 from medpos.report.confusion import (
     ModelConfusion,
@@ -186,7 +192,8 @@ class Page:
     @cached_property
     def calibration(self) -> list[Table]:
         """Tables of the calibration; none where no run has any."""
-        return [] if self.calibration_rows.empty else tabulate_calibration(self.calibration_rows)
+        rows = self.calibration_rows
+        return [] if rows.empty else [*tabulate_calibration(rows), tabulate_failures(rows, self.table)]
 
     @cached_property
     def reliability(self) -> list[Drawing]:

@@ -9,9 +9,10 @@ from medpos.data.conditions import CLEAN
 from medpos.metrics import summarize
 from medpos.runs.tables import SCORE_COLUMNS, Key, Row, condition_key, or_none
 from medpos.statistics.grid import CONDITION
-from medpos.trust.calibration import LIMITS, SCORES, SIZES, Counts, reliability_diagram, score_calibration
+from medpos.trust.calibration import EXPECTED, LIMITS, SCORES, SIZES, Counts, reliability_diagram, score_calibration
+from medpos.trust.failure import score_failures
 
-CALIBRATION_COLUMNS = (*SCORE_COLUMNS, "organ", *SCORES, *SIZES)  # of calibration.csv
+CALIBRATION_COLUMNS = (*SCORE_COLUMNS, "organ", *SCORES, *SIZES, EXPECTED)  # of calibration.csv
 # Of reliability.csv.
 RELIABILITY_COLUMNS = (*CONDITION, "organ", "low", "high", "pixels", "probability", "frequency")
 _CLEAN = (CLEAN.degradation, CLEAN.severity, CLEAN.shift)
@@ -60,6 +61,30 @@ class Calibrations:
             as :func:`medpos.metrics.summarize` gives it over the cases, and ``set``, the scores of all pixels together.
         """
         return [{**entry, "calibration": self._summarize(condition_key(entry))} for entry in conditions]
+
+    def add_failures(self, conditions: Sequence[dict[str, Any]], rows: Sequence[Row]) -> list[dict[str, Any]]:
+        """Add ``failures`` to every condition of a summary: does the expected Dice tell which predictions are bad?
+
+        Args:
+            conditions: entries as :func:`medpos.runs.tables.summarize_conditions` gives them, of the same evaluation.
+            rows: rows of ``metrics.csv`` of the evaluation.
+
+        Returns:
+            The entries with ``failures``: for each organ, what :func:`medpos.trust.failure.score_failures` gives.
+        """
+        expected = {(condition_key(row), row["case"], row["organ"]): row[EXPECTED] for row in self.rows}
+        found = []
+        for entry in conditions:
+            key, organs = condition_key(entry), {}
+            for organ in entry["organs"]:
+                pairs = [
+                    (expected.get((key, row["case"], organ), float("nan")), row["dice"])
+                    for row in rows
+                    if row["organ"] == organ and condition_key(row) == key
+                ]
+                organs[organ] = score_failures(*zip(*pairs, strict=True)) if pairs else score_failures([], [])
+            found.append({**entry, "failures": organs})
+        return found
 
     def _summarize(self, key: Key) -> dict[str, Any]:
         organs: dict[str, list[Row]] = {}

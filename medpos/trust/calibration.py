@@ -22,9 +22,10 @@ Counts = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 SCORES = ("ece", "mce", "brier", "nll")
 SIZES = ("coverage", "width")
+EXPECTED = "expected_dice"
 # Smallest and greatest possible value of each score.
 LIMITS = {"ece": (0.0, 1.0), "mce": (0.0, 1.0), "brier": (0.0, 2.0), "nll": (0.0, float("inf"))}
-LIMITS |= {"coverage": (0.0, 1.0), "width": (0.0, float("inf"))}
+LIMITS |= {"coverage": (0.0, 1.0), "width": (0.0, float("inf")), EXPECTED: (0.0, 1.0)}
 BINS = 1024
 EQUAL_COUNT_BINS = 15
 DIAGRAM_BINS = 10
@@ -113,9 +114,34 @@ def score_sizes(counts: Counts) -> dict[str, Floats]:
     coverage = np.where(np.isnan(size), np.nan, (low <= size) & (size <= high))
     found = {"coverage": coverage, "width": (high - low) / size}
     for values in found.values():
-        measured = values[~np.isnan(values)]
-        values[-1] = measured.mean() if measured.size else np.nan
+        values[-1] = _mean_of_organs(values)
     return found
+
+
+def expect_dice(counts: Counts) -> Floats:
+    """Compute the Dice that the probabilities expect of their own prediction, without the truth.
+
+    Args:
+        counts: numbers of pixels [C + 1, 2, BINS] of :func:`count_probabilities`, of one image.
+
+    Returns:
+        Twice the sum of the probabilities of the pixels that are predicted, over their number and the sum of the
+        probabilities of all pixels, [C + 1], 0 to 1; the last one is the mean of the organs. A pixel counts as
+        predicted where the probability is above 0.5. NaN for the background, and where nothing is predicted.
+    """
+    pixels = counts.sum(axis=1)
+    predicted = pixels * (_PROBABILITIES > 0.5)
+    number = predicted.sum(axis=1).astype(np.float64)
+    number[0] = number[-1] = 0
+    number[number == 0] = np.nan
+    found: Floats = 2 * (predicted @ _PROBABILITIES) / (number + pixels @ _PROBABILITIES)
+    found[-1] = _mean_of_organs(found)
+    return found
+
+
+def _mean_of_organs(values: Floats) -> float:
+    measured = values[:-1][~np.isnan(values[:-1])]
+    return float(measured.mean()) if measured.size else float("nan")
 
 
 def _errors(counts: Counts) -> tuple[float, float]:

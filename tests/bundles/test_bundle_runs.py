@@ -148,6 +148,8 @@ def check_calibration(run, organs, cases):
     assert [(row["case"], row["organ"]) for row in rows] == [(c, o) for c in cases for o in (*organs, "all classes")]
     [condition] = json.loads((run / "summary.json").read_text())["conditions"]
     assert list(condition["calibration"]) == [*organs, "all classes"]
+    expected = [float(row["expected_dice"] or "nan") for row in rows if row["organ"] == organs[0]]
+    assert condition["failures"][organs[0]]["n"] == np.isfinite(expected).sum()
     brier = np.mean([float(row["brier"]) for row in rows if row["organ"] == organs[0]])
     assert condition["calibration"][organs[0]]["brier"]["mean"] == pytest.approx(brier)
     with (run / "reliability.csv").open() as stream:

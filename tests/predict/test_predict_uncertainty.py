@@ -119,7 +119,8 @@ def test_a_picture_gets_maps_of_its_size(chest, predict, tmp_path):
 
 
 def test_an_organ_that_is_not_found_has_no_outline(chest, predict, tmp_path, monkeypatch):
-    monkeypatch.setattr(Model, "probabilities", lambda model, image: torch.eye(4)[0][:, None, None].expand(4, 32, 32))
+    nothing = torch.eye(4)[0][:, None, None].expand(4, 32, 32)
+    monkeypatch.setattr(Model, "probabilities", lambda model, *given: nothing)
     values = np.random.default_rng(0).integers(0, 255, (50, 40)).astype(np.uint8)
     Image.fromarray(values).save(tmp_path / "a.png")
     _, out = predict(chest, tmp_path / "a.png", uncertainty=True, force=True)

@@ -23,7 +23,9 @@ def write_calibration(folder, *conditions):
     rows = [
         dict(
             zip(
-                CALIBRATION_COLUMNS, (case, case, "test", *condition, organ, ece, 0.5, 0.25, 0.125, n, 0.5), strict=True
+                CALIBRATION_COLUMNS,
+                (case, case, "test", *condition, organ, ece, 0.5, 0.25, 0.125, n, 0.5, 0.9),
+                strict=True,
             )
         )
         for condition in conditions
@@ -74,3 +76,13 @@ def test_numbers_beyond_their_limits_are_refused(run, tmp_path, name, old, new):
     path.write_text(path.read_text().replace(old, new))
     with pytest.raises(InputError, match=f"{name}.csv: .*: expected numbers from 0 to .*; evaluate again"):
         build([run], tmp_path / "out")
+
+
+def test_failures_are_scored_by_condition_from_both_tables(run, tmp_path):
+    html = build([run], tmp_path / "out").read_text(encoding="utf-8")
+    rows = cells(html, "failures")
+    assert len(rows) == 2 * 3  # conditions and organs
+    table = pd.read_csv(tmp_path / "out/csv/failures.csv")
+    assert table["expected"].tolist() == pytest.approx([0.9] * len(table))
+    assert table["n"].max() == 2
+    assert table["auroc"].isna().all()  # of two cases

@@ -280,12 +280,16 @@ def make_run(folder):
     columns = "case,subject,split,degradation,severity,shift,organ,dice,iou,sensitivity,precision,hd95_mm,assd_mm"
     rows = [f"p{n},p{n},test,none,0,0,heart,0.{n}1,0.5,0.5,0.5,1.5,inf" for n in range(4)]
     pixels = [f"none,0,0,{true},{found},9" for true in ("background", "heart") for found in ("background", "heart")]
-    scores = [f"p{n},p{n},test,none,0,0,heart,0.1,0.2,0.0{n},1.5,{n % 2},0.5" for n in range(4)]
+    scores = [f"p{n},p{n},test,none,0,0,heart,0.1,0.2,0.0{n},1.5,{n % 2},0.5,0.9" for n in range(4)]
     points = [f"none,0,0,heart,0.{n},0.{n + 1},{n},0.{n}5,{'nan' if n == 0 else 0.5}" for n in range(9)]
     about = {"bundle": "x", "data": "x", "phantom": True, "split": "test", "conditions": []}
     contents = {
         "calibration.csv": "\n".join(
-            ["case,subject,split,degradation,severity,shift,organ,ece,mce,brier,nll,coverage,width", *scores, ""]
+            [
+                "case,subject,split,degradation,severity,shift,organ,ece,mce,brier,nll,coverage,width,expected_dice",
+                *scores,
+                "",
+            ]
         ),
         "reliability.csv": "\n".join(
             ["degradation,severity,shift,organ,low,high,pixels,probability,frequency", *points, ""]

@@ -1,0 +1,73 @@
+"""Check scores of failure detection against scikit-learn, by definition and by hand."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import spearmanr
+from sklearn.metrics import roc_auc_score
+
+from medpos.trust.calibration import count_probabilities, expect_dice
+from medpos.trust.failure import FAILED_BELOW, risk_coverage, score_failures
+
+
+def cases(seed, n=40, noise=0.1):
+    draw = np.random.default_rng(seed)
+    dice = draw.beta(6, 2, n)
+    return np.round(dice + draw.normal(0, noise, n), 1), dice  # rounded, so that some are equal
+
+
+def test_the_auroc_is_that_of_scikit_learn():
+    expected, dice = cases(0)
+    found = score_failures(expected, dice)
+    failed = dice < FAILED_BELOW
+    assert found["auroc"] == pytest.approx(roc_auc_score(failed, -expected))
+    assert (found["n"], found["failures"]) == (40, failed.sum())
+    assert found["correlation"] == pytest.approx(spearmanr(expected, dice).statistic)
+
+
+def test_the_curve_is_the_mean_over_all_orders_of_equal_cases():
+    expected, dice = np.array([0.9, 0.5, 0.5, 0.5, 0.2]), np.array([0.8, 0.1, 0.6, 0.9, 0.3])
+    orders = [[0, *middle, 4] for middle in itertools.permutations([1, 2, 3])]
+    curves = [np.cumsum(1 - dice[order]) / np.arange(1, 6) for order in orders]
+    np.testing.assert_allclose(risk_coverage(expected, dice), np.mean(curves, axis=0))
+
+
+def test_a_perfect_order_has_no_excess_and_a_wrong_one_the_most():
+    _, dice = cases(1)
+    perfect, wrong = score_failures(dice, dice), score_failures(-dice, dice)
+    assert perfect["excess_aurc"] == pytest.approx(0, abs=1e-12)
+    assert (perfect["auroc"], wrong["auroc"]) == (1, 0)
+    some = score_failures(*cases(1))
+    assert 0 < some["excess_aurc"] < wrong["excess_aurc"]
+    constant = score_failures(np.ones(len(dice)), dice)
+    assert constant["auroc"] == 0.5
+    assert constant["aurc"] == pytest.approx(np.mean(1 - dice))
+    assert constant["correlation"] is None
+
+
+def test_few_cases_have_counts_and_means_alone():
+    found = score_failures([0.5] * 7 + [np.nan], [0.9] * 6 + [0.1, 0.5])
+    assert (found["n"], found["failures"], found["expected"]) == (7, 1, 0.5)
+    assert {found[name] for name in ("auroc", "aurc", "excess_aurc", "correlation")} == {None}
+    assert score_failures([], [])["dice"] is None
+    assert score_failures([0.5] * 9, [0.9] * 9)["auroc"] is None  # no failure to find
+
+
+def counts_of(chance, truth):
+    logits = torch.from_numpy(np.log(np.stack([1 - chance, chance]))[None]).float()
+    return count_probabilities(logits, torch.from_numpy(truth)[None, None]).sum(0).numpy().astype(np.int64)
+
+
+def test_the_expected_dice_is_the_mean_dice_of_truths_that_follow_the_probabilities():
+    draw = np.random.default_rng(0)
+    chance = 1 / (1 + np.exp(-draw.normal(-2, 3, (60, 60))))
+    predicted = chance > 0.5
+    truths = draw.random((200, 60, 60)) < chance
+    dice = 2 * (truths & predicted).sum((1, 2)) / (truths.sum((1, 2)) + predicted.sum())
+    found = expect_dice(counts_of(chance, truths[0].astype(np.uint8)))
+    assert found[1] == pytest.approx(dice.mean(), abs=2e-3)
+    assert np.isnan(found[0])
+    assert found[2] == found[1]
+    assert np.isnan(expect_dice(counts_of(np.full((4, 4), 0.1), np.zeros((4, 4), np.uint8)))).all()
