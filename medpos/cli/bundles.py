@@ -15,7 +15,7 @@ from medpos.core.options import command
 from medpos.core.rules import describe, load_rules
 
 # Networks of other inputs and outputs than the other networks of their data set.
-METADATA = {"nuclei_unet2015": "metadata_cells"}
+METADATA = {"nuclei_unet2015": "metadata_cells", "brain_fuzzy_c_means": "metadata_brain_segnet"}
 RESERVED = ("imports", "initialize", "finalize", "known_keys", "bundle_name")  # nothing that a user runs or changes
 
 app = typer.Typer(no_args_is_help=True, help="List, show and copy the bundles that come with medpos; check your own.")

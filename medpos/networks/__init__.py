@@ -17,6 +17,7 @@
 | ``fcn``, ``fcn_no_addition`` | table 1 | 645,868; 643,723 | |
 | ``fcn_no_reduction``, ``fcn_no_addition_no_reduction`` | table 1 | 1,661,323; 1,661,323 | |
 | ``USegNet`` | Kumar et al. 2018, figure 1 | 3,483,652 (3 -> 4), no skip 3,475,396, two 3,516,548 | ``brain_usegnet`` |
+| ``FuzzyCMeans`` of its module | the same, table 1, its baseline | 0 (one buffer) | ``brain_fuzzy_c_means`` |
 | ``FCN32s`` | Long et al. 2015, figure 3 | 134,346,581 (3 -> 21), frozen upsampling 1,806,336 | ``voc_fcn32s`` |
 | ``FCN16s`` | the same | 134,357,354, frozen 458,640 | ``voc_fcn16s`` |
 | ``FCN8s`` | the same | 134,362,751, frozen 127,008, at-once 127,776 | ``voc_fcn8s``, ``voc_fcn8s_at_once`` |

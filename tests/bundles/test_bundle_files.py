@@ -144,7 +144,7 @@ def test_a_bundle_is_self_contained_and_flat(name):
     flat = [
         *FLAT,
         *(["padding_mode"] if name in LEARNED else []),
-        *(["lr"] if "mean_mask" not in name else []),
+        *(["lr"] if not name.endswith(("mean_mask", "c_means")) else []),
         *(["pe_alpha", "pe_range"] if name.endswith("_pe") else []),
     ]
     assert [key for key in flat if key not in config or isinstance(config[key], dict | list)] == []
