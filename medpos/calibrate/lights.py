@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from scipy.stats import binomtest
 
 from medpos.calibrate.outputs import Output, run_split
 from medpos.core.errors import InputError
@@ -14,7 +15,7 @@ from medpos.runs.cases import save_arrays
 from medpos.runs.files import DETECTORS
 from medpos.trust.detectors import Detectors, Sample, overlap
 from medpos.trust.evidence import Evidence, Floats, count_planes, find_center
-from medpos.trust.light import ALARM_RATE, TrafficLight
+from medpos.trust.light import ALARM_RATE, GREEN, TrafficLight
 
 _MOST_CASES = 128  # of a split
 _DEPTHS = 4  # layers whose features are looked at
@@ -23,7 +24,7 @@ _ENOUGH = round(1 / ALARM_RATE) - 1  # familiar cases that a rate of false alarm
 
 
 def fit_lights(model: Model, source: DataFolder) -> TrafficLight:
-    """Fit the detectors of a run, and write ``detectors.npz`` into it.
+    """Fit the detectors of a run, measure their false alarms on its test split, and write ``detectors.npz`` into it.
 
     With fewer than 19 validation cases, which can't fix a rate of 5 %, training cases are familiar cases too, each
     scored by detectors that were fitted to other subjects.
@@ -58,6 +59,8 @@ def fit_lights(model: Model, source: DataFolder) -> TrafficLight:
     }
     prior = np.zeros(0) if mean_mask is None else mean_mask.double().numpy()
     light = TrafficLight(about, fitting, np.stack(familiar), prior)
+    tested = [light.judge(evidence).color for _, evidence in _collect(model, source, "test", layers)]
+    light.about |= {"test_cases": len(tested), "test_alarms": len(tested) - tested.count(GREEN)}
     save_arrays(model.home / DETECTORS, light.to_arrays())
     return light
 
@@ -104,9 +107,14 @@ def _score_by_others(
 
 
 def describe_light(light: TrafficLight) -> str:
-    """Say what the threshold was set on."""
-    counts = [f"{light.about[split]} {split} cases" for split in ("validation", "training") if light.about[split]]
-    return (
-        f"detectors: {', '.join(light.detectors.names)}; at most {light.rate:.1%} of familiar images ring, by "
-        f"{' and '.join(counts)}"
-    )
+    """Say what the threshold was set on, and how often the lights ring on the test images of the run."""
+    about = light.about
+    counts = [f"{about[split]} {split} cases" for split in ("validation", "training") if about[split]]
+    stated = f"at most {light.rate:.1%} of familiar images ring, by {' and '.join(counts)}"
+    lines = [f"detectors: {', '.join(light.detectors.names)}", stated]
+    if about["test_cases"]:
+        found = binomtest(about["test_alarms"], about["test_cases"])
+        low, high = found.proportion_ci()
+        count = f"{about['test_alarms']} of {about['test_cases']}"
+        lines.append(f"on the test images {count} ring: {found.statistic:.1%} (95 % interval {low:.1%} to {high:.1%})")
+    return "\n".join(lines)

@@ -103,7 +103,7 @@ def predict(options: Predict) -> None:
     for line in left_out.describe():
         output.warnings.print(f"left out: {line}")
     if ensemble.light:
-        _show_lights(summary.lights, ensemble.light.rate)
+        _show_lights(summary.lights, ensemble.light.facts)
     _summarize(summary, options.out)
 
 
@@ -119,14 +119,16 @@ def _engine(options: Predict) -> Any:
     return LocalEngine()
 
 
-def _show_lights(lights: dict[str, Any], rate: float) -> None:
+def _show_lights(lights: dict[str, Any], facts: dict[str, Any]) -> None:
     """Show the cases without a green light and why, the strangest first, and the number of each color."""
     strange = sorted((item for item in lights.items() if item[1]["reasons"]), key=lambda item: -item[1]["score"])
     for name, light in strange[:_SHOWN]:
         output.warnings.print(f"{light['color']} light: {name}: {'; '.join(light['reasons'][:_REASONS])}")
     colors = [light["color"] for light in lights.values()]
     counts = ", ".join(f"{colors.count(color)} {color}" for color in ("green", "yellow", "red"))
-    output.warnings.print(f"lights: {counts}; of images like those of the training at most {rate:.0%} aren't green")
+    stated = f"of images like those of the training at most {facts['false_alarm_rate']:.0%} aren't green"
+    measured = f"measured: {facts['test_alarms']} of {facts['test_cases']} test images" if facts["test_cases"] else ""
+    output.warnings.print("; ".join(filter(None, (f"lights: {counts}", stated, measured))))
 
 
 def _summarize(summary: Any, out: Path) -> None:

@@ -46,8 +46,9 @@ class TrafficLight:
     """Decide on the light of a case.
 
     Args:
-        about: ``weights``, SHA-256 of the network's weights; ``layers``, numbers of the convolutions whose features are
-            looked at; ``organs``, their names; ``validation`` and ``training``, numbers of familiar cases by split.
+        about: facts that the file keeps: ``weights``, SHA-256 of the network's weights; ``layers``, numbers of the
+            convolutions whose features are looked at; ``organs``, their names; ``validation`` and ``training``, numbers
+            of familiar cases by split; ``test_cases`` and ``test_alarms``, once they are measured.
         samples: evidence of the training cases.
         familiar: scores [cases, detectors] of familiar cases that the detectors weren't fitted to.
         mean_mask: share of training images that have an organ at each pixel, [organs, x, y]; empty where images differ
@@ -81,8 +82,9 @@ class TrafficLight:
 
     @property
     def facts(self) -> dict[str, Any]:
-        """Rate of false alarms, and the numbers of cases of each split that it was set on."""
-        return {"false_alarm_rate": self.rate, **{split: self.about[split] for split in ("validation", "training")}}
+        """Rate of false alarms, the numbers of cases of each split that it was set on, and alarms among test cases."""
+        names = ("validation", "training", "test_cases", "test_alarms")
+        return {"false_alarm_rate": self.rate, **{name: self.about.get(name, 0) for name in names}}
 
     def begin(self) -> Evidence:
         """Return an empty collection for the evidence of a case."""

@@ -122,6 +122,10 @@ def test_the_run_keeps_its_detectors(lit):
     # Five training X-rays and one for the validation: one alarm of seven is the lowest rate that they can show.
     assert (light.about["validation"], light.about["training"]) == (1, 5)
     assert light.rate == pytest.approx(1 / 7)
+    assert light.about["test_cases"] == 2
+    with (lit / "noticed.csv").open() as stream:
+        [clean] = [row for row in csv.DictReader(stream) if (row["detector"], row["severity"]) == ("all", "0")]
+    assert light.about["test_alarms"] == float(clean["alarms"]) * 2
     assert np.load(lit / "detectors.npz", allow_pickle=False)["familiar"].shape == (6, len(light.detectors.names))
 
 
@@ -159,7 +163,8 @@ def test_predict_gives_a_light_with_its_reason(lit, prepared, tmp_path):
     values = image.get_fdata()
     row, shown = judge(lit, save(image, values, tmp_path / "known.nii.gz"), tmp_path / "known")
     assert (row["light"], row["reasons"]) == ("green", "")
-    assert "lights: 1 green, 0 yellow, 0 red" in shown
+    assert "lights: 1 green, 0 yellow, 0 red; of images like those of the training at most 14% aren't green" in shown
+    assert "of 2 test images" in shown
     noisy = values + np.random.default_rng(0).normal(0, 0.2 * np.ptp(values), values.shape)
     noisy = np.clip(noisy, values.min(), values.max())
     row, shown = judge(lit, save(image, noisy, tmp_path / "noisy.nii.gz"), tmp_path / "noisy")
