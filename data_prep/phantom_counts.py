@@ -7,7 +7,7 @@ from medpos.core.errors import InputError
 MAX_CASES = {
     "jsrt": 247, "acdc": 999, "nuclei": 999, "cells": 1000, "ibsr": 18, "drive": 40, "camvid": 701, "voc": 2913,
     "sbd": 11355, "cityscapes": 3475, "coco": 123287, "imagenet": 99999,
-    "sunrgbd": 5050, "polyp": 612, "lits": 131, "lidc": 1010,
+    "sunrgbd": 5050, "polyp": 612, "lits": 131, "lidc": 1010, "context": 10103, "parts": 3533,
 }  # fmt: skip
 # Every class needs an image in each part.
 MIN_CASES = {"imagenet": 50}

@@ -24,7 +24,9 @@ from data_prep.datasets import (
     polyp,
     sunrgbd,
     voc,
+    voc2010,
 )
+from data_prep.phantoms import voc2010 as voc2010_phantoms
 from data_prep.phantoms import write
 
 
@@ -82,7 +84,13 @@ def secondary(tmp_path_factory, prepared):
             shrink(root / f"raw-{name}")
         readers[name].prepare(root / f"raw-{name}", root / name, **({"size": 128} if name == "cityscapes" else {}))
         shutil.rmtree(root / f"raw-{name}")
-    return {"jsrt": prepared["jsrt"], **{name: root / name for name in readers}}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(voc2010_phantoms, "SIZES", ((125, 94), (94, 125)))
+        for name, prepare in (("context", voc2010.prepare_context), ("parts", voc2010.prepare_parts)):
+            write(name, root / f"raw-{name}", cases=5)
+            prepare(root / f"raw-{name}", root / name)
+            shutil.rmtree(root / f"raw-{name}")
+    return {"jsrt": prepared["jsrt"], **{name: root / name for name in (*readers, "context", "parts")}}
 
 
 def thin(folder):

@@ -28,6 +28,8 @@ class Kind(str, Enum):
     polyp = "polyp"
     lits = "lits"
     lidc = "lidc"
+    context = "context"
+    parts = "parts"
 
 
 @dataclass(frozen=True)

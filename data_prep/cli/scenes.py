@@ -1,4 +1,4 @@
-"""Prepare published photographs: CamVid, PASCAL VOC, Cityscapes, COCO, SUN RGB-D and ImageNet."""
+"""Prepare published photographs: those of PASCAL, streets of CamVid and Cityscapes, COCO, SUN RGB-D and ImageNet."""
 
 from dataclasses import dataclass
 from enum import Enum
@@ -167,6 +167,71 @@ def sunrgbd(options: Sunrgbd) -> None:
     from data_prep.datasets import sunrgbd as reader
 
     typer.echo(reader.prepare(options.source, options.out, options.seed, options.workers, options.strict))
+
+
+@dataclass(frozen=True)
+class Context:
+    """Hold the options of ``context``."""
+
+    source: Annotated[Path, typer.Option(help="Folder VOC2010, or VOCdevkit above it.")]
+    out: Out
+    annotations: Annotated[
+        Path | None, typer.Option(help="PASCAL-Context's folder with trainval and labels.txt; by default SOURCE.")
+    ] = None
+    seed: Seed = 0
+    workers: Workers = 1
+    strict: Strict = False
+
+
+def context(options: Context) -> None:
+    """Prepare whole scenes: PASCAL-Context, 59 classes and background. VOC 2010's val is the test part.
+
+    \b
+    SOURCE/ImageSets/Main/train.txt                   and val.txt
+    SOURCE/JPEGImages/2008_000002.jpg
+    ANNOTATIONS/trainval/2008_000002.mat              LabelMap: the number of each pixel's name
+    ANNOTATIONS/labels.txt                            459 numbered names
+
+    \b
+    Example:
+    python -m data_prep context --source VOCdevkit/VOC2010 --annotations pascal-context --out data/context
+    """
+    from data_prep.datasets import voc2010
+
+    o = options
+    typer.echo(voc2010.prepare_context(o.source, o.out, o.annotations, o.seed, o.workers, o.strict))
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Hold the options of ``parts``."""
+
+    source: Annotated[Path, typer.Option(help="Folder VOC2010, or VOCdevkit above it.")]
+    out: Out
+    annotations: Annotated[
+        Path | None, typer.Option(help="PASCAL-Part's folder with Annotations_Part; by default SOURCE.")
+    ] = None
+    seed: Seed = 0
+    workers: Workers = 1
+    strict: Strict = False
+
+
+def parts(options: Parts) -> None:
+    """Prepare persons in six parts: PASCAL-Person-Part, merged from PASCAL-Part. VOC 2010's val is the test part.
+
+    \b
+    SOURCE/ImageSets/Main/person_train.txt            and person_val.txt
+    SOURCE/JPEGImages/2008_000008.jpg
+    ANNOTATIONS/Annotations_Part/2008_000008.mat      anno: objects, and the masks of their parts
+
+    \b
+    Example:
+    python -m data_prep parts --source VOCdevkit/VOC2010 --annotations pascal-part --out data/parts
+    """
+    from data_prep.datasets import voc2010
+
+    o = options
+    typer.echo(voc2010.prepare_parts(o.source, o.out, o.annotations, o.seed, o.workers, o.strict))
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from data_prep.phantoms import (
     room,
     street,
     voc,
+    voc2010,
 )
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json
@@ -52,6 +53,8 @@ KINDS: dict[str, Callable[[Path, int, int], Any]] = {
     "polyp": colon.write_case,
     "lits": abdomen.write_case,
     "lidc": lung.write_case,
+    "context": voc2010.write_context_case,
+    "parts": voc2010.write_parts_case,
 }
 # Writers of files that list all cases, from the results of writing the cases.
 LISTS: dict[str, Callable[[Path, Sequence[Any]], None]] = {
@@ -59,6 +62,8 @@ LISTS: dict[str, Callable[[Path, Sequence[Any]], None]] = {
     "sbd": voc.write_sbd_lists,
     "coco": coco.write_annotations,
     "polyp": colon.write_sequences,
+    "context": voc2010.write_lists,
+    "parts": voc2010.write_lists,
 }
 NOTE = "Computer-made phantoms, no patients. Results on them say nothing about results on patients."
 
@@ -73,7 +78,8 @@ def write(kind: str, out: Path | str, cases: int, seed: int = 0, workers: int = 
             ``JPEGImages``), ``sbd`` (the same, ``dataset/cls``), ``cityscapes`` (streets, ``leftImg8bit``), ``coco``
             (objects, ``train2017``), ``imagenet`` (one object each, ``train/nNNNNNNNN``), ``sunrgbd`` (rooms,
             ``SUNRGBD-train_images``), ``polyp`` (frames of colonoscopies, ``Original``), ``lits`` (livers,
-            ``volume-N.nii``) or ``lidc`` (lung nodules, ``LIDC-IDRI``).
+            ``volume-N.nii``), ``lidc`` (lung nodules, ``LIDC-IDRI``), ``context`` (objects and surroundings,
+            ``trainval``) or ``parts`` (persons, ``Annotations_Part``).
         out: folder to create or extend; it may hold phantoms of the same kind and seed, nothing else.
         cases: number of cases, from 1 to ``MAX_CASES`` of the kind. Case n is the same for every number of cases.
         seed: random seed, >= 0; equal seeds give equal bytes.

@@ -1,6 +1,6 @@
 """Draw scenes with objects that occlude each other: in a street, on a meadow, in a room, on water or in the air."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,12 +44,14 @@ class Scene:
         numbers: (rows, columns), number of the visible object, from 1; 0 for none.
         rim: (rows, columns), True within 2.5 px of the border of an object.
         classes: classes of the objects by number; 0 at index 0.
+        horizon: row in which the ground begins.
     """
 
     picture: NDArray[np.uint8]
     numbers: NDArray[np.uint8]
     rim: NDArray[np.bool_]
     classes: NDArray[np.uint8]
+    horizon: float = 0.0
 
     @property
     def label(self) -> NDArray[np.uint8]:
@@ -68,10 +70,10 @@ def draw(rng: np.random.Generator, size: tuple[int, int], cast: tuple[str, ...],
     """
     canvas, (setting, *names) = Canvas(size), cast
     horizon = size[1] * rng.uniform(0.35, 0.55)
-    _backdrop(canvas, rng, setting, horizon)
+    paint_backdrop(canvas, rng, setting, horizon)
     names += rng.choice(SETTINGS[setting], rng.integers(0, extras + 1)).tolist()
     kinds = _paint_objects(canvas, rng, setting, horizon, names)
-    return render(canvas, rng, np.array([0, *kinds], np.uint8))
+    return replace(render(canvas, rng, np.array([0, *kinds], np.uint8)), horizon=horizon)
 
 
 def _paint_objects(
@@ -113,7 +115,7 @@ def _shadow(canvas: Canvas, at: tuple[float, float], wide: float) -> None:
     canvas.picture.paste((0, 0, 0), corner, mask)
 
 
-def _backdrop(canvas: Canvas, rng: np.random.Generator, setting: str, horizon: float) -> None:
+def paint_backdrop(canvas: Canvas, rng: np.random.Generator, setting: str, horizon: float) -> None:
     """Paint sky or wall, ground, and things without a class in the colors of the objects."""
     columns, rows = canvas.size
     upper: dict[str, Color] = {"room": COATS[rng.integers(len(COATS))], "air": (0.5, 0.68, 0.88)}

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,10 +62,8 @@ def write_sbd_case(out: Path, seed: int, index: int) -> tuple[str, str]:
     name, scene = _scene(seed, 2 * index)
     classes = scene.classes[scene.numbers]
     present = np.unique(classes[classes > 0])
-    buffer = BytesIO()
     content = {"GTcls": {"Segmentation": classes, "CategoriesPresent": present}}
-    savemat(buffer, content, do_compression=True)  # type: ignore[arg-type]  # it accepts file objects, unlike its stubs
-    write_bytes(out / "dataset/cls" / f"{name}.mat", HEADER.ljust(116) + buffer.getvalue()[116:])
+    write_bytes(out / "dataset/cls" / f"{name}.mat", encode_mat(content))
     write_bytes(out / "dataset/img" / f"{name}.jpg", jpeg(scene.picture))
     return SBD_PARTS[index % len(SBD_PARTS)], name
 
@@ -80,6 +79,13 @@ def write_sbd_lists(out: Path, written: Iterable[tuple[str, str]]) -> None:
 def _scene(seed: int, index: int) -> tuple[str, Scene]:
     rng = case_generator(seed, KIND, index)
     return f"2007_{index:06d}", draw(rng, SIZES[rng.integers(len(SIZES))], CASTS[index % len(CASTS)])
+
+
+def encode_mat(content: dict[str, Any]) -> bytes:
+    """Encode variables as a MATLAB file, without its time stamp."""
+    buffer = BytesIO()
+    savemat(buffer, content, do_compression=True)  # type: ignore[arg-type]  # it accepts file objects, unlike its stubs
+    return HEADER.ljust(116) + buffer.getvalue()[116:]
 
 
 def jpeg(picture: NDArray[np.uint8]) -> bytes:

@@ -18,7 +18,8 @@ from medpos.data import imagenet
 BUNDLES = Path(__file__).parents[2] / "bundles"
 RGB = ("red", "green", "blue")
 # DeepLab's aligned corners; DeconvNet's dense layers need 193 px; the other networks of these data take any size.
-SIDES = dict.fromkeys(("voc", "cityscapes"), "32*n + 1") | dict.fromkeys(("camvid", "sunrgbd"), "32*n + 193")
+SIDES = dict.fromkeys(("voc", "context", "parts", "cityscapes"), "32*n + 1")
+SIDES |= dict.fromkeys(("camvid", "sunrgbd"), "32*n + 193")
 SIDES["jsrt_patch"] = "4*n + 33"  # one patch and more of its strides
 # Input channels, classes and task of the data sets outside the study; nuclei_unet2015 has the metadata of cells.
 SECONDARY = {
@@ -34,6 +35,8 @@ SECONDARY = {
     "sunrgbd": (RGB, labels.SUNRGBD[1:], "segmentation of rooms"),
     "retina": (RGB, labels.DRIVE, "segmentation of vessels in photographs of the retina"),
     "voc": (RGB, labels.VOC, "segmentation of objects in photographs"),
+    "context": (RGB, labels.CONTEXT, "segmentation of objects and their surroundings in photographs"),
+    "parts": (RGB, labels.PERSON_PARTS, "segmentation of the parts of persons in photographs"),
     "cityscapes": (RGB, labels.CITYSCAPES, "segmentation of street scenes, without background"),
 }
 

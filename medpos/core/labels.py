@@ -152,6 +152,31 @@ VOC = (
     Label(19, "train", "#80C000"),
     Label(20, "tv_monitor", "#004080"),
 )
+# The 59 classes of PASCAL-Context in the order of its own list; the colors go on as VOC's palette does.
+_CONTEXT = (
+    "bag", "bed", "bench", "book", "building", "cabinet", "ceiling", "cloth", "computer", "cup", "door", "fence",
+    "floor", "flower", "food", "grass", "ground", "keyboard", "light", "mountain", "mouse", "curtain", "platform",
+    "sign", "plate", "road", "rock", "shelves", "sidewalk", "sky", "snow", "bedclothes", "track", "tree", "truck",
+    "wall", "water", "window", "wood",
+)  # fmt: skip
+
+
+def palette_color(index: int) -> str:
+    """Return a color of VOC's palette: its bits are the bits of the index, three by three, the lowest first."""
+    channels = [sum((index >> 3 * k + channel & 1) << 7 - k for k in range(3)) for channel in range(3)]
+    return "#{:02X}{:02X}{:02X}".format(*channels)
+
+
+CONTEXT = (*VOC, *(Label(index, name, palette_color(index)) for index, name in enumerate(_CONTEXT, len(VOC))))
+PERSON_PARTS = (
+    BACKGROUND,
+    Label(1, "head", "#D55E00"),
+    Label(2, "torso", "#0072B2"),
+    Label(3, "upper_arms", "#F0E442"),
+    Label(4, "lower_arms", "#E69F00"),
+    Label(5, "upper_legs", "#56B4E9"),
+    Label(6, "lower_legs", "#009E73"),
+)
 # Cityscapes' train ids and colors. There is no background: class 0 is the road, other pixels are ignored.
 CITYSCAPES = (
     Label(0, "road", "#804080"),
@@ -186,6 +211,8 @@ SUNRGBD = (
     *(Label(index, *named) for index, named in enumerate(zip(_ROOM, distinct(len(_ROOM)), strict=True), 1)),
 )
 _KNOWN = (
+    PERSON_PARTS,
+    CONTEXT,
     JSRT,
     (*JSRT, *CLAVICLES),
     ACDC,

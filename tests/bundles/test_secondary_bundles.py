@@ -33,6 +33,8 @@ SMALL = {
     "voc_fcn": {"network_def#width": 0.0625, "image_size": 65},
     "voc_sunet": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 64},
     "voc_dilated": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 64, "variant": 18},
+    "context": {"network_def#width": 0.0625, "image_size": 65, "window": 129, "scales": [1.0], "crf_iterations": 1},
+    "parts": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 65, "window": 129, "scales": [1.0]},
     "cityscapes": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 65},
     "cityscapes_sunet": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 32},
 }
@@ -54,8 +56,8 @@ OF_SET = {
     "brain": {"weighted_dice"},
     "camvid": set(),
 }
-SCORES |= dict.fromkeys(("voc", "cityscapes", "sunrgbd"), SCORES["camvid"])
-OF_SET |= dict.fromkeys(("voc", "cityscapes", "sunrgbd"), OF_SET["camvid"])
+SCORES |= dict.fromkeys(("voc", "context", "parts", "cityscapes", "sunrgbd"), SCORES["camvid"])
+OF_SET |= dict.fromkeys(("voc", "context", "parts", "cityscapes", "sunrgbd"), OF_SET["camvid"])
 TRIMAP = {f"trimap_{score}_{width}px" for score in ("iou", "accuracy") for width in (1, 5, 10, 20, 40)}
 
 
@@ -386,6 +388,8 @@ RECIPES = {
     "voc_deeplab_largefov": LARGE_FOV,
     "voc_deeplab_aspp": ASPP,
     "voc_deeplab_resnet101": RESNET,
+    "context_deeplab_resnet101": {**RESNET, "classes": 60},
+    "parts_deeplab_resnet101": {**RESNET, "classes": 7, "head": "1x1"},
     "cityscapes_deeplab_largefov": {**LARGE_FOV, "classes": 19},
     "cityscapes_deeplab_aspp": {**ASPP, "classes": 19},
     "cityscapes_deeplab_resnet101": {**RESNET, "classes": 19},
@@ -438,7 +442,7 @@ TRAINING["retina"] = [
     "@standardise",
     *TO_CLASSES,
 ]
-TRAINING["voc_deeplab"] = TRAINING["cityscapes_deeplab"] = [
+TRAINING["voc_deeplab"] = TRAINING["cityscapes_deeplab"] = TRAINING["context"] = TRAINING["parts"] = [
     "RandZoomd",
     "@standardise",
     "medpos.transforms.RandCropWithClassCap",
@@ -463,6 +467,8 @@ TRAINING["voc_sunet"] = TRAINING["cityscapes_sunet"] = TRAINING["voc_dilated"] =
 
 SCENES = (
     "voc",
+    "context",
+    "parts",
     "cityscapes",
     "sunrgbd",
     *(f"camvid_{network}" for network in ("segnet", "fcn", "deeplab", "deconvnet")),

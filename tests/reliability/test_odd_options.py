@@ -62,6 +62,8 @@ COMMANDS = {
     "cityscapes": (data_prep, scenes.Cityscapes, ["--source", "{images}", "--out", "{out}"]),
     "coco": (data_prep, scenes.Coco, ["--source", "{images}", "--out", "{out}"]),
     "sunrgbd": (data_prep, scenes.Sunrgbd, ["--source", "{images}", "--out", "{out}"]),
+    "context": (data_prep, scenes.Context, ["--source", "{images}", "--out", "{out}"]),
+    "parts": (data_prep, scenes.Parts, ["--source", "{images}", "--out", "{out}"]),
     "imagenet": (data_prep, scenes.Imagenet, ["--source", "{images}"]),
     "phantoms": (data_prep, phantoms.Phantoms, ["--kind", "acdc", "--out", "{out}", "--cases", "1"]),
     "verify": (data_prep, verify.Verify, ["{data}"]),
