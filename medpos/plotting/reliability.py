@@ -11,6 +11,7 @@ from medpos.core.labels import ALL_CLASSES, labels_of, title
 from medpos.plotting.style import INK, styled
 
 _ROW = 4  # organs side by side at most
+_MOST = 12  # organs in a figure at most; more can't be read, and take a minute to draw
 
 
 def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, float]]]) -> Figure:
@@ -20,8 +21,10 @@ def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, float]]]) -> F
         diagrams: points of each organ, as :func:`medpos.trust.calibration.reliability_diagram` gives them.
 
     Returns:
-        The figure; on the dashed diagonal probabilities mean what they say, below it the network is too sure.
+        The figure; on the dashed diagonal probabilities mean what they say, below it the network is too sure. Of many
+        organs it has those with the most pixels, and says so.
     """
+    all_organs, diagrams = len(diagrams), _choose_largest(diagrams)
     colors = {label.name: label.color for label in labels_of(name for name in diagrams if name != ALL_CLASSES)}
     columns = min(len(diagrams), _ROW)
     rows = math.ceil(len(diagrams) / columns)
@@ -39,7 +42,23 @@ def draw_reliability(diagrams: Mapping[str, Sequence[Mapping[str, float]]]) -> F
         for n in range(len(diagrams), rows * columns):
             for row in (0, 1):
                 panels[2 * (n // columns) + row, n % columns].set_axis_off()
+        if len(diagrams) < all_organs:
+            figure.suptitle(f"the largest {len(diagrams)} of {all_organs}")
     return figure
+
+
+def _choose_largest(
+    diagrams: Mapping[str, Sequence[Mapping[str, float]]],
+) -> Mapping[str, Sequence[Mapping[str, float]]]:
+    """Keep the organs with the most pixels, in their order."""
+    if len(diagrams) <= _MOST:
+        return diagrams
+    sizes = {
+        organ: sum(point["frequency"] * point["pixels"] for point in points if point["pixels"])
+        for organ, points in diagrams.items()
+    }
+    kept = set(sorted(sizes, key=lambda organ: sizes[organ])[-_MOST:])
+    return {organ: points for organ, points in diagrams.items() if organ in kept}
 
 
 def _draw(curve: Axes, shares: Axes, points: Sequence[Mapping[str, float]], color: str) -> None:
