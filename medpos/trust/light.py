@@ -125,6 +125,12 @@ class TrafficLight:
             if about["form"] != _FORM:
                 raise InputError(f"{path}: expected form {_FORM} of this file, got {about['form']!r}; {_ADVICE}")
             familiar, mean_mask = arrays.pop("familiar"), arrays.pop("mean_mask")
-            return cls(about, unpack(arrays), familiar, mean_mask)
+            if not familiar.size:
+                raise ValueError("expected scores of familiar cases, got none")
+            light = cls(about, unpack(arrays), familiar, mean_mask)
+            shape = (len(familiar), len(light.detectors.names))
+            if familiar.shape != shape or not math.isfinite(light.threshold):
+                raise ValueError(f"expected finite scores {shape} of familiar cases, got {familiar.shape}")
         except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile, EOFError) as error:
             raise InputError(f"{path}: can't be read as detectors of a run ({error}); {_ADVICE}") from error
+        return light

@@ -187,6 +187,25 @@ def test_detectors_of_other_weights_and_damaged_ones_are_refused(lit, tmp_path):
         TrafficLight.read(run / "detectors.npz")
 
 
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("familiar", lambda values: values[:, :-1]),
+        ("familiar", lambda values: values * np.nan),
+        ("familiar", lambda values: values[:0]),
+        ("centers", lambda values: values[:, :1]),
+        ("gray", lambda values: np.full(values.shape, "light")),
+        ("about", lambda values: np.array("{}")),
+    ],
+)
+def test_odd_arrays_are_refused(lit, tmp_path, name, change):
+    with np.load(lit / "detectors.npz", allow_pickle=False) as content:
+        arrays = dict(content)
+    np.savez(tmp_path / "detectors.npz", **{**arrays, name: change(arrays[name])})
+    with pytest.raises(InputError, match=r"detectors.npz: can't be read as detectors of a run"):
+        TrafficLight.read(tmp_path / "detectors.npz")
+
+
 def test_a_run_without_detectors_gives_no_lights(trained, prepared, tmp_path):
     image = sorted((prepared["jsrt"] / "images").glob("*.nii.gz"))[0]
     shown = CliRunner().invoke(app, ["predict", str(trained), str(image), "--out", str(tmp_path), "--device", "cpu"])
