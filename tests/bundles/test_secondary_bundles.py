@@ -27,7 +27,7 @@ SMALL = {
     "brain_fuzzy_c_means": {},
     "brain_segnet": {"network_def#width": 0.0625, "batch_size": 2, "slices_per_epoch": 4},
     "camvid": {"network_def#width": 0.0625, "batch_size": 1},
-    "sunrgbd": {"network_def#width": 0.0625, "batch_size": 1},
+    "sunrgbd": {"network_def#width": 0.0625, "batch_size": 1, "steps#resize#spatial_size": [256, 200]},
     "retina": {"network_def#width": 0.125, "crops_per_image": 2},
     "voc": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 65},
     "voc_fcn": {"network_def#width": 0.0625, "image_size": 65},
