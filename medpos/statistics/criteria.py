@@ -12,6 +12,9 @@ from medpos.core.errors import InputError
 Select = Callable[[pd.DataFrame], "pd.Series[bool]"]
 
 ROLES = ("primary", "exploratory")
+# What is measured of a model's predictions: Dice, or how its probabilities fit, see :mod:`medpos.trust.calibration`;
+# ``overconfidence`` is the expected Dice less the Dice.
+MEASURES = ("dice", "overconfidence", "ece", "brier", "nll")
 QUANTITIES = ("half_range", "growth")  # of images alone
 JUDGES = {
     "each": "at each condition",
@@ -22,7 +25,7 @@ JUDGES = {
 }
 _KEYS = {
     "text", "model", "minus", "conditions", "minus_conditions", "judge", "role", "margin", "data", "organ", "intensity",
-    "at_least", "at_most", "between",
+    "measure", "at_least", "at_most", "between",
 }  # fmt: skip
 
 
@@ -70,6 +73,7 @@ class Criterion:
         data: name of its data set; empty for all of the study.
         organ: name of the organ; empty for the mean of organs.
         intensity: one of ``QUANTITIES`` of the images; empty for a criterion of a model.
+        measure: one of ``MEASURES`` of the model.
     """
 
     text: str
@@ -85,6 +89,7 @@ class Criterion:
     data: str = ""
     organ: str = ""
     intensity: str = ""
+    measure: str = "dice"
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Criterion":
@@ -114,6 +119,7 @@ class Criterion:
             data=str(entry.get("data", "")),
             organ=str(entry.get("organ", "")),
             intensity=_choice(text, entry, "intensity", "", ("", *QUANTITIES)) if "intensity" in entry else "",
+            measure=_choice(text, entry, "measure", "dice", MEASURES),
         )
         for chosen in (found.conditions, found.minus_conditions or "clean"):
             select_conditions(chosen)

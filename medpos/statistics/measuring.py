@@ -74,7 +74,10 @@ def find_measured(rows: pd.DataFrame, criterion: Criterion) -> Measured | str:
     models = [model for model in (criterion.model, criterion.minus) if model]
     if lacking := [model for model in models if model not in set(rows["model"])]:
         return f"no result of {' and '.join(lacking)}"
-    [(_, grid)] = grids(rows[rows["model"].isin(models)], "dice")
+    rows = rows[rows["model"].isin(models)]
+    if criterion.measure not in rows or rows[criterion.measure].isna().all():
+        return f"no {criterion.measure} was measured"
+    [(_, grid)] = grids(rows, criterion.measure)
     conditions = pd.DataFrame(grid.conditions, columns=list(CONDITION))
     is_chosen = select_conditions(criterion.conditions)(conditions)
     if criterion.judge in _CURVES and is_chosen.any():

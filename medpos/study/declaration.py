@@ -90,6 +90,11 @@ class Study:
     published: tuple[dict[str, Any], ...]
     folds: int = 0
 
+    @property
+    def needs_calibration(self) -> bool:
+        """Whether a criterion is about the probabilities of the models."""
+        return any(criterion.measure != "dice" for criterion in self.criteria)
+
 
 def name_moved(model: str) -> str:
     """Name the scores of a model's clean predictions that are shifted with the image; see ``moved_predictions.csv``."""

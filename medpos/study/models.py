@@ -24,8 +24,11 @@ from medpos.runs.checkpoints import load
 from medpos.runs.identity import IRRELEVANT, ResultSettings, compute_identity
 from medpos.runs.tables import condition_key
 from medpos.runs.task import is_classification, not_a_segmentation
+from medpos.trust.calibration import EXPECTED
 
 Config = dict[str, Any]
+# Columns that :func:`add_calibration` adds: the expected Dice less the Dice, and scores of the probabilities.
+CALIBRATION = ("overconfidence", "ece", "brier", "nll")
 
 
 @dataclass(frozen=True)
@@ -190,6 +193,31 @@ def read_rows(
         wanted -= {condition_key(row) for row in new}
         found += new
     return found
+
+
+def add_calibration(
+    rows: list[dict[str, str]], run: Path, config: Config, conditions: list[Condition]
+) -> list[dict[str, Any]]:
+    """Add the values of ``CALIBRATION`` to rows of ``metrics.csv``; None where an earlier version measured none.
+
+    Args:
+        rows: the rows, of :func:`read_rows`.
+        run: run folder of the model.
+        config: resolved configuration of the model.
+        conditions: the conditions.
+    """
+    found = {
+        (condition_key(row), row["case"], row["organ"]): row
+        for row in read_rows(run, config, conditions, files.CALIBRATION)
+    }
+    return [{**row, **_calibration(row, found.get((condition_key(row), row["case"], row["organ"])))} for row in rows]
+
+
+def _calibration(row: dict[str, str], found: dict[str, str] | None) -> dict[str, float | None]:
+    if found is None:
+        return dict.fromkeys(CALIBRATION)
+    values = {name: float(found[name] or "nan") for name in (*CALIBRATION[1:], EXPECTED)}
+    return {CALIBRATION[0]: values.pop(EXPECTED) - float(row["dice"] or "nan"), **values}
 
 
 def read_moved(run: Path, config: Config, conditions: list[Condition]) -> list[dict[str, str]]:

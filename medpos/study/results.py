@@ -49,7 +49,8 @@ def collect(planner: Planner, found: Sequence[Model]) -> pd.DataFrame:
 
     Returns:
         One row per data set, model, seed, case, condition and organ; the columns are ``data``, ``model``, ``seed``, in
-        a cross-validation ``fold``, and those of ``metrics.csv``. Under shifts the moved clean predictions are a model
+        a cross-validation ``fold``, those of ``metrics.csv``, and where a criterion needs them those of
+        :data:`medpos.study.models.CALIBRATION`. Under shifts the moved clean predictions are a model
         of their own.
 
     Raises:
@@ -61,14 +62,18 @@ def collect(planner: Planner, found: Sequence[Model]) -> pd.DataFrame:
         if files.Run(run).is_trained:
             about = {"data": model.data, "model": model.variant, "seed": model.seed, "fold": model.fold}
             conditions = planner.conditions(model)
-            parts += [{**about, **row} for row in models.read_rows(run, model.config, conditions)]
+            rows = models.read_rows(run, model.config, conditions)
+            if planner.study.needs_calibration:
+                rows = models.add_calibration(rows, run, model.config, conditions)
+            parts += [{**about, **row} for row in rows]
             about["model"] = name_moved(model.variant)
             parts += [{**about, **row} for row in models.read_moved(run, model.config, conditions)]
-    columns = [*_COLUMNS[:3], *(["fold"] if planner.study.folds else []), *_COLUMNS[3:]]
+    calibration = models.CALIBRATION if planner.study.needs_calibration else ()
+    columns = [*_COLUMNS[:3], *(["fold"] if planner.study.folds else []), *_COLUMNS[3:], *calibration]
     table = pd.DataFrame(parts, columns=columns)
     if planner.study.folds:
         _check_folds(table)
-    return table.astype({"severity": int, "seed": int, **dict.fromkeys(METRICS, float)})
+    return table.astype({"severity": int, "seed": int, **dict.fromkeys((*METRICS, *calibration), float)})
 
 
 def _check_folds(table: pd.DataFrame) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from medpos.core.errors import InputError
 from medpos.core.rules import Rule, describe, fits
-from medpos.statistics.criteria import JUDGES, ROLES
+from medpos.statistics.criteria import JUDGES, MEASURES, ROLES
 
 # Of the name of a model's clean predictions that are shifted with the image; a criterion may name them as its minus.
 MOVED = ", clean prediction moved"
@@ -42,6 +42,7 @@ _CRITERION: Mapping[str, Rule] = {
     "margin": _NUMBER,
     "judge": {"type": "string", "enum": tuple(JUDGES)},
     "role": {"type": "string", "enum": ROLES},
+    "measure": {"type": "string", "enum": MEASURES},
     "between": {"type": "array", "items": _NUMBER, "minItems": 2, "maxItems": 2},
 }
 _OBJECTS: Mapping[str, tuple[Mapping[str, Rule], tuple[str, ...]]] = {

@@ -125,14 +125,13 @@ def expect_dice(counts: Counts) -> Floats:
     Returns:
         Twice the sum of the probabilities of the pixels that are predicted, over their number and the sum of the
         probabilities of all pixels, [C + 1], 0 to 1; the last one is the mean of the organs. A pixel counts as
-        predicted where the probability is above 0.5. NaN for the background, and where nothing is predicted.
+        predicted where the probability is above 0.5; where none is, the expected Dice is 0. NaN for the background.
     """
     pixels = counts.sum(axis=1)
     predicted = pixels * (_PROBABILITIES > 0.5)
     number = predicted.sum(axis=1).astype(np.float64)
-    number[0] = number[-1] = 0
-    number[number == 0] = np.nan
     found: Floats = 2 * (predicted @ _PROBABILITIES) / (number + pixels @ _PROBABILITIES)
+    found[0] = np.nan
     found[-1] = _mean_of_organs(found)
     return found
 

@@ -37,7 +37,7 @@ def score_failures(expected: Sequence[float], dice: Sequence[float]) -> dict[str
     """Score an expectation of the Dice against the Dice.
 
     Args:
-        expected: expected Dice of each case; NaN where nothing was predicted.
+        expected: expected Dice of each case; NaN where it wasn't measured.
         dice: measured Dice of each case; NaN where there is neither truth nor prediction.
 
     Returns:

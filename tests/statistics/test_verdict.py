@@ -56,6 +56,20 @@ def only(whole, **criterion):
     return finding
 
 
+def test_a_criterion_may_be_about_the_probabilities():
+    """Of two networks of the same Dice one expects 0.2 more of itself."""
+    whole = table(rows("a", spread(0.6)), rows("b", spread(0.6)))
+    sure = {"model": "a", "minus": "b", "at_least": 0.0, "measure": "overconfidence"}
+    assert only(whole, **sure).note == "no overconfidence was measured"
+    whole["overconfidence"] = np.concatenate([spread(0.3, seed=1), spread(0.1, seed=2)]).ravel()
+    found = only(whole, **sure)
+    assert found.verdict == "confirmed"
+    assert found.parts[0].estimate.value == pytest.approx(0.2)
+    assert only(whole, **{**sure, "measure": "dice"}).parts[0].estimate.value == pytest.approx(0)
+    whole["overconfidence"] = math.nan
+    assert only(whole, **sure).verdict == "not measured"
+
+
 class TestMatching:
     def test_a_change_within_a_network_is_matched_seed_by_seed(self):
         """Every case loses exactly 0.02, while the seeds differ by 0.2: nothing is uncertain."""

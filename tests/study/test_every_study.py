@@ -3,6 +3,7 @@
 import json
 import re
 
+import pandas as pd
 import pytest
 from running import BUNDLES, ROOT
 from typer.testing import CliRunner
@@ -10,7 +11,7 @@ from typer.testing import CliRunner
 from medpos.__main__ import app
 from medpos.study import declaration
 
-SHORT = ["figure5"]  # the others are left to make torture
+SHORT = ["trust"]  # the others are left to make torture
 
 
 @pytest.mark.slow
@@ -37,5 +38,20 @@ def test_every_study_runs_with_the_tiny_profile(names, tmp_path, monkeypatch):
         page = (tmp_path / f"studies/{name}/index.html").read_text()
         assert "PHANTOM DATA" in page
         assert content["title"] in page
+    if "trust" in names:
+        check_probabilities(tmp_path / "studies/trust")
     status = CliRunner().invoke(app, ["study", "status", names[0], *tiny]).output
     assert re.search(rf"{names[0]}: (\d+) of \1 models trained, \1 complete", status)
+
+
+def check_probabilities(folder):
+    """Check that criteria about probabilities are measured from the tables of the runs."""
+    table = pd.read_csv(folder / "per_case.csv")
+    trained = table[~table["model"].str.contains("moved")]
+    found = trained["dice"] + trained["overconfidence"]  # the expected Dice
+    assert found.dropna().between(-1e-9, 1 + 1e-9).all()
+    assert trained.loc[trained["dice"].notna(), ["overconfidence", "brier"]].notna().all(axis=None)
+    criteria = json.loads((folder / "study.json").read_text())["criteria"]
+    assert {c["verdict"] for c in criteria if c["data"] == "acdc"} <= {"not measured", "exploratory"}
+    measured = [c for c in criteria if c["data"] == "jsrt"]
+    assert all(c["parts"] for c in measured)
