@@ -239,16 +239,18 @@ def labels_of(names: Iterable[str]) -> tuple[Label, ...]:
 
     Returns:
         The labels of a known data set if the names are exactly its own; else indices 1, 2 and so on, with the known
-        colors for known names and the first free ones of :mod:`medpos.core.colors` for the others.
+        colors for known names, of those that share one for the last, and the first free ones of
+        :mod:`medpos.core.colors` for the others.
     """
     organs = tuple(dict.fromkeys(names))
     for labels in _KNOWN:
         if organs == tuple(label.name for label in labels[1:]):
             return labels
     known = {label.name: label.color for labels in _KNOWN for label in labels}
-    taken = {known[name] for name in organs if name in known}
-    free = iter([color for color in distinct(len(organs) + len(taken)) if color not in taken])
-    return (BACKGROUND, *(Label(n, name, known.get(name) or next(free)) for n, name in enumerate(organs, 1)))
+    owners = {known[name]: name for name in organs if name in known}
+    free = iter([color for color in distinct(len(organs) + len(owners)) if color not in owners])
+    colors = {name: color for color, name in owners.items()}
+    return (BACKGROUND, *(Label(n, name, colors.get(name) or next(free)) for n, name in enumerate(organs, 1)))
 
 
 MEAN_OF_ORGANS = "mean of organs"
