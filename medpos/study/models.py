@@ -225,11 +225,25 @@ def read_moved(run: Path, config: Config, conditions: list[Condition]) -> list[d
     return read_rows(run, config, [c for c in conditions if c.is_shift], files.MOVED)
 
 
-def missing_conditions(run: Path, config: Config, conditions: list[Condition]) -> list[Condition]:
-    """Return the conditions under which a model has not been tested yet; a shift needs its moved predictions too."""
+def missing_conditions(
+    run: Path, config: Config, conditions: list[Condition], needs_calibration: bool = False
+) -> list[Condition]:
+    """Return the conditions under which a model has not been tested yet; a shift needs its moved predictions too.
+
+    Args:
+        run: run folder of the model.
+        config: resolved configuration of the model.
+        conditions: the conditions.
+        needs_calibration: whether the probabilities must have been measured too, as earlier versions did not.
+    """
     done = {condition_key(row) for row in read_rows(run, config, conditions)}
     moved = {condition_key(row) for row in read_moved(run, config, conditions)}
-    return [c for c in conditions if _text_key(c) not in (moved if c.is_shift else done)]
+    known = {condition_key(row) for row in read_rows(run, config, conditions, files.CALIBRATION)}
+    return [
+        c
+        for c in conditions
+        if _text_key(c) not in (moved if c.is_shift else done) or (needs_calibration and _text_key(c) not in known)
+    ]
 
 
 def _text_key(condition: Condition) -> tuple[str, str, str]:

@@ -213,7 +213,8 @@ class Planner:
         folder = model.folder()
         trained = files.Run(folder).is_trained
         groups = self._groups(model)
-        missing = missing_conditions(folder, model.config, self.conditions(model)) if trained else []
+        wanted = (self.conditions(model), self.study.needs_calibration)
+        missing = missing_conditions(folder, model.config, *wanted) if trained else []
         has_cases = any(folder.glob(f"**/{files.CASES}"))
         if trained and not missing and has_cases:
             return None

@@ -6,8 +6,9 @@ import pytest
 
 from medpos.core.files import write_csv
 from medpos.data.conditions import CLEAN, Condition
+from medpos.runs.calibration import CALIBRATION_COLUMNS
 from medpos.runs.tables import COLUMNS
-from medpos.study.models import missing_conditions, read_moved, read_rows
+from medpos.study.models import add_calibration, missing_conditions, read_moved, read_rows
 
 CONFIG = {
     "lr": 0.1,
@@ -68,6 +69,21 @@ def test_other_data_and_settings_are_other_results(changes, usable, tmp_path):
     evaluate(tmp_path, "evaluate-2", 0.75)  # sorted after the other
     assert sorted(found(tmp_path)) == [0.5] * len(usable) + [0.75] * (3 - len(usable))
     assert [float(row["dice"]) for row in read_moved(tmp_path, CONFIG, [MOVED])] == [0.5 if MOVED in usable else 0.75]
+
+
+def test_a_study_of_probabilities_measures_them_where_an_earlier_version_did_not(tmp_path):
+    conditions = [CLEAN, NOISY]
+    evaluate(tmp_path, "evaluate", 0.5)
+    assert missing_conditions(tmp_path, CONFIG, conditions) == []
+    assert missing_conditions(tmp_path, CONFIG, conditions, needs_calibration=True) == conditions
+    [about, *_] = read_rows(tmp_path, CONFIG, [CLEAN])
+    place = {name: about[name] for name in CALIBRATION_COLUMNS if name in about}
+    row = {**place, "ece": 0.1, "mce": 0.2, "brier": 0.3, "nll": 0.4, "expected_dice": 0.75}
+    write_csv(tmp_path / "evaluate/calibration.csv", CALIBRATION_COLUMNS, [row])
+    assert missing_conditions(tmp_path, CONFIG, conditions, needs_calibration=True) == [NOISY]
+    clean, noisy = add_calibration(read_rows(tmp_path, CONFIG, conditions), tmp_path, CONFIG, conditions)
+    assert (clean["overconfidence"], clean["ece"]) == (0.25, 0.1)
+    assert noisy["overconfidence"] is None
 
 
 def test_results_of_earlier_versions_serve_as_far_as_they_are_the_same(tmp_path):
