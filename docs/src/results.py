@@ -39,7 +39,18 @@ SOURCES = {
     "folds_xrays": "small CNN, 28 chest X-rays, 5 folds",
 }
 # The paper's claims, then those beyond it.
-CLAIMS = ("table1", "table2", "figure2", "figure3", "figure4", "figure5", "intensities", "encodings", "reliance")
+CLAIMS = (
+    "table1",
+    "table2",
+    "figure2",
+    "figure3",
+    "figure4",
+    "figure5",
+    "intensities",
+    "encodings",
+    "reliance",
+    "trust",
+)
 _CHANGE = "## What would change the verdict\n\n"
 _TABLE = re.compile(r"(?s)(?P<start><!-- table: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end of table -->\n)")
 _NUMBER = re.compile(r"(?<![\w.])-?\d\.\d{3}(?!\d|\.\d)")

@@ -77,7 +77,9 @@ def _draw(rows: Sequence[_Row]) -> Figure:
     for row, place in zip(rows, places, strict=True):
         if row.estimate is not None:
             _draw_row(axes, row, float(place), (low, high))
-    axes.set(xlim=(low, high), ylim=(sum(heights), 0), yticks=places, yticklabels=labels, xlabel="difference in Dice")
+    of_dice = all(row.finding.criterion.measure == "dice" for row in rows)
+    axes.set(xlim=(low, high), ylim=(sum(heights), 0), yticks=places, yticklabels=labels)
+    axes.set_xlabel("difference in Dice" if of_dice else "difference")
     axes.set_yticks(places, labels, ha="left", fontsize=8)
     axes.tick_params(axis="y", length=0, pad=235)
     axes.grid(visible=False, axis="y")

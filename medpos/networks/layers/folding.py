@@ -134,4 +134,5 @@ def _can_join(block: ConvBlock) -> bool:
     conv = block.conv
     is_plain = type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and type(block.relu) is nn.ReLU
     is_bf16 = conv.weight.dtype is torch.bfloat16 and conv.weight.is_cpu
-    return is_plain and is_bf16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    knows_the_pair = hasattr(torch.ops.mkldnn, "_convolution_pointwise")  # no public operation of PyTorch
+    return is_plain and is_bf16 and knows_the_pair and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
