@@ -70,7 +70,7 @@ def make_perfect(monkeypatch, case):
     """Let every model give the true label map on the grid of its network."""
     label = torch.from_numpy(np.array(nibabel.load(case["label"]).dataobj))[None]
 
-    def perfect(model, decoded):
+    def perfect(model, decoded, evidence=None):
         [step] = [step for step in model._decode.flatten().transforms if isinstance(step, Resampled)]
         item = {"image": label.float(), "label": label, "spacing_mm": case["spacing_mm"]}
         return torch.nn.functional.one_hot(step(item)["label"][0].long(), 4).movedim(-1, 0).float()

@@ -43,7 +43,7 @@ def image(name, size=0, batch=1):
 def test_every_public_network_is_in_the_table():
     built = {type(module) for name in NETWORKS for module in on_paper(name).modules()}
     public = {value for value in map(networks.__dict__.get, networks.__all__) if isinstance(value, type)}
-    # The classifiers' logits have no pixels; test_sunet.py and test_classification.py test them. The other is a layer
+    # The classifiers' logits have no pixels; test_sunet.py and test_classifiers.py test them. The other is a layer
     # around any network of the position study; test_export_position.py tests it.
     classifiers = {networks.SUNetClassifier, networks.ResNetClassifier, networks.DenseNetClassifier}
     assert public - built == {*classifiers, networks.AppendPosition}

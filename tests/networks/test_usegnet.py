@@ -1,5 +1,7 @@
 """Test U-SegNet: skips in a SegNet of three levels."""
 
+from collections import OrderedDict
+
 import pytest
 import torch
 from torch import nn
@@ -48,8 +50,25 @@ def test_skips_are_consolidated_before_the_decoder():
 def test_relu_before_or_after_the_normalization():
     plain, first = narrow(), narrow(relu_first=True)
     assert list(plain.state_dict()) == list(first.state_dict())
-    assert [type(layer) for layer in first.conv1[0]] == [nn.Conv2d, nn.ReLU, nn.BatchNorm2d]
-    assert [type(layer) for layer in plain.conv1[0].children()] == [nn.Conv2d, nn.BatchNorm2d, nn.ReLU]
+    features = torch.randn(1, 3, 8, 8)
+    for block, order in ((plain.conv1[0], ("conv", "norm", "relu")), (first.conv1[0], ("conv", "relu", "norm"))):
+        with torch.no_grad():
+            block.eval().norm.running_mean.normal_()
+            wanted = features
+            for name in order:
+                wanted = getattr(block, name)(wanted)
+            assert torch.equal(block(features), wanted)
+
+
+def test_torchscript_keeps_the_order_of_the_layers():
+    """It has taken one nn.Sequential for another with layers of the same names."""
+    other = nn.Sequential(OrderedDict(conv=nn.Conv2d(3, 4, 3), norm=nn.BatchNorm2d(4), relu=nn.ReLU(inplace=True)))
+    torch.jit.script(other.eval())
+    first, image = narrow(relu_first=True).eval(), torch.randn(1, 3, 40, 40)
+    with torch.no_grad():
+        for block in [layer for layer in first.modules() if hasattr(layer, "norm")]:
+            block.norm.running_mean.normal_()
+        torch.testing.assert_close(torch.jit.script(first)(image), first(image))
 
 
 def test_another_number_of_skips_is_refused():

@@ -12,7 +12,6 @@ Resolved where the paper is silent:
     - Concatenation [skip, unpooled]. The second skip is the same at the second level.
 """
 
-from collections import OrderedDict
 from collections.abc import Mapping
 
 import torch
@@ -34,12 +33,25 @@ SEGNET_LAYERS = {
 }
 
 
+class _ReLUFirst(nn.Module):
+    """Apply a convolution, ReLU and batch normalization.
+
+    No ``nn.Sequential``: TorchScript takes one for another that has layers of the same names in another order.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
+        self.relu = nn.ReLU(inplace=True)
+        self.norm = nn.BatchNorm2d(out_channels)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Map [N, in_channels, H, W] to [N, out_channels, H, W]."""
+        return self.norm(self.relu(self.conv(features)))
+
+
 def _layer(in_channels: int, out_channels: int, relu_first: bool) -> nn.Module:
-    if not relu_first:
-        return ConvBlock(in_channels, out_channels)
-    conv = nn.Conv2d(in_channels, out_channels, 3, padding=1)
-    layers = {"conv": conv, "relu": nn.ReLU(inplace=True), "norm": nn.BatchNorm2d(out_channels)}
-    return nn.Sequential(OrderedDict(layers))
+    return (_ReLUFirst if relu_first else ConvBlock)(in_channels, out_channels)
 
 
 class USegNet(nn.Module):
