@@ -32,6 +32,14 @@ KINDS = {
     "slice by slice": "slices",
     "parts of the variance": "variance",
 }
+# Conditions of the table of doubt: degradation, severity and shift.
+DOUBTED = {
+    "clean": ("none", 0, "0"),
+    "Gaussian noise 1": ("gaussian_noise", 1, "0"),
+    "Gaussian noise 5": ("gaussian_noise", 5, "0"),
+    "shifted by 8 px": ("none", 0, "x+8"),
+    "shifted by 32 px": ("none", 0, "x+32"),
+}
 # Beginnings of the names of taken studies, and what they were run on.
 SOURCES = {
     "unet_hearts": "U-Net, 80 hearts, two seeds",
@@ -193,12 +201,39 @@ def take(folder: Path, name: str) -> list[Path]:
     for table in content["tables"]:
         for kind in (kind for word, kind in KINDS.items() if word in table["title"]):
             tables[kind] = [table["columns"], *table["rows"]]
+    if (folder / "csv/failures.csv").is_file():
+        tables["doubt"] = tabulate_doubt(folder / "csv")
     paths = []
     for kind, rows in ((kind, rows) for kind, rows in tables.items() if len(rows) > 1):
         paths.append(FOLDER / f"{name}_{kind}.csv")
         with paths[-1].open("w", encoding="utf-8", newline="") as stream:
             csv.writer(stream, lineterminator="\n").writerows(rows)
     return paths
+
+
+def tabulate_doubt(folder: Path) -> list[list[str]]:
+    """List for some conditions whether the interval of an organ's size holds it, and what the expected Dice tells.
+
+    Args:
+        folder: folder with the tables of the study's page.
+    """
+    keys = ["model", "degradation", "severity", "shift", "organ"]
+    tables = (
+        pd.read_csv(folder / f"{name}.csv", dtype={"shift": str}) for name in ("calibration_conditions", "failures")
+    )
+    sizes, failures = (table.set_index(keys) for table in tables)
+    rows = [
+        ["model", "images", "organ", "size in 90 % interval", "width", "expected Dice", "Dice", "failures", "AUROC"]
+    ]
+    for model in dict.fromkeys(failures.index.get_level_values("model")):
+        for images, condition in DOUBTED.items():
+            for organ in dict.fromkeys(failures.index.get_level_values("organ")):
+                size, found = (table.loc[(model, *condition, organ)] for table in (sizes, failures))
+                values = (size["coverage_mean"], size["width_mean"], found["expected"], found["dice"])
+                auroc = "-" if pd.isna(found["auroc"]) else f"{found['auroc']:.3f}"
+                count = f"{found['failures']} of {found['n']}"
+                rows.append([model, images, organ.replace("_", " "), *(f"{v:.3f}" for v in values), count, auroc])
+    return rows
 
 
 def tabulate_criteria(findings: Sequence[dict[str, Any]]) -> list[list[str]]:

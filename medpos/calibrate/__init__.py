@@ -17,6 +17,7 @@ from medpos.data.conditions import named
 from medpos.predict.model import Model
 from medpos.predict.run_files import open_training_data, read_run_files
 from medpos.runs.files import NOTICED
+from medpos.runs.text import PHANTOM_NOTE
 
 __all__ = ["calibrate_run"]
 
@@ -34,7 +35,7 @@ def calibrate_run(
             images, for ``noticed.csv``.
 
     Returns:
-        Texts on what was found.
+        Texts on what was found, and that the images are phantoms if they are.
 
     Raises:
         InputError: the folder is no run of a segmentation, its data are not found or have too few cases, or it can't be
@@ -54,4 +55,4 @@ def calibrate_run(
         rows = measure_noticed(model, light, source, chosen, table, int(config.get("noise_seed", 0)))
         write_csv(model.home / NOTICED, COLUMNS, rows)
         texts.append(format_noticed(rows))
-    return texts
+    return [*texts, *([PHANTOM_NOTE] if source.phantom else [])]

@@ -16,6 +16,7 @@ from medpos.metrics import mean_of_finite, overlap
 from medpos.predict.model import Model
 from medpos.transforms.intensity.degradations import degrade
 from medpos.transforms.spatial.shift import LOWEST, shift
+from medpos.trust.failure import auroc
 from medpos.trust.light import Light, TrafficLight
 
 COLUMNS = ("degradation", "severity", "shift", "detector", "cases", "auroc", "fpr95", "alarms", "dice", "dice_lost")
@@ -90,12 +91,6 @@ def _rows(condition: Condition, cases: _Found, clean: _Found) -> list[dict[str, 
             }
         )
     return rows
-
-
-def auroc(strange: np.ndarray[Any, Any], familiar: np.ndarray[Any, Any]) -> float:
-    """Return the chance that a strange score is above a familiar one; ties count half."""
-    above = (strange[:, None] > familiar[None]).mean() + (strange[:, None] == familiar[None]).mean() / 2
-    return float(above)
 
 
 def format_noticed(rows: Sequence[dict[str, Any]]) -> str:

@@ -32,21 +32,23 @@ def fit_scaling(model: Model, source: DataFolder) -> dict[str, Any]:
         source: its training data.
 
     Returns:
-        Content of the file: ``weights``, SHA-256 of the network; ``cases`` and ``pixels`` of the fit; ``one``, a list
-        of one temperature, and ``class``, a list of one for each class; ``test``: each of ``SCORES`` of all classes
-        together on the test split, for ``none``, ``one`` and ``class``, empty where there are no test cases.
+        Content of the file: ``weights``, SHA-256 of the network; ``phantom``, True for phantoms; ``cases`` and
+        ``pixels`` of the fit; ``one``, a list of one temperature, and ``class``, a list of one for each class;
+        ``test``: each of ``SCORES`` of all classes together on the test split, for ``none``, ``one`` and ``class``,
+        empty where there are no test cases.
 
     Raises:
         InputError: there are no validation cases, or the run can't be written to.
     """
-    cases = source.cases("validation")
+    cases = min(len(source.cases("validation")), _MOST_CASES)
     if not cases:
         raise InputError(f"{source.folder}: expected validation cases, to fit temperatures on, got none; add some")
-    chance, true = _sample(run_split(model, source, "validation", _MOST_CASES), _MOST_PIXELS // len(cases))
+    chance, true = _sample(run_split(model, source, "validation", _MOST_CASES), _MOST_PIXELS // cases)
     fitted = {kind: fit_temperatures(chance, true, kind) for kind in KINDS}
     content = {
         "weights": model.identity,
-        "cases": len(cases),
+        "phantom": source.phantom,
+        "cases": cases,
         "pixels": len(true),
         **fitted,
         "test": _compare(run_split(model, source, "test", _MOST_CASES), fitted),

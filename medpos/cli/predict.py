@@ -127,7 +127,8 @@ def _show_lights(lights: dict[str, Any], facts: dict[str, Any]) -> None:
     colors = [light["color"] for light in lights.values()]
     counts = ", ".join(f"{colors.count(color)} {color}" for color in ("green", "yellow", "red"))
     stated = f"of images like those of the training at most {facts['false_alarm_rate']:.0%} aren't green"
-    measured = f"measured: {facts['test_alarms']} of {facts['test_cases']} test images" if facts["test_cases"] else ""
+    tested, alarms = facts["test_cases"], facts["test_alarms"]
+    measured = f"of the {tested} test images of the run {alarms} weren't" if tested else ""
     output.warnings.print("; ".join(filter(None, (f"lights: {counts}", stated, measured))))
 
 

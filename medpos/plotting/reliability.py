@@ -66,7 +66,14 @@ def _draw(curve: Axes, shares: Axes, points: Sequence[Mapping[str, float]], colo
     found = [point for point in points if point["pixels"]]
     total = sum(point["pixels"] for point in found) or 1
     curve.plot([0, 1], [0, 1], "--", color="#888888", linewidth=1)
-    curve.plot([p["probability"] for p in found], [p["frequency"] for p in found], "o-", color=color, markersize=4)
+    curve.plot(
+        [p["probability"] for p in found],
+        [p["frequency"] for p in found],
+        "o-",
+        color=color,
+        markersize=4,
+        clip_on=False,
+    )
     curve.set(xlim=(0, 1), ylim=(0, 1), aspect="equal")
     middles, widths = zip(*(((p["low"] + p["high"]) / 2, p["high"] - p["low"]) for p in points), strict=True)
     shares.bar(middles, [p["pixels"] / total for p in points], widths, color=color, edgecolor="#88888866")

@@ -139,8 +139,9 @@ def tabulate_failures(rows: pd.DataFrame, metrics: pd.DataFrame) -> Table:
         rows: table from :func:`collect_calibration`.
         metrics: long table of the metrics per case.
     """
-    same = ["run", "evaluation", "case", *CONDITION, "organ"]
-    rows = rows.merge(metrics[[*same, "dice"]], on=same)
+    # Not by the evaluation: that of an earlier version has the Dice under a condition, a later one the probabilities.
+    same = [*_IDENTITY, "run", "case", *CONDITION, "organ"]
+    rows = rows.merge(metrics[[*same, "dice"]], on=same, validate="one_to_one")
     keys = ["data", "split", "model", *CONDITION, "organ"]
     labels, shown, records = labels_of(rows["organ"].unique()), [], []
     for key, part in rows.groupby(keys, sort=False):
@@ -159,7 +160,7 @@ def tabulate_failures(rows: pd.DataFrame, metrics: pd.DataFrame) -> Table:
         )
         records.append({**place, **found})
     head = ("organ", "data", "model", "condition", *_FAILURE_TITLES.values(), "failures", "n")
-    caption = "Does the expected Dice tell which predictions are bad?"
+    caption = "Expected Dice against Dice"
     return Table("failures", caption, _FAILURE_NOTE, head, tuple(shown), pd.DataFrame(records))
 
 

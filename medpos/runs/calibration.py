@@ -2,7 +2,10 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
+
+import numpy as np
 
 from medpos.core.labels import ALL_CLASSES
 from medpos.data.conditions import CLEAN
@@ -73,24 +76,29 @@ class Calibrations:
             The entries with ``failures``: for each organ, what :func:`medpos.trust.failure.score_failures` gives.
         """
         expected = {(condition_key(row), row["case"], row["organ"]): row[EXPECTED] for row in self.rows}
-        found = []
-        for entry in conditions:
-            key, organs = condition_key(entry), {}
-            for organ in entry["organs"]:
-                pairs = [
-                    (expected.get((key, row["case"], organ), float("nan")), row["dice"])
-                    for row in rows
-                    if row["organ"] == organ and condition_key(row) == key
-                ]
-                organs[organ] = score_failures(*zip(*pairs, strict=True)) if pairs else score_failures([], [])
-            found.append({**entry, "failures": organs})
+        pairs: dict[tuple[Key, str], list[tuple[float, float]]] = {}
+        for row in rows:
+            key, organ = condition_key(row), row["organ"]
+            guess = expected.get((key, row["case"], organ), float("nan"))
+            pairs.setdefault((key, organ), []).append((guess, row["dice"]))
+        return [
+            {
+                **entry,
+                "failures": {o: score_failures(*np.transpose(pairs[condition_key(entry), o])) for o in entry["organs"]},
+            }
+            for entry in conditions
+        ]
+
+    @cached_property
+    def _by_condition(self) -> dict[Key, dict[str, list[Row]]]:
+        """Rows of each organ under each condition."""
+        found: dict[Key, dict[str, list[Row]]] = {}
+        for row in self.rows:
+            found.setdefault(condition_key(row), {}).setdefault(row["organ"], []).append(row)
         return found
 
     def _summarize(self, key: Key) -> dict[str, Any]:
-        organs: dict[str, list[Row]] = {}
-        for row in self.rows:
-            if condition_key(row) == key:
-                organs.setdefault(row["organ"], []).append(row)
+        organs = self._by_condition.get(key, {})
         of_set = score_calibration(self.totals[key])
         return {
             organ: {

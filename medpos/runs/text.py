@@ -42,6 +42,11 @@ SCORE_TITLES = {
     "coverage": "size in 90 % interval",
     "width": "width of interval",
 }
+_CALIBRATION_NOTE = (
+    "of the pixels of all cases together, 0 is best; ECE, MCE: mean and greatest difference of probability and "
+    "frequency; Brier: mean squared\ndifference; NLL: mean negative logarithm of the probability of the truth; size in "
+    "90 % interval: share of the cases, 0.9 is best"
+)
 PHANTOM_NOTE = "PHANTOM DATA: computed images, no patients; these numbers say nothing about clinical use"
 
 
@@ -76,7 +81,7 @@ def format_results(conditions: Sequence[dict[str, Any]], title: str, phantom: bo
         below += [
             "",
             _calibration_table(conditions),
-            "of the pixels of all cases together, 0 is best; size in 90 % interval: share of the cases, 0.9 is best",
+            _CALIBRATION_NOTE,
         ]
     notes = [PHANTOM_NOTE] if phantom else []
     notes += [TRAINED_NOTE.format(count=training_cases)] if training_cases else []

@@ -238,12 +238,10 @@ def missing_conditions(
     """
     done = {condition_key(row) for row in read_rows(run, config, conditions)}
     moved = {condition_key(row) for row in read_moved(run, config, conditions)}
-    known = {condition_key(row) for row in read_rows(run, config, conditions, files.CALIBRATION)}
-    return [
-        c
-        for c in conditions
-        if _text_key(c) not in (moved if c.is_shift else done) or (needs_calibration and _text_key(c) not in known)
-    ]
+    if needs_calibration:
+        known = {condition_key(row) for row in read_rows(run, config, conditions, files.CALIBRATION)}
+        done, moved = done & known, moved & known
+    return [c for c in conditions if _text_key(c) not in (moved if c.is_shift else done)]
 
 
 def _text_key(condition: Condition) -> tuple[str, str, str]:

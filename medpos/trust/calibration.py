@@ -53,7 +53,7 @@ def count_probabilities(logits: Tensor, truth: Tensor) -> Tensor:
 def _count(logits: Tensor, truth: Tensor) -> Tensor:
     classes, device = logits.shape[0], logits.device
     size = (classes + 1) * 2 * BINS
-    counts = torch.zeros(size + 1, dtype=torch.int32, device=device)  # the last one of ignored pixels
+    counts = torch.zeros(size + 1, dtype=torch.int64, device=device)  # the last one of ignored pixels
     row = torch.arange(classes + 1, dtype=torch.int32, device=device)[:, None]
     for scores, true in zip(logits.flatten(1).split(_PART, 1), truth.flatten(1).split(_PART, 1), strict=True):
         odds = scores.float().softmax(0).logit_(1e-7)
@@ -61,9 +61,12 @@ def _count(logits: Tensor, truth: Tensor) -> Tensor:
         right = torch.cat([row[:-1] == true, own >= odds.amax(0, keepdim=True)])  # by far faster than argmax
         bins = odds.add_(_LIMIT).mul_(BINS / (2 * _LIMIT)).nan_to_num_(0.0).clamp_(0, BINS - 1).int()
         code = torch.cat([bins, bins.amax(0, keepdim=True)]).add_(right, alpha=BINS).add_(row, alpha=2 * BINS)
-        code = code.add_(true == IGNORED, alpha=size).clamp_(max=size).flatten().long()  # faster than masked_fill_
-        counts.scatter_add_(0, code, torch.ones(1, dtype=torch.int32, device=device).expand_as(code))
-    return counts[:-1].view(classes + 1, 2, BINS)
+        code = code.add_(true == IGNORED, alpha=size).clamp_(max=size).flatten()  # faster than masked_fill_
+        if device.type == "cpu":
+            counts += torch.bincount(code, minlength=size + 1)
+        else:  # bincount makes the host wait
+            counts.scatter_add_(0, code.long(), torch.ones(1, dtype=torch.int64, device=device).expand_as(code))
+    return counts[:-1].view(classes + 1, 2, BINS).int()
 
 
 def score_calibration(counts: Counts) -> dict[str, Floats]:

@@ -16,6 +16,12 @@ FAILED_BELOW = 0.8  # Dice
 LEAST = 8  # cases, below which nothing but counts and means is stated
 
 
+def auroc(strange: Floats, familiar: Floats) -> float:
+    """Return the chance that a strange score is above a familiar one, 0 to 1; ties count half."""
+    above = stats.mannwhitneyu(strange, familiar, method="asymptotic").statistic
+    return float(above / (len(strange) * len(familiar)))
+
+
 def risk_coverage(expected: Floats, dice: Floats) -> Floats:
     """Compute the mean loss of the cases that are kept, if those with the lowest expectation are left out first.
 
@@ -63,8 +69,7 @@ def score_failures(expected: Sequence[float], dice: Sequence[float]) -> dict[str
     found["aurc"] = float(risk_coverage(guess, true).mean())
     found["excess_aurc"] = found["aurc"] - float(risk_coverage(true, true).mean())
     if 0 < failures < n:
-        u = stats.mannwhitneyu(guess[~failed], guess[failed]).statistic
-        found["auroc"] = float(u / (failures * (n - failures)))
+        found["auroc"] = auroc(-guess[failed], -guess[~failed])
     if len(np.unique(guess)) > 1 and len(np.unique(true)) > 1:
         found["correlation"] = float(stats.spearmanr(guess, true).statistic)
     return found

@@ -97,6 +97,17 @@ def test_torchscript_equals_the_network(name, convert):
         torch.testing.assert_close(torch.jit.load(buffer)(other), model(other), rtol=1e-4, atol=1e-5)
 
 
+def test_no_two_sequences_have_the_same_layers_in_another_order():
+    """TorchScript takes the one for the other, and computes in the wrong order."""
+    orders = {}
+    for name in NETWORKS:
+        for module in built(name).modules():
+            if type(module) is nn.Sequential:
+                order = tuple((key, type(layer)) for key, layer in module.named_children())
+                orders.setdefault(frozenset(order), {})[order] = name
+    assert [list(names.values()) for names in orders.values() if len(names) > 1] == []
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @torch.no_grad()
 def test_onnx_equals_the_network(name):

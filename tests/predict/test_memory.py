@@ -6,6 +6,7 @@ import threading
 import inferer_runs
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 from running import measure_peaks
 
@@ -52,8 +53,10 @@ def test_parts_give_the_result_of_the_whole(trained_heart, tmp_path, predict, mo
     maps = ["a_entropy.nii.gz", *(["a_information.nii.gz"] if tta else [])]
     for file in ("a.nii.gz", "a_probabilities.nii.gz", *maps):
         found, wanted = (np.asarray(nibabel.load(out / file).dataobj) for out in (parts, whole))
-        np.testing.assert_allclose(found, wanted, atol=1e-5)
-    assert (parts / "measurements.csv").read_text() == (whole / "measurements.csv").read_text()
+        # Entropy is steep near 0, so it shows the rounding of the probabilities enlarged.
+        np.testing.assert_allclose(found, wanted, atol=1e-4 if file in maps else 1e-5)
+    found, wanted = (pd.read_csv(out / "measurements.csv") for out in (parts, whole))
+    pd.testing.assert_frame_equal(found, wanted, rtol=1e-3)
 
 
 def test_steps_that_see_the_whole_volume_get_it(heart):

@@ -86,3 +86,13 @@ def test_failures_are_scored_by_condition_from_both_tables(run, tmp_path):
     assert table["expected"].tolist() == pytest.approx([0.9] * len(table))
     assert table["n"].max() == 2
     assert table["auroc"].isna().all()  # of two cases
+
+
+def test_failures_are_found_where_an_earlier_version_measured_the_dice(run, tmp_path):
+    """The test has the Dice of clean images alone, a later evaluation both."""
+    for name in ("calibration.csv", "reliability.csv"):
+        (run / name).unlink()
+    build([run], tmp_path / "out")
+    table = pd.read_csv(tmp_path / "out/csv/failures.csv")
+    assert sorted(set(table["degradation"])) == sorted({"none", NOISY[0]})
+    assert set(table["n"]) == {2}

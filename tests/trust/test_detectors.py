@@ -14,7 +14,6 @@ from sklearn.metrics import roc_auc_score
 from torch import nn
 from typer.testing import CliRunner
 
-from medpos.calibrate.noticed import auroc
 from medpos.cli.main import app
 from medpos.core.errors import InputError
 from medpos.networks.layers.blocks import ConvBlock
@@ -23,6 +22,7 @@ from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
 from medpos.trust.detectors import Gaussian, Neighbors, Place
 from medpos.trust.evidence import Evidence, FeatureTap, find_center, noise_levels
+from medpos.trust.failure import auroc
 from medpos.trust.light import TrafficLight
 
 
@@ -164,7 +164,7 @@ def test_predict_gives_a_light_with_its_reason(lit, prepared, tmp_path):
     row, shown = judge(lit, save(image, values, tmp_path / "known.nii.gz"), tmp_path / "known")
     assert (row["light"], row["reasons"]) == ("green", "")
     assert "lights: 1 green, 0 yellow, 0 red; of images like those of the training at most 14% aren't green" in shown
-    assert "of 2 test images" in shown
+    assert "of the 2 test images of the run" in shown
     noisy = values + np.random.default_rng(0).normal(0, 0.2 * np.ptp(values), values.shape)
     noisy = np.clip(noisy, values.min(), values.max())
     row, shown = judge(lit, save(image, noisy, tmp_path / "noisy.nii.gz"), tmp_path / "noisy")

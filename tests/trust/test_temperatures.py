@@ -61,6 +61,7 @@ def calibrated(trained, tmp_path_factory):
     shown = CliRunner().invoke(app, ["calibrate", str(run), "--device", "cpu"])
     assert shown.exit_code == 0, shown.output
     assert "predict --calibrated" in shown.output
+    assert "PHANTOM DATA" in shown.output
     return run
 
 
