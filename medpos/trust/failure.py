@@ -1,7 +1,8 @@
 """Score how well a number tells which predictions are bad, before anyone knows the truth.
 
-The number is the Dice that the probabilities themselves expect (:func:`medpos.trust.calibration.expect_dice`). It is
-compared with the Dice that was measured: does it put the bad cases first?
+The number is the Dice that the probabilities themselves expect (:func:`medpos.trust.calibration.expect_dice`), or one
+that :mod:`medpos.trust.quality` predicts. It is compared with the Dice that was measured: does it put the bad cases
+first?
 """
 
 from collections.abc import Sequence
@@ -50,7 +51,8 @@ def score_failures(expected: Sequence[float], dice: Sequence[float]) -> dict[str
         ``n`` cases with both values and ``failures``, those with a Dice below 0.8; ``expected`` and ``dice``, their
         means. With 8 cases or more also ``auroc``, how likely a failure has a lower expectation than another case, 0 to
         1, None without both kinds; ``aurc``, the area under the curve of :func:`risk_coverage`, and ``excess_aurc``,
-        how much larger it is than with a perfect order, 0 is best; ``correlation``, Spearman's. Else None.
+        how much larger it is than with a perfect order, 0 is best; ``correlation``, Spearman's, and ``pearson``,
+        Pearson's, None where a side is constant. Else None.
 
     Reference:
         Y. Geifman, G. Uziel and R. El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers",
@@ -63,7 +65,7 @@ def score_failures(expected: Sequence[float], dice: Sequence[float]) -> dict[str
     n, failures = len(true), int(failed.sum())
     found: dict[str, Any] = {"n": n, "failures": failures}
     found |= {name: float(values.mean()) if n else None for name, values in (("expected", guess), ("dice", true))}
-    found |= dict.fromkeys(("auroc", "aurc", "excess_aurc", "correlation"))
+    found |= dict.fromkeys(("auroc", "aurc", "excess_aurc", "correlation", "pearson"))
     if n < LEAST:
         return found
     found["aurc"] = float(risk_coverage(guess, true).mean())
@@ -72,4 +74,5 @@ def score_failures(expected: Sequence[float], dice: Sequence[float]) -> dict[str
         found["auroc"] = auroc(-guess[failed], -guess[~failed])
     if len(np.unique(guess)) > 1 and len(np.unique(true)) > 1:
         found["correlation"] = float(stats.spearmanr(guess, true).statistic)
+        found["pearson"] = float(stats.pearsonr(guess, true).statistic)
     return found

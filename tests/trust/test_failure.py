@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 import torch
-from scipy.stats import spearmanr
+from scipy.stats import linregress, spearmanr
 from sklearn.metrics import roc_auc_score
 
 from medpos.trust.calibration import count_probabilities, expect_dice
@@ -25,6 +25,7 @@ def test_the_auroc_is_that_of_scikit_learn():
     assert found["auroc"] == pytest.approx(roc_auc_score(failed, -expected))
     assert (found["n"], found["failures"]) == (40, failed.sum())
     assert found["correlation"] == pytest.approx(spearmanr(expected, dice).statistic)
+    assert found["pearson"] == pytest.approx(linregress(expected, dice).rvalue)
 
 
 def test_the_curve_is_the_mean_over_all_orders_of_equal_cases():
@@ -47,10 +48,21 @@ def test_a_perfect_order_has_no_excess_and_a_wrong_one_the_most():
     assert constant["correlation"] is None
 
 
+def test_the_areas_by_hand():
+    """Losses by expectation: 0.1, 0.5, 0.3, so the curve is 0.1, 0.3, 0.3; a perfect order has 0.1, 0.2, 0.3."""
+    expected, dice = np.array([0.7, 0.9, 0.8, *[0.1] * 5]), np.array([0.7, 0.9, 0.5, *[0.7] * 5])
+    np.testing.assert_allclose(risk_coverage(expected[:3], dice[:3]), [0.1, 0.3, 0.3])
+    np.testing.assert_allclose(risk_coverage(dice[:3], dice[:3]), [0.1, 0.2, 0.3])
+    found = score_failures(expected, dice)
+    curve, perfect = [0.1, 0.3, *[0.3] * 6], [(0.1 + 0.3 * (k - 1)) / k for k in range(1, 8)] + [0.3]
+    assert found["aurc"] == pytest.approx(np.mean(curve))
+    assert found["excess_aurc"] == pytest.approx(np.mean(curve) - np.mean(perfect))
+
+
 def test_few_cases_have_counts_and_means_alone():
     found = score_failures([0.5] * 7 + [np.nan], [0.9] * 6 + [0.1, 0.5])
     assert (found["n"], found["failures"], found["expected"]) == (7, 1, 0.5)
-    assert {found[name] for name in ("auroc", "aurc", "excess_aurc", "correlation")} == {None}
+    assert {found[name] for name in ("auroc", "aurc", "excess_aurc", "correlation", "pearson")} == {None}
     assert score_failures([], [])["dice"] is None
     assert score_failures([0.5] * 9, [0.9] * 9)["auroc"] is None  # no failure to find
 
