@@ -9,6 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from medpos.calibrate.outputs import LabeledImage, load_split
+from medpos.core.labels import kind_title
 from medpos.core.text import as_text
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import DataFolder
@@ -102,7 +103,7 @@ def format_noticed(rows: Sequence[dict[str, Any]]) -> str:
     kinds: dict[str, list[tuple[int, dict[str, Any]]]] = {}
     for row in together:
         if row["severity"]:
-            kinds.setdefault(row["degradation"].replace("_", " "), []).append((row["severity"], row))
+            kinds.setdefault(kind_title(row["degradation"]), []).append((row["severity"], row))
         elif row["shift"] != CLEAN.shift:
             kinds.setdefault(f"shift {row['shift'][:2]}", []).append((int(row["shift"][1:].lstrip("+-")), row))
     for kind, steps in kinds.items():

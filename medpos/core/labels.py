@@ -78,6 +78,11 @@ def data_title(name: str) -> str:
     return name.upper() if name in ("jsrt", "acdc") else name
 
 
+def kind_title(kind: str) -> str:
+    """Turn the name of a degradation or probe into text for people to read: ``shot_noise`` becomes ``shot noise``."""
+    return kind.replace("_", " ").replace("gaussian", "Gaussian")
+
+
 BACKGROUND = Label(0, "background", "#000000")
 IGNORED = 255  # value of pixels in label maps that count neither in training nor in scores
 # Right and left are the patient's: the right lung is on the left of a frontal chest X-ray.

@@ -6,7 +6,8 @@ from typing import Any
 
 from medpos.core.errors import InputError
 from medpos.transforms.intensity.degradations import KINDS, SEVERITIES, Table, find_strengths
-from medpos.transforms.position.probe import DISTANCES, PROBES
+from medpos.transforms.naming import condition_title
+from medpos.transforms.position.probe import PROBES
 
 
 @dataclass(frozen=True)
@@ -40,11 +41,7 @@ class Condition:
     @property
     def title(self) -> str:
         """The condition for people to read."""
-        if self == CLEAN:
-            return "clean"
-        shift = f"shift {self.shift} px" if self.shift != "0" else ""
-        degradation = _title(self.degradation, self.severity) if self.severity else ""
-        return ", ".join(part for part in (degradation, shift) if part)
+        return condition_title(self.degradation, self.severity, self.shift)
 
     @property
     def is_degraded(self) -> bool:
@@ -125,10 +122,3 @@ def named(groups: Sequence[str], table: Table = "study", pixels: Sequence[int] =
         elif group == "position":
             chosen += probes()
     return list(dict.fromkeys(chosen))
-
-
-def _title(degradation: str, severity: int) -> str:
-    words = degradation.replace("_", " ")
-    if degradation not in PROBES:
-        return f"{words} {severity}"
-    return f"{words} {DISTANCES[severity - 1]} px" if PROBES[degradation] > 1 else words

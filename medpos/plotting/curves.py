@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from medpos.core.labels import kind_title
+
 _AXES = {"x": "shift to the right, px", "y": "shift down, px"}
 
 
@@ -31,7 +33,7 @@ def severity_panels(table: pd.DataFrame) -> list[Panel]:
     panels = []
     for kind in (kind for kind in dict.fromkeys(table["degradation"]) if kind != "none"):
         rows = table[(table["degradation"] == kind) | (table["severity"] == 0)]
-        panels.append(Panel(kind.replace("_", " "), "severity", rows.assign(at=rows["severity"])))
+        panels.append(Panel(kind_title(kind), "severity", rows.assign(at=rows["severity"])))
     return panels
 
 

@@ -12,11 +12,12 @@ from medpos.metrics import summarize
 from medpos.plotting.reliability import draw_reliability
 from medpos.plotting.style import Drawing
 from medpos.report.sources import Run, add_run, as_numbers, clean_rows, read_rows
-from medpos.report.tables import Table, condition_title, count_cell, number_cell, organ_cell, slug, text_cell
+from medpos.report.tables import Table, count_cell, number_cell, organ_cell, slug, stated_cell, text_cell
 from medpos.runs import files
 from medpos.runs.calibration import CALIBRATION_COLUMNS, RELIABILITY_COLUMNS
 from medpos.runs.text import SCORE_TITLES
 from medpos.statistics.grid import CONDITION
+from medpos.transforms.naming import condition_title
 from medpos.trust.calibration import EXPECTED, LIMITS, SCORES, SIZES
 from medpos.trust.failure import FAILED_BELOW, LEAST, score_failures
 
@@ -32,9 +33,7 @@ _NOTE = (
 )
 
 
-_FAILURE_TITLES = {
-    "expected": "expected Dice",
-    "dice": "Dice",
+_STATED = {
     "auroc": "AUROC",
     "excess_aurc": "excess AURC",
     "aurc": "AURC",
@@ -154,12 +153,13 @@ def tabulate_failures(rows: pd.DataFrame, metrics: pd.DataFrame) -> Table:
                 text_cell(f"{place['data']}{split}"),
                 text_cell(place["model"]),
                 text_cell(condition_title(*(place[column] for column in CONDITION))),
-                *(number_cell(found[name], 3) for name in _FAILURE_TITLES),
+                *(number_cell(found[name]) for name in ("expected", "dice")),
+                *(stated_cell(found[name], found["n"]) for name in _STATED),
                 *map(count_cell, (found["failures"], found["n"])),
             )
         )
         records.append({**place, **found})
-    head = ("organ", "data", "model", "condition", *_FAILURE_TITLES.values(), "failures", "n")
+    head = ("organ", "data", "model", "condition", "expected Dice", "Dice", *_STATED.values(), "failures", "n")
     caption = "Expected Dice against Dice"
     return Table("failures", caption, _FAILURE_NOTE, head, tuple(shown), pd.DataFrame(records))
 

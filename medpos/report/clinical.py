@@ -12,9 +12,11 @@ from medpos.metrics.agreement import agreement, category_agreement
 from medpos.metrics.clinical import CTR, indices
 from medpos.report.figures import bland_altman
 from medpos.report.sources import Evaluation, Run
-from medpos.report.tables import Cell, Table, count_cell, interval_cell, number_cell, text_cell
+from medpos.report.tables import Cell, Table, count_cell, interval_cell, number_cell, stated_cell, text_cell
+from medpos.trust.failure import LEAST
 
 _WORST = 5
+_OF_FEW = ("n", "missing", "bias", "sd", "bias_ci95", "mean_absolute_error")  # stated of any number of cases
 ENLARGED = 0.5  # cardiothoracic ratio above which a heart counts as enlarged
 
 
@@ -54,11 +56,17 @@ class Index:
     def alt(self) -> str:
         """Description of the plot in words."""
         name = f"{self.name} in {self.unit}" if self.unit else self.name
-        limits = f"{self._of('lower')} to {self._of('upper')}"
         return (
             f"Bland-Altman plot of {name}, {self.model} on {self.data}, {self.found['n']} cases: "
-            f"bias {self._of('bias')}, limits of agreement {limits}"
+            f"bias {self._of('bias')}, {self.limits}"
         )
+
+    @property
+    def limits(self) -> str:
+        """The limits of agreement in words, or why there are none."""
+        if self.found["n"] < LEAST:
+            return f"no limits of agreement: {self.found['n']} cases, and they are stated from {LEAST} on"
+        return f"limits of agreement {self._of('lower')} to {self._of('upper')}"
 
     @property
     def digits(self) -> int:
@@ -110,28 +118,32 @@ def _of_evaluations(data: str, model: str, evaluations: Sequence[Evaluation]) ->
         if sound.empty:
             continue
         sound = sound.sort_values("difference", key=lambda d: -d.abs(), ignore_index=True)
-        found = agreement(sound["true"].tolist(), sound["predicted"].tolist())
+        found = _stated(agreement(sound["true"].tolist(), sound["predicted"].tolist()))
         skipped = len(values) - len(sound)
         out.append(Index(data, model, str(name), str(unit), found, sound, skipped))
     return out
+
+
+def _stated(found: dict[str, Any]) -> dict[str, Any]:
+    """Leave out limits of agreement, slope and correlations of too few cases to state any."""
+    return found if found["n"] >= LEAST else {key: found[key] if key in _OF_FEW else None for key in found}
 
 
 def tabulate_agreement(found: Sequence[Index]) -> Table:
     """Tabulate bias, limits and correlation of every index."""
     rows, records = [], []
     for index in found:
-        values, digits = index.found, index.digits
+        values, digits, n = index.found, index.digits, index.found["n"]
         rows.append(
             (
                 Cell(index.name, index.name),
                 *map(text_cell, (index.unit, index.data, index.model)),
                 number_cell(values.get("bias"), digits, values.get("sd")),
                 interval_cell(values.get("bias_ci95"), digits),
-                number_cell(values.get("lower"), digits),
-                number_cell(values.get("upper"), digits),
-                number_cell(values.get("proportional_bias"), 3),
+                *(stated_cell(values.get(name), n, digits) for name in ("lower", "upper")),
+                stated_cell(values.get("proportional_bias"), n),
                 interval_cell(values.get("proportional_bias_ci95")),
-                *(number_cell(values.get(name), 3) for name in ("correlation", "ccc", "icc")),
+                *(stated_cell(values.get(name), n) for name in ("correlation", "ccc", "icc")),
                 *map(count_cell, (values.get("n"), index.skipped)),
             )
         )
@@ -142,7 +154,8 @@ def tabulate_agreement(found: Sequence[Index]) -> Table:
         "Agreement of clinical indices",
         "predicted - true; bias ± sd of the differences; limits of agreement (95 %); slope: of the difference over the "
         "mean of both; Pearson correlation; CCC: Lin's concordance; ICC: absolute agreement; skipped: the index can't "
-        "be computed for truth or prediction; the CSV file has all intervals",
+        "be computed for truth or prediction; limits, slope, correlation, CCC and ICC are stated from "
+        f"{LEAST} cases on; the CSV file has all intervals",
         (
             *("index", "unit", "data", "model", "bias", "95 % interval", "lower limit", "upper limit", "slope"),
             *("95 % interval of the slope", "correlation", "CCC", "ICC", "n", "skipped"),
@@ -163,7 +176,8 @@ def tabulate_categories(found: Sequence[Index]) -> Table:
                 Cell(index.data, index.data),
                 text_cell(index.model),
                 *(count_cell(values[name]) for name in counts),
-                *(number_cell(values[name], 3) for name in ("agreement", "kappa")),
+                number_cell(values["agreement"]),
+                stated_cell(values["kappa"], values["n"]),
             )
         )
         records.append({"data": index.data, "model": index.model, **values})

@@ -8,12 +8,16 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.textpath import TextPath
 
-from medpos.core.labels import Label, labels_of
+from medpos.core.labels import Label, kind_title, labels_of
 from medpos.metrics import limits_of, summarize
 from medpos.plotting.curves import Panel, severity_panels, shift_panels
 from medpos.plotting.style import INK, LINES, MARKERS, styled
 from medpos.transforms.position.probe import DISTANCES, PROBES
+
+_NAME_SIZE = 7  # pt
+_NAME_POINTS = 115  # width of a case's name in pt that fits into half a Bland-Altman plot
 
 
 def severity_curves(table: pd.DataFrame) -> Figure | None:
@@ -59,7 +63,7 @@ def probe_curves(table: pd.DataFrame) -> Figure | None:
     rows = _measured(rows, lambda rows: rows["severity"] > 0)
     rows = rows.assign(at=rows["severity"].map(dict(enumerate((0, *DISTANCES)))))
     panels = [
-        Panel(probe.replace("_", " "), "px", rows[(rows["degradation"] == probe) | (rows["severity"] == 0)])
+        Panel(kind_title(probe), "px", rows[(rows["degradation"] == probe) | (rows["severity"] == 0)])
         for probe in moved
         if (rows["degradation"] == probe).any()
     ]
@@ -145,7 +149,7 @@ def bland_altman(
         predicted: predicted value of each case, finite, in ``unit``.
         agreement: ``bias``, ``lower`` and ``upper`` limit of agreement, in ``unit``.
         unit: unit of the index, empty for a ratio.
-        names: names of the cases; the three with the greatest differences are shown.
+        names: names of the cases; the three with the greatest differences are shown, shortened to half the width.
 
     Reference:
         J. M. Bland and D. G. Altman, "Statistical methods for assessing agreement between two methods of clinical
@@ -170,11 +174,25 @@ def bland_altman(
                     va="bottom",
                     fontsize=8,
                 )
+        drawn = [*y, *(line.get_ydata()[0] for line in axes.lines)]
+        room = 0.1 * ((max(drawn) - min(drawn)) or 1)  # for a label above the highest point and line
+        axes.set_ylim(min(drawn) - room, max(drawn) + room)
         for n in np.argsort(-abs(y))[:3] if len(names) else ():
             is_right = x[n] > (x.min() + x.max()) / 2  # the name goes to the side where there is room
             offset, side = ((-4, 3), "right") if is_right else ((4, 3), "left")
-            axes.annotate(names[n], (x[n], y[n]), xytext=offset, textcoords="offset points", ha=side, fontsize=7)
+            axes.annotate(
+                _fit(names[n]), (x[n], y[n]), xytext=offset, textcoords="offset points", ha=side, fontsize=_NAME_SIZE
+            )
         suffix = f", {unit}" if unit else ""
         axes.set_xlabel(f"mean of predicted and true{suffix}")
         axes.set_ylabel(f"predicted - true{suffix}")
     return figure
+
+
+def _fit(name: str) -> str:
+    """Shorten a name to the width that a Bland-Altman plot has for it."""
+    for kept in range(len(name), 0, -1):
+        shown = name if kept == len(name) else f"{name[:kept]}…"
+        if TextPath((0, 0), shown, _NAME_SIZE).get_extents().width <= _NAME_POINTS:
+            return shown
+    return ""

@@ -30,6 +30,7 @@ from medpos.report.calibration import (
     tabulate_failures,
 )
 from medpos.report.clinical import Index, tabulate_agreement, tabulate_categories
+from medpos.report.comparisons import tabulate_comparisons
 from medpos.report.confusion import (
     ModelConfusion,
     clean_confusions,
@@ -46,7 +47,6 @@ from medpos.report.tables import (
     Table,
     count_cell,
     slug,
-    tabulate_comparisons,
     tabulate_conditions,
     tabulate_external,
     tabulate_organs,
@@ -212,7 +212,7 @@ class Page:
 
     @cached_property
     def comparisons(self) -> Table:
-        """Table of the paired comparisons."""
+        """Table of the paired comparisons that no study declared."""
         return tabulate_comparisons(self.sources)
 
     @cached_property

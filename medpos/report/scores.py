@@ -9,11 +9,12 @@ import pandas as pd
 from medpos.core.errors import InputError
 from medpos.metrics import limits_of, summarize
 from medpos.report.sources import Evaluation, Run, add_run, as_numbers, clean_rows, read_rows
-from medpos.report.tables import Cell, Table, condition_title, count_cell, interval_cell, number_cell, text_cell
+from medpos.report.tables import Cell, Table, count_cell, interval_cell, number_cell, text_cell
 from medpos.runs import files
 from medpos.runs.tables import SCORE_COLUMNS
 from medpos.runs.text import score_digits, score_title
 from medpos.statistics.grid import CONDITION
+from medpos.transforms.naming import condition_title
 
 _CASES, _SET = "cases", "whole set"
 _IDENTITY = ["data", "split", "model", "seed"]

@@ -1,4 +1,4 @@
-"""Make the tables of a report, for the page and as CSV: organs, conditions, comparisons and those of a study."""
+"""Make the tables of a report, for the page and as CSV: organs, conditions, and those of a study."""
 
 import math
 import re
@@ -11,12 +11,12 @@ import pandas as pd
 from medpos.core.labels import MEAN_OF_ORGANS, Label, labels_of
 from medpos.core.labels import title as organ_title
 from medpos.core.rules import is_finite
-from medpos.data.conditions import Condition
 from medpos.metrics import SHOWN, limits_of, summarize
-from medpos.report.sources import Run, Sources, Study, clean_rows
+from medpos.report.sources import Run, Study, clean_rows
 from medpos.runs.tables import summarize_conditions
 from medpos.runs.text import TITLES
-from medpos.statistics.effects import adjust_primary, compare_models
+from medpos.transforms.naming import condition_title
+from medpos.trust.failure import LEAST
 
 _COLUMNS = (*SHOWN, "surface_dice")
 _SPREAD = "mean ± sd over cases; 95 % interval of the mean over subjects (t)"
@@ -70,6 +70,11 @@ def number_cell(value: Any, digits: int = 3, spread: Any = None) -> Cell:
         return Cell("-", math.inf)
     text = f"{float(value):.{digits}f}"
     return Cell(f"{text} ± {float(spread):.{digits}f}" if is_finite(spread) else text, float(value))
+
+
+def stated_cell(value: Any, n: Any, digits: int = 3) -> Cell:
+    """Format a statistic that is stated of :data:`medpos.trust.failure.LEAST` values or more; of fewer, say so."""
+    return Cell(f"n < {LEAST}", math.inf) if is_finite(n) and n < LEAST else number_cell(value, digits)
 
 
 def interval_cell(ends: Any, digits: int = 3) -> Cell:
@@ -245,74 +250,9 @@ def tabulate_external(runs: Sequence[Run]) -> Table:
     )
 
 
-def condition_title(degradation: str, severity: int, shift: str) -> str:
-    """Return the title of a row's condition; ``shift`` as in the tables."""
-    moved = {axis: int(pixels) for axis, pixels in re.findall(r"([xy])([+-]\d+)", shift)}
-    return Condition(degradation, severity, moved.get("x", 0), moved.get("y", 0)).title
-
-
 def slug(name: str) -> str:
     """Convert a name for a file or an id: lower-case letters, digits and ``_``."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "unnamed"
-
-
-_TESTS = ("p", "p_holm", "effect_size")
-_COMPARED = (
-    *("organ", "data", "a", "b", "condition", "difference in Dice", "95 % interval", "p", "p (Holm)", "effect size"),
-    *("n", "subjects"),
-)
-
-
-def tabulate_comparisons(sources: Sources) -> Table:
-    """Tabulate paired differences a - b, from the studies, and of other runs on one data set with the first of them."""
-    entries = [e for study in sources.studies for e in study.content.get("comparisons", [])]
-    in_study = {id(run) for study in sources.studies for run in study.runs}
-    others = tuple(run for run in sources.runs if id(run) not in in_study)
-    if others:
-        entries += _compare_with_first(clean_rows(Sources(others, ()).table()))
-    labels = [label for evaluation in sources.evaluations for label in evaluation.labels]
-    rows = []
-    for entry in entries:
-        name = str(entry.get("organ", ""))
-        rows.append(
-            (
-                organ_cell(name, labels),
-                *(text_cell(entry.get(key)) for key in ("data", "a", "b", "condition")),
-                number_cell(entry.get("mean_difference")),
-                interval_cell(entry.get("ci95")),
-                *(_probability(entry.get(key)) for key in ("p", "p_holm")),
-                number_cell(entry.get("effect_size"), 2),
-                *(count_cell(entry.get(key)) for key in ("n", "subjects")),
-            )
-        )
-    note = (
-        "a - b, matched by case, organ and seed; above 0: a is better; interval: t over subjects and seeds; p: "
-        "Wilcoxon signed-rank test of the subjects' means, two-sided, for the mean of organs alone, and of no pair of "
-        "a study, which has criteria; Holm: over all p of this table; effect size: matched-pairs rank-biserial"
-    )
-    return Table("comparisons", "Paired comparisons", note, _COMPARED, tuple(rows), pd.DataFrame(entries))
-
-
-def _probability(value: Any) -> Cell:
-    return Cell("< 0.001", float(value)) if is_finite(value) and value < 0.001 else number_cell(value)
-
-
-def _compare_with_first(table: pd.DataFrame) -> list[dict[str, Any]]:
-    """Compare the models of each data set with its first one, organ by organ, on the cases that both segmented."""
-    parts = []
-    for _, part in table.groupby(["data", "split"], sort=False):
-        first, *others = dict.fromkeys(part["model"])
-        parts += [compare_models(part, first, model).assign(a=first, b=model) for model in others]
-    if not parts:
-        return []
-    whole = pd.concat(parts, ignore_index=True)
-    entries = []
-    for row in adjust_primary(whole, whole["organ"] == MEAN_OF_ORGANS).to_dict("records"):
-        ends = [row["ci95_low"], row["ci95_high"]] if is_finite(row["ci95_low"]) else None
-        found = {key: row[key] for key in ("data", "a", "b", "organ", "n", "subjects", "mean_difference", *_TESTS)}
-        if row["n"]:
-            entries.append({**found, "condition": "clean", "ci95": ends})
-    return entries
 
 
 def tabulate_study(study: Study) -> list[Table]:

@@ -6,7 +6,7 @@ from typing import Any
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from medpos.core.labels import ALL_CLASSES, MEAN_OF_ORGANS
+from medpos.core.labels import ALL_CLASSES, MEAN_OF_ORGANS, kind_title
 from medpos.core.labels import title as organ_title
 from medpos.core.text import as_text
 from medpos.metrics import SHOWN
@@ -142,7 +142,7 @@ def _condition_table(conditions: Sequence[dict[str, Any]], title: str) -> Table:
 
 def _condition_words(entry: dict[str, Any]) -> tuple[str, str, str]:
     """Return degradation, severity and shift in words."""
-    degradation = entry["degradation"].replace("_", " ") if entry["severity"] else "none"
+    degradation = kind_title(entry["degradation"]) if entry["severity"] else "none"
     return degradation, str(entry["severity"]), entry["shift"]
 
 

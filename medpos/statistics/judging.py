@@ -11,10 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from medpos.core.labels import kind_title
 from medpos.metrics.intervals import Estimate, estimate, estimate_mean, linearize, sum_by_subject
 from medpos.statistics.criteria import shift_distance
 from medpos.statistics.grid import Array
 from medpos.statistics.paired import holm
+from medpos.transforms.naming import condition_title
 from medpos.transforms.position.probe import DISTANCES, PROBES
 
 _ALPHA = 0.05
@@ -81,18 +83,15 @@ class Part:
 def place_of(condition: Mapping[str, Any]) -> Place:
     """Return the place of a condition, given as ``degradation``, ``severity`` and ``shift``."""
     degradation, severity, shift = str(condition["degradation"]), int(condition["severity"]), str(condition["shift"])
+    label = condition_title(degradation, severity, shift)
+    words = kind_title(degradation)
     if shift != "0":
-        words = f"{degradation} {severity}, " if severity else ""
-        return Place(
-            f"{words}shift".replace("_", " "), shift_distance(shift), f"{words}shift {shift} px".replace("_", " ")
-        )
+        return Place(f"{words}, severity {severity}, shift" if severity else "shift", shift_distance(shift), label)
     if not severity:
-        return Place("clean", 0, "clean")
-    words = degradation.replace("_", " ")
+        return Place(label, 0, label)
     if degradation not in PROBES:
-        return Place(words, severity, f"{words} {severity}")
+        return Place(words, severity, label)
     dose = DISTANCES[severity - 1] if PROBES[degradation] > 1 else 1
-    label = f"{words} {dose} px" if PROBES[degradation] > 1 else words
     return Place(words.removesuffix(" x").removesuffix(" y"), dose, label)
 
 

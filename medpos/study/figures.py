@@ -13,7 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medpos.core.labels import MEAN_OF_ORGANS, data_title, labels_of, title
+from medpos.core.labels import MEAN_OF_ORGANS, data_title, kind_title, labels_of, title
 from medpos.data.conditions import Condition, is_clean
 from medpos.plotting.curves import Panel, severity_panels, shift_panels
 from medpos.plotting.style import INK, LINES, MARKERS, Drawing, styled
@@ -237,7 +237,7 @@ def degraded_examples(found: DegradedImages) -> Drawing:
                 axes.imshow(image.T, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
                 axes.spines[:].set_visible(False)
                 axes.set(xticks=[], yticks=[], title="clean" if strength is None else f"{strength:g}")
-            row[0].set_ylabel(kind.replace("_", " "))
+            row[0].set_ylabel(kind_title(kind))
     name = data_title(found.data) + (" PHANTOMS" if found.phantom else "")
     units = "; ".join(f"{kind.replace('_', ' ')}: {UNITS[kind]}" for kind in found.strengths)
     caption = f"Degraded images, {name}, case {found.case}, severity 1 to 5 from left to right ({units})"

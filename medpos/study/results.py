@@ -25,6 +25,7 @@ from medpos.study.figures import Maps
 from medpos.study.images import ImageMeasures
 from medpos.study.models import Model
 from medpos.study.plan import Plan, Planner
+from medpos.transforms.naming import condition_title
 
 # Strengths of the position channels in the paper's figure 2.
 ALPHAS = (1.0, 3.0, 10.0, 30.0, 100.0)
@@ -333,9 +334,7 @@ def _records(frame: pd.DataFrame) -> list[dict[str, Any]]:
 def _comparison_entry(row: dict[str, Any]) -> dict[str, Any]:
     """Convert one comparison for the page."""
     low, high = row.pop("ci95_low"), row.pop("ci95_high")
-    condition = " ".join(
-        str(word) for word in tables.condition_words((row["degradation"], row["severity"], row["shift"]))
-    )
+    condition = condition_title(row["degradation"], row["severity"], row["shift"])
     return {**row, "condition": condition, "ci95": None if low is None else [low, high]}
 
 

@@ -11,6 +11,7 @@ from medpos.data.conditions import is_clean
 from medpos.metrics import overlap
 from medpos.runs.cases import CaseView
 from medpos.statistics.grid import mean
+from medpos.transforms.naming import condition_title
 
 Content = dict[str, Any]
 
@@ -67,13 +68,13 @@ def _condition_table(data: str, rows: pd.DataFrame) -> Content:
     keys = list(dict.fromkeys(zip(rows["degradation"], rows["severity"], rows["shift"], strict=True)))
     by_key = {(r["degradation"], r["severity"], r["shift"], r["model"]): r for _, r in rows.iterrows()}
     cells = [
-        [*condition_words(key), *(_cell(by_key[(*key, n)]) if (*key, n) in by_key else "-" for n in names)]
+        [condition_title(*key), *(_cell(by_key[(*key, n)]) if (*key, n) in by_key else "-" for n in names)]
         for key in keys
     ]
     return {
         "title": f"{data}: mean Dice of organs under each condition",
         "note": "mean ± sd over seeds",
-        "columns": ["degradation", "severity", "shift px", *names],
+        "columns": ["condition", *names],
         "rows": cells,
     }
 
@@ -140,12 +141,6 @@ def choice_tables(rows: Sequence[tuple[str, str, str, Any, float, bool]]) -> lis
             "rows": [[*row[:4], f"{row[4]:.4f}", "yes" if row[5] else ""] for row in rows],
         }
     ]
-
-
-def condition_words(key: tuple[str, int, str]) -> tuple[str, int, str]:
-    """Return degradation, severity and shift of a condition in words."""
-    degradation, severity, shift = key
-    return (degradation.replace("_", " ") if severity else "none"), int(severity), shift
 
 
 def _few(rows: pd.DataFrame) -> str:

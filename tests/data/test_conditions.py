@@ -25,9 +25,9 @@ def test_shifts():
     ("condition", "shift", "title"),
     [
         (CLEAN, "0", "clean"),
-        (Condition("gaussian_blur", 3), "0", "gaussian blur 3"),
-        (Condition(shift_x=8), "x+8", "shift x+8 px"),
-        (Condition("shot_noise", 1, 8, -16), "x+8 y-16", "shot noise 1, shift x+8 y-16 px"),
+        (Condition("gaussian_blur", 3), "0", "Gaussian blur, severity 3"),
+        (Condition(shift_x=8), "x+8", "shifted 8 px right"),
+        (Condition("shot_noise", 1, 8, -16), "x+8 y-16", "shot noise, severity 1, shifted 8 px right and 16 px up"),
     ],
 )
 def test_names(condition, shift, title):

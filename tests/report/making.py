@@ -27,13 +27,13 @@ def discs(shape, labels, dx):
     return out
 
 
-def views(labels, shape, phases):
+def views(labels, shape, phases, number=6):
     """Make cases that get worse with their number; the first one is perfect."""
     image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     truth = discs(shape, labels, 0)
     return [
         CaseView(f"s{n:02d}{phase and '_'}{phase}", f"s{n:02d}", phase, (2.0, 1.5, 10.0)[: len(shape)], image, truth, p)
-        for n in range(6)
+        for n in range(number)
         for p in [discs(shape, labels, n)]
         for phase in phases
     ]
@@ -71,10 +71,10 @@ def evaluation(folder, cases, labels, data, bundle, phantom, conditions=(CLEAN,)
     )
 
 
-def make_run(folder, data="acdc", phantom=False, with_cases=True, bundle=None, keep=slice(None), whole=True):
+def make_run(folder, data="acdc", phantom=False, with_cases=True, bundle=None, keep=slice(None), whole=True, number=6):
     """Make a run folder as a bundle does; without later evaluations unless ``whole``."""
     labels, shape, phases = (ACDC, (48, 40, 8), ("ED", "ES")) if data == "acdc" else (JSRT, (48, 40), ("",))
-    cases = views(labels, shape, phases)[keep]
+    cases = views(labels, shape, phases, number)[keep]
     bundle = bundle or f"{data}_small"
     folder.mkdir(parents=True)
     (folder / "config.json").write_text("{}")

@@ -30,7 +30,7 @@ def test_several_models_have_a_row_for_each_organ():
     figure = severity_curves(pd.concat([table(ROBUST, "a"), table(ROBUST, "b")]))
     assert [axes.get_ylabel() for axes in figure.axes] == [f"Dice, {label.title}" for label in ACDC[1:]]
     assert [len(axes.lines) for axes in figure.axes] == [2, 2, 2]
-    assert figure.axes[0].get_title() == "gaussian noise"
+    assert figure.axes[0].get_title() == "Gaussian noise"
     assert figure.axes[-1].get_xlabel() == "severity"
 
 
@@ -80,14 +80,17 @@ def test_inline_figures_have_the_text_color_of_the_page_and_a_label():
     assert 'id="own-name-figure_1"' in svg
 
 
-def test_names_of_cases_stay_inside_the_frame():
-    names = ["a_long_name_of_a_case", "another_long_name", "a_third_long_name"]
-    figure = bland_altman([1, 2, 3], [1.1, 1.8, 3.3], {}, "ml", names)
+@pytest.mark.parametrize("predicted", [[1.1, 1.8, 3.3], [1, 2, 3], [0.2, 2.2, 1.0], [3.0, 2.9, 2.8]])
+def test_labels_stay_inside_the_frame(predicted):
+    names = ["a_long_name_of_a_case", "W" * 80, "a_third_long_name"]
+    found = {"bias": 0.07, "lower": -0.42, "upper": 0.56}
+    figure = bland_altman([1, 2, 3], predicted, found, "ml", names)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     renderer = canvas.get_renderer()
     [axes] = figure.axes
     frame = axes.get_window_extent(renderer)
-    drawn = [text.get_window_extent(renderer) for text in axes.texts if text.get_text() in names]
-    assert len(drawn) == 3
+    drawn = [text.get_window_extent(renderer) for text in axes.texts]
+    assert len(drawn) == 6
     assert all(frame.x0 <= box.x0 and box.x1 <= frame.x1 for box in drawn)
+    assert all(frame.y0 <= box.y0 and box.y1 <= frame.y1 for box in drawn)

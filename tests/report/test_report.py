@@ -16,7 +16,7 @@ from medpos.core.labels import ACDC, CLAVICLES, JSRT, labels_of
 from medpos.metrics import METRICS
 from medpos.report import build
 from medpos.report.sources import read
-from medpos.report.tables import condition_title, tabulate_organs
+from medpos.report.tables import tabulate_organs
 from medpos.runs.text import PHANTOM_NOTE
 
 
@@ -144,6 +144,27 @@ def test_two_runs_are_compared_on_their_common_cases(tmp_path):
     assert set(found["n"]) == {4}
     assert set(found["subjects"]) == {2}
     assert found["mean_difference"].tolist() == [0, 0, 0, 0]
+    # Of so few subjects no correlation is stated, and nothing was declared beforehand.
+    shown = text((tmp_path / "out/index.html").read_text())
+    assert "n < 8" in shown
+    assert "No study declared any of these beforehand" in shown
+    assert "4 exploratory comparisons" in shown
+
+
+def test_limits_of_agreement_are_stated_of_eight_cases_or_more(report, tmp_path):
+    few = pd.read_csv(report / "csv/clinical_agreement.csv")
+    assert set(few["n"]) == {6}
+    assert few["bias"].notna().all()
+    assert few[["lower", "upper", "correlation", "ccc", "icc", "proportional_bias"]].isna().all(axis=None)
+    words = "no limits of agreement: 6 cases, and they are stated from 8 on"
+    assert text((report / "index.html").read_text()).count(words) == len(few)
+    many = make_run(tmp_path / "r/a/b", "jsrt", whole=False, number=8)
+    build([many], tmp_path / "out")
+    stated = pd.read_csv(tmp_path / "out/csv/clinical_agreement.csv")
+    assert stated[["lower", "upper"]].notna().all(axis=None)
+    assert "stated from 8 on" not in text((tmp_path / "out/index.html").read_text()).replace(
+        "are stated from 8 cases on", ""
+    )
 
 
 def test_runs_of_one_bundle_and_seed_are_told_apart(tmp_path):
@@ -160,11 +181,6 @@ def test_labels():
     assert [label.index for label in found] == [0, 1, 2, 3]
     assert found[2].color == JSRT[3].color
     assert len({label.color for label in found}) == 4
-
-
-def test_condition_title():
-    assert condition_title("none", 0, "0") == "clean"
-    assert condition_title("shot_noise", 3, "x+8 y-16") == "shot noise 3, shift x+8 y-16 px"
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ def test_scores_under_every_condition(run, tmp_path):
     html = build([run], tmp_path / "out").read_text(encoding="utf-8")
     rows = cells(html, "score_conditions")
     assert [row[0] for row in rows if row[4] == "clean"] == ["SEG", "true objects", "mean IoU"]
-    noisy = {row[0]: row[5:9] for row in rows if row[4] == "gaussian noise 2"}
+    noisy = {row[0]: row[5:9] for row in rows if row[4] == "Gaussian noise, severity 2"}
     assert noisy["SEG"] == ["0.250 ± 0.000", "0.250 to 0.250", "6", "0"]
     assert noisy["mean IoU"] == ["-", "-", "0", "1"]
 

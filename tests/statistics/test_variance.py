@@ -154,8 +154,8 @@ def test_each_kind_of_condition_is_decomposed_and_incomplete_subjects_are_left_o
     values[0, 1, 2:4, 0] = np.nan
     table = long_table(values, np.repeat(range(4), 2))
     found = decompose_table(table, {"position": {"m0": "no", "m1": "yes"}})
-    assert list(dict.fromkeys(found["conditions"])) == ["clean", "gaussian noise"]
-    noisy = found[found["conditions"] == "gaussian noise"]
+    assert list(dict.fromkeys(found["conditions"])) == ["clean", "Gaussian noise"]
+    noisy = found[found["conditions"] == "Gaussian noise"]
     assert list(noisy["term"])[:3] == ["position", "severity", "position x severity"]
     assert set(noisy["subjects"]) == {3}
     assert set(noisy["left_out"]) == {1}

@@ -147,10 +147,10 @@ class TestParts:
         [part] = found.to_json()["parts"]
         assert part["is_reversed"]
         assert {c["label"]: round(c["value"], 3) for c in part["conditions"]} == {
-            "shift x+8 px": 0.345,
-            "shift x+16 px": 0.215,
-            "shift x+32 px": -0.4,
-            "shift x+64 px": -0.5,
+            "shifted 8 px right": 0.345,
+            "shifted 16 px right": 0.215,
+            "shifted 32 px right": -0.4,
+            "shifted 64 px right": -0.5,
         }
 
     def test_an_average_without_a_reversal_is_confirmed(self):
@@ -159,7 +159,7 @@ class TestParts:
     def test_each_condition_must_lie_inside(self):
         found = self.shifted({8: 0.0, 16: -0.1, 32: -0.2})
         assert found.verdict == "undecided"
-        assert found.parts[found.decisive].label == "shift x+8 px"
+        assert found.parts[found.decisive].label == "shifted 8 px right"
         assert [round(p.estimate.value, 6) for p in found.parts] == [0, -0.1, -0.2]
 
     def test_a_dose_averages_its_directions(self):
@@ -171,7 +171,7 @@ class TestParts:
         found = only(whole, model="a", judge="dose", **about)
         assert [(p.label, round(p.estimate.value, 6)) for p in found.parts] == [
             ("shift 8 px", -0.2),
-            ("shift y+16 px", -0.2),
+            ("shifted 16 px down", -0.2),
         ]
 
     def test_a_slope_is_that_of_least_squares(self):
@@ -299,7 +299,7 @@ class TestFamily:
         whole = table(*part, *(rows("b", np.full(SUBJECTS, 0.5), (NOISE, n, "0")) for n in (1, 2, 3)))
         found = only(whole, model="a", minus="b", conditions="noise", at_least=0.0)
         assert found.p == pytest.approx(max(2 * p.estimate.p_above(0) for p in found.parts))
-        assert found.parts[found.decisive].label == "gaussian noise 2"
+        assert found.parts[found.decisive].label == "Gaussian noise, severity 2"
 
     def test_power_for_the_margin(self):
         few = only(self.gains(0.0), **self.criterion(0))

@@ -140,7 +140,7 @@ def test_the_variance_of_dice_is_decomposed(done):
         "rest",
     ]
     assert sum(float(row["share"]) for row in clean) == pytest.approx(1)
-    assert {row["conditions"] for row in rows} == {"clean", "gaussian noise", "gaussian blur", "shot noise"}
+    assert {row["conditions"] for row in rows} == {"clean", "Gaussian noise", "Gaussian blur", "shot noise"}
 
 
 def test_cases_are_decoded_once_for_all_models(prepared, tmp_path, monkeypatch):
@@ -191,7 +191,12 @@ def test_criteria_have_their_design(done):
     assert {o["organ"] for o in helps["organs"]} == {"heart", "left_lung", "right_lung"}
     assert not {"p", "p_holm"} & set(content["comparisons"][0])
     page = build([folder / "out"], folder / "page").read_text()
-    for words in ("Family: the 2 primary criteria", "for a margin of 0.05", "Its 10 parts", "gaussian noise 1"):
+    for words in (
+        "Family: the 2 primary criteria",
+        "for a margin of 0.05",
+        "Its 10 parts",
+        "Gaussian noise, severity 1",
+    ):
         assert words in page
 
 

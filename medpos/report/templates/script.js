@@ -23,6 +23,18 @@
   for (const table of all("table.sortable")) {
     all("thead button", table).forEach((button, n) => button.addEventListener("click", () => sort(table, n)));
   }
+  for (const field of all("input.filter")) {
+    const rows = all("tbody tr", one(field.dataset.table));
+    field.addEventListener("input", () => {
+      const words = field.value.toLowerCase().split(/\s+/).filter(Boolean);
+      let count = 0;
+      for (const row of rows) {
+        row.hidden = !words.every((word) => row.textContent.toLowerCase().includes(word));
+        count += !row.hidden;
+      }
+      field.closest(".controls").querySelector("[role=status]").textContent = `${count} of ${rows.length} rows`;
+    });
+  }
   addEventListener("beforeprint", () => all("details").forEach((part) => { part.open = true; }));
 
   // Cases.
