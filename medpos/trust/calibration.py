@@ -56,7 +56,8 @@ def _count(logits: Tensor, truth: Tensor) -> Tensor:
     counts = torch.zeros(size + 1, dtype=torch.int64, device=device)  # the last one of ignored pixels
     row = torch.arange(classes + 1, dtype=torch.int32, device=device)[:, None]
     for scores, true in zip(logits.flatten(1).split(_PART, 1), truth.flatten(1).split(_PART, 1), strict=True):
-        odds = scores.float().softmax(0).logit_(1e-7)
+        planes = torch.empty(scores.shape, device=device).copy_(scores)  # faster than float() and contiguous()
+        odds = planes.softmax(0).logit_(1e-7)
         own = odds.gather(0, true.long().clamp_(max=classes - 1))
         right = torch.cat([row[:-1] == true, own >= odds.amax(0, keepdim=True)])  # by far faster than argmax
         bins = odds.add_(_LIMIT).mul_(BINS / (2 * _LIMIT)).nan_to_num_(0.0).clamp_(0, BINS - 1).int()

@@ -53,7 +53,10 @@ def test_bundle(name, trained, trained_heart, first_image, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "sizes"),
-    [("voc_deeplab_largefov", {"image_size": 65, "window": 65}), ("voc_sunet64", {"image_size": 64, "short_side": 64})],
+    [
+        ("voc_deeplab_largefov", {"image_size": 65, "window": 65}),
+        pytest.param("voc_sunet64", {"image_size": 64, "short_side": 64}, marks=pytest.mark.torture),
+    ],
 )
 def test_photographs_in_published_colours(name, sizes, secondary, tmp_path):
     """Use the publisher's means and deviations, with a CRF or with images of several sizes."""
