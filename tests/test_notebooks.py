@@ -22,9 +22,7 @@ def test_stored_without_output(path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "path", leave_to_torture(NOTEBOOKS, NOTEBOOKS[1:]), ids=lambda path: path.stem
-)
+@pytest.mark.parametrize("path", leave_to_torture(NOTEBOOKS, NOTEBOOKS[1:]), ids=lambda path: path.stem)
 def test_runs(path, tmp_path, monkeypatch):
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
