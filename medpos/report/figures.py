@@ -174,9 +174,9 @@ def bland_altman(
                     va="bottom",
                     fontsize=8,
                 )
-        drawn = [*y, *(line.get_ydata()[0] for line in axes.lines)]
-        room = 0.1 * ((max(drawn) - min(drawn)) or 1)  # for a label above the highest point and line
-        axes.set_ylim(min(drawn) - room, max(drawn) + room)
+        drawn = np.concatenate([y, *(np.atleast_1d(line.get_ydata()) for line in axes.lines)])
+        room = 0.1 * (np.ptp(drawn) or 1)  # for a label above the highest point and line
+        axes.set_ylim(drawn.min() - room, drawn.max() + room)
         for n in np.argsort(-abs(y))[:3] if len(names) else ():
             is_right = x[n] > (x.min() + x.max()) / 2  # the name goes to the side where there is room
             offset, side = ((-4, 3), "right") if is_right else ((4, 3), "left")
