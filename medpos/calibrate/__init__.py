@@ -2,57 +2,106 @@
 
 ``outputs`` runs the network on the cases of a split, ``temperatures`` fits temperatures on the validation split,
 ``lights`` fits detectors of strange images on the training split and sets their threshold on the validation split,
-``noticed`` measures what they notice.
+``noticed`` measures what they notice. ``failures`` fits what predicts the Dice, and measures how well it does.
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from medpos.calibrate.failures import (
+    FAILURE_COLUMNS,
+    PREDICTED_COLUMNS,
+    Changes,
+    check_members,
+    fit_quality,
+    format_failures,
+    predict_test_dice,
+    score_predictors,
+)
 from medpos.calibrate.lights import describe_light, fit_lights
 from medpos.calibrate.noticed import COLUMNS, format_noticed, measure_noticed
 from medpos.calibrate.temperatures import fit_scaling, format_temperatures
 from medpos.core.errors import InputError
 from medpos.core.files import write_csv
 from medpos.data.conditions import named
+from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
 from medpos.predict.run_files import open_training_data, read_run_files
-from medpos.runs.files import NOTICED
+from medpos.runs.files import FAILURES, NOTICED, PREDICTED_DICE
 from medpos.runs.text import PHANTOM_NOTE
 
-__all__ = ["calibrate_run"]
+__all__ = ["Options", "calibrate_run"]
+
+
+@dataclass(frozen=True)
+class Options:
+    """Hold the user's choices.
+
+    Args:
+        conditions: ``degradations``, ``shifts`` or both: those of the run, under which the test images are judged.
+        failures: whether to measure on the test images how well the predicted Dice finds bad predictions.
+        members: further runs of the ensemble whose Dice is predicted.
+        tta: its kinds of test-time augmentation, of :data:`medpos.predict.views.KINDS`.
+        dropout: its number of passes with dropout; 0: none.
+    """
+
+    conditions: Sequence[str] = ()
+    failures: bool = False
+    members: Sequence[Path] = ()
+    tta: Sequence[str] = ()
+    dropout: int = 0
 
 
 def calibrate_run(
-    run: Path, dataset_dir: Path | None = None, device: str = "", conditions: Sequence[str] = ()
+    run: Path, dataset_dir: Path | None = None, device: str = "", options: Options | None = None
 ) -> list[str]:
-    """Fit temperatures and detectors to a run, and write ``temperatures.json`` and ``detectors.npz`` into it.
+    """Fit temperatures, detectors and what predicts the Dice to a run, and write them into it.
+
+    The files are ``temperatures.json``, ``detectors.npz`` and ``quality.npz``; with conditions ``noticed.csv``, with
+    ``failures`` ``predicted_dice.csv`` and ``failures.csv``.
 
     Args:
         run: run folder.
         dataset_dir: its training data, if they have moved.
         device: device to compute on; empty: CUDA if there is one.
-        conditions: ``degradations``, ``shifts`` or both: those of the run, under which the detectors judge its test
-            images, for ``noticed.csv``.
+        options: the user's choices.
 
     Returns:
         Texts on what was found, and that the images are phantoms if they are.
 
     Raises:
-        InputError: the folder is no run of a segmentation, its data are not found or have too few cases, or it can't be
-            written to.
+        InputError: the folder is no run of a segmentation, its data are not found or have too few cases, a member was
+            trained on other data, or the run can't be written to.
     """
+    chosen = options or Options()
     model = Model(run, dataset_dir, device)
     model.check_segments()
+    model.forget_others()
     config = read_run_files(run, dataset_dir).config
     source = open_training_data(run, config, dataset_dir)
+    if (chosen.conditions or chosen.failures) and not source.cases("test"):
+        raise InputError(f"{source.folder}: expected test cases, to judge them under conditions, got none")
+    members = [Model(member, dataset_dir, device) for member in chosen.members]
+    ensemble = Ensemble([model, *members], chosen.tta, dropout=chosen.dropout)
+    check_members(ensemble, source)
+    table, seed = config.get("degradation_table", "study"), int(config.get("noise_seed", 0))
+
+    def changes(groups: Sequence[str]) -> Changes:
+        return Changes(named(groups, table, config.get("shift_pixels", [])), table, seed)
+
     scaling, light = fit_scaling(model, source), fit_lights(model, source)
+    predictor = fit_quality(ensemble, source, changes(("degradations", "shifts")))
     texts = [format_temperatures(scaling), describe_light(light)]
-    if conditions:
-        if not source.cases("test"):
-            raise InputError(f"{source.folder}: expected test cases, to judge them under conditions, got none")
-        table, pixels = config.get("degradation_table", "study"), config.get("shift_pixels", [])
-        chosen = named(conditions, table, pixels)
-        rows = measure_noticed(model, light, source, chosen, table, int(config.get("noise_seed", 0)))
-        write_csv(model.home / NOTICED, COLUMNS, rows)
-        texts.append(format_noticed(rows))
+    judged = changes(chosen.conditions)
+    if chosen.conditions:
+        noticed = measure_noticed(model, light, source, judged.conditions, table, seed)
+        write_csv(model.home / NOTICED, COLUMNS, noticed)
+        texts.append(format_noticed(noticed))
+    if chosen.failures:
+        rows = predict_test_dice(ensemble, predictor, source, judged)
+        scored = score_predictors(rows)
+        write_csv(model.home / PREDICTED_DICE, PREDICTED_COLUMNS, rows)
+        write_csv(model.home / FAILURES, FAILURE_COLUMNS, scored)
+        texts.append(format_failures(scored))
     return [*texts, *([PHANTOM_NOTE] if source.phantom else [])]

@@ -4,19 +4,16 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from medpos.calibrate.outputs import LabeledImage, load_split
+from medpos.calibrate.outputs import LabeledImage, change, load_split
 from medpos.core.labels import kind_title
 from medpos.core.text import as_text
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import DataFolder
 from medpos.metrics import mean_of_finite, overlap
 from medpos.predict.model import Model
-from medpos.transforms.intensity.degradations import degrade
-from medpos.transforms.spatial.shift import LOWEST, shift
 from medpos.trust.failure import auroc
 from medpos.trust.light import Light, TrafficLight
 
@@ -59,13 +56,9 @@ def _judge(
     model: Model, light: TrafficLight, image: LabeledImage, condition: Condition, table: str, seed: int
 ) -> tuple[Light, float]:
     """Return the light of a case under a condition, and its mean Dice."""
-    name, dx, dy = image.case["case"], condition.shift_x, condition.shift_y
-    kind, severity = condition.degradation, condition.severity
-    changed = degrade(image.decoded, kind, severity, case=name, seed=seed, table=table)
-    changed, truth = shift(torch.as_tensor(changed), dx, dy, LOWEST), shift(image.truth, dx, dy)
-    evidence = light.begin()
-    labels = model.probabilities(changed, evidence).argmax(0)
-    dice = overlap(labels.numpy(), truth[0].numpy(), len(model.data.labels))["dice"]
+    changed, evidence = change(image, condition, table, seed), light.begin()
+    labels = model.probabilities(changed.decoded, evidence).argmax(0)
+    dice = overlap(labels.numpy(), changed.truth[0].numpy(), len(model.data.labels))["dice"]
     return light.judge(evidence), mean_of_finite(dice)
 
 

@@ -9,10 +9,13 @@ import numpy as np
 import torch
 
 from medpos.core.labels import IGNORED
+from medpos.data.conditions import Condition
 from medpos.data.folder import DataFolder
 from medpos.metrics.confusion import VOID
 from medpos.predict.model import Model
 from medpos.predict.quantization import spread
+from medpos.transforms.intensity.degradations import Table, degrade
+from medpos.transforms.spatial.shift import LOWEST, shift
 from medpos.trust.evidence import Evidence
 
 
@@ -61,6 +64,21 @@ def load_split(model: Model, source: DataFolder, split: str, most: int) -> Itera
         if source.labels[0].name == VOID:
             truth = torch.where(truth == 0, IGNORED, truth)
         yield LabeledImage(case, decoded, truth)
+
+
+def change(image: LabeledImage, condition: Condition, table: Table, seed: int) -> LabeledImage:
+    """Put an image under a condition; shifts leave the image's lowest value in the free pixels.
+
+    Args:
+        image: the image.
+        condition: condition without a probe of the position channels.
+        table: table of degradations, as :func:`medpos.transforms.intensity.degradations.degrade` takes it.
+        seed: seed of the noise.
+    """
+    kind, severity = condition.degradation, condition.severity
+    changed = degrade(image.decoded, kind, severity, case=image.case["case"], seed=seed, table=table)
+    moved = (condition.shift_x, condition.shift_y)
+    return LabeledImage(image.case, shift(torch.as_tensor(changed), *moved, LOWEST), shift(image.truth, *moved))
 
 
 def run_split(

@@ -93,7 +93,7 @@ def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, 
     shutil.copyfile(project / "LICENSE", folder / "LICENSE")
     (folder / EXPORTED_WEIGHTS).parent.mkdir()
     shutil.copyfile(run / files.MODEL, folder / EXPORTED_WEIGHTS)
-    for name in (files.TEMPERATURES, files.DETECTORS):
+    for name in (files.TEMPERATURES, files.DETECTORS, files.QUALITY):
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
     free = models.write_models(folder, model.network, exported.inputs, exported.channels, exported.classes)

@@ -2,8 +2,8 @@
 
 import logging
 import traceback
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from medpos.predict.label_maps import compute_label_map, compute_probability_map
 from medpos.predict.loading import LoadedImage, load_image
 from medpos.predict.overlays import write_overlay
 from medpos.predict.records import Options
-from medpos.trust.evidence import Evidence
+from medpos.trust.evidence import Evidence, Floats
 from medpos.trust.light import Light
 from medpos.trust.uncertainty import Uncertainty, count_levels
 
@@ -63,12 +63,14 @@ class Segmentation:
         probabilities: probabilities [X, Y, Z, classes], float32, if they are wanted.
         uncertainty: how unsure the prediction is, if that is wanted.
         light: whether the image is like those of the training; None where the run has no detectors.
+        dice: predicted Dice of each organ, [organs], by predictor; empty where the run can't predict it.
     """
 
     labels: Pixels
     probabilities: Array | None = None
     uncertainty: Uncertainty | None = None
     light: Light | None = None
+    dice: Mapping[str, Floats] = field(default_factory=dict)
 
     def maps(self) -> dict[str, Array]:
         """Return the maps to write beside the label map, by the end of their names."""
@@ -130,6 +132,7 @@ class Pipeline:
         unsure = Uncertainty.empty((x, y, z), classes, self.ensemble.count > 1) if options.uncertainty else None
         light = self.ensemble.light
         evidence = None if light is None else light.begin()
+        signs = None if self.ensemble.dice_fit is None else self.ensemble.begin_signs()
         for first in range(0, z, prepared.depth):
             part = slice(first, min(first + prepared.depth, z))
             found = self._segment_part(prepared, part, evidence)
@@ -145,8 +148,10 @@ class Pipeline:
                 whole[:, :, part] = compute_probability_map(probabilities, shape)
             if unsure is not None:
                 add_uncertainty(unsure, part, found)
+            if signs is not None:
+                signs.add(found.for_labels, found.parts)
         judged = None if light is None or evidence is None else light.judge(evidence)
-        return Segmentation(labels, whole, unsure, judged)
+        return Segmentation(labels, whole, unsure, judged, {} if signs is None else self.ensemble.predict_dice(signs))
 
     def _segment_part(self, prepared: PreparedCase, part: slice, evidence: Evidence | None) -> Prediction:
         """Predict some slices on the network's grid."""
@@ -182,8 +187,10 @@ class Pipeline:
         measured: list[dict[str, Any]] = measurements.measure_organs(values, image.spacing_mm, labels)
         if found.uncertainty is not None:
             measured += found.uncertainty.measure(values, image.spacing_mm, [label.name for label in labels])
+        measured += measurements.tabulate_predicted_dice(found.dice, labels)
         late = [note for note in image.scan.notes if note not in image.notes]  # of the writer
         notes = image.notes + late + measurements.find_label_warnings(values, image.spacing_mm, labels)
+        notes += measurements.find_dice_warnings(found.dice, labels)
         records.write(out, source, files, measured, notes, found.light)
 
     def _choose_target(self, scan: Scan) -> Target:

@@ -1,8 +1,10 @@
 """Average the predictions of several runs, of changed images, and of a network with dropout."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,8 +15,10 @@ from medpos.io.scan import Array
 from medpos.predict.label_maps import resample, undo_centering
 from medpos.predict.model import Model
 from medpos.predict.views import make_views
-from medpos.trust.evidence import Evidence
+from medpos.trust.evidence import Evidence, Floats
 from medpos.trust.light import TrafficLight
+from medpos.trust.quality import Fit
+from medpos.trust.signs import Signs
 from medpos.trust.temperature import KINDS, scale
 from medpos.trust.uncertainty import entropy, mutual_information
 
@@ -87,12 +91,42 @@ class Ensemble:
             if first.is_flat != other.is_flat or first.is_absolute != other.is_absolute:
                 raise InputError(f"--member {other.run}: expected a run on images like {first.run}; leave it out")
         make_views(self.tta, self.labels)
-        _ = self.temperatures, self.light  # which may be missing or damaged
+        _ = self.temperatures, self.light, self.dice_fit  # which may be missing or damaged
 
     @property
     def light(self) -> TrafficLight | None:
         """Detectors of strange images of the first model; None if it has none."""
         return self.models[0].light
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What the label map depends on besides the first model: weights of the others, augmentation, dropout."""
+        others = sorted(model.identity for model in self.models[1:])
+        return {"members": others, "tta": ",".join(sorted(self.tta)), "dropout": self.dropout}
+
+    @cached_property
+    def dice_fit(self) -> Fit | None:
+        """Curves for the predicted Dice of this ensemble; None if ``medpos calibrate`` hasn't fitted any to it.
+
+        A temperature for each class changes label maps, for which there are none.
+        """
+        known = self.models[0].dice_predictor
+        return None if known is None or self.calibrated == "class" else known.find(self.settings)
+
+    def begin_signs(self) -> Signs:
+        """Return an empty collection for the signs of quality of a case."""
+        return Signs(len(self.labels) - 1, self.counts)
+
+    def predict_dice(self, signs: Signs) -> Mapping[str, Floats]:
+        """Predict the Dice of each organ, [organs], by ``all`` predictors together and by each; empty without a fit.
+
+        Args:
+            signs: signs of the case, complete.
+        """
+        known = self.models[0].dice_predictor
+        if known is None or self.dice_fit is None:
+            return {}
+        return self.dice_fit.predict(known.measure(signs), known.organs)
 
     @cached_property
     def temperatures(self) -> list[list[float]]:
@@ -110,9 +144,14 @@ class Ensemble:
         return any(model.data.phantom for model in self.models)
 
     @property
+    def counts(self) -> tuple[int, int, int]:
+        """Numbers of models, of views of an image, and of passes, whose predictions are averaged."""
+        return len(self.models), len(make_views(self.tta, self.labels)), max(1, self.dropout)
+
+    @property
     def count(self) -> int:
         """Number of predictions of an image that are averaged."""
-        return len(self.models) * len(make_views(self.tta, self.labels)) * max(1, self.dropout)
+        return math.prod(self.counts)
 
     @property
     def takes_slices(self) -> bool:

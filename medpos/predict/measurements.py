@@ -20,6 +20,9 @@ from medpos.metrics.clinical import (
     cardiothoracic_ratio,
     ventricular_function,
 )
+from medpos.trust.evidence import Floats
+from medpos.trust.failure import FAILED_BELOW
+from medpos.trust.quality import TOGETHER
 
 COLUMNS = ("case", "subject", "phase", "structure", "measure", "value", "unit")
 Row = dict[str, Any]
@@ -102,6 +105,36 @@ def _choose_phases(volumes: Mapping[str, dict[str, float]]) -> tuple[dict[str, f
         return None
     ordered = sorted(volumes.values(), key=lambda one: one[cavity])
     return ordered[-1], ordered[0]
+
+
+def tabulate_predicted_dice(dice: Mapping[str, Floats], labels: Sequence[Label]) -> list[Row]:
+    """Tabulate the predicted Dice of every organ.
+
+    Args:
+        dice: predicted Dice [organs] by predictor, of all together first.
+        labels: classes, background first.
+
+    Returns:
+        Rows as those of :func:`measure_organs`, without unit; NaN for an organ whose Dice can't be predicted.
+    """
+    return [
+        {"structure": label.name, "measure": _title(predictor), "value": float(values[n]), "unit": ""}
+        for n, label in enumerate(labels[1:])
+        for predictor, values in dice.items()
+    ]
+
+
+def _title(predictor: str) -> str:
+    return "predicted Dice" if predictor == TOGETHER else f"predicted Dice by {predictor}"
+
+
+def find_dice_warnings(dice: Mapping[str, Floats], labels: Sequence[Label]) -> list[str]:
+    """Find the organs whose predicted Dice, by all predictors together, is below 0.8; a line for each."""
+    return [
+        f"{label.title}: its Dice is predicted to be {value:.2f}, below {FAILED_BELOW}"
+        for label, value in zip(labels[1:], dice.get(TOGETHER, ()), strict=False)
+        if value < FAILED_BELOW
+    ]
 
 
 def find_label_warnings(values: Pixels, spacing_mm: Sequence[float] | None, labels: Sequence[Label]) -> list[str]:

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Sequence
 from contextlib import nullcontext
-from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +18,6 @@ from torch.nn.modules.dropout import _DropoutNd
 from medpos.core.config import expand_steps
 from medpos.core.device import memory_format
 from medpos.core.errors import InputError, first_line
-from medpos.core.files import read_json
-from medpos.core.rules import is_finite
 from medpos.data.training_data import TrainingData
 from medpos.inferers import FastInferer, describe_network_input
 from medpos.io.scan import Array
@@ -29,18 +26,17 @@ from medpos.predict.backends import check_precision, compile_network
 from medpos.predict.loading import ImageRequirements
 from medpos.predict.quantization import load_int8
 from medpos.predict.run_files import EXPORTED_WEIGHTS, inferer_key, read_run_files
+from medpos.predict.stored import Stored
 from medpos.runs.checkpoints import load, load_network
-from medpos.runs.files import DETECTORS, TEMPERATURES
 from medpos.runs.task import is_classification, not_a_segmentation
 from medpos.transforms import Resampled
 from medpos.trust.evidence import Evidence
-from medpos.trust.light import TrafficLight
 
 _PROBES = ((8, 8), (12, 10))  # sizes in pixels of two images that show whether the chain resamples to one size
 _PROBE_DEPTH = 3  # slices of the volume that shows whether volumes can be segmented in parts
 
 
-class Model:
+class Model(Stored):
     """Load the preprocessing and the network of a run.
 
     Args:
@@ -53,8 +49,6 @@ class Model:
 
     Attributes:
         data: description of the training data.
-        home: folder of the run, also of an evaluation in it.
-        identity: SHA-256 of the weights.
         classifies: whether the network gives the class of a whole image rather than a label map.
         is_flat: whether the network takes single images and no volumes.
         is_absolute: whether the network takes grey values in the units of the training set, rather than on each
@@ -178,26 +172,6 @@ class Model:
         """
         if self.classifies:
             raise not_a_segmentation(self.run)
-
-    def find_temperatures(self, kind: str) -> list[float]:
-        """Return the temperatures that ``medpos calibrate`` has stored in the run.
-
-        Args:
-            kind: one of :data:`medpos.trust.temperature.KINDS`.
-
-        Raises:
-            InputError: there are none, those of other weights, or the file is damaged.
-        """
-        path, advice = self.home / TEMPERATURES, f"run 'python -m medpos calibrate {self.run}' first"
-        if not path.is_file():
-            raise InputError(f"--calibrated: expected {path}, got no such file; {advice}")
-        content = read_json(path, advice)
-        found, count = content.get(kind), len(self.data.labels) if kind == "class" else 1
-        if not (isinstance(found, list) and len(found) == count and all(is_finite(t) and t > 0 for t in found)):
-            raise InputError(f"{path}: expected {count} temperatures above 0 as {kind!r}, got {found!r:.80}; {advice}")
-        if content.get("weights") != self.identity:
-            raise InputError(f"{path}: expected temperatures of these weights, got those of others; {advice}")
-        return [float(t) for t in found]
 
     @property
     def requirements(self) -> ImageRequirements:
@@ -336,24 +310,6 @@ class Model:
         if evidence is not None:
             evidence.add(decoded, result)
         return result
-
-    @cached_property
-    def light(self) -> TrafficLight | None:
-        """Detectors of strange images that ``medpos calibrate`` has stored in the run; None if there are none.
-
-        Raises:
-            InputError: they are damaged, or of other weights.
-        """
-        path = self.home / DETECTORS
-        if not path.is_file():
-            return None
-        light = TrafficLight.read(path)
-        if light.weights != self.identity or light.organs != tuple(label.name for label in self.data.labels[1:]):
-            raise InputError(
-                f"{path}: expected detectors of this network, got those of another; run 'python -m medpos calibrate "
-                f"{self.run}' again"
-            )
-        return light
 
 
 def _find_dropout(network: nn.Module) -> list[nn.Module]:

@@ -111,19 +111,19 @@ class Fit:
 
     Args:
         settings: members, test-time augmentation and dropout, as :attr:`medpos.predict.ensemble.Ensemble.settings`.
-        cases: number of validation images.
+        cases: number of images by split.
         curves: curve by predictor and organ; organs with fewer than 8 measurements have none.
     """
 
     settings: dict[str, Any]
-    cases: int
+    cases: Mapping[str, int]
     curves: Mapping[str, Mapping[str, Curve]]
 
     @classmethod
     def make(
         cls,
         settings: dict[str, Any],
-        cases: int,
+        cases: Mapping[str, int],
         organs: Sequence[str],
         rows: Sequence[tuple[dict[str, Floats], Floats]],
     ) -> "Fit":
@@ -210,7 +210,7 @@ class DicePredictor:
         fits = [
             {
                 "settings": fit.settings,
-                "cases": fit.cases,
+                "cases": dict(fit.cases),
                 "curves": {p: {o: [c.signs, c.dice] for o, c in found.items()} for p, found in fit.curves.items()},
             }
             for fit in self.fits
@@ -247,7 +247,7 @@ def _read_fit(entry: Mapping[str, Any]) -> Fit:
         str(predictor): {str(organ): _read_curve(*knots) for organ, knots in found.items()}
         for predictor, found in entry["curves"].items()
     }
-    return Fit(dict(entry["settings"]), int(entry["cases"]), curves)
+    return Fit(dict(entry["settings"]), {str(split): int(n) for split, n in entry["cases"].items()}, curves)
 
 
 def _read_curve(signs: Sequence[Any], dice: Sequence[Any]) -> Curve:

@@ -105,32 +105,24 @@ def test_auroc_is_that_of_scikit_learn():
     assert auroc(strange, familiar) == pytest.approx(wanted)
 
 
-@pytest.fixture(scope="module")
-def lit(trained, tmp_path_factory):
-    """Calibrate a run, and measure what its lights notice."""
-    run = shutil.copytree(trained, tmp_path_factory.mktemp("lit") / "a")
-    arguments = ["calibrate", str(run), "--device", "cpu", "--condition", "degradations"]
-    shown = CliRunner().invoke(app, arguments)
-    assert shown.exit_code == 0, shown.output
-    assert "what the lights notice" in shown.output
-    return run
-
-
-def test_the_run_keeps_its_detectors(lit):
-    light = Model(lit, device="cpu").light
+def test_the_run_keeps_its_detectors(calibrated):
+    light = Model(calibrated, device="cpu").light
     assert light.organs == ("right_lung", "left_lung", "heart")
     # Five training X-rays and one for the validation: one alarm of seven is the lowest rate that they can show.
     assert (light.about["validation"], light.about["training"]) == (1, 5)
     assert light.rate == pytest.approx(1 / 7)
     assert light.about["test_cases"] == 2
-    with (lit / "noticed.csv").open() as stream:
+    with (calibrated / "noticed.csv").open() as stream:
         [clean] = [row for row in csv.DictReader(stream) if (row["detector"], row["severity"]) == ("all", "0")]
     assert light.about["test_alarms"] == float(clean["alarms"]) * 2
-    assert np.load(lit / "detectors.npz", allow_pickle=False)["familiar"].shape == (6, len(light.detectors.names))
+    assert np.load(calibrated / "detectors.npz", allow_pickle=False)["familiar"].shape == (
+        6,
+        len(light.detectors.names),
+    )
 
 
-def test_conditions_are_measured(lit):
-    with (lit / "noticed.csv").open() as stream:
+def test_conditions_are_measured(calibrated):
+    with (calibrated / "noticed.csv").open() as stream:
         rows = list(csv.DictReader(stream))
     together = [row for row in rows if row["detector"] == "all"]
     assert len(together) == 16
@@ -157,27 +149,27 @@ def save(image, values, path):
     return path
 
 
-def test_predict_gives_a_light_with_its_reason(lit, prepared, tmp_path):
+def test_predict_gives_a_light_with_its_reason(calibrated, prepared, tmp_path):
     content = json.loads((prepared["jsrt"] / "dataset.json").read_text())
     image = nibabel.load(prepared["jsrt"] / content["training"][0]["image"])
     values = image.get_fdata()
-    row, shown = judge(lit, save(image, values, tmp_path / "known.nii.gz"), tmp_path / "known")
+    row, shown = judge(calibrated, save(image, values, tmp_path / "known.nii.gz"), tmp_path / "known")
     assert (row["light"], row["reasons"]) == ("green", "")
     assert "lights: 1 green, 0 yellow, 0 red; of images like those of the training at most 14% aren't green" in shown
     assert "of the 2 test images of the run" in shown
     noisy = values + np.random.default_rng(0).normal(0, 0.2 * np.ptp(values), values.shape)
     noisy = np.clip(noisy, values.min(), values.max())
-    row, shown = judge(lit, save(image, noisy, tmp_path / "noisy.nii.gz"), tmp_path / "noisy")
+    row, shown = judge(calibrated, save(image, noisy, tmp_path / "noisy.nii.gz"), tmp_path / "noisy")
     assert row["light"] != "green"
     assert "noise above what the network was trained on" in row["reasons"]
     assert f"{row['light']} light: noisy:" in shown
     moved = np.roll(values, values.shape[0] // 2, axis=0)
-    row, _ = judge(lit, save(image, moved, tmp_path / "moved.nii.gz"), tmp_path / "moved")
+    row, _ = judge(calibrated, save(image, moved, tmp_path / "moved.nii.gz"), tmp_path / "moved")
     assert row["light"] != "green"
 
 
-def test_detectors_of_other_weights_and_damaged_ones_are_refused(lit, tmp_path):
-    run = shutil.copytree(lit, tmp_path / "a")
+def test_detectors_of_other_weights_and_damaged_ones_are_refused(calibrated, tmp_path):
+    run = shutil.copytree(calibrated, tmp_path / "a")
     weights = torch.load(run / "model.pt", weights_only=True)
     torch.save({key: value * 1.01 for key, value in weights.items()}, run / "model.pt")
     with pytest.raises(InputError, match="expected detectors of this network"):
@@ -198,8 +190,8 @@ def test_detectors_of_other_weights_and_damaged_ones_are_refused(lit, tmp_path):
         ("about", lambda values: np.array("{}")),
     ],
 )
-def test_odd_arrays_are_refused(lit, tmp_path, name, change):
-    with np.load(lit / "detectors.npz", allow_pickle=False) as content:
+def test_odd_arrays_are_refused(calibrated, tmp_path, name, change):
+    with np.load(calibrated / "detectors.npz", allow_pickle=False) as content:
         arrays = dict(content)
     np.savez(tmp_path / "detectors.npz", **{**arrays, name: change(arrays[name])})
     with pytest.raises(InputError, match=r"detectors.npz: can't be read as detectors of a run"):
@@ -214,6 +206,6 @@ def test_a_run_without_detectors_gives_no_lights(trained, prepared, tmp_path):
     assert not (tmp_path / "lights.csv").exists()
 
 
-def test_an_unknown_condition_is_refused(lit):
-    shown = CliRunner().invoke(app, ["calibrate", str(lit), "--condition", "position"])
+def test_an_unknown_condition_is_refused(calibrated):
+    shown = CliRunner().invoke(app, ["calibrate", str(calibrated), "--condition", "position"])
     assert "expected degradations or shifts, got 'position'" in str(shown.exception)

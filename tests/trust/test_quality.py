@@ -140,7 +140,7 @@ def make_predictor():
     dice = draw.uniform(0.3, 1, (20, 2))
     dice[:, 1] = np.where(np.arange(20) < 7, dice[:, 1], np.nan)  # seven measurements are too few
     rows = [({"probabilities": d, "members": np.sqrt(d)}, d) for d in dice]
-    fit = Fit.make({"tta": "", "dropout": 0, "members": ["a"]}, 5, ["lung", "heart"], rows)
+    fit = Fit.make({"tta": "", "dropout": 0, "members": ["a"]}, {"validation": 5}, ["lung", "heart"], rows)
     plausibility = Plausibility.fit(draw.normal(size=(5, 2, len(FEATURES))))
     return DicePredictor("w", ["lung", "heart"], plausibility, np.full((2, 4, 4), 0.25), [fit]), rows
 
@@ -148,11 +148,11 @@ def make_predictor():
 def test_each_way_of_predicting_has_its_own_curves_in_the_file(tmp_path):
     predictor, rows = make_predictor()
     [fit] = predictor.fits
-    predictor.keep(Fit({**fit.settings, "tta": "flip"}, 3, {}))
-    predictor.keep(Fit(fit.settings, 6, fit.curves))  # replaces
+    predictor.keep(Fit({**fit.settings, "tta": "flip"}, {"validation": 3}, {}))
+    predictor.keep(Fit(fit.settings, {"validation": 6}, fit.curves))  # replaces
     save_arrays(tmp_path / "quality.npz", predictor.to_arrays())
     again = DicePredictor.read(tmp_path / "quality.npz")
-    assert [(f.settings["tta"], f.cases) for f in again.fits] == [("flip", 3), ("", 6)]
+    assert [(f.settings["tta"], f.cases["validation"]) for f in again.fits] == [("flip", 3), ("", 6)]
     assert again.find({"tta": "shift", "dropout": 0, "members": ["a"]}) is None
     found = again.find(fit.settings).predict(rows[0][0], again.organs)
     assert list(found) == ["all", "probabilities", "members"]

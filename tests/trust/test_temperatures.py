@@ -9,10 +9,8 @@ import numpy as np
 import pytest
 import torch
 from test_calibration import flat, images
-from typer.testing import CliRunner
 
 from medpos.calibrate import calibrate_run
-from medpos.cli.main import app
 from medpos.core.errors import InputError
 from medpos.predict import cohort, inputs
 from medpos.predict.ensemble import Ensemble
@@ -53,16 +51,6 @@ def test_one_temperature_keeps_the_class_of_every_pixel():
         scaled = scale(torch.from_numpy(chance.T), [temperature]).T
         assert torch.equal(scaled.argmax(1), torch.from_numpy(chance).argmax(1))
         assert scaled.sum(1) == pytest.approx(np.ones(len(chance)), abs=1e-5)
-
-
-@pytest.fixture(scope="module")
-def calibrated(trained, tmp_path_factory):
-    run = shutil.copytree(trained, tmp_path_factory.mktemp("calibrated") / "a")
-    shown = CliRunner().invoke(app, ["calibrate", str(run), "--device", "cpu"])
-    assert shown.exit_code == 0, shown.output
-    assert "predict --calibrated" in shown.output
-    assert "PHANTOM DATA" in shown.output
-    return run
 
 
 def test_the_run_keeps_temperatures_that_raise_the_likelihood(calibrated):
