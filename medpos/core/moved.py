@@ -83,8 +83,8 @@ LATER = {
 _LATER_HANDLERS = frozenset({"medpos.handlers.Calibration"})
 # Arguments that earlier versions gave at their defaults.
 _DEFAULTS = {"epoch_level": True}
-# Arguments that say what is shown of a training, and under which title.
-_SHOWN = frozenset({"hyper_parameters", "bundle"})
+# Arguments that say what is shown of a training, where, and under which title.
+_SHOWN = frozenset({"hyper_parameters", "bundle", "board"})
 # Object -> object of earlier versions that gives the same values.
 SAME_AS = {
     "medpos.data.loader.BatchLoader": "DataLoader",

@@ -101,5 +101,4 @@ class Calibration(RowCollector):
             write_csv(self.run.results / files.CALIBRATION, CALIBRATION_COLUMNS, found.rows)
             write_csv(self.run.results / files.RELIABILITY, RELIABILITY_COLUMNS, found.diagrams)
         if self.board is not None and (clean := found.clean_diagrams):
-            part = f"/{self.run.results.name}" if self.run and self.run.results != self.run.folder else ""
-            self.board.writer.add_figure(f"reliability{part}", draw_reliability(clean))
+            self.board.writer.add_figure(f"{self.board.part}/reliability", draw_reliability(clean))

@@ -14,11 +14,12 @@ from medpos.data.schema import SPLITS
 from medpos.handlers.results import ResultWriter
 from medpos.handlers.rows import RowCollector, condition_columns
 from medpos.runs import files
-from medpos.runs.tables import Row, by_condition
+from medpos.runs.tables import CLEAN_KEY, Row, by_condition, condition_key
 from medpos.runs.text import PHANTOM_NOTE
 from medpos.statistics.grid import CONDITION
 
 logger = logging.getLogger(__name__)
+RANKS = (1, 5)
 COLUMNS = ("case", *CONDITION, "class", "predicted", "rank")  # of predictions.csv
 
 
@@ -55,7 +56,7 @@ class TopK(RowCollector):
 
 def top_shares(rows: Sequence[Row]) -> dict[str, float]:
     """Return ``top1`` and ``top5``, the shares of images with their class first, or among the first five, 0 to 1."""
-    return {f"top{k}": sum(row["rank"] <= k for row in rows) / len(rows) for k in (1, 5)}
+    return {f"top{k}": sum(row["rank"] <= k for row in rows) / len(rows) for k in RANKS}
 
 
 class ClassTable(ResultWriter[ImageClasses]):
@@ -73,10 +74,14 @@ class ClassTable(ResultWriter[ImageClasses]):
         write_csv(self.run.results / files.PREDICTIONS, COLUMNS, engine.state.rows)
         about = {"bundle": self.bundle, "data": self.source.name, "phantom": self.source.phantom, "split": SPLITS[1]}
         about |= {"stopped": self.run.stopped} if self.run.stopped else {}
-        write_json(self.run.results / files.SUMMARY, {**about, "conditions": entries})
         lines = [f"{self.bundle}: {SPLITS[1]} images of {self.source.name}", *map(_line, entries)]
-        note = [PHANTOM_NOTE] if self.source.phantom else []
-        logger.info("results\n%s\nresults are in %s", "\n".join([*lines, *note]), self.run.results)
+        text = "\n".join([*lines, *([PHANTOM_NOTE] if self.source.phantom else [])])
+        if self.board is not None:
+            clean = [row for row in engine.state.rows if condition_key(row) == CLEAN_KEY]
+            hits = {f"top{k}": [float(row["rank"] <= k) for row in clean] for k in RANKS}
+            self.board.write_results(entries, hits, text)
+        write_json(self.run.results / files.SUMMARY, {**about, "conditions": entries})
+        logger.info("results\n%s\nresults are in %s", text, self.run.results)
 
 
 def _line(entry: dict[str, Any]) -> str:

@@ -28,11 +28,11 @@ _NOTHING = dict.fromkeys(METRICS, float("nan"))
 
 
 def every(interval: int, last: int, step: int = 1) -> Callable[[int], bool]:
-    """Choose epochs at equal distances.
+    """Choose epochs at equal distances, the first one and the last one.
 
     Args:
         interval: distance of the chosen epochs.
-        last: number of the last epoch, which is chosen too.
+        last: number of the last epoch.
         step: distance of the epochs that there are to choose from.
 
     Returns:
@@ -42,7 +42,7 @@ def every(interval: int, last: int, step: int = 1) -> Callable[[int], bool]:
 
 
 def _is_chosen(epoch: int, interval: int, last: int, step: int) -> bool:
-    return epoch % interval < step or epoch + step > last
+    return epoch % interval < step or epoch <= step or epoch + step > last
 
 
 class CaseMetrics(RowCollector):

@@ -12,8 +12,9 @@ from ignite.engine import Engine, Events
 from medpos.core.device import is_main_process
 from medpos.core.files import write_atomically
 from medpos.core.labels import as_labels
-from medpos.data.conditions import CLEAN
+from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import DataFolder
+from medpos.handlers.charts import example_tag
 from medpos.handlers.rows import condition_of
 from medpos.handlers.tensorboard import TensorBoard
 from medpos.plotting.overlay import draw_page, draw_panels
@@ -28,10 +29,12 @@ class Overlays:
     """Draw the worst, the median and the best clean case by mean Dice, as PNG files, in TensorBoard, or both.
 
     A validation without surface distances, which CaseMetrics leaves out of most epochs, isn't drawn either.
+    Under several conditions TensorBoard also gets the first case, one slice of a volume, under each of them: the step
+    of ``PART/KIND/example`` is the severity or the distance of the shift in pixels.
 
     Args:
         source: the data set, for its labels and a note on phantoms.
-        folder: run folder that gets ``overlays/`` with the PNG files; None writes none.
+        folder: run folder of a test, which gets ``overlays/`` with the PNG files; None for a validation.
         board: TensorBoard writer of the run; None leaves it out.
     """
 
@@ -40,23 +43,35 @@ class Overlays:
         self.folder = folder
         self.board = board
         self._views: dict[str, View] = {}
+        self._examples: dict[Condition, View] = {}  # the first case under each condition
+        self._example = ""  # its name
 
     def attach(self, engine: Engine) -> None:
         """Draw when the evaluator ``engine`` ends, in the main process alone; its key metric is CaseMetrics."""
         if is_main_process():
-            engine.add_event_handler(Events.EPOCH_STARTED, lambda _: self._views.clear())
+            engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
             engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
             engine.add_event_handler(Events.COMPLETED, self._show)
+
+    def _reset(self, engine: Engine) -> None:
+        self._views, self._examples, self._example = {}, {}, ""
 
     def _keep(self, engine: Engine) -> None:
         if not getattr(engine.state, "has_surfaces", True):
             return
         for item, output in zip(engine.state.batch, engine.state.output, strict=True):
-            if condition_of(item) == CLEAN:
+            condition, case = condition_of(item), item["case"]
+            self._example = self._example or case
+            if condition == CLEAN or (self.board is not None and case == self._example):
                 image = item["image"][0].to(torch.float16).cpu().numpy()
-                self._views[item["case"]] = (image, as_labels(output["label"]), as_labels(output["pred"]))
+                view = (image, as_labels(output["label"]), as_labels(output["pred"]))
+                if condition == CLEAN:
+                    self._views[case] = view
+                if case == self._example:
+                    self._examples[condition] = _slices(view, 1)[0]
 
     def _show(self, engine: Engine) -> None:
+        self._show_examples()
         dice = _mean_dice(engine.state.rows)
         ranked = sorted((case for case in self._views if case in dice), key=lambda case: (dice[case], case))
         if not ranked:
@@ -73,8 +88,22 @@ class Overlays:
                 path = self.folder.results / files.OVERLAYS / f"{rank}_{case}.png"
                 write_atomically(path, lambda partial, page=page: _save_png(page, partial))  # type: ignore[misc]
             if self.board is not None:
-                pixels = np.asarray(page)
-                self.board.writer.add_image(f"overlay/{rank}", pixels, engine.state.epoch, dataformats="HWC")
+                tag = f"overlay/{rank}" if self.folder is None else f"{self.board.part}/overlay/{rank}"
+                self.board.writer.add_image(tag, np.asarray(page), engine.state.epoch, dataformats="HWC")
+
+    def _show_examples(self) -> None:
+        """Draw the first case under each condition, with the clean image at the beginning of each curve."""
+        if self.board is None or self.folder is None or not self._examples.keys() - {CLEAN}:
+            return
+        note = " - PHANTOM DATA" if self.source.phantom else ""
+        points = {example_tag(self.board.part, condition): condition for condition in self._examples}
+        curves = dict.fromkeys(tag for tag, step in points if step)
+        points |= {(tag, 0): CLEAN for tag in curves if CLEAN in self._examples}
+        for tag, step in sorted(point for point in points if point[0] in curves):
+            condition = points[tag, step]
+            panels = draw_panels(*self._examples[condition], self.source.labels)
+            page = draw_page([panels], self.source.labels, [f"{self._example}, {condition.title}{note}"])
+            self.board.writer.add_image(tag, np.asarray(page), step, dataformats="HWC")
 
 
 def _save_png(page: Any, path: Path) -> None:
@@ -91,8 +120,8 @@ def _mean_dice(rows: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {case: float(np.mean(v)) for case, v in values.items()}
 
 
-def _slices(view: View) -> list[View]:
-    """Choose at most ``_MOST_ROWS`` slices, evenly among those that hold an organ; an X-ray is a single slice."""
+def _slices(view: View, most: int = _MOST_ROWS) -> list[View]:
+    """Choose at most ``most`` slices, evenly among those that hold an organ; an X-ray is a single slice."""
     image, truth, prediction = (a.astype(np.float32) if i == 0 else a for i, a in enumerate(view))
     if image.ndim == 2:
         return [(image, truth, prediction)]

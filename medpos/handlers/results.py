@@ -9,6 +9,8 @@ from ignite.engine import Engine, Events
 from medpos.core.device import is_main_process
 from medpos.core.files import write_csv, write_json
 from medpos.data.folder import ALL, DataFolder
+from medpos.handlers.charts import dice_of_cases
+from medpos.handlers.tensorboard import TensorBoard
 from medpos.metrics import INTERVAL
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
@@ -28,10 +30,11 @@ class ResultWriter(ABC, Generic[Source]):
         run: run folder that gets the files.
         source: the data set; every output says if its data are phantoms.
         bundle: name of the bundle, for the title; by default that of the run.
+        board: TensorBoard writer of the run; None leaves it out.
     """
 
-    def __init__(self, run: RunFolder, source: Source, bundle: str = "") -> None:
-        self.run, self.source, self.bundle = run, source, bundle or run.bundle
+    def __init__(self, run: RunFolder, source: Source, bundle: str = "", board: TensorBoard | None = None) -> None:
+        self.run, self.source, self.bundle, self.board = run, source, bundle or run.bundle, board
 
     def attach(self, engine: Engine) -> None:
         """Write at the end of an evaluator, in the main process alone."""
@@ -86,10 +89,12 @@ class ResultTable(ResultWriter[DataFolder]):
             "conditions": conditions,
             **({"subgroups": found} if (found := self._write_subgroups(engine)) else {}),
         }
-        write_json(folder / files.SUMMARY, content)
         data = f"{self.source.name}{' PHANTOMS' if self.source.phantom else ''}"
         title = f"{self.bundle}: {split} split of {data}, {content['cases']} cases of {subjects} subjects"
         text = format_results(conditions, title, self.source.phantom, self.run.training_cases)
+        if self.board is not None:
+            self.board.write_results(conditions, dice_of_cases(rows), text)
+        write_json(folder / files.SUMMARY, content)
         logger.info("results\n%s\nresults are in %s", text, folder)
 
     def _write_subgroups(self, engine: Engine) -> list[dict[str, Any]]:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from medpos.core.labels import ALL_CLASSES
-from medpos.data.conditions import CLEAN
 from medpos.metrics import summarize
-from medpos.runs.tables import SCORE_COLUMNS, Key, Row, condition_key, or_none
+from medpos.runs.tables import CLEAN_KEY, SCORE_COLUMNS, Key, Row, condition_key, or_none
 from medpos.statistics.grid import CONDITION
 from medpos.trust.calibration import EXPECTED, LIMITS, SCORES, SIZES, Counts, reliability_diagram, score_calibration
 from medpos.trust.failure import score_failures
@@ -18,7 +17,6 @@ from medpos.trust.failure import score_failures
 CALIBRATION_COLUMNS = (*SCORE_COLUMNS, "organ", *SCORES, *SIZES, EXPECTED)  # of calibration.csv
 # Of reliability.csv.
 RELIABILITY_COLUMNS = (*CONDITION, "organ", "low", "high", "pixels", "probability", "frequency")
-_CLEAN = (CLEAN.degradation, CLEAN.severity, CLEAN.shift)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +45,7 @@ class Calibrations:
     @property
     def clean_diagrams(self) -> dict[str, list[dict[str, float]]]:
         """Points of the reliability diagram of every organ on clean images; empty where none was measured."""
-        return self._diagrams_of(self.totals[_CLEAN]) if _CLEAN in self.totals else {}
+        return self._diagrams_of(self.totals[CLEAN_KEY]) if CLEAN_KEY in self.totals else {}
 
     def _diagrams_of(self, counts: Counts) -> dict[str, list[dict[str, float]]]:
         names = (*self.classes, ALL_CLASSES)

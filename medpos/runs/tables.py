@@ -6,12 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from medpos.data.conditions import CLEAN
 from medpos.metrics import METRICS, SHOWN, limits_of, summarize
 from medpos.metrics.confusion import VOID, Confusion, class_scores, scores_by_class
 from medpos.statistics.grid import CONDITION
 
 Row = dict[str, Any]
 Key = tuple[Any, ...]  # degradation, severity and shift of a condition
+CLEAN_KEY: Key = (CLEAN.degradation, CLEAN.severity, CLEAN.shift)
 SCORE_COLUMNS = ("case", "subject", "split", *CONDITION)  # of scores.csv, before the scores
 COLUMNS = (*SCORE_COLUMNS, "organ", *METRICS)  # of metrics.csv
 CONFUSION_COLUMNS = (*CONDITION, "true", "predicted", "pixels")  # of confusion.csv

@@ -173,15 +173,28 @@ def check_events(folder, organs, learned):
     events = EventAccumulator(str(folder)).Reload()
     tags = events.Tags()
     scalars = set(tags["scalars"])
-    assert {"mean_dice", *(f"dice/{organ}" for organ in organs)} <= scalars
+    validated = {"mean_dice", *(f"dice/{organ}" for organ in organs)}
+    learns = {"loss", "loss/training", "loss/validation", "learning_rate"}
+    assert validated | {"best_mean_dice"} <= scalars
     # Infinite distances can't be drawn; all others must be.
-    assert scalars <= {"mean_dice", "loss", "learning_rate", *(f"{m}/{o}" for o in organs for m in ("dice", "hd95_mm"))}
-    assert ({"loss", "learning_rate"} <= scalars) == learned
-    assert set(tags["images"]) == {"reliability", *(f"overlay/{rank}" for rank in ("worst", "median", "best"))}
-    # The hyperparameters are in a file of their own, as TensorBoard's HPARAMS page requires.
-    hyper = EventAccumulator(str(folder / "hyper_parameters")).Reload()
-    assert "_hparams_/session_start_info" in hyper.summary_metadata
-    assert "bundle" in str(hyper.summary_metadata["_hparams_/session_start_info"].plugin_data.content)
+    drawn = {*validated, "best_mean_dice", *(f"hd95_mm/{o}" for o in organs), *(f"test/{tag}" for tag in validated)}
+    assert scalars <= drawn | learns
+    assert (learns <= scalars) == learned
+    ranks = ("worst", "median", "best")
+    pictures = {f"{part}overlay/{rank}" for part in ("", "test/") for rank in ranks}
+    assert set(tags["images"]) == {"test/reliability", *pictures}
+    assert {"configuration/text_summary", "test/results/text_summary", "custom_scalars__config__"} <= {*tags["tensors"]}
+    # One folder, because TensorBoard lists each as a run.
+    assert [path for path in folder.iterdir() if path.is_dir()] == []
+    assert "bundle" in str(events.summary_metadata["_hparams_/session_start_info"].plugin_data.content)
+    assert json.dumps(json.loads((folder.parent / "config.json").read_text())["bundle_name"]) in text_of(
+        events, "configuration"
+    )
+    assert "PHANTOM DATA" in text_of(events, "test/results")
+
+
+def text_of(events, tag):
+    return events.Tensors(f"{tag}/text_summary")[-1].tensor_proto.string_val[0].decode()
 
 
 def test_distances_reach_tensorboard(trained):
@@ -259,7 +272,19 @@ def test_robustness_covers_sixteen_conditions_starting_with_clean_images(run_of,
     assert clean == rows_of(run_of / "metrics.csv") == rows[: len(clean)]
     noisy = [row["dice"] for row in rows if (row["degradation"], row["severity"]) == ("gaussian_noise", "5")]
     assert noisy != [row["dice"] for row in clean]
-    assert len(json.loads((run_of / "robustness/summary.json").read_text())["conditions"]) == 16
+    conditions = json.loads((run_of / "robustness/summary.json").read_text())["conditions"]
+    assert len(conditions) == 16
+    guidance = {"images": 0, "tensors": 0}
+    events = EventAccumulator(str(run_of / "tensorboard"), size_guidance=guidance).Reload()  # the training's too
+    noise = [conditions[0], *(c for c in conditions if c["degradation"] == "gaussian_noise")]
+    curve = events.Scalars("robustness/gaussian_noise/dice/heart")
+    assert [event.step for event in curve] == list(range(6))
+    assert [event.value for event in curve] == pytest.approx([c["organs"]["heart"]["dice"]["mean"] for c in noise])
+    assert [event.step for event in events.Images("robustness/gaussian_noise/example")] == list(range(6))
+    assert len(events.Tensors("configuration/text_summary")) == 1
+    assert (
+        b"^robustness/gaussian_noise/dice" in events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
+    )
     check_conditions_of_confusions(run_of, "robustness", wanted)
 
 

@@ -46,6 +46,11 @@ def test_better(current, best, wanted):
     assert better(current, best) is wanted
 
 
+def never(epoch):
+    """Measure surface distances in no epoch."""
+    return False
+
+
 def mask(*boxes):
     """Make a label map [1, 8, 8] of boxes (label, x from, x to), as high as the image."""
     out = torch.zeros(1, 8, 8)
@@ -104,11 +109,11 @@ def source():
 @pytest.mark.parametrize(
     ("interval", "last", "step", "wanted"),
     [
-        (10, 25, 1, [10, 20, 25]),
-        (10, 5, 1, [5]),
+        (10, 25, 1, [1, 10, 20, 25]),
+        (10, 5, 1, [1, 5]),
         (1, 3, 1, [1, 2, 3]),
-        (10, 30, 4, [12, 20, 28]),
-        (3, 10, 2, [4, 6, 10]),
+        (10, 30, 4, [4, 12, 20, 28]),
+        (3, 10, 2, [2, 4, 6, 10]),
     ],
 )
 def test_epochs_with_surface_distances(interval, last, step, wanted):
@@ -119,7 +124,7 @@ def test_overlap_alone_is_that_of_the_whole_measurement(source):
     pairs = [*PAIRS, (item("p3_ED"), mask((1, 0, 3), (3, 3, 8)), mask((255, 0, 1), (1, 1, 4), (3, 4, 8)))]
     whole, alone = (
         engine_of(pairs, CaseMetrics(ACDC)),
-        engine_of(pairs, CaseMetrics(ACDC, every(10, 3)), Overlays(source)),
+        engine_of(pairs, CaseMetrics(ACDC, never), Overlays(source)),
     )
     for engine in (whole, alone):
         engine.run(range(3), max_epochs=1)
@@ -140,7 +145,7 @@ def test_overlap_alone_is_that_of_the_whole_measurement(source):
 
 def test_pixels_of_void_are_in_no_confusion_matrix():
     labels = (Label(0, "void", "#000000"), *ACDC[1:])
-    for surfaces in (None, every(10, 3)):
+    for surfaces in (None, never):
         engine = engine_of(PAIRS, CaseMetrics(labels, surfaces))
         engine.run(range(2), max_epochs=1)
         columns = [[0, 0, 0, 0], [2, 2 + 4, 0, 0], [2, 0, 2, 0], [0, 0, 0, 0]]
@@ -148,7 +153,7 @@ def test_pixels_of_void_are_in_no_confusion_matrix():
 
 
 def test_distances_of_an_earlier_epoch_are_not_those_of_this_one():
-    engine = engine_of(PAIRS, CaseMetrics(ACDC, every(2, 4)))
+    engine = engine_of(PAIRS, CaseMetrics(ACDC, lambda epoch: epoch % 2 == 0))
     seen = []
     engine.add_event_handler(Events.EPOCH_COMPLETED, lambda e: seen.append("hd95_mm/rv_cavity" in e.state.metrics))
     engine.run(range(2), max_epochs=4)
@@ -156,7 +161,7 @@ def test_distances_of_an_earlier_epoch_are_not_those_of_this_one():
 
 
 def test_a_value_that_is_no_class_is_refused():
-    engine = engine_of([(item("p1_ED"), mask((7, 0, 2)), mask())], CaseMetrics(ACDC, every(10, 3)))
+    engine = engine_of([(item("p1_ED"), mask((7, 0, 2)), mask())], CaseMetrics(ACDC, never))
     with pytest.raises(InputError, match="case p1_ED: 16 pixels are none of the classes"):
         engine.run(range(1), max_epochs=1)
 
@@ -292,9 +297,29 @@ def test_overlays_show_worst_median_and_best_of_the_clean_cases(run, source):
     with Image.open(run.folder / "overlays/best_p4_ED.png") as picture:
         height, width = picture.height, picture.width
     events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
-    assert set(events.Tags()["images"]) == {"overlay/worst", "overlay/median", "overlay/best"}
-    [event] = events.Images("overlay/best")
+    assert set(events.Tags()["images"]) == {"test/overlay/worst", "test/overlay/median", "test/overlay/best"}
+    [event] = events.Images("test/overlay/best")
     assert (event.height, event.width) == (height, width)
+
+
+@pytest.mark.parametrize("depth", [(), (20,)])
+def test_the_first_case_is_shown_under_every_condition(run, source, depth):
+    def one(case, **more):
+        shape, spacing = (1, 8, 8, *depth), torch.ones(2 + len(depth))
+        truth = torch.zeros(shape)
+        truth[:, 2:5, 2:5] = 1
+        return item(case, image=torch.rand(shape), spacing_mm=spacing, **more), truth, truth
+
+    noisy = [{"degradation": "shot_noise", "severity": n} for n in (1, 5)]
+    pairs = [one(case, **more) for more in ({}, *noisy, {"shift_x": -2}) for case in ("p1_ED", "p2_ED")]
+    board = TensorBoard(run)
+    engine_of(pairs, CaseMetrics(ACDC), Overlays(source, run, board)).run(range(len(pairs)))
+    board.close()
+    events = EventAccumulator(str(run.folder / "tensorboard"), size_guidance={"images": 0}).Reload()
+    examples = {tag: events.Images(tag) for tag in events.Tags()["images"] if "example" in tag}
+    steps = {tag: [event.step for event in found] for tag, found in examples.items()}
+    assert steps == {"test/shot_noise/example": [0, 1, 5], "test/shift_left/example": [0, 2]}
+    assert len({(event.height, event.width) for found in examples.values() for event in found}) == 1  # one slice each
 
 
 def test_overlays_of_volumes_show_at_most_six_labeled_slices(run, source):
@@ -391,8 +416,15 @@ def test_scalars_and_log_line(run, caplog):
     board.close()
     trainer.run()
     board.close()
+    [file] = (run.folder / "tensorboard").iterdir()  # no folder of its own for the HPARAMS page
+    assert file.is_file()
     events = EventAccumulator(str(run.folder / "tensorboard")).Reload()
     assert [(event.step, event.value) for event in events.Scalars("loss")] == [(n, n) for n in (1, 2, 3, 4)]
+    assert [(event.step, event.value) for event in events.Scalars("loss/training")] == [(1, 1.5), (2, 3.5)]
+    assert [(event.step, event.value) for event in events.Scalars("best_mean_dice")] == [(1, 0.25), (2, 0.25)]
+    about = events.summary_metadata["_hparams_/experiment"].plugin_data.content
+    assert b"best_mean_dice" in about
+    assert b"train_cases" in about
     assert [(event.step, event.value) for event in events.Scalars("mean_dice")] == [(1, 0.25)]  # no NaN
     assert "hd95_mm/rv_cavity" not in events.Tags()["scalars"]  # infinite
     assert [event.value for event in events.Scalars("learning_rate")] == pytest.approx([0.01, 0.01])
