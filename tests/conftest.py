@@ -126,6 +126,7 @@ def tiny(prepared, tmp_path):
         "image_size": 32,
         "batch_size": 5,
         "max_epochs": 1,
+        "fit_lights": False,
     }
     shutil.rmtree(tmp_path / "runs", ignore_errors=True)
 
@@ -142,6 +143,7 @@ def trained(prepared, tmp_path_factory):
         image_size=32,
         batch_size=5,
         max_epochs=running.TRAINED_EPOCHS,
+        fit_lights=False,
     )
 
 
@@ -157,6 +159,7 @@ def trained_heart(prepared, tmp_path_factory):
         batch_size=4,
         max_epochs=12,
         lr=0.01,
+        fit_lights=False,
     )
 
 

@@ -5,6 +5,7 @@
 ``noticed`` measures what they notice. ``failures`` fits what predicts the Dice, and measures how well it does.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,9 +20,10 @@ from medpos.calibrate.failures import (
     predict_test_dice,
     score_predictors,
 )
-from medpos.calibrate.lights import describe_light, fit_lights
+from medpos.calibrate.lights import describe_light, fit_detectors
 from medpos.calibrate.noticed import COLUMNS, format_noticed, measure_noticed
 from medpos.calibrate.temperatures import fit_scaling, format_temperatures
+from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
 from medpos.core.files import write_csv
 from medpos.data.conditions import named
@@ -29,9 +31,12 @@ from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
 from medpos.predict.run_files import open_training_data, read_run_files
 from medpos.runs.files import FAILURES, NOTICED, PREDICTED_DICE
+from medpos.runs.folder import RunFolder
 from medpos.runs.text import PHANTOM_NOTE
 
-__all__ = ["Options", "calibrate_run"]
+__all__ = ["Options", "calibrate_run", "fit_lights"]
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Options:
 
     Args:
         conditions: ``degradations``, ``shifts`` or both: those of the run, under which the test images are judged.
+        quality: whether to fit what predicts the Dice, which takes longer than all else.
         failures: whether to measure on the test images how well the predicted Dice finds bad predictions.
         members: further runs of the ensemble whose Dice is predicted.
         tta: its kinds of test-time augmentation, of :data:`medpos.predict.views.KINDS`.
@@ -47,6 +53,7 @@ class Options:
     """
 
     conditions: Sequence[str] = ()
+    quality: bool = True
     failures: bool = False
     members: Sequence[Path] = ()
     tta: Sequence[str] = ()
@@ -58,7 +65,7 @@ def calibrate_run(
 ) -> list[str]:
     """Fit temperatures, detectors and what predicts the Dice to a run, and write them into it.
 
-    The files are ``temperatures.json``, ``detectors.npz`` and ``quality.npz``; with conditions ``noticed.csv``, with
+    The files are ``temperatures.json``, ``detectors.npz`` and, unless it is left out, ``quality.npz``; with conditions ``noticed.csv``, with
     ``failures`` ``predicted_dice.csv`` and ``failures.csv``.
 
     Args:
@@ -90,14 +97,15 @@ def calibrate_run(
     def changes(groups: Sequence[str]) -> Changes:
         return Changes(named(groups, table, config.get("shift_pixels", [])), table, seed)
 
-    scaling, light = fit_scaling(model, source), fit_lights(model, source)
-    predictor = fit_quality(ensemble, source, changes(("degradations", "shifts")))
+    scaling, light = fit_scaling(model, source), fit_detectors(model, source)
     texts = [format_temperatures(scaling), describe_light(light)]
     judged = changes(chosen.conditions)
     if chosen.conditions:
         noticed = measure_noticed(model, light, source, judged.conditions, table, seed)
         write_csv(model.home / NOTICED, COLUMNS, noticed)
         texts.append(format_noticed(noticed))
+    if chosen.quality or chosen.failures:
+        predictor = fit_quality(ensemble, source, changes(("degradations", "shifts")))
     if chosen.failures:
         rows = predict_test_dice(ensemble, predictor, source, judged)
         scored = score_predictors(rows)
@@ -105,3 +113,23 @@ def calibrate_run(
         write_csv(model.home / FAILURES, FAILURE_COLUMNS, scored)
         texts.append(format_failures(scored))
     return [*texts, *([PHANTOM_NOTE] if source.phantom else [])]
+
+
+def fit_lights(run: RunFolder, fit: bool = True, device: str = "") -> None:
+    """Fit temperatures and detectors to a run whose results are written; the last step of a training.
+
+    Where that can't be done, the log says why, and the run stays finished.
+
+    Args:
+        run: run folder.
+        fit: False does nothing.
+        device: device to compute on; empty: CUDA if there is one.
+    """
+    if not (fit and is_main_process()):
+        return
+    try:
+        texts = calibrate_run(run.folder, device=str(device), options=Options(quality=False))
+    except InputError as error:
+        logger.warning("the run has no lights: %s", error)
+    else:
+        logger.info("lights\n%s", "\n".join(texts))

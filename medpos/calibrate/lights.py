@@ -23,7 +23,7 @@ _PARTS = 5  # into which training cases are divided, to score each by the others
 _ENOUGH = round(1 / ALARM_RATE) - 1  # familiar cases that a rate of false alarms needs
 
 
-def fit_lights(model: Model, source: DataFolder) -> TrafficLight:
+def fit_detectors(model: Model, source: DataFolder) -> TrafficLight:
     """Fit the detectors of a run, measure their false alarms on its test split, and write ``detectors.npz`` into it.
 
     With fewer than 19 validation cases, which can't fix a rate of 5 %, training cases are familiar cases too, each
@@ -41,9 +41,12 @@ def fit_lights(model: Model, source: DataFolder) -> TrafficLight:
     if len(training) < 2:
         raise InputError(f"{source.folder}: expected two training cases or more, to fit detectors, got {len(training)}")
     masks = [_mask(output, len(organs)) for output, _ in training]
-    mean_mask = torch.stack(masks).mean(0) if len({mask.shape for mask in masks}) == 1 else None
-    predicted = [Sample.of(evidence, mean_mask) for _, evidence in training]
-    fitting = [_with_truth(sample, mask, mean_mask) for sample, mask in zip(predicted, masks, strict=True)]
+    total = torch.stack(masks).sum(0) if len({mask.shape for mask in masks}) == 1 else None
+    mean_mask = None if total is None else total / len(masks)
+    # A training case is compared with the others alone, as a new case will be.
+    others = [None if total is None else (total - mask) / (len(masks) - 1) for mask in masks]
+    predicted = [Sample.of(evidence, prior) for (_, evidence), prior in zip(training, others, strict=True)]
+    fitting = [_with_truth(*parts) for parts in zip(predicted, masks, others, strict=True)]
     detectors = Detectors(fitting, organs)
     known = [Sample.of(evidence, mean_mask) for _, evidence in _collect(model, source, "validation", layers)]
     familiar, validation = [detectors.score(sample) for sample in known], len(known)
@@ -86,10 +89,10 @@ def _mask(output: Output, organs: int) -> torch.Tensor:
     return count_planes(output.image.truth == classes) / slices
 
 
-def _with_truth(sample: Sample, mask: torch.Tensor, mean_mask: torch.Tensor | None) -> Sample:
+def _with_truth(sample: Sample, mask: torch.Tensor, prior: torch.Tensor | None) -> Sample:
     """Return a sample with the centers and overlaps of the truth."""
     centers = np.array([find_center(plane) for plane in mask])
-    overlaps = np.array([]) if mean_mask is None else overlap(mask, mean_mask)
+    overlaps = np.array([]) if prior is None else overlap(mask, prior)
     return Sample(sample.noise, sample.gray, sample.features, centers, overlaps)
 
 

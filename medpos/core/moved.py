@@ -78,6 +78,7 @@ LATER = {
     "spacing_mm": None,
     "depth": 2,
     "dense": False,
+    "fit_lights": True,
 }
 # Handlers that later versions have added; they only observe.
 _LATER_HANDLERS = frozenset({"medpos.handlers.Calibration"})

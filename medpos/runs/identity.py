@@ -19,7 +19,7 @@ from medpos.transforms.position.probe import PROBES
 OF_MACHINE = frozenset({"device", "num_workers", "device_memory_gb", "device_memory", "compile", "deterministic"})
 OF_MACHINE |= {"surface_interval"}
 OF_TESTS = frozenset({"conditions", "degradation_table", "noise_seed", "shift_pixels", "shift_before_standardizing"})
-OF_TESTS |= {"allow_training_cases"}
+OF_TESTS |= {"allow_training_cases", "fit_lights"}
 # Keys that don't change the trained weights. All other keys but entry points count, so that keys which only some bundle
 # has count too.
 IRRELEVANT = OF_MACHINE | OF_TESTS

@@ -177,7 +177,9 @@ class Planner:
 
     def _common(self, bundle: Path, data: str) -> dict[str, Any]:
         """Return the overrides for every bundle that this one has keys for (a mean mask has no learning rate)."""
-        overrides = {k: v for k, v in self.settings.overrides.items() if _first_part(k) in self._keys(bundle)}
+        # Jobs fit lights where a criterion is about them, to this model and to those of other studies.
+        wanted = {"fit_lights": False, **self.settings.overrides}
+        overrides = {k: v for k, v in wanted.items() if _first_part(k) in self._keys(bundle)}
         if data in self._folders:
             overrides["dataset_dir"] = self._folders[data]
         if self.settings.runs_dir:

@@ -2,24 +2,30 @@
 
 import csv
 import json
+import logging
 import shutil
 
 import nibabel
 import numpy as np
 import pytest
 import torch
+from running import run_here
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import OAS
 from sklearn.metrics import roc_auc_score
 from torch import nn
 from typer.testing import CliRunner
 
+from medpos.calibrate import fit_lights
+from medpos.calibrate.outputs import load_split
 from medpos.cli.main import app
 from medpos.core.errors import InputError
+from medpos.data.folder import DataFolder
 from medpos.networks.layers.blocks import ConvBlock
 from medpos.networks.layers.folding import fold_batch_norms
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
+from medpos.runs.folder import RunFolder
 from medpos.trust.detectors import Gaussian, Neighbors, Place
 from medpos.trust.evidence import Evidence, FeatureTap, find_center, noise_levels
 from medpos.trust.failure import auroc
@@ -119,6 +125,43 @@ def test_the_run_keeps_its_detectors(calibrated):
         6,
         len(light.detectors.names),
     )
+
+
+def test_a_training_mask_is_compared_with_the_mean_of_the_others(calibrated, prepared):
+    images = load_split(Model(calibrated, device="cpu"), DataFolder(prepared["jsrt"]), "training", 99)
+    masks = np.stack([np.stack([image.truth[0].numpy() == organ for organ in (1, 2, 3)]) for image in images])
+    others = [np.delete(masks, n, axis=0).mean(0) for n in range(len(masks))]
+    with np.load(calibrated / "detectors.npz", allow_pickle=False) as content:
+        found = dict(content)
+    assert found["mean_mask"] == pytest.approx(masks.mean(0))
+    for mask, other, overlaps in zip(masks, others, found["overlaps"], strict=True):
+        assert overlaps == pytest.approx([other[n][mask[n]].mean() for n in range(3)], abs=1e-5)
+
+
+def test_the_training_fits_what_calibrate_fits(tiny):
+    run = run_here("jsrt_small_pe", **{**tiny, "fit_lights": True})
+    assert "on the test images" in (run / "log.txt").read_text()
+    first = json.loads((run / "temperatures.json").read_text()), dict(np.load(run / "detectors.npz"))
+    shown = CliRunner().invoke(app, ["calibrate", str(run), "--device", "cpu"])
+    assert shown.exit_code == 0, shown.output
+    again = json.loads((run / "temperatures.json").read_text()), dict(np.load(run / "detectors.npz"))
+    assert first[0] == again[0]
+    assert {name: values.tolist() for name, values in first[1].items()} == {
+        name: values.tolist() for name, values in again[1].items()
+    }
+
+
+def test_a_training_without_lights_says_why(run_of, tiny, caplog):
+    config = json.loads((run_of / "config.json").read_text())
+    (run_of / "config.json").write_text(json.dumps({**config, "data_folder": str(run_of / "gone")}))
+    run = RunFolder(tiny["runs_dir"], "jsrt_small_pe", "a").open("evaluate")
+    fit_lights(run, fit=False)
+    with caplog.at_level(logging.WARNING):
+        fit_lights(run)
+    [warning] = caplog.messages
+    assert warning.startswith("the run has no lights: ")
+    assert "give the data by --dataset-dir" in warning
+    assert not (run_of / "detectors.npz").exists()
 
 
 def test_conditions_are_measured(calibrated):
