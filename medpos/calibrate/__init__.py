@@ -45,19 +45,19 @@ class Options:
 
     Args:
         conditions: ``degradations``, ``shifts`` or both: those of the run, under which the test images are judged.
-        quality: whether to fit what predicts the Dice, which takes longer than all else.
         failures: whether to measure on the test images how well the predicted Dice finds bad predictions.
         members: further runs of the ensemble whose Dice is predicted.
         tta: its kinds of test-time augmentation, of :data:`medpos.predict.views.KINDS`.
         dropout: its number of passes with dropout; 0: none.
+        quality: whether to fit what predicts the Dice, which takes longer than all else; ``failures`` does in any case.
     """
 
     conditions: Sequence[str] = ()
-    quality: bool = True
     failures: bool = False
     members: Sequence[Path] = ()
     tta: Sequence[str] = ()
     dropout: int = 0
+    quality: bool = True
 
 
 def calibrate_run(
@@ -65,8 +65,8 @@ def calibrate_run(
 ) -> list[str]:
     """Fit temperatures, detectors and what predicts the Dice to a run, and write them into it.
 
-    The files are ``temperatures.json``, ``detectors.npz`` and, unless it is left out, ``quality.npz``; with conditions ``noticed.csv``, with
-    ``failures`` ``predicted_dice.csv`` and ``failures.csv``.
+    The files are ``temperatures.json``, ``detectors.npz`` and, unless it is left out, ``quality.npz``; with conditions
+    ``noticed.csv``, with ``failures`` ``predicted_dice.csv`` and ``failures.csv``.
 
     Args:
         run: run folder.
