@@ -1,8 +1,10 @@
 """Write a report: one HTML file that works offline, with its tables as CSV and its figures as SVG and PNG.
 
-``sources`` reads runs and studies; ``tables``, ``scores``, ``confusion``, ``calibration``, ``clinical`` and ``browser``
-choose the content, ``figures`` and ``pictures`` draw it, ``page`` fills in the ``templates``. No content of a file is
-evaluated, or run in the page: the page's policy allows a single script, that of ``templates``, and no loading.
+``sources`` reads runs and studies; ``overview`` says the most important first; ``tables``, ``studies``, ``scores``,
+``subgroups``, ``confusion``, ``calibration``, ``comparisons``, ``clinical``, ``training``, ``provenance`` and
+``browser`` choose the content, ``figures`` and ``pictures`` draw it, ``page`` fills in the ``templates``. No content of
+a file is evaluated, or run in the page: the page's policy allows a single script, that of ``templates``, and no
+loading.
 """
 
 from collections.abc import Sequence

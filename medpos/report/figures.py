@@ -11,11 +11,13 @@ from matplotlib.lines import Line2D
 from matplotlib.textpath import TextPath
 
 from medpos.core.labels import Label, kind_title, labels_of
+from medpos.core.rules import is_finite
 from medpos.metrics import limits_of, summarize
 from medpos.plotting.curves import Panel, severity_panels, shift_panels
 from medpos.plotting.style import INK, LINES, MARKERS, styled
 from medpos.transforms.position.probe import DISTANCES, PROBES
 
+_LINES = {"bias": "-", "lower": "--", "upper": "--"}
 _NAME_SIZE = 7  # pt
 _NAME_POINTS = 115  # width of a case's name in pt that fits into half a Bland-Altman plot
 
@@ -162,9 +164,8 @@ def bland_altman(
         figure = Figure(figsize=(4.4, 3.1))
         axes = figure.add_axes((0.19, 0.17, 0.78, 0.79))
         axes.scatter(x, y, s=18, color=INK, alpha=0.65, linewidths=0)
-        for key, line in (("bias", "-"), ("lower", "--"), ("upper", "--")):
-            value = agreement.get(key)
-            if value is not None and np.isfinite(value):
+        for key, line in _LINES.items():
+            if (value := agreement.get(key)) is not None and is_finite(value):
                 axes.axhline(value, color=INK, linestyle=line, linewidth=1.2)
                 axes.annotate(
                     f"{key} {value:.3g}",

@@ -1,6 +1,5 @@
 """Collect the content of the page, and render its template."""
 
-import shlex
 import time
 from base64 import b64encode
 from collections.abc import Sequence
@@ -14,7 +13,6 @@ import jinja2
 import pandas as pd
 from markupsafe import Markup
 
-from medpos.core.errors import InputError
 from medpos.core.labels import Label, labels_of
 from medpos.core.text import without_controls
 from medpos.data.conditions import is_clean
@@ -39,22 +37,22 @@ from medpos.report.confusion import (
     tabulate_classes,
 )
 from medpos.report.figures import probe_curves, severity_curves, shift_curves
+from medpos.report.overview import Caution, list_cautions, list_facts, note_phantoms, write_sentences
+from medpos.report.provenance import describe_command, tabulate_runs
 from medpos.report.scores import collect_scores, tabulate_scores
-from medpos.report.sources import Evaluation, Run, Sources, Study
+from medpos.report.sources import Sources
+from medpos.report.studies import Picture, load_pictures, tabulate_study
 from medpos.report.subgroups import collect_subgroups, tabulate_subgroups
 from medpos.report.tables import (
     Cell,
     Table,
-    count_cell,
+    fold_constants,
     slug,
     tabulate_conditions,
     tabulate_external,
     tabulate_organs,
-    tabulate_study,
-    text_cell,
 )
-from medpos.runs import files
-from medpos.runs.text import PHANTOM_NOTE
+from medpos.report.training import draw_courses, draw_spread
 from medpos.transforms.position.probe import PROBES
 
 _TEMPLATES = Path(__file__).parent / "templates"
@@ -67,16 +65,6 @@ _VERDICTS = {
     "not measured": "-",
     "exploratory": "·",
 }
-
-
-@dataclass(frozen=True)
-class Picture:
-    """Hold a figure of a study: caption, description in words, the file as data URI, and whether it comes first."""
-
-    title: str
-    alt: str
-    uri: str
-    is_forest: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,10 +106,22 @@ class Page:
     @property
     def phantom_note(self) -> str:
         """Text of the banner, empty where all data are real."""
-        if not self.sources.phantom:
-            return ""
-        mixed = "" if self.sources.all_phantom else " Some of the data are real: see the table of runs."
-        return f"{PHANTOM_NOTE}.{mixed}"
+        return note_phantoms(self.sources)
+
+    @cached_property
+    def facts(self) -> list[tuple[str, str]]:
+        """What was run, and on what."""
+        return list_facts(self.sources)
+
+    @cached_property
+    def sentences(self) -> list[str]:
+        """What was found, in plain words."""
+        return write_sentences(self.table)
+
+    @cached_property
+    def cautions(self) -> list[Caution]:
+        """What to beware of."""
+        return list_cautions(self.sources)
 
     @property
     def labels(self) -> list[Label]:
@@ -132,17 +132,18 @@ class Page:
     @cached_property
     def runs(self) -> Table:
         """Table of the runs and their evaluations."""
-        return _tabulate_runs(self.sources.runs)
+        return tabulate_runs(self.sources.runs)
 
     @cached_property
     def organs(self) -> Table:
         """Table of the metrics per organ."""
-        return tabulate_organs(self.table)
+        return fold_constants(tabulate_organs(self.table), "data", "model", "seeds", "subjects")
 
     @cached_property
     def native(self) -> Table:
         """Table of the metrics per organ on the grid of the images; empty where no run was measured on it."""
-        return tabulate_organs(self.sources.native_table(), is_native=True)
+        found = tabulate_organs(self.sources.native_table(), is_native=True)
+        return fold_constants(found, "data", "model", "seeds", "subjects")
 
     @cached_property
     def subgroups(self) -> Table:
@@ -226,9 +227,14 @@ class Page:
         return tabulate_categories(self.indices)
 
     @cached_property
-    def study_tables(self) -> dict[int, list[Table]]:
-        """Tables of each study, by its number."""
-        return {n: tabulate_study(study) for n, study in enumerate(self.sources.studies)}
+    def pictures(self) -> list[list[Picture]]:
+        """Figures of each study."""
+        return [load_pictures(study) for study in self.sources.studies]
+
+    @cached_property
+    def study_tables(self) -> list[list[Table]]:
+        """Tables of each study."""
+        return [tabulate_study(study) for study in self.sources.studies]
 
     @property
     def csv(self) -> list[Table]:
@@ -247,7 +253,17 @@ class Page:
             self.clinical,
             self.categories,
         ]
-        return [t for t in (*tables, *(t for ts in self.study_tables.values() for t in ts)) if t.rows]
+        return [t for t in (*tables, *(t for ts in self.study_tables for t in ts)) if t.rows]
+
+    @cached_property
+    def trainings(self) -> list[Drawing]:
+        """Figures of losses and validation Dice of each model's trainings."""
+        return draw_courses(self.sources.runs)
+
+    @cached_property
+    def spreads(self) -> list[Drawing]:
+        """Figures of the Dice of every case, by data set."""
+        return draw_spread(self.table)
 
     @cached_property
     def curves(self) -> list[Drawing]:
@@ -272,52 +288,19 @@ class Page:
     @property
     def figures(self) -> list[Drawing]:
         """Figures that are written to files."""
-        return [*self.curves, *self.matrices, *self.reliability, *(drawn for _, drawn in self.plots)]
+        return [
+            *self.trainings,
+            *self.spreads,
+            *self.curves,
+            *self.matrices,
+            *self.reliability,
+            *(drawn for _, drawn in self.plots),
+        ]
 
     @property
     def commands(self) -> list[dict[str, Any]]:
         """Command and environment of each evaluation."""
-        return [_command(run, evaluation) for run in self.sources.runs for evaluation in run.evaluations]
-
-    def pictures_of(self, study: Study) -> list[Picture]:
-        """Load the figures of a study.
-
-        Raises:
-            InputError: a figure has no file.
-        """
-        return [_picture(study, entry) for entry in study.content.get("figures", [])]
-
-
-def _tabulate_runs(runs: Sequence[Run]) -> Table:
-    rows, records = [], []
-    for run in runs:
-        for evaluation in run.evaluations:
-            table = evaluation.table
-            record = {
-                "model": run.model,
-                "seed": run.seed,
-                "evaluation": evaluation.name,
-                "data": evaluation.data,
-                "images": "PHANTOMS" if evaluation.phantom else "real",
-                "split": evaluation.split,
-                "subjects": table["subject"].nunique(),
-                "cases": table["case"].nunique(),
-                "conditions": len(table[["degradation", "severity", "shift"]].drop_duplicates()),
-                "differs in": ", ".join(evaluation.differs) or None,
-                "pictures": "yes" if evaluation.has_cases else "no",
-                "commit": evaluation.environment.get("commit"),
-            }
-            shown = {**record, "commit": str(record["commit"] or "-")[:10]}
-            rows.append(
-                tuple(count_cell(v) if k in ("seed", "subjects", "cases") else text_cell(v) for k, v in shown.items())
-            )
-            records.append(record)
-    note = (
-        "pictures: whether the segmented cases were saved, which the case browser and the clinical indices need; "
-        "differs in: data or settings other than those of the run's test; such results stand under external evaluations"
-    )
-    head = tuple(records[0]) if records else ()
-    return Table("runs", "Runs and their evaluations", note, head, tuple(rows), pd.DataFrame(records))
+        return [describe_command(run, evaluation) for run in self.sources.runs for evaluation in run.evaluations]
 
 
 def _describe(table: pd.DataFrame, kind: str) -> str:
@@ -332,44 +315,6 @@ def _describe(table: pd.DataFrame, kind: str) -> str:
         worst = rows.groupby(["degradation", "severity", "shift"])["dice"].mean().min()
         parts.append(f"{model}: mean Dice {clean:.3f} clean, {worst:.3f} under the worst condition")
     return f"{'; '.join(parts)}. The table below holds all numbers."
-
-
-def _command(run: Run, evaluation: Evaluation) -> dict[str, Any]:
-    environment = evaluation.environment
-    words = [str(word) for word in environment.get("command") or []]
-    if words and words[0].endswith("__main__.py"):
-        # python -m records the path of __main__.py: that of MONAI, or of a study that made the run.
-        words = ["python", "-m", "monai.bundle" if "--config_file" in words else "medpos", *words[1:]]
-    packages = environment.get("packages")
-    device = environment.get("device")
-    return {
-        "model": run.model,
-        "evaluation": evaluation.name,
-        "folder": str(evaluation.folder),
-        "command": shlex.join(words),
-        "seed": run.seed,
-        "commit": environment.get("commit"),
-        "started": environment.get("started"),
-        "python": environment.get("python"),
-        "changed": [str(change) for change in environment.get("changed") or []],
-        "device": device.get("type") if isinstance(device, dict) else None,
-        "packages": {k: v for k, v in packages.items() if v} if isinstance(packages, dict) else {},
-    }
-
-
-def _picture(study: Study, entry: dict[str, Any]) -> Picture:
-    name = str(entry.get("name", ""))
-    folder = (study.folder / "figures").resolve()
-    path = (folder / f"{name}.svg").resolve()
-    if not (path.is_relative_to(folder) and path.is_file()):
-        raise InputError(
-            f"{study.folder / files.STUDY}: figure {name!r}: expected figures/{name}.svg in the study's folder, got no "
-            "such file; run the study again"
-        )
-    # As the source of an <img>, an SVG file can neither run a script nor load anything.
-    uri = f"data:image/svg+xml;base64,{b64encode(path.read_bytes()).decode('ascii')}"
-    title = str(entry.get("title", name))
-    return Picture(title, str(entry.get("alt", title)), uri, name.startswith("forest_"))
 
 
 def _sorting(cell: Cell) -> str:

@@ -1,9 +1,9 @@
-"""Make the tables of a report, for the page and as CSV: organs, conditions, and those of a study."""
+"""Make the tables of a report, for the page and as CSV: organs and conditions."""
 
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pandas as pd
@@ -12,7 +12,7 @@ from medpos.core.labels import MEAN_OF_ORGANS, Label, labels_of
 from medpos.core.labels import title as organ_title
 from medpos.core.rules import is_finite
 from medpos.metrics import SHOWN, limits_of, summarize
-from medpos.report.sources import Run, Study, clean_rows
+from medpos.report.sources import Run, clean_rows
 from medpos.runs.tables import summarize_conditions
 from medpos.runs.text import TITLES
 from medpos.transforms.naming import condition_title
@@ -62,6 +62,27 @@ class Table:
             any(isinstance(row[n].sort, float) for row in self.rows) and bool(self.rows)
             for n in range(len(self.columns))
         )
+
+
+def fold_constants(table: Table, *names: str) -> Table:
+    """Move columns that say the same in every row from the shown table into its caption; its CSV keeps them.
+
+    Args:
+        table: the table.
+        names: titles of the columns that may be moved.
+    """
+    same = {
+        name: cells.pop()
+        for n, name in enumerate(table.columns)
+        if name in names and len(cells := {row[n].text for row in table.rows}) == 1
+    }
+    kept = [n for n, name in enumerate(table.columns) if name not in same]
+    return replace(
+        table,
+        title="; ".join((table.title, *(f"{name}: {text}" for name, text in same.items()))),
+        columns=tuple(table.columns[n] for n in kept),
+        rows=tuple(tuple(row[n] for n in kept) for row in table.rows),
+    )
 
 
 def number_cell(value: Any, digits: int = 3, spread: Any = None) -> Cell:
@@ -253,24 +274,3 @@ def tabulate_external(runs: Sequence[Run]) -> Table:
 def slug(name: str) -> str:
     """Convert a name for a file or an id: lower-case letters, digits and ``_``."""
     return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "unnamed"
-
-
-def tabulate_study(study: Study) -> list[Table]:
-    """Make the tables of a study, with published numbers."""
-    out = []
-    for n, entry in enumerate(study.content.get("tables", []), 1):
-        columns = tuple(str(column) for column in entry.get("columns", []))
-        rows = [(*row, *[None] * len(columns))[: len(columns)] for row in entry.get("rows", [])]
-        out.append(_plain(f"{slug(study.content['name'])}_{n}", entry, columns, rows))
-    if published := study.content.get("published"):
-        keys = ("model", "data", "metric", "value", "source")
-        entry = {"title": "Published numbers", "note": "as printed in the sources named; not measured here"}
-        lines = [tuple(row.get(key) for key in keys) for row in published]
-        out.append(_plain(f"{slug(study.content['name'])}_published", entry, keys, lines))
-    return out
-
-
-def _plain(name: str, entry: Mapping[str, Any], columns: tuple[str, ...], rows: Sequence[tuple[Any, ...]]) -> Table:
-    cells = tuple(tuple(map(text_cell, row)) for row in rows)
-    frame = pd.DataFrame(list(rows), columns=list(columns))
-    return Table(name, str(entry.get("title", name)), str(entry.get("note", "")), columns, cells, frame)

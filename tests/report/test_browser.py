@@ -37,7 +37,7 @@ def choose(page, name, value):
 
 def column(page, table, n):
     return page.run(
-        f"[...document.querySelectorAll('#table-{table} tbody tr')].map(r => r.cells[{n}].innerText.trim())"
+        f"[...document.querySelectorAll('#table-{table} tbody tr')].map(r => r.cells[{n}].textContent.trim())"
     )
 
 

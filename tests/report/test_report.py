@@ -297,7 +297,7 @@ def test_the_page_of_a_study_names_family_p_power_and_what_was_not_measured(tmp_
     for words in (
         "✓ confirmed for JSRT (1 of 2 criteria)",
         "found 0.100 (95 % interval 0.060 to 0.140) at clean, p < 0.001 (Holm = 0.012), n = 9, 8 subjects, 3 seeds",
-        "power 0.46 for a margin of 0.05",
+        "Power 0.46 for a margin of 0.05.",
         "Smallest p of a rank test with 8 subjects: 0.0078.",
         "only the first side has 4, only the second 0, infinite 0; trainings without a partner 0 and 2",
         "Mixed model: 0.101 (95 % interval 0.070 to 0.130)",
@@ -306,3 +306,43 @@ def test_the_page_of_a_study_names_family_p_power_and_what_was_not_measured(tmp_
         "first step 0.025",
     ):
         assert words in shown, shown
+
+
+def test_the_first_screen_says_what_was_run_found_and_to_beware_of(tmp_path):
+    run = make_run(tmp_path / "r/a/b", "jsrt", phantom=True)
+    environment = json.loads((run / "environment.json").read_text())
+    (run / "environment.json").write_text(json.dumps({**environment, "commit": "0123456789abcdef-dirty"}))
+    (run / "config.json").write_text('{"max_epochs": 60}')
+    html = build([run], tmp_path / "out").read_text()
+    head = text(html[: html.index('id="training"')])
+    rows = pd.read_csv(run / "metrics.csv")
+    heart = rows.loc[rows["organ"] == "heart", "dice"].mean()
+    failed = (rows["dice"] < 0.8).sum()
+    for words in (
+        "jsrt_small found the right lung with a Dice of 0.",
+        f"and the heart with a Dice of {heart:.2f} (",
+        f"on 6 cases of 6 subjects (jsrt). {failed} of 18 organs had a Dice below 0.8.",
+        "(Gaussian noise, severity 5).",
+        "PHANTOM DATA:",
+        "Few subjects: jsrt has 6, fewer than 20",
+        "One seed:",
+        f"run python -m medpos calibrate {run}.",
+        "Uncommitted changes:",
+        "jsrt (PHANTOMS), split test: 6 cases of 6 subjects",
+        "Epochs 60",
+        "Commit 0123456789-dirty",
+        "Metrics per organ, clean images; data: jsrt; model: jsrt_small; seeds: 1; subjects: 6",
+    ):
+        assert words in head, (words, head)
+    assert html.index('id="table-organs"') < html.index('id="training"')
+
+
+def test_of_many_models_the_best_and_the_worst_have_a_sentence(tmp_path):
+    runs = [
+        make_run(tmp_path / f"r/{name}/0", bundle=name, keep=slice(2 * n, 2 * n + 2), with_cases=False, whole=False)
+        for n, name in enumerate("abcd")
+    ]
+    head = text(build(runs, tmp_path / "out").read_text())
+    assert "Of 4 models: a found" in head
+    assert "Of 4 models: d found" in head
+    assert "Of 4 models: b" not in head

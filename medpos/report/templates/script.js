@@ -23,6 +23,12 @@
   for (const table of all("table.sortable")) {
     all("thead button", table).forEach((button, n) => button.addEventListener("click", () => sort(table, n)));
   }
+  // Say so where a table or figure is wider than the window.
+  const hint = () => all(".more + .scroll").forEach((part) => {
+    part.previousElementSibling.hidden = part.scrollWidth <= part.clientWidth + 1;
+  });
+  const resized = new ResizeObserver(hint);
+  all(".more + .scroll").forEach((part) => resized.observe(part));
   for (const field of all("input.filter")) {
     const rows = all("tbody tr", one(field.dataset.table));
     field.addEventListener("input", () => {
