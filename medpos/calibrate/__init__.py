@@ -11,9 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from medpos.calibrate.failures import (
-    FAILURE_COLUMNS,
-    PREDICTED_COLUMNS,
-    Changes,
     check_members,
     fit_quality,
     format_failures,
@@ -22,6 +19,7 @@ from medpos.calibrate.failures import (
 )
 from medpos.calibrate.lights import describe_light, fit_detectors
 from medpos.calibrate.noticed import COLUMNS, format_noticed, measure_noticed
+from medpos.calibrate.outputs import Changes
 from medpos.calibrate.temperatures import fit_scaling, format_temperatures
 from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
@@ -30,6 +28,7 @@ from medpos.data.conditions import named
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
 from medpos.predict.run_files import open_training_data, read_run_files
+from medpos.runs.calibration import FAILURE_COLUMNS, PREDICTED_COLUMNS
 from medpos.runs.files import FAILURES, NOTICED, PREDICTED_DICE
 from medpos.runs.folder import RunFolder
 from medpos.runs.text import PHANTOM_NOTE
@@ -65,8 +64,8 @@ def calibrate_run(
 ) -> list[str]:
     """Fit temperatures, detectors and what predicts the Dice to a run, and write them into it.
 
-    The files are ``temperatures.json``, ``detectors.npz`` and, unless it is left out, ``quality.npz``; with conditions
-    ``noticed.csv``, with ``failures`` ``predicted_dice.csv`` and ``failures.csv``.
+    The files are ``temperatures.json``, ``temperature_scaling.csv``, ``detectors.npz`` and, unless it is left out,
+    ``quality.npz``; with conditions ``noticed.csv``; with ``failures`` ``predicted_dice.csv`` and ``failures.csv``.
 
     Args:
         run: run folder.
@@ -97,11 +96,11 @@ def calibrate_run(
     def changes(groups: Sequence[str]) -> Changes:
         return Changes(named(groups, table, config.get("shift_pixels", [])), table, seed)
 
-    scaling, light = fit_scaling(model, source), fit_detectors(model, source)
-    texts = [format_temperatures(scaling), describe_light(light)]
     judged = changes(chosen.conditions)
+    scaling, light = fit_scaling(model, source, judged), fit_detectors(model, source)
+    texts = [format_temperatures(scaling), describe_light(light)]
     if chosen.conditions:
-        noticed = measure_noticed(model, light, source, judged.conditions, table, seed)
+        noticed = measure_noticed(model, light, source, judged)
         write_csv(model.home / NOTICED, COLUMNS, noticed)
         texts.append(format_noticed(noticed))
     if chosen.quality or chosen.failures:

@@ -9,7 +9,8 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from medpos.calibrate.outputs import LabeledImage, change, load_split
+from medpos.calibrate.outputs import Changes, LabeledImage, load_split
+from medpos.core.arrays import save_arrays
 from medpos.core.errors import InputError
 from medpos.core.labels import IGNORED, title
 from medpos.core.text import as_text
@@ -21,36 +22,17 @@ from medpos.predict.ensemble import Ensemble
 from medpos.predict.label_maps import undo_centering
 from medpos.predict.quantization import spread
 from medpos.predict.run_files import read_run_files
-from medpos.runs.cases import save_arrays
 from medpos.runs.files import QUALITY
-from medpos.runs.tables import SCORE_COLUMNS, or_none
+from medpos.runs.tables import or_none
 from medpos.statistics.grid import CONDITION
 from medpos.trust.evidence import Floats
 from medpos.trust.failure import FAILED_BELOW, LEAST, score_failures
 from medpos.trust.quality import DicePredictor, Fit, Plausibility
 from medpos.trust.signs import Signs
 
-PREDICTED_COLUMNS = (*SCORE_COLUMNS, "organ", "predictor", "predicted", "dice")  # of predicted_dice.csv
-_SCORES = ("n", "failures", "expected", "dice", "error", "auroc", "aurc", "excess_aurc", "correlation", "pearson")
-FAILURE_COLUMNS = (*CONDITION, "organ", "predictor", *_SCORES)  # of failures.csv
 ALL_CONDITIONS = {"degradation": "all", "severity": "", "shift": ""}
 _MOST_MASKS, _MOST_FITTED, _MOST_TEST, _MOST_CONDITIONS = 128, 16, 64, 24
 _ENOUGH = 8  # validation images
-
-
-@dataclass(frozen=True, eq=False)
-class Changes:
-    """Hold the conditions that images are put under.
-
-    Args:
-        conditions: the conditions, clean first.
-        table: table of degradations, as :func:`medpos.transforms.intensity.degradations.degrade` takes it.
-        seed: seed of the noise.
-    """
-
-    conditions: Sequence[Condition]
-    table: Any
-    seed: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +132,7 @@ def _judge(
     # One image a case and model: models may have other grids and units.
     for images in zip(*(load_split(model, source, split, most) for model in ensemble.models), strict=True):
         for condition in changes.conditions:
-            changed = [change(image, condition, changes.table, changes.seed) for image in images]
+            changed = [changes.put(image, condition) for image in images]
             found = ensemble.segment([image.decoded for image in changed], _sizes(ensemble, images[0]))
             signs = ensemble.begin_signs()
             signs.add(found.for_labels, found.parts)
@@ -171,7 +153,7 @@ def predict_test_dice(
         changes: the conditions.
 
     Returns:
-        Rows of ``PREDICTED_COLUMNS``.
+        Rows of :data:`medpos.runs.calibration.PREDICTED_COLUMNS`.
     """
     fit = predictor.find(ensemble.settings)
     if fit is None:
@@ -196,8 +178,9 @@ def score_predictors(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         rows: rows of :func:`predict_test_dice`.
 
     Returns:
-        A row of ``FAILURE_COLUMNS`` for each condition, organ and predictor, after them one for all conditions
-        together: what :func:`medpos.trust.failure.score_failures` gives, and ``error``, the mean absolute difference.
+        A row of :data:`medpos.runs.calibration.FAILURE_COLUMNS` for each condition, organ and predictor, and last one
+        for all conditions together: what :func:`medpos.trust.failure.score_failures` gives, and ``error``, the mean
+        absolute difference.
     """
     parts: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
     conditions = {name: [row[name] for row in rows] for name in CONDITION}

@@ -8,10 +8,10 @@ import torch
 from scipy.stats import binomtest
 
 from medpos.calibrate.outputs import Output, run_split
+from medpos.core.arrays import save_arrays
 from medpos.core.errors import InputError
 from medpos.data.folder import DataFolder
 from medpos.predict.model import Model
-from medpos.runs.cases import save_arrays
 from medpos.runs.files import DETECTORS
 from medpos.trust.detectors import Detectors, Sample, overlap
 from medpos.trust.evidence import Evidence, Floats, count_planes, find_center

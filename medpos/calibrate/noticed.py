@@ -7,7 +7,7 @@ import numpy as np
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from medpos.calibrate.outputs import LabeledImage, change, load_split
+from medpos.calibrate.outputs import Changes, LabeledImage, load_split
 from medpos.core.labels import kind_title
 from medpos.core.text import as_text
 from medpos.data.conditions import CLEAN, Condition
@@ -24,18 +24,14 @@ _NOTICED = 0.5  # share of cases that ring
 _Found = list[tuple[Light, float]]
 
 
-def measure_noticed(
-    model: Model, light: TrafficLight, source: DataFolder, conditions: Sequence[Condition], table: str, seed: int
-) -> list[dict[str, Any]]:
+def measure_noticed(model: Model, light: TrafficLight, source: DataFolder, changes: Changes) -> list[dict[str, Any]]:
     """Judge the test cases of a run under conditions.
 
     Args:
         model: model of the run.
         light: its detectors.
         source: its training data.
-        conditions: conditions without probes of the position channels; the clean one is added.
-        table: table of degradations, as :func:`medpos.transforms.intensity.degradations.degrade` takes it.
-        seed: seed of the noise.
+        changes: the conditions, clean first.
 
     Returns:
         A row of ``COLUMNS`` for each condition and detector, and for all of them together. ``auroc`` is the chance that
@@ -43,22 +39,19 @@ def measure_noticed(
         changed ones do, ``alarms`` the share of cases without a green light (for a detector, with a score above the
         threshold); ``dice`` the mean over organs and cases, ``dice_lost`` that of the clean images minus it.
     """
-    chosen = list(dict.fromkeys([CLEAN, *conditions]))
-    found: dict[Condition, _Found] = {condition: [] for condition in chosen}
+    found: dict[Condition, _Found] = {condition: [] for condition in changes.conditions}
     for image in load_split(model, source, "test", _MOST_CASES):
         for condition, cases in found.items():
-            cases.append(_judge(model, light, image, condition, table, seed))
+            cases.append(_judge(model, light, changes.put(image, condition)))
     clean = found[CLEAN]
     return [row for condition, cases in found.items() for row in _rows(condition, cases, clean)]
 
 
-def _judge(
-    model: Model, light: TrafficLight, image: LabeledImage, condition: Condition, table: str, seed: int
-) -> tuple[Light, float]:
-    """Return the light of a case under a condition, and its mean Dice."""
-    changed, evidence = change(image, condition, table, seed), light.begin()
-    labels = model.probabilities(changed.decoded, evidence).argmax(0)
-    dice = overlap(labels.numpy(), changed.truth[0].numpy(), len(model.data.labels))["dice"]
+def _judge(model: Model, light: TrafficLight, image: LabeledImage) -> tuple[Light, float]:
+    """Return the light of an image, and its mean Dice."""
+    evidence = light.begin()
+    labels = model.probabilities(image.decoded, evidence).argmax(0)
+    dice = overlap(labels.numpy(), image.truth[0].numpy(), len(model.data.labels))["dice"]
     return light.judge(evidence), mean_of_finite(dice)
 
 

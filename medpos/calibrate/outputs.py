@@ -1,6 +1,6 @@
 """Run the network of a run on the cases of a split of its data, as ``predict`` would."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,19 +66,26 @@ def load_split(model: Model, source: DataFolder, split: str, most: int) -> Itera
         yield LabeledImage(case, decoded, truth)
 
 
-def change(image: LabeledImage, condition: Condition, table: Table, seed: int) -> LabeledImage:
-    """Put an image under a condition; shifts leave the image's lowest value in the free pixels.
+@dataclass(frozen=True, eq=False)
+class Changes:
+    """Put images under conditions.
 
     Args:
-        image: the image.
-        condition: condition without a probe of the position channels.
+        conditions: conditions without probes of the position channels, clean first.
         table: table of degradations, as :func:`medpos.transforms.intensity.degradations.degrade` takes it.
         seed: seed of the noise.
     """
-    kind, severity = condition.degradation, condition.severity
-    changed = degrade(image.decoded, kind, severity, case=image.case["case"], seed=seed, table=table)
-    moved = (condition.shift_x, condition.shift_y)
-    return LabeledImage(image.case, shift(torch.as_tensor(changed), *moved, LOWEST), shift(image.truth, *moved))
+
+    conditions: Sequence[Condition]
+    table: Table
+    seed: int
+
+    def put(self, image: LabeledImage, condition: Condition) -> LabeledImage:
+        """Put an image under a condition; shifts leave the image's lowest value in the free pixels."""
+        kind, severity = condition.degradation, condition.severity
+        changed = degrade(image.decoded, kind, severity, case=image.case["case"], seed=self.seed, table=self.table)
+        moved = (condition.shift_x, condition.shift_y)
+        return LabeledImage(image.case, shift(torch.as_tensor(changed), *moved, LOWEST), shift(image.truth, *moved))
 
 
 def run_split(

@@ -8,34 +8,42 @@ import torch
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from medpos.calibrate.outputs import Output, run_split
+from medpos.calibrate.outputs import Changes, Output, load_split, run_split
 from medpos.core.errors import InputError
-from medpos.core.files import write_json
-from medpos.core.labels import IGNORED
+from medpos.core.files import write_csv, write_json
+from medpos.core.labels import ALL_CLASSES, IGNORED
 from medpos.core.text import as_text
+from medpos.data.conditions import Condition
 from medpos.data.folder import DataFolder
 from medpos.predict.model import Model
-from medpos.runs.files import TEMPERATURES
+from medpos.runs.calibration import SCALING_COLUMNS
+from medpos.runs.files import SCALING, TEMPERATURES
 from medpos.runs.text import SCORE_TITLES
+from medpos.statistics.grid import CONDITION
 from medpos.trust.calibration import SCORES, Counts, count_probabilities, score_calibration
 from medpos.trust.temperature import KINDS, fit_temperatures, scale
 
 _MOST_CASES = 256  # of a split
+_MOST_CHANGED = 64  # test images that are put under conditions
 _MOST_PIXELS = 1 << 20  # that temperatures are fitted to
 
 
-def fit_scaling(model: Model, source: DataFolder) -> dict[str, Any]:
+def fit_scaling(model: Model, source: DataFolder, changes: Changes) -> dict[str, Any]:
     """Fit temperatures to the probabilities of a run, and write ``temperatures.json`` into it.
+
+    Where there are test cases, ``temperature_scaling.csv`` has what they change under conditions: for each organ, and
+    for all classes together, each of ``SCORES`` of all pixels, for ``none``, ``one`` and ``class``.
 
     Args:
         model: model of the run.
         source: its training data.
+        changes: the conditions, clean first.
 
     Returns:
-        Content of the file: ``weights``, SHA-256 of the network; ``phantom``, True for phantoms; ``cases`` and
-        ``pixels`` of the fit; ``one``, a list of one temperature, and ``class``, a list of one for each class;
-        ``test``: each of ``SCORES`` of all classes together on the test split, for ``none``, ``one`` and ``class``,
-        empty where there are no test cases.
+        Content of ``temperatures.json``: ``weights``, SHA-256 of the network; ``phantom``, True for phantoms;
+        ``cases`` and ``pixels`` of the fit; ``one``, a list of one temperature, and ``class``, a list of one for each
+        class; ``test``: each of ``SCORES`` of all classes together on the clean test images, for ``none``, ``one`` and
+        ``class``, empty where there are no test cases.
 
     Raises:
         InputError: there are no validation cases, or the run can't be written to.
@@ -45,15 +53,19 @@ def fit_scaling(model: Model, source: DataFolder) -> dict[str, Any]:
         raise InputError(f"{source.folder}: expected validation cases, to fit temperatures on, got none; add some")
     chance, true = _sample(run_split(model, source, "validation", _MOST_CASES), _MOST_PIXELS // cases)
     fitted = {kind: fit_temperatures(chance, true, kind) for kind in KINDS}
+    rows = _compare(model, source, changes, fitted)
+    clean = [row for row in rows if row["organ"] == ALL_CLASSES][: len(KINDS) + 1]
     content = {
         "weights": model.identity,
         "phantom": source.phantom,
         "cases": cases,
         "pixels": len(true),
         **fitted,
-        "test": _compare(run_split(model, source, "test", _MOST_CASES), fitted),
+        "test": {row["temperatures"]: {score: row[score] for score in SCORES} for row in clean},
     }
     write_json(model.home / TEMPERATURES, content)
+    if rows:
+        write_csv(model.home / SCALING, SCALING_COLUMNS, rows)
     return content
 
 
@@ -69,16 +81,35 @@ def _sample(outputs: Iterable[Output], most: int) -> tuple[torch.Tensor, torch.T
     return torch.cat(chance), torch.cat(classes)
 
 
-def _compare(outputs: Iterable[Output], fitted: Mapping[str, Sequence[float]]) -> dict[str, dict[str, float]]:
-    """Score all classes together without temperatures, and with each kind of them."""
-    counts: dict[str, Counts] = {}
-    for output in outputs:
-        for kind, temperatures in {"none": [1.0], **fitted}.items():
-            logits = scale(output.probabilities, temperatures).log()
-            found = count_probabilities(logits[None], output.image.truth[None])[0].numpy().astype(np.int64)
-            counts[kind] = counts.get(kind, 0) + found
-    scores = {kind: score_calibration(found) for kind, found in counts.items()}
-    return {kind: {score: float(found[score][-1]) for score in SCORES} for kind, found in scores.items()}
+def _compare(
+    model: Model, source: DataFolder, changes: Changes, fitted: Mapping[str, Sequence[float]]
+) -> list[dict[str, Any]]:
+    """Score the probabilities of the test images under conditions without temperatures, and with each kind of them.
+
+    Returns:
+        Rows of :data:`medpos.runs.calibration.SCALING_COLUMNS`.
+    """
+    counts: dict[tuple[Condition, str], Counts] = {}
+    for image in load_split(model, source, "test", _MOST_CASES if len(changes.conditions) == 1 else _MOST_CHANGED):
+        for condition in changes.conditions:
+            changed = changes.put(image, condition)
+            probabilities = model.probabilities(changed.decoded)
+            for kind, temperatures in {"none": [1.0], **fitted}.items():
+                logits = scale(probabilities, temperatures).log()
+                found = count_probabilities(logits[None], changed.truth[None])[0].numpy().astype(np.int64)
+                counts[condition, kind] = counts.get((condition, kind), 0) + found
+    names = (*(label.name for label in source.labels), ALL_CLASSES)
+    return [
+        {
+            **{name: getattr(condition, name) for name in CONDITION},
+            "organ": organ,
+            "temperatures": kind,
+            **{score: float(values[n]) for score, values in scores.items()},
+        }
+        for (condition, kind), scores in ((key, score_calibration(found)) for key, found in counts.items())
+        for n, organ in enumerate(names)
+        if n
+    ]
 
 
 def format_temperatures(content: Mapping[str, Any]) -> str:

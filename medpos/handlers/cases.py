@@ -8,12 +8,13 @@ import numpy.typing as npt
 import torch.distributed
 from ignite.engine import Engine, Events
 
+from medpos.core.arrays import save_arrays
 from medpos.core.device import is_main_process
 from medpos.core.labels import as_labels
 from medpos.data.conditions import CLEAN
 from medpos.handlers.rows import condition_of
 from medpos.runs import files
-from medpos.runs.cases import CaseView, save_arrays, save_cases, to_gray
+from medpos.runs.cases import CaseView, save_cases, to_gray
 from medpos.runs.folder import RunFolder
 from medpos.transforms.position.probe import PROBES
 

@@ -1,10 +1,10 @@
 """Write a report: one HTML file that works offline, with its tables as CSV and its figures as SVG and PNG.
 
 ``sources`` reads runs and studies; ``overview`` says the most important first; ``tables``, ``studies``, ``scores``,
-``subgroups``, ``confusion``, ``calibration``, ``comparisons``, ``clinical``, ``training``, ``provenance`` and
-``browser`` choose the content, ``figures`` and ``pictures`` draw it, ``page`` fills in the ``templates``. No content of
-a file is evaluated, or run in the page: the page's policy allows a single script, that of ``templates``, and no
-loading.
+``subgroups``, ``confusion``, ``calibration``, ``failures``, ``comparisons``, ``clinical``, ``training``, ``provenance``
+and ``browser`` choose the content, ``figures`` and ``pictures`` draw it, ``page`` fills in the ``templates``. No
+content of a file is evaluated, or run in the page: the page's policy allows a single script, that of ``templates``, and
+no loading.
 """
 
 from collections.abc import Sequence
@@ -54,6 +54,8 @@ def _write(found: Sources, given: tuple[str, ...], out: Path) -> None:
         write_frame(out / "csv/confusion.csv", page.confusion_rows)
     if page.calibration:
         write_frame(out / "csv/calibration_cases.csv", page.calibration_rows, missing="nan")
+    if not page.predicted_rows.empty:
+        write_frame(out / "csv/predicted_dice_cases.csv", page.predicted_rows, missing="nan")
     if page.indices:
         write_frame(out / "csv/clinical_cases.csv", tabulate_cases(page.indices))
     for drawn in page.figures:

@@ -12,17 +12,16 @@ from medpos.metrics import summarize
 from medpos.plotting.reliability import draw_reliability
 from medpos.plotting.style import Drawing
 from medpos.report.sources import Run, add_run, as_numbers, clean_rows, read_rows
-from medpos.report.tables import Table, count_cell, number_cell, organ_cell, slug, stated_cell, text_cell
+from medpos.report.tables import Table, count_cell, number_cell, organ_cell, slug, text_cell
 from medpos.runs import files
-from medpos.runs.calibration import CALIBRATION_COLUMNS, RELIABILITY_COLUMNS
+from medpos.runs.calibration import CALIBRATION_COLUMNS, RELIABILITY_COLUMNS, SCALING_COLUMNS
 from medpos.runs.text import SCORE_TITLES
 from medpos.statistics.grid import CONDITION
 from medpos.transforms.naming import condition_title
-from medpos.trust.calibration import EXPECTED, LIMITS, SCORES, SIZES
-from medpos.trust.failure import FAILED_BELOW, LEAST, score_failures
+from medpos.trust.calibration import LIMITS, SCORES, SIZES
 
-_IDENTITY = ["data", "split", "model", "seed"]
-_MOST_DRAWN = 12  # organs whose panels are readable
+IDENTITY = ["data", "split", "model", "seed"]
+MOST_DRAWN = 12  # organs whose panels are readable
 _MEANS = ("probability", "frequency")
 _NOTE = (
     "mean ± sd over cases and seeds, 0 is best. ECE, MCE: mean and greatest difference of probability and frequency "
@@ -31,19 +30,9 @@ _NOTE = (
     "from the pixels with a probability of 0.95 to those with 0.05: share of cases whose true size lies in it (0.90 is "
     "best), and its width over the true size"
 )
-
-
-_STATED = {
-    "auroc": "AUROC",
-    "excess_aurc": "excess AURC",
-    "aurc": "AURC",
-    "correlation": "rank correlation",
-}
-_FAILURE_NOTE = (
-    "The expected Dice comes from the probabilities alone, without the truth. A failure is a Dice below "
-    f"{FAILED_BELOW}. AUROC: how likely a failure has a lower expectation than another case, 0.5 is chance; AURC: mean "
-    "of 1 - Dice over the best cases by expectation, of 1 case to all; excess: how much of it a perfect order would "
-    f"save, 0 is best; none is stated of fewer than {LEAST} cases. Cases of all seeds together"
+_SCALING_NOTE = (
+    "of all pixels of the test images together, mean over runs, 0 is best; one: a temperature for all classes; class: "
+    "one for each. Fitted to validation images by medpos calibrate"
 )
 
 
@@ -57,30 +46,48 @@ def collect_calibration(runs: Sequence[Run]) -> pd.DataFrame:
     Raises:
         InputError: a file is malformed.
     """
-    return _collect(runs, files.CALIBRATION, CALIBRATION_COLUMNS, LIMITS, ["case"])
+    return collect_rows(runs, files.CALIBRATION, CALIBRATION_COLUMNS, LIMITS, ["case"])
 
 
 def collect_reliability(runs: Sequence[Run]) -> pd.DataFrame:
     """Collect the points of every reliability diagram once; as :func:`collect_calibration`."""
     limits = {"low": (0.0, 1.0), "high": (0.0, 1.0), "pixels": (0.0, 2.0**53)}
     limits |= dict.fromkeys(_MEANS, (0.0, 1.0))
-    return _collect(runs, files.RELIABILITY, RELIABILITY_COLUMNS, limits, ["low"])
+    return collect_rows(runs, files.RELIABILITY, RELIABILITY_COLUMNS, limits, ["low"])
 
 
-def _collect(
+def collect_scaling(runs: Sequence[Run]) -> pd.DataFrame:
+    """Collect what temperatures change, which ``medpos calibrate`` has written; as :func:`collect_calibration`."""
+    limits = {score: LIMITS[score] for score in SCORES}
+    return collect_rows(runs, files.SCALING, SCALING_COLUMNS, limits, ["temperatures"])
+
+
+def collect_rows(
     runs: Sequence[Run], name: str, columns: Sequence[str], limits: Mapping[str, tuple[float, float]], key: list[str]
 ) -> pd.DataFrame:
+    """Collect the rows of a file of every run once.
+
+    Args:
+        runs: the runs; those without the file have no rows.
+        name: name of the file.
+        columns: its columns.
+        limits: smallest and greatest possible value of each column of numbers.
+        key: columns that tell its rows apart besides run, condition and organ.
+
+    Raises:
+        InputError: a file is malformed.
+    """
     found = ((run, part, part.folder / name) for run in runs for part in run.pooled)
     parts = [
         add_run(_read(path, columns, limits), run, part).assign(split=part.split)
         for run, part, path in found
         if path.is_file()
     ]
-    kept = list(dict.fromkeys([*_IDENTITY, "run", "evaluation", *columns]))
+    kept = list(dict.fromkeys([*IDENTITY, "run", "evaluation", *columns]))
     if not parts:
         return pd.DataFrame(columns=kept)
     # An evaluation under many conditions measures the clean images again.
-    same = [*_IDENTITY, *CONDITION, "organ", *key]
+    same = [*IDENTITY, *CONDITION, "organ", *key]
     return pd.concat(parts, ignore_index=True).drop_duplicates(same, ignore_index=True)[kept]
 
 
@@ -131,37 +138,27 @@ def _table(name: str, caption: str, rows: pd.DataFrame, conditions: bool) -> Tab
     return Table(name, caption, _NOTE, (*head, *titles, "n", "seeds", "subjects"), tuple(shown), pd.DataFrame(records))
 
 
-def tabulate_failures(rows: pd.DataFrame, metrics: pd.DataFrame) -> Table:
-    """Tabulate how well the expected Dice of every model tells which predictions are bad, under every condition.
+def tabulate_scaling(rows: pd.DataFrame) -> Table:
+    """Tabulate what temperatures change in the calibration, under every condition that was measured.
 
     Args:
-        rows: table from :func:`collect_calibration`.
-        metrics: long table of the metrics per case.
+        rows: table from :func:`collect_scaling`.
     """
-    # Not by the evaluation: that of an earlier version has the Dice under a condition, a later one the probabilities.
-    same = [*_IDENTITY, "run", "case", *CONDITION, "organ"]
-    rows = rows.merge(metrics[[*same, "dice"]], on=same, validate="one_to_one")
-    keys = ["data", "split", "model", *CONDITION, "organ"]
-    labels, shown, records = labels_of(rows["organ"].unique()), [], []
+    keys = ["data", "split", "model", *CONDITION, "organ", "temperatures"]
+    labels = labels_of(name for name in rows["organ"] if name != ALL_CLASSES)
+    shown, records = [], []
     for key, part in rows.groupby(keys, sort=False):
         place: dict[str, Any] = dict(zip(keys, key, strict=True))
-        found = score_failures(part[EXPECTED].tolist(), part["dice"].tolist())
-        split = "" if place["split"] == "test" else f", {place['split']}"
-        shown.append(
-            (
-                organ_cell(place["organ"], labels),
-                text_cell(f"{place['data']}{split}"),
-                text_cell(place["model"]),
-                text_cell(condition_title(*(place[column] for column in CONDITION))),
-                *(number_cell(found[name]) for name in ("expected", "dice")),
-                *(stated_cell(found[name], found["n"]) for name in _STATED),
-                *map(count_cell, (found["failures"], found["n"])),
-            )
-        )
-        records.append({**place, **found})
-    head = ("organ", "data", "model", "condition", "expected Dice", "Dice", *_STATED.values(), "failures", "n")
-    caption = "Expected Dice against Dice"
-    return Table("failures", caption, _FAILURE_NOTE, head, tuple(shown), pd.DataFrame(records))
+        means = {score: float(part[score].mean()) for score in SCORES}
+        condition = condition_title(*(place[column] for column in CONDITION))
+        names = (place["data"], place["model"], condition, place["temperatures"])
+        numbers = (number_cell(mean) for mean in means.values())
+        shown.append((organ_cell(place["organ"], labels), *map(text_cell, names), *numbers, count_cell(len(part))))
+        records.append({**place, **means, "runs": len(part)})
+    titles = (SCORE_TITLES[score] for score in SCORES)
+    head = ("organ", "data", "model", "condition", "temperatures", *titles, "runs")
+    caption = "Calibration without and with temperatures"
+    return Table("temperature_scaling", caption, _SCALING_NOTE, head, tuple(shown), pd.DataFrame(records))
 
 
 def draw_calibration(rows: pd.DataFrame) -> list[Drawing]:
@@ -175,7 +172,7 @@ def draw_calibration(rows: pd.DataFrame) -> list[Drawing]:
         data, split, model = map(str, key)
         diagrams = {str(organ): list(_merge(points)) for organ, points in part.groupby("organ", sort=False)}
         caption = f"{model} on {data}{'' if split == 'test' else f', {split}'}"
-        if len(diagrams) <= _MOST_DRAWN:
+        if len(diagrams) <= MOST_DRAWN:
             alt = f"Reliability diagram of {caption}. {_describe(diagrams)}"
             name = f"reliability_{n:02d}_{slug(model)[:40]}"
             drawings.append(Drawing(name, caption, alt, draw_reliability(diagrams)))

@@ -23,9 +23,10 @@ from medpos.report.browser import Browser
 from medpos.report.calibration import (
     collect_calibration,
     collect_reliability,
+    collect_scaling,
     draw_calibration,
     tabulate_calibration,
-    tabulate_failures,
+    tabulate_scaling,
 )
 from medpos.report.clinical import Index, tabulate_agreement, tabulate_categories
 from medpos.report.comparisons import tabulate_comparisons
@@ -35,6 +36,13 @@ from medpos.report.confusion import (
     collect_confusions,
     draw_confusions,
     tabulate_classes,
+)
+from medpos.report.failures import (
+    collect_predicted,
+    draw_failures,
+    expect,
+    tabulate_failures,
+    tabulate_predictors,
 )
 from medpos.report.figures import probe_curves, severity_curves, shift_curves
 from medpos.report.overview import Caution, list_cautions, list_facts, note_phantoms, write_sentences
@@ -193,8 +201,32 @@ class Page:
     @cached_property
     def calibration(self) -> list[Table]:
         """Tables of the calibration; none where no run has any."""
+        rows, scaling = self.calibration_rows, collect_scaling(self.sources.runs)
+        scaled = [] if scaling.empty else [tabulate_scaling(scaling)]
+        return [] if rows.empty else [*tabulate_calibration(rows), *scaled]
+
+    @cached_property
+    def expected_rows(self) -> pd.DataFrame:
+        """Long table of expected and measured Dice."""
         rows = self.calibration_rows
-        return [] if rows.empty else [*tabulate_calibration(rows), tabulate_failures(rows, self.table)]
+        return rows if rows.empty else expect(rows, self.table)
+
+    @cached_property
+    def predicted_rows(self) -> pd.DataFrame:
+        """Long table of predicted and measured Dice."""
+        return collect_predicted(self.sources.runs)
+
+    @cached_property
+    def failures(self) -> list[Table]:
+        """Tables of how well failures are found without the truth; none where no run measured it."""
+        found = [] if self.predicted_rows.empty else [tabulate_predictors(self.predicted_rows)]
+        return found if self.expected_rows.empty else [*found, tabulate_failures(self.expected_rows)]
+
+    @cached_property
+    def risks(self) -> list[Drawing]:
+        """Risk-coverage curves of each model: of every predictor, or of the expected Dice where there are no others."""
+        rows = self.expected_rows if self.predicted_rows.empty else self.predicted_rows
+        return [] if rows.empty else draw_failures(rows)
 
     @cached_property
     def reliability(self) -> list[Drawing]:
@@ -247,6 +279,7 @@ class Page:
             *self.scores,
             self.classes,
             *self.calibration,
+            *self.failures,
             *self.conditions,
             self.external,
             self.comparisons,
@@ -294,6 +327,7 @@ class Page:
             *self.curves,
             *self.matrices,
             *self.reliability,
+            *self.risks,
             *(drawn for _, drawn in self.plots),
         ]
 

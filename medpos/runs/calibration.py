@@ -12,11 +12,15 @@ from medpos.metrics import summarize
 from medpos.runs.tables import CLEAN_KEY, SCORE_COLUMNS, Key, Row, condition_key, or_none
 from medpos.statistics.grid import CONDITION
 from medpos.trust.calibration import EXPECTED, LIMITS, SCORES, SIZES, Counts, reliability_diagram, score_calibration
-from medpos.trust.failure import score_failures
+from medpos.trust.failure import STATED, score_failures
 
 CALIBRATION_COLUMNS = (*SCORE_COLUMNS, "organ", *SCORES, *SIZES, EXPECTED)  # of calibration.csv
 # Of reliability.csv.
 RELIABILITY_COLUMNS = (*CONDITION, "organ", "low", "high", "pixels", "probability", "frequency")
+PREDICTED_COLUMNS = (*SCORE_COLUMNS, "organ", "predictor", "predicted", "dice")  # of predicted_dice.csv
+# Of failures.csv.
+FAILURE_COLUMNS = (*CONDITION, "organ", "predictor", "n", "failures", "expected", "dice", "error", *STATED)
+SCALING_COLUMNS = (*CONDITION, "organ", "temperatures", *SCORES)  # of temperature_scaling.csv
 
 
 @dataclass(frozen=True, eq=False)

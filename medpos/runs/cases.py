@@ -5,8 +5,7 @@ data set or the network.
 """
 
 import json
-import zipfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from medpos.core.errors import InputError
-from medpos.core.files import decode_json, write_atomically
+from medpos.core.arrays import open_arrays, save_arrays
+from medpos.core.files import decode_json
 from medpos.core.memory import split_array
 
 Pixels = npt.NDArray[np.uint8]
@@ -65,36 +64,21 @@ def save_cases(cases: Sequence[CaseView], path: Path) -> None:
     save_arrays(path, {"about": np.array(json.dumps(about)), **arrays})
 
 
-def save_arrays(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    """Write named arrays to one compressed file, whole or not at all."""
-    write_atomically(path, lambda partial: _compress(partial, arrays))
-
-
-def _compress(path: Path, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-    with path.open("wb") as stream:
-        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-
-
 def load_cases(path: Path) -> list[CaseView]:
     """Read the cases that :func:`save_cases` wrote; no code in the file is run.
 
     Raises:
         InputError: the file is missing, damaged or something else.
     """
-    try:
-        with np.load(path, allow_pickle=False) as content:
-            about = decode_json(str(content["about"]))
-            return [
-                CaseView(
-                    entry["case"],
-                    entry["subject"],
-                    entry["phase"],
-                    tuple(entry["spacing_mm"]),
-                    *(content[f"{n}_{part}"] for part in ("image", "truth", "prediction")),
-                )
-                for n, entry in enumerate(about)
-            ]
-    except (OSError, ValueError, KeyError, TypeError, zipfile.BadZipFile, EOFError) as error:
-        raise InputError(
-            f"{path}: can't be read as the cases of an evaluation ({error}); evaluate the run again"
-        ) from error
+    with open_arrays(path, "the cases of an evaluation", "evaluate the run again") as content:
+        about = decode_json(str(content["about"]))
+        return [
+            CaseView(
+                entry["case"],
+                entry["subject"],
+                entry["phase"],
+                tuple(entry["spacing_mm"]),
+                *(content[f"{n}_{part}"] for part in ("image", "truth", "prediction")),
+            )
+            for n, entry in enumerate(about)
+        ]

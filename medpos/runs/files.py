@@ -25,6 +25,7 @@ CONFUSION = "confusion.csv"  # a row per condition, true class and predicted cla
 CALIBRATION = "calibration.csv"  # a row per case, condition and organ
 RELIABILITY = "reliability.csv"  # a row per condition, organ and bin of the reliability diagram
 TEMPERATURES = "temperatures.json"  # of the probabilities, by medpos calibrate
+SCALING = "temperature_scaling.csv"  # a row per condition, organ and kind of temperatures
 DETECTORS = "detectors.npz"  # of strange images, by medpos calibrate
 NOTICED = "noticed.csv"  # a row per condition and detector
 QUALITY = "quality.npz"  # what predicts the Dice, by medpos calibrate

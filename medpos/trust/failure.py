@@ -15,6 +15,7 @@ from scipy import stats
 Floats = npt.NDArray[np.float64]
 FAILED_BELOW = 0.8  # Dice
 LEAST = 8  # cases, below which nothing but counts and means is stated
+STATED = ("auroc", "aurc", "excess_aurc", "correlation", "pearson")
 
 
 def auroc(strange: Floats, familiar: Floats) -> float:
@@ -65,7 +66,7 @@ def score_failures(expected: Sequence[float], dice: Sequence[float]) -> dict[str
     n, failures = len(true), int(failed.sum())
     found: dict[str, Any] = {"n": n, "failures": failures}
     found |= {name: float(values.mean()) if n else None for name, values in (("expected", guess), ("dice", true))}
-    found |= dict.fromkeys(("auroc", "aurc", "excess_aurc", "correlation", "pearson"))
+    found |= dict.fromkeys(STATED)
     if n < LEAST:
         return found
     found["aurc"] = float(risk_coverage(guess, true).mean())

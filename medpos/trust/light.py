@@ -2,7 +2,6 @@
 
 import json
 import math
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medpos.core.arrays import open_arrays
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json
 from medpos.trust.detectors import Detectors, Sample, pack, unpack
@@ -118,10 +118,9 @@ class TrafficLight:
         Raises:
             InputError: the file is damaged, or of another version.
         """
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                about = decode_json(str(content["about"]))
-                arrays = {name: np.asarray(content[name], np.float64) for name in content.files if name != "about"}
+        with open_arrays(path, "detectors of a run", _ADVICE) as content:
+            about = decode_json(str(content["about"]))
+            arrays = {name: np.asarray(content[name], np.float64) for name in content.files if name != "about"}
             if about["form"] != _FORM:
                 raise InputError(f"{path}: expected form {_FORM} of this file, got {about['form']!r}; {_ADVICE}")
             familiar, mean_mask = arrays.pop("familiar"), arrays.pop("mean_mask")
@@ -131,6 +130,4 @@ class TrafficLight:
             shape = (len(familiar), len(light.detectors.names))
             if familiar.shape != shape or not math.isfinite(light.threshold):
                 raise ValueError(f"expected finite scores {shape} of familiar cases, got {familiar.shape}")
-        except (OSError, ValueError, KeyError, TypeError, IndexError, zipfile.BadZipFile, EOFError) as error:
-            raise InputError(f"{path}: can't be read as detectors of a run ({error}); {_ADVICE}") from error
         return light

@@ -5,7 +5,6 @@ sign, fitted to validation images, clean and changed, turns it into a Dice. ``al
 """
 
 import json
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ import numpy as np
 import torch
 from scipy.optimize import isotonic_regression
 
+from medpos.core.arrays import open_arrays
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json
 from medpos.trust.evidence import Floats
@@ -226,10 +226,9 @@ class DicePredictor:
         Raises:
             InputError: the file is damaged, or of another version.
         """
-        try:
-            with np.load(path, allow_pickle=False) as content:
-                about = decode_json(str(content["about"]))
-                mask, means, spreads = (np.asarray(content[n], np.float64) for n in ("mean_mask", "means", "spreads"))
+        with open_arrays(path, "the quality of a run", _ADVICE) as content:
+            about = decode_json(str(content["about"]))
+            mask, means, spreads = (np.asarray(content[n], np.float64) for n in ("mean_mask", "means", "spreads"))
             if about["form"] != _FORM:
                 raise InputError(f"{path}: expected form {_FORM} of this file, got {about['form']!r}; {_ADVICE}")
             organs = tuple(map(str, about["organs"]))
@@ -237,8 +236,6 @@ class DicePredictor:
             if means.shape != shape or spreads.shape != shape or (mask.size and mask.shape[:-2] != shape[:1]):
                 raise ValueError(f"expected means and spreads {shape}, got {means.shape} and {spreads.shape}")
             fits = [_read_fit(entry) for entry in about["fits"]]
-        except (OSError, ValueError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, EOFError) as error:
-            raise InputError(f"{path}: can't be read as the quality of a run ({error}); {_ADVICE}") from error
         return cls(str(about["weights"]), organs, Plausibility(means, spreads), mask, fits)
 
 

@@ -10,8 +10,15 @@ from test_report_scores import NOISY, cells
 from medpos.core.errors import InputError
 from medpos.core.files import write_csv
 from medpos.report import build
-from medpos.runs.calibration import CALIBRATION_COLUMNS, RELIABILITY_COLUMNS, Calibrations
+from medpos.runs.calibration import (
+    CALIBRATION_COLUMNS,
+    PREDICTED_COLUMNS,
+    RELIABILITY_COLUMNS,
+    SCALING_COLUMNS,
+    Calibrations,
+)
 from medpos.trust.calibration import BINS
+from medpos.trust.failure import risk_coverage, score_failures
 
 NAMES = ("background", "right_lung", "left_lung", "heart")
 
@@ -96,3 +103,69 @@ def test_failures_are_found_where_an_earlier_version_measured_the_dice(run, tmp_
     table = pd.read_csv(tmp_path / "out/csv/failures.csv")
     assert sorted(set(table["degradation"])) == sorted({"none", NOISY[0]})
     assert set(table["n"]) == {2}
+
+
+PREDICTED = {"all": 0.1, "members": 0.0}  # by how much the prediction of each case is wrong
+
+
+def write_predicted(folder):
+    """Write predicted and measured Dice of five cases under two conditions; members have the right order."""
+    draw = np.random.default_rng(0)
+    dice = {(n, organ, noisy): draw.uniform(0.6, 1) for n in range(5) for organ in NAMES[1:] for noisy in (False, True)}
+    rows = [
+        dict(
+            zip(
+                PREDICTED_COLUMNS,
+                (f"s{n}", f"s{n}", "test", *(NOISY if noisy else CLEAN), organ, name, max(value - wrong * n, 0), value),
+                strict=True,
+            )
+        )
+        for (n, organ, noisy), value in dice.items()
+        for name, wrong in PREDICTED.items()
+    ]
+    write_csv(folder / "predicted_dice.csv", PREDICTED_COLUMNS, rows)
+    return pd.DataFrame(rows)
+
+
+def test_predictors_are_compared_over_all_conditions_and_drawn(run, tmp_path):
+    rows = write_predicted(run)
+    html = build([run], tmp_path / "out").read_text(encoding="utf-8")
+    assert '<li><a href="#failures">Bad predictions</a></li>' in html
+    shown = cells(html, "predicted_failures")
+    assert len(shown) == 3 * len(PREDICTED)
+    table = pd.read_csv(tmp_path / "out/csv/predicted_failures.csv")
+    heart = rows[(rows["organ"] == "heart") & (rows["predictor"] == "all")]
+    wanted = score_failures(heart["predicted"], heart["dice"])
+    [found] = table[
+        (table["organ"] == "heart") & (table["predictor"] == "all") & (table["degradation"] == "all")
+    ].to_dict("records")
+    assert {name: found[name] for name in wanted} == pytest.approx(wanted)
+    assert set(table[table["degradation"] != "all"]["n"]) == {5}
+    assert table[table["degradation"] != "all"]["aurc"].isna().all()
+    exact = table[(table["predictor"] == "members") & (table["degradation"] == "all")]
+    assert exact["excess_aurc"].tolist() == pytest.approx([0] * 3, abs=1e-12)
+    [label] = re.findall(r'aria-label="(Risk-coverage curves of [^"]*)"', html)
+    half = risk_coverage(heart["predicted"].to_numpy(), heart["dice"].to_numpy())[4]
+    assert f"of the better half {half:.3f} by all" in label.partition("heart")[2]
+    assert (tmp_path / "out/figures/risk_coverage_01_jsrt_small.png").is_file()
+    assert len(pd.read_csv(tmp_path / "out/csv/predicted_dice_cases.csv")) == len(rows)
+
+
+def test_few_cases_have_no_curve(run, tmp_path):
+    """Two cases under two conditions: no figure, but the table of the expected Dice."""
+    html = build([run], tmp_path / "out").read_text(encoding="utf-8")
+    assert "Risk-coverage" not in html
+    assert len(cells(html, "failures")) == 6
+
+
+def test_what_temperatures_change_is_tabulated(run, tmp_path):
+    rows = [
+        dict(zip(SCALING_COLUMNS, (*CLEAN, organ, kind, ece, 0.5, 0.25, 0.125), strict=True))
+        for organ in (*NAMES[1:], "all classes")
+        for kind, ece in (("none", 0.3), ("one", 0.2), ("class", 0.1))
+    ]
+    write_csv(run / "temperature_scaling.csv", SCALING_COLUMNS, rows)
+    html = build([run], tmp_path / "out").read_text(encoding="utf-8")
+    shown = cells(html, "temperature_scaling")
+    assert shown[-1] == ["all classes", "jsrt", "jsrt_small", "clean", "class", "0.100", "0.500", "0.250", "0.125", "1"]
+    assert len(shown) == 12

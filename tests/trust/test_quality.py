@@ -8,9 +8,9 @@ import pytest
 import torch
 from sklearn.isotonic import IsotonicRegression
 
+from medpos.core.arrays import save_arrays
 from medpos.core.errors import InputError
 from medpos.metrics import overlap
-from medpos.runs.cases import save_arrays
 from medpos.trust.quality import Curve, DicePredictor, Fit, Plausibility
 from medpos.trust.signs import FEATURES, Signs
 

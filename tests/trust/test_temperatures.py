@@ -6,6 +6,7 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from test_calibration import flat, images
@@ -63,6 +64,18 @@ def test_the_run_keeps_temperatures_that_raise_the_likelihood(calibrated):
     [condition] = json.loads((calibrated / "summary.json").read_text())["conditions"]
     assert content["test"]["none"] == pytest.approx(condition["calibration"]["all classes"]["set"], abs=1e-3)
     assert content["test"]["one"]["nll"] < content["test"]["none"]["nll"]
+    rows = pd.read_csv(calibrated / "temperature_scaling.csv")
+    assert len(rows) == 16 * 4 * 3  # conditions, organs and all classes, temperatures
+    [clean] = rows[
+        (rows["severity"] == 0) & (rows["organ"] == "all classes") & (rows["temperatures"] == "one")
+    ].to_dict("records")
+    assert {score: clean[score] for score in content["test"]["one"]} == pytest.approx(content["test"]["one"])
+    # One organ's scores without temperatures are those of the test too.
+    [heart] = rows[(rows["severity"] == 0) & (rows["organ"] == "heart") & (rows["temperatures"] == "none")].to_dict(
+        "records"
+    )
+    of_test = condition["calibration"]["heart"]["set"]
+    assert {score: heart[score] for score in of_test} == pytest.approx(of_test, abs=1e-3)
 
 
 def predict(run, image, out, calibrated):

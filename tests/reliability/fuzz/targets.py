@@ -8,6 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -23,7 +24,9 @@ from medpos.bundle.keys import check_entry_point
 from medpos.bundle.launch import merge_config
 from medpos.bundle.startup import check_keys, check_nested_keys
 from medpos.bundle.values import check_expressions, check_references, check_values
+from medpos.core.arrays import save_arrays
 from medpos.core.files import read_csv
+from medpos.core.labels import Label
 from medpos.data.folder import DataFolder
 from medpos.data.leaks import find_leaks
 from medpos.data.schema import SPLITS
@@ -31,17 +34,27 @@ from medpos.data.training_data import TrainingData
 from medpos.io.archives import Unpacker
 from medpos.io.walk import LeftOut
 from medpos.predict import inputs
+from medpos.predict.stored import Stored
 from medpos.report import sources
 from medpos.report.calibration import (
     collect_calibration,
     collect_reliability,
+    collect_scaling,
     draw_calibration,
     tabulate_calibration,
+    tabulate_scaling,
 )
 from medpos.report.confusion import collect_confusions
+from medpos.report.failures import collect_predicted, tabulate_predictors
 from medpos.runs import checkpoints
+from medpos.runs.calibration import PREDICTED_COLUMNS, SCALING_COLUMNS
 from medpos.runs.files import Run
 from medpos.study import declaration
+from medpos.trust.detectors import Sample
+from medpos.trust.light import TrafficLight
+from medpos.trust.quality import DicePredictor, Fit, Plausibility
+from medpos.trust.signs import FEATURES
+from medpos.trust.temperature import KINDS
 
 ROOT = Path(__file__).resolve().parents[3]
 BUNDLES = ROOT / "bundles"
@@ -283,7 +296,15 @@ def make_run(folder):
     scores = [f"p{n},p{n},test,none,0,0,heart,0.1,0.2,0.0{n},1.5,{n % 2},0.5,0.9" for n in range(4)]
     points = [f"none,0,0,heart,0.{n},0.{n + 1},{n},0.{n}5,{'nan' if n == 0 else 0.5}" for n in range(9)]
     about = {"bundle": "x", "data": "x", "phantom": True, "split": "test", "conditions": []}
+    columns_of = {"predicted_dice.csv": PREDICTED_COLUMNS, "temperature_scaling.csv": SCALING_COLUMNS}
+    values = {"predicted_dice.csv": "heart,all,0.5,0.7", "temperature_scaling.csv": "heart,one,0.1,0.2,0.1,1.5"}
+    starts = {"predicted_dice.csv": "p{n},p{n},test,none,0,0", "temperature_scaling.csv": "none,{n},0"}
+    tables = {
+        name: "\n".join([",".join(names), *(f"{starts[name].format(n=n)},{values[name]}" for n in range(4)), ""])
+        for name, names in columns_of.items()
+    }
     contents = {
+        **tables,
         "calibration.csv": "\n".join(
             [
                 "case,subject,split,degradation,severity,shift,organ,ece,mce,brier,nll,coverage,width,expected_dice",
@@ -310,8 +331,47 @@ def read_run(path):
     collect_confusions(runs)
     tabulate_calibration(collect_calibration(runs))
     draw_calibration(collect_reliability(runs))
+    for rows, show in ((collect_scaling(runs), tabulate_scaling), (collect_predicted(runs), tabulate_predictors)):
+        if not rows.empty:
+            show(rows)
     read_csv(path.parent / "training_cases.csv")
     return run.config, run.summary, run.environments
+
+
+def make_detectors(folder):
+    draw = np.random.default_rng(0)
+    samples = [
+        Sample(draw.random(1), draw.random(32), (draw.random(4),), draw.random((1, 2)), draw.random(1))
+        for _ in range(4)
+    ]
+    about = {"weights": "w", "organs": ["heart"], "layers": [0], "validation": 3, "training": 0}
+    light = TrafficLight(about, samples, draw.random((3, 7)), draw.random((1, 4, 4)))
+    save_arrays(folder / "detectors.npz", light.to_arrays())
+    return [folder / "detectors.npz"]
+
+
+def make_quality(folder):
+    draw = np.random.default_rng(0)
+    plausibility = Plausibility.fit(draw.random((4, 1, len(FEATURES))))
+    rows = [({"probabilities": draw.random(1), "plausibility": draw.random(1)}, draw.random(1)) for _ in range(9)]
+    fit = Fit.make({"members": [], "tta": "", "dropout": 0}, {"validation": 9}, ["heart"], rows)
+    predictor = DicePredictor("w", ["heart"], plausibility, draw.random((1, 4, 4)), [fit])
+    save_arrays(folder / "quality.npz", predictor.to_arrays())
+    return [folder / "quality.npz"]
+
+
+def make_temperatures(folder):
+    about = {"weights": "w", "one": [1.5], "class": [1.5, 0.5], "cases": 3, "pixels": 9}
+    return [write(folder / "temperatures.json", json.dumps(about))]
+
+
+def read_temperatures(path):
+    """Read them as a prediction does, for a network of two classes."""
+    stored = Stored()
+    labels = (Label(0, "background", "#000000"), Label(1, "heart", "#ff0000"))
+    stored.run, stored.home, stored.identity = path.parent, path.parent, "w"
+    stored.data = SimpleNamespace(labels=labels)
+    return [stored.find_temperatures(kind) for kind in KINDS]
 
 
 def make_weights(folder):
@@ -337,6 +397,9 @@ TARGETS = {
         Target("configuration", make_configuration, read_configuration),
         Target("study", make_study, read_study),
         Target("run folder", make_run, read_run),
+        Target("detectors", make_detectors, TrafficLight.read),
+        Target("quality", make_quality, DicePredictor.read),
+        Target("temperatures", make_temperatures, read_temperatures),
         Target("weights", make_weights, checkpoints.load),
     ]
 }
