@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from torch.utils.tensorboard import SummaryWriter
+from torch.utils.tensorboard.summary import hparams
 
 from medpos.core.labels import title
 from medpos.data.conditions import Condition
@@ -54,6 +55,23 @@ def write_results(
             _add_curve(writer, f"{part}/{curve}/{name}", [(step, values.get(name)) for step, values in points])
     for name, values in cases.items():
         _add_curve(writer, f"{part}/{name}", enumerate(running_mean(values), 1))
+    writer.flush()
+
+
+def write_settings(writer: SummaryWriter, settings: Mapping[str, Any], metrics: Iterable[str]) -> None:
+    """Write a line of the HPARAMS page into the events of a run.
+
+    ``SummaryWriter.add_hparams`` would write a scalar of its own for each metric, and into a folder that TensorBoard
+    lists as another run.
+
+    Args:
+        writer: event writer of the run.
+        settings: names and values of the settings; values that aren't plain are shown as text.
+        metrics: tags of scalars; the page shows the last value of each.
+    """
+    plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in settings.items()}
+    for summary in hparams(plain, dict.fromkeys(metrics, 0.0)):  # it takes the names alone
+        writer.file_writer.add_summary(summary)
     writer.flush()
 
 
@@ -110,12 +128,12 @@ def layout(run: Path, part: str = "", conditions: Sequence[Mapping[str, Any]] = 
     folders = {"test": run, **{path.name: path for path in sorted(run.glob("*/")) if not path.name.startswith(KEPT)}}
     summaries = {name: files.Run(folder).summary or {} for name, folder in folders.items()}
     evaluations = {name: summary.get("conditions", []) for name, summary in summaries.items()}
-    charts = {name: _lay_out(name, entries) for name, entries in {**evaluations, part: conditions}.items()}
+    charts = {name: lay_out(name, entries) for name, entries in {**evaluations, part: conditions}.items()}
     return found | {name: one for name, one in charts.items() if one}
 
 
-def _lay_out(part: str, conditions: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Lay out the charts of one evaluation."""
+def lay_out(part: str, conditions: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Lay out the charts of one evaluation; arguments as in :func:`write_results`."""
     values = {name for entry in conditions for name in _values(entry)}
     titles = {**{m: TITLES[m] for m in _ORGAN_METRICS}, **{s: SCORE_TITLES[s] for s in SCORES}, "top": "accuracy"}
     ends = {name: end for name, end in titles.items() if any(value.startswith(name) for value in values)}

@@ -8,10 +8,9 @@ import numpy as np
 import torch
 from ignite.engine import Engine, Events
 from torch.utils.tensorboard import SummaryWriter
-from torch.utils.tensorboard.summary import hparams
 
 from medpos.core.device import is_main_process
-from medpos.handlers.charts import as_block, layout, write_results
+from medpos.handlers.charts import as_block, layout, write_results, write_settings
 from medpos.handlers.validation_loss import ValidationLoss
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
@@ -135,10 +134,5 @@ class ScalarLog:
         self.board.writer.flush()
 
     def _end(self, engine: Engine) -> None:
-        plain = {k: v if isinstance(v, bool | int | float | str) else str(v) for k, v in self.hyper_parameters.items()}
-        # The columns of the HPARAMS page are the last values of these scalars. SummaryWriter.add_hparams would write a
-        # scalar of its own, and into a folder that TensorBoard lists as another run.
         key = self.evaluator.state.key_metric_name
-        for summary in hparams(plain, {f"best_{key}": 0.0, f"test/{key}": 0.0}):
-            self.board.writer.file_writer.add_summary(summary)
-        self.board.writer.flush()
+        write_settings(self.board.writer, self.hyper_parameters, (f"best_{key}", f"test/{key}"))

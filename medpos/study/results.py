@@ -145,7 +145,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         **about,
     }
     content["verdict_text"] = content["verdict"] + (" on phantoms" if content["phantom"] else "")
-    tensorboard.write(trained, table, out / files.TENSORBOARD)
+    tensorboard.write(trained, table, content["phantom"], out / files.TENSORBOARD)
     write_json(out / files.STUDY, content)
     return content
 

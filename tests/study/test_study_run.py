@@ -204,9 +204,17 @@ def test_tensorboard_shows_the_settings_of_every_model(done):
     folder, content, _ = done
     boards = list((folder / "out/tensorboard").iterdir())
     assert len(boards) == len(content["models"])
-    events = EventAccumulator(str(boards[0])).Reload()
-    assert {"_hparams_/session_start_info", "_hparams_/experiment"} <= set(events.PluginTagToContent("hparams"))
-    assert 0 <= events.Scalars("test_dice/mean")[0].value <= 1
+    for board in boards:
+        events = EventAccumulator(str(board)).Reload()
+        assert {"_hparams_/session_start_info", "_hparams_/experiment"} <= set(events.PluginTagToContent("hparams"))
+        [run] = [path for path in folder.glob("runs/*/*/") if f"{path.parent.name}_{path.name}" == board.name]
+        clean = json.loads((run / "summary.json").read_text())["conditions"][0]
+        # HPARAMS shows the last value, the mean over all cases.
+        last = {tag: events.Scalars(tag)[-1].value for tag in ("test/mean_dice", "test/dice/heart")}
+        wanted = clean["mean_foreground_dice"]["mean"], clean["organs"]["heart"]["dice"]["mean"]
+        assert list(last.values()) == pytest.approx(wanted)
+        assert [event.step for event in events.Scalars("test/shot_noise/mean_dice")] == list(range(6))
+        assert "PHANTOM DATA" in str(events.Tensors("test/results/text_summary")[0].tensor_proto.string_val[0])
 
 
 def test_results_without_a_choice_leave_its_candidates_out(done, prepared, tmp_path):
