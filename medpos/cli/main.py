@@ -8,6 +8,7 @@ from medpos import __version__
 from medpos.cli import bundles, networks, notebooks, output
 from medpos.cli import run as run_command
 from medpos.cli.calibrate import Calibrate, calibrate
+from medpos.cli.card import Card, card
 from medpos.cli.data import PASS_ON, data
 from medpos.cli.evaluate import Evaluate, evaluate
 from medpos.cli.explain import Explain, explain
@@ -36,6 +37,7 @@ command(app, Report)(report)
 command(app, Evaluate)(evaluate)
 command(app, Calibrate)(calibrate)
 command(app, Native)(native)
+command(app, Card)(card)
 command(app, Export)(export)
 command(app, Explain)(explain)
 command(app, Predict)(predict)

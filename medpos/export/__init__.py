@@ -1,7 +1,8 @@
 """Export a run as a bundle in the layout of MONAI's model zoo, usable without the training data.
 
-``configs`` and ``training`` derive the configurations from that of the run, ``metadata`` and ``card`` describe its
-results, and ``models`` writes its network as PyTorch, TorchScript and ONNX, which must agree.
+``configs`` and ``training`` derive the configurations from that of the run, and ``models`` writes its network as
+PyTorch, TorchScript and ONNX, which must agree. ``facts`` gathers what the run knows; ``metadata``, ``card`` and, as a
+part of it, ``claim`` write it down.
 """
 
 import shutil
@@ -16,14 +17,44 @@ from medpos.core.errors import InputError
 from medpos.core.files import write_folder, write_json, write_text
 from medpos.export import configs, models, training
 from medpos.export.card import write_card
+from medpos.export.facts import gather_facts
 from medpos.export.metadata import ExportedRun, build_metadata
 from medpos.export.processes import for_one_process
+from medpos.export.use import describe_use, describe_use_of_run
 from medpos.predict.model import Model
 from medpos.predict.run_files import EXPORTED, EXPORTED_WEIGHTS
 from medpos.runs import files
 from medpos.runs.task import not_a_segmentation
 
-__all__ = ["export"]
+__all__ = ["export", "write_run_card"]
+
+
+def write_run_card(run: Path, out: Path | None = None, dataset_dir: Path | None = None) -> Path:
+    """Write the model card of a run, with its CLAIM checklist, as Markdown.
+
+    Args:
+        run: folder of the run.
+        out: file of the card, which is replaced; None: ``model_card.md`` in the run's folder.
+        dataset_dir: training data, for a run without ``data.json`` whose data have moved.
+
+    Returns:
+        The file.
+
+    Raises:
+        InputError: the run is missing, classifies whole images, or the file can't be written.
+    """
+    _refuse_exported(run, f"read {run / 'docs/README.md'}, which is its card, or give the run that it came from")
+    model = Model(run, dataset_dir, device="cpu")
+    model.check_segments()
+    facts = gather_facts(run, model, files.Run(run).config)
+    path = out or run / files.CARD
+    write_text(path, write_card(facts, describe_use_of_run(facts)))
+    return path
+
+
+def _refuse_exported(run: Path, advice: str) -> None:
+    if not files.Run(run).is_recorded and (run / EXPORTED).is_file():
+        raise InputError(f"{run}: expected a run, got an exported bundle; {advice}")
 
 
 def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None) -> Path:
@@ -45,8 +76,7 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
     models.check_installed()
     if out.exists() or out.is_symlink():
         raise InputError(f"{out}: expected a folder that doesn't exist, got an existing one; choose another --out")
-    if not files.Run(run).is_recorded and (run / EXPORTED).is_file():
-        raise InputError(f"{run}: expected a run, got an exported bundle; copy it, or give the run that it came from")
+    _refuse_exported(run, "copy it, or give the run that it came from")
     model = Model(run, dataset_dir, device="cpu")
     if model.classifies:
         raise not_a_segmentation(run)
@@ -60,22 +90,15 @@ def export(run: Path, out: Path, project: Path, dataset_dir: Path | None = None)
 
 
 def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, int], project: Path) -> None:
-    bundles, finished = project / "bundles", files.Run(run)
-    config, own = for_one_process(finished.config), len(model.data.channels)
+    bundles = project / "bundles"
+    config, own = for_one_process(files.Run(run).config), len(model.data.channels)
     # In a window that is part of an image the position channels depend on its place, so they come from outside.
     inside = model.sees_whole_images and model.slices == 1 and shape[0] > own
     position = configs.find_position(config) if inside else None
     exported = ExportedRun(
-        bundle=str(config.get("bundle_name", run.resolve().parent.name)),
-        run=run.resolve().name,
-        config=config,
-        data=model.data,
+        facts=gather_facts(run, model, config),
         inputs=shape if position is None else (own, *shape[1:]),
         outputs=models.output_shape(model.network, shape),
-        slices=model.slices,
-        sees_position=shape[0] > own * model.slices,
-        summary=finished.summary,
-        environment=finished.environment,
     )
     about = {"is_flat": model.is_flat, "is_absolute": model.is_absolute, "size": shape[1], "position": position}
     template = load_fragment(bundles / "src/inference.yaml")
@@ -97,7 +120,7 @@ def _write_bundle(folder: Path, run: Path, model: Model, shape: tuple[int, int, 
         if (run / name).is_file():
             shutil.copyfile(run / name, folder / name)
     free = models.write_models(folder, model.network, exported.inputs, exported.channels, exported.classes)
-    write_text(folder / "docs/README.md", write_card(exported, free))
+    write_text(folder / "docs/README.md", write_card(exported.facts, describe_use(exported, free)))
     _check_chain(folder, model)
 
 

@@ -39,6 +39,7 @@ TRAINING_CASES = "training_cases.csv"  # a row per case that the model was train
 LOG = "log.txt"
 OVERLAYS = "overlays"  # folder of pictures
 TENSORBOARD = "tensorboard"  # folder of TensorBoard events
+CARD = "model_card.md"  # by medpos card
 STUDY = "study.json"  # results of a study, in a folder of its own
 _ADVICE = "let the run finish, resume it, or copy it again"
 

@@ -312,6 +312,7 @@ def test_commands_for_segmentations_refuse_a_classifier(trained, photographs, tm
         ["report", trained, "--out", tmp_path / "report"],
         ["predict", trained, photographs / "val", "--out", tmp_path / "predicted"],
         ["export", trained, "--out", tmp_path / "exported"],
+        ["card", trained, "--out", tmp_path / "card.md"],
         ["study", "table1", "--bundle", BUNDLES / "imagenet_sunet64.json"],
     ]
     for call in calls:

@@ -180,6 +180,8 @@ def test_card_has_the_runs_own_table(pair):
     for metrics in condition["organs"].values():
         assert f"| {metrics['dice']['mean']:.3f}" in text
     assert text.count("PHANTOM") >= 3
+    assert "\n| 44 | " in text  # the CLAIM checklist
+    assert str(run) not in text
     metadata = json.loads((bundle / "configs/metadata.json").read_text())
     assert "PHANTOM" in metadata["description"]
     assert metadata["eval_metrics"]["mean_dice"] == condition["mean_foreground_dice"]["mean"]
