@@ -1,4 +1,4 @@
-"""Measure what the traffic lights of ``medpos predict`` cost: a run with detectors against the same without.
+"""Measure what the lights and the predicted Dice of ``medpos predict`` cost: a run with them against the same without.
 
 python -m benchmarks.lights --run RUN --images FOLDER
 
@@ -16,7 +16,7 @@ from medpos.core.memory import keep_freed_memory
 from medpos.predict import cohort, inputs
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
-from medpos.runs.files import DETECTORS
+from medpos.runs.files import DETECTORS, QUALITY
 
 MOST = 1.05
 
@@ -32,7 +32,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         plain = shutil.copytree(arguments.run, folder / "plain", ignore=shutil.ignore_patterns("evaluate*", "robust*"))
-        (plain / DETECTORS).unlink()
+        for learned in (DETECTORS, QUALITY):
+            (plain / learned).unlink(missing_ok=True)
         sources = inputs.find_cases([arguments.images], folder)
 
         def task(run: Path) -> Callable[[], float]:
@@ -46,8 +47,8 @@ def main() -> None:
             return predict
 
         ratios = by_turns(task(arguments.run), task(plain), arguments.repeats)
-        what = f"{arguments.run.resolve().parent.name}, {len(sources)} images: predict with lights / without"
-        row(what, ratios, at_most=MOST)
+        run, what = arguments.run.resolve().parent.name, "predict with lights and predicted Dice / without"
+        row(f"{run}, {len(sources)} images: {what}", ratios, at_most=MOST)
 
 
 if __name__ == "__main__":

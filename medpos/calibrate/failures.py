@@ -27,7 +27,7 @@ from medpos.runs.tables import or_none
 from medpos.statistics.grid import CONDITION
 from medpos.trust.evidence import Floats
 from medpos.trust.failure import FAILED_BELOW, LEAST, score_failures
-from medpos.trust.quality import DicePredictor, Fit, Plausibility
+from medpos.trust.quality import DicePredictor, Example, Fit, Plausibility
 from medpos.trust.signs import Signs
 
 ALL_CONDITIONS = {"degradation": "all", "severity": "", "shift": ""}
@@ -65,9 +65,10 @@ def fit_quality(ensemble: Ensemble, source: DataFolder, changes: Changes) -> Dic
     """Fit what predicts the Dice of an ensemble's predictions, and write ``quality.npz`` into the first model's run.
 
     Shape and place are compared with the training masks. The curves are fitted to at most 16 validation images, each
-    clean and under at most 23 of the other conditions: clean images alone show too few bad predictions. With fewer than
-    8 validation images, training images make them up to 16; the network knows these, so the curves are then optimistic.
-    Curves for other ways of predicting that the file has stay there.
+    clean and under at most 23 of the other conditions: clean images alone show too few bad predictions. Half of the
+    weight lies on the clean ones, so that their predicted Dice is right on average. With fewer than 8 validation
+    images, training images make them up to 16; the network knows these, so the curves are then optimistic. Curves for
+    other ways of predicting that the file has stay there.
 
     Args:
         ensemble: model or models, and how they predict.
@@ -84,12 +85,13 @@ def fit_quality(ensemble: Ensemble, source: DataFolder, changes: Changes) -> Dic
     cases = {"validation": min(len(source.cases("validation")), _MOST_FITTED), "training": 0}
     if cases["validation"] < _ENOUGH:
         cases["training"] = min(len(source.cases("training")), _MOST_FITTED - cases["validation"])
-    rows = [
-        (judged.signs, judged.dice)
+    share = float(max(len(chosen.conditions) - 1, 1))
+    examples = [
+        Example(judged.signs, judged.dice, share if judged.condition == clean else 1.0)
         for split, most in cases.items()
         for judged in _judge(ensemble, predictor, source, split, most, chosen)
     ]
-    predictor.keep(Fit.make(ensemble.settings, cases, organs, rows))
+    predictor.keep(Fit.make(ensemble.settings, cases, organs, examples))
     save_arrays(path, predictor.to_arrays())
     return predictor
 

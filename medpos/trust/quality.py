@@ -81,28 +81,44 @@ class Curve:
     dice: tuple[float, ...]
 
     @classmethod
-    def fit(cls, signs: Floats, dice: Floats) -> "Curve":
+    def fit(cls, signs: Floats, dice: Floats, weights: Floats) -> "Curve":
         """Fit a curve by isotonic regression, with a knot in the middle of each level part.
 
         Args:
             signs: sign of each case.
             dice: its Dice.
+            weights: its weight, above 0.
 
         Reference:
             A. P. Oron and N. Flournoy, "Centered Isotonic Regression", Statistics in Biopharmaceutical Research 9(3),
             2017. The knots in the middle keep the order of cases, which a staircase loses.
         """
         at, group = np.unique(signs, return_inverse=True)
-        weights = np.bincount(group).astype(np.float64)
-        found = isotonic_regression(np.bincount(group, dice) / weights, weights=weights)
+        total = np.bincount(group, weights)
+        found = isotonic_regression(np.bincount(group, dice * weights) / total, weights=total)
         starts = found.blocks[:-1]
-        middles = np.add.reduceat(at * weights, starts) / np.add.reduceat(weights, starts)
+        middles = np.add.reduceat(at * total, starts) / np.add.reduceat(total, starts)
         knots = [(float(x), float(y)) for x, y in zip(middles, found.x[starts], strict=True) if x > 0]
         return cls(tuple(x for x, _ in knots), tuple(y for _, y in knots))
 
     def predict(self, sign: float) -> float:
         """Return the Dice of a sign from 0 to 1; NaN for NaN."""
         return float(np.interp(sign, (0.0, *self.signs), (0.0, *self.dice)))
+
+
+@dataclass(frozen=True, eq=False)
+class Example:
+    """Hold a prediction whose Dice is known.
+
+    Args:
+        signs: signs [organs] by predictor.
+        dice: Dice [organs]; NaN where neither truth nor prediction has the organ.
+        weight: its weight among the others, above 0.
+    """
+
+    signs: Mapping[str, Floats]
+    dice: Floats
+    weight: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -125,7 +141,7 @@ class Fit:
         settings: dict[str, Any],
         cases: Mapping[str, int],
         organs: Sequence[str],
-        rows: Sequence[tuple[dict[str, Floats], Floats]],
+        examples: Sequence[Example],
     ) -> "Fit":
         """Fit the curves.
 
@@ -133,15 +149,15 @@ class Fit:
             settings: as above.
             cases: as above.
             organs: names of the organs.
-            rows: for each prediction, its signs [organs] by predictor, and its Dice [organs]; NaN where it is unknown.
+            examples: predictions to fit them to.
         """
         curves: dict[str, dict[str, Curve]] = {}
-        for predictor in rows[0][0] if rows else ():
+        for predictor in examples[0].signs if examples else ():
             curves[predictor] = {}
             for n, organ in enumerate(organs):
-                pairs = np.array([(signs[predictor][n], dice[n]) for signs, dice in rows])
+                triples = np.array([(e.signs[predictor][n], e.dice[n], e.weight) for e in examples])
                 # An organ that isn't found has the sign 0, which the curve knows.
-                known = pairs[np.isfinite(pairs).all(axis=1) & (pairs[:, 0] > 0)]
+                known = triples[np.isfinite(triples).all(axis=1) & (triples[:, 0] > 0)]
                 if len(known) >= LEAST:
                     curves[predictor][organ] = Curve.fit(*known.T)
         return cls(settings, cases, curves)

@@ -47,11 +47,11 @@ class Signs:
             parts: probabilities of each part, like the mean: the passes of the first view of the first member, of its
                 second view, and so on; needed where there are several.
         """
-        labels = mean.argmax(0)
+        labels = mean.max(0).indices  # by far faster than argmax
         masks = labels == torch.arange(len(mean)).view(-1, *[1] * labels.ndim)
-        organs, chances = masks[1:].flatten(1), mean[1:].flatten(1).double()
-        self._inside += (chances * organs).sum(1).numpy()
-        self._everywhere += chances.sum(1).numpy()
+        organs, chances = masks[1:].flatten(1), mean[1:].flatten(1)
+        self._inside += (chances * organs.float()).sum(1, dtype=torch.double).numpy()
+        self._everywhere += chances.sum(1, dtype=torch.double).numpy()
         self._pixels += organs.sum(1).numpy()
         planes = count_planes(masks)
         self._planes = planes if self._planes is None else self._planes + planes
@@ -62,7 +62,7 @@ class Signs:
         for organ, z in shown.nonzero().tolist():
             self._pieces[organ] += ndimage.label(slices[organ, :, :, z].numpy())[1]
         if self._shared.shape[1] > 1:
-            self._compare(torch.stack([part.argmax(0).flatten() for part in parts]))
+            self._compare(torch.stack([part.max(0).indices.flatten() for part in parts]))
 
     def _compare(self, labels: Tensor) -> None:
         """Count the pixels that every two label maps [parts, pixels] share."""

@@ -11,7 +11,7 @@ from sklearn.isotonic import IsotonicRegression
 from medpos.core.arrays import save_arrays
 from medpos.core.errors import InputError
 from medpos.metrics import overlap
-from medpos.trust.quality import Curve, DicePredictor, Fit, Plausibility
+from medpos.trust.quality import Curve, DicePredictor, Example, Fit, Plausibility
 from medpos.trust.signs import FEATURES, Signs
 
 CLASSES = 3
@@ -112,7 +112,7 @@ def test_plausibility_is_half_at_one_standard_deviation():
 
 def test_the_curve_by_hand():
     """Signs 0.2 and 0.4 are in the wrong order, so they share the mean of their Dice, with a knot between them."""
-    curve = Curve.fit(np.array([0.2, 0.4, 0.6, 0.6]), np.array([0.5, 0.3, 0.8, 0.9]))
+    curve = Curve.fit(np.array([0.2, 0.4, 0.6, 0.6]), np.array([0.5, 0.3, 0.8, 0.9]), np.ones(4))
     assert curve.signs == pytest.approx((0.3, 0.6))
     assert curve.dice == pytest.approx((0.4, 0.85))
     assert curve.predict(0) == 0
@@ -120,17 +120,22 @@ def test_the_curve_by_hand():
     assert curve.predict(0.45) == pytest.approx(0.625)
     assert curve.predict(1) == pytest.approx(0.85)
     assert np.isnan(curve.predict(np.nan))
+    weighted = Curve.fit(np.array([0.2, 0.4, 0.6, 0.6]), np.array([0.5, 0.3, 0.8, 0.9]), np.array([3, 1, 1, 4]))
+    assert weighted.signs == pytest.approx((0.25, 0.6))
+    assert weighted.dice == pytest.approx((0.45, 0.88))
 
 
 def test_the_levels_of_the_curve_are_those_of_scikit_learn():
     draw = np.random.default_rng(3)
     signs = np.round(draw.uniform(0.05, 1, 200), 2)
     dice = np.clip(signs + draw.normal(0, 0.3, 200), 0, 1)
-    curve = Curve.fit(signs, dice)
-    wanted = IsotonicRegression().fit(signs, dice).predict(signs)
+    weights = draw.integers(1, 5, 200).astype(float)
+    curve = Curve.fit(signs, dice, weights)
+    wanted = IsotonicRegression().fit(signs, dice, weights).predict(signs)
     assert curve.dice == pytest.approx(np.unique(wanted.round(12)))
     for level, knot in zip(curve.dice, curve.signs, strict=True):
-        assert knot == pytest.approx(signs[np.isclose(wanted, level)].mean())
+        inside = np.isclose(wanted, level)
+        assert knot == pytest.approx(np.average(signs[inside], weights=weights[inside]))
     order = np.argsort(signs)
     assert (np.diff([curve.predict(sign) for sign in signs[order]]) >= 0).all()
 
@@ -139,7 +144,7 @@ def make_predictor():
     draw = np.random.default_rng(4)
     dice = draw.uniform(0.3, 1, (20, 2))
     dice[:, 1] = np.where(np.arange(20) < 7, dice[:, 1], np.nan)  # seven measurements are too few
-    rows = [({"probabilities": d, "members": np.sqrt(d)}, d) for d in dice]
+    rows = [Example({"probabilities": d, "members": np.sqrt(d)}, d) for d in dice]
     fit = Fit.make({"tta": "", "dropout": 0, "members": ["a"]}, {"validation": 5}, ["lung", "heart"], rows)
     plausibility = Plausibility.fit(draw.normal(size=(5, 2, len(FEATURES))))
     return DicePredictor("w", ["lung", "heart"], plausibility, np.full((2, 4, 4), 0.25), [fit]), rows
@@ -154,13 +159,13 @@ def test_each_way_of_predicting_has_its_own_curves_in_the_file(tmp_path):
     again = DicePredictor.read(tmp_path / "quality.npz")
     assert [(f.settings["tta"], f.cases["validation"]) for f in again.fits] == [("flip", 3), ("", 6)]
     assert again.find({"tta": "shift", "dropout": 0, "members": ["a"]}) is None
-    found = again.find(fit.settings).predict(rows[0][0], again.organs)
+    found = again.find(fit.settings).predict(rows[0].signs, again.organs)
     assert list(found) == ["all", "probabilities", "members"]
-    assert found["members"][0] == pytest.approx(rows[0][1][0])
-    assert found["all"][0] == pytest.approx(rows[0][1][0])
+    assert found["members"][0] == pytest.approx(rows[0].dice[0])
+    assert found["all"][0] == pytest.approx(rows[0].dice[0])
     assert np.isnan(found["all"][1])
     assert found == {
-        name: pytest.approx(values, nan_ok=True) for name, values in fit.predict(rows[0][0], again.organs).items()
+        name: pytest.approx(values, nan_ok=True) for name, values in fit.predict(rows[0].signs, again.organs).items()
     }
 
 

@@ -52,7 +52,7 @@ from medpos.runs.files import Run
 from medpos.study import declaration
 from medpos.trust.detectors import Sample
 from medpos.trust.light import TrafficLight
-from medpos.trust.quality import DicePredictor, Fit, Plausibility
+from medpos.trust.quality import DicePredictor, Example, Fit, Plausibility
 from medpos.trust.signs import FEATURES
 from medpos.trust.temperature import KINDS
 
@@ -353,7 +353,9 @@ def make_detectors(folder):
 def make_quality(folder):
     draw = np.random.default_rng(0)
     plausibility = Plausibility.fit(draw.random((4, 1, len(FEATURES))))
-    rows = [({"probabilities": draw.random(1), "plausibility": draw.random(1)}, draw.random(1)) for _ in range(9)]
+    rows = [
+        Example({"probabilities": draw.random(1), "plausibility": draw.random(1)}, draw.random(1)) for _ in range(9)
+    ]
     fit = Fit.make({"members": [], "tta": "", "dropout": 0}, {"validation": 9}, ["heart"], rows)
     predictor = DicePredictor("w", ["heart"], plausibility, draw.random((1, 4, 4)), [fit])
     save_arrays(folder / "quality.npz", predictor.to_arrays())
