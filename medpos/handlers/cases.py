@@ -5,8 +5,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import torch.distributed
 from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
 
 from medpos.core.arrays import save_arrays
 from medpos.core.device import is_main_process
@@ -17,12 +19,13 @@ from medpos.runs import files
 from medpos.runs.cases import CaseView, save_cases, to_gray
 from medpos.runs.folder import RunFolder
 from medpos.transforms.position.probe import PROBES
+from medpos.trust.uncertainty import entropy
 
 logger = logging.getLogger(__name__)
 
 
 class Cases:
-    """Write ``cases.npz``: image, ground truth and prediction of every clean case.
+    """Write ``cases.npz``: image, ground truth, prediction and entropy of the probabilities of every clean case.
 
     With probes of the position channels it also writes ``changes.npz``: for each probe (``position_zeroed-1``) a map
     [X, Y] of the share of slices, 0 to 1, in which the predicted class of the pixel differs from the clean case.
@@ -42,6 +45,7 @@ class Cases:
     def attach(self, engine: Engine) -> None:
         """Keep the cases of the evaluator ``engine``, and write them at its end."""
         engine.add_event_handler(Events.EPOCH_STARTED, self._reset)
+        engine.add_event_handler(IterationEvents.FORWARD_COMPLETED, _add_entropy)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._keep)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
@@ -85,6 +89,17 @@ class Cases:
             self._changes = {}
 
 
+def _add_entropy(engine: Engine) -> None:
+    """Add the entropy [N, X, Y(, Z)] of the clean images of a batch to its output, before the postprocessing."""
+    batch, logits = engine.state.batch, engine.state.output["pred"]
+    clean = [not any(moves) for moves in zip(*(batch[key] for key in ("severity", "shift_x", "shift_y")), strict=True)]
+    if any(clean):
+        maps = logits.new_zeros((len(logits), *logits.shape[2:]), dtype=torch.uint8)
+        for n in (n for n, is_clean in enumerate(clean) if is_clean):
+            maps[n] = entropy(logits[n].float().softmax(0)).nan_to_num_(1.0).mul_(255).round_()
+        engine.state.output["entropy"] = maps
+
+
 def _view(item: dict[str, Any], output: dict[str, Any]) -> CaseView:
     return CaseView(
         item["case"],
@@ -94,4 +109,5 @@ def _view(item: dict[str, Any], output: dict[str, Any]) -> CaseView:
         to_gray(item["image"][0].float().cpu().numpy()),
         as_labels(output["label"]),
         as_labels(output["pred"]),
+        output["entropy"].cpu().numpy() if "entropy" in output else None,
     )

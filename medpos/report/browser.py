@@ -8,14 +8,14 @@ from typing import Any
 from medpos.core.labels import MEAN_OF_ORGANS
 from medpos.core.labels import title as organ_title
 from medpos.metrics import SHOWN
-from medpos.report.pictures import Pictures, draw_case
+from medpos.report.pictures import BYTES, Pictures, choose_size, draw_case
 from medpos.report.sources import Evaluation, Run, clean_rows
 from medpos.report.tables import Cell, number_cell, organ_cell
 from medpos.runs import files
 from medpos.runs.cases import CaseView
 from medpos.runs.text import TITLES
 
-BUDGET = 160  # greatest number of cases on a page, about 15 MB
+MOST_CASES = 160  # on a page
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,14 +58,6 @@ class Card:
         """Text that the filter searches."""
         return f"{self.case} {self.subject} {self.phase} {self.data} {self.model}".lower()
 
-    @property
-    def style(self) -> str:
-        """The pictures as CSS custom properties, used by the panels."""
-        p = self.pictures
-        urls = ";".join(f"--{k}:url({getattr(p, k)})" for k in ("image", "truth", "prediction", "difference"))
-        across, down = p.middle
-        return f"{urls};--columns:{p.columns};--rows:{p.rows};--ratio:{p.ratio:.4f};--at:{across:g}% {down:g}%"
-
 
 @dataclass(frozen=True, eq=False)
 class Browser:
@@ -77,6 +69,7 @@ class Browser:
         organs: name and title of every organ, for the filter.
         phases: phases for the filter.
         models: models for the filter.
+        colors: color of each class of each data set by its index, for the drawing.
     """
 
     cards: tuple[Card, ...]
@@ -84,6 +77,7 @@ class Browser:
     organs: tuple[tuple[str, str], ...]
     phases: tuple[str, ...]
     models: tuple[str, ...]
+    colors: dict[str, dict[int, str]]
 
 
 def make_browser(runs: Sequence[Run]) -> Browser:
@@ -96,9 +90,9 @@ def make_browser(runs: Sequence[Run]) -> Browser:
             "write; evaluate them again to see their cases."
         )
     cards: list[Card] = []
-    share = max(BUDGET // max(len(kept), 1), 8)
+    share = max(MOST_CASES // max(len(kept), 1), 8)
     for run, evaluation in kept:
-        found, total = _cards(run, evaluation, share)
+        found, total = _cards(run, evaluation, share, BYTES // len(kept))
         cards += found
         if len(found) < total:
             notes.append(f"{_name(run)}: the {len(found)} worst of {total} cases.")
@@ -110,6 +104,7 @@ def make_browser(runs: Sequence[Run]) -> Browser:
         tuple((name, organ_title(name)) for name in organs),
         tuple(sorted({card.phase for card in cards if card.phase})),
         tuple(dict.fromkeys(card.model for card in cards)),
+        {part.data: {label.index: label.color for label in part.labels} for _, part in kept},
     )
 
 
@@ -121,13 +116,25 @@ def _name(run: Run) -> str:
     return run.model if run.seed is None else f"{run.model}, seed {run.seed}"
 
 
-def _cards(run: Run, evaluation: Evaluation, limit: int) -> tuple[list[Card], int]:
+def _cards(run: Run, evaluation: Evaluation, most: int, limit: int) -> tuple[list[Card], int]:
+    """Make the cards of the worst cases of a run.
+
+    Args:
+        run: the run.
+        evaluation: its evaluation with saved cases.
+        most: greatest number of cards.
+        limit: greatest number of bytes of their pictures.
+    """
     measured: dict[str, list[dict[str, Any]]] = {}
     for row in clean_rows(evaluation.table).to_dict("records"):
         measured.setdefault(str(row["case"]), []).append({str(key): value for key, value in row.items()})
     views = [(_dice(measured.get(view.case, [])), view) for view in evaluation.cases()]
     views.sort(key=lambda pair: _rank(pair[0]))
-    cards = [_card(run, evaluation, dice, view, measured.get(view.case, [])) for dice, view in views[:limit]]
+    shown = views[:most]
+    size = choose_size([view for _, view in shown], limit // max(len(shown), 1))
+    cards = [
+        _card(run, evaluation, dice, measured.get(view.case, []), view, draw_case(view, size)) for dice, view in shown
+    ]
     return cards, len(views)
 
 
@@ -144,7 +151,12 @@ def _rank(dice: dict[str, float | None]) -> float:
 
 
 def _card(
-    run: Run, evaluation: Evaluation, dice: dict[str, float | None], view: CaseView, rows: Sequence[dict[str, Any]]
+    run: Run,
+    evaluation: Evaluation,
+    dice: dict[str, float | None],
+    rows: Sequence[dict[str, Any]],
+    view: CaseView,
+    pictures: Pictures,
 ) -> Card:
     labels = evaluation.labels
     cells = tuple(
@@ -160,7 +172,7 @@ def _card(
         dice,
         ("organ", *(TITLES[metric] for metric in SHOWN)),
         cells,
-        draw_case(view, labels),
+        pictures,
         view.truth.shape,
         view.spacing_mm,
     )

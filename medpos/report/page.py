@@ -17,6 +17,7 @@ from medpos.core.labels import Label, labels_of
 from medpos.core.text import without_controls
 from medpos.data.conditions import is_clean
 from medpos.plotting.confusion import MOST
+from medpos.plotting.overlay import OPACITY
 from medpos.plotting.style import Drawing
 from medpos.report import pictures
 from medpos.report.browser import Browser
@@ -382,6 +383,7 @@ def render(page: Page) -> str:
         policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
         "base-uri 'none'; form-action 'none'",
         verdicts=_VERDICTS,
+        opacity=round(100 * OPACITY),
         missed=pictures.MISSED,
         extra=pictures.EXTRA,
     )

@@ -1,29 +1,41 @@
-"""Draw a case for the page: one gray picture and three small overlays of the same size, as data URIs.
+"""Encode the pictures of a case for the page, which draws overlays, outlines and differences from them itself.
 
-The page shows the overlays on top of the gray picture, so that it is stored once; a volume shows up to six slices, side
-by side.
+The slices of a case stand below one another in a gray WebP picture, which loses a little, and in label maps of the same
+size, which lose nothing. A page has a limit of bytes: of many cases it shows fewer and smaller slices.
 """
 
+import zlib
 from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image, ImageColor
-from scipy import ndimage
+from PIL import Image
 
-from medpos.core.labels import IGNORED, Label
-from medpos.plotting.overlay import OPACITY
 from medpos.runs.cases import CaseView, Pixels
 
-SLICES = 6
-_COLUMNS = 3
-_SIDE = {2: 256, 3: 144}  # greatest side of an image and of a slice, px
-# Not the colors of organs. Where one organ stands for another, both are mixed as a checkerboard.
+BYTES = 1_900_000  # of the pictures of a page, as text
+_SAMPLE = 6  # cases by which a size is chosen
+_QUALITY = 55  # of WebP, 0 to 100
+# Colors of missed and extra pixels, not those of organs. Where one organ stands for another, both are mixed.
 MISSED, EXTRA = "#CC79A7", "#FFFFFF"
-_UNKNOWN = "#FFFFFF"
+
+
+@dataclass(frozen=True)
+class Size:
+    """Limit the pictures of a case.
+
+    Args:
+        side: greatest side of an image or slice in px.
+        slices: greatest number of slices of a volume.
+    """
+
+    side: int
+    slices: int
+
+
+SIZES = (Size(320, 32), Size(256, 20), Size(192, 12), Size(144, 8), Size(128, 5), Size(96, 3))
 
 
 @dataclass(frozen=True)
@@ -31,128 +43,93 @@ class Pictures:
     """Hold the pictures of one case.
 
     Args:
-        image: gray picture, a JPEG as data URI.
-        truth: overlay of the ground truth, a PNG as data URI.
-        prediction: overlay of the prediction, a PNG as data URI.
-        difference: overlay of missed and extra pixels, and a checkerboard where one organ stands for another, a PNG as
-            data URI.
-        columns: number of slices side by side.
-        rows: number of rows of slices.
-        ratio: width of a slice divided by its height.
-        slices: numbers of the slices shown, from 0; empty for an image.
+        image: gray picture, a WebP file as data URI.
+        labels: truth [slices, Y, X] as bytes, and behind it the bits in which the prediction differs from the truth,
+            compressed by zlib, in base64.
+        entropy: picture of the entropy, white where it is greatest, a WebP file as data URI; empty where there is none.
+        width: width of a slice in px.
+        height: height of a slice in px.
+        slices: numbers of the slices shown, from 1; empty for an image.
     """
 
     image: str
-    truth: str
-    prediction: str
-    difference: str
-    columns: int
-    rows: int
-    ratio: float
+    labels: str
+    entropy: str
+    width: int
+    height: int
     slices: tuple[int, ...]
 
     @property
-    def middle(self) -> tuple[float, float]:
-        """Position of the middle slice as CSS background position: across and down, in %."""
-        shown = max(len(self.slices), 1)
-        row, column = divmod(shown // 2, self.columns)
-        return 100 * column / max(self.columns - 1, 1), 100 * row / max(self.rows - 1, 1)
+    def bytes(self) -> int:
+        """Size in the page."""
+        return len(self.image) + len(self.labels) + len(self.entropy)
 
 
-def draw_case(view: CaseView, labels: Sequence[Label]) -> Pictures:
-    """Draw one case.
+def choose_size(views: Sequence[CaseView], limit: int) -> Size:
+    """Choose the largest size at which the pictures of a sample of cases fit a limit; the smallest where none does.
+
+    Args:
+        views: cases.
+        limit: number of bytes per case, on average.
+    """
+    sample = views[:: max(1, len(views) // _SAMPLE)][:_SAMPLE]
+    for size in SIZES[:-1]:
+        if sum(draw_case(view, size).bytes for view in sample) <= limit * len(sample):
+            return size
+    return SIZES[-1]
+
+
+def draw_case(view: CaseView, size: Size) -> Pictures:
+    """Encode one case.
 
     Args:
         view: case with an image [X, Y] or a volume [X, Y, Z], x along the columns.
-        labels: the classes, background first.
+        size: limits of its pictures.
     """
-    chosen = _slices(view)
-    width, height = _size(view)
-    columns = min(_COLUMNS, max(len(chosen), 1))
-    rows = -(-max(len(chosen), 1) // columns)
-    gray = _mosaic([_flat(view.image, z) for z in chosen or (None,)], columns, (width, height), smooth=True)
-    truth, prediction = (
-        _mosaic([_flat(part, z) for z in chosen or (None,)], columns, (width, height), smooth=False)
-        for part in (view.truth, view.prediction)
-    )
+    chosen = _choose_slices(view, size.slices)
+    width, height = _shrink(view, size.side)
+    image = _stack(view.image, chosen, (width, height), smooth=True)
+    truth, prediction = (_stack(part, chosen, (width, height), smooth=False) for part in (view.truth, view.prediction))
+    packed = zlib.compress(truth.tobytes() + (truth ^ prediction).tobytes(), 9)
+    entropy = None if view.entropy is None else _stack(view.entropy, chosen, (width, height), smooth=True)
     return Pictures(
-        _uri(Image.fromarray(gray), "JPEG"),
-        _uri(_paint(truth, labels), "PNG"),
-        _uri(_paint(prediction, labels), "PNG"),
-        _uri(_difference(truth, prediction), "PNG"),
-        columns,
-        rows,
-        width / height,
-        chosen,
+        _encode(image),
+        b64encode(packed).decode("ascii"),
+        "" if entropy is None else _encode(entropy),
+        width,
+        height,
+        tuple(z + 1 for z in chosen),
     )
 
 
-def _slices(view: CaseView) -> tuple[int, ...]:
-    """Choose up to six slices, spread over those with an organ in the ground truth (over all where none has)."""
+def _choose_slices(view: CaseView, most: int) -> tuple[int, ...]:
+    """Choose slices, spread over those with an organ in the ground truth (over all where none has)."""
     if view.truth.ndim == 2:
         return ()
     held = np.flatnonzero(view.truth.any(axis=(0, 1)))
     if not held.size:
         held = np.arange(view.truth.shape[2])
-    places = np.linspace(0, held.size - 1, min(SLICES, held.size)).round().astype(int)
+    places = np.linspace(0, held.size - 1, min(most, held.size)).round().astype(int)
     return tuple(int(held[n]) for n in places)
 
 
-def _size(view: CaseView) -> tuple[int, int]:
+def _shrink(view: CaseView, most: int) -> tuple[int, int]:
     """Return width and height of one slice in px, in the proportions of the body."""
     sizes = [n * s for n, s in zip(view.image.shape[:2], view.spacing_mm, strict=False)]
     plausible = len(sizes) == 2 and min(sizes) > 0 and 0.25 <= sizes[0] / sizes[1] <= 4
     across, down = sizes if plausible else view.image.shape[:2]
-    side = min(_SIDE[view.image.ndim], max(view.image.shape[:2]))
+    side = min(most, max(view.image.shape[:2]))
     return max(1, round(side * min(1, across / down))), max(1, round(side * min(1, down / across)))
 
 
-def _flat(volume: Pixels, z: int | None) -> Pixels:
-    """Return one slice, rows first."""
-    return (volume if z is None else volume[..., z]).T
-
-
-def _mosaic(tiles: Sequence[Pixels], columns: int, size: tuple[int, int], smooth: bool) -> Pixels:
+def _stack(volume: Pixels, chosen: Sequence[int], size: tuple[int, int], smooth: bool) -> Pixels:
+    """Resize slices, and place them below one another, [slices times height, width]."""
     method = Image.Resampling.LANCZOS if smooth else Image.Resampling.NEAREST
-    small = [np.asarray(Image.fromarray(np.ascontiguousarray(tile)).resize(size, method)) for tile in tiles]
-    small += [np.zeros_like(small[0])] * (-len(small) % columns)
-    lines = [np.concatenate(small[n : n + columns], axis=1) for n in range(0, len(small), columns)]
-    return np.concatenate(lines)
+    tiles = [volume[..., z].T for z in chosen] if chosen else [volume.T]
+    return np.concatenate([np.asarray(Image.fromarray(np.ascontiguousarray(t)).resize(size, method)) for t in tiles])
 
 
-def _paint(mask: Pixels, labels: Sequence[Label]) -> Image.Image:
-    """Tint each organ, draw its outline in full color, and leave the rest transparent."""
-    colors = {label.index: label.color for label in labels}
-    entries: list[tuple[str, float]] = [("#000000", 0)]
-    out = np.zeros(mask.shape, np.uint8)
-    for index in np.unique(mask[mask > 0]):
-        inside = mask == index
-        color = colors.get(int(index), _UNKNOWN)
-        out[inside] = len(entries)
-        out[inside & ~ndimage.binary_erosion(inside, border_value=1)] = len(entries) + 1
-        entries += [(color, OPACITY), (color, 1)]
-    return _palette(out, entries)
-
-
-def _difference(truth: Pixels, prediction: Pixels) -> Image.Image:
-    out = np.zeros(truth.shape, np.uint8)
-    out[(truth > 0) & (prediction == 0)] = 1
-    out[(truth == 0) & (prediction > 0)] = 2
-    row, column = np.nonzero((truth > 0) & (prediction > 0) & (truth != prediction))
-    out[row, column] = 1 + (row // 2 + column // 2) % 2
-    out[truth == IGNORED] = 0
-    return _palette(out, [("#000000", 0), (MISSED, 1), (EXTRA, 1)])
-
-
-def _palette(indices: npt.NDArray[np.uint8], entries: Sequence[tuple[str, float]]) -> Image.Image:
-    picture = Image.fromarray(indices, "P")
-    picture.putpalette([value for color, _ in entries for value in ImageColor.getrgb(color)[:3]])
-    picture.info["transparency"] = bytes(round(255 * alpha) for _, alpha in entries)
-    return picture
-
-
-def _uri(picture: Image.Image, kind: str) -> str:
+def _encode(picture: Pixels) -> str:
     stream = BytesIO()
-    options = {"quality": 78} if kind == "JPEG" else {"optimize": True}
-    picture.save(stream, kind, **options)
-    return f"data:image/{kind.lower()};base64,{b64encode(stream.getvalue()).decode('ascii')}"
+    Image.fromarray(picture).save(stream, "WEBP", quality=_QUALITY, method=4)
+    return f"data:image/webp;base64,{b64encode(stream.getvalue()).decode('ascii')}"

@@ -15,7 +15,8 @@ from medpos.runs import files
 from medpos.runs.events import Points, read_scalars
 from medpos.trust.failure import FAILED_BELOW
 
-_MEAN, _ORGAN, _LOSS, _VALIDATION_LOSS, _RATE = "mean_dice", "dice/", "loss", "loss/validation", "learning_rate"
+_MEAN, _ORGAN = "mean_dice", "dice/"
+_TRAINING_LOSS, _VALIDATION_LOSS, _LOSS, _RATE = "loss/training", "loss/validation", "loss", "learning_rate"
 
 
 def read_course(run: Run) -> Course | None:
@@ -23,7 +24,9 @@ def read_course(run: Run) -> Course | None:
     scalars = read_scalars(run.folder / files.TENSORBOARD)
     organs = {tag.removeprefix(_ORGAN): points for tag, points in scalars.items() if tag.startswith(_ORGAN)}
     dice = {**organs, "": scalars[_MEAN]} if _MEAN in scalars else {}
-    loss = _average_by_epoch(scalars.get(_LOSS, []), [step for step, _ in scalars.get(_RATE, [])])
+    # Earlier versions logged the loss of the iterations alone.
+    ends = [step for step, _ in scalars.get(_RATE, [])]
+    loss = scalars.get(_TRAINING_LOSS) or _average_by_epoch(scalars.get(_LOSS, []), ends)
     return Course(run.seed, loss, scalars.get(_VALIDATION_LOSS, []), dice) if loss or dice else None
 
 

@@ -1,11 +1,11 @@
-"""Keep the segmented cases of an evaluation in one file: image, ground truth and prediction of each.
+"""Keep the segmented cases of an evaluation in one file: image, ground truth, prediction and entropy of each.
 
 ``cases.npz`` stands beside ``metrics.csv``. A report makes its case browser and clinical indices from it, without the
 data set or the network.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from medpos.core.files import decode_json
 from medpos.core.memory import split_array
 
 Pixels = npt.NDArray[np.uint8]
+_PARTS = ("image", "truth", "prediction", "entropy")
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,6 +33,8 @@ class CaseView:
         image: gray values [X, Y] or [X, Y, Z], 0 to 255, from the 0.5 to the 99.5 percentile.
         truth: label map of the ground truth, of the same shape.
         prediction: predicted label map of the same shape.
+        entropy: entropy of the probabilities of the same shape, 0 for a sure class to 255 for equal probabilities of
+            all; None where it wasn't kept, as in runs of earlier versions.
     """
 
     case: str
@@ -41,6 +44,7 @@ class CaseView:
     image: Pixels
     truth: Pixels
     prediction: Pixels
+    entropy: Pixels | None = None
 
 
 def to_gray(image: npt.NDArray[Any]) -> Pixels:
@@ -60,8 +64,9 @@ def to_gray(image: npt.NDArray[Any]) -> Pixels:
 def save_cases(cases: Sequence[CaseView], path: Path) -> None:
     """Write cases to one compressed file, whole or not at all."""
     about = [{"case": c.case, "subject": c.subject, "phase": c.phase, "spacing_mm": list(c.spacing_mm)} for c in cases]
-    arrays = {f"{n}_{part}": getattr(c, part) for n, c in enumerate(cases) for part in ("image", "truth", "prediction")}
-    save_arrays(path, {"about": np.array(json.dumps(about)), **arrays})
+    arrays = {f"{n}_{part}": getattr(c, part) for n, c in enumerate(cases) for part in _PARTS}
+    kept = {name: array for name, array in arrays.items() if array is not None}
+    save_arrays(path, {"about": np.array(json.dumps(about)), **kept})
 
 
 def load_cases(path: Path) -> list[CaseView]:
@@ -72,13 +77,11 @@ def load_cases(path: Path) -> list[CaseView]:
     """
     with open_arrays(path, "the cases of an evaluation", "evaluate the run again") as content:
         about = decode_json(str(content["about"]))
-        return [
-            CaseView(
-                entry["case"],
-                entry["subject"],
-                entry["phase"],
-                tuple(entry["spacing_mm"]),
-                *(content[f"{n}_{part}"] for part in ("image", "truth", "prediction")),
-            )
-            for n, entry in enumerate(about)
-        ]
+        return [_read_case(content, n, entry) for n, entry in enumerate(about)]
+
+
+def _read_case(content: Mapping[str, Pixels], n: int, about: Mapping[str, Any]) -> CaseView:
+    image, truth, prediction = (content[f"{n}_{part}"] for part in _PARTS[:3])
+    spacing_mm = tuple(about["spacing_mm"])
+    names = about["case"], about["subject"], about["phase"]
+    return CaseView(*names, spacing_mm, image, truth, prediction, content.get(f"{n}_entropy"))

@@ -109,7 +109,15 @@ class Chromium:
 
     def press(self, key):
         """Press one key."""
-        codes = {"Enter": 13, "Escape": 27, "ArrowLeft": 37, "ArrowRight": 39, "ArrowDown": 40, "Home": 36}
+        codes = {
+            "Enter": 13,
+            "Escape": 27,
+            "ArrowLeft": 37,
+            "ArrowUp": 38,
+            "ArrowRight": 39,
+            "ArrowDown": 40,
+            "Home": 36,
+        }
         event = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
         if key == "Enter":
             event["text"] = "\r"

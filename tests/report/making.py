@@ -31,8 +31,18 @@ def views(labels, shape, phases, number=6):
     """Make cases that get worse with their number; the first one is perfect."""
     image = np.random.default_rng(0).integers(0, 255, shape, np.uint8)
     truth = discs(shape, labels, 0)
+    entropy = image if len(shape) == 2 else None  # runs of earlier versions have none
     return [
-        CaseView(f"s{n:02d}{phase and '_'}{phase}", f"s{n:02d}", phase, (2.0, 1.5, 10.0)[: len(shape)], image, truth, p)
+        CaseView(
+            f"s{n:02d}{phase and '_'}{phase}",
+            f"s{n:02d}",
+            phase,
+            (2.0, 1.5, 10.0)[: len(shape)],
+            image,
+            truth,
+            p,
+            entropy,
+        )
         for n in range(number)
         for p in [discs(shape, labels, n)]
         for phase in phases

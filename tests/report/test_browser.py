@@ -1,9 +1,16 @@
 """Use the page in Chromium: sorting, filtering, opening a case, the keyboard, and a console without errors."""
 
+import base64
+import io
 import time
+import zlib
 
+import numpy as np
 import pytest
 from chromium import FOUND, Chromium
+from PIL import Image, ImageColor
+
+from medpos.core.labels import JSRT
 
 pytestmark = pytest.mark.skipif(FOUND is None, reason="Chromium is not installed (Debian: apt-get install chromium)")
 
@@ -114,6 +121,45 @@ def test_filters(page):
     assert not any("_" in name for name in lungs)
 
 
+OPEN = "document.getElementById('viewer').open"
+TITLE = "document.getElementById('viewer-title').textContent"
+HASH = "location.hash"
+
+
+def wait(page, expression, wanted):
+    """Wait up to 10 s until an expression has a value; pictures are decoded in the background."""
+    end = time.monotonic() + 10
+    while (found := page.run(expression)) != wanted and time.monotonic() < end:
+        time.sleep(0.05)
+    assert found == wanted, expression
+
+
+def open_at(page, address):
+    page.run(f"location.hash = {address!r}")
+    wait(page, OPEN, True)
+
+
+def pixels(page, part):
+    """Return the pixels [Y, X, 3] of a part of the open case, as they are drawn."""
+    uri = page.run(f"document.querySelector('#viewer canvas[data-part={part}]').toDataURL()")
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1]))).convert("RGB"))
+
+
+def maps(page, case):
+    """Return truth and prediction [slices, Y, X] of a card, decoded here."""
+    card = f"[...document.querySelectorAll('.card')].find(c => c.dataset.name === {case!r})"
+    text, width, height = page.run(f"(d => [d.labels, d.width, d.height])({card}.dataset)")
+    truth, bits = np.frombuffer(zlib.decompress(base64.b64decode(text)), np.uint8).reshape(
+        2, -1, int(height), int(width)
+    )
+    return truth, truth ^ bits
+
+
+def adjust(page, name, value):
+    page.run(f"(e => {{ e.{'checked' if isinstance(value, bool) else 'value'} = {str(value).lower()}; "
+             f"e.dispatchEvent(new Event('input')); }})(document.getElementById({name!r}))")  # fmt: skip
+
+
 def test_a_case_opens_enlarged_and_keys_move_between_cases(page):
     names = page.run(SHOWN)
     page.run("document.querySelector('.card button').focus()")
@@ -121,19 +167,76 @@ def test_a_case_opens_enlarged_and_keys_move_between_cases(page):
     assert focused(page, names[1])
     page.press("Home")
     page.press("Enter")
-    assert page.run("document.getElementById('viewer').open") is True
-    title = "document.getElementById('viewer-title').textContent"
-    assert page.run(title).startswith(f"{names[0]}, Dice 0.")
+    wait(page, OPEN, True)
+    assert page.run(TITLE).startswith(f"{names[0]}, Dice 0.")
     page.press("ArrowRight")
-    assert page.run(title).startswith(names[1])
-    parts = page.run("[...document.querySelectorAll('#viewer [role=img]')].map(p => p.getAttribute('aria-label'))")
-    assert parts == [f"{part} of {names[1]}" for part in ("image", "truth", "prediction", "difference")]
-    background = "getComputedStyle(document.querySelector('#viewer .whole.truth')).backgroundImage"
-    assert page.run(background).count("url(") == 2
+    wait(page, f"{TITLE}.split(',')[0]", names[1])
+    labels = page.run("[...document.querySelectorAll('#viewer [role=img]')].map(p => p.getAttribute('aria-label'))")
+    parts = ("image", "truth", "prediction", "difference", "uncertainty")
+    assert [label.split(", slice")[0] for label in labels] == [f"{part} of {names[1]}" for part in parts]
     assert page.run("document.querySelectorAll('#viewer-detail tbody tr').length") == 3
     page.press("Escape")
-    assert page.run("document.getElementById('viewer').open") is False
+    assert page.run(OPEN) is False
     assert focused(page, names[1])
+    assert page.run(HASH) == "#cases"
+
+
+def test_slices_by_address_arrow_keys_slider_and_wheel(page):
+    open_at(page, "#case=s03_ES&slice=3")
+    assert page.run(TITLE).startswith("s03_ES")
+    truth, prediction = maps(page, "s03_ES")
+    name = "document.getElementById('slice-name').textContent"
+    assert page.run(name) == "3"
+    missed = (pixels(page, "difference") == (0xCC, 0x79, 0xA7)).all(axis=2)
+    assert np.array_equal(missed & (truth[2] > 0), (truth[2] > 0) & (prediction[2] == 0) | missed & (prediction[2] > 0))
+    page.press("ArrowDown")
+    assert page.run(name) == "4"
+    assert "slice=4" in page.run(HASH)
+    page.press("ArrowUp")
+    page.press("ArrowUp")
+    assert page.run(name) == "2"
+    turn = "document.getElementById('panels').dispatchEvent(new WheelEvent('wheel', {deltaY: 53, cancelable: true}))"
+    assert page.run(turn) is False  # the page doesn't scroll as well
+    assert page.run(name) == "3"
+    adjust(page, "slice", 7)
+    assert page.run(name) == "8"
+    page.press("ArrowDown")  # there is no further one
+    assert page.run(name) == "8"
+    assert page.run("document.querySelector('#viewer [data-part=uncertainty]').closest('figure').hidden") is True
+    open_at(page, "#case=s01")
+    wait(page, f"{TITLE}.split(',')[0]", "s01")
+    assert page.run("document.getElementById('slice').checkVisibility()") is False
+    assert page.run("document.getElementById('link').hash").startswith("#case=s01")
+
+
+def test_opacity_outlines_and_uncertainty(page):
+    open_at(page, "#case=s02")
+    wait(page, f"{TITLE}.split(',')[0]", "s02")
+    [truth], [prediction] = maps(page, "s02")
+    colors = np.array([ImageColor.getrgb(label.color) for label in JSRT])
+    image = pixels(page, "image")
+    assert np.ptp(image) > 100
+    for part, labels in (("truth", truth), ("prediction", prediction)):
+        adjust(page, "opacity", 100)
+        assert np.array_equal(pixels(page, part)[labels > 0], colors[labels[labels > 0]])
+        assert np.array_equal(pixels(page, part)[labels == 0], image[labels == 0])
+        adjust(page, "opacity", 0)
+        outline = np.array_equal(pixels(page, part), image)
+        adjust(page, "contours", False)
+        assert not outline
+        assert np.array_equal(pixels(page, part), image)
+        adjust(page, "contours", True)
+    adjust(page, "opacity", 35)
+    unsure = pixels(page, "uncertainty").astype(int)
+    assert (unsure[..., 0] >= unsure[..., 2]).all()
+    assert np.corrcoef(unsure[..., 0].ravel(), image[..., 0].ravel())[0, 1] > 0.5  # the test's entropy is the image
+
+
+def test_every_card_is_drawn(page):
+    wait(page, "document.getElementById('cards').dataset.drawn", "yes")
+    drawn = page.run("[...document.querySelectorAll('.card canvas')].map(c => c.toDataURL().length)")
+    assert len(drawn) == 6 + 12
+    assert min(drawn) > 5000  # of noise
 
 
 def test_hostile_text_stays_text(page):

@@ -1,13 +1,16 @@
 import base64
 import io
+import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from medpos.core.labels import ACDC, JSRT
-from medpos.report.pictures import EXTRA, MISSED, draw_case
+from medpos.report.pictures import SIZES, Size, choose_size, draw_case
 from medpos.runs.cases import CaseView
+
+LARGE = Size(256, 6)
 
 
 def view(truth, prediction, spacing=(1.0, 1.0, 10.0)):
@@ -19,59 +22,73 @@ def opened(uri):
     return Image.open(io.BytesIO(base64.b64decode(uri.split(",")[1])))
 
 
-def colors(uri):
-    """The colors that are seen at all."""
-    pixels = np.asarray(opened(uri).convert("RGBA")).reshape(-1, 4)
-    return {f"#{r:02X}{g:02X}{b:02X}" for r, g, b, a in pixels if a}
+def maps(found):
+    """Return truth and prediction [slices, Y, X] as the page reads them."""
+    both = np.frombuffer(zlib.decompress(base64.b64decode(found.labels)), np.uint8)
+    truth, bits = both.reshape(2, max(len(found.slices), 1), found.height, found.width)
+    return truth, truth ^ bits
 
 
-def test_an_image_is_upright_and_in_its_organs_colors():
+def test_an_image_is_upright():
     truth = np.zeros((32, 24), np.uint8)
     truth[24:30, 2:8] = 3  # right above
-    found = draw_case(view(truth, np.zeros_like(truth)), JSRT)
-    picture = np.asarray(opened(found.truth).convert("RGBA"))
-    assert picture.shape[:2] == (24, 32)
-    assert picture[4, 26, 3] > 0
-    assert picture[20, 4, 3] == 0
-    assert colors(found.truth) == {JSRT[3].color}
-    assert colors(found.prediction) == set()
-    assert colors(found.difference) == {MISSED}
-    assert (found.columns, found.rows, found.middle) == (1, 1, (0, 0))
+    found = draw_case(view(truth, np.zeros_like(truth)), LARGE)
+    assert (found.width, found.height, found.slices) == (32, 24, ())
+    assert np.array_equal(maps(found)[0][0], truth.T)
+    assert not maps(found)[1].any()
+    assert opened(found.image).size == (32, 24)
+    assert found.entropy == ""
 
 
-def test_differences():
-    truth, prediction = np.zeros((2, 32, 32), np.uint8)
-    truth[:8], prediction[24:] = 1, 1
-    assert colors(draw_case(view(truth, prediction), JSRT).difference) == {MISSED, EXTRA}
-    assert colors(draw_case(view(truth, truth), JSRT).difference) == set()
-    # Another organ is a chequer of both.
-    chequer = np.asarray(opened(draw_case(view(truth, 2 * truth), JSRT).difference))[:, :8]
-    assert set(np.unique(chequer)) == {1, 2}
+def test_label_maps_lose_nothing():
+    truth, prediction = np.random.default_rng(0).integers(0, 256, (2, 20, 30, 4), np.uint8)
+    found = draw_case(view(truth, prediction), LARGE)
+    assert found.slices == (1, 2, 3, 4)
+    for seen, true in zip(maps(found), (truth, prediction), strict=True):
+        assert np.array_equal(seen, true.transpose(2, 1, 0))
 
 
 @pytest.mark.parametrize(("held", "shown"), [(range(10), 6), (range(2, 5), 3), ((), 6)])
-def test_up_to_six_slices_that_hold_an_organ(held, shown):
+def test_slices_are_spread_over_those_that_hold_an_organ(held, shown):
     truth = np.zeros((16, 16, 10), np.uint8)
     for z in held:
         truth[4:8, 4:8, z] = 2
-    found = draw_case(view(truth, truth), ACDC)
+    found = draw_case(view(truth, truth), LARGE)
     assert len(found.slices) == shown
-    assert set(found.slices) <= set(held or range(10))
-    assert opened(found.image).size == (found.columns * 16, found.rows * 16)
-    assert opened(found.truth).size == opened(found.image).size
+    assert {z - 1 for z in found.slices} <= set(held or range(10))
+    assert opened(found.image).size == (16, shown * 16)
+
+
+def test_the_gray_values_and_the_entropy_stay_close():
+    ramp = np.linspace(0, 255, 64).astype(np.uint8)
+    image = np.broadcast_to(ramp[:, None], (64, 64)).copy()
+    flat = np.zeros_like(image)
+    found = draw_case(replace(view(flat, flat), image=image, entropy=image.T.copy()), LARGE)
+    for uri, true in ((found.image, image.T), (found.entropy, image)):
+        seen = np.asarray(opened(uri).convert("L")).astype(int)
+        assert np.abs(seen - true).mean() < 4
 
 
 def test_proportions_are_those_of_the_body():
     truth = np.zeros((64, 64), np.uint8)
-    assert draw_case(view(truth, truth, (1.0, 2.0)), JSRT).ratio == 0.5
-    assert draw_case(view(truth, truth, (1.0, 0.0)), JSRT).ratio == 1
+    found = draw_case(view(truth, truth, (1.0, 2.0)), LARGE)
+    assert (found.width, found.height) == (32, 64)
+    found = draw_case(view(truth, truth, (1.0, 0.0)), LARGE)
+    assert (found.width, found.height) == (64, 64)
 
 
 def test_large_pictures_are_made_small():
     truth = np.zeros((1000, 500), np.uint8)
-    assert opened(draw_case(view(truth, truth), JSRT).image).size == (256, 128)
+    assert opened(draw_case(view(truth, truth), LARGE).image).size == (256, 128)
 
 
-def test_an_unknown_label_is_drawn_too():
-    truth = np.full((16, 16), 9, np.uint8)
-    assert colors(draw_case(view(truth, truth), JSRT).truth) == {"#FFFFFF"}
+def test_the_size_follows_from_the_bytes_of_a_sample():
+    truth = np.zeros((320, 320, 12), np.uint8)
+    noise = np.random.default_rng(0).integers(0, 255, truth.shape, np.uint8)
+    views = [replace(view(truth, truth), image=noise)] * 2
+    sizes = [draw_case(views[0], size).bytes for size in SIZES]
+    assert sizes == sorted(sizes, reverse=True)
+    assert choose_size(views, sizes[0]) is SIZES[0]
+    assert choose_size(views, sizes[2]) is SIZES[2]
+    assert choose_size(views, 1) is SIZES[-1]
+    assert choose_size([], 0) is SIZES[0]

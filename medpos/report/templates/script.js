@@ -74,22 +74,158 @@
   one("controls").addEventListener("input", update);
   one("controls").addEventListener("submit", (event) => event.preventDefault());
 
+  // Pictures: gray values and entropy are pictures, truth and prediction are label maps; slices stand below one another.
+  const rgb = (color) => [1, 3, 5].map((n) => parseInt(color.slice(n, n + 2), 16));
+  const painted = (colors) => Object.fromEntries(Object.entries(colors).map(([index, color]) => [index, rgb(color)]));
+  const colors = Object.fromEntries(Object.entries(JSON.parse(list.dataset.colors)).map(([data, of]) => [data, painted(of)]));
+  const [missed, extra] = [rgb(list.dataset.missed), rgb(list.dataset.extra)];
+  const unknown = [255, 255, 255];
+  const ignored = 255;
+  const parts = ["image", "truth", "prediction", "difference"];
+
+  const inflate = async (text) => {
+    const packed = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
+    const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("deflate"));
+    return new Uint8Array(await new Response(stream).arrayBuffer());
+  };
+  const picture = async (source) => {
+    if (!source) return null;
+    const found = Object.assign(new Image(), { src: source });
+    await found.decode();
+    return found;
+  };
+  const load = async (node) => {
+    const { image, entropy, labels, width, height, slices, of } = node.dataset;
+    const [gray, unsure, both] = await Promise.all([picture(image), picture(entropy), inflate(labels)]);
+    const truth = both.subarray(0, both.length / 2);
+    const prediction = both.subarray(both.length / 2).map((bits, n) => bits ^ truth[n]);
+    return { gray, unsure, truth, prediction, width: +width, height: +height, slices: JSON.parse(slices), colors: colors[of] };
+  };
+
+  const canvasOf = (width, height) => Object.assign(document.createElement("canvas"), { width, height });
+  // Paint the pixels of one slice: color(index) gives [red, green, blue, opacity from 0 to 1], or nothing.
+  const layer = (view, color) => {
+    const canvas = canvasOf(view.width, view.height);
+    const pixels = new ImageData(view.width, view.height);
+    for (let n = 0; n < view.width * view.height; n += 1) {
+      const found = color(n);
+      if (found) pixels.data.set([found[0], found[1], found[2], 255 * found[3]], 4 * n);
+    }
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
+    return canvas;
+  };
+  const organs = (view, map, look) => (n) => {
+    if (!map[n]) return null;
+    const [x, y] = [n % view.width, Math.floor(n / view.width)];
+    const edge = (x > 0 && map[n - 1] !== map[n]) || (x < view.width - 1 && map[n + 1] !== map[n])
+      || (y > 0 && map[n - view.width] !== map[n]) || (y < view.height - 1 && map[n + view.width] !== map[n]);
+    return [...(view.colors[map[n]] || unknown), edge && look.contours ? 1 : look.opacity];
+  };
+  const errors = (view, truth, prediction) => (n) => {
+    const [t, p] = [truth[n], prediction[n]];
+    if (t === p || t === ignored) return null;
+    if (!p) return [...missed, 1];
+    if (!t) return [...extra, 1];
+    const chequer = (Math.floor(n / view.width / 2) + Math.floor((n % view.width) / 2)) % 2;
+    return [...(chequer ? extra : missed), 1];
+  };
+  // Draw one part of a slice at a place of a canvas.
+  const draw = (canvas, view, part, at, look, place = [0, 0, canvas.width, canvas.height]) => {
+    const context = canvas.getContext("2d");
+    const slice = [0, at * view.height, view.width, view.height];
+    const size = view.width * view.height;
+    const [truth, prediction] = [view.truth, view.prediction].map((map) => map.subarray(at * size, (at + 1) * size));
+    context.drawImage(view.gray, ...slice, ...place);
+    if (part === "truth" || part === "prediction") {
+      context.drawImage(layer(view, organs(view, part === "truth" ? truth : prediction, look)), ...place);
+    } else if (part !== "image") {
+      context.fillStyle = "rgb(0 0 0 / .55)";
+      context.fillRect(...place);
+    }
+    if (part === "difference") context.drawImage(layer(view, errors(view, truth, prediction)), ...place);
+    if (part === "uncertainty" && view.unsure) {
+      const tinted = canvasOf(view.width, view.height);
+      const tint = tinted.getContext("2d");
+      tint.drawImage(view.unsure, ...slice, 0, 0, view.width, view.height);
+      tint.globalCompositeOperation = "multiply";
+      tint.fillStyle = "rgb(255 150 40)";
+      tint.fillRect(0, 0, view.width, view.height);
+      context.globalCompositeOperation = "lighter";
+      context.drawImage(tinted, ...place);
+      context.globalCompositeOperation = "source-over";
+    }
+  };
+
+  // The cards, one after the other, so that the page answers meanwhile.
+  const middle = (view) => Math.floor(view.slices.length / 2);
+  const preview = async (node) => {
+    const view = await load(node);
+    const across = Math.min(view.width, 150);
+    const down = Math.max(1, Math.round((across * view.height) / view.width));
+    const canvas = node.querySelector("canvas");
+    Object.assign(canvas, { width: 2 * across + 2, height: 2 * down + 2 });
+    parts.forEach((part, n) => draw(canvas, view, part, middle(view), { opacity: 0.35, contours: true },
+      [(n % 2) * (across + 2), Math.floor(n / 2) * (down + 2), across, down]));
+  };
+  const previewAll = async () => {
+    for (const node of cards.map((card) => card.node)) await preview(node);
+    list.dataset.drawn = "yes";
+  };
+
   // One case, large.
   const viewer = one("viewer");
+  const field = (name) => one(name);
   let current = null;
-  const open = (node) => {
+  let view = null;
+  const paint = () => {
+    const at = Number(field("slice").value);
+    const look = { opacity: field("opacity").value / 100, contours: field("contours").checked };
+    const slice = view.slices.length ? `, slice ${view.slices[at]}` : "";
+    field("slice-name").textContent = view.slices[at] || "";
+    field("opacity-name").textContent = `${field("opacity").value} %`;
+    for (const canvas of all("canvas[data-part]", viewer)) {
+      canvas.closest("figure").hidden = canvas.dataset.part === "uncertainty" && !view.unsure;
+      Object.assign(canvas, { width: view.width, height: view.height });
+      draw(canvas, view, canvas.dataset.part, at, look);
+      canvas.setAttribute("aria-label", `${canvas.dataset.part} of ${current.dataset.name}${slice}`);
+    }
+    const address = new URLSearchParams({ case: current.dataset.name });
+    if (cards.filter((card) => card.name === current.dataset.name).length > 1) address.set("model", current.dataset.model);
+    if (slice) address.set("slice", view.slices[at]);
+    field("link").href = `#${address}`;
+    history.replaceState(null, "", `#${address}`);
+  };
+  // Open a case at the slice with a number, or at the nearest one that the page has; without a number at the middle one.
+  const open = async (node, slice = null) => {
     current = node;
-    viewer.style.cssText = node.style.cssText;
-    const about = `${node.dataset.name}, ${node.querySelector(".dice").textContent}`;
-    one("viewer-title").textContent = about;
-    all("[data-part]", viewer).forEach((panel) => panel.setAttribute("aria-label", `${panel.dataset.part} of ${node.dataset.name}`));
+    const loaded = await load(node);
+    if (current !== node) return;
+    view = loaded;
+    const far = (z) => Math.abs(z - slice);
+    const nearest = view.slices.reduce((best, z, n) => (far(z) < far(view.slices[best]) ? n : best), 0);
+    field("slice").max = Math.max(view.slices.length - 1, 0);
+    field("slice").value = slice === null ? middle(view) : nearest;
+    field("slice-label").hidden = view.slices.length < 2;
+    one("viewer-title").textContent = `${node.dataset.name}, ${node.querySelector(".dice").textContent}`;
     one("viewer-detail").replaceChildren(...[...node.querySelector(".detail").children].map((part) => part.cloneNode(true)));
+    one("panels").style.setProperty("--ratio", view.width / view.height);
+    paint();
     if (!viewer.open) viewer.showModal();
   };
   const step = (by) => {
     const nodes = shown();
     const next = nodes[nodes.indexOf(current) + by];
     if (next) open(next);
+  };
+  const scroll = (by) => {
+    field("slice").value = Number(field("slice").value) + by;
+    paint();
+  };
+  const openAddress = () => {
+    const address = new URLSearchParams(location.hash.slice(1));
+    const fits = (card) => card.name === address.get("case") && [null, card.model].includes(address.get("model"));
+    const found = cards.find(fits);
+    if (found) open(found.node, address.has("slice") ? Number(address.get("slice")) : null);
   };
   list.addEventListener("click", (event) => {
     const node = event.target.closest(".card");
@@ -98,11 +234,26 @@
   one("previous").addEventListener("click", () => step(-1));
   one("next").addEventListener("click", () => step(1));
   one("close").addEventListener("click", () => viewer.close());
-  viewer.addEventListener("close", () => current && current.querySelector("button").focus());
-  viewer.addEventListener("keydown", (event) => {
-    const by = { ArrowLeft: -1, ArrowRight: 1 }[event.key];
-    if (by) { event.preventDefault(); step(by); }
+  ["slice", "opacity", "contours"].forEach((name) => field(name).addEventListener("input", paint));
+  viewer.addEventListener("close", () => {
+    history.replaceState(null, "", "#cases");
+    if (current) current.querySelector("button").focus();
   });
+  viewer.addEventListener("keydown", (event) => {
+    if (event.target.type === "range") return; // which has its own use for the arrows
+    const [by, slices] = [{ ArrowLeft: -1, ArrowRight: 1 }[event.key], { ArrowUp: -1, ArrowDown: 1 }[event.key]];
+    if (by || (slices && view.slices.length > 1)) event.preventDefault();
+    if (by) step(by);
+    else if (slices && view.slices.length > 1) scroll(slices);
+  });
+  one("panels").addEventListener("wheel", (event) => {
+    if (view.slices.length < 2 || !event.deltaY) return;
+    event.preventDefault();
+    scroll(Math.sign(event.deltaY));
+  }, { passive: false });
+  addEventListener("hashchange", openAddress);
+  openAddress();
+  previewAll();
 
   // Arrow keys among the cards; up and down keep the column.
   list.addEventListener("keydown", (event) => {
