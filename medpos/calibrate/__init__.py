@@ -25,6 +25,7 @@ from medpos.core.device import is_main_process
 from medpos.core.errors import InputError
 from medpos.core.files import write_csv
 from medpos.data.conditions import named
+from medpos.handlers.charts import write_calibrated
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
 from medpos.predict.run_files import open_training_data, read_run_files
@@ -111,7 +112,9 @@ def calibrate_run(
         write_csv(model.home / PREDICTED_DICE, PREDICTED_COLUMNS, rows)
         write_csv(model.home / FAILURES, FAILURE_COLUMNS, scored)
         texts.append(format_failures(scored))
-    return [*texts, *([PHANTOM_NOTE] if source.phantom else [])]
+    texts += [PHANTOM_NOTE] if source.phantom else []
+    write_calibrated(model.home, "\n".join(texts))
+    return texts
 
 
 def fit_lights(run: RunFolder, fit: bool = True, device: str = "") -> None:

@@ -13,11 +13,12 @@ import numpy as np
 from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
-from medpos.core.labels import title
+from medpos.core.files import read_csv
+from medpos.core.labels import kind_title
 from medpos.data.conditions import Condition
 from medpos.runs import files
 from medpos.runs.more_epochs import KEPT
-from medpos.runs.tables import CLEAN_KEY, Row, condition_key
+from medpos.runs.tables import CLEAN_KEY, Key, Row, condition_key
 from medpos.runs.task import is_classification
 from medpos.runs.text import SCORE_TITLES, TITLES
 from medpos.trust.calibration import SCORES
@@ -26,6 +27,16 @@ Layout = dict[str, dict[str, list[Any]]]
 _DIRECTIONS = {"x+": "shift_right", "x-": "shift_left", "y+": "shift_down", "y-": "shift_up"}
 _ORGAN_METRICS = ("dice", "hd95_mm")  # metrics of each organ that are charted
 _SHARES = ("top1", "top5")  # of a classification
+CALIBRATE = "calibrate"  # part of the tags of what medpos calibrate measures
+# Beginning of tags -> title of their chart.
+_CHARTS = {
+    **{f"{metric}/": TITLES[metric] for metric in _ORGAN_METRICS},
+    **{f"{score}/{place}": SCORE_TITLES[score] for place in ("", "all_classes/") for score in SCORES},
+    "top": "accuracy",
+    "alarms/": "share of cases with an alarm",
+    "dice_lost": "Dice lost",
+}
+_OF_CASES = ("dice/", "top")  # of those, the ones that are also drawn over the cases
 
 
 def write_results(
@@ -128,6 +139,7 @@ def layout(run: Path, part: str = "", conditions: Sequence[Mapping[str, Any]] = 
     folders = {"test": run, **{path.name: path for path in sorted(run.glob("*/")) if not path.name.startswith(KEPT)}}
     summaries = {name: files.Run(folder).summary or {} for name, folder in folders.items()}
     evaluations = {name: summary.get("conditions", []) for name, summary in summaries.items()}
+    evaluations[CALIBRATE] = _read_calibrated(run)
     charts = {name: lay_out(name, entries) for name, entries in {**evaluations, part: conditions}.items()}
     return found | {name: one for name, one in charts.items() if one}
 
@@ -135,13 +147,50 @@ def layout(run: Path, part: str = "", conditions: Sequence[Mapping[str, Any]] = 
 def lay_out(part: str, conditions: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
     """Lay out the charts of one evaluation; arguments as in :func:`write_results`."""
     values = {name for entry in conditions for name in _values(entry)}
-    titles = {**{m: TITLES[m] for m in _ORGAN_METRICS}, **{s: SCORE_TITLES[s] for s in SCORES}, "top": "accuracy"}
-    ends = {name: end for name, end in titles.items() if any(value.startswith(name) for value in values)}
+    found = {begin: end for begin, end in _CHARTS.items() if any(value.startswith(begin) for value in values)}
+    charted = {end: begin for begin, end in found.items()}  # of several beginnings, the last and narrowest one
     curves = dict.fromkeys(curve for curve, _ in map(_curve_of, conditions) if curve)
-    charts = {f"{part}: {end}": _lines(f"{part}/{name}") for name, end in ends.items() if name in ("dice", "top")}
+    charts = {f"{part}: {end}": _lines(f"{part}/{begin}") for end, begin in charted.items() if begin in _OF_CASES}
     for curve in curves:
-        charts |= {f"{title(curve)}: {end}": _lines(f"{part}/{curve}/{name}") for name, end in ends.items()}
+        charts |= {f"{kind_title(curve)}: {end}": _lines(f"{part}/{curve}/{begin}") for end, begin in charted.items()}
     return charts
+
+
+def write_calibrated(run: Path, text: str) -> None:
+    """Write what temperatures and lights do under conditions into the events of a run that has some.
+
+    Tags: ``calibrate/KIND/SCORE/ORGAN/TEMPERATURES`` of ``temperature_scaling.csv``;
+    ``calibrate/KIND/alarms/DETECTOR`` and ``calibrate/KIND/dice_lost`` of ``noticed.csv``.
+
+    Args:
+        run: run folder.
+        text: what was found.
+    """
+    if not (run / files.TENSORBOARD).is_dir():
+        return
+    with SummaryWriter(str(run / files.TENSORBOARD)) as writer:
+        write_results(writer, CALIBRATE, _read_calibrated(run), {}, text)
+        writer.add_custom_scalars(layout(run))
+
+
+def _read_calibrated(run: Path) -> list[dict[str, Any]]:
+    """Read the tables of ``medpos calibrate`` as conditions, in the form of those of ``summary.json``."""
+    found: dict[Key, dict[str, Any]] = {}
+
+    def at(row: Mapping[str, str]) -> dict[str, Any]:
+        place = {"degradation": row["degradation"], "severity": int(row["severity"]), "shift": row["shift"]}
+        return found.setdefault(condition_key(place), {**place, "calibration": {}, "scores": {"set": {}}})
+
+    for row in read_csv(run / files.SCALING) if (run / files.SCALING).is_file() else []:
+        scores = {score: float(row[score] or "nan") for score in SCORES}
+        at(row)["calibration"][f"{row['organ']}/{row['temperatures']}"] = {"set": scores}
+    for row in read_csv(run / files.NOTICED) if (run / files.NOTICED).is_file() else []:
+        lost = {"dice_lost": float(row["dice_lost"] or "nan")}
+        at(row)["scores"]["set"] |= {
+            f"alarms/{row['detector'].replace(' ', '_')}": float(row["alarms"] or "nan"),
+            **lost,
+        }
+    return list(found.values())
 
 
 def _lines(beginning: str) -> list[Any]:

@@ -283,7 +283,7 @@ def test_robustness_covers_sixteen_conditions_starting_with_clean_images(run_of,
     assert [event.step for event in events.Images("robustness/gaussian_noise/example")] == list(range(6))
     assert len(events.Tensors("configuration/text_summary")) == 1
     assert (
-        b"^robustness/gaussian_noise/dice" in events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
+        b"^robustness/gaussian_noise/dice/" in events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
     )
     check_conditions_of_confusions(run_of, "robustness", wanted)
 

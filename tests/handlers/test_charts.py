@@ -83,7 +83,7 @@ def test_the_layout_has_a_chart_of_all_organs_for_every_finished_evaluation(tmp_
     found = layout(tmp_path, "robustness", CONDITIONS[:3])
     assert list(found) == ["training", "test", "robustness", "shift"]
     assert list(found["training"]) == ["loss", "validation: Dice", "validation: HD95 mm"]
-    assert found["robustness"]["shot noise: Dice"] == ["Multiline", ["^robustness/shot_noise/dice"]]
+    assert found["robustness"]["shot noise: Dice"] == ["Multiline", ["^robustness/shot_noise/dice/"]]
     assert {"shift up: Dice", "shift up: ECE"} <= set(found["shift"])
     assert "shot noise: ECE" in found["robustness"]
     with SummaryWriter(str(tmp_path / "events")) as writer:

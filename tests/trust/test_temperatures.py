@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_calibration import flat, images
 
 from medpos.calibrate import calibrate_run
@@ -76,6 +77,24 @@ def test_the_run_keeps_temperatures_that_raise_the_likelihood(calibrated):
     )
     of_test = condition["calibration"]["heart"]["set"]
     assert {score: heart[score] for score in of_test} == pytest.approx(of_test, abs=1e-3)
+
+
+def test_what_they_change_is_a_curve_of_tensorboard(calibrated):
+    events = EventAccumulator(str(calibrated / "tensorboard"), size_guidance={"tensors": 0}).Reload()
+    rows = pd.read_csv(calibrated / "temperature_scaling.csv")
+    rows = rows[rows["degradation"].isin(["none", "shot_noise"])]
+    for temperatures in ("none", "one", "class"):
+        part = rows[(rows["organ"] == "all classes") & (rows["temperatures"] == temperatures)].sort_values("severity")
+        curve = events.Scalars(f"calibrate/shot_noise/ece/all_classes/{temperatures}")
+        assert [event.step for event in curve] == list(range(6))
+        assert [event.value for event in curve] == pytest.approx(list(part["ece"]))
+    noticed = pd.read_csv(calibrated / "noticed.csv")
+    together = noticed[(noticed["detector"] == "all") & noticed["degradation"].isin(["none", "shot_noise"])]
+    curve = events.Scalars("calibrate/shot_noise/alarms/all")
+    assert [event.value for event in curve] == pytest.approx(list(together.sort_values("severity")["alarms"]))
+    layout = events.Tensors("custom_scalars__config__")[-1].tensor_proto.string_val[0]
+    for beginning in (b"^calibrate/shot_noise/ece/all_classes/", b"^calibrate/shot_noise/alarms/", b"^test/dice/"):
+        assert beginning in layout
 
 
 def predict(run, image, out, calibrated):
