@@ -101,7 +101,7 @@ def _learn_masks(ensemble: Ensemble, source: DataFolder) -> tuple[Plausibility, 
     model, classes = ensemble.models[0], len(source.labels)
     found = []
     for image in load_split(model, source, "training", _MOST_MASKS):
-        signs, truth = Signs(classes - 1), _truth_of(ensemble, image)
+        signs, truth = Signs(classes - 1), find_truth(ensemble, image)
         signs.add((truth == torch.arange(classes).view(-1, *[1] * truth.ndim)).float())
         found.append(signs)
     total = torch.stack([signs.planes for signs in found]).sum(0) if len({s.planes.shape for s in found}) == 1 else None
@@ -113,7 +113,7 @@ def _learn_masks(ensemble: Ensemble, source: DataFolder) -> tuple[Plausibility, 
     return Plausibility.fit(np.stack(rows)), mean_mask
 
 
-def _truth_of(ensemble: Ensemble, image: LabeledImage) -> torch.Tensor:
+def find_truth(ensemble: Ensemble, image: LabeledImage) -> torch.Tensor:
     """Return the true classes [x, y(, z)] on the grid of the ensemble's predictions, 255 for ignored pixels."""
     [size, *_] = _sizes(ensemble, image)
     if size is None:
@@ -138,7 +138,7 @@ def _judge(
             found = ensemble.segment([image.decoded for image in changed], _sizes(ensemble, images[0]))
             signs = ensemble.begin_signs()
             signs.add(found.for_labels, found.parts)
-            predicted, truth = found.for_labels.argmax(0).numpy(), _truth_of(ensemble, changed[0]).numpy()
+            predicted, truth = found.for_labels.argmax(0).numpy(), find_truth(ensemble, changed[0]).numpy()
             dice = overlap_of(confusion_matrix(predicted, truth, len(ensemble.labels)))["dice"]
             yield _Judged(images[0].case, condition, predictor.measure(signs), dice)
 

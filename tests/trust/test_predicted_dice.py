@@ -1,15 +1,18 @@
 """Predict the Dice of a run's predictions, measure it on test images, and write it beside new predictions."""
 
 import csv
+import json
 import shutil
 
 import pandas as pd
 import pytest
 import torch
+from running import load_docs_script
 from typer.testing import CliRunner
 
 from medpos.calibrate import Options, calibrate_run
-from medpos.calibrate.failures import Changes, fit_quality
+from medpos.calibrate.failures import find_truth, fit_quality
+from medpos.calibrate.outputs import Changes, load_split
 from medpos.cli.main import app
 from medpos.core.errors import InputError
 from medpos.data.conditions import CLEAN, Condition
@@ -125,3 +128,36 @@ def test_curves_of_other_weights_are_refused_and_fitted_again(calibrated, tmp_pa
     assert not (run / "quality.npz").exists()
     assert Ensemble([model]).dice_fit is None
     assert Ensemble([model]).predict_dice(Ensemble([model]).begin_signs()) == {}
+
+
+def test_one_temperature_keeps_the_predicted_dice_and_one_for_each_class_has_none(calibrated):
+    models = [Model(calibrated, device="cpu")]
+    assert Ensemble(models, calibrated="one").dice_fit == Ensemble(models).dice_fit
+    assert Ensemble(models, calibrated="class").dice_fit is None
+
+
+def test_the_truth_of_a_run_at_one_pixel_size_is_that_of_its_predictions(calibrated, prepared, tmp_path):
+    """X-rays of 358 mm have 26 of the 32 pixels of 14 mm; the rest is padding."""
+    run = shutil.copytree(calibrated, tmp_path / "a")
+    config = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**config, "spacing_mm": [14.0, 14.0]}))
+    ensemble = Ensemble([Model(run, device="cpu")])
+    image = next(load_split(ensemble.models[0], DataFolder(prepared["jsrt"]), "validation", 1))
+    truth = find_truth(ensemble, image)
+    found = ensemble.segment([image.decoded], ensemble.find_sizes(image.case["shape"][:2], image.case["spacing_mm"]))
+    assert truth.shape == found.for_labels.shape[1:] == (26, 26)
+    before, after = ([int((values == n).sum()) for n in (1, 2, 3)] for values in (image.truth, truth))
+    assert before == after
+
+
+def test_the_table_of_the_results_has_the_scores_of_the_run(calibrated):
+    docs, scores = load_docs_script("failures"), pd.read_csv(calibrated / "failures.csv")
+    table = docs.read(calibrated)
+    head, *rows = docs.tabulate(table)
+    together = scores[scores["degradation"] == "all"].groupby("predictor")["excess_aurc"].mean()
+    assert {row[0]: float(row[head.index("excess AURC")]) for row in rows} == pytest.approx(
+        together.to_dict(), abs=6e-4
+    )
+    head, *rows = docs.tabulate_auroc(table)
+    assert [row[0] for row in rows] == ["clean", "Gaussian noise", "Gaussian blur", "shot noise"]
+    assert rows[0][1].endswith(" of 6")
