@@ -18,7 +18,7 @@ from medpos.calibrate.failures import (
     score_predictors,
 )
 from medpos.calibrate.lights import describe_light, fit_detectors
-from medpos.calibrate.noticed import COLUMNS, format_noticed, measure_noticed
+from medpos.calibrate.noticed import CASE_COLUMNS, COLUMNS, format_noticed, judge_cases, summarize_noticed
 from medpos.calibrate.outputs import Changes
 from medpos.calibrate.temperatures import fit_scaling, format_temperatures
 from medpos.core.device import is_main_process
@@ -30,7 +30,7 @@ from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
 from medpos.predict.run_files import open_training_data, read_run_files
 from medpos.runs.calibration import FAILURE_COLUMNS, PREDICTED_COLUMNS
-from medpos.runs.files import FAILURES, NOTICED, PREDICTED_DICE
+from medpos.runs.files import FAILURES, NOTICED, NOTICED_CASES, PREDICTED_DICE
 from medpos.runs.folder import RunFolder
 from medpos.runs.text import PHANTOM_NOTE
 
@@ -44,7 +44,8 @@ class Options:
     """Hold the user's choices.
 
     Args:
-        conditions: ``degradations``, ``shifts`` or both: those of the run, under which the test images are judged.
+        conditions: ``clean``, ``degradations``, ``shifts`` or several: the run's conditions of these names, under which
+            the test images are judged.
         failures: whether to measure on the test images how well the predicted Dice finds bad predictions.
         members: further runs of the ensemble whose Dice is predicted.
         tta: its kinds of test-time augmentation, of :data:`medpos.predict.views.KINDS`.
@@ -66,10 +67,12 @@ def calibrate_run(
     """Fit temperatures, detectors and what predicts the Dice to a run, and write them into it.
 
     The files are ``temperatures.json``, ``temperature_scaling.csv``, ``detectors.npz`` and, unless it is left out,
-    ``quality.npz``; with conditions ``noticed.csv``; with ``failures`` ``predicted_dice.csv`` and ``failures.csv``.
+    ``quality.npz``; with conditions ``noticed.csv`` and ``noticed_cases.csv``; with ``failures`` ``predicted_dice.csv``
+    and ``failures.csv``.
 
     Args:
-        run: run folder.
+        run: run folder, or that of an evaluation in it, whose conditions are then taken, and which gets the two tables
+            of what is noticed.
         dataset_dir: its training data, if they have moved.
         device: device to compute on; empty: CUDA if there is one.
         options: the user's choices.
@@ -101,8 +104,10 @@ def calibrate_run(
     scaling, light = fit_scaling(model, source, judged), fit_detectors(model, source)
     texts = [format_temperatures(scaling), describe_light(light)]
     if chosen.conditions:
-        noticed = measure_noticed(model, light, source, judged)
-        write_csv(model.home / NOTICED, COLUMNS, noticed)
+        found = judge_cases(model, light, source, judged)
+        noticed = summarize_noticed(found)
+        write_csv(run / NOTICED, COLUMNS, noticed)
+        write_csv(run / NOTICED_CASES, CASE_COLUMNS, [case.row for case in found])
         texts.append(format_noticed(noticed))
     if chosen.quality or chosen.failures:
         predictor = fit_quality(ensemble, source, changes(("degradations", "shifts")))

@@ -8,10 +8,13 @@ effect of the subject, an effect of the seed and a rest, and the mean over all h
 for n subjects and K seeds, which the mean squares of a two-way analysis of variance estimate. With one seed, the second
 term can't be estimated: the interval is then that of Student's t on the subjects' means, and holds for the networks at
 hand. A bootstrap isn't used, because with few subjects or seeds its intervals are too narrow.
+
+A share of cases (:data:`SHARES`) gets its interval with a few made-up subjects added, because no alarm among 28 cases
+says nothing about the spread: without them the interval would have no width.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +23,8 @@ from scipy import optimize, special
 
 Array = npt.NDArray[np.float64]
 
+# Metrics that are 0 or 1 in each case, so that their mean is a share of the cases.
+SHARES = frozenset({"alarm"})
 _DECIMALS = 12  # a spread below this is rounding
 _CONFIDENCE = 0.975  # quantile of a two-sided 95 % interval
 
@@ -34,6 +39,7 @@ class Estimate:
         df: degrees of freedom of its t distribution. None for fewer than two subjects.
         subjects: number of subjects.
         seeds: number of trainings.
+        middle: middle of its interval; None for ``value``.
     """
 
     value: float | None
@@ -41,14 +47,19 @@ class Estimate:
     df: float | None
     subjects: int
     seeds: int
+    middle: float | None = None
+
+    @property
+    def _middle(self) -> float | None:
+        return self.value if self.middle is None else self.middle
 
     @property
     def ci95(self) -> list[float] | None:
         """Bounds of the 95 % interval. None for fewer than two subjects."""
-        if self.value is None or self.se is None or self.df is None:
+        if self._middle is None or self.se is None or self.df is None:
             return None
         half = _quantile(self.df) * self.se
-        return [self.value - half, self.value + half]
+        return [self._middle - half, self._middle + half]
 
     def p_above(self, bound: float) -> float:
         """Return the one-sided p-value against "at most ``bound``"; 1 without an interval."""
@@ -59,27 +70,54 @@ class Estimate:
         return self._p(bound, -1)
 
     def _p(self, bound: float, sign: int) -> float:
-        if self.value is None or self.se is None or self.df is None:
+        if self._middle is None or self.se is None or self.df is None:
             return 1.0
-        distance = sign * (self.value - bound)
+        distance = sign * (self._middle - bound)
         if self.se == 0:
             return 0.0 if distance > 0 else 1.0
         return float(special.stdtr(self.df, -distance / self.se))
 
 
-def estimate_mean(values: npt.ArrayLike, subjects: Sequence[Any] | npt.NDArray[Any]) -> Estimate:
+def find_added(metric: str, is_difference: bool = False) -> tuple[float, ...]:
+    """Return the values of subjects that are added for the interval of a share of cases, or of a difference of shares.
+
+    Args:
+        metric: name of the metric; for those that aren't in ``SHARES`` there are none.
+        is_difference: whether it is the difference of two models or conditions, on the same cases.
+
+    Reference:
+        A. Agresti and B. A. Coull, "Approximate Is Better than 'Exact' for Interval Estimation of Binomial
+        Proportions", The American Statistician 52(2), 1998 (two subjects of either value).
+        A. Agresti and Y. Min, "Simple Improved Confidence Intervals for Comparing Matched Proportions", Statistics in
+        Medicine 24(5), 2005 (half a pair of each of the four kinds; here two with the same sum and sum of squares).
+    """
+    if metric not in SHARES:
+        return ()
+    return (-(0.5**0.5), 0.5**0.5) if is_difference else (0.0, 0.0, 1.0, 1.0)
+
+
+def estimate_mean(
+    values: npt.ArrayLike, subjects: Sequence[Any] | npt.NDArray[Any], added: Sequence[float] = ()
+) -> Estimate:
     """Estimate the mean over seeds of the mean over cases.
 
     Args:
         values: value of each case and seed, [cases, seeds]; those that aren't finite are left out.
         subjects: subject of each case. Cases of one subject (its phases, its slices) are not independent, so subjects
             are counted, not cases.
+        added: values of further subjects, from :func:`find_added`, for the interval alone.
     """
     array = np.asarray(values, np.float64)
     finite = np.isfinite(array)
     sums, sizes = (sum_by_subject(part, subjects) for part in (np.where(finite, array, 0), finite))
     rows, columns = sizes.any(axis=1), sizes.any(axis=0)
-    return estimate(*linearize(sums[rows][:, columns], sizes[rows][:, columns]))
+    sums, sizes = sums[rows][:, columns], sizes[rows][:, columns]
+    found = estimate(*linearize(sums, sizes))
+    if not added or found.se is None:
+        return found
+    more = np.broadcast_to(sizes.mean(axis=0), (len(added), sizes.shape[1]))
+    wide = estimate(*linearize(np.vstack([sums, np.array(added)[:, None] * more]), np.vstack([sizes, more])))
+    return replace(wide, value=found.value, middle=wide.value, subjects=found.subjects)
 
 
 def sum_by_subject(values: npt.NDArray[Any], subjects: Sequence[Any] | npt.NDArray[Any]) -> Array:

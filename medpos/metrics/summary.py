@@ -57,6 +57,8 @@ def _median(values: npt.NDArray[Any]) -> float | None:
 
 def limits_of(metric: str) -> tuple[float, float]:
     """Return the smallest and greatest possible value of a metric or score; distances and numbers have no greatest."""
+    if metric == "dice_lost":
+        return -1.0, 1.0
     return 0.0, math.inf if metric.endswith("_mm") or metric.startswith("objects_") else 1.0
 
 

@@ -28,6 +28,7 @@ TEMPERATURES = "temperatures.json"  # of the probabilities, by medpos calibrate
 SCALING = "temperature_scaling.csv"  # a row per condition, organ and kind of temperatures
 DETECTORS = "detectors.npz"  # of strange images, by medpos calibrate
 NOTICED = "noticed.csv"  # a row per condition and detector
+NOTICED_CASES = "noticed_cases.csv"  # a row per case and condition
 QUALITY = "quality.npz"  # what predicts the Dice, by medpos calibrate
 PREDICTED_DICE = "predicted_dice.csv"  # a row per case, condition, organ and predictor
 FAILURES = "failures.csv"  # a row per condition, organ and predictor

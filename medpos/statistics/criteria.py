@@ -12,9 +12,12 @@ from medpos.core.errors import InputError
 Select = Callable[[pd.DataFrame], "pd.Series[bool]"]
 
 ROLES = ("primary", "exploratory")
-# What is measured of a model's predictions: Dice, or how its probabilities fit, see :mod:`medpos.trust.calibration`;
-# ``overconfidence`` is the expected Dice less the Dice.
-MEASURES = ("dice", "overconfidence", "ece", "brier", "nll")
+# How the probabilities of a model fit, see :mod:`medpos.trust.calibration`; ``overconfidence`` is the Dice that they
+# expect less the Dice.
+OF_PROBABILITIES = ("overconfidence", "ece", "brier", "nll")
+# Whether the lights of a model ring for a case, 0 or 1, and the Dice of its clean image less its Dice.
+ALARM, DICE_LOST = "alarm", "dice_lost"
+MEASURES = ("dice", *OF_PROBABILITIES, ALARM, DICE_LOST)
 QUANTITIES = ("half_range", "growth")  # of images alone
 JUDGES = {
     "each": "at each condition",
@@ -25,7 +28,7 @@ JUDGES = {
 }
 _KEYS = {
     "text", "model", "minus", "conditions", "minus_conditions", "judge", "role", "margin", "data", "organ", "intensity",
-    "measure", "at_least", "at_most", "between",
+    "measure", "min_dice_lost", "at_least", "at_most", "between",
 }  # fmt: skip
 
 
@@ -51,6 +54,7 @@ SELECTORS: dict[str, Select] = {
     "shifted": lambda rows: _distance(rows) > 0,
     "shifted_16": lambda rows: _distance(rows) == 16,
     "far_shifted": lambda rows: _distance(rows) >= 32,
+    "changed": lambda rows: (rows["severity"] > 0) | (_distance(rows) > 0),
 }
 
 
@@ -74,6 +78,7 @@ class Criterion:
         organ: name of the organ; empty for the mean of organs.
         intensity: one of ``QUANTITIES`` of the images; empty for a criterion of a model.
         measure: one of ``MEASURES`` of the model.
+        min_dice_lost: mean Dice that the model must lose under a condition for it to count; None for any.
     """
 
     text: str
@@ -90,6 +95,7 @@ class Criterion:
     organ: str = ""
     intensity: str = ""
     measure: str = "dice"
+    min_dice_lost: float | None = None
 
     @classmethod
     def from_json(cls, entry: Mapping[str, Any]) -> "Criterion":
@@ -120,6 +126,7 @@ class Criterion:
             organ=str(entry.get("organ", "")),
             intensity=_choice(text, entry, "intensity", "", ("", *QUANTITIES)) if "intensity" in entry else "",
             measure=_choice(text, entry, "measure", "dice", MEASURES),
+            min_dice_lost=None if entry.get("min_dice_lost") is None else _number(text, entry["min_dice_lost"]),
         )
         for chosen in (found.conditions, found.minus_conditions or "clean"):
             select_conditions(chosen)

@@ -17,7 +17,7 @@ import pandas as pd
 
 from medpos.core.errors import InputError
 from medpos.metrics import limits_of
-from medpos.metrics.intervals import estimate_mean, sum_by_subject
+from medpos.metrics.intervals import estimate_mean, find_added, sum_by_subject
 from medpos.statistics.grid import Array, Grid, Samples, check_models, grids, mean, ratio
 from medpos.statistics.matching import Pairs, match
 from medpos.statistics.paired import SMALL, holm, signed_rank
@@ -159,7 +159,7 @@ def summarize_over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFr
         S. Searle, G. Casella and C. McCulloch, "Variance Components", 1992, chapter 4.
     """
     rows = [
-        {"data": data, "model": model, **about, **_summed(samples.at(place), grid.subjects, limits_of(metric))}
+        {"data": data, "model": model, **about, **_summed(samples.at(place), grid.subjects, metric)}
         for data, grid in grids(table, metric)
         for model, samples in grid.models.items()
         for place, about in grid.cells()
@@ -171,10 +171,10 @@ def summarize_over_seeds(table: pd.DataFrame, metric: str = "dice") -> pd.DataFr
     return frame
 
 
-def _summed(samples: Samples, subjects: npt.NDArray[np.intp], limits: tuple[float, float]) -> dict[str, Any]:
-    finite = np.isfinite(samples.values)
+def _summed(samples: Samples, subjects: npt.NDArray[np.intp], metric: str) -> dict[str, Any]:
+    finite, limits = np.isfinite(samples.values), limits_of(metric)
     means = _seed_means(samples.values)
-    found = estimate_mean(samples.values, subjects)
+    found = estimate_mean(samples.values, subjects, find_added(metric))
     low, high = (min(max(end, limits[0]), limits[1]) for end in found.ci95) if found.ci95 else (None, None)
     return {
         "mean": found.value,

@@ -46,12 +46,15 @@ class Quantity:
         a: values of the first side, [condition, case, seed].
         b: values of the second side, of the same shape; None for none.
         subjects: subject of each case.
+        added: values of subjects that are added for the intervals of means, as
+            :func:`medpos.metrics.intervals.find_added` gives them.
     """
 
     places: Sequence[Place]
     a: Array
     b: Array | None
     subjects: npt.NDArray[np.intp]
+    added: tuple[float, ...] = ()
 
     @property
     def values(self) -> Array:
@@ -121,7 +124,10 @@ def _average(quantity: Quantity, label: str, members: Sequence[int]) -> Part:
     part = _contrast(quantity, quantity.places[members[0]].label if len(members) == 1 else label, weights)
     if len(members) == 1:
         return part
-    found = [(quantity.places[n].label, estimate_mean(quantity.values[n], quantity.subjects)) for n in members]
+    found = [
+        (quantity.places[n].label, estimate_mean(quantity.values[n], quantity.subjects, quantity.added))
+        for n in members
+    ]
     adjusted = holm([min(1.0, 2 * min(e.p_above(0), e.p_below(0))) for _, e in found])
     signs = {np.sign(e.value or 0) for (_, e), p in zip(found, adjusted, strict=True) if p is not None and p < _ALPHA}
     return replace(part, is_reversed={-1.0, 1.0} <= signs, conditions=tuple(found))
@@ -132,7 +138,8 @@ def _contrast(quantity: Quantity, label: str, weights: Array) -> Part:
     used = weights != 0
     sums = np.tensordot(weights[used], quantity.values[used], 1)
     n = int(np.isfinite(sums).any(axis=1).sum())
-    return Part(label, estimate_mean(sums, quantity.subjects), n, values=sums)
+    added = quantity.added if np.isclose(weights.sum(), 1) else ()  # a slope is no share of cases
+    return Part(label, estimate_mean(sums, quantity.subjects, added), n, values=sums)
 
 
 def _curves(places: Sequence[Place], weigh: Any) -> Iterator[tuple[str, Array]]:

@@ -8,8 +8,9 @@ import pandas as pd
 
 from medpos.core.errors import InputError
 from medpos.core.labels import MEAN_OF_ORGANS
+from medpos.metrics.intervals import SHARES, find_added
 from medpos.statistics.criteria import Criterion, select_conditions
-from medpos.statistics.grid import CONDITION, Grid, grids
+from medpos.statistics.grid import CONDITION, Array, Grid, grids, mean
 from medpos.statistics.judging import Quantity, place_of
 from medpos.statistics.matching import LeftOut, match
 
@@ -34,8 +35,8 @@ class Measured:
 
     @property
     def organs(self) -> list[str]:
-        """Names of the organs, without their mean."""
-        return self.grid.organs[:-1]
+        """Names of the organs, without their mean; none for a measure of whole cases."""
+        return [] if self.criterion.measure in SHARES else self.grid.organs[:-1]
 
     def quantity(self, organ: str) -> tuple[Quantity, LeftOut | None]:
         """Return the quantity for an organ or their mean, and what had no partner (None where nothing is subtracted).
@@ -49,11 +50,12 @@ class Measured:
         second = other.at((self.chosen if self.reference is None else [self.reference],)).at(each)
         pairs = match(first, second)
         pairs = pairs.complete() if about.judge in _CURVES else pairs
-        pairs = pairs.mean_of_organs() if organ == MEAN_OF_ORGANS else pairs.organ(self.organs.index(organ))
+        pairs = pairs.mean_of_organs() if organ == MEAN_OF_ORGANS else pairs.organ(self.grid.organs.index(organ))
         is_alone = not about.minus and self.reference is None
         places = [place_of(self.grid.conditions[n]) for n in self.chosen]
         b = None if is_alone else pairs.b[:, 0]
-        return Quantity(places, pairs.a[:, 0], b, self.grid.subjects), None if is_alone else pairs.left_out
+        added = find_added(about.measure, not is_alone)
+        return Quantity(places, pairs.a[:, 0], b, self.grid.subjects, added), None if is_alone else pairs.left_out
 
 
 def find_measured(rows: pd.DataFrame, criterion: Criterion) -> Measured | str:
@@ -80,6 +82,10 @@ def find_measured(rows: pd.DataFrame, criterion: Criterion) -> Measured | str:
     [(_, grid)] = grids(rows, criterion.measure)
     conditions = pd.DataFrame(grid.conditions, columns=list(CONDITION))
     is_chosen = select_conditions(criterion.conditions)(conditions)
+    if criterion.min_dice_lost is not None:
+        is_chosen &= _mean_by_condition(rows, "dice_lost", criterion.model) >= criterion.min_dice_lost
+        if not is_chosen.any():
+            return f"no condition loses {criterion.min_dice_lost:g} of Dice"
     if criterion.judge in _CURVES and is_chosen.any():
         is_chosen |= select_conditions("clean")(conditions)
     chosen = np.flatnonzero(is_chosen)
@@ -87,6 +93,13 @@ def find_measured(rows: pd.DataFrame, criterion: Criterion) -> Measured | str:
     if not chosen.size or reference == -1 or (criterion.organ and criterion.organ not in grid.organs):
         return "a condition or organ was not tested"
     return Measured(grid, criterion, chosen, reference)
+
+
+def _mean_by_condition(rows: pd.DataFrame, metric: str, model: str) -> Array:
+    """Average a metric over organs, cases and seeds of a model under each condition; NaN where it has no value."""
+    [(_, grid)] = grids(rows, metric)
+    values = grid.models[model].values[:, -1]
+    return mean(values.reshape(len(values), -1), 1)
 
 
 def _reference(conditions: pd.DataFrame, criterion: Criterion) -> int | None:

@@ -18,7 +18,7 @@ from medpos.core.files import read_json
 from medpos.core.names import find_faults
 from medpos.data.conditions import GROUPS
 from medpos.runs.task import is_classification, not_a_segmentation
-from medpos.statistics.criteria import Criterion
+from medpos.statistics.criteria import ALARM, DICE_LOST, OF_PROBABILITIES, Criterion
 from medpos.study.schema import MOVED, check_models, check_study
 
 NETWORKS = {"unet": ("", "U-Net"), "small": ("_small", "small CNN")}
@@ -93,7 +93,23 @@ class Study:
     @property
     def needs_calibration(self) -> bool:
         """Whether a criterion is about the probabilities of the models."""
-        return any(criterion.measure != "dice" for criterion in self.criteria)
+        return any(criterion.measure in OF_PROBABILITIES for criterion in self.criteria)
+
+    @property
+    def needs_lights(self) -> bool:
+        """Whether a criterion or figure is about what the lights of the models notice."""
+        return any(c.measure == ALARM for c in self.criteria) or any(f.startswith("noticed") for f in self.figures)
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """Measures of the models' predictions beside those of ``metrics.csv`` that criteria and figures need."""
+        lost = self.needs_lights or any(c.measure == DICE_LOST or c.min_dice_lost is not None for c in self.criteria)
+        chosen = (
+            (OF_PROBABILITIES, self.needs_calibration),
+            ((ALARM,), self.needs_lights),
+            ((DICE_LOST,), lost),
+        )
+        return tuple(name for names, is_needed in chosen if is_needed for name in names)
 
 
 def name_moved(model: str) -> str:

@@ -3,7 +3,7 @@
 A study's file names kinds of :data:`KINDS`; each is drawn once per data set.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import matplotlib as mpl
@@ -66,6 +66,28 @@ def draw_differences(kinds: Sequence[str], comparisons: pd.DataFrame) -> list[Dr
     return drawings
 
 
+def draw_noticed(kinds: Sequence[str], alarms: pd.DataFrame, lost: pd.DataFrame) -> list[Drawing]:
+    """Draw the share of cases whose lights ring, with the Dice that is lost below it, for each data set.
+
+    Args:
+        kinds: kinds of figures; ``noticed_severity`` and ``noticed_shift`` are drawn.
+        alarms: table of ``alarm`` from :func:`medpos.statistics.effects.summarize_over_seeds`.
+        lost: table of ``dice_lost``, likewise.
+    """
+    drawings = []
+    chosen = [kind for kind in kinds if kind.startswith(_NOTICED)]
+    for data, kind in [(data, kind) for data in dict.fromkeys(alarms["data"]) for kind in chosen]:
+        against = kind.removeprefix(_NOTICED)
+        panels = [_PANELS[against](table[table["data"] == data]) for table in (alarms, lost)]
+        with styled():
+            figure = _rows_of_lines(zip(panels, ("share of alarms", "Dice lost"), (_SHARE, None), strict=True))
+        if figure is not None:
+            caption = f"Alarms and Dice lost against {against}, {data_title(data)}; bands: 95 % intervals"
+            alt = f"{caption}. Alarms: {_describe(alarms[alarms['data'] == data], 'at most', max)}"
+            drawings.append(Drawing(f"{kind}_{data}", caption, alt, figure))
+    return drawings
+
+
 def _severities(rows: pd.DataFrame) -> list[Panel]:
     """Select the curves against severity, one panel per kind of degradation."""
     mean = rows[(rows["organ"] == MEAN_OF_ORGANS) & (rows["shift"] == "0") & ~rows["degradation"].isin(PROBES)]
@@ -77,6 +99,7 @@ def _shifts(rows: pd.DataFrame) -> list[Panel]:
     return shift_panels(rows[(rows["organ"] == MEAN_OF_ORGANS) & (rows["severity"] == 0)])
 
 
+_NOTICED, _SHARE = "noticed_", (-0.03, 1.03)
 _PANELS: dict[str, Callable[[pd.DataFrame], list[Panel]]] = {"severity": _severities, "shift": _shifts}
 
 
@@ -91,17 +114,41 @@ def _shift(rows: pd.DataFrame) -> Figure | None:
 
 
 def _lines(
-    panels: Sequence[Panel], label: str = "mean Dice of organs", limits: tuple[float, float] | None = (-0.03, 1.03)
+    panels: Sequence[Panel], label: str = "mean Dice of organs", limits: tuple[float, float] | None = _SHARE
 ) -> Figure | None:
+    """Draw one row of :func:`_rows_of_lines`."""
+    return _rows_of_lines([(panels, label, limits)])
+
+
+def _rows_of_lines(rows: Iterable[tuple[Sequence[Panel], str, tuple[float, float] | None]]) -> Figure | None:
     """Draw a line with its interval per model in each panel, dotted for its moved clean predictions.
 
-    None without panels.
+    Args:
+        rows: panels of each row, with the label and the limits of its vertical axis; None: a line at zero instead.
+
+    Returns:
+        The figure; None without panels.
     """
-    if not panels:
+    [(first, *_), *_] = content = list(rows)
+    if not first:
         return None
-    models = [model for model in dict.fromkeys(panels[0].rows["model"]) if not is_moved(model)]
-    figure = Figure(figsize=(3.3 * len(panels) + 0.4, 3.4 + 0.22 * ((len(models) + 1) // 2)), layout="constrained")
-    row: Sequence[Axes] = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    models = [model for model in dict.fromkeys(first[0].rows["model"]) if not is_moved(model)]
+    height = 3.4 * len(content) + 0.22 * ((len(models) + 1) // 2)
+    figure = Figure(figsize=(3.3 * len(first) + 0.4, height), layout="constrained")
+    grid = figure.subplots(len(content), len(first), squeeze=False, sharey="row")
+    for line, parts in zip(grid, content, strict=True):
+        _draw_row(line, *parts, models)
+    figure.legend(*grid[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
+    return figure
+
+
+def _draw_row(
+    row: Sequence[Axes],
+    panels: Sequence[Panel],
+    label: str,
+    limits: tuple[float, float] | None,
+    models: Sequence[str],
+) -> None:
     for axes, panel in zip(row, panels, strict=True):
         for n, model in enumerate(models):
             part = panel.rows[panel.rows["model"] == model].sort_values("at")
@@ -116,8 +163,6 @@ def _lines(
             axes.axhline(0, color=INK, linewidth=0.8)
         axes.set(title=panel.title, xlabel=panel.label, **({} if limits is None else {"ylim": limits}))
     row[0].set_ylabel(label)
-    figure.legend(*row[0].get_legend_handles_labels(), loc="outside lower center", ncols=2)
-    return figure
 
 
 def line_style(n: int, models: int) -> dict[str, Any]:
@@ -175,14 +220,14 @@ _WORDS = {
 }
 
 
-def _describe(rows: pd.DataFrame) -> str:
-    """Describe a figure in words: clean and worst Dice of every model."""
+def _describe(rows: pd.DataFrame, words: str = "at worst", pick: Callable[[Any], float] = min) -> str:
+    """Describe a figure in words: clean and worst value of every model."""
     clean = rows[(rows["organ"] == MEAN_OF_ORGANS) & is_clean(rows)]
     other = rows[(rows["organ"] == MEAN_OF_ORGANS) & ((rows["severity"] > 0) | (rows["shift"] != "0"))]
     parts = []
     for model, value in zip(clean["model"], clean["mean"], strict=True):
-        worst = other[other["model"] == model]["mean"].min()
-        end = "" if pd.isna(worst) else f", at worst {worst:.3f}"
+        found = other[other["model"] == model]["mean"].dropna()
+        end = f", {words} {pick(found):.3f}" if len(found) else ""
         parts.append(f"{model} {value:.3f} clean{end}")
     return "; ".join(parts)
 

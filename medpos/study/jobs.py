@@ -35,6 +35,8 @@ class Job:
         folder: path of the run folder.
         conditions: groups of conditions to test the model under.
         train: True trains first; False tests a finished run again.
+        judged: folder of a finished evaluation; the lights judge its test images under the conditions, and nothing is
+            trained or tested. Empty: none.
         epochs: number of epochs of the training, for the progress.
         log: path of the file that gets the printed output.
         threads: number of threads of the process.
@@ -50,6 +52,7 @@ class Job:
     train: bool
     epochs: int
     log: str
+    judged: str = ""
     threads: int = field(default=1, compare=False)
     gpu_part: float = field(default=0.0, compare=False)
     decoded: str = field(default="", compare=False)
@@ -102,6 +105,9 @@ def _run(job: Job) -> None:
     from medpos.data.shared import share_in
 
     torch.set_num_threads(job.threads)
+    if job.judged:
+        _judge(job)
+        return
     overrides = {**_share_memory(job), **job.overrides, "conditions": list(job.conditions)}
     if job.train:
         # A kill before the first epoch leaves a folder, maybe empty; resuming it is the same as starting.
@@ -113,6 +119,14 @@ def _run(job: Job) -> None:
             )
     finally:
         _reset_process()
+
+
+def _judge(job: Job) -> None:
+    """Fit lights to a finished run, and let them judge the test images of an evaluation."""
+    from medpos.calibrate import Options, calibrate_run
+
+    data, device = Path(job.overrides["dataset_dir"]), str(job.overrides.get("device", ""))
+    calibrate_run(Path(job.judged), data, device, Options(conditions=job.conditions, quality=False))
 
 
 def _share_memory(job: Job) -> dict[str, float]:

@@ -4,6 +4,7 @@ Both are in a run folder's ``config.json``, so a model trained for one study, or
 """
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -24,11 +25,10 @@ from medpos.runs.checkpoints import load
 from medpos.runs.identity import IRRELEVANT, ResultSettings, compute_identity
 from medpos.runs.tables import condition_key
 from medpos.runs.task import is_classification, not_a_segmentation
+from medpos.statistics.criteria import ALARM, OF_PROBABILITIES
 from medpos.trust.calibration import EXPECTED
 
 Config = dict[str, Any]
-# Columns that :func:`add_calibration` adds: the expected Dice less the Dice, and scores of the probabilities.
-CALIBRATION = ("overconfidence", "ece", "brier", "nll")
 
 
 @dataclass(frozen=True)
@@ -198,7 +198,7 @@ def read_rows(
 def add_calibration(
     rows: list[dict[str, str]], run: Path, config: Config, conditions: list[Condition]
 ) -> list[dict[str, Any]]:
-    """Add the values of ``CALIBRATION`` to rows of ``metrics.csv``; None where an earlier version measured none.
+    """Add the values of ``OF_PROBABILITIES`` to rows of ``metrics.csv``; None where an earlier version measured none.
 
     Args:
         rows: the rows, of :func:`read_rows`.
@@ -215,9 +215,54 @@ def add_calibration(
 
 def _calibration(row: dict[str, str], found: dict[str, str] | None) -> dict[str, float | None]:
     if found is None:
-        return dict.fromkeys(CALIBRATION)
-    values = {name: float(found[name] or "nan") for name in (*CALIBRATION[1:], EXPECTED)}
-    return {CALIBRATION[0]: values.pop(EXPECTED) - float(row["dice"] or "nan"), **values}
+        return dict.fromkeys(OF_PROBABILITIES)
+    values = {name: float(found[name] or "nan") for name in (*OF_PROBABILITIES[1:], EXPECTED)}
+    return {OF_PROBABILITIES[0]: values.pop(EXPECTED) - float(row["dice"] or "nan"), **values}
+
+
+def add_alarms(
+    rows: list[dict[str, Any]], run: Path, config: Config, conditions: list[Condition]
+) -> list[dict[str, Any]]:
+    """Add ``alarm`` to rows of ``metrics.csv``: 1 where the lights rang for the case, 0 where not, None if not judged.
+
+    The arguments are those of :func:`add_calibration`.
+    """
+    judged = read_rows(run, config, conditions, files.NOTICED_CASES)
+    found = {(condition_key(row), row["case"]): float(row[ALARM]) for row in judged}
+    return [{**row, ALARM: found.get((condition_key(row), row["case"]))} for row in rows]
+
+
+def find_to_judge(run: Path, config: Config, groups: Sequence[str]) -> tuple[Path | None, tuple[str, ...]] | None:
+    """Find a finished evaluation of a model whose images the lights must judge still.
+
+    Args:
+        run: run folder of the model.
+        config: resolved configuration of the model.
+        groups: groups of conditions under which they must be judged; probes of the position channels are left out,
+            because the image stays as it is.
+
+    Returns:
+        The folder of the evaluation, None where none has the conditions of a group, and the groups. None where
+        everything is judged.
+    """
+    wanted = [group for group in groups if group != "position"]
+    conditions = conditions_of(config, tuple(wanted))
+    done = {condition_key(row) for row in read_rows(run, config, conditions, files.NOTICED_CASES)}
+    missing = {condition for condition in conditions if _text_key(condition) not in done}
+    if not missing:
+        return None
+    settings = ResultSettings.of(config)
+    for table, own in find_tables(run, config):
+        tested = files.Run(table.parent).config
+        usable = {
+            group: found
+            for group in wanted
+            if set(found := conditions_of(config, (group,))) <= set(conditions_of(tested, (group,)))
+            and not settings.find_differences(own, map(_text_key, found))
+        }
+        if missing & {condition for found in usable.values() for condition in found}:
+            return table.parent, tuple(usable)
+    return None, tuple(groups)
 
 
 def read_moved(run: Path, config: Config, conditions: list[Condition]) -> list[dict[str, str]]:

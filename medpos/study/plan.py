@@ -22,6 +22,7 @@ from medpos.study.models import (
     Config,
     Model,
     conditions_of,
+    find_to_judge,
     missing_conditions,
     name_variant,
     read_validation_dice,
@@ -218,9 +219,12 @@ class Planner:
         wanted = (self.conditions(model), self.study.needs_calibration)
         missing = missing_conditions(folder, model.config, *wanted) if trained else []
         has_cases = any(folder.glob(f"**/{files.CASES}"))
+        judged = None
         if trained and not missing and has_cases:
-            return None
-        if trained:
+            if not self.study.needs_lights or (judged := find_to_judge(folder, model.config, groups)) is None:
+                return None
+            groups = judged[1]
+        elif trained:
             groups = _groups_of(missing, groups, model)
         places = {
             "runs_dir": str(Path(model.config["runs_dir"]).resolve()),
@@ -235,6 +239,7 @@ class Planner:
             conditions=groups,
             train=not trained,
             epochs=int(model.config["max_epochs"]),
+            judged=str(judged[0].resolve()) if judged and judged[0] else "",
             log=str((self.settings.logs / f"{folder.parent.name}_{folder.name}.log").resolve()),
         )
 

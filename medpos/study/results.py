@@ -8,19 +8,19 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from medpos.core.errors import InputError
 from medpos.core.files import write_frame, write_json
-from medpos.metrics import METRICS
 from medpos.plotting.style import Drawing, save_figure
 from medpos.runs import files
 from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.environment import commit
 from medpos.runs.identity import TESTS
 from medpos.statistics import verdict
+from medpos.statistics.criteria import ALARM, DICE_LOST
 from medpos.statistics.effects import compare_models, summarize_over_seeds
 from medpos.statistics.verdict import Finding
 from medpos.study import figures, forest, images, models, subgroups, tables, tensorboard, variance
-from medpos.study.declaration import Study, name_moved
+from medpos.study.collecting import collect
+from medpos.study.declaration import Study, is_moved
 from medpos.study.figures import Maps
 from medpos.study.images import ImageMeasures
 from medpos.study.models import Model
@@ -38,54 +38,6 @@ OUT_OF_FOLD = (
     "each subject is tested once, by models that were trained without the subjects of its fold, and the tests of all "
     "folds are one test set; the training sets of the folds overlap, so an interval over subjects holds for these folds"
 )
-_COLUMNS = ["data", "model", "seed", "case", "subject", "split", "degradation", "severity", "shift", "organ", *METRICS]
-
-
-def collect(planner: Planner, found: Sequence[Model]) -> pd.DataFrame:
-    """Collect the rows of the trained models under the study's conditions.
-
-    Args:
-        planner: planner of the study.
-        found: models of the study.
-
-    Returns:
-        One row per data set, model, seed, case, condition and organ; the columns are ``data``, ``model``, ``seed``, in
-        a cross-validation ``fold``, those of ``metrics.csv``, and where a criterion needs them those of
-        :data:`medpos.study.models.CALIBRATION`. Under shifts the moved clean predictions are a model
-        of their own.
-
-    Raises:
-        InputError: a subject was tested in two folds.
-    """
-    parts: list[dict[str, Any]] = []
-    for model in found:
-        run = model.folder()
-        if files.Run(run).is_trained:
-            about = {"data": model.data, "model": model.variant, "seed": model.seed, "fold": model.fold}
-            conditions = planner.conditions(model)
-            rows = models.read_rows(run, model.config, conditions)
-            if planner.study.needs_calibration:
-                rows = models.add_calibration(rows, run, model.config, conditions)
-            parts += [{**about, **row} for row in rows]
-            about["model"] = name_moved(model.variant)
-            parts += [{**about, **row} for row in models.read_moved(run, model.config, conditions)]
-    calibration = models.CALIBRATION if planner.study.needs_calibration else ()
-    columns = [*_COLUMNS[:3], *(["fold"] if planner.study.folds else []), *_COLUMNS[3:], *calibration]
-    table = pd.DataFrame(parts, columns=columns)
-    if planner.study.folds:
-        _check_folds(table)
-    return table.astype({"severity": int, "seed": int, **dict.fromkeys((*METRICS, *calibration), float)})
-
-
-def _check_folds(table: pd.DataFrame) -> None:
-    """Check that each subject was tested in one fold alone, so that no model was trained on a subject of its test."""
-    folds = table.groupby(["data", "subject"])["fold"].nunique()
-    if len(twice := folds[folds > 1]):
-        data, subject = twice.index[0]
-        raise InputError(
-            f"{data}: subject {subject}: expected tests in one fold, got {twice.iloc[0]}; delete the runs of these "
-            "folds, which versions with other folds made, and run the study again"
-        )
 
 
 def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, about: dict[str, Any]) -> dict[str, Any]:
@@ -107,6 +59,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
     findings = _find(study, table, measured)
     spread = summarize_over_seeds(table) if len(table) else pd.DataFrame()
     comparisons = _compare(table, study)
+    noticed = _summarize_noticed(table, study)
     parts = variance.decompose(table, study)
     trained = [model for model in found if files.Run(model.folder()).is_trained]
     by_subgroup = subgroups.summarize_subgroups(subgroups.collect_subgroups(trained), _pairs(study))
@@ -130,6 +83,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "tables": [
             *tables.choice_tables(planner.choices()),
             *tables.dice_tables(spread),
+            *(tables.noticed_tables(*noticed) if noticed else []),
             *variance.tabulate(parts),
             *subgroups.tabulate_subgroups(by_subgroup),
             *_slice_tables(trained),
@@ -137,6 +91,7 @@ def write(study: Study, planner: Planner, found: Sequence[Model], out: Path, abo
         "figures": _save(
             [
                 *_draw(study, findings, spread, comparisons, trained, measured),
+                *(figures.draw_noticed(study.figures, *noticed) if noticed else []),
                 *variance.draw(parts),
             ],
             out / "figures",
@@ -168,6 +123,14 @@ def is_written(planner: Planner, plan: Plan, out: Path) -> bool:
         and {model["identity"] for model in content["models"]} == {model.identity for model in plan.models}
         and set(names) == {finding["text"] for finding in content["criteria"]}
     )
+
+
+def _summarize_noticed(table: pd.DataFrame, study: Study) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """Summarize alarms and Dice lost over seeds; None where the study has none."""
+    own = table[~table["model"].map(is_moved).astype(bool)]
+    if not (study.needs_lights and len(own)):
+        return None
+    return summarize_over_seeds(own, ALARM), summarize_over_seeds(own, DICE_LOST)
 
 
 def _find(study: Study, table: pd.DataFrame, measured: Sequence[ImageMeasures]) -> list[Finding]:

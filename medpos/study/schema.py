@@ -11,7 +11,10 @@ from medpos.statistics.criteria import JUDGES, MEASURES, ROLES
 # Of the name of a model's clean predictions that are shifted with the image; a criterion may name them as its minus.
 MOVED = ", clean prediction moved"
 NETWORKS = ("unet", "small")
-FIGURES = ("severity", "shift", "bars", "reliance", "changes", "intensities", "degraded", "variance")
+FIGURES = (
+    "severity", "shift", "bars", "reliance", "changes", "intensities", "degraded", "variance", "noticed_severity",
+    "noticed_shift",
+)  # fmt: skip
 _TEXT: Rule = {"type": "string"}
 _TEXTS: Rule = {"type": "array", "items": _TEXT}
 _SEEDS: Rule = {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 2**32 - 1}}
@@ -40,6 +43,7 @@ _CRITERION: Mapping[str, Rule] = {
     "at_least": _NUMBER,
     "at_most": _NUMBER,
     "margin": _NUMBER,
+    "min_dice_lost": _NUMBER,
     "judge": {"type": "string", "enum": tuple(JUDGES)},
     "role": {"type": "string", "enum": ROLES},
     "measure": {"type": "string", "enum": MEASURES},

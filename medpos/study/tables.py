@@ -10,7 +10,7 @@ from medpos.core.labels import MEAN_OF_ORGANS, Label, title
 from medpos.data.conditions import is_clean
 from medpos.metrics import overlap
 from medpos.runs.cases import CaseView
-from medpos.statistics.grid import mean
+from medpos.statistics.grid import CONDITION, mean
 from medpos.transforms.naming import condition_title
 
 Content = dict[str, Any]
@@ -77,6 +77,36 @@ def _condition_table(data: str, rows: pd.DataFrame) -> Content:
         "columns": ["condition", *names],
         "rows": cells,
     }
+
+
+def noticed_tables(alarms: pd.DataFrame, lost: pd.DataFrame) -> list[Content]:
+    """Tabulate alarms and Dice lost for each data set, conditions by models.
+
+    Args:
+        alarms: table of ``alarm`` from :func:`medpos.statistics.effects.summarize_over_seeds`.
+        lost: table of ``dice_lost``, likewise.
+    """
+    found: list[Content] = []
+    rings, losses = (
+        {tuple(row[name] for name in ("data", *CONDITION, "model")): _cell(row) for _, row in part.iterrows()}
+        for part in (table[table["organ"] == MEAN_OF_ORGANS] for table in (alarms, lost))
+    )
+    for data in dict.fromkeys(alarms["data"]) if len(alarms) else []:
+        names = [name for of, *_, name in rings if of == data]
+        conditions = dict.fromkeys(key[:-1] for key in rings if key[0] == data)
+        columns = [(name, what) for name in dict.fromkeys(names) for what in (rings, losses)]
+        found.append(
+            {
+                "title": f"{data}: alarms and Dice lost under each condition",
+                "note": "share of cases whose lights ring; Dice of the clean images less the Dice; ± sd over seeds",
+                "columns": ["condition", *(f"{n}: {'alarms' if w is rings else 'Dice lost'}" for n, w in columns)],
+                "rows": [
+                    [condition_title(*key[1:]), *(what.get((*key, name), "-") for name, what in columns)]
+                    for key in conditions
+                ],
+            }
+        )
+    return found
 
 
 def slice_table(data: str, labels: Sequence[Label], cases: dict[str, Sequence[Sequence[CaseView]]]) -> Content | None:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from benchmarks.coverage import EFFECTS, SEED_SDS, SEEDS, SUBJECTS, bootstrap_coverage, coverage, simulate
-from medpos.metrics.intervals import Estimate, estimate_mean, linearize
+from medpos.metrics.intervals import Estimate, estimate_mean, find_added, linearize
 
 
 def test_one_seed_is_the_paired_t_test_of_r():
@@ -52,6 +52,37 @@ def test_a_constant_is_certain():
     found = estimate_mean(np.full((8, 3), -0.02), range(8))
     assert found.ci95 == [-0.02, -0.02]
     assert (found.p_above(-0.03), found.p_above(-0.01), found.p_below(0.0)) == (0, 1, 0)
+
+
+@pytest.mark.parametrize(("alarms", "n"), [(0, 28), (1, 28), (20, 20), (7, 40)])
+def test_a_share_has_the_interval_of_agresti_and_coull(alarms, n):
+    """With Student's quantile, for few subjects: by hand, and never narrower than half of the exact interval."""
+    found = estimate_mean(np.arange(n)[:, None] < alarms, range(n), find_added("alarm"))
+    middle = (alarms + 2) / (n + 4)
+    half = stats.t.ppf(0.975, n + 3) * math.sqrt(middle * (1 - middle) / (n + 3))
+    assert (found.value, found.subjects) == (alarms / n, n)
+    assert found.ci95 == pytest.approx([middle - half, middle + half])
+    exact = stats.binomtest(alarms, n).proportion_ci()
+    assert found.ci95[1] - found.ci95[0] > (exact.high - exact.low) / 2
+    assert (2 * found.p_below(0.5) < 0.05) == (exact.high < 0.5)
+
+
+def test_a_difference_of_shares_is_that_of_agresti_and_min():
+    """Half a pair of each of the four kinds: variance of the differences by hand."""
+    differences = np.array([1] * 6 + [-1] * 2 + [0] * 12, float)
+    found = estimate_mean(differences[:, None], range(20), find_added("alarm", is_difference=True))
+    more = np.array([*differences, 0.5**0.5, -(0.5**0.5)])
+    assert found.value == pytest.approx(0.2)
+    assert found.se == pytest.approx(more.std(ddof=1) / math.sqrt(22))
+    assert (more**2).sum() == pytest.approx(8 + 1)
+    assert find_added("dice") == find_added("dice", is_difference=True) == ()
+
+
+def test_a_share_of_no_alarm_is_not_certain():
+    both = estimate_mean(np.zeros((12, 3)), np.repeat(range(6), 2), find_added("alarm"))
+    assert (both.value, both.subjects, both.seeds) == (0, 6, 3)
+    assert both.ci95[1] > 0.3
+    assert estimate_mean(np.zeros((1, 1)), [0], find_added("alarm")).ci95 is None
 
 
 def test_subjects_are_counted_not_cases():

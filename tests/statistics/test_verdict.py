@@ -70,6 +70,27 @@ def test_a_criterion_may_be_about_the_probabilities():
     assert only(whole, **sure).verdict == "not measured"
 
 
+def test_conditions_count_where_enough_dice_is_lost():
+    """The lights ring for 9 of 12 images where the network fails, and for none where it doesn't."""
+    strong, weak = (NOISE, 5, "0"), (NOISE, 1, "0")
+    whole = table(rows("a", spread(0.8)), rows("a", spread(0.79), weak), rows("a", spread(0.5), strong))
+    whole["dice_lost"] = 0.8 - whole["dice"]
+    whole["alarm"] = [*[0.0] * SUBJECTS * 2, *[1.0] * 9, *[0.0] * 3]
+    rings = {"model": "a", "measure": "alarm", "conditions": "changed", "at_least": 0.3, "margin": 0.1}
+    found = only(whole, **rings, min_dice_lost=0.1)
+    assert [(part.label, part.estimate.value) for part in found.parts] == [("Gaussian noise, severity 5", 0.75)]
+    assert (found.verdict, found.organs) == ("confirmed", ())
+    assert [part.estimate.value for part in only(whole, **rings).parts] == [0, 0.75]
+    nowhere = only(whole, **rings, min_dice_lost=0.4)
+    assert (nowhere.verdict, nowhere.note) == ("not measured", "no condition loses 0.4 of Dice")
+    quiet = only(whole, model="a", measure="alarm", at_most=0.15, margin=0.1)
+    assert quiet.parts[0].estimate.value == 0
+    assert quiet.verdict == "undecided"  # of 12 images none rings, but one in five might
+    lost = only(whole, model="a", measure="dice_lost", conditions="noise", at_least=0.2, margin=0.1)
+    assert [round(part.estimate.value, 6) for part in lost.parts] == [0.01, 0.3]
+    assert lost.verdict == "mixed"
+
+
 class TestMatching:
     def test_a_change_within_a_network_is_matched_seed_by_seed(self):
         """Every case loses exactly 0.02, while the seeds differ by 0.2: nothing is uncertain."""

@@ -15,6 +15,7 @@ from medpos.data.folder import DataFolder
 from medpos.data.schema import SPLITS
 from medpos.report import build
 from medpos.study import declaration, results
+from medpos.study.collecting import check_folds
 from medpos.study.jobs import execute
 from medpos.study.models import compute_identity
 from medpos.study.plan import Planner, Settings
@@ -113,7 +114,7 @@ def test_a_subject_in_two_folds_is_refused():
     """Runs of a version with other folds would be tested on subjects of their training."""
     table = pd.DataFrame({"data": "jsrt", "subject": ["a", "b", "b"], "fold": ["1/2", "1/2", "2/2"]})
     with pytest.raises(InputError, match="jsrt: subject b: expected tests in one fold, got 2"):
-        results._check_folds(table)
+        check_folds(table)
 
 
 def test_folds_at_the_prompt(prepared, tmp_path, monkeypatch):

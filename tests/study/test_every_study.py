@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from medpos.__main__ import app
 from medpos.study import declaration
 
-SHORT = ["trust"]  # the others are left to make torture
+SHORT = ["trust", "noticed"]  # the others are left to make torture
 
 
 @pytest.mark.slow
@@ -40,6 +40,8 @@ def test_every_study_runs_with_the_tiny_profile(names, tmp_path, monkeypatch):
         assert content["title"] in page
     if "trust" in names:
         check_probabilities(tmp_path / "studies/trust")
+    if "noticed" in names:
+        check_alarms(tmp_path / "studies/noticed", tmp_path / "runs")
     status = CliRunner().invoke(app, ["study", "status", names[0], *tiny]).output
     assert re.search(rf"{names[0]}: (\d+) of \1 models trained, \1 complete", status)
 
@@ -55,3 +57,25 @@ def check_probabilities(folder):
     assert {c["verdict"] for c in criteria if c["data"] == "acdc"} <= {"not measured", "exploratory"}
     measured = [c for c in criteria if c["data"] == "jsrt"]
     assert all(c["parts"] for c in measured)
+
+
+def check_alarms(folder, runs):
+    """Check that alarms are those of the tables of the runs, and that Dice lost is counted from the clean images."""
+    table = pd.read_csv(folder / "per_case.csv")
+    trained = table[~table["model"].str.contains("moved")]
+    assert set(trained["alarm"]) <= {0, 1}
+    assert (trained.loc[(trained["severity"] == 0) & (trained["shift"] == "0"), "dice_lost"].dropna() == 0).all()
+    judged = pd.concat(pd.read_csv(path) for path in runs.glob("jsrt_small*/*/noticed_cases.csv"))
+    assert (
+        judged["alarm"].sum()
+        == trained.groupby(["model", "case", "degradation", "severity", "shift"])["alarm"].max().sum()
+    )
+    assert (judged["alarm"] == (judged["score"] > 1)).all()
+    content = json.loads((folder / "study.json").read_text())
+    assert {f"noticed_{what}_jsrt" for what in ("severity", "shift")} <= {
+        figure["name"] for figure in content["figures"]
+    }
+    clean = [c for c in content["criteria"] if c["data"] == "jsrt" and c["text"].startswith("clean")]
+    assert all(0 <= c["value"] <= 1 and c["ci95"][0] < c["ci95"][1] and not c["organs"] for c in clean)
+    [noticed] = [t for t in content["tables"] if "alarms and Dice lost" in t["title"]]
+    assert [len(noticed["columns"]), len(noticed["rows"])] == [5, 48]

@@ -1,14 +1,25 @@
 """Test which tables of a run folder a study takes for the results of a model."""
 
 import json
+import math
 
+import pandas as pd
 import pytest
 
+from medpos.calibrate.noticed import CASE_COLUMNS
 from medpos.core.files import write_csv
-from medpos.data.conditions import CLEAN, Condition
+from medpos.data.conditions import CLEAN, Condition, named
 from medpos.runs.calibration import CALIBRATION_COLUMNS
 from medpos.runs.tables import COLUMNS
-from medpos.study.models import add_calibration, missing_conditions, read_moved, read_rows
+from medpos.study.collecting import add_dice_lost
+from medpos.study.models import (
+    add_alarms,
+    add_calibration,
+    find_to_judge,
+    missing_conditions,
+    read_moved,
+    read_rows,
+)
 
 CONFIG = {
     "lr": 0.1,
@@ -84,6 +95,47 @@ def test_a_study_of_probabilities_measures_them_where_an_earlier_version_did_not
     clean, noisy = add_calibration(read_rows(tmp_path, CONFIG, conditions), tmp_path, CONFIG, conditions)
     assert (clean["overconfidence"], clean["ece"]) == (0.25, 0.1)
     assert noisy["overconfidence"] is None
+
+
+def judge(folder, rings):
+    """Write ``noticed_cases.csv``: one case, whose lights ring under these conditions."""
+    rows = [
+        {
+            **dict.fromkeys(CASE_COLUMNS, "0"),
+            "degradation": c.degradation,
+            "severity": c.severity,
+            "shift": c.shift,
+            "alarm": int(rings(c)),
+        }
+        for c in named(("degradations",), "study")
+    ]
+    write_csv(folder / "noticed_cases.csv", CASE_COLUMNS, rows)
+
+
+def test_the_lights_judge_an_evaluation_under_the_same_settings(tmp_path):
+    config = {**CONFIG, "shift_pixels": [8]}
+    groups = ("clean", "degradations", "position")
+    evaluate(tmp_path, "evaluate", 0.5, noise_seed=1, shift_pixels=[8])
+    assert find_to_judge(tmp_path, config, groups) == (tmp_path / "evaluate", ("clean",))  # other noise
+    assert find_to_judge(tmp_path, config, ("shifts",)) == (tmp_path / "evaluate", ("shifts",))
+    assert find_to_judge(tmp_path, {**config, "shift_pixels": [8, 16]}, ("shifts",)) == (None, ("shifts",))
+    evaluate(tmp_path, "evaluate-2", 0.75, shift_pixels=[8])
+    judge(tmp_path / "evaluate", rings=lambda c: True)
+    assert find_to_judge(tmp_path, config, groups) == (tmp_path / "evaluate-2", ("clean", "degradations"))
+    judge(tmp_path / "evaluate-2", rings=lambda c: c.severity > 2)
+    assert find_to_judge(tmp_path, config, groups) is None
+    rows = add_alarms(read_rows(tmp_path, config, [NOISY, MOVED]), tmp_path, config, [NOISY, MOVED])
+    assert {row["degradation"]: row["alarm"] for row in rows} == {"shot_noise": 0, "none": None}
+
+
+def test_dice_lost_is_that_of_the_same_case_organ_and_seed():
+    columns = ["data", "model", "seed", "case", "organ", "severity", "shift", "dice"]
+    rows = [("d", "m", 0, "a", "heart", 2, "0", 0.25), ("d", "m", 0, "a", "heart", 0, "0", 0.75)]
+    rows += [("d", "m", 1, "a", "heart", 0, "0", 1.0), ("d", "m", 1, "a", "heart", 0, "x+8", 0.5)]
+    rows += [("d", "moved", 0, "a", "heart", 0, "x+8", 0.5), ("d", "m", 0, "a", "lung", 2, "0", 0.5)]
+    found = add_dice_lost(pd.DataFrame(rows, columns=columns))["dice_lost"]
+    assert found[:4].tolist() == [0.5, 0, 0, 0.5]
+    assert all(map(math.isnan, found[4:]))
 
 
 def test_results_of_earlier_versions_serve_as_far_as_they_are_the_same(tmp_path):

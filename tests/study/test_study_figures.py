@@ -7,12 +7,13 @@ from running import BUNDLES, kept_state
 
 from medpos.metrics.intervals import Estimate
 from medpos.statistics.criteria import Criterion
-from medpos.statistics.effects import compare_models
+from medpos.statistics.effects import compare_models, summarize_over_seeds
 from medpos.statistics.judging import Part
 from medpos.statistics.verdict import Finding
 from medpos.study import forest, variance
-from medpos.study.figures import draw_differences, draw_images, histogram
+from medpos.study.figures import draw_differences, draw_images, draw_noticed, histogram
 from medpos.study.images import Intensities, degrade_images
+from medpos.study.tables import noticed_tables
 
 
 def test_a_histogram_has_readable_ticks():
@@ -123,6 +124,29 @@ def test_curves_of_differences_stand_beside_the_levels():
     [axes] = drawn.figure.axes
     assert axes.lines[0].get_ydata() == pytest.approx([0.1, 0.0, -0.1], abs=0.02)
     assert axes.get_ylim()[0] < -0.05
+
+
+def test_dice_lost_stands_below_the_alarms():
+    rng = np.random.default_rng(0)
+    rows = [
+        {
+            "data": "jsrt", "model": model, "seed": 0, "case": f"c{n}", "subject": f"c{n}", "organ": "heart",
+            "degradation": "none", "severity": 0, "shift": f"x{pixels:+d}" if pixels else "0",
+            "alarm": float(pixels >= 16), "dice_lost": pixels / 100 + (rng.normal(0, 0.01) if pixels else 0),
+        }
+        for model in "ab" for pixels in (0, 8, 16) for n in range(6)
+    ]  # fmt: skip
+    alarms, lost = (summarize_over_seeds(pd.DataFrame(rows), what) for what in ("alarm", "dice_lost"))
+    [drawn] = draw_noticed(["noticed_severity", "noticed_shift", "bars"], alarms, lost)
+    assert drawn.name == "noticed_shift_jsrt"
+    above, below = drawn.figure.axes
+    assert (above.get_ylabel(), below.get_ylabel()) == ("share of alarms", "Dice lost")
+    assert above.lines[0].get_ydata().tolist() == [0, 0, 1]
+    assert below.lines[0].get_ydata() == pytest.approx([0, 0.08, 0.16], abs=0.02)
+    assert "a 0.000 clean, at most 1.000" in drawn.alt
+    [table] = noticed_tables(alarms, lost)
+    assert table["columns"] == ["condition", "a: alarms", "a: Dice lost", "b: alarms", "b: Dice lost"]
+    assert [row[1] for row in table["rows"]] == ["0.000", "0.000", "1.000"]
 
 
 def test_the_parts_of_the_variance_fill_the_bar_of_each_kind_of_condition():
