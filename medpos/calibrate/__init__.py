@@ -50,7 +50,8 @@ class Options:
         members: further runs of the ensemble whose Dice is predicted.
         tta: its kinds of test-time augmentation, of :data:`medpos.predict.views.KINDS`.
         dropout: its number of passes with dropout; 0: none.
-        quality: whether to fit what predicts the Dice, which takes longer than all else; ``failures`` does in any case.
+        lights_only: whether to leave out what takes longer than the lights: to fit what predicts the Dice, unless
+            ``failures`` needs it, and to measure what temperatures change under the conditions.
     """
 
     conditions: Sequence[str] = ()
@@ -58,7 +59,7 @@ class Options:
     members: Sequence[Path] = ()
     tta: Sequence[str] = ()
     dropout: int = 0
-    quality: bool = True
+    lights_only: bool = False
 
 
 def calibrate_run(
@@ -66,7 +67,7 @@ def calibrate_run(
 ) -> list[str]:
     """Fit temperatures, detectors and what predicts the Dice to a run, and write them into it.
 
-    The files are ``temperatures.json``, ``temperature_scaling.csv``, ``detectors.npz`` and, unless it is left out,
+    The files are ``temperatures.json``, ``temperature_scaling.csv``, ``detectors.npz`` and, but for ``lights_only``,
     ``quality.npz``; with conditions ``noticed.csv`` and ``noticed_cases.csv``; with ``failures`` ``predicted_dice.csv``
     and ``failures.csv``.
 
@@ -101,7 +102,8 @@ def calibrate_run(
         return Changes(named(groups, table, config.get("shift_pixels", [])), table, seed)
 
     judged = changes(chosen.conditions)
-    scaling, light = fit_scaling(model, source, judged), fit_detectors(model, source)
+    shown = changes(()) if chosen.lights_only else judged
+    scaling, light = fit_scaling(model, source, shown), fit_detectors(model, source)
     texts = [format_temperatures(scaling), describe_light(light)]
     if chosen.conditions:
         found = judge_cases(model, light, source, judged)
@@ -109,7 +111,7 @@ def calibrate_run(
         write_csv(run / NOTICED, COLUMNS, noticed)
         write_csv(run / NOTICED_CASES, CASE_COLUMNS, [case.row for case in found])
         texts.append(format_noticed(noticed))
-    if chosen.quality or chosen.failures:
+    if chosen.failures or not chosen.lights_only:
         predictor = fit_quality(ensemble, source, changes(("degradations", "shifts")))
     if chosen.failures:
         rows = predict_test_dice(ensemble, predictor, source, judged)
@@ -135,7 +137,7 @@ def fit_lights(run: RunFolder, fit: bool = True, device: str = "") -> None:
     if not (fit and is_main_process()):
         return
     try:
-        texts = calibrate_run(run.folder, device=str(device), options=Options(quality=False))
+        texts = calibrate_run(run.folder, device=str(device), options=Options(lights_only=True))
     except InputError as error:
         logger.warning("the run has no lights: %s", error)
     else:

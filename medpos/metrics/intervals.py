@@ -40,6 +40,8 @@ class Estimate:
         subjects: number of subjects.
         seeds: number of trainings.
         middle: middle of its interval; None for ``value``.
+        low: smallest possible value, where the interval ends.
+        high: greatest possible value, likewise.
     """
 
     value: float | None
@@ -48,6 +50,8 @@ class Estimate:
     subjects: int
     seeds: int
     middle: float | None = None
+    low: float = -np.inf
+    high: float = np.inf
 
     @property
     def _middle(self) -> float | None:
@@ -59,7 +63,7 @@ class Estimate:
         if self._middle is None or self.se is None or self.df is None:
             return None
         half = _quantile(self.df) * self.se
-        return [self._middle - half, self._middle + half]
+        return [max(self._middle - half, self.low), min(self._middle + half, self.high)]
 
     def p_above(self, bound: float) -> float:
         """Return the one-sided p-value against "at most ``bound``"; 1 without an interval."""
@@ -117,7 +121,8 @@ def estimate_mean(
         return found
     more = np.broadcast_to(sizes.mean(axis=0), (len(added), sizes.shape[1]))
     wide = estimate(*linearize(np.vstack([sums, np.array(added)[:, None] * more]), np.vstack([sizes, more])))
-    return replace(wide, value=found.value, middle=wide.value, subjects=found.subjects)
+    low = 0.0 if min(added) >= 0 else -1.0
+    return replace(wide, value=found.value, subjects=found.subjects, middle=wide.value, low=low, high=1.0)
 
 
 def sum_by_subject(values: npt.NDArray[Any], subjects: Sequence[Any] | npt.NDArray[Any]) -> Array:

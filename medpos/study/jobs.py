@@ -126,7 +126,7 @@ def _judge(job: Job) -> None:
     from medpos.calibrate import Options, calibrate_run
 
     data, device = Path(job.overrides["dataset_dir"]), str(job.overrides.get("device", ""))
-    calibrate_run(Path(job.judged), data, device, Options(conditions=job.conditions, quality=False))
+    calibrate_run(Path(job.judged), data, device, Options(conditions=job.conditions, lights_only=True))
 
 
 def _share_memory(job: Job) -> dict[str, float]:

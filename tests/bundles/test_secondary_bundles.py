@@ -39,7 +39,7 @@ SMALL = {
     "cityscapes_sunet": {"network_def#width": 0.0625, "batch_size": 2, "image_size": 64, "short_side": 32},
 }
 FILES = {"config.json", "environment.json", "data.json", "log.txt", "model.pt", "resume.pt", "metrics.csv"}
-FILES |= {"confusion.csv", "calibration.csv", "reliability.csv", "temperatures.json"}
+FILES |= {"confusion.csv", "calibration.csv", "reliability.csv", "temperatures.json", "temperature_scaling.csv"}
 FILES |= {"summary.json", "cases.npz", "overlays", "tensorboard", "training_cases.csv"}
 OBJECTS = ["seg", "pixel_error", "adapted_rand_error", "objects_true", "objects_predicted"]
 OBJECTS += ["box_iou", "box_precision", "box_recall", "box_f1"]
