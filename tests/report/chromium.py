@@ -95,9 +95,9 @@ class Chromium:
         elif method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"][:200])
 
-    def open(self, path):
-        """Load a file and wait until it is complete."""
-        self.send("Page.navigate", url=path.resolve().as_uri())
+    def open(self, path, address=""):
+        """Load a file at an address within it, such as ``#cases``, and wait until it is complete."""
+        self.send("Page.navigate", url=path.resolve().as_uri() + address)
         while self.run("document.readyState") != "complete":
             time.sleep(0.05)
 

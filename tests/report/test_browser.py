@@ -8,9 +8,11 @@ import zlib
 import numpy as np
 import pytest
 from chromium import FOUND, Chromium
+from making import make_run
 from PIL import Image, ImageColor
 
 from medpos.core.labels import JSRT
+from medpos.report import build
 
 pytestmark = pytest.mark.skipif(FOUND is None, reason="Chromium is not installed (Debian: apt-get install chromium)")
 
@@ -28,8 +30,8 @@ def page(report, tmp_path_factory):
 @pytest.fixture(autouse=True)
 def _clean(page):
     """Begin every test with all cases shown, and expect no error in the console."""
-    page.run("document.getElementById('viewer').close(); document.getElementById('controls').reset()")
-    page.run("document.getElementById('controls').dispatchEvent(new Event('input'))")
+    page.run("document.getElementById('viewer')?.close(); document.getElementById('controls')?.reset()")
+    page.run("document.getElementById('controls')?.dispatchEvent(new Event('input'))")
     yield
     assert page.errors == []
 
@@ -285,3 +287,43 @@ def test_everything_has_a_name(page):
     assert page.run("[...document.querySelectorAll('select, input')].filter(e => !e.labels.length).length") == 0
     ids = page.run("[...document.querySelectorAll('[id]')].map(e => e.id)")
     assert len(ids) == len(set(ids))
+
+
+@pytest.fixture(scope="module")
+def plain(sources, tmp_path_factory):
+    """Build the report of one run, as most people see it."""
+    return build(sources[:1], tmp_path_factory.mktemp("plain"))
+
+
+HINT = "document.querySelector('#organs .more').checkVisibility()"
+
+
+@pytest.mark.parametrize(("width", "fits"), [(1280, True), (420, False)])
+def test_the_table_of_organs_fits_a_wide_window_and_says_where_it_does_not(page, plain, width, fits):
+    page.emulate("light", width, 900)
+    page.open(plain)
+    wait(page, HINT, not fits)
+    table = "document.querySelector('#table-organs').closest('.scroll')"
+    assert page.run(f"{table}.scrollWidth <= {table}.clientWidth") is fits
+    assert page.run("document.querySelectorAll('#table-organs thead th').length") == 13
+    if fits:  # all that matters is on the first screen
+        assert page.run("document.querySelector('#table-organs').getBoundingClientRect().bottom") < 900
+
+
+def test_a_link_opens_its_case_at_once(page, plain):
+    page.open(plain, "#case=s04")
+    wait(page, OPEN, True)
+    assert page.run(TITLE).startswith("s04")
+
+
+def test_exploratory_comparisons_are_filtered(page, tmp_path):
+    runs = [make_run(tmp_path / f"r/{name}/0", bundle=name, with_cases=False, whole=False) for name in "ab"]
+    page.open(build(runs, tmp_path / "out"))
+    page.run("document.querySelector('#comparisons details').open = true")
+    rows = "[...document.querySelectorAll('#table-comparisons tbody tr')].filter(r => r.checkVisibility()).length"
+    assert page.run(rows) == 4
+    page.run(
+        "(e => { e.value = 'rv clean'; e.dispatchEvent(new Event('input')); })(document.querySelector('input.filter'))"
+    )
+    assert page.run(rows) == 1
+    assert page.run("document.querySelector('#comparisons [role=status]').textContent") == "1 of 4 rows"

@@ -174,15 +174,14 @@
 
   // One case, large.
   const viewer = one("viewer");
-  const field = (name) => one(name);
   let current = null;
   let view = null;
   const paint = () => {
-    const at = Number(field("slice").value);
-    const look = { opacity: field("opacity").value / 100, contours: field("contours").checked };
+    const at = Number(one("slice").value);
+    const look = { opacity: one("opacity").value / 100, contours: one("contours").checked };
     const slice = view.slices.length ? `, slice ${view.slices[at]}` : "";
-    field("slice-name").textContent = view.slices[at] || "";
-    field("opacity-name").textContent = `${field("opacity").value} %`;
+    one("slice-name").textContent = view.slices[at] || "";
+    one("opacity-name").textContent = `${one("opacity").value} %`;
     for (const canvas of all("canvas[data-part]", viewer)) {
       canvas.closest("figure").hidden = canvas.dataset.part === "uncertainty" && !view.unsure;
       Object.assign(canvas, { width: view.width, height: view.height });
@@ -192,7 +191,7 @@
     const address = new URLSearchParams({ case: current.dataset.name });
     if (cards.filter((card) => card.name === current.dataset.name).length > 1) address.set("model", current.dataset.model);
     if (slice) address.set("slice", view.slices[at]);
-    field("link").href = `#${address}`;
+    one("link").href = `#${address}`;
     history.replaceState(null, "", `#${address}`);
   };
   // Open a case at the slice with a number, or at the nearest one that the page has; without a number at the middle one.
@@ -203,9 +202,9 @@
     view = loaded;
     const far = (z) => Math.abs(z - slice);
     const nearest = view.slices.reduce((best, z, n) => (far(z) < far(view.slices[best]) ? n : best), 0);
-    field("slice").max = Math.max(view.slices.length - 1, 0);
-    field("slice").value = slice === null ? middle(view) : nearest;
-    field("slice-label").hidden = view.slices.length < 2;
+    one("slice").max = Math.max(view.slices.length - 1, 0);
+    one("slice").value = slice === null ? middle(view) : nearest;
+    one("slice-label").hidden = one("slice-hint").hidden = view.slices.length < 2;
     one("viewer-title").textContent = `${node.dataset.name}, ${node.querySelector(".dice").textContent}`;
     one("viewer-detail").replaceChildren(...[...node.querySelector(".detail").children].map((part) => part.cloneNode(true)));
     one("panels").style.setProperty("--ratio", view.width / view.height);
@@ -218,7 +217,7 @@
     if (next) open(next);
   };
   const scroll = (by) => {
-    field("slice").value = Number(field("slice").value) + by;
+    one("slice").value = Number(one("slice").value) + by;
     paint();
   };
   const openAddress = () => {
@@ -234,7 +233,7 @@
   one("previous").addEventListener("click", () => step(-1));
   one("next").addEventListener("click", () => step(1));
   one("close").addEventListener("click", () => viewer.close());
-  ["slice", "opacity", "contours"].forEach((name) => field(name).addEventListener("input", paint));
+  ["slice", "opacity", "contours"].forEach((name) => one(name).addEventListener("input", paint));
   viewer.addEventListener("close", () => {
     history.replaceState(null, "", "#cases");
     if (current) current.querySelector("button").focus();
