@@ -150,7 +150,11 @@ def lay_out(part: str, conditions: Sequence[Mapping[str, Any]]) -> dict[str, lis
     found = {begin: end for begin, end in _CHARTS.items() if any(value.startswith(begin) for value in values)}
     charted = {end: begin for begin, end in found.items()}  # of several beginnings, the last and narrowest one
     curves = dict.fromkeys(curve for curve, _ in map(_curve_of, conditions) if curve)
-    charts = {f"{part}: {end}": _lines(f"{part}/{begin}") for end, begin in charted.items() if begin in _OF_CASES}
+    charts = {
+        f"{part}: {end} of the first n cases": _lines(f"{part}/{begin}")
+        for end, begin in charted.items()
+        if begin in _OF_CASES
+    }
     for curve in curves:
         charts |= {f"{kind_title(curve)}: {end}": _lines(f"{part}/{curve}/{begin}") for end, begin in charted.items()}
     return charts

@@ -114,13 +114,15 @@ def test_running_means_leave_missing_values_out():
 def measured(loss, batches, inferer=None):
     """Measure the loss of a network that returns its input as logits."""
     loader = [{"image": logits, "label": label} for logits, label in batches]
-    network = torch.nn.Identity()
+    network, passes = torch.nn.Identity(), []
+    network.register_forward_hook(lambda *_: passes.append(1))
     evaluator = SupervisedEvaluator(
         device=torch.device("cpu"), val_data_loader=loader, network=network, inferer=inferer, decollate=False
     )
     ValidationLoss(loss).attach(evaluator)
     for epoch in (1, 2):  # the second one starts anew
         evaluator.run(epoch)
+    assert len(passes) == 2 * len(batches)  # no forward pass of its own
     return evaluator.state.metrics.get("loss/validation")
 
 
