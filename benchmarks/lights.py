@@ -1,4 +1,4 @@
-"""Measure what the lights and the predicted Dice of ``medpos predict`` cost: a run with them against the same without.
+"""Measure what the lights and the predicted Dice of ``medpos predict`` cost: a run with each against one without it.
 
 python -m benchmarks.lights --run RUN --images FOLDER
 
@@ -8,7 +8,7 @@ written, as by ``predict``.
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.timing import begin, by_turns, options, row, timed
@@ -22,7 +22,7 @@ MOST = 1.05
 
 
 def main() -> None:
-    """Print a row of the table."""
+    """Print two rows of the table."""
     parser = options(__doc__ or "", 5)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--images", required=True)
@@ -31,9 +31,8 @@ def main() -> None:
     keep_freed_memory()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        plain = shutil.copytree(arguments.run, folder / "plain", ignore=shutil.ignore_patterns("evaluate*", "robust*"))
-        for learned in (DETECTORS, QUALITY):
-            (plain / learned).unlink(missing_ok=True)
+        names = {"plain": (DETECTORS, QUALITY), "lights": (QUALITY,), "all": ()}
+        runs = {name: copy_without(arguments.run, folder / name, left_out) for name, left_out in names.items()}
         sources = inputs.find_cases([arguments.images], folder)
 
         def task(run: Path) -> Callable[[], float]:
@@ -46,9 +45,18 @@ def main() -> None:
             predict()  # warms up
             return predict
 
-        ratios = by_turns(task(arguments.run), task(plain), arguments.repeats)
-        run, what = arguments.run.resolve().parent.name, "predict with lights and predicted Dice / without"
-        row(f"{run}, {len(sources)} images: {what}", ratios, at_most=MOST)
+        about = f"{arguments.run.resolve().parent.name}, {len(sources)} images"
+        for more, less, what in (
+            ("lights", "plain", "with lights / without"),
+            ("all", "lights", "with predicted Dice / without"),
+        ):
+            ratios = by_turns(task(runs[more]), task(runs[less]), arguments.repeats)
+            row(f"{about}: predict {what}", ratios, at_most=MOST)
+
+
+def copy_without(run: Path, target: Path, left_out: Sequence[str]) -> Path:
+    """Copy a run without its evaluations and these files."""
+    return Path(shutil.copytree(run, target, ignore=shutil.ignore_patterns("evaluate*", "robust*", *left_out)))
 
 
 if __name__ == "__main__":
