@@ -1,5 +1,6 @@
 """Say on the first screen of a report what was run, what was found, and what to beware of."""
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -176,7 +177,7 @@ def _warn_of_runs(runs: Sequence[Run]) -> Iterator[Caution]:
         yield Caution(
             "No detectors",
             f"{those} can't say whether an image is unlike the training images, so predictions have no light; run "
-            f"python -m medpos calibrate {without[0].folder}.",
+            f"python -m medpos calibrate {os.path.normpath(without[0].folder)}.",
         )
     if any(str(e.environment.get("commit", "")).endswith("-dirty") for run in runs for e in run.evaluations):
         yield Caution("Uncommitted changes", "the code of some of these results is in no commit.")
