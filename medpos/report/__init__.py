@@ -2,9 +2,9 @@
 
 ``sources`` reads runs and studies; ``overview`` says the most important first; ``tables``, ``studies``, ``scores``,
 ``subgroups``, ``confusion``, ``calibration``, ``failures``, ``comparisons``, ``clinical``, ``training``, ``provenance``
-and ``browser`` choose the content, ``figures`` and ``pictures`` draw it, ``page`` fills in the ``templates``. No
-content of a file is evaluated, or run in the page: the page's policy allows a single script, that of ``templates``, and
-no loading.
+and ``browser`` choose the content, ``figures`` and ``pictures`` draw it, ``page`` collects it, and ``rendering`` fills
+it into the ``templates``. No content of a file is evaluated, or run in the page: the page's policy allows a single
+script, that of ``templates``, and no loading.
 """
 
 from collections.abc import Sequence
@@ -15,7 +15,8 @@ from medpos.core.lock import FolderLock
 from medpos.plotting.style import save_figure
 from medpos.report.browser import make_browser
 from medpos.report.clinical import measure_indices, tabulate_cases
-from medpos.report.page import Page, render
+from medpos.report.page import Page
+from medpos.report.rendering import render
 from medpos.report.sources import Sources, read
 
 __all__ = ["build"]

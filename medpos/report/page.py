@@ -1,25 +1,17 @@
-"""Collect the content of the page, and render its template."""
+"""Collect the content of the page."""
 
 import time
-from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from hashlib import sha256
-from pathlib import Path
 from typing import Any
 
-import jinja2
 import pandas as pd
-from markupsafe import Markup
 
 from medpos.core.labels import Label, labels_of
-from medpos.core.text import without_controls
 from medpos.data.conditions import is_clean
 from medpos.plotting.confusion import MOST
-from medpos.plotting.overlay import OPACITY
 from medpos.plotting.style import Drawing
-from medpos.report import pictures
 from medpos.report.browser import Browser
 from medpos.report.calibration import (
     collect_calibration,
@@ -53,7 +45,6 @@ from medpos.report.sources import Sources
 from medpos.report.studies import Picture, load_pictures, tabulate_study
 from medpos.report.subgroups import collect_subgroups, tabulate_subgroups
 from medpos.report.tables import (
-    Cell,
     Table,
     fold_constants,
     slug,
@@ -64,16 +55,7 @@ from medpos.report.tables import (
 from medpos.report.training import draw_courses, draw_spread
 from medpos.transforms.position.probe import PROBES
 
-_TEMPLATES = Path(__file__).parent / "templates"
 _CURVES = {"severity": severity_curves, "shift": shift_curves, "position alone": probe_curves}
-_VERDICTS = {
-    "confirmed": "✓",
-    "contradicted": "✗",
-    "mixed": "±",
-    "undecided": "?",
-    "not measured": "-",
-    "exploratory": "·",
-}
 
 
 @dataclass(frozen=True, eq=False)
@@ -350,40 +332,3 @@ def _describe(table: pd.DataFrame, kind: str) -> str:
         worst = rows.groupby(["degradation", "severity", "shift"])["dice"].mean().min()
         parts.append(f"{model}: mean Dice {clean:.3f} clean, {worst:.3f} under the worst condition")
     return f"{'; '.join(parts)}. The table below holds all numbers."
-
-
-def _sorting(cell: Cell) -> str:
-    return repr(cell.sort) if isinstance(cell.sort, float) else cell.sort.lower()
-
-
-def _show(value: object) -> object:
-    """Return text without control characters, and markup as it is."""
-    return without_controls(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def render(page: Page) -> str:
-    """Render the whole HTML file."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        finalize=_show,
-        undefined=jinja2.ChainableUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["sorting"] = _sorting
-    environment.filters["p"] = lambda p: "< 0.001" if p < 0.001 else f"= {p:.3f}"
-    environment.filters["ci95"] = lambda ends: f"{ends[0]:.3f} to {ends[1]:.3f}" if ends else "-"
-    script, style = ((_TEMPLATES / name).read_text(encoding="utf-8") for name in ("script.js", "style.css"))
-    digest = b64encode(sha256(script.encode()).digest()).decode("ascii")
-    return environment.get_template("page.html.j2").render(
-        page=page,
-        script=Markup(script),
-        style=Markup(style),
-        policy=f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'sha256-{digest}'; "
-        "base-uri 'none'; form-action 'none'",
-        verdicts=_VERDICTS,
-        opacity=round(100 * OPACITY),
-        missed=pictures.MISSED,
-        extra=pictures.EXTRA,
-    )
