@@ -50,7 +50,7 @@ def test_every_file_is_shown(results):
     pages = "".join(page.read_text(encoding="utf-8") for page in results.list_pages())
     shown = set(re.findall(r"<!-- table: ([\w-]+) -->", pages))
     # The verdicts make up the tables of claims.
-    made = {"claims", *(f"verdicts_{name}" for name in results.CLAIMS)}
+    made = {"claims", "lights", *(f"verdicts_{name}" for name in results.CLAIMS)}
     assert made <= shown
     assert shown - made == {name for name in names if not name.endswith("_verdict")}
 
@@ -62,7 +62,7 @@ def test_a_claim_has_a_page_that_says_its_limits_and_what_would_change_its_verdi
     for row in rows:
         cells = dict(zip(head, row, strict=True))
         assert len(cells["what would change the verdict"]) > 40
-    for page in results.list_pages()[:-1]:
+    for page in results.CLAIM_PAGES.glob("*.md"):
         text = page.read_text(encoding="utf-8")
         assert all(f"\n## {title}\n" in text for title in ("Criteria", "Limits", "What would change the verdict"))
 
