@@ -2,7 +2,7 @@
 
 usage: python docs/src/results.py [--check | --take STUDY_FOLDER NAME]
 
-The pages are docs/explanation/results.md, docs/explanation/trust.md and one a claim in docs/explanation/claims. A table stands between
+The pages are results.md, trust.md and one a claim in claims/, all in docs/explanation. A table stands between
 ``<!-- table: NAME -->`` and ``<!-- end of table -->``: the file ``docs/results/NAME.csv`` as it is, or one of ``VIEWS``
 of it. docs/results/README.md says which command made each file. With ``--check`` nothing is written, and the exit code
 is 1 if a table is stale or a measured number of the pages is in no table. With ``--take`` the criteria, their
