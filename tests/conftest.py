@@ -131,6 +131,12 @@ def tiny(prepared, tmp_path):
     shutil.rmtree(tmp_path / "runs", ignore_errors=True)
 
 
+@pytest.fixture
+def tiny_without_lights(tiny):
+    """Return the overrides of ``tiny`` that bundles without lights, of users and of earlier versions, know too."""
+    return {key: value for key, value in tiny.items() if key != "fit_lights"}
+
+
 @pytest.fixture(scope="session")
 def trained(prepared, tmp_path_factory):
     """Finish a run of jsrt_small_pe; copy it, don't write to it."""

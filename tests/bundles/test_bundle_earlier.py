@@ -23,12 +23,6 @@ def earlier(prepared, tmp_path_factory):
     return run_here(EARLIER, dataset_dir=str(prepared["jsrt"]), runs_dir=str(runs), run_name="a", **sizes)
 
 
-@pytest.fixture
-def known(tiny):
-    """Return the overrides that the earlier version knows."""
-    return {key: value for key, value in tiny.items() if key != "fit_lights"}
-
-
 def test_an_earlier_bundle_trains_the_same_model(earlier, trained):
     assert (earlier / "metrics.csv").read_text() == (trained / "metrics.csv").read_text()
     one, other = (torch.load(run / "model.pt", weights_only=True) for run in (earlier, trained))
@@ -38,15 +32,15 @@ def test_an_earlier_bundle_trains_the_same_model(earlier, trained):
     )
 
 
-def test_only_the_listed_keys_are_known(known):
-    message = refusal(EARLIER, **known, max_epoch=1)
+def test_only_the_listed_keys_are_known(tiny_without_lights):
+    message = refusal(EARLIER, **tiny_without_lights, max_epoch=1)
     assert "did you mean --max_epochs?" in message
 
 
 @pytest.mark.parametrize("entry", ["evaluate", "robustness"])
-def test_the_entry_points_run(entry, earlier, known, tiny, trained):
+def test_the_entry_points_run(entry, earlier, tiny, tiny_without_lights, trained):
     run = shutil.copytree(earlier, Path(tiny["runs_dir"]) / "jsrt_small_pe/a")
-    run_here(EARLIER, entry=entry, **known)
+    run_here(EARLIER, entry=entry, **tiny_without_lights)
     rows = (run / entry / "metrics.csv").read_text()
     assert rows.startswith((trained / "metrics.csv").read_text())
     # The present bundle can evaluate an earlier run too.

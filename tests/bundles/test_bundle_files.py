@@ -67,10 +67,6 @@ def test_the_bundles_are_there_and_nothing_else():
     assert {path.stem for path in BUNDLES.glob("*.json")} == {*ALL, *others}
 
 
-def test_no_committed_bundle_is_stale():
-    assert build.build(check=True) == []
-
-
 def test_a_stale_bundle_is_found_and_rebuilt(tmp_path):
     bundles = shutil.copytree(BUNDLES, tmp_path / "bundles")
     bundle = bundles / "acdc_pe.json"
@@ -82,7 +78,7 @@ def test_a_stale_bundle_is_found_and_rebuilt(tmp_path):
     assert bundle.read_text() == old
 
 
-@pytest.mark.parametrize("arguments", [[], ["--check"]])
+@pytest.mark.parametrize("arguments", leave_to_torture([["--check"], []], [[]]))
 def test_the_command_says_that_nothing_is_stale(arguments, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["build", *arguments])
     assert build.main() == 0

@@ -98,8 +98,8 @@ def test_what_monai_itself_refuses_is_explained_by_check(text, tmp_path):
         run_here("jsrt_small", overlay, runs_dir=str(tmp_path))
 
 
-def test_the_example_trains_and_predicts(tiny):
-    run = run_here(EXAMPLE, **tiny)
+def test_the_example_trains_and_predicts(tiny_without_lights):
+    run = run_here(EXAMPLE, **tiny_without_lights)
     assert (run / "metrics.csv").is_file()
     assert Model(run, device="cpu").input_shape == (3, 32, 32)
 
@@ -145,7 +145,7 @@ def test_studies_take_bundles_and_declarations_in_yaml(tiny, tmp_path):
         resolve_configuration(tmp_path / "own_pe.yaml", {})
 
 
-def test_a_run_of_a_copied_example_in_a_process_of_its_own(tiny, tmp_path):
-    done = run_bundle(EXAMPLE, cwd=tmp_path, **tiny, run_name="first")
+def test_a_run_of_a_copied_example_in_a_process_of_its_own(tiny_without_lights, tmp_path):
+    done = run_bundle(EXAMPLE, cwd=tmp_path, **tiny_without_lights, run_name="first")
     assert done.returncode == 0, done.stderr[-2000:]
     assert "mean of organs" in done.stdout

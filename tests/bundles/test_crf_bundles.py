@@ -66,7 +66,7 @@ def made(scenes, tmp_path_factory):
     given = {"dataset_dir": str(scenes), "runs_dir": str(tmp_path_factory.mktemp("runs")), "run_name": "a", **SMALL}
     with pytest.MonkeyPatch.context() as patch:
         refined = counted(patch, DenseCRF, "__call__")
-        run = run_here(NAME, **given)
+        run = run_here(NAME, **given, fit_lights=False)
     weights = load(run / "model.pt")
     generator = torch.Generator().manual_seed(0)
     for name in [name for name in weights if "fc8" in name]:

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from medpos.__main__ import app
 from medpos.study import declaration
 
-SHORT = ["trust", "noticed"]  # the others are left to make torture
+SHORT = ["noticed"]  # the others are left to make torture
 
 
 @pytest.mark.slow
