@@ -114,7 +114,7 @@ def _compare(
 
 def format_temperatures(content: Mapping[str, Any]) -> str:
     """Format what :func:`fit_scaling` returns as text."""
-    out = Table(title="calibration of all classes together on test images", box=SIMPLE_HEAD, title_justify="left")
+    out = Table(title="calibration on test images, all classes", box=SIMPLE_HEAD, title_justify="left")
     for name in ("temperatures", *(SCORE_TITLES[score] for score in SCORES)):
         out.add_column(name, justify="left" if name == "temperatures" else "right", no_wrap=True)
     for kind, scores in content["test"].items():
