@@ -5,6 +5,7 @@ a key. Steps and handlers have names in the fragments. Unused steps and imports 
 """
 
 import copy
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -47,7 +48,13 @@ def load_keys(source: Path) -> dict[str, dict[str, Config]]:
 
 def load_fragment(path: Path) -> Config:
     """Load one fragment, not merged."""
-    content: Config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return copy.deepcopy(_parse(path, path.stat().st_mtime_ns))
+
+
+@functools.cache
+def _parse(path: Path, changed: int) -> Config:
+    """Parse a fragment, once for all the bundles that share it."""
+    content: Config = ConfigParser.load_config_file(path)
     return content
 
 
@@ -67,9 +74,10 @@ def merge(
         description: ``_desc_`` of the bundle.
         own: values that override the fragments, in their notation.
     """
-    parser = ConfigParser(ConfigParser.load_config_files([source / f"{fragment}.yaml" for fragment in fragments]))
-    for key, value in (own or {}).items():
-        merge_kv(parser, key, value)
+    parser = ConfigParser({})
+    for content in (*(load_fragment(source / f"{fragment}.yaml") for fragment in fragments), own or {}):
+        for key, value in content.items():
+            merge_kv(parser, key, value)
     config = dict(parser.get())
     for key in [key for key in config if key.startswith("-")]:
         del config[key], config[key[1:]]

@@ -79,6 +79,7 @@ def save_figure(figure: Figure, folder: Path, name: str) -> None:
     Raises:
         InputError: the folder can't be written to.
     """
+    _lay_out(figure)
     for kind in ("svg", "png"):
         meta = {"Date": None} if kind == "svg" else {}
         options: dict[str, Any] = {"format": kind, "dpi": 200, "facecolor": "white", "metadata": meta}
@@ -98,6 +99,7 @@ def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
         name: prefix of its ids, to keep them unique in the page.
         alt: description of the figure in words, for screen readers.
     """
+    _lay_out(figure)
     stream = StringIO()
     with styled(**{"svg.fonttype": "none"}):
         figure.savefig(stream, format="svg", transparent=True, metadata={"Date": None})
@@ -109,6 +111,15 @@ def inline_svg(figure: Figure, name: str, alt: str) -> Markup:
     )
     svg = re.sub(r">[^<]+<", lambda text: text[0].replace('"', "&quot;"), svg)  # which matplotlib leaves in texts
     return Markup(without_controls(svg).replace(INK, "currentColor"))
+
+
+def _lay_out(figure: Figure) -> None:
+    """Place the axes once and for all: a figure is saved up to three times, and each would place them twice."""
+    engine = figure.get_layout_engine()
+    if engine is not None:
+        with styled():
+            engine.execute(figure)
+            figure.set_layout_engine(None)
 
 
 def _escape(text: str) -> str:

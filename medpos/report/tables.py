@@ -4,6 +4,7 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import pandas as pd
@@ -55,13 +56,10 @@ class Table:
     rows: tuple[tuple[Cell, ...], ...]
     frame: pd.DataFrame = field(default_factory=pd.DataFrame)
 
-    @property
+    @cached_property
     def numeric(self) -> tuple[bool, ...]:
         """Whether each column holds numbers, which are aligned to the right."""
-        return tuple(
-            any(isinstance(row[n].sort, float) for row in self.rows) and bool(self.rows)
-            for n in range(len(self.columns))
-        )
+        return tuple(any(isinstance(row[n].sort, float) for row in self.rows) for n in range(len(self.columns)))
 
 
 def fold_constants(table: Table, *names: str) -> Table:
