@@ -7,9 +7,13 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python -m monai.bundle run --config_file bundles/jsrt_pe.json
 
+# Tests of the parts with their coverage, then whole runs and attacks without: tracing would take them half as long again.
+WHOLE := tests/bundles tests/reliability
+
 test: lint
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term $(addprefix --ignore ,$(WHOLE))
+	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(WHOLE)
 
 torture: .venv/installed
 	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "torture or not torture" \

@@ -19,9 +19,9 @@ WITH_POSITION = sorted(path.stem for path in BUNDLES.glob("*_pe.json") if path.s
     [
         *(("jsrt_small_pe", encoding) for encoding in BEYOND),
         ("acdc_small_pe", "fourier"),  # volumes
-        ("acdc_small_pe", "coordconv"),
-        ("jsrt_pe", "learned"),
-        ("jsrt_pe", "coordconv"),
+        pytest.param("acdc_small_pe", "coordconv", marks=pytest.mark.torture),
+        pytest.param("jsrt_pe", "learned", marks=pytest.mark.torture),
+        pytest.param("jsrt_pe", "coordconv", marks=pytest.mark.torture),
     ],
 )
 def test_every_encoding_trains_an_epoch(name, encoding, prepared, tiny):

@@ -119,19 +119,31 @@ def land_a_kill(run, pattern, delay, epochs, cwd, options, kept):
 
 
 @pytest.mark.slow
-def test_sigkill(options, uninterrupted, tmp_path):
-    """Kill one training at its start, between epochs, within epochs and in its test, and resume it after each."""
+@pytest.mark.parametrize(
+    "moments",
+    [
+        pytest.param(("within an epoch", "in the test"), id="twice"),
+        pytest.param(
+            ("at the start", "between epochs", "within an epoch", "within a later epoch", "in the test"),
+            id="everywhere",
+            marks=pytest.mark.torture,
+        ),
+    ],
+)
+def test_sigkill(moments, options, uninterrupted, tmp_path):
+    """Kill one training at these moments, and resume it after each."""
     random.seed(0)
     run = Path(options["runs_dir"]) / "jsrt_small_pe/a"
     epoch = epoch_seconds(uninterrupted)
     an_epoch, the_last = r"epoch \d/\d; loss", rf"epoch {EPOCHS}/{EPOCHS}; loss|resumed after epoch {EPOCHS}"
-    for pattern, epochs_to_wait, saved in (
-        ("run folder", 0.3, [0]),
-        (an_epoch, 0.0, [1, 2]),
-        (an_epoch, random.uniform(0, 1), [2, 3, 4]),
-        (an_epoch, random.uniform(0, 1), [3, 4, 5]),
-        (the_last, random.uniform(0, 0.3), [EPOCHS]),
-    ):
+    kills = {
+        "at the start": ("run folder", 0.3, [0]),
+        "between epochs": (an_epoch, 0.0, [1, 2]),
+        "within an epoch": (an_epoch, random.uniform(0, 1), [1, 2, 3, 4]),
+        "within a later epoch": (an_epoch, random.uniform(0, 1), [3, 4, 5]),
+        "in the test": (the_last, random.uniform(0, 0.3), [EPOCHS]),
+    }
+    for pattern, epochs_to_wait, saved in map(kills.get, moments):
         land_a_kill(run, pattern, epochs_to_wait * epoch, saved, tmp_path, options, tmp_path / "kept")
     run_here("jsrt_small_pe", resume=True, **options)
     assert_equal(run, uninterrupted)

@@ -59,8 +59,9 @@ def test_tables_logs_and_names_are_printed(encoding):
         assert b"ok done -> out" in done.stderr
 
 
-@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
-@pytest.mark.parametrize("command", [["medpos", "--help"], ["medpos", "study", "list"]])
+@pytest.mark.parametrize(
+    ("encoding", "command"), [("cp1252", ["medpos", "study", "list"]), ("ascii", ["medpos", "--help"])]
+)
 def test_commands_print(encoding, command):
     done = call(encoding, "-m", *command)
     assert done.returncode == 0, done.stderr

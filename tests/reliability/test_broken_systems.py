@@ -78,7 +78,11 @@ def study(run, out, data):
 
 
 COMMANDS = [report, export, evaluate, predict, explain_run, new_bundle, study]
-every_command = pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.__name__)
+every_command = pytest.mark.parametrize(
+    "command",
+    running.leave_to_torture(COMMANDS, [report, explain_run]),  # slow, and each writes as the others do
+    ids=lambda command: command.__name__,
+)
 
 
 @every_command
@@ -131,7 +135,7 @@ def test_a_full_disk_leaves_an_earlier_report_as_it_was(trained, tmp_path):
     assert (tmp_path / "out/index.html").read_bytes() == page
 
 
-@pytest.mark.parametrize("size", [60, 3_000])
+@pytest.mark.parametrize("size", running.leave_to_torture([60, 3_000], [60]))
 def test_a_full_disk_stops_a_preparation(tmp_path, size):
     phantoms.write("jsrt", tmp_path / "raw", cases=6)
     arguments = ["jsrt", "--images", str(tmp_path / "raw"), "--masks", str(tmp_path / "raw"), "--size", "64"]

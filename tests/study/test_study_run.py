@@ -295,7 +295,7 @@ def test_identity_depends_only_on_the_training():
 
 def test_a_failed_training_is_named_and_the_others_continue(prepared, tmp_path):
     models = [STUDY["models"][2], {"name": "greedy", "bundle": "{data}_small", "set": {"train_cases": 99}}]
-    content, _ = complete(prepared, tmp_path, models=models, seeds=[0], criteria=[])
+    content, _ = complete(prepared, tmp_path, HERE, models=models, seeds=[0], criteria=[])
     assert [m["model"] for m in content["models"]] == ["mean mask"]
     [failed] = content["failed"]
     assert failed["name"] == "jsrt: greedy, seed 0"
