@@ -90,10 +90,10 @@ def _mask(output: Output, organs: int) -> torch.Tensor:
 
 
 def _with_truth(sample: Sample, mask: torch.Tensor, prior: torch.Tensor | None) -> Sample:
-    """Return a sample with the centers and overlaps of the truth."""
-    centers = np.array([find_center(plane) for plane in mask])
+    """Return a sample with the centers, sizes and overlaps of the truth."""
+    centers, sizes = np.array([find_center(plane) for plane in mask]), mask.double().mean((1, 2)).numpy()
     overlaps = np.array([]) if prior is None else overlap(mask, prior)
-    return Sample(sample.noise, sample.gray, sample.features, centers, overlaps)
+    return Sample(sample.noise, sample.gray, sample.features, centers, sizes, overlaps)
 
 
 def _score_by_others(
@@ -114,6 +114,8 @@ def describe_light(light: TrafficLight) -> str:
     about = light.about
     counts = [f"{about[split]} {split} cases" for split in ("validation", "training") if about[split]]
     stated = f"at most {light.rate:.1%} of familiar images ring, by {' and '.join(counts)}"
+    if light.lost:
+        stated += f"; in {light.lost} of them an organ isn't found, which always rings"
     lines = [f"detectors: {', '.join(light.detectors.names)}", stated]
     if about["test_cases"]:
         found = binomtest(about["test_alarms"], about["test_cases"])

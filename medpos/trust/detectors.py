@@ -18,7 +18,8 @@ import torch
 from medpos.trust.evidence import Evidence, Floats, find_center
 
 NEIGHBOR = 3  # distances to the training images are to the third-nearest
-_NEVER = 99.0  # score of an organ that isn't found, in standard deviations
+NEVER = 99.0  # score of an organ that isn't found, in standard deviations
+_HARDLY = 0.1  # share of the smallest organ of the training, below which an organ counts as not found
 _LEAST_SHRINKAGE = 0.05
 _LEAST_SPREAD = 0.01  # standard deviation of an organ's place, as a share of the image's side
 
@@ -32,6 +33,7 @@ class Sample:
         gray: shares of the pixels up to each gray value.
         features: mean features of each layer.
         centers: center of each organ in shares of the sides, [organs, 2]; NaN where it isn't found.
+        sizes: share of the pixels that each organ has, [organs], 0 to 1.
         overlaps: mean share of training images that have the organ where it is, [organs], 0 to 1; empty where images
             differ in size.
     """
@@ -40,6 +42,7 @@ class Sample:
     gray: Floats
     features: tuple[Floats, ...]
     centers: Floats
+    sizes: Floats
     overlaps: Floats
 
     @classmethod
@@ -59,6 +62,7 @@ class Sample:
             evidence.gray,
             tuple(evidence.tap.mean()),
             np.array([find_center(plane) for plane in planes]),
+            planes.double().mean((1, 2)).numpy(),
             np.array([]) if mean_mask is None or mean_mask.shape != planes.shape else overlap(planes, mean_mask),
         )
 
@@ -145,7 +149,7 @@ class Place:
     def score(self, center: Floats) -> float:
         """Return the distance in standard deviations; 0 for an organ that isn't found and was often not in training."""
         if not np.isfinite(center).all() or not np.isfinite(self.mean).all():
-            return _NEVER if self.is_common else 0.0
+            return NEVER if self.is_common else 0.0
         offset = center - self.mean
         return float(np.sqrt(offset @ self.precision @ offset))
 
@@ -154,7 +158,7 @@ class Detectors:
     """Score a case by all detectors.
 
     Args:
-        samples: evidence of the training cases; their centers and overlaps are those of the truth.
+        samples: evidence of the training cases; their centers, sizes and overlaps are those of the truth.
         organs: names of the organs.
     """
 
@@ -166,6 +170,9 @@ class Detectors:
         self.gaussians = [Gaussian(rows) for rows in layers]
         self.neighbors = Neighbors(layers[-1]) if layers else None
         self.places = [Place(np.stack([s.centers[n] for s in samples])) for n in range(len(organs))]
+        sizes = np.stack([s.sizes for s in samples])
+        smallest = np.where(sizes > 0, sizes, np.inf).min(axis=0)
+        self._least = np.where(np.isfinite(smallest), _HARDLY * smallest, 0)
         self.overlaps = np.nanmean([s.overlaps for s in samples], axis=0) if samples[0].overlaps.size else None
 
     @cached_property
@@ -175,6 +182,14 @@ class Detectors:
         masks = [f"mean mask {organ}" for organ in self.organs] if self.overlaps is not None else []
         return ["noise", "blur", "gray values", *deep, *(f"place {organ}" for organ in self.organs), *masks]
 
+    def find_lost(self, sample: Sample) -> list[int]:
+        """Return the organs that nearly every training image has and that a case has not.
+
+        An organ of less than a tenth of the smallest one of the training counts as not found.
+        """
+        found = np.isfinite(sample.centers).all(axis=1) & ~(sample.sizes < self._least)
+        return [n for n, place in enumerate(self.places) if place.is_common and not found[n]]
+
     def score(self, sample: Sample) -> Floats:
         """Score a case by every detector.
 
@@ -182,7 +197,8 @@ class Detectors:
             sample: evidence of the case.
 
         Returns:
-            Scores [detectors], higher for stranger cases; 0 where a detector lacks its evidence.
+            Scores [detectors], higher for stranger cases; 0 where a detector lacks its evidence, ``NEVER`` for the
+            place of an organ that :meth:`find_lost` returns.
         """
         center, spread = np.median(self.noise), max(float(self.noise.std()), 0.02)
         level = float((sample.noise[0] - center) / spread)
@@ -191,7 +207,8 @@ class Detectors:
         found += [g.score(sample.features[n]) if known else 0.0 for n, g in enumerate(self.gaussians)]
         if self.neighbors is not None:
             found.append(self.neighbors.score(sample.features[-1]) if known else 0.0)
-        found += [place.score(sample.centers[n]) for n, place in enumerate(self.places)]
+        lost = self.find_lost(sample)
+        found += [NEVER if n in lost else place.score(sample.centers[n]) for n, place in enumerate(self.places)]
         if self.overlaps is not None:
             own = sample.overlaps if sample.overlaps.size else self.overlaps
             found += np.nan_to_num(self.overlaps - own).tolist()
@@ -225,10 +242,9 @@ class Detectors:
         return self._describe_place(self.organs.index(name.removeprefix("place ")), organ, sample, sides)
 
     def _describe_place(self, number: int, organ: str, sample: Sample, sides: Sequence[int]) -> str:
-        center = sample.centers[number]
-        if not np.isfinite(center).all():
+        if number in self.find_lost(sample):
             return f"{organ} not found, though it is in nearly every training image"
-        offset = (center - self.places[number].mean) * np.array(sides[:2])
+        offset = (sample.centers[number] - self.places[number].mean) * np.array(sides[:2])
         return f"{organ} predicted {float(np.hypot(*offset)):.0f} px from where it was in training"
 
 
@@ -237,15 +253,17 @@ def pack(samples: Sequence[Sample]) -> dict[str, Any]:
     layers = {
         f"features_{n}": np.stack(rows) for n, rows in enumerate(zip(*(s.features for s in samples), strict=True))
     }
-    names = ("noise", "gray", "centers", "overlaps")
+    names = ("noise", "gray", "centers", "sizes", "overlaps")
     return {**{name: np.stack([getattr(s, name) for s in samples]) for name in names}, **layers}
 
 
 def unpack(arrays: dict[str, Any]) -> list[Sample]:
     """Reverse :func:`pack`."""
     layers = [arrays[f"features_{n}"] for n in range(sum(name.startswith("features_") for name in arrays))]
-    rows = zip(arrays["noise"], arrays["gray"], arrays["centers"], arrays["overlaps"], strict=True)
+    # Earlier versions kept no sizes; without them only an organ without any pixel is lost.
+    sizes = arrays.get("sizes", np.zeros(arrays["centers"].shape[:2]))
+    rows = zip(arrays["noise"], arrays["gray"], arrays["centers"], sizes, arrays["overlaps"], strict=True)
     return [
-        Sample(noise, gray, tuple(layer[n] for layer in layers), centers, overlaps)
-        for n, (noise, gray, centers, overlaps) in enumerate(rows)
+        Sample(noise, gray, tuple(layer[n] for layer in layers), centers, sizes, overlaps)
+        for n, (noise, gray, centers, sizes, overlaps) in enumerate(rows)
     ]

@@ -13,7 +13,7 @@ import torch
 from medpos.core.arrays import open_arrays
 from medpos.core.errors import InputError
 from medpos.core.files import decode_json
-from medpos.trust.detectors import Detectors, Sample, pack, unpack
+from medpos.trust.detectors import NEVER, Detectors, Sample, pack, unpack
 from medpos.trust.evidence import Evidence, Floats
 
 GREEN, YELLOW, RED = "green", "yellow", "red"
@@ -55,7 +55,10 @@ class TrafficLight:
             in size.
 
     Attributes:
-        rate: share of familiar cases that ring, by the threshold.
+        threshold: standardized score above which a light isn't green; of the familiar cases whose organs are all found.
+        rate: share of familiar cases that ring, by the threshold or because an organ isn't found.
+        lost: number of familiar cases in which an organ isn't found that nearly every training case has. They ring
+            whatever the threshold, so they have no part in setting it: one of them would make the lights deaf.
     """
 
     def __init__(
@@ -67,14 +70,18 @@ class TrafficLight:
         self.mean_mask = torch.from_numpy(mean_mask).float() if mean_mask.size else None
         self.detectors = Detectors(samples, self.organs)
         self._samples, self._familiar, self._mask = samples, familiar, mean_mask
-        self._middle = np.median(familiar, axis=0)
-        spread = np.quantile(familiar, _HIGH, axis=0) - self._middle
+        is_complete = (familiar != NEVER).all(axis=1)
+        self.lost = int((~is_complete).sum())
+        usual = familiar[is_complete] if is_complete.any() else familiar
+        self._middle = np.median(usual, axis=0)
+        spread = np.quantile(usual, _HIGH, axis=0) - self._middle
         self._spread = np.maximum(spread, np.maximum(0.05 * np.abs(self._middle), 1e-6))
-        ranked = np.sort(self._standardize(familiar).max(axis=1))
-        # The k-th smallest of n scores is exceeded by a new one with a probability of at most 1 - k / (n + 1).
+        ranked = np.sort(self._standardize(usual).max(axis=1))
         place = min(math.ceil((len(ranked) + 1) * (1 - ALARM_RATE)), len(ranked))
         self.threshold = max(float(ranked[place - 1]), 1e-6)
-        self.rate = 1 - place / (len(ranked) + 1)
+        # The k-th smallest of n scores is exceeded by a new one with a probability of at most 1 - k / (n + 1); cases
+        # with a lost organ are the greatest of the n.
+        self.rate = 1 - (place if is_complete.any() else 0) / (len(familiar) + 1)
 
     def _standardize(self, scores: Floats) -> Floats:
         found: Floats = (scores - self._middle) / self._spread
@@ -84,7 +91,8 @@ class TrafficLight:
     def facts(self) -> dict[str, Any]:
         """Rate of false alarms, the numbers of cases of each split that it was set on, and alarms among test cases."""
         names = ("validation", "training", "test_cases", "test_alarms")
-        return {"false_alarm_rate": self.rate, **{name: self.about.get(name, 0) for name in names}}
+        counts = {name: self.about.get(name, 0) for name in names}
+        return {"false_alarm_rate": self.rate, "familiar_with_lost_organ": self.lost, **counts}
 
     def begin(self) -> Evidence:
         """Return an empty collection for the evidence of a case."""
@@ -97,7 +105,9 @@ class TrafficLight:
             evidence: the evidence of the case, complete.
         """
         sample = Sample.of(evidence, self.mean_mask)
-        scores = self._standardize(self.detectors.score(sample)) / self.threshold
+        found = self.detectors.score(sample)
+        scores = self._standardize(found) / self.threshold
+        scores[found == NEVER] = np.maximum(scores[found == NEVER], _RED_FROM)
         ringing = [int(n) for n in np.argsort(-scores) if scores[n] > 1]
         sides = evidence.planes.shape[1:] if evidence.planes is not None else ()
         reasons = tuple(dict.fromkeys(self.detectors.describe(n, sample, sides) for n in ringing))

@@ -26,7 +26,7 @@ from medpos.networks.layers.folding import fold_batch_norms
 from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
 from medpos.runs.folder import RunFolder
-from medpos.trust.detectors import Gaussian, Neighbors, Place
+from medpos.trust.detectors import NEVER, Detectors, Gaussian, Neighbors, Place, Sample, unpack
 from medpos.trust.evidence import Evidence, FeatureTap, find_center, noise_levels
 from medpos.trust.failure import auroc
 from medpos.trust.light import TrafficLight
@@ -103,6 +103,68 @@ def test_neighbors_and_places_by_hand():
     assert place.score(np.full(2, np.nan)) > 50  # an organ that every training image has
     rare = Place(np.array([[0.4, 0.5], [np.nan, np.nan]]))
     assert rare.score(np.full(2, np.nan)) == 0
+
+
+def heart_at(x, size=0.02, noise=-2.0):
+    """Return the evidence of a case with one organ at (x, 0.5); without any where x is NaN."""
+    center = np.array([[x, 0.5 if np.isfinite(x) else np.nan]])
+    return Sample(np.array([noise]), np.linspace(0, 1, 32), (), center, np.array([size]), np.array([]))
+
+
+@pytest.fixture
+def lit():
+    """Return a function that sets a light by 20 familiar cases, some of which have no organ."""
+    draw = np.random.default_rng(5)
+    training = [heart_at(0.5 + 0.02 * draw.normal(), noise=-2 + 0.1 * draw.normal()) for _ in range(20)]
+    known = [heart_at(0.5 + 0.02 * draw.normal(), noise=-2 + 0.1 * draw.normal()) for _ in range(20)]
+
+    def set_light(lost):
+        cases = [*known[lost:], *[heart_at(np.nan, 0.0)] * lost]
+        detectors = Detectors(training, ["heart"])
+        about = {"weights": "", "layers": [], "organs": ["heart"], "validation": 20, "training": 0}
+        return TrafficLight(about, training, np.stack([detectors.score(case) for case in cases]), np.zeros(0))
+
+    return set_light
+
+
+def test_a_familiar_case_without_an_organ_does_not_set_the_threshold(lit):
+    without, with_lost = lit(0), lit(1)
+    assert with_lost.threshold == pytest.approx(without.threshold, rel=0.5)
+    assert (without.lost, with_lost.lost) == (0, 1)
+    assert (without.rate, with_lost.rate) == (pytest.approx(1 / 21), pytest.approx(2 / 21))
+    noisy = with_lost.detectors.score(heart_at(0.5, noise=-1))
+    assert with_lost._standardize(noisy).max() > with_lost.threshold
+    everywhere = lit(20)
+    assert (everywhere.lost, everywhere.rate) == (20, 1)
+    assert np.isfinite(everywhere.threshold)
+
+
+@pytest.mark.parametrize(("size", "is_lost"), [(0.0, True), (0.0019, True), (0.0021, False)])
+def test_an_organ_of_a_few_pixels_is_lost(lit, size, is_lost):
+    detectors = lit(0).detectors
+    case = heart_at(0.5, size)
+    assert detectors.find_lost(case) == ([0] if is_lost else [])
+    assert (detectors.score(case) == NEVER).any() == is_lost
+    words = detectors.describe(detectors.names.index("place heart"), case, (10, 10))
+    assert words.startswith("heart not found" if is_lost else "heart predicted 0 px from")
+
+
+def test_a_lost_organ_is_red_whatever_the_threshold(lit):
+    light = lit(0)
+    light.threshold = 1e9
+    evidence = light.begin()
+    evidence.add(torch.rand(1, 8, 8), torch.stack([torch.ones(8, 8), torch.zeros(8, 8)]))
+    judged = light.judge(evidence)
+    assert (judged.color, judged.score) == ("red", 2)
+    assert judged.reasons == ("heart not found, though it is in nearly every training image",)
+
+
+def test_detectors_of_earlier_versions_know_no_sizes(lit):
+    light = lit(0)
+    arrays = {name: values for name, values in light.to_arrays().items() if name != "sizes"}
+    old = Detectors(unpack(arrays), ["heart"])
+    assert old.find_lost(heart_at(0.5, 1e-9)) == []
+    assert old.find_lost(heart_at(np.nan, 0)) == [0]
 
 
 def test_auroc_is_that_of_scikit_learn():
