@@ -122,9 +122,9 @@ def test_the_tables_of_a_study_are_taken(results, tmp_path, monkeypatch):
     monkeypatch.setattr(results, "CLAIMS", ("table1",))
     names = [path.name for path in results.take(tmp_path, "new_table1")]
     assert names == [f"new_table1_{kind}.csv" for kind in ("verdict", "criteria", "parts", "organs")]
-    [[link, claim, *verdicts, _]] = results.make("claims")[1:]
+    [[link, claim, verdicts, _]] = results.make("claims")[1:]
     assert (link, claim) == ("[Table 9](claims/table1.md)", "Position helps.")
-    assert verdicts == ["not measured", "**confirmed on phantoms**"]
+    assert verdicts == "**confirmed on phantoms**: CNN, hearts"
     assert results.tabulate_verdicts("table1")[1:] == [["CNN, hearts", "**confirmed on phantoms**", "`?`", "?"]]
     assert [row[2:] for row in results.read("new_table1_parts")[1:]] == [
         ["blur 1", "0.100", "0.000 to 0.500", "8"],

@@ -44,6 +44,8 @@ DOUBTED = {
 # Beginnings of the names of taken studies, and what they were run on.
 SOURCES = {
     "unet_hearts": "U-Net, 80 hearts, two seeds",
+    "unet_folds3_xrays": "U-Net, 28 chest X-rays, 3 folds",
+    "small_hearts": "small CNN, 80 hearts",
     "small_xrays": "small CNN, 28 chest X-rays",
     "folds_xrays": "small CNN, 28 chest X-rays, 5 folds",
     "folds3_xrays": "small CNN, 28 chest X-rays, 3 folds",
@@ -109,15 +111,15 @@ def find_verdicts(claim: str) -> dict[str, dict[str, str]]:
 
 def tabulate_claims() -> list[list[str]]:
     """List the claims with the verdict from each source, and what would change it as the claim's page says."""
-    rows = [["the paper", "claim", *SOURCES.values(), "what would change the verdict"]]
+    rows = [["the paper", "claim", "verdicts", "what would change the verdict"]]
     for name in CLAIMS:
         verdicts = find_verdicts(name)
         about = next(iter(verdicts.values()))
-        found = [f"**{verdicts[source]['verdict']}**" if source in verdicts else "not measured" for source in SOURCES]
+        found = "<br>".join(f"**{found['verdict']}**: {SOURCES[source]}" for source, found in verdicts.items())
         page = CLAIM_PAGES / f"{name}.md"
         change = page.read_text(encoding="utf-8").partition(_CHANGE)[2].partition("\n\n")[0]
         link = f"[{about['paper']}]({CLAIM_PAGES.name}/{page.name})"
-        rows.append([link, about["claim"], *found, " ".join(change.split())])
+        rows.append([link, about["claim"], found, " ".join(change.split())])
     return rows
 
 
