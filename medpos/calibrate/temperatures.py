@@ -17,7 +17,7 @@ from medpos.data.conditions import Condition
 from medpos.data.folder import DataFolder
 from medpos.predict.model import Model
 from medpos.runs.calibration import SCALING_COLUMNS
-from medpos.runs.files import SCALING, SUMMARY, TEMPERATURES, read_json
+from medpos.runs.files import SCALING, TEMPERATURES
 from medpos.runs.text import SCORE_TITLES
 from medpos.statistics.grid import CONDITION
 from medpos.trust.calibration import SCORES, Counts, count_probabilities, score_calibration
@@ -29,9 +29,7 @@ _MOST_PIXELS = 1 << 20  # that temperatures are fitted to
 
 
 def fit_scaling(model: Model, source: DataFolder, changes: Changes) -> dict[str, Any]:
-    """Fit temperatures to the probabilities of a run, and write them into its files.
-
-    They go into ``temperatures.json``, and without the counts into ``summary.json``.
+    """Fit temperatures to the probabilities of a run, and write ``temperatures.json`` into it.
 
     Where there are test cases, ``temperature_scaling.csv`` has what they change under conditions: for each organ, and
     for all classes together, each of ``SCORES`` of all pixels, for ``none``, ``one`` and ``class``.
@@ -66,11 +64,6 @@ def fit_scaling(model: Model, source: DataFolder, changes: Changes) -> dict[str,
         "test": {row["temperatures"]: {score: row[score] for score in SCORES} for row in clean},
     }
     write_json(model.home / TEMPERATURES, content)
-    summary = model.home / SUMMARY
-    if summary.is_file():  # an exported bundle has none
-        write_json(
-            summary, {**read_json(summary), "temperatures": {k: content[k] for k in ("weights", *KINDS, "test")}}
-        )
     if rows:
         write_csv(model.home / SCALING, SCALING_COLUMNS, rows)
     return content

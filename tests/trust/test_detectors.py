@@ -213,13 +213,6 @@ def test_the_training_fits_what_calibrate_fits(tiny):
     }
 
 
-def test_the_summary_has_the_temperatures(calibrated):
-    summary, kept = (json.loads((calibrated / name).read_text()) for name in ("summary.json", "temperatures.json"))
-    assert summary["temperatures"] == {key: kept[key] for key in ("weights", "one", "class", "test")}
-    assert set(summary["temperatures"]["test"]) == {"none", "one", "class"}
-    assert summary["conditions"][0]["organs"]["heart"]["dice"]["n"] == 2
-
-
 def test_a_training_without_lights_says_why(run_of, tiny, caplog):
     config = json.loads((run_of / "config.json").read_text())
     (run_of / "config.json").write_text(json.dumps({**config, "data_folder": str(run_of / "gone")}))
