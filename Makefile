@@ -10,16 +10,18 @@ demo: .venv/installed
 # Tests of the parts with their coverage, then whole runs and attacks without: tracing would take them half as long again.
 WHOLE := tests/bundles tests/reliability
 
+PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
 test: lint
 	rm -f .coverage .coverage.*
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile --cov --cov-report=term $(addprefix --ignore ,$(WHOLE))
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(WHOLE)
+	$(PYTEST) --cov --cov-report=term $(addprefix --ignore ,$(WHOLE))
+	$(PYTEST) $(WHOLE)
 
 torture: .venv/installed
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m "torture or not torture" \
+	$(PYTEST) -m "torture or not torture" \
 		--junitxml=build/torture.xml tests/reliability
 	$(BIN)/python docs/src/attacks.py build/torture.xml
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadfile -m torture --ignore tests/reliability
+	$(PYTEST) -m torture --ignore tests/reliability
 
 fuzz: .venv/installed
 	$(BIN)/python -m tests.reliability.fuzz --minutes $(or $(MINUTES),30) --seed $(or $(SEED),0) --keep build/fuzz

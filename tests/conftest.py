@@ -30,6 +30,12 @@ from data_prep.phantoms import voc2010 as voc2010_phantoms
 from data_prep.phantoms import write
 
 
+def pytest_collection_modifyitems(items):
+    """Begin with the files of long tests: one of them at the end would leave the other process idle."""
+    long = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in long)
+
+
 def pytest_runtest_setup(item):
     if item.get_closest_marker("gpu") and not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")

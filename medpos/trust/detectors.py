@@ -261,7 +261,10 @@ def unpack(arrays: dict[str, Any]) -> list[Sample]:
     """Reverse :func:`pack`."""
     layers = [arrays[f"features_{n}"] for n in range(sum(name.startswith("features_") for name in arrays))]
     # Earlier versions kept no sizes; without them only an organ without any pixel is lost.
-    sizes = arrays.get("sizes", np.zeros(arrays["centers"].shape[:2]))
+    count = arrays["centers"].shape[:2]
+    sizes = arrays.get("sizes", np.zeros(count))
+    if sizes.shape != count:
+        raise ValueError(f"expected sizes {count} of cases and organs, got {sizes.shape}")
     rows = zip(arrays["noise"], arrays["gray"], arrays["centers"], sizes, arrays["overlaps"], strict=True)
     return [
         Sample(noise, gray, tuple(layer[n] for layer in layers), centers, sizes, overlaps)

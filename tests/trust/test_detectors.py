@@ -291,6 +291,7 @@ def test_detectors_of_other_weights_and_damaged_ones_are_refused(calibrated, tmp
         ("familiar", lambda values: values * np.nan),
         ("familiar", lambda values: values[:0]),
         ("centers", lambda values: values[:, :1]),
+        ("sizes", lambda values: values[:, :1]),
         ("gray", lambda values: np.full(values.shape, "light")),
         ("about", lambda values: np.array("{}")),
     ],

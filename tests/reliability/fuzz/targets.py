@@ -341,7 +341,7 @@ def read_run(path):
 def make_detectors(folder):
     draw = np.random.default_rng(0)
     samples = [
-        Sample(draw.random(1), draw.random(32), (draw.random(4),), draw.random((1, 2)), draw.random(1))
+        Sample(draw.random(1), draw.random(32), (draw.random(4),), draw.random((1, 2)), draw.random(1), draw.random(1))
         for _ in range(4)
     ]
     about = {"weights": "w", "organs": ["heart"], "layers": [0], "validation": 3, "training": 0}
