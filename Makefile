@@ -47,7 +47,8 @@ docs: .venv/installed
 .venv/installed: pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --upgrade pip
-	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	@# Not all 23,000 files are compiled: Python does that for those that it imports.
+	$(BIN)/python -m pip install --quiet --no-compile --editable '.[dev]'
 	@# Its sources are compiled; everything else comes ready.
 	$(BIN)/python -m pip install --quiet --editable '.[crf]' || echo "no C++ compiler: the tests of the CRF are skipped"
 	touch $@
