@@ -1,6 +1,7 @@
 import locale
 import shutil
 import signal
+from functools import partial
 from pathlib import Path
 
 import nibabel
@@ -75,28 +76,57 @@ def prepared(tmp_path_factory):
     return {kind: root / kind for kind in ("jsrt", "acdc")}
 
 
+class Lazily(dict):
+    """Hold the folders of data sets by name, each prepared when it is first asked for."""
+
+    def __init__(self, prepare, **ready):
+        super().__init__(ready)
+        self._prepare = prepare
+
+    def __missing__(self, name):
+        self[name] = self._prepare(name)
+        return self[name]
+
+
+# By the first part of the names of bundles: how to prepare the data, and the number of phantoms.
+SECONDARY_DATA = {
+    "nuclei": (nuclei.prepare, 6),
+    "cells": (cells.prepare, 6),
+    "brain": (ibsr.prepare, 3),
+    "camvid": (camvid.prepare, 4),
+    "retina": (drive.prepare, 4),
+    "voc": (voc.prepare, 5),
+    "cityscapes": (partial(cityscapes.prepare, size=128), 5),
+    "sunrgbd": (sunrgbd.prepare, 4),
+    "polyp": (polyp.prepare, 9),
+    "liver": (lits.prepare, 3),
+    "nodule": (lidc.prepare, 3),
+    "context": (voc2010.prepare_context, 5),
+    "parts": (voc2010.prepare_parts, 5),
+}
+PHANTOMS = {"brain": "ibsr", "retina": "drive", "liver": "lits", "nodule": "lidc"}  # where the name is another
+
+
 @pytest.fixture(scope="session")
 def secondary(tmp_path_factory, prepared):
     """Prepare phantoms for the secondary bundles, by the first part of their names."""
     root = tmp_path_factory.mktemp("secondary")
-    readers = {"nuclei": nuclei, "cells": cells, "brain": ibsr, "camvid": camvid, "retina": drive, "voc": voc}
-    readers |= {"cityscapes": cityscapes, "sunrgbd": sunrgbd, "polyp": polyp, "liver": lits, "nodule": lidc}
-    for name, count in zip(readers, (6, 6, 3, 4, 4, 5, 5, 4, 9, 3, 3), strict=True):
-        kind = readers[name].__name__.rpartition(".")[2]
-        write(kind, root / f"raw-{name}", cases=count)
+
+    def prepare(name):
+        read, count = SECONDARY_DATA[name]
+        raw = root / f"raw-{name}"
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(voc2010_phantoms, "SIZES", ((125, 94), (94, 125)))
+            write(PHANTOMS.get(name, name), raw, cases=count)
         if name == "brain":
-            thin(root / f"raw-{name}")
+            thin(raw)
         if name == "voc":
-            shrink(root / f"raw-{name}")
-        readers[name].prepare(root / f"raw-{name}", root / name, **({"size": 128} if name == "cityscapes" else {}))
-        shutil.rmtree(root / f"raw-{name}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(voc2010_phantoms, "SIZES", ((125, 94), (94, 125)))
-        for name, prepare in (("context", voc2010.prepare_context), ("parts", voc2010.prepare_parts)):
-            write(name, root / f"raw-{name}", cases=5)
-            prepare(root / f"raw-{name}", root / name)
-            shutil.rmtree(root / f"raw-{name}")
-    return {"jsrt": prepared["jsrt"], **{name: root / name for name in (*readers, "context", "parts")}}
+            shrink(raw)
+        read(raw, root / name)
+        shutil.rmtree(raw)
+        return root / name
+
+    return Lazily(prepare, jsrt=prepared["jsrt"])
 
 
 def thin(folder):
