@@ -141,7 +141,7 @@ VIEWS: dict[str, Callable[[], list[list[str]]]] = {
     **{name: partial(tabulate_severities, name) for name in ("acdc_unet_figure2", "unet_hearts_figure2")},
     **{f"verdicts_{name}": partial(tabulate_verdicts, name) for name in CLAIMS},
     "claims": tabulate_claims,
-    "lights": partial(tabulate_lights, "folds3_xrays_noticed_lights"),
+    "lights": partial(tabulate_lights, "unet_folds3_xrays_noticed_lights"),
 }
 
 
@@ -217,7 +217,7 @@ def take(folder: Path, name: str) -> list[Path]:
     for table in content["tables"]:
         for kind in (kind for word, kind in KINDS.items() if word in table["title"]):
             tables[kind] = [table["columns"], *table["rows"]]
-    if (folder / "csv/failures.csv").is_file():
+    if (folder / "csv/failures.csv").is_file() and any("overconfidence" in c["text"] for c in content["criteria"]):
         tables["doubt"] = tabulate_doubt(folder / "csv")
     paths = []
     for kind, rows in ((kind, rows) for kind, rows in tables.items() if len(rows) > 1):
