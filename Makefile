@@ -7,7 +7,7 @@ BIN := .venv/bin
 demo: .venv/installed
 	$(BIN)/python -m monai.bundle run --config_file bundles/jsrt_pe.json
 
-# Tests of the parts with their coverage, then whole runs and attacks without: tracing would take them half as long again.
+# Coverage is counted on the tests of the parts; whole runs and attacks run without it, because tracing slows them.
 WHOLE := tests/bundles tests/reliability
 
 PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -147,9 +147,9 @@ class Place:
         self.precision = np.linalg.inv(covariance + _LEAST_SPREAD**2 * np.eye(2))
 
     def score(self, center: Floats) -> float:
-        """Return the distance in standard deviations; 0 for an organ that isn't found and was often not in training."""
+        """Return the distance in standard deviations; 0 for an organ that isn't found, or never was in training."""
         if not np.isfinite(center).all() or not np.isfinite(self.mean).all():
-            return NEVER if self.is_common else 0.0
+            return 0.0
         offset = center - self.mean
         return float(np.sqrt(offset @ self.precision @ offset))
 
