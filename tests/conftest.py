@@ -29,6 +29,7 @@ from data_prep.datasets import (
 )
 from data_prep.phantoms import voc2010 as voc2010_phantoms
 from data_prep.phantoms import write
+from medpos.runs.folder import close_log
 
 
 def pytest_collection_modifyitems(items):
@@ -61,6 +62,13 @@ def _locale():
     before = locale.setlocale(locale.LC_ALL)
     yield
     locale.setlocale(locale.LC_ALL, before)
+
+
+@pytest.fixture(autouse=True)
+def _log():
+    """Close the log of a run, which would follow the process into other tests."""
+    yield
+    close_log()
 
 
 @pytest.fixture(scope="session")

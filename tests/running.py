@@ -112,7 +112,7 @@ def kept_state():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+        for handler in set(root.handlers) - set(handlers):
             handler.close()
         root.handlers[:], sys.excepthook, sys.path[:] = handlers, hook, path
         root.setLevel(level)

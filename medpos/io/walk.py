@@ -15,6 +15,8 @@ OTHER = "files of other formats"
 _LINKS = "links to a folder that is read already, or that holds the link"
 _CLOSED = "folders that can't be opened"
 _SYSTEM = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "@eadir"))
+# Those of Python alone: mimetypes.types_map also has those of the machine, once somebody asked for them.
+_KNOWN_SUFFIXES = frozenset(mimetypes.MimeTypes().types_map[True])
 _LISTED = 20  # greatest number of names in a message
 _DANGLING = "expected a file, got a link to nothing; fetch its content (git annex get, datalad get), or remove the link"
 
@@ -68,7 +70,7 @@ class LeftOut:
         if not self.is_private:
             return Counter(map(str, paths))
         suffixes = sorted(path.suffix.lower() for path in paths)
-        return Counter(suffix if suffix in mimetypes.types_map else "" for suffix in suffixes)
+        return Counter(suffix if suffix in _KNOWN_SUFFIXES else "" for suffix in suffixes)
 
 
 def walk(folder: Path, left_out: LeftOut, skip: Sequence[Path] = ()) -> list[Path]:

@@ -334,13 +334,20 @@ def _log_to(path: Path) -> None:
 class _RunLog(logging.FileHandler):
     """Say once in one line that the log can't be written; the files of a run say so themselves, with an error."""
 
-    is_full = False
+    is_reported = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a message; the file is opened anew if somebody closed it, and its folder may be gone by then."""
+        try:
+            super().emit(record)
+        except OSError:
+            self.handleError(record)
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 (logging's name)
         """Say it on stderr."""
-        if not self.is_full:
+        if not self.is_reported:
             sys.stderr.write(f"{self.baseFilename}: can't be written ({sys.exc_info()[1]})\n")
-        self.is_full = True
+        self.is_reported = True
 
     def close(self) -> None:
         """Close the file, which writes what is left of it."""
@@ -351,6 +358,6 @@ class _RunLog(logging.FileHandler):
 def close_log() -> None:
     """Stop sending log messages to the file of a run."""
     root = logging.getLogger()
-    for handler in [h for h in root.handlers if isinstance(h, logging.FileHandler)]:
+    for handler in [h for h in root.handlers if isinstance(h, _RunLog)]:
         root.removeHandler(handler)
         handler.close()

@@ -1,5 +1,6 @@
 import json
 import logging
+import logging.config
 import os
 import shutil
 
@@ -102,6 +103,27 @@ def test_log_follows_the_run(tmp_path):
     logging.getLogger("medpos.test").info("only here")
     assert "only here" not in (first.folder / "log.txt").read_text()
     assert "only here" in (second.folder / "log.txt").read_text()
+
+
+def test_a_log_that_others_closed_and_removed_is_said_once(tmp_path, capfd):
+    run = begin(RunFolder(tmp_path, "b", "a").create())
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})  # closes all handlers, as MLflow does
+    shutil.rmtree(run.folder)
+    for _ in range(2):
+        logging.getLogger("medpos.test").info("nowhere")
+    assert capfd.readouterr().err.count(f"{run.folder / 'log.txt'}: can't be written ([Errno 2]") == 1
+
+
+def test_the_log_of_a_program_that_uses_medpos_stays(tmp_path):
+    own = logging.FileHandler(tmp_path / "own.txt")
+    logging.getLogger().addHandler(own)
+    try:
+        begin(RunFolder(tmp_path, "b", "a").create())
+        logging.getLogger("medpos.test").info("in both")
+    finally:
+        logging.getLogger().removeHandler(own)
+        own.close()
+    assert "in both" in (tmp_path / "own.txt").read_text()
 
 
 def test_environment(monkeypatch):
