@@ -1,6 +1,7 @@
 """Fit the detectors of a run on its training split, and set their threshold on its validation split."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -93,7 +94,7 @@ def _with_truth(sample: Sample, mask: torch.Tensor, prior: torch.Tensor | None) 
     """Return a sample with the centers, sizes and overlaps of the truth."""
     centers, sizes = np.array([find_center(plane) for plane in mask]), mask.double().mean((1, 2)).numpy()
     overlaps = np.array([]) if prior is None else overlap(mask, prior)
-    return Sample(sample.noise, sample.gray, sample.features, centers, sizes, overlaps)
+    return replace(sample, centers=centers, sizes=sizes, overlaps=overlaps)
 
 
 def _score_by_others(

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from medpos.trust.evidence import Evidence, Floats, find_center
+from medpos.trust.evidence import LAYOUT, Evidence, Floats, find_center, find_offset
 
 NEIGHBOR = 3  # distances to the training images are to the third-nearest
 NEVER = 99.0  # score of an organ that isn't found, in standard deviations
@@ -36,6 +36,8 @@ class Sample:
         sizes: share of the pixels that each organ has, [organs], 0 to 1.
         overlaps: mean share of training images that have the organ where it is, [organs], 0 to 1; empty where images
             differ in size.
+        layout: :attr:`medpos.trust.evidence.Evidence.layout`; without rows where it isn't known, as in files of
+            earlier versions.
     """
 
     noise: Floats
@@ -44,6 +46,7 @@ class Sample:
     centers: Floats
     sizes: Floats
     overlaps: Floats
+    layout: Floats
 
     @classmethod
     def of(cls, evidence: Evidence, mean_mask: torch.Tensor | None) -> "Sample":
@@ -64,6 +67,7 @@ class Sample:
             np.array([find_center(plane) for plane in planes]),
             planes.double().mean((1, 2)).numpy(),
             np.array([]) if mean_mask is None or mean_mask.shape != planes.shape else overlap(planes, mean_mask),
+            evidence.layout,
         )
 
 
@@ -133,10 +137,10 @@ class Neighbors:
 
 
 class Place:
-    """Score the center of an organ by its distance from where the organ was in training.
+    """Score a place, such as the center of an organ, by its distance from where it was in training.
 
     Args:
-        centers: centers [images, 2] in shares of the sides; NaN where an image lacks the organ.
+        centers: places [images, 2] in shares of the sides; NaN where an image lacks the organ.
     """
 
     def __init__(self, centers: Floats) -> None:
@@ -169,6 +173,12 @@ class Detectors:
         layers = [np.stack(rows) for rows in zip(*(sample.features for sample in samples), strict=True)]
         self.gaussians = [Gaussian(rows) for rows in layers]
         self.neighbors = Neighbors(layers[-1]) if layers else None
+        layouts = np.stack([s.layout for s in samples])
+        self._layout = layouts.mean(axis=0) if layouts.size else None
+        if self._layout is not None:
+            # Each image is compared with the others alone, as a new one will be.
+            others = (len(samples) * self._layout - layouts) / max(len(samples) - 1, 1)
+            self.offsets = Place(np.array([find_offset(*pair) for pair in zip(layouts, others, strict=True)]))
         self.places = [Place(np.stack([s.centers[n] for s in samples])) for n in range(len(organs))]
         sizes = np.stack([s.sizes for s in samples])
         smallest = np.where(sizes > 0, sizes, np.inf).min(axis=0)
@@ -180,7 +190,8 @@ class Detectors:
         """Names of the detectors, in the order of :meth:`score`."""
         deep = [f"features {n}" for n in range(len(self.gaussians))] + (["neighbors"] if self.neighbors else [])
         masks = [f"mean mask {organ}" for organ in self.organs] if self.overlaps is not None else []
-        return ["noise", "blur", "gray values", *deep, *(f"place {organ}" for organ in self.organs), *masks]
+        layout = [] if self._layout is None else ["offset"]
+        return ["noise", "blur", "gray values", *layout, *deep, *(f"place {organ}" for organ in self.organs), *masks]
 
     def find_lost(self, sample: Sample) -> list[int]:
         """Return the organs that nearly every training image has and that a case has not.
@@ -203,6 +214,8 @@ class Detectors:
         center, spread = np.median(self.noise), max(float(self.noise.std()), 0.02)
         level = float((sample.noise[0] - center) / spread)
         found = [level, -level, float(np.abs(sample.gray - self.gray).mean())]
+        if self._layout is not None:
+            found.append(self.offsets.score(find_offset(sample.layout, self._layout)))
         known = len(sample.features) == len(self.gaussians)
         found += [g.score(sample.features[n]) if known else 0.0 for n, g in enumerate(self.gaussians)]
         if self.neighbors is not None:
@@ -231,6 +244,9 @@ class Detectors:
             return f"{what} what the network was trained on ({level / usual:.2g} times the usual level)"
         if name == "gray values":
             return "gray values are spread unlike those of the training images"
+        if name == "offset" and self._layout is not None:
+            offset = find_offset(sample.layout, self._layout) - self.offsets.mean
+            return f"image at least {_pixels(offset, sides):.0f} px from where the training images are"
         if kind == "features":
             return (
                 f"unlike the training images in the network's features, depth {int(rest) + 1} of {len(self.gaussians)}"
@@ -244,8 +260,13 @@ class Detectors:
     def _describe_place(self, number: int, organ: str, sample: Sample, sides: Sequence[int]) -> str:
         if number in self.find_lost(sample):
             return f"{organ} not found, though it is in nearly every training image"
-        offset = (sample.centers[number] - self.places[number].mean) * np.array(sides[:2])
-        return f"{organ} predicted {float(np.hypot(*offset)):.0f} px from where it was in training"
+        offset = sample.centers[number] - self.places[number].mean
+        return f"{organ} predicted {_pixels(offset, sides):.0f} px from where it was in training"
+
+
+def _pixels(offset: Floats, sides: Sequence[int]) -> float:
+    """Return the length of an offset in shares of the sides, in pixels."""
+    return float(np.hypot(*(offset * np.array(sides[:2]))))
 
 
 def pack(samples: Sequence[Sample]) -> dict[str, Any]:
@@ -253,20 +274,26 @@ def pack(samples: Sequence[Sample]) -> dict[str, Any]:
     layers = {
         f"features_{n}": np.stack(rows) for n, rows in enumerate(zip(*(s.features for s in samples), strict=True))
     }
-    names = ("noise", "gray", "centers", "sizes", "overlaps")
+    names = ("noise", "gray", "centers", "sizes", "overlaps", "layout")
     return {**{name: np.stack([getattr(s, name) for s in samples]) for name in names}, **layers}
 
 
 def unpack(arrays: dict[str, Any]) -> list[Sample]:
     """Reverse :func:`pack`."""
     layers = [arrays[f"features_{n}"] for n in range(sum(name.startswith("features_") for name in arrays))]
-    # Earlier versions kept no sizes; without them only an organ without any pixel is lost.
-    count = arrays["centers"].shape[:2]
-    sizes = arrays.get("sizes", np.zeros(count))
-    if sizes.shape != count:
-        raise ValueError(f"expected sizes {count} of cases and organs, got {sizes.shape}")
-    rows = zip(arrays["noise"], arrays["gray"], arrays["centers"], sizes, arrays["overlaps"], strict=True)
+    cases, organs = arrays["centers"].shape[:2]
+    # Earlier versions kept no sizes, without which only an organ without any pixel is lost, and no layout.
+    sizes = _of_shape("sizes", arrays.get("sizes", np.zeros((cases, organs))), (cases, organs))
+    layout = arrays.get("layout", np.zeros(0))
+    layout = _of_shape("layout", layout, (cases, LAYOUT, LAYOUT)) if layout.size else np.zeros((cases, 0, 0))
+    rows = zip(arrays["noise"], arrays["gray"], arrays["centers"], sizes, arrays["overlaps"], layout, strict=True)
     return [
-        Sample(noise, gray, tuple(layer[n] for layer in layers), centers, sizes, overlaps)
-        for n, (noise, gray, centers, sizes, overlaps) in enumerate(rows)
+        Sample(noise, gray, tuple(layer[n] for layer in layers), centers, sizes, overlaps, layout)
+        for n, (noise, gray, centers, sizes, overlaps, layout) in enumerate(rows)
     ]
+
+
+def _of_shape(name: str, values: Floats, shape: tuple[int, ...]) -> Floats:
+    if values.shape != shape:
+        raise ValueError(f"expected {name} {shape} of the training cases, got {values.shape}")
+    return values

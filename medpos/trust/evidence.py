@@ -1,4 +1,4 @@
-"""Collect what tells a strange image from a familiar one: gray values, noise, features of the network, organs' places.
+"""Collect what tells a strange image from a familiar one: gray values, noise, layout, the network's features, organs.
 
 All of it is read off while a case is segmented, part by part, and takes little time beside the network.
 """
@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.ndimage import gaussian_filter
 from torch import Tensor, nn
-from torch.nn.functional import conv2d
+from torch.nn.functional import adaptive_avg_pool2d, conv2d
 from torch.nn.modules.module import register_module_forward_hook
 
 Floats = npt.NDArray[np.float64]
 GRAY_BINS = 32
+LAYOUT = 32  # side of the coarse image
+_COARSE = 2.0  # standard deviation of the filter, in its pixels
+_FADED = np.hanning(LAYOUT + 2)[1:-1]
 _MOST_PLANES = 16  # slices of a part, spread over it, that noise and gray values are read from
 _SMALLEST_NOISE = 1e-5  # of the range of gray values
 _KERNEL_AXES = 3  # at least, of a convolution's weights; those of other layers have fewer
@@ -76,15 +80,16 @@ class Evidence:
 
     Attributes:
         tap: takes the features.
-        planes: number of pixels of each organ along the slices, [organs, x, y]; None before a part was added.
     """
 
     def __init__(self, layers: Sequence[int], organs: int) -> None:
         self.tap = FeatureTap(layers)
-        self.planes: Tensor | None = None
         self._organs = organs
+        self._counts: Tensor | None = None
+        self._slices = 0
         self._noise: list[float] = []
         self._gray = np.zeros(GRAY_BINS)
+        self._layout = np.zeros((LAYOUT, LAYOUT))
 
     def add(self, decoded: Tensor, probabilities: Tensor) -> None:
         """Add a part of the case.
@@ -98,11 +103,28 @@ class Evidence:
         chosen = planes[..., ::step].float().permute(3, 0, 1, 2).flatten(0, 1).contiguous()
         self._noise += noise_levels(chosen)
         self._gray += torch.histc(chosen, GRAY_BINS, 0.0, 1.0).double().numpy()
-        self.add_planes(count_planes(probabilities >= probabilities.amax(0, keepdim=True)))
+        self._layout += adaptive_avg_pool2d(chosen[:, None], LAYOUT).sum((0, 1)).double().cpu().numpy()
+        counts = count_planes(probabilities >= probabilities.amax(0, keepdim=True))
+        self._counts = counts if self._counts is None else self._counts + counts
+        self._slices += planes.shape[3]
 
-    def add_planes(self, planes: Tensor) -> None:
-        """Add the pixels [organs, x, y] of each organ."""
-        self.planes = planes if self.planes is None else self.planes + planes
+    @property
+    def planes(self) -> Tensor | None:
+        """Share of the slices that have each organ at each pixel, [organs, x, y]; None before a part was added."""
+        return None if self._counts is None else self._counts / self._slices
+
+    @property
+    def layout(self) -> Floats:
+        """Local contrast of the mean of the slices, faded out toward the frame, [LAYOUT, LAYOUT]; its mean is 0.
+
+        What is coarser than a sixteenth of the side is taken away, because gradients of brightness differ between
+        images of the same place; the frame, because it doesn't move with what it shows.
+        """
+        local: Floats = self._layout - gaussian_filter(self._layout, _COARSE, mode="nearest")
+        local /= max(float(local.std()), 1e-12)
+        local *= np.outer(_FADED, _FADED)
+        local -= local.mean()
+        return local
 
     @property
     def noise(self) -> float:
@@ -158,3 +180,30 @@ def find_center(plane: Tensor) -> tuple[float, float]:
         return float("nan"), float("nan")
     along = [plane.sum(1 - axis) @ (torch.arange(side) + 0.5) / (total * side) for axis, side in enumerate(plane.shape)]
     return float(along[0]), float(along[1])
+
+
+def find_offset(image: Floats, reference: Floats) -> Floats:
+    """Return how far a coarse image must be moved back to fit another one best, by their cross-correlation.
+
+    Outside, both count as 0, and they fade out toward the frame, so an offset is rather too small than too large.
+
+    Args:
+        image: image of mean 0, [LAYOUT, LAYOUT].
+        reference: the other one.
+
+    Returns:
+        Offset along x and y as shares of the sides, -1 to 1, [2].
+    """
+    shape = (2 * LAYOUT, 2 * LAYOUT)  # so that what leaves the frame doesn't come in again at the other side
+    product = np.fft.rfft2(image, shape) * np.fft.rfft2(reference, shape).conj()
+    surface = np.fft.irfft2(product, shape)
+    peak = np.unravel_index(int(surface.argmax()), shape)
+    return np.array([_vertex(line, at) for line, at in zip((surface[:, peak[1]], surface[peak[0]]), peak, strict=True)])
+
+
+def _vertex(line: Floats, at: np.intp) -> float:
+    """Return where a parabola through the greatest value of a line and its neighbors is greatest, in shares."""
+    before, highest, after = (float(line[(int(at) + step) % len(line)]) for step in (-1, 0, 1))
+    bend = before - 2 * highest + after
+    place = int(at) + (0.5 * (before - after) / bend if bend < 0 else 0.0)
+    return ((place + LAYOUT) % (2 * LAYOUT) - LAYOUT) / LAYOUT

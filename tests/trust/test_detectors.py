@@ -4,6 +4,7 @@ import csv
 import json
 import logging
 import shutil
+from dataclasses import replace
 
 import nibabel
 import numpy as np
@@ -27,7 +28,7 @@ from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
 from medpos.runs.folder import RunFolder
 from medpos.trust.detectors import NEVER, Detectors, Gaussian, Neighbors, Place, Sample, unpack
-from medpos.trust.evidence import Evidence, FeatureTap, find_center, noise_levels
+from medpos.trust.evidence import LAYOUT, Evidence, FeatureTap, find_center, find_offset, noise_levels
 from medpos.trust.failure import auroc
 from medpos.trust.light import TrafficLight
 
@@ -49,10 +50,34 @@ def test_evidence_of_parts_is_that_of_the_whole():
     for z in (0, 3):
         parts.add(image[..., z : z + 3], chance[..., z : z + 3])
     assert torch.equal(whole.planes, parts.planes)
+    assert whole.layout == pytest.approx(parts.layout, abs=1e-5)
+    assert whole.layout.mean() == pytest.approx(0, abs=1e-9)
     assert whole.noise == pytest.approx(parts.noise)
     assert whole.gray == pytest.approx(parts.gray)
     assert whole.gray[15] == pytest.approx(float((image < 0.5).float().mean()))
-    assert int(whole.planes.sum()) == int((chance.argmax(0) > 0).sum())
+    assert float(whole.planes.sum() * 6) == pytest.approx(int((chance.argmax(0) > 0).sum()))
+
+
+def test_the_size_of_an_organ_is_its_share_of_a_volume():
+    chance = torch.zeros(2, 8, 8, 4)
+    chance[0], chance[1, :4, :4, :2] = 0.5, 1
+    evidence = Evidence((), 1)
+    evidence.add(torch.rand(1, 8, 8, 4), chance)
+    assert Sample.of(evidence, None).sizes == pytest.approx([32 / 256])
+
+
+@pytest.mark.parametrize("moved", [(0, 0), (4, 0), (0, -5), (-3, 2)])
+def test_the_offset_is_by_how_much_an_image_was_moved(moved):
+    x, y = np.meshgrid(*[np.arange(LAYOUT)] * 2, indexing="ij")
+
+    def blob(at_x, at_y):
+        image = np.exp(-((x - at_x) ** 2 + 2 * (y - at_y) ** 2) / 20)
+        return image - image.mean()
+
+    found = find_offset(blob(15.5 + moved[0], 15.5 + moved[1]), blob(15.5, 15.5)) * LAYOUT
+    assert found == pytest.approx(moved, abs=0.5)
+    assert (np.abs(found) <= np.abs(moved) + 1e-6).all()
+    assert find_offset(np.zeros((LAYOUT, LAYOUT)), blob(15, 15)).tolist() == [0, 0]
 
 
 def test_centers_are_shares_of_the_sides():
@@ -108,7 +133,9 @@ def test_neighbors_and_places_by_hand():
 def heart_at(x, size=0.02, noise=-2.0):
     """Return the evidence of a case with one organ at (x, 0.5); without any where x is NaN."""
     center = np.array([[x, 0.5 if np.isfinite(x) else np.nan]])
-    return Sample(np.array([noise]), np.linspace(0, 1, 32), (), center, np.array([size]), np.array([]))
+    layout = np.zeros((LAYOUT, LAYOUT))
+    layout[16, 16] = 1
+    return Sample(np.array([noise]), np.linspace(0, 1, 32), (), center, np.array([size]), np.array([]), layout)
 
 
 @pytest.fixture
@@ -159,10 +186,21 @@ def test_a_lost_organ_is_red_whatever_the_threshold(lit):
     assert judged.reasons == ("heart not found, though it is in nearly every training image",)
 
 
-def test_detectors_of_earlier_versions_know_no_sizes(lit):
+def test_a_moved_image_is_heard_by_its_layout(lit):
+    detectors = lit(0).detectors
+    case = heart_at(0.5)
+    moved = replace(case, layout=np.roll(case.layout, 8, axis=0))
+    number = detectors.names.index("offset")
+    assert (detectors.score(case)[number], detectors.score(moved)[number]) == (0, pytest.approx(25))  # 8 / 32 / 0.01
+    assert detectors.describe(number, moved, (128, 64)) == "image at least 32 px from where the training images are"
+
+
+def test_detectors_of_earlier_versions_know_neither_sizes_nor_layouts(lit):
     light = lit(0)
-    arrays = {name: values for name, values in light.to_arrays().items() if name != "sizes"}
+    arrays = {name: values for name, values in light.to_arrays().items() if name not in ("sizes", "layout")}
     old = Detectors(unpack(arrays), ["heart"])
+    assert old.names == [name for name in light.detectors.names if name != "offset"]
+    assert len(old.score(heart_at(0.5))) == len(old.names)
     assert old.find_lost(heart_at(0.5, 1e-9)) == []
     assert old.find_lost(heart_at(np.nan, 0)) == [0]
 
@@ -271,6 +309,7 @@ def test_predict_gives_a_light_with_its_reason(calibrated, prepared, tmp_path):
     moved = np.roll(values, values.shape[0] // 2, axis=0)
     row, _ = judge(calibrated, save(image, moved, tmp_path / "moved.nii.gz"), tmp_path / "moved")
     assert row["light"] != "green"
+    assert "px from where the training images are" in row["reasons"]
 
 
 def test_detectors_of_other_weights_and_damaged_ones_are_refused(calibrated, tmp_path):
@@ -292,6 +331,7 @@ def test_detectors_of_other_weights_and_damaged_ones_are_refused(calibrated, tmp
         ("familiar", lambda values: values[:0]),
         ("centers", lambda values: values[:, :1]),
         ("sizes", lambda values: values[:, :1]),
+        ("layout", lambda values: values[:, :1]),
         ("gray", lambda values: np.full(values.shape, "light")),
         ("about", lambda values: np.array("{}")),
     ],

@@ -51,6 +51,7 @@ from medpos.runs.calibration import PREDICTED_COLUMNS, SCALING_COLUMNS
 from medpos.runs.files import Run
 from medpos.study import declaration
 from medpos.trust.detectors import Sample
+from medpos.trust.evidence import LAYOUT
 from medpos.trust.light import TrafficLight
 from medpos.trust.quality import DicePredictor, Example, Fit, Plausibility
 from medpos.trust.signs import FEATURES
@@ -341,11 +342,11 @@ def read_run(path):
 def make_detectors(folder):
     draw = np.random.default_rng(0)
     samples = [
-        Sample(draw.random(1), draw.random(32), (draw.random(4),), draw.random((1, 2)), draw.random(1), draw.random(1))
+        Sample(*map(draw.random, (1, 32)), (draw.random(4),), *map(draw.random, ((1, 2), 1, 1, (LAYOUT, LAYOUT))))
         for _ in range(4)
     ]
     about = {"weights": "w", "organs": ["heart"], "layers": [0], "validation": 3, "training": 0}
-    light = TrafficLight(about, samples, draw.random((3, 7)), draw.random((1, 4, 4)))
+    light = TrafficLight(about, samples, draw.random((3, 8)), draw.random((1, 4, 4)))
     save_arrays(folder / "detectors.npz", light.to_arrays())
     return [folder / "detectors.npz"]
 
