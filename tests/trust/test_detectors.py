@@ -10,7 +10,7 @@ import nibabel
 import numpy as np
 import pytest
 import torch
-from running import run_here
+from running import load_docs_script, run_here
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import OAS
 from sklearn.metrics import roc_auc_score
@@ -273,6 +273,20 @@ def test_conditions_are_measured(calibrated):
     assert float(together[0]["auroc"]) == 0.5
     noise = {(row["degradation"], row["severity"]): float(row["auroc"]) for row in rows if row["detector"] == "noise"}
     assert noise["gaussian_noise", "5"] == noise["shot_noise", "5"] == 1
+
+
+def test_the_table_of_the_docs_has_the_mean_of_directions_and_of_a_kind_of_detectors(tmp_path):
+    docs = load_docs_script("shifts_heard")
+    rows = ["degradation,severity,shift,detector,auroc"]
+    for detector in ("noise", "features 0", "features 1", *sorted({*docs.KINDS} - {"noise", "features"})):
+        for number, shift in enumerate(("0", "x+8", "y-8", "x+16", "y-16")):
+            rows.append(f"none,0,{shift},{detector},{0.1 * number + (0.2 if detector == 'features 1' else 0)}")
+    (tmp_path / "noticed.csv").write_text("\n".join(rows))
+    head, *lines = docs.tabulate({"CNN": [tmp_path, tmp_path]})
+    assert head == ["detector", "CNN, 8 px", "CNN, 16 px"]
+    assert ["noise", "0.150", "0.350"] in lines
+    assert ["features", "0.250", "0.450"] in lines
+    assert lines[-1] == ["all together", "0.150", "0.350"]
 
 
 def judge(run, path, out):
