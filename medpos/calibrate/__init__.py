@@ -9,6 +9,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from medpos.calibrate.failures import (
     check_members,
@@ -30,7 +31,7 @@ from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
 from medpos.predict.run_files import open_training_data, read_run_files
 from medpos.runs.calibration import FAILURE_COLUMNS, PREDICTED_COLUMNS
-from medpos.runs.files import FAILURES, NOTICED, NOTICED_CASES, PREDICTED_DICE
+from medpos.runs.files import FAILURES, NOTICED, NOTICED_CASES, PREDICTED_DICE, Run
 from medpos.runs.folder import RunFolder
 from medpos.runs.text import PHANTOM_NOTE
 
@@ -82,14 +83,15 @@ def calibrate_run(
         Texts on what was found, and that the images are phantoms if they are.
 
     Raises:
-        InputError: the folder is no run of a segmentation, its data are not found or have too few cases, a member was
-            trained on other data, or the run can't be written to.
+        InputError: the folder is no run of a segmentation or an evaluation on other data, its data are not found or
+            have too few cases, a member was trained on other data, or the run can't be written to.
     """
     chosen = options or Options()
     model = Model(run, dataset_dir, device)
     model.check_segments()
     model.forget_others()
     config = read_run_files(run, dataset_dir).config
+    _check_same_data(run, config, model.home)
     source = open_training_data(run, config, dataset_dir)
     if (chosen.conditions or chosen.failures) and not source.cases("test"):
         raise InputError(f"{source.folder}: expected test cases, to judge them under conditions, got none")
@@ -122,6 +124,18 @@ def calibrate_run(
     texts += [PHANTOM_NOTE] if source.phantom else []
     write_calibrated(model.home, "\n".join(texts))
     return texts
+
+
+def _check_same_data(run: Path, config: dict[str, Any], home: Path) -> None:
+    """Check that an evaluation was on the data of its training: to others nothing must be fitted."""
+    if not Run(home).is_recorded:  # an exported bundle
+        return
+    trained = Run(home).config
+    if any(config.get(key) != trained.get(key) for key in ("data_sha256", "fold")):
+        raise InputError(
+            f"{run}: expected an evaluation on the data and the fold of its training, to which lights are fitted, got "
+            f"one on others; give {home}"
+        )
 
 
 def fit_lights(run: RunFolder, fit: bool = True, device: str = "") -> None:

@@ -366,6 +366,17 @@ def test_a_run_without_detectors_gives_no_lights(trained, prepared, tmp_path):
     assert not (tmp_path / "lights.csv").exists()
 
 
+@pytest.mark.parametrize("change", [{"data_sha256": "b"}, {"fold": "1/2"}])
+def test_lights_are_not_fitted_to_the_data_of_an_external_evaluation(trained, tmp_path, change):
+    run = shutil.copytree(trained, tmp_path / "a")
+    config = json.loads((run / "config.json").read_text())
+    (run / "evaluate").mkdir()
+    (run / "evaluate/config.json").write_text(json.dumps({**config, **change}))
+    shown = CliRunner().invoke(app, ["calibrate", str(run / "evaluate"), "--device", "cpu"])
+    assert f"got one on others; give {run}" in str(shown.exception)
+    assert not (run / "detectors.npz").exists()
+
+
 def test_an_unknown_condition_is_refused(calibrated):
     shown = CliRunner().invoke(app, ["calibrate", str(calibrated), "--condition", "position"])
     assert "expected degradations or shifts, got 'position'" in str(shown.exception)
