@@ -36,6 +36,7 @@ CONFIRMED, CONTRADICTED, MIXED, UNDECIDED = "confirmed", "contradicted", "mixed"
 NOT_MEASURED, EXPLORATORY = "not measured", "exploratory"
 VERDICTS = (CONFIRMED, CONTRADICTED, MIXED, UNDECIDED, NOT_MEASURED, EXPLORATORY)
 ALPHA = 0.05
+_NAMED = 3  # conditions without a value that a note names
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,10 @@ def not_measured(data: str, criterion: Criterion, why: str) -> Finding:
 
 def weigh_parts(data: str, criterion: Criterion, parts: Sequence[Part]) -> Finding:
     """Make the finding of a criterion from the estimates of its parts; :func:`decide_family` completes it."""
-    if not parts or any(part.estimate.value is None for part in parts):
-        return not_measured(data, criterion, "a condition has no value")
+    empty = [part.label for part in parts if part.estimate.value is None]
+    if empty or not parts:
+        more = f" and {len(empty) - _NAMED} more" if len(empty) > _NAMED else ""
+        return not_measured(data, criterion, f"no case has a value: {', '.join(empty[:_NAMED]) or 'everywhere'}{more}")
     inside, outside = _p_values(criterion, parts)
     is_inside = max(inside) <= min(outside)
     decisive = int(np.argmax(inside) if is_inside else np.argmin(outside))

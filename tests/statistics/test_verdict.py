@@ -381,6 +381,21 @@ def test_the_interval_decides(value, se, found):
 
 
 @pytest.mark.parametrize(
+    ("labels", "words"),
+    [
+        ([], "no case has a value: everywhere"),
+        (["shift 64 px"], "no case has a value: shift 64 px"),
+        ([f"shift {n} px" for n in range(5)], "no case has a value: shift 0 px, shift 1 px, shift 2 px and 2 more"),
+    ],
+)
+def test_a_criterion_without_a_value_under_a_condition_names_it(labels, words):
+    known = Part("clean", Estimate(0.1, 0.01, 20.0, 21, 1), 21)
+    parts = [known, *(Part(label, Estimate(None, None, None, 0, 0), 0) for label in labels)] if labels else []
+    found = verdict.weigh_parts("jsrt", Criterion("t", model="a", low=0.0), parts)
+    assert (found.verdict, found.note) == ("not measured", words)
+
+
+@pytest.mark.parametrize(
     ("entry", "words"),
     [
         ({}, "expected a range, got none"),
