@@ -3,7 +3,8 @@
 Reference:
     A. S. Tejani et al., "Checklist for Artificial Intelligence in Medical Imaging (CLAIM): 2024 Update", Radiology:
     Artificial Intelligence 6(4), e240300, 2024, https://doi.org/10.1148/ryai.240300. Number, order and subject of the
-    44 items are the checklist's; the words are ours.
+    44 items are the checklist's, compared one by one with its makers' page, https://rsna.github.io/claim; the words are
+    ours.
 """
 
 from collections.abc import Iterator
