@@ -130,8 +130,8 @@ def _check_same_data(run: Path, config: dict[str, Any], home: Path) -> None:
     """Check that an evaluation was on the data of its training: to others nothing must be fitted."""
     if not Run(home).is_recorded:  # an exported bundle
         return
-    trained = Run(home).config
-    if any(config.get(key) != trained.get(key) for key in ("data_sha256", "fold")):
+    pairs = [(config.get(key), Run(home).config.get(key)) for key in ("data_sha256", "fold")]
+    if any(None not in pair and pair[0] != pair[1] for pair in pairs):  # an earlier version kept neither
         raise InputError(
             f"{run}: expected an evaluation on the data and the fold of its training, to which lights are fitted, got "
             f"one on others; give {home}"
