@@ -81,8 +81,8 @@ def overlap(planes: torch.Tensor, mean_mask: torch.Tensor) -> Floats:
 class Gaussian:
     """Score features by their Mahalanobis distance from those of the training.
 
-    Features are standardized; their covariance is shrunk to the identity by the estimator OAS, because there are often
-    fewer images than features.
+    Features are standardized; their covariance is shrunk toward the identity by the estimator OAS, because there are
+    often fewer images than features.
 
     Args:
         rows: features [images, C].
@@ -131,7 +131,7 @@ class Neighbors:
         return found
 
     def score(self, row: Floats) -> float:
-        """Return the distance of features [C] from the third-nearest ones."""
+        """Return the distance of the direction of features [C] from that of the third-nearest training image."""
         distances = np.sort(np.linalg.norm(self.rows - self._directions(row), axis=1))
         return float(distances[min(NEIGHBOR, len(distances)) - 1])
 
@@ -194,7 +194,7 @@ class Detectors:
         return ["noise", "blur", "gray values", *layout, *deep, *(f"place {organ}" for organ in self.organs), *masks]
 
     def find_lost(self, sample: Sample) -> list[int]:
-        """Return the organs that nearly every training image has and that a case has not.
+        """Return the organs that nearly every training image has and that a case lacks.
 
         An organ of less than a tenth of the smallest one of the training counts as not found.
         """
@@ -246,7 +246,7 @@ class Detectors:
             return "gray values are spread unlike those of the training images"
         if name == "offset" and self._layout is not None:
             offset = find_offset(sample.layout, self._layout) - self.offsets.mean
-            return f"image at least {_pixels(offset, sides):.0f} px from where the training images are"
+            return f"image displaced by about {_pixels(offset, sides):.0f} px relative to the training images"
         if kind == "features":
             return (
                 f"unlike the training images in the network's features, depth {int(rest) + 1} of {len(self.gaussians)}"

@@ -1,6 +1,6 @@
 """Collect what tells a strange image from a familiar one: gray values, noise, layout, the network's features, organs.
 
-All of it is read off while a case is segmented, part by part, and takes little time beside the network.
+All of it is read off while a case is segmented, part by part, and adds little to the network's time.
 """
 
 from collections.abc import Iterator, Sequence
@@ -29,7 +29,7 @@ class FeatureTap:
     """Take the mean features of some convolutions while a network runs.
 
     Convolutions are counted in the order in which the network computes them, and their negative values count as 0, so
-    that a copy of it with batch norms and ReLUs joined to them has the same features.
+    that a copy of it with batch norms and ReLUs fused into them has the same features.
 
     Args:
         layers: numbers of the convolutions, from 0.
@@ -117,8 +117,8 @@ class Evidence:
     def layout(self) -> Floats:
         """Local contrast of the mean of the slices, faded out toward the frame, [LAYOUT, LAYOUT]; its mean is 0.
 
-        What is coarser than a sixteenth of the side is taken away, because gradients of brightness differ between
-        images of the same place; the frame, because it doesn't move with what it shows.
+        A Gaussian blur of a sixteenth of the side is subtracted, because slow changes of brightness differ between
+        images of the same place. The frame is faded out because it doesn't move with what it shows.
         """
         local: Floats = self._layout - gaussian_filter(self._layout, _COARSE, mode="nearest")
         local /= max(float(local.std()), 1e-12)
@@ -139,7 +139,7 @@ class Evidence:
 
 
 def noise_levels(planes: Tensor) -> list[float]:
-    """Estimate the noise of images by a filter that neither edges nor ramps excite much.
+    """Estimate the noise of images by a filter that hardly responds to edges and ramps.
 
     Args:
         planes: images [N, x, y] in [0, 1].
@@ -185,7 +185,7 @@ def find_center(plane: Tensor) -> tuple[float, float]:
 def find_offset(image: Floats, reference: Floats) -> Floats:
     """Return how far a coarse image must be moved back to fit another one best, by their cross-correlation.
 
-    Outside, both count as 0, and they fade out toward the frame, so an offset is rather too small than too large.
+    Outside, both count as 0.
 
     Args:
         image: image of mean 0, [LAYOUT, LAYOUT].

@@ -55,10 +55,11 @@ class TrafficLight:
             in size.
 
     Attributes:
-        threshold: standardized score above which a light isn't green; of the familiar cases whose organs are all found.
+        threshold: standardized score above which a light isn't green, set on the familiar cases in which all organs are
+            found.
         rate: share of familiar cases that ring, by the threshold or because an organ isn't found.
         lost: number of familiar cases in which an organ isn't found that nearly every training case has. They ring
-            whatever the threshold, so they have no part in setting it: one of them would make the lights deaf.
+            whatever the threshold, so they have no part in setting it: one of them would raise it above all others.
     """
 
     def __init__(
