@@ -2,6 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
+# Python keeps what it compiles: without that, every process that a test starts would compile PyTorch and MONAI anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: demo test torture fuzz wheel-test lint bundles docs clean
 
 demo: .venv/installed
