@@ -19,8 +19,8 @@ import torch
 from medpos.calibrate.outputs import load_split
 from medpos.data.folder import DataFolder
 from medpos.predict.model import Model
-from medpos.trust.detectors import Place
-from medpos.trust.evidence import Evidence, Floats, find_offset
+from medpos.trust.detectors import Offset
+from medpos.trust.evidence import Evidence, Floats
 from medpos.trust.failure import auroc
 
 FOLDER = Path(__file__).resolve().parents[1] / "results"
@@ -47,13 +47,11 @@ def measure(run: Path) -> dict[int, float]:
     config = json.loads((run / "config.json").read_text())
     model, source = Model(run, device="cpu"), DataFolder(config["data_folder"], config.get("fold", ""))
     training = np.stack([read_layout(image.decoded) for image in load_split(model, source, "training", ALL)])
-    mean = training.mean(axis=0)
-    others = (len(training) * mean - training) / (len(training) - 1)
-    place = Place(np.array([find_offset(*pair) for pair in zip(training, others, strict=True)]))
+    offset = Offset(training)
     images = [image.decoded for image in load_split(model, source, "test", ALL)]
 
     def score(x: int, y: int) -> Floats:
-        return np.array([place.score(find_offset(read_layout(image, x, y), mean)) for image in images])
+        return np.array([offset.score(read_layout(image, x, y)) for image in images])
 
     centered = score(0, 0)
     return {

@@ -111,16 +111,18 @@ def _score_by_others(
 
 
 def describe_light(light: TrafficLight) -> str:
-    """Say what the threshold was set on, and how often the lights ring on the test images of the run."""
+    """Say what the threshold was set on, and how many test images of the run don't get a green light."""
     about = light.about
     counts = [f"{about[split]} {split} cases" for split in ("validation", "training") if about[split]]
-    stated = f"at most {light.rate:.1%} of familiar images ring, by {' and '.join(counts)}"
+    stated = f"at most {light.rate:.1%} of images like those of the training aren't green, by {' and '.join(counts)}"
     if light.lost:
-        stated += f"; in {light.lost} of them an organ isn't found, which always rings"
+        stated += f"; in {light.lost} of them an organ isn't found, which is always red"
     lines = [f"detectors: {', '.join(light.detectors.names)}", stated]
     if about["test_cases"]:
         found = binomtest(about["test_alarms"], about["test_cases"])
         low, high = found.proportion_ci()
         count = f"{about['test_alarms']} of {about['test_cases']}"
-        lines.append(f"on the test images {count} ring: {found.statistic:.1%} (95 % interval {low:.1%} to {high:.1%})")
+        lines.append(
+            f"on the test images {count} aren't green: {found.statistic:.1%} (95 % interval {low:.1%} to {high:.1%})"
+        )
     return "\n".join(lines)

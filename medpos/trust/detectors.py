@@ -158,6 +158,29 @@ class Place:
         return float(np.sqrt(offset @ self.precision @ offset))
 
 
+class Offset:
+    """Score an image by how far it must be moved to fit the mean of the training images best.
+
+    Args:
+        layouts: :attr:`medpos.trust.evidence.Evidence.layout` of the training images, [images, 32, 32].
+    """
+
+    def __init__(self, layouts: Floats) -> None:
+        self.mean = layouts.mean(axis=0)
+        # Each image is compared with the others alone, as a new one will be.
+        others = (len(layouts) * self.mean - layouts) / max(len(layouts) - 1, 1)
+        self.usual = Place(np.array([find_offset(*pair) for pair in zip(layouts, others, strict=True)]))
+
+    def find(self, layout: Floats) -> Floats:
+        """Return the offset of an image from the usual one, along x and y in shares of the sides, [2]."""
+        offset: Floats = find_offset(layout, self.mean) - self.usual.mean
+        return offset
+
+    def score(self, layout: Floats) -> float:
+        """Return this offset in standard deviations."""
+        return self.usual.score(find_offset(layout, self.mean))
+
+
 class Detectors:
     """Score a case by all detectors.
 
@@ -174,11 +197,7 @@ class Detectors:
         self.gaussians = [Gaussian(rows) for rows in layers]
         self.neighbors = Neighbors(layers[-1]) if layers else None
         layouts = np.stack([s.layout for s in samples])
-        self._layout = layouts.mean(axis=0) if layouts.size else None
-        if self._layout is not None:
-            # Each image is compared with the others alone, as a new one will be.
-            others = (len(samples) * self._layout - layouts) / max(len(samples) - 1, 1)
-            self.offsets = Place(np.array([find_offset(*pair) for pair in zip(layouts, others, strict=True)]))
+        self.offset = Offset(layouts) if layouts.size else None
         self.places = [Place(np.stack([s.centers[n] for s in samples])) for n in range(len(organs))]
         sizes = np.stack([s.sizes for s in samples])
         smallest = np.where(sizes > 0, sizes, np.inf).min(axis=0)
@@ -190,8 +209,8 @@ class Detectors:
         """Names of the detectors, in the order of :meth:`score`."""
         deep = [f"features {n}" for n in range(len(self.gaussians))] + (["neighbors"] if self.neighbors else [])
         masks = [f"mean mask {organ}" for organ in self.organs] if self.overlaps is not None else []
-        layout = [] if self._layout is None else ["offset"]
-        return ["noise", "blur", "gray values", *layout, *deep, *(f"place {organ}" for organ in self.organs), *masks]
+        offset = ["offset"] if self.offset else []
+        return ["noise", "blur", "gray values", *offset, *deep, *(f"place {organ}" for organ in self.organs), *masks]
 
     def find_lost(self, sample: Sample) -> list[int]:
         """Return the organs that nearly every training image has and that a case lacks.
@@ -214,8 +233,8 @@ class Detectors:
         center, spread = np.median(self.noise), max(float(self.noise.std()), 0.02)
         level = float((sample.noise[0] - center) / spread)
         found = [level, -level, float(np.abs(sample.gray - self.gray).mean())]
-        if self._layout is not None:
-            found.append(self.offsets.score(find_offset(sample.layout, self._layout)))
+        if self.offset is not None:
+            found.append(self.offset.score(sample.layout))
         known = len(sample.features) == len(self.gaussians)
         found += [g.score(sample.features[n]) if known else 0.0 for n, g in enumerate(self.gaussians)]
         if self.neighbors is not None:
@@ -244,9 +263,9 @@ class Detectors:
             return f"{what} what the network was trained on ({level / usual:.2g} times the usual level)"
         if name == "gray values":
             return "gray values are spread unlike those of the training images"
-        if name == "offset" and self._layout is not None:
-            offset = find_offset(sample.layout, self._layout) - self.offsets.mean
-            return f"image displaced by about {_pixels(offset, sides):.0f} px relative to the training images"
+        if name == "offset" and self.offset is not None:
+            moved = _pixels(self.offset.find(sample.layout), sides)
+            return f"image displaced by about {moved:.0f} px relative to the training images"
         if kind == "features":
             return (
                 f"unlike the training images in the network's features, depth {int(rest) + 1} of {len(self.gaussians)}"
