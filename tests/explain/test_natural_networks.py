@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from running import kept_state, parser, run_here
+from running import kept_state, leave_to_torture, parser, run_here
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from typer.testing import CliRunner
 
@@ -58,7 +58,8 @@ def made(name, secondary, folder, **changes):
     return run
 
 
-@pytest.mark.parametrize("name", BUNDLES)
+# The largest networks take as long as all the others.
+@pytest.mark.parametrize("name", leave_to_torture(BUNDLES, {"voc_deeplab_resnet101", "voc_sunet64"}))
 def test_every_bundle(name, secondary, tmp_path):
     _, first, deepest, size, other = BUNDLES[name]
     model = Model(made(name, secondary, tmp_path))
