@@ -7,7 +7,8 @@ that of ``minus`` or under ``minus_conditions`` where given) and the range that 
 - It is confirmed where every part lies inside the range: the largest p-value of its parts is that of the criterion,
   which needs no correction (an intersection-union test).
 - It is contradicted where a part lies outside, by the smallest p-value of its parts, adjusted among them.
-- It is mixed where some parts are inside and some outside, or where an average hides a change of sign.
+- It is mixed where it would be contradicted and another part lies inside, by a p-value adjusted among the parts; or
+  where an average hides a change of sign, by p-values adjusted among its conditions alone.
 - It is not measured where the data set, the model or a condition is missing.
 
 Every p-value of a primary criterion is adjusted by Holm's method over all primary criteria and data sets that the study
@@ -206,13 +207,15 @@ def decide_family(findings: Sequence[Finding]) -> list[Finding]:
 def _decide(finding: Finding, p_holm: float, first_step: float) -> Finding:
     """Decide on a primary finding."""
     inside, outside = _p_values(finding.criterion, finding.parts)
-    is_mixed = any(part.is_reversed for part in finding.parts) or max(min(inside), min(outside)) < ALPHA
+    is_outside = p_holm < ALPHA and min(outside) < max(inside)
+    is_split = is_outside and any(p is not None and p < ALPHA for p in holm(inside))
+    is_mixed = is_split or any(part.is_reversed for part in finding.parts)
     if is_mixed:
         verdict = MIXED
     elif p_holm >= ALPHA:
         verdict = UNDECIDED
     else:
-        verdict = CONFIRMED if max(inside) <= min(outside) else CONTRADICTED
+        verdict = CONTRADICTED if is_outside else CONFIRMED
     note = _find_reason(finding.parts, inside, outside) if is_mixed else finding.note
     return replace(finding, verdict=verdict, p_holm=p_holm, power=_power(finding, first_step), note=note)
 

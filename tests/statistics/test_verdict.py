@@ -174,6 +174,16 @@ class TestParts:
             "shifted 64 px right": -0.5,
         }
 
+    def test_inside_and_outside_are_mixed_only_after_correction(self):
+        """Outside by an uncorrected p of 0.04, or inside by one: what remains is undecided, or contradicted."""
+        clear, edge = 0.05, 0.012
+        (inside,), (outside,) = ([self.shifted({8: g}).p for g in (sign * edge,)] for sign in (-1, 1))
+        assert 0.03 < inside < 0.05
+        assert 0.03 < outside < 0.05
+        assert self.shifted({8: -clear, 16: edge}).verdict == "undecided"
+        assert self.shifted({8: -edge, 16: clear}).verdict == "contradicted"
+        assert self.shifted({8: -clear, 16: clear}).verdict == "mixed"
+
     def test_an_average_without_a_reversal_is_confirmed(self):
         assert self.shifted(dict.fromkeys(self.GAINS, -0.1), judge="mean").verdict == "confirmed"
 
