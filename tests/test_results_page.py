@@ -102,8 +102,8 @@ def test_the_criteria_of_figure_2_are_those_of_its_table(results):
 
 
 def test_the_tables_of_a_study_are_taken(results, tmp_path, monkeypatch):
-    finding = {"data": "jsrt", "text": "position helps", "where": "clean", "n": 8, "power": None, "note": ""}
-    parts = [{"label": f"blur {n}", "value": n / 10, "ci95": [0.0, 0.5], "n": 8} for n in (1, 2)]
+    finding = {"data": "jsrt", "text": "position helps", "where": "clean", "subjects": 8, "power": None, "note": ""}
+    parts = [{"label": f"blur {n}", "value": n / 10, "ci95": [0.0, 0.5], "subjects": 8} for n in (1, 2)]
     measured = {
         **finding,
         "value": 0.4014,

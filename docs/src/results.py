@@ -33,13 +33,13 @@ KINDS = {
     "parts of the variance": "variance",
     "alarms and Dice lost": "lights",
 }
-# Conditions of the table of doubt: degradation, severity and shift.
+# Conditions of the table of doubt, degradation, severity and shift; of several the mean.
 DOUBTED = {
-    "clean": ("none", 0, "0"),
-    "Gaussian noise 1": ("gaussian_noise", 1, "0"),
-    "Gaussian noise 5": ("gaussian_noise", 5, "0"),
-    "shifted by 8 px": ("none", 0, "x+8"),
-    "shifted by 32 px": ("none", 0, "x+32"),
+    "clean": [("none", 0, "0")],
+    "Gaussian noise 1": [("gaussian_noise", 1, "0")],
+    "Gaussian noise 5": [("gaussian_noise", 5, "0")],
+    "shifted 8 px": [("none", 0, f"{direction}8") for direction in ("x+", "x-", "y+", "y-")],
+    "shifted 32 px": [("none", 0, f"{direction}32") for direction in ("x+", "x-", "y+", "y-")],
 }
 # Beginnings of the names of taken studies, and what they were run on.
 SOURCES = {
@@ -242,18 +242,20 @@ def tabulate_doubt(folder: Path) -> list[list[str]]:
         ["model", "images", "organ", "size in 90 % interval", "width", "expected Dice", "Dice", "failures", "AUROC"]
     ]
     for model in dict.fromkeys(failures.index.get_level_values("model")):
-        for images, condition in DOUBTED.items():
+        for images, conditions in DOUBTED.items():
             for organ in dict.fromkeys(failures.index.get_level_values("organ")):
-                size, found = (table.loc[(model, *condition, organ)] for table in (sizes, failures))
+                places = [(model, *condition, organ) for condition in conditions]
+                size, found = (table.loc[places] for table in (sizes, failures))
                 values = (size["coverage_mean"], size["width_mean"], found["expected"], found["dice"])
-                auroc = "-" if pd.isna(found["auroc"]) else f"{found['auroc']:.3f}"
-                count = f"{found['failures']} of {found['n']}"
-                rows.append([model, images, organ.replace("_", " "), *(f"{v:.3f}" for v in values), count, auroc])
+                auroc = "-" if found["auroc"].isna().all() else f"{found['auroc'].mean():.3f}"
+                count = f"{found['failures'].sum()} of {found['n'].sum()}"
+                means = (f"{value.mean():.3f}" for value in values)
+                rows.append([model, images, organ.replace("_", " "), *means, count, auroc])
     return rows
 
 
 def tabulate_criteria(findings: Sequence[dict[str, Any]]) -> list[list[str]]:
-    """Tabulate the criteria of a study on the data sets that were run, the head first."""
+    """Tabulate the criteria of a study on the data sets that were run, the head first; n is the number of subjects."""
     rows = [["data", "criterion", "where", "value", "95 % interval", "n", "p (Holm)", "power", "verdict"]]
     for found in findings:
         if found["value"] is not None:
@@ -261,7 +263,7 @@ def tabulate_criteria(findings: Sequence[dict[str, Any]]) -> list[list[str]]:
             verdict = found["verdict"] + (f": {found['note']}" if found["note"] else "")
             value = f"{found['value']:.3f}"
             about = [found["data"], found["text"], found["where"]]
-            rows.append([*about, value, _interval(found["ci95"]), str(found["n"]), *numbers, verdict])
+            rows.append([*about, value, _interval(found["ci95"]), str(found["subjects"]), *numbers, verdict])
     return rows
 
 
@@ -271,7 +273,7 @@ def tabulate_parts(findings: Sequence[dict[str, Any]]) -> list[list[str]]:
     for found in findings:
         for part in found["parts"] if len(found["parts"]) > 1 else []:
             about = [found["data"], found["text"], part["label"]]
-            rows.append([*about, f"{part['value']:.3f}", _interval(part["ci95"]), str(part["n"])])
+            rows.append([*about, f"{part['value']:.3f}", _interval(part["ci95"]), str(part["subjects"])])
     return rows
 
 

@@ -109,7 +109,8 @@ def _estimate_json(found: Estimate) -> dict[str, Any]:
 def _part_json(part: Part) -> dict[str, Any]:
     conditions = [{"label": label, **_estimate_json(found)} for label, found in part.conditions]
     reverse = {"is_reversed": part.is_reversed, "conditions": conditions}
-    return {"label": part.label, **_estimate_json(part.estimate), "n": part.n, **reverse}
+    counts = {"n": part.n, "subjects": part.estimate.subjects}
+    return {"label": part.label, **_estimate_json(part.estimate), **counts, **reverse}
 
 
 def evaluate_criteria(table: pd.DataFrame, criteria: Sequence[Criterion], data: Sequence[str]) -> list[Finding]:

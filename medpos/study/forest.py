@@ -43,7 +43,7 @@ def draw(findings: Sequence[Finding]) -> list[Drawing]:
                 figure = _draw(rows)
             caption = (
                 f"Differences with 95 % intervals, {data_title(data)}. Blue: range that the claim implies; dashed: "
-                "margin; filled: primary, open: exploratory"
+                "margin; filled: primary, open: exploratory; n: subjects"
             )
             drawings.append(Drawing(f"forest_{data}", caption, f"{caption}. {'; '.join(_words(rows))}", figure))
     return drawings
@@ -60,7 +60,7 @@ def _rows(finding: Finding) -> Iterator[_Row]:
     is_single = len(finding.parts) == 1
     for part in finding.parts:
         label = title(finding.criterion.organ or MEAN_OF_ORGANS) if is_single else part.label
-        yield _Row(label, finding, part.estimate, part.n)
+        yield _Row(label, finding, part.estimate, part.estimate.subjects)
     where = "" if is_single else f", {finding.parts[finding.decisive].label}"
     for name, estimate in finding.organs:
         yield _Row(f"{title(name)}{where}", finding, estimate)

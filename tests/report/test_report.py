@@ -296,7 +296,8 @@ def test_the_page_of_a_study_names_family_p_power_and_what_was_not_measured(tmp_
     shown = text(build([tmp_path], tmp_path / "out").read_text())
     for words in (
         "✓ confirmed for JSRT (1 of 2 criteria)",
-        "found 0.100 (95 % interval 0.060 to 0.140) at clean, p < 0.001 (Holm = 0.012), n = 9, 8 subjects, 3 seeds",
+        "found 0.100 (95 % interval 0.060 to 0.140) at clean, p < 0.001 (Holm = 0.012)",
+        "n = 8 subjects (9 cases), 3 seeds",
         "Power 0.46 for a margin of 0.05.",
         "Smallest p of a rank test with 8 subjects: 0.0078.",
         "only the first side has 4, only the second 0, infinite 0; trainings without a partner 0 and 2",
