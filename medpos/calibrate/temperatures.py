@@ -121,6 +121,13 @@ def format_temperatures(content: Mapping[str, Any]) -> str:
         out.add_row(kind, *(f"{scores[score]:.3f}" for score in SCORES))
     one, by_class = (", ".join(f"{t:.2f}" for t in content[kind]) for kind in KINDS)
     fit = f"fitted to {content['pixels']} pixels of {content['cases']} validation cases: one {one}; class {by_class}"
-    return as_text(
-        out, fit, "above 1: the network was too sure; use by 'predict --calibrated one' or 'class'", width=150
-    )
+    advice = "above 1: the network was too sure; use by 'predict --calibrated one' or 'class'"
+    worse = [kind for kind in KINDS if content["test"] and _is_worse(content["test"], kind)]
+    if worse:
+        advice += f"; on these test images {' and '.join(worse)} make{'s' * (len(worse) == 1)} the calibration worse"
+    return as_text(out, fit, advice, width=150)
+
+
+def _is_worse(scores: Mapping[str, Mapping[str, float]], kind: str) -> bool:
+    """Return whether temperatures make calibration error and likelihood worse."""
+    return all(scores[kind][score] > scores["none"][score] for score in ("ece", "nll"))

@@ -40,7 +40,10 @@ class Predict:
         typer.Option("--uncertainty", help="Save maps of the uncertainty, and intervals of areas or volumes."),
     ] = False
     overlays: Annotated[bool, typer.Option(help="Save a picture of every case.")] = True
-    window: Annotated[str, typer.Option(help="LOW,HIGH: values of black and white; the format's by default.")] = ""
+    window: Annotated[
+        str,
+        typer.Option(help="LOW,HIGH: values of black and white, the higher first to invert; the format's by default."),
+    ] = ""
     spacing: Annotated[str, typer.Option(help="X,Y or X,Y,Z in mm, for files without spacing.")] = ""
     dataset_dir: Annotated[Path | None, typer.Option(help="Training data, for a run that lacks data.json.")] = None
     device: Annotated[str, typer.Option(help="cpu, cuda or cuda:N; CUDA by default where there is one.")] = ""
@@ -64,7 +67,7 @@ class Predict:
 def predict(options: Predict) -> None:
     """Segment new images with a trained run, on their own grid; measure organs and warn of what looks wrong.
 
-    Exit status: 0 all cases done, 2 nothing could be done, 3 some failed, 128 + N stopped by signal N.
+    Exit status: 0 all cases done, 2 nothing could be done, 3 some or all failed, 128 + N stopped by signal N.
     """
     import torch
     from tqdm import tqdm
@@ -102,8 +105,9 @@ def predict(options: Predict) -> None:
         output.warnings.print(case.PHANTOM, style="bold")
     for line in left_out.describe():
         output.warnings.print(f"left out: {line}")
-    if ensemble.light:
+    if ensemble.light and summary.lights:
         _show_lights(summary.lights, ensemble.light.facts)
+    _show_missing(ensemble)
     _summarize(summary, options.out)
 
 
@@ -123,13 +127,31 @@ def _show_lights(lights: dict[str, Any], facts: dict[str, Any]) -> None:
     """Show the cases without a green light and why, the strangest first, and the number of each color."""
     strange = sorted((item for item in lights.items() if item[1]["reasons"]), key=lambda item: -item[1]["score"])
     for name, light in strange[:_SHOWN]:
-        output.warnings.print(f"{light['color']} light: {name}: {'; '.join(light['reasons'][:_REASONS])}")
+        reasons = light["reasons"]
+        more = [f"{len(reasons) - _REASONS} more"] if len(reasons) > _REASONS else []
+        output.warnings.print(f"{light['color']} light: {name}: {'; '.join([*reasons[:_REASONS], *more])}")
+    if len(strange) > _SHOWN:
+        output.warnings.print(f"{len(strange) - _SHOWN} more cases without a green light: see lights.csv")
     colors = [light["color"] for light in lights.values()]
     counts = ", ".join(f"{colors.count(color)} {color}" for color in ("green", "yellow", "red"))
-    stated = f"of images like those of the training at most {facts['false_alarm_rate']:.0%} aren't green"
+    familiar = " and ".join(f"{facts[split]} {split}" for split in ("validation", "training") if facts[split])
+    stated = f"of images like those of the training at most {facts['false_alarm_rate']:.1%} aren't green"
+    stated += f", by {familiar} images" if familiar else ""
     tested, alarms = facts["test_cases"], facts["test_alarms"]
     measured = f"of the {tested} test images of the run {alarms} weren't" if tested else ""
     output.warnings.print("; ".join(filter(None, (f"lights: {counts}", stated, measured))))
+
+
+def _show_missing(ensemble: Any) -> None:
+    """Say that there are no lights or no predicted Dice, and why."""
+    first = ensemble.models[0]
+    if ensemble.light is None:
+        output.warnings.print(
+            f"no lights: {first.run} has no detectors; 'python -m medpos calibrate {first.run}' fits them"
+        )
+    if first.dice_predictor is not None and ensemble.dice_fit is None:
+        others = "--calibrated class" if ensemble.calibrated == "class" else "these --member, --tta and --dropout"
+        output.warnings.print(f"no predicted Dice: 'python -m medpos calibrate' has fitted none to {others}")
 
 
 def _summarize(summary: Any, out: Path) -> None:

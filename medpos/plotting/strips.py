@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from matplotlib import rcParams
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import TextPath
 
 from medpos.plotting.style import INK, styled
 
@@ -38,8 +41,9 @@ def draw_strips(strips: Sequence[Strip], label: str) -> Figure:
     rng = np.random.default_rng(0)
     as_picture = sum(len(strip.values) for strip in strips) > _MOST_VECTORS
     with styled():
-        # A fixed layout, because the names alone decide on the margin.
-        left = 0.15 + 0.075 * max(len(strip.name) for strip in strips)
+        # A fixed layout, because the names alone decide on the margin, in inches.
+        size = FontProperties(size=rcParams["ytick.labelsize"]).get_size_in_points()
+        left = 0.2 + max(TextPath((0, 0), strip.name, size=size).get_extents().width for strip in strips) / 72
         height = _LINE_INCHES * len(strips) + 0.7
         figure = Figure(figsize=(left + 5.2, height))
         axes = figure.add_axes((left / (left + 5.2), 0.55 / height, 5.05 / (left + 5.2), 1 - 0.65 / height))

@@ -64,8 +64,8 @@ class Ensemble:
         dropout: number of passes with dropout that are averaged in place of one without; 0: none.
 
     Raises:
-        InputError: a model classifies whole images; classes, orientation or images of the models differ; a class of one
-            side has no counterpart; or a network has no dropout.
+        InputError: a model classifies whole images; classes, orientation or images of the models differ; two have the
+            same weights; a class of one side has no counterpart; or a network has no dropout.
     """
 
     models: Sequence[Model]
@@ -86,10 +86,18 @@ class Ensemble:
                 mine, theirs = getattr(first.data, name), getattr(other.data, name)
                 if mine != theirs:
                     raise InputError(
-                        f"--member {other.run}: expected {name} {mine}, as {first.run} has, got {theirs}; leave it out"
+                        f"--member {other.run}: expected {name} {_words(mine)}, as {first.run} has, got "
+                        f"{_words(theirs)}; leave it out"
                     )
             if first.is_flat != other.is_flat or first.is_absolute != other.is_absolute:
                 raise InputError(f"--member {other.run}: expected a run on images like {first.run}; leave it out")
+        runs: dict[str, Any] = {}
+        for model in self.models:
+            if (same := runs.setdefault(model.identity, model.run)) is not model.run:
+                raise InputError(
+                    f"--member {model.run}: expected other weights than those of {same}, got the same, whose agreement "
+                    "tells nothing; leave it out"
+                )
         make_views(self.tta, self.labels)
         _ = self.temperatures, self.light, self.dice_fit  # which may be missing or damaged
 
@@ -269,3 +277,10 @@ def _on_one_grid(parts: Sequence[torch.Tensor]) -> list[torch.Tensor]:
 
 def _mean(parts: Sequence[torch.Tensor]) -> torch.Tensor:
     return parts[0] if len(parts) == 1 else torch.stack(list(parts)).mean(dim=0)
+
+
+def _words(facts: Any) -> str:
+    """Write facts of training data for a message: of classes their names."""
+    if isinstance(facts, tuple) and all(isinstance(fact, Label) for fact in facts):
+        return ", ".join(label.name for label in facts[1:])
+    return str(facts)

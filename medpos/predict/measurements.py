@@ -160,7 +160,9 @@ def find_label_warnings(values: Pixels, spacing_mm: Sequence[float] | None, labe
         sizes = _count(*ndimage.label(inside))[1:]
         pieces = int((sizes >= max(1.0, _SPECK * sizes.sum())).sum())
         if pieces > 1:
-            found.append(f"{label.title} is in {pieces} pieces, the largest {100 * sizes.max() / sizes.sum():.0f} %")
+            largest = 100 * sizes.max() / sizes.sum()
+            share = f"{largest:.0f} %" if largest < 99.5 else "over 99 %"
+            found.append(f"{label.title} is in {pieces} pieces, the largest {share}")
         if any(place[a].start == 0 or place[a].stop == values.shape[a] for a in (0, 1)):
             found.append(f"{label.title} touches the border")
     return found

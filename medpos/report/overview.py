@@ -86,8 +86,10 @@ def write_sentences(table: pd.DataFrame) -> list[str]:
         if len(models) > _MOST_MODELS:
             means = {name: clean_rows(rows)["dice"].mean() for name, rows in models.items()}
             ranked = sorted((name for name in models if is_finite(means[name])), key=lambda name: -means[name])
-            chosen = dict.fromkeys((ranked[0], ranked[-1])) if ranked else {}
-            sentences += [f"Of {len(models)} models: {_sentence(name, models[name])}" for name in chosen]
+            ends = {f"The best of {len(models)} models": ranked[:1], "The worst": ranked[1:][-1:]}
+            sentences += [
+                f"{words}: {_sentence(name, models[name])}" for words, names in ends.items() for name in names
+            ]
         else:
             sentences += [_sentence(name, rows) for name, rows in models.items()]
     return sentences

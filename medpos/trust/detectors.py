@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from medpos.core.labels import title
 from medpos.trust.evidence import LAYOUT, Evidence, Floats, find_center, find_offset
 
 NEIGHBOR = 3  # distances to the training images are to the third-nearest
@@ -256,7 +257,7 @@ class Detectors:
         """
         name = self.names[detector]
         kind, _, rest = name.partition(" ")
-        organ = (name.removeprefix("place ").removeprefix("mean mask ")).replace("_", " ")
+        organ = title(name.removeprefix("place ").removeprefix("mean mask "))
         if name in ("noise", "blur"):
             level, usual = 10 ** sample.noise[0], 10 ** float(np.median(self.noise))
             what = "noise above" if name == "noise" else "fine detail below"
@@ -264,8 +265,7 @@ class Detectors:
         if name == "gray values":
             return "gray values are spread unlike those of the training images"
         if name == "offset" and self.offset is not None:
-            moved = _pixels(self.offset.find(sample.layout), sides)
-            return f"image displaced by about {moved:.0f} px relative to the training images"
+            return f"image fits those of the training best when moved {_pixels(self.offset.find(sample.layout), sides)}"
         if kind == "features":
             return (
                 f"unlike the training images in the network's features, depth {int(rest) + 1} of {len(self.gaussians)}"
@@ -280,12 +280,12 @@ class Detectors:
         if number in self.find_lost(sample):
             return f"{organ} not found, though it is in nearly every training image"
         offset = sample.centers[number] - self.places[number].mean
-        return f"{organ} predicted {_pixels(offset, sides):.0f} px from where it was in training"
+        return f"{organ} predicted {_pixels(offset, sides)} from where it was in training"
 
 
-def _pixels(offset: Floats, sides: Sequence[int]) -> float:
-    """Return the length of an offset in shares of the sides, in pixels."""
-    return float(np.hypot(*(offset * np.array(sides[:2]))))
+def _pixels(offset: Floats, sides: Sequence[int]) -> str:
+    """Say how long an offset in shares of the sides is, in pixels of the network's grid."""
+    return f"{np.hypot(*(offset * np.array(sides[:2]))):.0f} px of the network's {sides[0]} x {sides[1]} px"
 
 
 def pack(samples: Sequence[Sample]) -> dict[str, Any]:

@@ -344,6 +344,6 @@ def test_of_many_models_the_best_and_the_worst_have_a_sentence(tmp_path):
         for n, name in enumerate("abcd")
     ]
     head = text(build(runs, tmp_path / "out").read_text())
-    assert "Of 4 models: a found" in head
-    assert "Of 4 models: d found" in head
-    assert "Of 4 models: b" not in head
+    assert "The best of 4 models: a found" in head
+    assert "The worst: d found" in head
+    assert "b found" not in head

@@ -172,7 +172,7 @@ def test_an_organ_of_a_few_pixels_is_lost(lit, size, is_lost):
     assert detectors.find_lost(case) == ([0] if is_lost else [])
     assert (detectors.score(case) == NEVER).any() == is_lost
     words = detectors.describe(detectors.names.index("place heart"), case, (10, 10))
-    assert words.startswith("heart not found" if is_lost else "heart predicted 0 px from")
+    assert words.startswith("heart not found" if is_lost else "heart predicted 0 px of the network's 10 x 10 px from")
 
 
 def test_a_lost_organ_is_red_whatever_the_threshold(lit):
@@ -191,9 +191,8 @@ def test_a_moved_image_is_heard_by_its_layout(lit):
     moved = replace(case, layout=np.roll(case.layout, 8, axis=0))
     number = detectors.names.index("offset")
     assert (detectors.score(case)[number], detectors.score(moved)[number]) == (0, pytest.approx(25))  # 8 / 32 / 0.01
-    assert (
-        detectors.describe(number, moved, (128, 64)) == "image displaced by about 32 px relative to the training images"
-    )
+    words = "image fits those of the training best when moved 32 px of the network's 128 x 64 px"
+    assert detectors.describe(number, moved, (128, 64)) == words
 
 
 def test_detectors_of_earlier_versions_know_neither_sizes_nor_layouts(lit):
@@ -328,8 +327,8 @@ def test_predict_gives_a_light_with_its_reason(calibrated, prepared, tmp_path):
     values = image.get_fdata()
     row, shown = judge(calibrated, save(image, values, tmp_path / "known.nii.gz"), tmp_path / "known")
     assert (row["light"], row["reasons"]) == ("green", "")
-    assert "lights: 1 green, 0 yellow, 0 red; of images like those of the training at most 14% aren't green" in shown
-    assert "of the 2 test images of the run" in shown
+    assert "lights: 1 green, 0 yellow, 0 red; of images like those of the training at most 14.3% aren't green" in shown
+    assert "aren't green, by 1 validation and 5 training images; of the 2 test images of the run" in shown
     noisy = values + np.random.default_rng(0).normal(0, 0.2 * np.ptp(values), values.shape)
     noisy = np.clip(noisy, values.min(), values.max())
     row, shown = judge(calibrated, save(image, noisy, tmp_path / "noisy.nii.gz"), tmp_path / "noisy")
@@ -339,7 +338,7 @@ def test_predict_gives_a_light_with_its_reason(calibrated, prepared, tmp_path):
     moved = np.roll(values, values.shape[0] // 2, axis=0)
     row, _ = judge(calibrated, save(image, moved, tmp_path / "moved.nii.gz"), tmp_path / "moved")
     assert row["light"] != "green"
-    assert "px relative to the training images" in row["reasons"]
+    assert "image fits those of the training best when moved" in row["reasons"]
 
 
 def test_detectors_of_other_weights_and_damaged_ones_are_refused(calibrated, tmp_path):
@@ -378,7 +377,10 @@ def test_a_run_without_detectors_gives_no_lights(trained, prepared, tmp_path):
     image = sorted((prepared["jsrt"] / "images").glob("*.nii.gz"))[0]
     shown = CliRunner().invoke(app, ["predict", str(trained), str(image), "--out", str(tmp_path), "--device", "cpu"])
     assert shown.exit_code == 0
-    assert "light" not in shown.output
+    said = " ".join(shown.output.split())
+    assert "no lights:" in said
+    assert "has no detectors; 'python -m medpos calibrate" in said
+    assert "green" not in said
     assert not (tmp_path / "lights.csv").exists()
 
 

@@ -112,6 +112,12 @@ def test_a_member_that_may_know_the_test_images_is_refused(calibrated, tmp_path)
     text = (other / "config.json").read_text()
     (other / "config.json").write_text(text.replace('"fold": ""', '"fold": "1/5"'))
     assert text != (other / "config.json").read_text()
+    with pytest.raises(InputError, match=r"--member .*b: expected other weights than those of .*a"):
+        calibrate_run(calibrated, device="cpu", options=Options(members=[other]))
+    for name in ("detectors.npz", "quality.npz"):
+        (other / name).unlink(missing_ok=True)
+    weights = torch.load(other / "model.pt", weights_only=True)
+    torch.save({key: value * 1.01 for key, value in weights.items()}, other / "model.pt")
     with pytest.raises(InputError, match=r"--member .*b: expected the data and the fold of"):
         calibrate_run(calibrated, device="cpu", options=Options(members=[other]))
 

@@ -113,6 +113,8 @@ def _highest(value: int) -> float:
 
 def _read(path: Path, lossless: bool) -> tuple[list[Page], tuple[str, ...]]:
     start = read_bytes(path, _START)
+    if not start:
+        raise InputError(f"{path}: expected a picture, got an empty file of 0 bytes; download or export it again")
     try:
         if start[:4] in tiff.MAGIC:
             return tiff.read_tiff(path, lossless)
