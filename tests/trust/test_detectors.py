@@ -277,23 +277,22 @@ def test_conditions_are_measured(calibrated):
 
 def test_the_tables_of_the_docs_have_means_of_directions_and_of_kinds_of_detectors(tmp_path):
     docs = load_docs_script("shift_detection")
-    names = ("noise", "features 0", "features 1", *sorted({*docs.KINDS} - {"noise", "features"}))
+    rows = ["degradation,severity,shift,detector,auroc"]
     shifts = ["0", *(f"{direction}{distance}" for distance in docs.DISTANCES for direction in ("x+", "y-"))]
-    for fold, cases in enumerate((30, 10)):
-        rows = ["degradation,severity,shift,detector,cases,auroc,alarms,dice_lost"]
-        for detector in names:
-            more = 0.2 if detector == "features 1" else 0
-            for number, shift in enumerate(shifts):
-                rows.append(f"none,0,{shift},{detector},{cases},{0.1 * number + more},{0.2 * number},{0.4 * fold}")
-        (tmp_path / str(fold)).mkdir()
-        (tmp_path / f"{fold}/noticed.csv").write_text("\n".join(rows))
-    table = docs.read([tmp_path / "0", tmp_path / "1"])
+    for detector in ("noise", "features 0", "features 1", *sorted({*docs.KINDS} - {"noise", "features"})):
+        more = 0.2 if detector == "features 1" else 0
+        rows += [f"none,0,{shift},{detector},{0.1 * number + more}" for number, shift in enumerate(shifts)]
+    (tmp_path / "noticed.csv").write_text("\n".join(rows))
+    table = docs.read([tmp_path, tmp_path])
     head, near, far = docs.tabulate_auroc({"CNN": table})
     assert head[:4] == ["model", "shift", "offset", "features"]
     assert [near[0], near[1], near[2], near[3], near[-1]] == ["CNN", "8 px", "0.150", "0.250", "0.150"]
     assert [far[1], far[2], far[3]] == ["16 px", "0.350", "0.450"]
-    head, alarms = docs.tabulate_alarms({"CNN": table})
-    assert (head[1:3], alarms[:4]) == (["8 px: alarms", "8 px: Dice lost"], ["CNN", "0.300", "0.100", "0.700"])
+    lines = [
+        [f"shifted {d} px {way}", f"0.{n} ± 0.1", "0.25"] for d in docs.DISTANCES for n, way in ((2, "up"), (6, "left"))
+    ]
+    head, alarms = docs.tabulate_alarms([("X-rays", [["condition", "CNN: alarms", "CNN: Dice lost"], *lines])])
+    assert (head[1:3], alarms[:3]) == (["8 px: alarms", "8 px: Dice lost"], ["CNN, X-rays", "0.400", "0.250"])
 
 
 def test_a_displaced_crop_shows_what_lies_there():
