@@ -10,10 +10,13 @@ unexport PYTHONDONTWRITEBYTECODE
 demo: .venv/installed
 	$(BIN)/python -m monai.bundle run --config_file bundles/jsrt_pe.json
 
-# Coverage is counted on the tests of the parts; whole runs and attacks run without it, because tracing slows them.
-WHOLE := tests/bundles tests/reliability
+# Coverage is counted on the tests of the parts; whole networks, whole runs and attacks run without it, because tracing
+# slows them by half.
+WHOLE := tests/bundles tests/explain/test_fields.py tests/explain/test_natural_networks.py tests/export tests/networks \
+	tests/reliability tests/test_notebooks.py
 
-PYTEST := $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+# Two processes with a thread each.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: lint
 	rm -f .coverage .coverage.*

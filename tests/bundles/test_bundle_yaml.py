@@ -145,6 +145,7 @@ def test_studies_take_bundles_and_declarations_in_yaml(tiny, tmp_path):
         resolve_configuration(tmp_path / "own_pe.yaml", {})
 
 
+@pytest.mark.torture
 def test_a_run_of_a_copied_example_in_a_process_of_its_own(tiny_without_lights, tmp_path):
     done = run_bundle(EXAMPLE, cwd=tmp_path, **tiny_without_lights, run_name="first")
     assert done.returncode == 0, done.stderr[-2000:]

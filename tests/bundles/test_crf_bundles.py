@@ -300,6 +300,7 @@ def test_the_overlay_refines_x_rays(overlaid):
         np.testing.assert_array_equal(labels, predicted)
 
 
+@pytest.mark.torture
 def test_the_overlay_refines_volumes_slice_by_slice(overlaid):
     run, given = overlaid("acdc")
     crf, changed = DenseCRF.of_paper("v2_vgg", s_xy=6, s_rgb=20), 0.0

@@ -67,12 +67,13 @@ def settings(name, secondary, tmp_path):
     return {**folders, **small, **(CRF if "deeplab" in name else {})}
 
 
-# Of each network's bundles one is trained in make test, the others in make torture.
+# Of each kind of network one bundle is trained in make test, the others in make torture.
 OTHERS = {name for name in SECONDARY if name.startswith("cityscapes") or name in ("voc_sunet128", "voc_sunet7_128")}
 OTHERS |= {"sunrgbd_segnet", "sunrgbd_deconvnet", "sunrgbd_deeplab_largefov"}
 OTHERS |= {"voc_fcn32s_fixed", "voc_fcn16s", "voc_fcn8s_at_once", "cells_unet2015", "nuclei_wide_unet"}
 OTHERS |= {"polyp_unet", "nodule_unet", "liver_unet", "brain_unet", "voc_fcn32s", "sunrgbd_fcn", "camvid_fcn"}
 OTHERS |= {"camvid_deeplab_largefov", "voc_deeplab_largefov", "context_deeplab_resnet101", "parts_deeplab_resnet101"}
+OTHERS |= {"retina_unet", "camvid_deconvnet", "voc_deeplab_resnet101"}
 OTHERS |= {"brain_segnet", "camvid_segnet_basic"}  # the latter is trained below
 
 

@@ -60,6 +60,7 @@ def test_usegnet_begins_with_the_layers_of_a_segnet(skips, fit):
     assert ("conv2_D.0.conv.weight" in same) == (skips < 2)
 
 
+@pytest.mark.torture
 def test_usegnet_is_fine_tuned_layer_by_layer(secondary, tmp_path):
     """The last layer of the SegNet learns from the first epoch, the one before from the second, the first not yet."""
     torch.manual_seed(0)

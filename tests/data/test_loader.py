@@ -73,13 +73,16 @@ def test_batches_of_several_conditions(name, prepared, place):
     assert_equal(BatchLoader(dataset, batch_size=size), DataLoader(other, batch_size=size))
 
 
-def test_other_bundles_have_the_same_batches(secondary):
-    """Check a chain that is random, and one with instances."""
-    for name, part in (("retina_unet", "train::"), ("nuclei_unet", "validate::")):
-        folder = str(secondary[name.split("_")[0]])
-        one, other = (parser(name, dataset_dir=folder).get_parsed_content(f"{part}dataset") for _ in range(2))
-        loader, plain = BatchLoader(one, batch_size=2), DataLoader(other, batch_size=2)
-        assert_equal(itertools.islice(loader, 2), itertools.islice(plain, 2))
+@pytest.mark.parametrize(
+    ("name", "part"),
+    [pytest.param("retina_unet", "train::", marks=pytest.mark.torture), ("nuclei_unet", "validate::")],
+    ids=["random chain", "instances"],
+)
+def test_other_bundles_have_the_same_batches(name, part, secondary):
+    folder = str(secondary[name.split("_")[0]])
+    one, other = (parser(name, dataset_dir=folder).get_parsed_content(f"{part}dataset") for _ in range(2))
+    loader, plain = BatchLoader(one, batch_size=2), DataLoader(other, batch_size=2)
+    assert_equal(itertools.islice(loader, 2), itertools.islice(plain, 2))
 
 
 @pytest.mark.parametrize("workers", [0, 2])

@@ -81,6 +81,7 @@ def command(run, *options):
     return [sys.executable, "-m", "medpos", "predict", str(run), "in", "--out", "out", *options]
 
 
+@pytest.mark.torture
 def test_disk_full_stops_the_call_and_the_next_goes_on(chest_run, tmp_path):
     """Stop at a full disk; a limit on the size of files gives the same error from the same call."""
     pictures(tmp_path / "in", 3)

@@ -362,6 +362,7 @@ def kill_one_worker(killed):
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").exists(), reason="finds the worker through /proc")
+@pytest.mark.torture
 def test_a_killed_worker_is_replaced_and_its_job_resumed(prepared, tmp_path):
     killed = []
     threading.Thread(target=kill_one_worker, args=(killed,)).start()
@@ -432,6 +433,7 @@ def invoke(*arguments):
     return found
 
 
+@pytest.mark.torture
 def test_quiet_shows_only_failures_verdict_and_page(prepared, tmp_path):
     models = [STUDY["models"][2], {"name": "greedy", "bundle": "{data}_small", "set": {"train_cases": 99}}]
     declared(tmp_path, models=models, seeds=[0], criteria=[])
