@@ -71,7 +71,7 @@ def main() -> None:
         tasks = (whole, partial(forward, network, batches))
         ratios = by_turns(*(partial(timed, task, arguments.clock) for task in tasks), arguments.repeats)
         what = f"{arguments.bundle}, {len(dataset)} cases x conditions: robustness / forward"
-        row(what, ratios, at_most=1.15)
+        row(what, ratios, at_most=1.1)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ VOLUMES = 18
 VALUES = "1,2,3"  # values of CSF, gray and white matter in the label files
 # U-SegNet's 6 training, 3 validation and 9 test volumes of 18.
 WEIGHTS = (6, 3, 9)
-DESCRIPTION = "T1-weighted brain MRI without the skull (IBSR-18): CSF, grey and white matter; axial slices."
+DESCRIPTION = "T1-weighted brain MRI without the skull (IBSR-18): CSF, gray and white matter; axial slices."
 FORMATS = {"nifti": r"\.nii(?:\.gz)?", "analyze": r"\.hdr"}
 
 

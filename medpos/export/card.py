@@ -36,7 +36,7 @@ def _what(facts: RunFacts) -> str:
     size = "of any size" if facts.size is None else f"at {facts.size[0]} x {facts.size[1]} px"
     text = (
         f"Segments {', '.join(facts.organs)} in 2-D images or slices. The network has {facts.parameters:,} parameters "
-        f"and sees grey values{positions}, {size}; label maps come back on the image's own grid. Written by medpos "
+        f"and sees gray values{positions}, {size}; label maps come back on the image's own grid. Written by medpos "
         f"from run `{facts.run}` of bundle `{facts.bundle}`."
     )
     return "\n\n".join([text, *map(escape, facts.sentences)])

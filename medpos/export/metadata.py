@@ -75,7 +75,7 @@ def build_metadata(base: Config, exported: ExportedRun) -> Config:
         "authors": "the people who trained the run, with medpos",
         "copyright": "The medpos authors (code and configuration)",
         "data_source": describe_data(data),
-        "image_classes": f"grey values{_position(exported)}",
+        "image_classes": f"gray values{_position(exported)}",
         "pred_classes": ", ".join(f"{label.index}: {label.title}" for label in data.labels),
         "eval_metrics": _scores(facts.clean),
         "intended_use": f"{INTENDED}.{note}",

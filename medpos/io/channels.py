@@ -50,17 +50,17 @@ def join_channels(files: Sequence[Path], scans: Sequence[Scan], names: Sequence[
         _check_count(files[0], first.values.shape[3], names)
         return first
     if len(names) == _COLORS and len(files) == 1 and isinstance(first.target, PictureTarget) and not _parts(files[0]):
-        # A grey picture among color pictures, treated as data_prep does.
+        # A gray picture among color pictures, treated as data_prep does.
         return replace(first, values=np.repeat(first.values[..., None], _COLORS, axis=3))
     _check_files(files, len(scans), names)
     for path, scan in zip(files[1:], scans[1:], strict=True):
         _check_fit(path, scan, files[0], first)
-    ranges = [scan.grey_range for scan in scans]
+    ranges = [scan.gray_range for scan in scans]
     known = [ends for ends in ranges if ends is not None]
     return replace(
         first,
         values=np.stack([scan.values for scan in scans], axis=3),
-        grey_range=(min(low for low, _ in known), max(high for _, high in known)) if known == ranges else None,
+        gray_range=(min(low for low, _ in known), max(high for _, high in known)) if known == ranges else None,
         notes=[note for scan in scans for note in scan.notes],
     )
 

@@ -89,7 +89,7 @@ def read_picture(path: Path, force: bool = False, multichannel: bool = False) ->
         exact = values @ _BRIGHTNESS
         values = exact if values.dtype.kind == "f" else np.floor(exact + 0.5)
     values = values.astype(np.float32)
-    return Scan(values, None, None, PictureTarget(), grey_range=found.ends, notes=list(found.notes))
+    return Scan(values, None, None, PictureTarget(), gray_range=found.ends, notes=list(found.notes))
 
 
 def read_jsrt(path: Path) -> Scan:

@@ -16,7 +16,7 @@ Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS = 64_000_000  # pixels of a slice, 8000 x 8000; it takes about 2 GB during the computation
 MAX_VOXELS = 512_000_000
 _MAX_CLASSES = 12  # an image with at most this many values, all integers, is taken for a label map
-_FEW_PIXELS = 256  # an image of at most this many pixels may have few grey values
+_FEW_PIXELS = 256  # an image of at most this many pixels may have few gray values
 TO_RAS = np.array([-1.0, -1.0, 1.0])  # the axes of DICOM and ITK point to L, P, S
 
 
@@ -77,7 +77,7 @@ class Target(Protocol):
 
 @dataclass(eq=False)
 class Scan:
-    """Hold grey values with the known part of their geometry.
+    """Hold gray values with the known part of their geometry.
 
     Args:
         values: values [X, Y, Z], or [X, Y, Z, C] for several channels, in the axes of the file, columns before rows,
@@ -85,20 +85,20 @@ class Scan:
         spacing_mm: spacing along each axis in mm; None: unknown.
         directions: unit vectors in RAS+ space [3, 3], a column for each axis; None: unknown.
         target: writer of label maps for this image.
-        grey_range: black and white of the file's format; None: the values are in the units of training.
+        gray_range: black and white of the file's format; None: the values are in the units of training.
         has_patient_axes: whether the directions are certainly the patient's.
         notes: remarks for the reader, one per line.
-        grey_notes: remarks on ``grey_range``, for networks that use it.
+        gray_notes: remarks on ``gray_range``, for networks that use it.
     """
 
     values: Array
     spacing_mm: tuple[float, float, float] | None
     directions: Array | None
     target: Target
-    grey_range: tuple[float, float] | None = None
+    gray_range: tuple[float, float] | None = None
     has_patient_axes: bool = False
     notes: list[str] = field(default_factory=list)
-    grey_notes: list[str] = field(default_factory=list)
+    gray_notes: list[str] = field(default_factory=list)
 
 
 def check_size(path: object, shape: Sequence[int]) -> None:
@@ -125,7 +125,7 @@ def check_size(path: object, shape: Sequence[int]) -> None:
 
 
 def check_values(path: object, values: Array, force: bool = False) -> None:
-    """Check that values are those of a grey image.
+    """Check that values are those of a gray image.
 
     Args:
         path: file or its name, for the message.
@@ -143,7 +143,7 @@ def check_values(path: object, values: Array, force: bool = False) -> None:
         )
     low, high = float(values.min()), float(values.max())
     if low == high:
-        raise InputError(f"{path}: expected different grey values, got {low:g} in every pixel; export it again")
+        raise InputError(f"{path}: expected different gray values, got {low:g} in every pixel; export it again")
     # A sample settles it for most images.
     sampled = np.unique(values.ravel(order="K")[:: 1 + values.size // 10_000])  # in the order of memory: no copy
     if not force and values.size > _FEW_PIXELS and len(sampled) <= _MAX_CLASSES:

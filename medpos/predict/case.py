@@ -182,8 +182,8 @@ class Pipeline:
         if self.options.overlays:
             files.append(out / "overlays" / f"{source.name}.png")
             lines = [source.name, PHANTOM] if ensemble.phantom else [source.name]
-            grey = image.values if image.values.ndim == 3 else image.values[..., 0]
-            write_overlay(files[-1], grey, values, labels, lines)
+            gray = image.values if image.values.ndim == 3 else image.values[..., 0]
+            write_overlay(files[-1], gray, values, labels, lines)
         measured: list[dict[str, Any]] = measurements.measure_organs(values, image.spacing_mm, labels)
         if found.uncertainty is not None:
             measured += found.uncertainty.measure(values, image.spacing_mm, [label.name for label in labels])

@@ -62,7 +62,7 @@ class LoadOrientedImage:
     Args:
         data: description of the training data.
         is_flat: whether the network takes single images and no volumes.
-        is_absolute: whether the network takes grey values in the units of the training set.
+        is_absolute: whether the network takes gray values in the units of the training set.
         key: key of the image in an item.
 
     Raises:

@@ -99,7 +99,7 @@ class LabeledImages(CachedDataset):
         transform: transform of a copy of the cached item at every access.
         source: description of the network's training data.
         is_flat: whether the network takes single images and no volumes.
-        is_absolute: whether the network takes grey values in the units of the training set.
+        is_absolute: whether the network takes gray values in the units of the training set.
         otherwise: cases in place of an empty ``data``, for a validation without cases of its own.
         **options: further arguments of :class:`CachedDataset`.
 

@@ -18,7 +18,7 @@ class ImageRequirements:
     Args:
         data: description of the training data.
         is_flat: whether it takes single images and no volumes.
-        is_absolute: whether it takes grey values in the units of the training set, rather than on each image's range.
+        is_absolute: whether it takes gray values in the units of the training set, rather than on each image's range.
     """
 
     data: TrainingData
@@ -58,7 +58,7 @@ def load_image(
         source: files of the case.
         requirements: images that the network takes.
         force: whether to accept images that look wrong.
-        window: grey values of the file that are black and white; those of its format if omitted.
+        window: gray values of the file that are black and white; those of its format if omitted.
         spacing_mm: spacing along the file's axes in mm, for files without spacing.
 
     Raises:
@@ -82,8 +82,8 @@ def load_image(
     if is_other_plane(scan.directions, orientation, data):
         notes.append("the header names another plane than the training data: oriented as on a screen")
     if requirements.is_absolute:
-        values = _in_training_units(values, window or scan.grey_range, data.intensity)
-        notes += [] if window else scan.grey_notes
+        values = _in_training_units(values, window or scan.gray_range, data.intensity)
+        notes += [] if window else scan.gray_notes
         notes += measurements.find_intensity_warnings(values, data)
     mm = None if spacing is None else orientation.reorder(spacing)
     return LoadedImage(scan, orientation, values, mm, notes)

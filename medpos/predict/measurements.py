@@ -27,7 +27,7 @@ from medpos.trust.quality import TOGETHER
 COLUMNS = ("case", "subject", "phase", "structure", "measure", "value", "unit")
 Row = dict[str, Any]
 
-_FAR = 1.0  # allowed distance of the means, in standard deviations of the training set's grey values
+_FAR = 1.0  # allowed distance of the means, in standard deviations of the training set's gray values
 _FLAT = 0.33  # smallest allowed contrast, as a share of the training set's standard deviation
 _OUTSIDE = 0.05  # allowed share of pixels outside the training set's range
 _PART = 1 << 20  # voxels that are counted at a time
@@ -182,10 +182,10 @@ def _boxes(values: Pixels, classes: int) -> list[tuple[slice, ...] | None]:
 
 
 def find_intensity_warnings(values: Array, data: TrainingData) -> list[str]:
-    """Find out whether grey values are far from those of the training set.
+    """Find out whether gray values are far from those of the training set.
 
     Args:
-        values: grey values of any shape, in the units of training.
+        values: gray values of any shape, in the units of training.
         data: description of the training data.
 
     Returns:

@@ -51,7 +51,7 @@ class Model(Stored):
         data: description of the training data.
         classifies: whether the network gives the class of a whole image rather than a label map.
         is_flat: whether the network takes single images and no volumes.
-        is_absolute: whether the network takes grey values in the units of the training set, rather than on each
+        is_absolute: whether the network takes gray values in the units of the training set, rather than on each
             image's own range.
         network: network with its weights, in evaluation mode.
         inferer: inferer that the run was tested with.

@@ -17,7 +17,7 @@ def write_overlay(path: Path, image: Array, prediction: Pixels, labels: Sequence
 
     Args:
         path: PNG file to write.
-        image: grey values [X, Y, Z].
+        image: gray values [X, Y, Z].
         prediction: label map [X, Y, Z].
         labels: classes, background first.
         lines: lines of the title; they must not identify a patient.

@@ -29,7 +29,7 @@ class Options:
         probabilities: whether to write probabilities too.
         overlays: whether to write a picture of each case.
         force: whether to accept images that look wrong.
-        window: grey values of the file that are black and white; those of its format if omitted.
+        window: gray values of the file that are black and white; those of its format if omitted.
         spacing_mm: spacing along the file's axes in mm, for files without spacing.
         format: format of the label maps, a key of ``medpos.io.targets.FORMATS``; empty: that of the image.
         uncertainty: whether to write maps of the uncertainty, and to measure it for each organ.
@@ -57,7 +57,7 @@ def begin(out: Path, ensemble: Ensemble, options: Options) -> None:
     """
     if options.window is not None and not ensemble.models[0].is_absolute:
         raise InputError(
-            f"--window: expected a run that uses absolute grey values, got {ensemble.models[0].run}, which scales each "
+            f"--window: expected a run that uses absolute gray values, got {ensemble.models[0].run}, which scales each "
             "image by itself; leave --window out"
         )
     path = out / MANIFEST

@@ -42,16 +42,16 @@ def save(path, values, affine=AFFINE):
 
 def raw(root, image, label, cases=4):
     for number in range(cases):
-        grey, classes = arrays(number)
-        save(root / f"imagesTr/c{number}{image}", grey)
+        gray, classes = arrays(number)
+        save(root / f"imagesTr/c{number}{image}", gray)
         save(root / f"labelsTr/c{number}{label}", classes)
     return root
 
 
 def prepared(out):
     for number in range(4):
-        grey, label = (np.asarray(nib.load(out / f"{kind}/c{number}.nii.gz").dataobj) for kind in ("images", "labels"))
-        yield (grey, label), arrays(number)
+        gray, label = (np.asarray(nib.load(out / f"{kind}/c{number}.nii.gz").dataobj) for kind in ("images", "labels"))
+        yield (gray, label), arrays(number)
 
 
 @pytest.mark.parametrize(

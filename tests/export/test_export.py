@@ -133,9 +133,9 @@ def test_inference_equals_predict_without_the_data(pair, first_image, tmp_path, 
     image = nibabel.load(path)
     turned = image.as_reoriented(np.array([[1, 1], [0, -1], [2, 1]]))
     nibabel.save(nibabel.Nifti1Image(np.asarray(turned.dataobj), turned.affine), images / "turned.nii.gz")
-    grey = np.asarray(image.dataobj)[..., 0]
+    gray = np.asarray(image.dataobj)[..., 0]
     if bundle.name == "chest":
-        Image.fromarray(grey.T.astype(np.uint16)).save(images / "picture.png")
+        Image.fromarray(gray.T.astype(np.uint16)).save(images / "picture.png")
     wanted = predicted(run, images, tmp_path / "predicted")
     # Elsewhere, and with no data to be had.
     moved = shutil.copytree(bundle, tmp_path / "elsewhere")
@@ -153,8 +153,8 @@ def test_dicom_comes_back_as_its_segmentation(chest_bundle, trained, first_image
     sys.path.insert(0, str(ROOT / "tests/predict"))
     from images import case_of, dicom, save
 
-    grey = np.asarray(nibabel.load(first_image("jsrt")).dataobj)[..., 0]
-    content = dicom(grey.T)
+    gray = np.asarray(nibabel.load(first_image("jsrt")).dataobj)[..., 0]
+    content = dicom(gray.T)
     save(content, tmp_path / "in/a.dcm")
     wanted = predicted(trained, tmp_path / "in", tmp_path / "wanted") / f"{case_of(content)}.dcm"
     found = segment(chest_bundle, tmp_path / "in", tmp_path / "found") / f"{case_of(content)}.dcm"

@@ -1,4 +1,4 @@
-"""Compare the grey values and the geometry of every format, bit depth and dimension with SimpleITK's own reading.
+"""Compare the gray values and the geometry of every format, bit depth and dimension with SimpleITK's own reading.
 
 SimpleITK writes each file and reads it back; ``predict`` and ``data_prep`` must find the same.
 """
@@ -95,7 +95,7 @@ def test_volumes(tmp_path, name, depth, shape, reader):
 def test_pictures(tmp_path, name, depth, shape, reader):
     SimpleITK.WriteImage(make(depth, shape), str(tmp_path / name))
     expected = values_of(SimpleITK.ReadImage(str(tmp_path / name)), shape)
-    if expected.ndim == 4 and shape == "2D":  # SimpleITK reads the palette of a grey BMP
+    if expected.ndim == 4 and shape == "2D":  # SimpleITK reads the palette of a gray BMP
         expected = expected[..., 0]
     if reader == "predict":
         values = readers.read_picture(tmp_path / name, multichannel="channels" in shape).values

@@ -75,7 +75,7 @@ def test_png_of_16_bits_keeps_all_of_them(tmp_path, color, count, high):
     wanted = columns_first(samples[..., :3] if count > 2 else samples[..., 0])
     scan = check(path, wanted, 3 if count > 2 else 1)
     assert scan.notes == [ALPHA_NOTE] * (count in (2, 4))
-    assert scan.grey_range == (0, high)
+    assert scan.gray_range == (0, high)
     if count != 2:  # SimpleITK reads no gray with alpha of 16 bits
         found = itk(path)
         assert np.array_equal(found[..., :3] if count > 2 else found, wanted)
@@ -132,7 +132,7 @@ def test_gray_tiff_equals_simpleitk(tmp_path, dtype, way):
         wanted = itk(tmp_path / "a.tif")
         assert wanted.shape == (37, 24, shape[0] if len(shape) == 3 else 1)
         scan = check(tmp_path / "a.tif", wanted)
-        assert (scan.grey_range is None) == (dtype == "float32")
+        assert (scan.gray_range is None) == (dtype == "float32")
         if dtype != "float32":
             assert np.array_equal(prepared.read_label(tmp_path / "a.tif").data, wanted)
             assert np.array_equal(read_label_map(tmp_path / "a.tif").values, wanted)
@@ -298,7 +298,7 @@ def test_white_is_zero_is_inverted_in_images_and_stored_in_label_maps(tmp_path, 
     tifffile.imwrite(tmp_path / "a.tif", rows, photometric="miniswhite")
     scan = check(tmp_path / "a.tif", columns_first(np.iinfo(dtype).max - rows))
     assert "0 is white" in scan.notes[0]
-    assert scan.grey_range == ((0, 255) if dtype == "uint8" else (65535 - 4095, 65535))
+    assert scan.gray_range == ((0, 255) if dtype == "uint8" else (65535 - 4095, 65535))
     assert np.array_equal(prepared.read_label(tmp_path / "a.tif").data, columns_first(rows))
     assert np.array_equal(read_label_map(tmp_path / "a.tif").values, itk(tmp_path / "a.tif"))
     assert "0 is white" in prepared.read_label(tmp_path / "a.tif").notes[0]
@@ -476,7 +476,7 @@ def test_gray_jpeg_of_more_than_8_bits(tmp_path, high):
     rows = noise((24, 36), np.uint8 if high == 255 else np.uint16, high)
     path = lossless_jpeg(tmp_path / "a.jpg", rows)
     scan = check(path, columns_first(rows))
-    assert scan.grey_range == (0, high)
+    assert scan.gray_range == (0, high)
     assert np.array_equal(prepared.read_label(path).data, columns_first(rows))
     cut = path.read_bytes()
     path.write_bytes(cut[: len(cut) // 2])
@@ -513,5 +513,5 @@ def test_a_picture_of_another_format_is_refused_without_an_address(tmp_path, sta
 def test_floats_from_0_to_1_are_black_to_white(tmp_path, values, ends):
     tifffile.imwrite(tmp_path / "a.tif", np.linspace(*values, 80, dtype=np.float32).reshape(8, 10))
     scan = readers.read_picture(tmp_path / "a.tif")
-    assert scan.grey_range == ends
+    assert scan.gray_range == ends
     assert scan.notes == [UNIT_NOTE] * (ends is not None)

@@ -109,7 +109,7 @@ def test_values_are_those_of_the_uncompressed_file(tmp_path, syntax, bits, signe
         found = dicom.read_dicom([encode(plain(values, bits, **tags), values, syntax, tmp_path)])
         assert np.array_equal(found.values, expected.values)
         assert np.array_equal(expected.values[..., 0].T, values * tags.get("RescaleSlope", 1.0) - (7 if tags else 0))
-        assert (found.grey_range, found.grey_notes) == (expected.grey_range, expected.grey_notes)
+        assert (found.gray_range, found.gray_notes) == (expected.gray_range, expected.gray_notes)
 
 
 @pytest.mark.parametrize(

@@ -35,7 +35,7 @@ def heart(heart_run):
 
 @pytest.fixture(scope="session")
 def xray(prepared):
-    """Return file and grey values [X, Y], 0 to 4095, of a prepared X-ray."""
+    """Return file and gray values [X, Y], 0 to 4095, of a prepared X-ray."""
     entry = json.loads((prepared["jsrt"] / "dataset.json").read_text())["test"][0]
     path = prepared["jsrt"] / entry["image"]
     return path, np.asarray(nibabel.load(path).dataobj)[..., 0]

@@ -23,10 +23,10 @@ from medpos.predict.ensemble import Ensemble
 from medpos.predict.model import Model
 from medpos.predict.views import mirror_classes
 
-GREY = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.int16)
+GRAY = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.int16)
 
 
-def nifti(path, values=GREY, affine=None, **header):
+def nifti(path, values=GRAY, affine=None, **header):
     image = nibabel.Nifti1Image(values, np.diag([2.0, 2, 2, 1]) if affine is None else affine)
     nibabel.save(image, path)
     if header:
@@ -54,31 +54,31 @@ def text(path, content="nothing"):
     return path
 
 
-RGB = np.dstack([GREY // 16, GREY // 32, GREY // 64]).astype(np.uint8)
+RGB = np.dstack([GRAY // 16, GRAY // 32, GRAY // 64]).astype(np.uint8)
 BAD = {
     "truncated nifti": (lambda d: cut(nifti(d / "a.nii.gz", np.random.default_rng(0).normal(size=(64, 64)))), "again"),
     "no nifti": (lambda d: text(d / "a.nii"), "export it again"),
     "no gzip": (lambda d: text(d / "a.nii.gz"), "copy it again"),
     "4-D": (lambda d: nifti(d / "a.nii.gz", np.zeros((8, 8, 8, 3), np.int16)), "a file of its own"),
-    "NaN": (lambda d: nifti(d / "a.nii.gz", np.where(GREY > 9, GREY, np.nan)), "without them"),
+    "NaN": (lambda d: nifti(d / "a.nii.gz", np.where(GRAY > 9, GRAY, np.nan)), "without them"),
     "NaN spacing": (lambda d: nifti(d / "a.nii", pixdim=[1, np.nan, 1, 1, 1, 1, 1, 1]), "correct pixdim"),
     "flat affine": (lambda d: nifti(d / "a.nii", srow_z=[0, 0, 0, 0]), "correct sform"),
-    "label map": (lambda d: nifti(d / "a.nii.gz", (GREY // 1400).astype(np.uint8)), "--force"),
-    "empty image": (lambda d: nifti(d / "a.nii.gz", GREY * 0), "export it again"),
-    "20,000 x 20,000": (lambda d: nifti(d / "a.nii", GREY, dim=[2, 20000, 20000, 1, 1, 1, 1, 1]), "crop"),
+    "label map": (lambda d: nifti(d / "a.nii.gz", (GRAY // 1400).astype(np.uint8)), "--force"),
+    "empty image": (lambda d: nifti(d / "a.nii.gz", GRAY * 0), "export it again"),
+    "20,000 x 20,000": (lambda d: nifti(d / "a.nii", GRAY, dim=[2, 20000, 20000, 1, 1, 1, 1, 1]), "crop"),
     "huge picture": (lambda d: picture(d / "a.png", np.zeros((20000, 20000), bool)), "crop"),
-    "truncated png": (lambda d: cut(picture(d / "a.png", GREY.astype(np.uint16))), "export it again"),
+    "truncated png": (lambda d: cut(picture(d / "a.png", GRAY.astype(np.uint16))), "export it again"),
     "colour": (lambda d: picture(d / "a.png", RGB), "convert it"),
     "short img": (lambda d: text(d / "a.img"), "unpack it again"),
     "no dicom": (lambda d: text(d / "a.dcm"), "export it again"),
-    "dicom without pixels": (lambda d: save(dicom(GREY, PixelData=None), d / "a.dcm"), "give the image itself"),
-    "truncated dicom": (lambda d: cut(save(dicom(GREY), d / "a.dcm"), 0.9), "copy it again"),
-    "ultrasound": (lambda d: save(dicom(GREY, Modality="US"), d / "a.dcm"), "--force"),
-    "colour dicom": (lambda d: save(dicom(GREY, PhotometricInterpretation="RGB"), d / "a.dcm"), "convert it"),
-    "frames": (lambda d: save(dicom(GREY, NumberOfFrames=3), d / "a.dcm"), "split it"),
-    "huge dicom": (lambda d: save(dicom(GREY, Rows=20000, Columns=20000), d / "a.dcm"), "crop"),
-    "zero spacing dicom": (lambda d: save(dicom(GREY, PixelSpacing=[0, 0]), d / "a.dcm"), "correct the header"),
-    "volume": (lambda d: nifti(d / "a.nii.gz", np.dstack([GREY, GREY])), "one by one"),
+    "dicom without pixels": (lambda d: save(dicom(GRAY, PixelData=None), d / "a.dcm"), "give the image itself"),
+    "truncated dicom": (lambda d: cut(save(dicom(GRAY), d / "a.dcm"), 0.9), "copy it again"),
+    "ultrasound": (lambda d: save(dicom(GRAY, Modality="US"), d / "a.dcm"), "--force"),
+    "colour dicom": (lambda d: save(dicom(GRAY, PhotometricInterpretation="RGB"), d / "a.dcm"), "convert it"),
+    "frames": (lambda d: save(dicom(GRAY, NumberOfFrames=3), d / "a.dcm"), "split it"),
+    "huge dicom": (lambda d: save(dicom(GRAY, Rows=20000, Columns=20000), d / "a.dcm"), "crop"),
+    "zero spacing dicom": (lambda d: save(dicom(GRAY, PixelSpacing=[0, 0]), d / "a.dcm"), "correct the header"),
+    "volume": (lambda d: nifti(d / "a.nii.gz", np.dstack([GRAY, GRAY])), "one by one"),
 }
 
 
@@ -162,10 +162,10 @@ def test_phases_are_known_by_their_name(tmp_path):
 
 
 def test_no_patient_in_any_file(chest, predict, tmp_path):
-    save(dicom(GREY), tmp_path / "Zimmermann/scan.dcm")
-    save(dicom(GREY), tmp_path / "Zimmermann/erika_zimmermann.dcm")
-    save(dicom(GREY, PixelData=None), tmp_path / "Zimmermann/none.dcm")
-    image = nibabel.Nifti1Image(GREY[..., None], np.eye(4))
+    save(dicom(GRAY), tmp_path / "Zimmermann/scan.dcm")
+    save(dicom(GRAY), tmp_path / "Zimmermann/erika_zimmermann.dcm")
+    save(dicom(GRAY, PixelData=None), tmp_path / "Zimmermann/none.dcm")
+    image = nibabel.Nifti1Image(GRAY[..., None], np.eye(4))
     image.header["descrip"] = b"Zimmermann"
     image.header.extensions.append(nibabel.nifti1.Nifti1Extension("comment", b"Zimmermann"))
     nibabel.save(image, tmp_path / "n.nii.gz")
@@ -194,8 +194,8 @@ def people(folder, person, file="IM0001"):
     charset = "ISO_IR 192"
     private = {"InstitutionName": "St. Vincent", "AccessionNumber": "ACC5566", "SpecificCharacterSet": charset}
     for sub in ("a", "b"):
-        save(dicom(GREY, PatientName=name, PatientID=number, **private), folder / place / sub / f"{file}.dcm")
-    save(dicom(GREY, PatientName=name, PixelSpacing="1.5", **private), folder / place / f"{place}.dcm")
+        save(dicom(GRAY, PatientName=name, PatientID=number, **private), folder / place / sub / f"{file}.dcm")
+    save(dicom(GRAY, PatientName=name, PixelSpacing="1.5", **private), folder / place / f"{place}.dcm")
     return (*words, "acc5566", "vincent", "19500101", "im0001")
 
 
@@ -238,12 +238,12 @@ def test_names_are_kept_on_demand_with_a_table_that_leads_back(chest_run, tmp_pa
 
 def test_no_patient_in_the_log(chest_run, tmp_path):
     """Check the output of the command and of the libraries, which quote invalid headers."""
-    save(dicom(GREY), tmp_path / "in/erika.dcm")
-    odd = dicom(GREY, PatientBirthDate="Zimmermann was born in May")
+    save(dicom(GRAY), tmp_path / "in/erika.dcm")
+    odd = dicom(GRAY, PatientBirthDate="Zimmermann was born in May")
     odd.add_new(0x00101010, "AS", "Zimmermann")
     save(odd, tmp_path / "in/odd.dcm")
-    cut(save(dicom(GREY), tmp_path / "in/cut.dcm"), 0.9)
-    save(dicom(GREY, BitsStored=99), tmp_path / "in/bits.dcm")
+    cut(save(dicom(GRAY), tmp_path / "in/cut.dcm"), 0.9)
+    save(dicom(GRAY, BitsStored=99), tmp_path / "in/bits.dcm")
     environment = {**ENVIRONMENT, "PYTHONWARNINGS": "default"}
     command = [sys.executable, "-m", "medpos", "predict", str(chest_run), "in", "--out", "out"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
@@ -314,7 +314,7 @@ def test_ensembles_and_mirrors(chest, heart):
         mirror_classes(JSRT[:2])
     with pytest.raises(InputError, match=r"expected labels .*, got "):
         Ensemble([chest.models[0], heart.models[0]])
-    image = chest.decode(np.array(GREY[..., None], np.float32))
+    image = chest.decode(np.array(GRAY[..., None], np.float32))
     one, flipped = chest.models[0], Ensemble(chest.models, tta=("flip",))
     there, back = one.probabilities(image[0]), one.probabilities(image[0].flip(1)).flip(1)
     assert torch.allclose(flipped.probabilities(image), (there + back[[0, 2, 1, 3]]) / 2)
@@ -333,9 +333,9 @@ def test_output_that_cannot_be_written(chest, heart, predict, xray, tmp_path):
         predict(heart, xray[0])
 
 
-def test_colour_without_colour_is_grey(tmp_path):
-    path = picture(tmp_path / "a.png", np.dstack([GREY // 16] * 3).astype(np.uint8))
-    assert (readers.read_picture(path).values[..., 0] == GREY.T // 16).all()
+def test_colour_without_colour_is_gray(tmp_path):
+    path = picture(tmp_path / "a.png", np.dstack([GRAY // 16] * 3).astype(np.uint8))
+    assert (readers.read_picture(path).values[..., 0] == GRAY.T // 16).all()
 
 
 def test_command_line(chest_run, xray, tmp_path):

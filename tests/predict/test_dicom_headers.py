@@ -15,7 +15,7 @@ from medpos.io import dicom as reader
 from medpos.io.walk import LeftOut
 from medpos.predict import inputs
 
-GREY = np.linspace(0, 4095, 20 * 24).reshape(20, 24).astype(np.uint16)
+GRAY = np.linspace(0, 4095, 20 * 24).reshape(20, 24).astype(np.uint16)
 MR = "1.2.840.10008.5.1.4.1.1.4"
 
 
@@ -27,7 +27,7 @@ def slices(folder, count=4, phases=1, times=("TriggerTime",), **tags):
         for z in range(count):
             moment = dict.fromkeys(times, 40 * phase + 1) if phases > 1 else {}
             content = dicom(
-                GREY // 2 + 50 * z + 7 * phase,
+                GRAY // 2 + 50 * z + 7 * phase,
                 Modality="MR",
                 SOPClassUID=MR,
                 PositionReferenceIndicator="",
@@ -93,7 +93,7 @@ def test_copies_of_an_instance_are_one_slice(tmp_path, copy, phases):
 
 
 def test_a_copied_xray_is_one_case(tmp_path):
-    path = save(dicom(GREY), tmp_path / "in/a.dcm")
+    path = save(dicom(GRAY), tmp_path / "in/a.dcm")
     shutil.copy(path, tmp_path / "in/b.dcm")
     assert len(find(tmp_path / "in")) == 1
 
@@ -143,20 +143,20 @@ EMPTY = (
 
 @pytest.mark.parametrize("key", EMPTY.split())
 def test_an_empty_attribute_is_an_absent_one(tmp_path, key):
-    content = dicom(GREY)
+    content = dicom(GRAY)
     setattr(content, key, [] if key.endswith("Sequence") else "")
     save(content, tmp_path / "a.dcm")
     [case] = find(tmp_path)
     scan = inputs.read_case(case, ("CR",))
-    assert (scan.values[..., 0].T == GREY).all()
+    assert (scan.values[..., 0].T == GRAY).all()
     assert scan.spacing_mm == (2.8, 2.8, 1.0)
-    assert scan.grey_range == (0, 4095)
+    assert scan.gray_range == (0, 4095)
 
 
 @pytest.mark.parametrize("sequence", ["ModalityLUTSequence", "SharedFunctionalGroupsSequence"])
 def test_an_empty_sequence_is_an_absent_one(tmp_path, sequence):
-    save(dicom(GREY, **{sequence: []}), tmp_path / "a.dcm")
-    assert (inputs.read_case(find(tmp_path)[0]).values[..., 0].T == GREY).all()
+    save(dicom(GRAY, **{sequence: []}), tmp_path / "a.dcm")
+    assert (inputs.read_case(find(tmp_path)[0]).values[..., 0].T == GRAY).all()
 
 
 ODD = {
@@ -183,10 +183,10 @@ ODD = {
 @pytest.mark.parametrize("kind", ODD)
 def test_a_malformed_attribute_is_named(tmp_path, kind):
     tags, bytes_, key = ODD[kind]
-    path = save(dicom(GREY, **tags), tmp_path / "Zimmermann.dcm")
+    path = save(dicom(GRAY, **tags), tmp_path / "Zimmermann.dcm")
     if bytes_:
         spoil(path, *bytes_)
-    save(dicom(GREY), tmp_path / "a.dcm")
+    save(dicom(GRAY), tmp_path / "a.dcm")
     with pytest.raises(InputError, match=rf"^file 1 of the input: expected .*{key}") as error:
         inputs.read_case(find(tmp_path)[0])
     assert "Zimmermann" not in str(error.value)
@@ -219,7 +219,7 @@ GONE = {
 @pytest.mark.parametrize("kind", GONE)
 def test_attributes_that_are_missing_cost_no_label_map(tmp_path, kind):
     keys, suffix, reason = GONE[kind]
-    save(dicom(GREY, **dict.fromkeys(keys)), tmp_path / "in/a.dcm")
+    save(dicom(GRAY, **dict.fromkeys(keys)), tmp_path / "in/a.dcm")
     [case] = find(tmp_path / "in")
     scan = inputs.read_case(case, ("CR",))
     labels = (scan.values // 1400).astype(np.uint8)
@@ -251,11 +251,11 @@ def without_preamble(content, syntax, meta):
 @pytest.mark.parametrize("kind", ["meta", "explicit", "implicit"])
 def test_files_without_preamble_are_read(tmp_path, name, kind):
     syntax = ImplicitVRLittleEndian if kind == "implicit" else ExplicitVRLittleEndian
-    data = without_preamble(dicom(GREY), syntax, meta=kind == "meta")
+    data = without_preamble(dicom(GRAY), syntax, meta=kind == "meta")
     (tmp_path / name).write_bytes(data)
     [case] = find(tmp_path)
     scan = inputs.read_case(case)
-    assert (scan.values[..., 0].T == GREY).all()
+    assert (scan.values[..., 0].T == GRAY).all()
     assert scan.target.write(tmp_path / "out/r", np.ones((24, 20, 1), np.uint8), JSRT).suffix == ".dcm"
 
 
@@ -269,7 +269,7 @@ def test_what_begins_like_no_data_set_is_no_dicom(tmp_path, content):
 
 @pytest.mark.parametrize("name", ["DICOMDIR", "dicomdir", "DICOMDIR.dcm", "sub/DICOMDIR"])
 def test_the_index_of_a_medium_is_no_case(tmp_path, name):
-    save(dicom(GREY), tmp_path / "IM0")
+    save(dicom(GRAY), tmp_path / "IM0")
     directory(tmp_path / name)
     left_out = LeftOut()
     assert len(find(tmp_path, left_out=left_out)) == 1
@@ -283,30 +283,30 @@ def test_the_index_of_a_medium_alone_is_named(tmp_path):
 
 
 BITS = {
-    "12 in 16": (GREY, 16, {}, (0, 4095), "fewer bits"),
-    "10 in 16": (GREY // 4, 16, {}, (0, 1023), "fewer bits"),
-    "14 in 16": (GREY * 4, 16, {}, (0, 16383), "fewer bits"),
-    "12 in 14": (GREY, 14, {}, (0, 4095), "fewer bits"),
-    "16 in 16": (GREY * 16, 16, {}, (0, 65535), ""),
-    "12 in 12": (GREY, 12, {"WindowCenter": 1000, "WindowWidth": 2000}, (0, 4095), ""),
-    "window of the values": (GREY + 30000, 16, {"WindowCenter": 32048, "WindowWidth": 4096}, (30000, 34095), "window"),
+    "12 in 16": (GRAY, 16, {}, (0, 4095), "fewer bits"),
+    "10 in 16": (GRAY // 4, 16, {}, (0, 1023), "fewer bits"),
+    "14 in 16": (GRAY * 4, 16, {}, (0, 16383), "fewer bits"),
+    "12 in 14": (GRAY, 14, {}, (0, 4095), "fewer bits"),
+    "16 in 16": (GRAY * 16, 16, {}, (0, 65535), ""),
+    "12 in 12": (GRAY, 12, {"WindowCenter": 1000, "WindowWidth": 2000}, (0, 4095), ""),
+    "window of the values": (GRAY + 30000, 16, {"WindowCenter": 32048, "WindowWidth": 4096}, (30000, 34095), "window"),
     "two windows": (
-        GREY + 30000,
+        GRAY + 30000,
         16,
         {"WindowCenter": [32048, 9], "WindowWidth": [4096, 5]},
         (30000, 34095),
         "window",
     ),
     "exact window": (
-        GREY + 30000,
+        GRAY + 30000,
         16,
         {"WindowCenter": 32000, "WindowWidth": 4000, "VOILUTFunction": "LINEAR_EXACT"},
         (30000, 34000),
         "window",
     ),
-    "window of other values": (GREY + 30000, 16, {"WindowCenter": 40, "WindowWidth": 400}, (0, 65535), ""),
-    "window of no width": (GREY + 30000, 16, {"WindowCenter": 32048, "WindowWidth": 0}, (0, 65535), ""),
-    "rescaled": (GREY, 16, {"RescaleSlope": 2, "RescaleIntercept": -100}, (-100, 8090), "fewer bits"),
+    "window of other values": (GRAY + 30000, 16, {"WindowCenter": 40, "WindowWidth": 400}, (0, 65535), ""),
+    "window of no width": (GRAY + 30000, 16, {"WindowCenter": 32048, "WindowWidth": 0}, (0, 65535), ""),
+    "rescaled": (GRAY, 16, {"RescaleSlope": 2, "RescaleIntercept": -100}, (-100, 8090), "fewer bits"),
 }
 
 
@@ -317,9 +317,9 @@ def test_black_and_white_are_those_of_the_values(tmp_path, kind, dark):
     content = dicom(rows, BitsStored=bits, HighBit=bits - 1, PhotometricInterpretation=dark, **tags)
     save(content, tmp_path / "a.dcm")
     scan = inputs.read_case(find(tmp_path)[0])
-    assert scan.grey_range == pytest.approx(expected)
-    assert bool(scan.grey_notes) == bool(note)
-    assert note in "".join(scan.grey_notes)
+    assert scan.gray_range == pytest.approx(expected)
+    assert bool(scan.gray_notes) == bool(note)
+    assert note in "".join(scan.gray_notes)
     values = rows * float(tags.get("RescaleSlope", 1)) + float(tags.get("RescaleIntercept", 0))
     bright = values if dark == "MONOCHROME2" else sum(expected) - values
     assert np.allclose(scan.values[..., 0].T, bright)
@@ -327,14 +327,14 @@ def test_black_and_white_are_those_of_the_values(tmp_path, kind, dark):
 
 @pytest.mark.parametrize("dark", ["MONOCHROME1", "MONOCHROME2"])
 def test_padding_is_black_and_counts_for_nothing(tmp_path, dark):
-    rows = GREY // 2 + 100
+    rows = GRAY // 2 + 100
     rows[:3] = 65535
     save(
         dicom(rows, BitsStored=16, HighBit=15, PixelPaddingValue=65535, PhotometricInterpretation=dark),
         tmp_path / "a.dcm",
     )
     scan = inputs.read_case(find(tmp_path)[0])
-    assert scan.grey_range == (0, 4095)
+    assert scan.gray_range == (0, 4095)
     assert (scan.values[:, :3] == scan.values.min()).all()
 
 
@@ -342,7 +342,7 @@ def test_padding_is_black_and_counts_for_nothing(tmp_path, dark):
     ("padding", "limit"), [(63536, None), (-2000, None), (63536, 63540), (-2000, -1996), (-2000, 63540)]
 )
 def test_padding_is_found_with_and_without_its_sign(tmp_path, padding, limit):
-    rows = (GREY // 2).astype(np.int16) - 500
+    rows = (GRAY // 2).astype(np.int16) - 500
     rows[:3] = -2000
     content = dicom(rows.view(np.uint16), PixelRepresentation=1, BitsStored=16, HighBit=15)
     for tag, value in ((0x00280120, padding), (0x00280121, limit)):
@@ -365,10 +365,10 @@ def test_padding_is_found_with_and_without_its_sign(tmp_path, padding, limit):
     ],
 )
 def test_the_shape_of_the_presentation_lut_inverts_once(tmp_path, kind, shape, is_dark, is_odd):
-    rows = 4095 - GREY if is_dark else GREY
+    rows = 4095 - GRAY if is_dark else GRAY
     save(dicom(rows, PhotometricInterpretation=kind, PresentationLUTShape=shape), tmp_path / "a.dcm")
     scan = inputs.read_case(find(tmp_path)[0])
-    assert (scan.values[..., 0].T == GREY).all()
+    assert (scan.values[..., 0].T == GRAY).all()
     assert any("disagree" in note for note in scan.notes) == is_odd
 
 
@@ -383,20 +383,20 @@ def test_a_gap_in_a_series_is_told_with_its_size(tmp_path, left_out, greatest):
 
 
 def test_bits_above_those_stored_are_ignored(tmp_path):
-    rows = GREY.copy()
+    rows = GRAY.copy()
     rows[4:9] |= 1 << 14
     save(dicom(rows), tmp_path / "a.dcm")
-    assert (inputs.read_case(find(tmp_path)[0]).values[..., 0].T == GREY).all()
+    assert (inputs.read_case(find(tmp_path)[0]).values[..., 0].T == GRAY).all()
 
 
 @pytest.mark.parametrize(("bits", "high"), [(12, 15), (12, 13), (10, 11)])
 def test_bits_below_those_stored_are_ignored(tmp_path, bits, high):
-    rows = GREY >> (12 - bits)
+    rows = GRAY >> (12 - bits)
     save(dicom(rows << (high + 1 - bits), BitsStored=bits, HighBit=high), tmp_path / "a.dcm")
     scan = inputs.read_case(find(tmp_path)[0])
     assert (rows == scan.values[..., 0].T).all()
-    assert scan.grey_range == (0, 2**bits - 1)
-    assert scan.grey_notes == []
+    assert scan.gray_range == (0, 2**bits - 1)
+    assert scan.gray_notes == []
 
 
 @pytest.mark.parametrize(
@@ -410,7 +410,7 @@ def test_bits_below_those_stored_are_ignored(tmp_path, bits, high):
     ],
 )
 def test_a_seg_names_its_patient_in_the_character_set_of_its_source(tmp_path, charset, name, kept):
-    save(dicom(GREY, SpecificCharacterSet=charset, PatientName=name), tmp_path / "in/a.dcm")
+    save(dicom(GRAY, SpecificCharacterSet=charset, PatientName=name), tmp_path / "in/a.dcm")
     scan = inputs.read_case(find(tmp_path / "in")[0])
     path = scan.target.write(tmp_path / "r", np.ones((24, 20, 1), np.uint8), JSRT)
     found = pydicom.dcmread(path)
@@ -447,7 +447,7 @@ SPACINGS = {
 @pytest.mark.parametrize("kind", SPACINGS)
 def test_spacing_of_an_xray(tmp_path, kind):
     tags, expected, note = SPACINGS[kind]
-    save(dicom(GREY, **tags), tmp_path / "a.dcm")
+    save(dicom(GRAY, **tags), tmp_path / "a.dcm")
     scan = inputs.read_case(find(tmp_path)[0])
     assert scan.spacing_mm == pytest.approx((expected, expected, 1))
     assert bool(scan.notes) == bool(note)
@@ -468,7 +468,7 @@ FRAMES = {
 @pytest.mark.parametrize("kind", FRAMES)
 def test_empty_attributes_of_frames_are_absent_ones(tmp_path, kind):
     macro, tags = FRAMES[kind]
-    image = nibabel.Nifti1Image(np.stack([GREY, GREY // 2, GREY // 3], axis=2), np.diag([1.5, 1.5, 8, 1]))
+    image = nibabel.Nifti1Image(np.stack([GRAY, GRAY // 2, GRAY // 3], axis=2), np.diag([1.5, 1.5, 8, 1]))
     content, _ = enhanced(image)
     for group in content.PerFrameFunctionalGroupsSequence:
         setattr(group, macro, sequence(**tags))
@@ -481,7 +481,7 @@ def test_empty_attributes_of_frames_are_absent_ones(tmp_path, kind):
 
 
 def test_a_malformed_attribute_of_a_frame_is_named(tmp_path):
-    content, _ = enhanced(nibabel.Nifti1Image(np.stack([GREY] * 3, axis=2), np.eye(4)))
+    content, _ = enhanced(nibabel.Nifti1Image(np.stack([GRAY] * 3, axis=2), np.eye(4)))
     group = content.PerFrameFunctionalGroupsSequence[1]
     group.PixelValueTransformationSequence[0].RescaleSlope = "7.125"
     spoil(save(content, tmp_path / "a.dcm"), b"7.125", b"7,125")
@@ -493,9 +493,9 @@ def test_a_mixed_folder_gives_each_image_once(tmp_path):
     slices(tmp_path / "one")
     renamed(tmp_path / "one", sorted((tmp_path / "one").iterdir()))
     slices(tmp_path / "two", phases=2)
-    save(dicom(GREY), tmp_path / "xray.dcm")
+    save(dicom(GRAY), tmp_path / "xray.dcm")
     directory(tmp_path / "DICOMDIR")
-    nibabel.save(nibabel.Nifti1Image(GREY, np.eye(4)), tmp_path / "plain.nii.gz")
+    nibabel.save(nibabel.Nifti1Image(GRAY, np.eye(4)), tmp_path / "plain.nii.gz")
     (tmp_path / "readme.pdf").write_bytes(b"%PDF")
     left_out = LeftOut()
     cases = find(tmp_path, left_out=left_out)

@@ -28,8 +28,8 @@ def test_on_the_networks_own_grid_nothing_is_resampled(chest, chest_run, xray, p
     path, _ = xray
     data = chest.models[0].data
     values = chest.decode(np.asarray(nibabel.load(path).dataobj, np.float32))[0][0].numpy()
-    grey = values * (data.intensity["high"] - data.intensity["low"]) + data.intensity["low"]
-    nibabel.save(nibabel.Nifti1Image(grey[..., None], nibabel.load(path).affine), tmp_path / "small.nii.gz")
+    gray = values * (data.intensity["high"] - data.intensity["low"]) + data.intensity["low"]
+    nibabel.save(nibabel.Nifti1Image(gray[..., None], nibabel.load(path).affine), tmp_path / "small.nii.gz")
     summary, out = predict(chest, tmp_path / "small.nii.gz")
     assert not summary.failed
     case = next(c for c in load_cases(chest_run / "cases.npz") if path.name == f"{c.case}.nii.gz")

@@ -16,13 +16,13 @@ from medpos.core.errors import InputError
 from medpos.io.walk import LeftOut
 from medpos.predict import cohort, inputs
 
-GREY = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
+GRAY = np.linspace(0, 4095, 64 * 64).reshape(64, 64).astype(np.uint16)
 STORAGE = "1.2.840.10008.5.1.4.1.1."
 
 
 def picture(path):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(GREY).save(path)
+    Image.fromarray(GRAY).save(path)
     return path
 
 
@@ -34,7 +34,7 @@ def find(*given, **options):
 
 def other(path, uid, modality="OT"):
     """Write a DICOM object without pixels."""
-    content = dicom(GREY, PixelData=None, Rows=None, Columns=None, SOPClassUID=uid, Modality=modality)
+    content = dicom(GRAY, PixelData=None, Rows=None, Columns=None, SOPClassUID=uid, Modality=modality)
     content.file_meta.MediaStorageSOPClassUID = uid or "1.2.3"
     return save(content, path)
 
@@ -60,7 +60,7 @@ OBJECTS = {
 @pytest.mark.parametrize("name", OBJECTS)
 def test_dicom_objects_that_are_no_images_are_left_out_with_their_kind(tmp_path, name):
     rest, kind = OBJECTS[name]
-    save(dicom(GREY), tmp_path / "in/IM1.dcm")
+    save(dicom(GRAY), tmp_path / "in/IM1.dcm")
     path = other(tmp_path / "in/Zimmermann", STORAGE + rest)
     cases, left_out = find(tmp_path / "in")
     assert len(cases) == 1
@@ -72,7 +72,7 @@ def test_dicom_objects_that_are_no_images_are_left_out_with_their_kind(tmp_path,
 @pytest.mark.parametrize(("uid", "modality"), [("", "SR"), ("", "RTSTRUCT"), ("1.2.3.4", "KO")])
 def test_the_modality_tells_where_the_class_does_not(tmp_path, monkeypatch, uid, modality):
     monkeypatch.setitem(mimetypes.types_map, ".dcm", "application/dicom")  # a machine's table changes nothing
-    save(dicom(GREY), tmp_path / "in/IM1.dcm")
+    save(dicom(GRAY), tmp_path / "in/IM1.dcm")
     other(tmp_path / "in/a.dcm", uid, modality)
     cases, left_out = find(tmp_path / "in")
     assert (len(cases), left_out.describe()) == (1, [f"DICOM {modality}, no image: 1"])
@@ -98,7 +98,7 @@ def test_a_link_to_nothing_fails_alone(chest, predict, tmp_path, name):
 
 
 def test_a_link_to_nothing_among_dicom_names_no_patient(tmp_path):
-    save(dicom(GREY), tmp_path / "in/a.dcm")
+    save(dicom(GRAY), tmp_path / "in/a.dcm")
     (tmp_path / "in/Zimmermann").symlink_to("gone")
     cases, _ = find(tmp_path / "in")
     assert sorted(case.title for case in cases) == ["file 1 of the input", "file 2 of the input"]
@@ -160,7 +160,7 @@ def test_a_name_that_the_disk_refuses_is_that_case_alone(chest, predict, tmp_pat
 
 def test_names_of_dicom_are_in_no_table(chest, predict, tmp_path):
     picture(tmp_path / "in/Zimmermann/a.png")
-    save(dicom(GREY), tmp_path / "in/Zimmermann/b.dcm")
+    save(dicom(GRAY), tmp_path / "in/Zimmermann/b.dcm")
     directory(tmp_path / "in/Zimmermann/DICOMDIR")
     _, out = predict(chest, tmp_path / "in")
     assert not (out / "names.csv").exists()

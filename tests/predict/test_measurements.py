@@ -89,12 +89,12 @@ def test_warnings():
 
 def test_intensity_warnings():
     rng = np.random.default_rng(0)
-    grey = rng.normal(50, 20, (50, 50, 1))
-    assert find_intensity_warnings(grey.clip(0, 100), CHEST) == []
-    assert "too bright" in find_intensity_warnings((grey + 40).clip(0, 100), CHEST)[0]
-    assert "too dark" in find_intensity_warnings(grey / 16, CHEST)[0]
-    assert "contrast 0.2" in find_intensity_warnings(50 + (grey - 50) / 5, CHEST)[0]
-    assert "outside 0 to 100" in find_intensity_warnings(grey * 3 - 100, CHEST)[0]
+    gray = rng.normal(50, 20, (50, 50, 1))
+    assert find_intensity_warnings(gray.clip(0, 100), CHEST) == []
+    assert "too bright" in find_intensity_warnings((gray + 40).clip(0, 100), CHEST)[0]
+    assert "too dark" in find_intensity_warnings(gray / 16, CHEST)[0]
+    assert "contrast 0.2" in find_intensity_warnings(50 + (gray - 50) / 5, CHEST)[0]
+    assert "outside 0 to 100" in find_intensity_warnings(gray * 3 - 100, CHEST)[0]
 
 
 def test_table_leaves_nan_empty(tmp_path):

@@ -1,4 +1,4 @@
-"""Read the planes of a DICOM file as grey values with their geometry."""
+"""Read the planes of a DICOM file as gray values with their geometry."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class Plane:
 
     Args:
         place: name of the file, for messages.
-        values: grey values [rows, columns] after rescaling, float32.
+        values: gray values [rows, columns] after rescaling, float32.
         allowed: lowest and highest value that the file's bits allow, after rescaling.
         used: lowest and highest value of the fewest bits that hold the pixels, after rescaling.
         header: header of the file, without pixels.
@@ -102,7 +102,7 @@ def _check_size(place: object, header: Any, count: int) -> None:
 
 
 def _check(place: object, content: Any, modalities: Sequence[str], force: bool) -> tuple[str, ...]:
-    """Check that a data set is an image of grey values; return remarks."""
+    """Check that a data set is an image of gray values; return remarks."""
     if not any(key in content for key in _PIXELS):
         raise InputError(f"{place}: expected pixel data, got none; give the image itself, not a report or a reference")
     modality = read_text(content, "Modality")
@@ -120,7 +120,7 @@ def _check(place: object, content: Any, modalities: Sequence[str], force: bool) 
     kind = read_text(content, "PhotometricInterpretation")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise InputError(
-            f"{place}: expected PhotometricInterpretation MONOCHROME2 (grey), got {_code(kind) or 'none'}; convert it"
+            f"{place}: expected PhotometricInterpretation MONOCHROME2 (gray), got {_code(kind) or 'none'}; convert it"
         )
     return () if modality or not modalities else ("the header names no modality: taken for that of the training data",)
 

@@ -58,7 +58,7 @@ def _read_image(
     spacing = _spacing(planes[0], notes)
     depth = _depth(planes, notes)
     directions = _directions(planes[0])
-    ends, grey_notes = choose_range(planes)
+    ends, gray_notes = choose_range(planes)
     values = np.empty((*planes[0].values.T.shape, len(planes)), np.float32)
     for z, plane in enumerate(planes):  # not all at once: a volume is large
         values[..., z] = _brighten(plane, ends).T
@@ -67,15 +67,15 @@ def _read_image(
         None if spacing is None else (spacing[1], spacing[0], depth),
         directions,
         _target(planes, directions, spacing, depth, notes),
-        grey_range=ends,
+        gray_range=ends,
         has_patient_axes=True,
         notes=notes,
-        grey_notes=grey_notes,
+        gray_notes=gray_notes,
     )
 
 
 def _brighten(plane: Plane, ends: Range) -> Array:
-    """Return the grey values of a plane, high = bright."""
+    """Return the gray values of a plane, high = bright."""
     if not is_inverted(plane.header):
         return plane.values
     bright: Array = np.float32(ends[0] + ends[1]) - plane.values

@@ -1,4 +1,4 @@
-"""Choose the grey values that are black and white in an image."""
+"""Choose the gray values that are black and white in an image."""
 
 from collections.abc import Sequence
 
@@ -33,10 +33,10 @@ def choose_range(planes: Sequence[Plane]) -> tuple[Range, list[str]]:
     if high - low < _NARROW * (used[1] - used[0]):
         window = _window(planes[0])
         if window is not None and window[0] < high and low < window[1] and window[1] - window[0] < used[1] - used[0]:
-            return window, [f"grey values fill little of the stored range: window {_format(window)} taken"]
+            return window, [f"gray values fill little of the stored range: window {_format(window)} taken"]
     if used == allowed:
         return allowed, []
-    return used, [f"grey values need fewer bits than the header says: {_format(used)} taken as black and white"]
+    return used, [f"gray values need fewer bits than the header says: {_format(used)} taken as black and white"]
 
 
 def _union(ranges: Sequence[Range]) -> Range:

@@ -25,7 +25,7 @@ def read_image(path: Path, size: int) -> Array:
         size: side of the result in pixels, a divisor of 2048.
 
     Returns:
-        Rows [size, size] of grey values in [0, 4095], high = dense, int16.
+        Rows [size, size] of gray values in [0, 4095], high = dense, int16.
 
     Raises:
         InputError: the file has another size, or values of more than 12 bits.
@@ -40,8 +40,8 @@ def read_image(path: Path, size: int) -> Array:
         raise InputError(f"{path}: expected gray values up to {HIGHEST} (12 bits), got {raw.max()}; {hint}")
     block = RAW_SIDE // size
     mean: Array = raw.reshape(size, block, size, block).mean(axis=(1, 3), dtype=np.float64)
-    grey: Array = np.rint(HIGHEST - mean).astype(np.int16)
-    return grey
+    gray: Array = np.rint(HIGHEST - mean).astype(np.int16)
+    return gray
 
 
 def coronal_affine(size: int, spacing: float) -> Array:
