@@ -13,7 +13,7 @@ demo: .venv/installed
 # Coverage is counted on the tests of the parts; whole networks, whole runs and attacks run without it, because tracing
 # slows them by half.
 WHOLE := tests/bundles tests/explain/test_fields.py tests/explain/test_natural_networks.py tests/export tests/networks \
-	tests/reliability tests/test_notebooks.py
+	tests/reliability tests/study/test_every_study.py tests/test_notebooks.py
 
 # Two processes with a thread each.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder

@@ -217,7 +217,6 @@ def test_training_crops_differ_in_every_epoch(options):
     assert not torch.equal(data[0]["image"], first)
 
 
-@pytest.mark.torture
 def test_a_killed_training_resumes_bit_identically(trained, options):
     part = run_here("imagenet_sunet64", run_name="part", max_epochs=1, **options)
     (part / "summary.json").unlink()

@@ -74,7 +74,7 @@ OTHERS |= {"voc_fcn32s_fixed", "voc_fcn16s", "voc_fcn8s_at_once", "cells_unet201
 OTHERS |= {"polyp_unet", "nodule_unet", "liver_unet", "brain_unet", "voc_fcn32s", "sunrgbd_fcn", "camvid_fcn"}
 OTHERS |= {"camvid_deeplab_largefov", "voc_deeplab_largefov", "context_deeplab_resnet101", "parts_deeplab_resnet101"}
 OTHERS |= {"retina_unet", "camvid_deconvnet", "voc_deeplab_resnet101"}
-OTHERS |= {"brain_segnet", "camvid_segnet_basic"}  # the latter is trained below
+OTHERS |= {"brain_segnet", "camvid_segnet", "camvid_segnet_basic"}  # the latter is trained below
 
 
 @pytest.mark.parametrize("name", leave_to_torture(SECONDARY, OTHERS))
@@ -613,6 +613,7 @@ def test_the_mean_image_is_that_of_the_training_and_belongs_to_the_model(patch_r
     assert (run / "evaluate/metrics.csv").read_text() == (run / "metrics.csv").read_text()
 
 
+@pytest.mark.torture
 def test_a_killed_training_with_dropout_and_deformation_resumes_bit_identically(secondary, tmp_path):
     small = settings("nuclei_unet2015", secondary, tmp_path)
     whole = run_here("nuclei_unet2015", run_name="whole", max_epochs=2, **small)

@@ -52,6 +52,7 @@ def test_ray_does_what_this_process_does(chest, chest_run, predict, tmp_path):
     assert contents(tmp_path / "ray") == contents(local)
 
 
+@pytest.mark.torture
 def test_few_tasks_are_held_and_a_signal_ends_the_call_cleanly(chest, tmp_path):
     sources = inputs.find_cases([str(pictures(tmp_path / "in", 12))], tmp_path / "out")
     asked, ended, most = [], [], []

@@ -478,7 +478,7 @@ def test_a_dry_run_lists_the_jobs(done, prepared, tmp_path, monkeypatch):
 def test_a_budget_stops_a_study_and_the_next_call_goes_on(done, prepared, tmp_path):
     shutil.copytree(done[0] / "runs", tmp_path / "runs")
     shutil.rmtree(next(tmp_path.glob("runs/jsrt_mean_mask/*")))
-    study, witness = declared(tmp_path), Witness()
+    study, witness = declared(tmp_path, figures=[]), Witness()
     content = run(
         study, settings(prepared, tmp_path), HERE, tmp_path / "out", "the command", witness, until=time.monotonic()
     )
