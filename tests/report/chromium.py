@@ -117,16 +117,20 @@ class Chromium:
             "ArrowRight": 39,
             "ArrowDown": 40,
             "Home": 36,
+            "Tab": 9,
+            "Space": 32,
         }
-        event = {"key": key, "code": key, "windowsVirtualKeyCode": codes[key]}
-        if key == "Enter":
-            event["text"] = "\r"
+        texts = {"Enter": "\r", "Space": " "}
+        event = {"key": texts[key] if key == "Space" else key, "code": key, "windowsVirtualKeyCode": codes[key]}
+        if key in texts:
+            event["text"] = texts[key]
         self.send("Input.dispatchKeyEvent", type="keyDown", **event)
         self.send("Input.dispatchKeyEvent", type="keyUp", **{k: v for k, v in event.items() if k != "text"})
 
     def emulate(self, scheme, width, height):
-        """Set the color scheme and the size of the window."""
-        self.send("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": scheme}])
+        """Set the color scheme and the size of the window; it scrolls at once."""
+        features = {"prefers-color-scheme": scheme, "prefers-reduced-motion": "reduce"}
+        self.send("Emulation.setEmulatedMedia", features=[{"name": k, "value": v} for k, v in features.items()])
         self.send(
             "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=width < 600
         )

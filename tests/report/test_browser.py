@@ -183,6 +183,65 @@ def test_a_case_opens_enlarged_and_keys_move_between_cases(page):
     assert page.run(HASH) == "#cases"
 
 
+REACHABLE = """[...document.querySelectorAll('a[href], button, input, select, summary, [tabindex="0"]')]
+    .filter(e => e.tabIndex >= 0 && !e.disabled && e.checkVisibility())"""
+FOCUS = f"""(e => {{
+    const [box, style] = [e.getBoundingClientRect(), getComputedStyle(e)];
+    const seen = box.bottom > 0 && box.top < innerHeight && box.right > 0 && box.left < innerWidth;
+    const marked = style.outlineStyle !== 'none' && parseFloat(style.outlineWidth) >= 2;
+    return [{REACHABLE}.indexOf(e), seen, marked, e.outerHTML.slice(0, 80)];
+}})(document.activeElement)"""
+
+
+def press_tab_through(page):
+    """Press Tab from the top of the page to its end; return what had the focus, each as FOCUS describes it."""
+    page.run("(b => { b.tabIndex = -1; b.focus(); b.removeAttribute('tabindex'); scrollTo(0, 0); })(document.body)")
+    found = []
+    for _ in range(page.run(f"{REACHABLE}.length")):
+        page.press("Tab")
+        found.append(page.run(FOCUS))
+    return found
+
+
+@pytest.mark.parametrize("width", [1280, 420])
+def test_tab_reaches_every_control_in_order_and_shows_where_it_is(page, width):
+    page.emulate("light", width, 900)
+    found = press_tab_through(page)
+    assert [number for number, *_ in found] == list(range(len(found)))
+    assert len(found) > 50
+    assert [name for _, seen, _, name in found if not seen] == []
+    assert [name for _, _, marked, name in found if not marked] == []
+
+
+def test_keys_sort_a_table_open_details_and_choose_a_filter(page):
+    page.emulate("light", 1280, 900)
+    page.run("document.querySelectorAll('#table-organs thead button')[3].focus()")
+    page.press("Space")
+    head = "document.querySelectorAll('#table-organs thead th')[3].getAttribute('aria-sort')"
+    first = page.run(head)
+    page.press("Enter")
+    assert {first, page.run(head)} == {"ascending", "descending"}
+    page.run("document.querySelector('summary').focus()")
+    is_open = "document.querySelector('summary').parentElement.open"
+    before = page.run(is_open)
+    page.press("Space")
+    assert page.run(is_open) is not before
+    page.press("Enter")
+    assert page.run(is_open) is before
+    page.run("document.getElementById('phase').focus()")
+    page.press("ArrowDown")
+    assert page.run("document.getElementById('phase').value") != ""
+    assert len(page.run(SHOWN)) < 18
+
+
+def test_tab_stays_within_an_open_case(page):
+    open_at(page, "#case=s03_ES&slice=3")
+    for _ in range(12):
+        page.press("Tab")
+        # Between the last control and the first, the browser's own buttons have the focus.
+        assert page.run("document.activeElement === document.body || !!document.activeElement.closest('#viewer')")
+
+
 def test_slices_by_address_arrow_keys_slider_and_wheel(page):
     open_at(page, "#case=s03_ES&slice=3")
     assert page.run(TITLE).startswith("s03_ES")
