@@ -10,7 +10,7 @@ from medpos.core.errors import InputError
 from medpos.core.labels import JSRT
 from medpos.predict import inputs
 
-GRAY = np.linspace(0, 4095, 48 * 48).reshape(48, 48).astype(np.uint16)
+PIXELS = np.linspace(0, 4095, 48 * 48).reshape(48, 48).astype(np.uint16)
 VALUES = [
     *(b"", b"  ", b"0 ", b"-1", b"1,4 ", b"1\\2\\3 ", b"1\\2", b"NaN ", b"inf ", b"1e400 ", b"L\\L ", b"\\"),
     *(b"0\\0\\0\\0\\0\\0 ", b"\xff\xfe", b"A" * 70, b"1.0\\\\1.0", b"99999999"),
@@ -38,7 +38,7 @@ def test_an_odd_value_gives_an_image_or_one_line(tmp_path, key):
     representation = pydicom.datadict.dictionary_VR(tag).split()[0]
     tried, messages = 0, []
     for value in VALUES:
-        content = dicom(GRAY)
+        content = dicom(PIXELS)
         content._dict[tag] = RawDataElement(tag, representation, len(value), value, 0, False, True, True)
         try:
             content.save_as(tmp_path / "a.dcm", enforce_file_format=True)
