@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from medpos.core.errors import InputError
-from medpos.core.files import remove_partials, write_atomically
+from medpos.core.files import remove_partials
 from medpos.core.lock import FolderLock
 from medpos.core.memory import keep_freed_memory
 from medpos.io import nifti
@@ -36,19 +36,6 @@ GZIP_LEVEL = 3
 def sha256(data: bytes) -> str:
     """Return the SHA-256 digest of ``data``, 64 hexadecimal digits."""
     return hashlib.sha256(data).hexdigest()
-
-
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write a file atomically; its folder is created if missing.
-
-    Raises:
-        InputError: the disk is full, or the folder can't be created or written; no temporary file remains.
-    """
-    write_atomically(path, partial(_put, data=data))
-
-
-def _put(path: Path, data: bytes) -> None:
-    path.write_bytes(data)
 
 
 @contextlib.contextmanager

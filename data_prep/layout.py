@@ -16,10 +16,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import Array, encode_nifti, lock_folder, map_in_processes, remove_file, sha256, write_bytes
+from data_prep.files import Array, encode_nifti, lock_folder, map_in_processes, remove_file, sha256
 from data_prep.plausibility import find_doubts, find_untaught, measure
 from medpos.core.errors import InputError
-from medpos.core.files import decode_json, read_bytes
+from medpos.core.files import decode_json, read_bytes, write_bytes
 from medpos.core.labels import IGNORED, Label
 from medpos.core.names import clean_name
 from medpos.data.gray_values import compute_moments, intensity_statistics

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from data_prep.files import lock_folder, map_in_processes, write_bytes
+from data_prep.files import lock_folder, map_in_processes
 from data_prep.phantom_counts import MAX_CASES as MAX_CASES
 from data_prep.phantom_counts import check_count
 from data_prep.phantoms import (
@@ -33,7 +33,7 @@ from data_prep.phantoms import (
     voc2010,
 )
 from medpos.core.errors import InputError
-from medpos.core.files import decode_json
+from medpos.core.files import decode_json, write_bytes
 from medpos.data.schema import COMPLETE, PHANTOM_MARKER
 
 KINDS: dict[str, Callable[[Path, int, int], Any]] = {

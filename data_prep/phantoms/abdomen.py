@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import case_generator
+from medpos.core.files import write_bytes
 
 KIND = 22
 SIDE, SLICES = 192, 16

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import Image, Mask, case_generator
+from medpos.core.files import write_bytes
 
 KIND = 2
 SHAPE = (256, 128, 256)

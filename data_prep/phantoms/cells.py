@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy.ndimage import gaussian_filter
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import BlobScene, Image, Numbers, case_generator, gaussian_bump, smooth_noise, soft_step
+from medpos.core.files import write_bytes
 
 KIND = 3
 SHAPE = (520, 696)

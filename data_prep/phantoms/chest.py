@@ -14,7 +14,6 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 from scipy.ndimage import distance_transform_edt, gaussian_filter
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import (
     Image,
     Mask,
@@ -26,6 +25,7 @@ from data_prep.phantoms.shapes import (
     soft_step,
     upsample,
 )
+from medpos.core.files import write_bytes
 
 KIND = 0
 DRAWN = 512  # side at which shapes are drawn

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import case_generator
 from data_prep.phantoms.street import (
     BUS,
@@ -22,6 +21,7 @@ from data_prep.phantoms.street import (
     png,
     render,
 )
+from medpos.core.files import write_bytes
 
 KIND = 8
 SIZE = (512, 256)

@@ -9,12 +9,12 @@ import numpy as np
 from contourpy import contour_generator
 
 from data_prep.datasets.coco import CATEGORIES
-from data_prep.files import write_bytes
 from data_prep.phantoms.objects import KINDS
 from data_prep.phantoms.scene import CASTS, draw
 from data_prep.phantoms.shapes import case_generator
 from data_prep.phantoms.voc import jpeg
 from data_prep.rle import Mask, mask_to_counts
+from medpos.core.files import write_bytes
 
 KIND = 9
 SIZES = ((640, 480), (480, 640), (640, 427))

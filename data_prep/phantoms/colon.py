@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from data_prep.datasets.polyp import SEQUENCES
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import Mask, blob_distance, case_generator, smooth_noise, soft_step
+from medpos.core.files import write_bytes
 
 KIND = 21
 WIDTH, HEIGHT = 384, 288

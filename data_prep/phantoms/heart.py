@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import Image, case_generator
 from data_prep.phantoms.torso import BLOOD, MUSCLE, Torso, make_torso, paint_torso, strands
+from medpos.core.files import write_bytes
 
 KIND = 1
 Phase = tuple[NDArray[np.int16], NDArray[np.uint8]]  # image and labels, (nx, ny, slices)

@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.scene import SETTINGS, draw
 from data_prep.phantoms.shapes import case_generator
 from data_prep.phantoms.voc import jpeg
+from medpos.core.files import write_bytes
 
 KIND = 10
 SIZES = ((200, 150), (150, 200), (180, 160))

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation, gaussian_filter
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import Mask, case_generator
+from medpos.core.files import write_bytes
 from medpos.io.dicom.library import import_pydicom
 
 KIND = 23

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from scipy.ndimage import gaussian_filter
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import BlobScene, Image, Numbers, case_generator, smooth_noise, soft_step
+from medpos.core.files import write_bytes
 
 KIND = 2
 # Absorption of red, green and blue per unit of stain: Ruifrok and Johnston, Anal. Quant. Cytol. Histol. 23(4), 2001.

@@ -14,8 +14,8 @@ from PIL import Image as Pillow
 from PIL import ImageDraw
 from scipy.ndimage import gaussian_filter
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import Image, Mask, case_generator, gaussian_bump, smooth_noise, soft_step
+from medpos.core.files import write_bytes
 
 KIND = 3
 WIDTH, HEIGHT = 565, 584

@@ -13,11 +13,11 @@ from PIL import Image as Pillow
 from PIL import ImageFilter
 
 from data_prep.datasets.sunrgbd import COUNTS, LABELS
-from data_prep.files import write_bytes
 from data_prep.phantoms.objects import COATS
 from data_prep.phantoms.shapes import case_generator, smooth_noise
 from data_prep.phantoms.street import FINE, Canvas, Color, png
 from data_prep.phantoms.voc import jpeg
+from medpos.core.files import write_bytes
 from medpos.core.labels import SUNRGBD
 
 KIND = 20

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFilter
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.shapes import Image, case_generator, smooth_noise
+from medpos.core.files import write_bytes
 
 KIND = 4
 WIDTH, HEIGHT = 480, 360

@@ -11,9 +11,9 @@ from PIL import Image as Pillow
 from PIL import ImageColor
 from scipy.io import savemat
 
-from data_prep.files import write_bytes
 from data_prep.phantoms.scene import CASTS, Scene, draw
 from data_prep.phantoms.shapes import case_generator
+from medpos.core.files import write_bytes
 from medpos.core.labels import VOC
 
 KIND = 7

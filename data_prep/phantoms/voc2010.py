@@ -7,11 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from data_prep.datasets.voc2010 import CONTEXT_NAMES, LISTS, PART_CLASSES
-from data_prep.files import write_bytes
 from data_prep.phantoms.objects import COATS, KINDS, Canvas, Pen, scale_color
 from data_prep.phantoms.scene import CASTS, Scene, draw, paint_backdrop, render
 from data_prep.phantoms.shapes import case_generator
 from data_prep.phantoms.voc import SIZES, encode_mat, jpeg
+from medpos.core.files import write_bytes
 from medpos.core.labels import CONTEXT
 
 CONTEXT_KIND, PARTS_KIND = 21, 22

@@ -135,9 +135,15 @@ def remove_partials(folder: Path, is_shared: bool = False, pattern: str = "**/.*
                     path.unlink(missing_ok=True)
 
 
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file of these bytes atomically, as :func:`write_atomically`."""
+    write_atomically(path, lambda partial: _put(partial, content))
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a UTF-8 text file atomically."""
-    write_atomically(path, lambda partial: _put(partial, text))
+    # A file name in another encoding than the system's has bytes that are no text.
+    write_bytes(path, text.encode(errors="backslashreplace"))
 
 
 def write_json(path: Path, content: Any) -> None:
@@ -220,9 +226,8 @@ def _is_number(text: str) -> bool:
     return True
 
 
-def _put(path: Path, text: str) -> None:
-    # A file name in another encoding than the system's has bytes that are no text.
-    path.write_text(text, encoding="utf-8", errors="backslashreplace")
+def _put(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
 
 
 def decode_json(text: str | bytes) -> Any:

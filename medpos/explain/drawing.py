@@ -11,7 +11,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from medpos.core.files import write_atomically
+from medpos.core.files import write_bytes
 
 Values = npt.NDArray[np.float32]
 _GAP = 1  # pixels between tiles
@@ -116,14 +116,10 @@ def _show(axes: Axes, page: Values, cmap: str, ends: tuple[float, float] | None)
 
 def save_figure(figure: Figure, path: Path) -> None:
     """Save a figure as PNG; a file that can't be completed is not left behind."""
-    write_atomically(path, lambda partial: _save(figure, partial))
-
-
-def _save(figure: Figure, path: Path) -> None:
     buffer = io.BytesIO()
     with mpl.rc_context(_TEXT):
         figure.savefig(buffer, format="png", dpi=160, metadata={"Software": None})
-    path.write_bytes(buffer.getvalue())
+    write_bytes(path, buffer.getvalue())
 
 
 def read_pixels(path: Path) -> npt.NDArray[Any]:

@@ -1,8 +1,6 @@
 """Draw pictures of the worst, the median and the best case of an evaluation."""
 
-import io
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,14 +8,14 @@ import torch
 from ignite.engine import Engine, Events
 
 from medpos.core.device import is_main_process
-from medpos.core.files import write_atomically
+from medpos.core.files import write_bytes
 from medpos.core.labels import as_labels
 from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import DataFolder
-from medpos.handlers.charts import example_tag
+from medpos.handlers.charts import example_tag, write_picture
 from medpos.handlers.rows import condition_of
 from medpos.handlers.tensorboard import TensorBoard
-from medpos.plotting.overlay import draw_page, draw_panels
+from medpos.plotting.overlay import draw_page, draw_panels, encode_png
 from medpos.runs import files
 from medpos.runs.folder import RunFolder
 
@@ -86,10 +84,10 @@ class Overlays:
             )
             if self.folder is not None:
                 path = self.folder.results / files.OVERLAYS / f"{rank}_{case}.png"
-                write_atomically(path, lambda partial, page=page: _save_png(page, partial))  # type: ignore[misc]
+                write_bytes(path, encode_png(page))
             if self.board is not None:
                 tag = f"overlay/{rank}" if self.folder is None else f"{self.board.part}/overlay/{rank}"
-                self.board.writer.add_image(tag, np.asarray(page), engine.state.epoch, dataformats="HWC")
+                write_picture(self.board.writer, tag, page, engine.state.epoch)
 
     def _show_examples(self) -> None:
         """Draw the first case under each condition, with the clean image at the beginning of each curve."""
@@ -103,13 +101,7 @@ class Overlays:
             condition = points[tag, step]
             panels = draw_panels(*self._examples[condition], self.source.labels)
             page = draw_page([panels], self.source.labels, [f"{self._example}, {condition.title}{note}"])
-            self.board.writer.add_image(tag, np.asarray(page), step, dataformats="HWC")
-
-
-def _save_png(page: Any, path: Path) -> None:
-    buffer = io.BytesIO()
-    page.save(buffer, "PNG", compress_level=1)
-    path.write_bytes(buffer.getvalue())
+            write_picture(self.board.writer, tag, page, step)
 
 
 def _mean_dice(rows: Sequence[dict[str, Any]]) -> dict[str, float]:

@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from medpos.core.files import write_atomically
+from medpos.core.files import write_bytes
 from medpos.core.labels import Label
 from medpos.io.scan import Array, Pixels
-from medpos.plotting.overlay import draw_page, draw_panels
+from medpos.plotting.overlay import draw_page, draw_panels, encode_png
 
 _SIDE = 512  # largest side of a panel in pixels
 _SLICES = 4  # number of slices of a volume to show
@@ -28,4 +28,4 @@ def write_overlay(path: Path, image: Array, prediction: Pixels, labels: Sequence
     rows = [draw_panels(image[::step, ::step, z], None, prediction[::step, ::step, z], labels) for z in chosen]
     note = f"slices {', '.join(str(z + 1) for z in chosen)} of {depth}" if depth > 1 else "prediction, not checked"
     page = draw_page(rows, labels, [*lines, note], ("image", "prediction"))
-    write_atomically(path, lambda partial: page.save(partial, format="PNG"))
+    write_bytes(path, encode_png(page))

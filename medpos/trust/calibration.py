@@ -61,7 +61,7 @@ def _count(logits: Tensor, truth: Tensor) -> Tensor:
         own = odds.gather(0, true.long().clamp_(max=classes - 1))
         right = torch.cat([row[:-1] == true, own >= odds.amax(0, keepdim=True)])  # by far faster than argmax
         bins = odds.add_(_LIMIT).mul_(BINS / (2 * _LIMIT)).nan_to_num_(0.0).clamp_(0, BINS - 1).int()
-        code = torch.cat([bins, bins.amax(0, keepdim=True)]).add_(right, alpha=BINS).add_(row, alpha=2 * BINS)
+        code = torch.cat([bins, bins.amax(0, keepdim=True)]).add_(right.int(), alpha=BINS).add_(row, alpha=2 * BINS)
         code = code.add_(true == IGNORED, alpha=size).clamp_(max=size).flatten()  # faster than masked_fill_
         if device.type == "cpu":
             counts += torch.bincount(code, minlength=size + 1)

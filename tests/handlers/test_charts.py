@@ -1,18 +1,21 @@
 """Read what is charted in TensorBoard back from its events, and compare the validation loss with its formula."""
 
+import io
 import math
 
+import numpy as np
 import pytest
 import torch
 from monai.engines import SupervisedEvaluator
 from monai.inferers import SimpleInferer
+from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from torch.nn import functional as F  # noqa: N812
 from torch.utils.tensorboard import SummaryWriter
 
 from medpos.core.files import write_json
-from medpos.handlers.charts import dice_of_cases, layout, running_mean, write_results
+from medpos.handlers.charts import dice_of_cases, layout, running_mean, write_picture, write_results
 from medpos.handlers.validation_loss import ValidationLoss
 from medpos.inferers import BackgroundInferer
 from medpos.losses import BCEDice, PixelWeightedCrossEntropy, SummedCrossEntropy
@@ -47,6 +50,17 @@ def events_of(folder):
 
 def points(events, tag):
     return [(event.step, round(event.value, 6)) for event in events.Scalars(tag)]
+
+
+def test_a_picture_is_read_back_pixel_by_pixel(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (5, 7, 3), np.uint8)
+    with SummaryWriter(str(tmp_path)) as writer:
+        for step in (0, 4):
+            write_picture(writer, "test/example", Image.fromarray(pixels[:, step:]), step)
+    first, last = events_of(tmp_path).Images("test/example")
+    assert (first.step, first.height, first.width) == (0, 5, 7)
+    assert (last.step, last.height, last.width) == (4, 5, 3)
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(first.encoded_image_string))), pixels)
 
 
 def test_every_condition_is_a_point_of_a_curve_that_begins_with_the_clean_images(tmp_path):

@@ -1,5 +1,7 @@
 import numpy as np
 import pytest
+from PIL import ImageColor
+from scipy import ndimage
 
 from medpos.core.labels import JSRT
 from medpos.plotting.overlay import draw_page, draw_panels
@@ -28,6 +30,20 @@ def test_panels(case):
     assert tuple(prediction[10, 25]) == (0xD5, 0x5E, 0x00)
     assert tuple(truth[15, 10]) != tuple(truth[10, 5])
     assert ((prediction != plain).any(-1)).sum() == 100
+
+
+def test_the_outline_of_an_organ_is_one_pixel_wide_toward_its_neighbors_and_the_frame():
+    index = np.random.default_rng(0).integers(0, len(JSRT), (6, 5)).repeat(4, 0).repeat(4, 1).astype(np.uint8)
+    index[8:11, 8:11] = 255  # no class
+    image = np.full(index.shape, 0.5)
+    image[0, 0], image[0, 1] = 0, 1
+    plain, painted = draw_panels(image, None, index, JSRT).transpose(1, 0, 2).reshape(2, *index.shape, 3)
+    assert np.array_equal((painted != plain).any(-1), (index > 0) & (index < 255))
+    for label in JSRT[1:]:
+        inside = index == label.index
+        outline = inside & ~ndimage.binary_erosion(inside)
+        full = (painted == ImageColor.getrgb(label.color)).all(-1)
+        assert np.array_equal(full, outline)
 
 
 def test_constant_image(case):

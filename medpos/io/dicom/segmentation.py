@@ -11,7 +11,7 @@ from PIL import ImageColor
 
 from medpos import __version__
 from medpos.core.errors import InputError
-from medpos.core.files import write_atomically
+from medpos.core.files import write_bytes
 from medpos.core.labels import Label
 from medpos.io.dicom import frames, library
 from medpos.io.dicom.values import has_value, read_number
@@ -62,7 +62,7 @@ class SegTarget:
             self.notes.append(f"no DICOM SEG, but NIfTI: {reason}")
             return NiftiTarget.of(self.affine, values.shape).write(stem, values, labels)
         path = stem.with_name(stem.name + ".dcm")
-        write_atomically(path, lambda partial: _put(partial, content))
+        write_bytes(path, content)
         return path
 
     def _try_segmentation(self, maps: Pixels, labels: Sequence[Label]) -> tuple[bytes, str]:
@@ -156,10 +156,6 @@ def _keep_references(content: Any, numbers: Sequence[int]) -> None:
 def _frame_number(item: Any) -> int:
     found = item.ReferencedFrameNumber
     return int(found[0] if isinstance(found, Sequence) else found)
-
-
-def _put(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _encode(content: Any) -> bytes:
