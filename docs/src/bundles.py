@@ -77,7 +77,7 @@ def page() -> str:
             )
             for name, row in section["bundles"].items()
         ]
-        text = table(("NAME", "network", "data", "parameters", "the paper", "ours"), rows)
+        text = table(("bundle", "network", "data", "parameters", "the paper", "ours"), rows)
         parts.append(f"## {section['title']}\n\n[{section['paper']}]({section['address']})\n\n{text}{notes(text)}")
     return "\n".join(parts)
 
@@ -93,7 +93,7 @@ def readme(text: str) -> str:
         for name, row in SECTIONS[0]["bundles"].items()
         if "paper" in row or "ours" in row
     ]
-    made = table(("NAME", "network", "the paper", "ours"), rows)
+    made = table(("bundle", "network", "the paper", "ours"), rows)
     return re.sub(f"(?s)(?<={START}).*(?={END})", lambda _: f"{made}{notes(made)}", text)
 
 
