@@ -35,7 +35,8 @@ augmentation, schedule, inference and metric ([stage by stage](explanation/recip
 sets](../data_prep/README.md) are prepared from the published downloads. How much of the image each network sees:
 [networks](networks.md).
 
-"The paper" is the published value, "ours" the measured one; `-`: not given by the paper, or not trained here. Data,
+"The paper" is the published value (above 1: in percent), "ours" the measured one, from 0 to 1; `-`: not given by the
+paper, or not trained here. Data,
 commands, seeds and intervals: [results](explanation/results.md).
 """
 

@@ -19,9 +19,9 @@ Made by `python docs/src/keys.py` from `bundles/src/keys.yaml`; do not edit. A t
 
 The keys at the top of a bundle's file that are plain values. Each can be given on the command line, `--KEY VALUE`, in
 an overlay, and in a study's `set` and `--set`. Keys and values are checked before anything is read or trained: a
-mistyped key is refused with the most similar known key, a wrong value with those that are allowed. `python -m medpos
-bundles show NAME` prints the keys of a bundle with their defaults. Parts (`network_def`, `train`, `inferer` and so on)
-are changed by `--PART#NAME VALUE` or an overlay ([change a bundle](../how-to/change_a_bundle.md)).
+mistyped key is refused and the closest known one suggested, a wrong value with those that are allowed.
+`python -m medpos bundles show NAME` prints the keys of a bundle with their defaults. Parts (`network_def`, `train`,
+`inferer` and so on) are changed by `--PART#NAME VALUE` or an overlay ([change a bundle](../how-to/change_a_bundle.md)).
 
 A value that begins with `$` is a Python expression, one that begins with `@` refers to another key, one that begins
 with `%` to a file; a path of such a name is written `./$name`. A text is taken as it is

@@ -13,7 +13,7 @@ from monai.bundle import ComponentLocator, ConfigComponent
 
 from medpos.core.config import Config
 from medpos.core.errors import InputError
-from medpos.core.rules import Rule, check_value, load_rules
+from medpos.core.rules import Rule, advise_boolean, check_value, load_rules
 
 _COUNT: Rule = {"type": "integer", "minimum": 1}
 _SHARE: Rule = {"type": "number", "minimum": 0, "exclusiveMaximum": 1}
@@ -67,7 +67,7 @@ def locate_target(node: Config, locator: ComponentLocator) -> Any:
 
 def _check_argument(place: str, value: Any, hint: Any, rule: Rule | None) -> None:
     if not _fits(value, hint):
-        advice = "write it with a capital letter" if hint is bool and isinstance(value, str) else "correct it"
+        advice = advise_boolean(value) if hint is bool and isinstance(value, str) else "correct it"
         raise InputError(f"--{place}: expected {_describe(hint)}, got {value!r:.80}; {advice}")
     if rule and isinstance(value, int | float):
         check_value(place, value, rule)

@@ -180,14 +180,14 @@ def _section(path: str, own: Sequence[str], config: dict[str, Any]) -> Collectio
 
 
 def set_determinism(seed: int, deterministic: bool = False) -> None:
-    """Set the random seeds; on a GPU choose between the same bits in every run and the fastest algorithms.
+    """Set the random seeds; on a GPU choose algorithms of cuDNN with a fixed order of sums, or the fastest.
 
     The fastest algorithm is searched for each size of images, so only where a bundle resizes all images to one size. On
     a CPU every run gives the same bits. A bundle's configuration calls it.
 
     Args:
         seed: random seed.
-        deterministic: True for the same bits in every run.
+        deterministic: True for a fixed order of sums in cuDNN.
     """
     monai.utils.set_determinism(seed=seed)
     if not deterministic:

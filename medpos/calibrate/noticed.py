@@ -24,7 +24,7 @@ COLUMNS = (*CONDITION, "detector", "cases", "auroc", "fpr95", "alarms", "dice", 
 CASE_COLUMNS = (*SCORE_COLUMNS, "score", "alarm", "detector", "dice")  # of noticed_cases.csv
 ALL = "all"  # detectors together
 _MOST_CASES = 64
-_NOTICED = 0.5  # share of cases that ring
+_NOTICED = 0.5  # share of cases with an alarm
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,9 +93,9 @@ def summarize_noticed(judged: Sequence[Judged]) -> list[dict[str, Any]]:
 
     Returns:
         Rows of ``COLUMNS``. ``auroc`` is the chance that a changed image scores above a clean one, ``fpr95`` the share
-        of clean images that ring where 95 % of the changed ones do, ``alarms`` the share of cases without a green light
-        (for a detector, with a score above the threshold); ``dice`` the mean over organs and cases, ``dice_lost`` that
-        of the clean images minus it.
+        of clean images above the threshold that 95 % of the changed ones exceed, ``alarms`` the share of cases without
+        a green light (for a detector, with a score above the threshold); ``dice`` the mean over organs and cases,
+        ``dice_lost`` that of the clean images minus it.
     """
     found: dict[Condition, list[Judged]] = {}
     for case in judged:

@@ -31,7 +31,7 @@ def show_list() -> None:
 
 
 def copy(options: Copy) -> None:
-    """Copy the notebooks into a folder; Jupyter comes with ``pip install 'medpos[notebooks]'``."""
+    """Copy the notebooks into a folder; what runs them is in the extra ``notebooks``."""
     for path in copy_files(_notebooks(), options.out, options.replace):
         output.results.print(str(path))
 

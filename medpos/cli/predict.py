@@ -25,9 +25,9 @@ class Predict:
         default_factory=list
     )
     tta: Annotated[
-        str, typer.Option(help="flip, shift, noise, or several with commas: average over images changed so.")
+        str, typer.Option(help="flip, shift, noise, or several with commas: average over images changed like this.")
     ] = ""
-    dropout: Annotated[int, typer.Option(min=0, max=100, help="Average over so many passes with dropout.")] = 0
+    dropout: Annotated[int, typer.Option(min=0, max=100, help="Number of passes with dropout to average over.")] = 0
     calibrated: Annotated[
         str, typer.Option(help="one or class: correct probabilities by one temperature, or by one for each class.")
     ] = ""
@@ -136,9 +136,9 @@ def _show_lights(lights: dict[str, Any], facts: dict[str, Any]) -> None:
     counts = ", ".join(f"{colors.count(color)} {color}" for color in ("green", "yellow", "red"))
     familiar = " and ".join(f"{facts[split]} {split}" for split in ("validation", "training") if facts[split])
     stated = f"of images like those of the training at most {facts['false_alarm_rate']:.1%} aren't green"
-    stated += f", by {familiar} images" if familiar else ""
+    stated += f" (threshold from {familiar} images)" if familiar else ""
     tested, alarms = facts["test_cases"], facts["test_alarms"]
-    measured = f"of the {tested} test images of the run {alarms} weren't" if tested else ""
+    measured = f"of the run's {tested} test images {alarms} weren't" if tested else ""
     output.warnings.print("; ".join(filter(None, (f"lights: {counts}", stated, measured))))
 
 

@@ -32,7 +32,7 @@ class Study:
     of: Annotated[str, typer.Argument(help="Name of the study for 'status', all by default, or for 'copy'.")] = ""
     data: Annotated[str, typer.Option(help="Data sets, such as jsrt,acdc; the study's own by default.")] = ""
     network: Annotated[str, typer.Option(help="unet or small; the study's own by default.")] = ""
-    seeds: Annotated[str, typer.Option(help="Such as 0,1,2; the study's own by default.")] = ""
+    seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2; the study's own by default.")] = ""
     folds: Annotated[
         int, typer.Option(min=0, max=100, help="Folds of a cross-validation over all subjects; 0: the prepared split.")
     ] = 0

@@ -1,1 +1,1 @@
-"""Provide what every other room needs: errors, files, labels, colors, memory and devices."""
+"""Provide what every other package needs: errors, files, labels, colors, memory and devices."""

@@ -135,10 +135,15 @@ def _advise(key: str, value: Any, rule: Rule) -> str:
     if choices and not isinstance(value, dict):
         return "choose among them"
     if _types(rule) == ["boolean"]:
-        return "write it with a capital letter"
+        return advise_boolean(value)
     if "string" in _types(rule) and isinstance(value, int | float) and not isinstance(value, bool):
         return f"""for text that looks like a number, quote it twice: --{key} "'{value}'\""""
-    return f"it is the {rule['description']}" if "description" in rule else "correct it"
+    return f"it sets: {rule['description']}" if "description" in rule else "correct it"
+
+
+def advise_boolean(value: Any) -> str:
+    """Say how to write ``True`` or ``False`` in place of a value that is neither."""
+    return "write it with a capital letter" if str(value) in ("true", "false") else "write one of them"
 
 
 def _parts(value: Any) -> list[Any]:

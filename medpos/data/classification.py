@@ -102,7 +102,8 @@ class ImageClasses:
         if images is not None:
             if not (isinstance(images, int) and 1 <= images <= len(found)):
                 raise InputError(
-                    f"train_cases: expected 1 to {len(found)} ({split} images of {self.folder}), got {images!r}"
+                    f"--train_cases: expected 1 to {len(found)} ({split} images of {self.folder}), got {images!r}; "
+                    "give fewer, or leave it out"
                 )
             chosen = sorted(np.random.default_rng(seed).permutation(len(found))[:images])
         listed = (found[place] for place in chosen)

@@ -215,7 +215,8 @@ class DataFolder:
         if subjects is not None:
             if not (isinstance(subjects, int) and 1 <= subjects <= len(names)):
                 raise InputError(
-                    f"train_cases: expected 1 to {len(names)} ({split} subjects of {self.path}), got {subjects!r}"
+                    f"--train_cases: expected 1 to {len(names)} ({split} subjects of {self.path}), got {subjects!r}; "
+                    "give fewer, or leave it out"
                 )
             names = list(np.random.default_rng(seed).permutation(names)[:subjects])
         kept, has_spacing = set(names), not self.nominal_spacing

@@ -67,7 +67,7 @@ class About:
 def new_folder(out: Path) -> Iterator[None]:
     """Lock a folder that doesn't exist or is empty, as no result is overwritten, and empty it again if the block fails.
 
-    A folder that a killed process has begun is emptied, and written anew.
+    A folder that a killed process has begun is emptied, and written again.
 
     Raises:
         InputError: it holds anything, or another process writes into it.

@@ -144,7 +144,7 @@ def calibration_of(facts: RunFacts) -> str:
 
 
 def noticed_by(facts: RunFacts) -> str:
-    """Write how often the lights of ``predict`` ring, and what they notice."""
+    """Write how often ``predict`` raises an alarm, and what its lights notice."""
     if facts.light is None:
         return "It gives no warning: no detectors of strange images are fitted (`medpos calibrate RUN`)."
     light = facts.light

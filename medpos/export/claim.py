@@ -317,6 +317,6 @@ def _discussion(facts: RunFacts) -> Iterator[Answer]:
     protocol = f"`config.json` runs again{f'; medpos commit `{commit}`' if commit else ''}"
     yield Answer(protocol, "the study's protocol, if there is one")
     model = "model in this bundle or run (`model.pt`)"
-    data = "the phantoms are computed anew" if facts.data.phantom else "the data come from their makers"
+    data = "the phantoms are computed again" if facts.data.phantom else "the data come from their makers"
     yield Answer(f"Software: medpos, Apache-2.0; {model}; {data}", "where the model can be had")
     yield Answer("", "funding, and the role of those who gave it")

@@ -356,7 +356,8 @@ def _parse_metaimage(path: Path, start: bytes) -> _Header:
         name = "".join(key.split()).lower()
         if len(raw) > _LONGEST_LINE or (name in fields and name in _POWERS) or ":" in name:
             raise InputError(
-                f"{path}: expected each key of a MetaImage once, got {raw[:60]!r}; download or export it again"
+                f"{path}: expected every key of a MetaImage once, without ':' and in a short line, got {raw[:60]!r}; "
+                "download or export it again"
             )
         fields[name] = value.strip()
         if key.strip() == "ElementDataFile":

@@ -145,7 +145,7 @@ def _leave_out(others: dict[Path, str], left_out: LeftOut, count: int) -> None:
     if len(others) == count:
         kinds = ", ".join(sorted(set(others.values())))
         raise InputError(
-            f"expected at least one image, got only DICOM objects that are none ({kinds}); give the images"
+            f"expected at least one image, got only DICOM objects without an image ({kinds}); give the images"
         )
     for path, kind in others.items():
         reason = "DICOMDIR, the index of a medium" if kind == dicom.INDEX else f"DICOM {kind}, no image"
@@ -176,7 +176,7 @@ def identify_case(files: Sequence[str | Path]) -> CaseFiles:
     paths = tuple(Path(path) for path in files)
     kind = _kind(paths[0])
     if kind is None:
-        raise InputError(f"{paths[0]}: expected one of the formats {_FORMAT_NAMES}, got another one; convert it")
+        raise InputError(f"{paths[0]}: expected one of the formats {_FORMAT_NAMES}, got another format; convert it")
     if kind == "dicom":
         scans = dicom.group_files(paths)
         if len(scans) != 1:
@@ -270,7 +270,7 @@ class _Search:
                 yield from self._list(self.unpack(path), is_unpacked=True)
             elif _kind(path) is None:
                 known = f"{_FORMAT_NAMES}, a ZIP file" if self.unpack else _FORMAT_NAMES
-                raise InputError(f"{path}: expected {known} or a list of files (.txt), got another one; convert it")
+                raise InputError(f"{path}: expected {known} or a list of files (.txt), got another format; convert it")
             else:
                 yield path
         elif glob.has_magic(given):
@@ -312,7 +312,9 @@ def _read_list(path: Path) -> Iterator[Path]:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path}: expected a list of files, one path per line, got: {error}; write it anew") from error
+        raise InputError(
+            f"{path}: expected a list of files, one path per line, got: {error}; write it again"
+        ) from error
     for number, line in enumerate((line.strip() for line in lines), 1):
         if not line or line.startswith("#"):
             continue

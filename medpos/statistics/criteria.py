@@ -15,7 +15,7 @@ ROLES = ("primary", "exploratory")
 # How the probabilities of a model fit, see :mod:`medpos.trust.calibration`; ``overconfidence`` is the Dice that they
 # expect less the Dice.
 OF_PROBABILITIES = ("overconfidence", "ece", "brier", "nll")
-# Whether the lights of a model ring for a case, 0 or 1, and the Dice of its clean image less its Dice.
+# Whether a case raises an alarm of a model's lights, 0 or 1, and the Dice of its clean image less its Dice.
 ALARM, DICE_LOST = "alarm", "dice_lost"
 MEASURES = ("dice", *OF_PROBABILITIES, ALARM, DICE_LOST)
 QUANTITIES = ("half_range", "growth")  # of images alone

@@ -78,5 +78,5 @@ def check_folds(table: pd.DataFrame) -> None:
         data, subject = twice.index[0]
         raise InputError(
             f"{data}: subject {subject}: expected tests in one fold, got {twice.iloc[0]}; delete the runs of these "
-            "folds, which versions with other folds made, and run the study again"
+            "folds, made by a version that divided them differently, and run the study again"
         )

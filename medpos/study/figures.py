@@ -67,7 +67,7 @@ def draw_differences(kinds: Sequence[str], comparisons: pd.DataFrame) -> list[Dr
 
 
 def draw_noticed(kinds: Sequence[str], alarms: pd.DataFrame, lost: pd.DataFrame) -> list[Drawing]:
-    """Draw the share of cases whose lights ring, with the Dice that is lost below it, for each data set.
+    """Draw the share of cases with an alarm, with the Dice that is lost below it, for each data set.
 
     Args:
         kinds: kinds of figures; ``noticed_severity`` and ``noticed_shift`` are drawn.

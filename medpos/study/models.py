@@ -223,7 +223,7 @@ def _calibration(row: dict[str, str], found: dict[str, str] | None) -> dict[str,
 def add_alarms(
     rows: list[dict[str, Any]], run: Path, config: Config, conditions: list[Condition]
 ) -> list[dict[str, Any]]:
-    """Add ``alarm`` to rows of ``metrics.csv``: 1 where the lights rang for the case, 0 where not, None if not judged.
+    """Add ``alarm`` to rows of ``metrics.csv``: 1 for a yellow or red light, 0 for a green one, None if not judged.
 
     The arguments are those of :func:`add_calibration`.
     """

@@ -87,19 +87,19 @@ def noticed_tables(alarms: pd.DataFrame, lost: pd.DataFrame) -> list[Content]:
         lost: table of ``dice_lost``, likewise.
     """
     found: list[Content] = []
-    rings, losses = (
+    shares, losses = (
         {tuple(row[name] for name in ("data", *CONDITION, "model")): _cell(row) for _, row in part.iterrows()}
         for part in (table[table["organ"] == MEAN_OF_ORGANS] for table in (alarms, lost))
     )
     for data in dict.fromkeys(alarms["data"]) if len(alarms) else []:
-        names = [name for of, *_, name in rings if of == data]
-        conditions = dict.fromkeys(key[:-1] for key in rings if key[0] == data)
-        columns = [(name, what) for name in dict.fromkeys(names) for what in (rings, losses)]
+        names = [name for of, *_, name in shares if of == data]
+        conditions = dict.fromkeys(key[:-1] for key in shares if key[0] == data)
+        columns = [(name, what) for name in dict.fromkeys(names) for what in (shares, losses)]
         found.append(
             {
                 "title": f"{data}: alarms and Dice lost under each condition",
-                "note": "share of cases whose lights ring; Dice of the clean images less the Dice; ± sd over seeds",
-                "columns": ["condition", *(f"{n}: {'alarms' if w is rings else 'Dice lost'}" for n, w in columns)],
+                "note": "share of cases with an alarm; Dice of the clean images less the Dice; ± sd over seeds",
+                "columns": ["condition", *(f"{n}: {'alarms' if w is shares else 'Dice lost'}" for n, w in columns)],
                 "rows": [
                     [condition_title(*key[1:]), *(what.get((*key, name), "-") for name, what in columns)]
                     for key in conditions

@@ -248,7 +248,7 @@ class Detectors:
         return np.array(found)
 
     def describe(self, detector: int, sample: Sample, sides: Sequence[int]) -> str:
-        """Say in plain words why a detector rings.
+        """Say in plain words why a detector raises an alarm.
 
         Args:
             detector: index of the detector.
@@ -265,7 +265,8 @@ class Detectors:
         if name == "gray values":
             return "gray values are spread unlike those of the training images"
         if name == "offset" and self.offset is not None:
-            return f"image fits those of the training best when moved {_pixels(self.offset.find(sample.layout), sides)}"
+            moved = _pixels(self.offset.find(sample.layout), sides)
+            return f"image fits those of the training best when moved {moved}{_grid(sides)}"
         if kind == "features":
             return (
                 f"unlike the training images in the network's features, depth {int(rest) + 1} of {len(self.gaussians)}"
@@ -280,12 +281,16 @@ class Detectors:
         if number in self.find_lost(sample):
             return f"{organ} not found, though it is in nearly every training image"
         offset = sample.centers[number] - self.places[number].mean
-        return f"{organ} predicted {_pixels(offset, sides)} from where it was in training"
+        return f"{organ} predicted {_pixels(offset, sides)} from where it was in training{_grid(sides)}"
 
 
 def _pixels(offset: Floats, sides: Sequence[int]) -> str:
     """Say how long an offset in shares of the sides is, in pixels of the network's grid."""
-    return f"{np.hypot(*(offset * np.array(sides[:2]))):.0f} px of the network's {sides[0]} x {sides[1]} px"
+    return f"{np.hypot(*(offset * np.array(sides[:2]))):.0f} px"
+
+
+def _grid(sides: Sequence[int]) -> str:
+    return f" (the network sees {sides[0]} x {sides[1]} px)"
 
 
 def pack(samples: Sequence[Sample]) -> dict[str, Any]:

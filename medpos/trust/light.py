@@ -32,7 +32,7 @@ class Light:
         color: ``green``, ``yellow`` or ``red``.
         score: greatest score of the detectors, as a multiple of the threshold; above 1 the light isn't green, from 2 on
             it is red.
-        reasons: what rings, the strongest first; empty for green.
+        reasons: what raised the alarm, the strongest first; empty for green.
         detectors: score of each detector by its name, as a multiple of the threshold.
     """
 
@@ -57,9 +57,9 @@ class TrafficLight:
     Attributes:
         threshold: standardized score above which a light isn't green, set on the familiar cases in which all organs are
             found.
-        rate: share of familiar cases that ring, by the threshold or because an organ isn't found.
-        lost: number of familiar cases in which an organ isn't found that nearly every training case has. They ring
-            whatever the threshold, so they have no part in setting it: one of them would raise it above all others.
+        rate: share of familiar cases with an alarm, by the threshold or because an organ isn't found.
+        lost: number of familiar cases in which an organ isn't found that nearly every training case has. They raise an
+            alarm whatever the threshold, so they have no part in setting it: one of them would lift it above all.
     """
 
     def __init__(
@@ -109,11 +109,11 @@ class TrafficLight:
         found = self.detectors.score(sample)
         scores = self._standardize(found) / self.threshold
         scores[found == NEVER] = np.maximum(scores[found == NEVER], _RED_FROM)
-        ringing = [int(n) for n in np.argsort(-scores) if scores[n] > 1]
+        above = [int(n) for n in np.argsort(-scores) if scores[n] > 1]
         sides = evidence.planes.shape[1:] if evidence.planes is not None else ()
-        reasons = tuple(dict.fromkeys(self.detectors.describe(n, sample, sides) for n in ringing))
+        reasons = tuple(dict.fromkeys(self.detectors.describe(n, sample, sides) for n in above))
         top = float(scores.max())
-        color = RED if top >= _RED_FROM else YELLOW if ringing else GREEN
+        color = RED if top >= _RED_FROM else YELLOW if above else GREEN
         by_name = dict(zip(self.detectors.names, scores.tolist(), strict=True))
         return Light(color, top, reasons, by_name)
 

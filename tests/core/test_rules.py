@@ -51,7 +51,7 @@ def test_what_fits(rule, right, wrong):
     ("rule", "value", "words"),
     [
         (COUNT, 0, "--k: expected an integer from 1 to 16, got 0; correct it"),
-        ({**RATE, "description": "learning rate"}, 0, "--k: expected a number above 0, got 0; it is the learning rate"),
+        ({**RATE, "description": "learning rate"}, 0, "--k: expected a number above 0, got 0; it sets: learning rate"),
         (CHOICE, "7-129", "--k: expected one of 64, 128, 7-128, got '7-129'; did you mean 7-128?"),
         (GROUPS, ["clean", "shift"], "each one of clean, shifts, got ['clean', 'shift']; did you mean shifts?"),
         (GROUPS, "foo", "got 'foo'; choose among them"),

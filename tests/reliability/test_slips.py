@@ -111,7 +111,7 @@ VALUES = [
 ]
 # The same for keys of every level.
 COUNT = "expected an integer of at least 1, got"
-BOOLEAN = "expected True or False, got 'maybe'; write it with a capital letter"
+BOOLEAN = "expected True or False, got 'maybe'; write one of them"
 PART = "expected keys with values, a list or an expression, got 3"
 NESTED = [
     ("network_def#out_channels", 0, COUNT),
@@ -124,7 +124,7 @@ NESTED = [
     ("network_def#network", 3, "expected a function, got 3"),
     ("network_def#network", "$networks.UNett", "can't be evaluated (module 'medpos.networks' has no attribute 'UNett'"),
     ("network_def#network", "$networks.(", "can't be evaluated (invalid syntax"),
-    ("train#trainer#max_epochs", -1, "expected an integer of at least 1, got -1; it is the length of the training"),
+    ("train#trainer#max_epochs", -1, "expected an integer of at least 1, got -1; it sets: length of the training"),
     ("train#trainer#max_epochs", 1.5, "expected an integer, got 1.5"),
     ("train#trainer#epoch_length", 0, COUNT),
     ("train#trainer#accumulation_steps", 0, COUNT),
@@ -318,7 +318,7 @@ def test_a_users_own_key_is_checked_where_the_metadata_describe_it(tmp_path):
     config = parser("jsrt_small", width=3)
     check_values(config)
     config["_meta_"] = {"keys": {"width": {"type": "number", "maximum": 2, "description": "factor of the channels"}}}
-    with pytest.raises(InputError, match="--width: expected a number of at most 2, got 3; it is the factor of the"):
+    with pytest.raises(InputError, match="--width: expected a number of at most 2, got 3; it sets: factor of the"):
         check_values(config)
 
 

@@ -172,7 +172,11 @@ def test_an_organ_of_a_few_pixels_is_lost(lit, size, is_lost):
     assert detectors.find_lost(case) == ([0] if is_lost else [])
     assert (detectors.score(case) == NEVER).any() == is_lost
     words = detectors.describe(detectors.names.index("place heart"), case, (10, 10))
-    assert words.startswith("heart not found" if is_lost else "heart predicted 0 px of the network's 10 x 10 px from")
+    assert words.startswith(
+        "heart not found"
+        if is_lost
+        else "heart predicted 0 px from where it was in training (the network sees 10 x 10 px)"
+    )
 
 
 def test_a_lost_organ_is_red_whatever_the_threshold(lit):
@@ -191,7 +195,7 @@ def test_a_moved_image_is_heard_by_its_layout(lit):
     moved = replace(case, layout=np.roll(case.layout, 8, axis=0))
     number = detectors.names.index("offset")
     assert (detectors.score(case)[number], detectors.score(moved)[number]) == (0, pytest.approx(25))  # 8 / 32 / 0.01
-    words = "image fits those of the training best when moved 32 px of the network's 128 x 64 px"
+    words = "image fits those of the training best when moved 32 px (the network sees 128 x 64 px)"
     assert detectors.describe(number, moved, (128, 64)) == words
 
 
@@ -327,7 +331,7 @@ def test_predict_gives_a_light_with_its_reason(calibrated, prepared, tmp_path):
     row, shown = judge(calibrated, save(image, values, tmp_path / "known.nii.gz"), tmp_path / "known")
     assert (row["light"], row["reasons"]) == ("green", "")
     assert "lights: 1 green, 0 yellow, 0 red; of images like those of the training at most 14.3% aren't green" in shown
-    assert "aren't green, by 1 validation and 5 training images; of the 2 test images of the run" in shown
+    assert "aren't green (threshold from 1 validation and 5 training images); of the run's 2 test images" in shown
     noisy = values + np.random.default_rng(0).normal(0, 0.2 * np.ptp(values), values.shape)
     noisy = np.clip(noisy, values.min(), values.max())
     row, shown = judge(calibrated, save(image, noisy, tmp_path / "noisy.nii.gz"), tmp_path / "noisy")
