@@ -17,7 +17,7 @@ class Explain:
     layer: Annotated[str, typer.Option(help="Name of a layer, such as conv5_2; the deepest by default.")] = ""
     image: Annotated[str, typer.Option(help="A file, or a case of the data; the first test case by default.")] = ""
     unit: Annotated[int | None, typer.Option(help="Channel of the layer; by default the most active one.")] = None
-    goal: Annotated[str, typer.Option(help="Maximize the channel's mean or its center pixel: mean or centre.")] = "mean"
+    goal: Annotated[str, typer.Option(help="Maximize the channel's mean or its center pixel: mean or center.")] = "mean"
     steps: Annotated[int, typer.Option(help="Number of steps of the gradient ascent.")] = 100
     seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of the ascent's noise and jitter.")] = 0
     out: Annotated[Path | None, typer.Option(help="Folder of the pictures; explain in the run by default.")] = None

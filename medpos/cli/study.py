@@ -29,7 +29,9 @@ class Study:
     name: Annotated[
         str, typer.Argument(help="Name of a study, path of a study file, 'all', 'list', 'status' or 'copy'.")
     ]
-    of: Annotated[str, typer.Argument(help="Name of the study for 'status', all by default, or for 'copy'.")] = ""
+    of: Annotated[
+        str, typer.Argument(metavar="[STUDY]", help="Name of the study for 'status', all by default, or for 'copy'.")
+    ] = ""
     data: Annotated[str, typer.Option(help="Data sets, such as jsrt,acdc; the study's own by default.")] = ""
     network: Annotated[str, typer.Option(help="unet or small; the study's own by default.")] = ""
     seeds: Annotated[str, typer.Option(help="Seeds, such as 0,1,2; the study's own by default.")] = ""

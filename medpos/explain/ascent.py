@@ -22,7 +22,7 @@ from medpos.explain.layers import compute_features
 
 SLOPE = 0.1  # gradient of a ReLU below 0 while the unit is silent
 RECTIFICATIONS = (F.relu, torch.relu, torch.relu_, Tensor.relu, Tensor.relu_)
-GOALS = {"mean": "mean of the channel", "centre": "its center pixel"}
+GOALS = {"mean": "mean of the channel", "center": "its center pixel"}
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ def ascend(
         unit: channel of the layer, from 0.
         start: image [C, X, Y]; its values are kept in the channels that aren't free, such as the position.
         free: channels that begin as noise and change, bool [C].
-        goal: quantity to maximize: ``"mean"`` of the channel, or its pixel in the ``"centre"``.
+        goal: quantity to maximize: ``"mean"`` of the channel, or its pixel in the ``"center"``.
         settings: settings of the ascent; the defaults of :class:`AscentSettings` if omitted.
         scale: standard deviation of an image in the network's units; 1 where images are standardized.
 

@@ -34,7 +34,7 @@ class ExplainOptions:
     Args:
         layer: name of the layer, as :func:`medpos.explain.trace_layers` gives it; the deepest layer if empty.
         unit: channel of the layer, from 0; None: the channel with the largest mean activation.
-        goal: quantity that the ascent maximizes: ``"mean"`` of the channel, or its pixel in the ``"centre"``.
+        goal: quantity that the ascent maximizes: ``"mean"`` of the channel, or its pixel in the ``"center"``.
         settings: settings of the ascent.
 
     Raises:

@@ -91,7 +91,7 @@ def _check_files(files: Sequence[Path], scans: int, names: Sequence[str]) -> Non
             )
     if len(numbers) > len(names):
         wrong = next(path for path, n in zip(files, numbers, strict=True) if n >= len(names) or numbers.count(n) > 1)
-        raise InputError(f"{wrong}: expected {_format_channels(names)}, got a further file; leave it out")
+        raise InputError(f"{wrong}: expected {_format_channels(names)}, got one file too many; leave it out")
 
 
 def _parts(path: Path) -> tuple[str, str, str] | None:

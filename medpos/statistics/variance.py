@@ -1,4 +1,4 @@
-"""Decompose the variance of Dice: how much of it goes with each factor of a study, the subjects and the trainings.
+"""Decompose the variance of Dice: how much each factor of a study, the subjects and the trainings explain.
 
 Every model of a study is tested on every subject with every seed, so the values are a complete table, cells (models and
 conditions) by subjects by seeds, and its sum of squares is the sum of those of orthogonal terms. Models and conditions

@@ -1,4 +1,4 @@
-"""Show how much of the variance of Dice goes with each factor of a study, as a table and a figure."""
+"""Show how much of the variance of Dice each factor of a study explains, as a table and a figure."""
 
 from collections.abc import Sequence
 from typing import Any

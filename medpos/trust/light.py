@@ -133,7 +133,7 @@ class TrafficLight:
             about = decode_json(str(content["about"]))
             arrays = {name: np.asarray(content[name], np.float64) for name in content.files if name != "about"}
             if about["form"] != _FORM:
-                raise InputError(f"{path}: expected form {_FORM} of this file, got {about['form']!r}; {_ADVICE}")
+                raise InputError(f"{path}: expected version {_FORM} of this file, got {about['form']!r}; {_ADVICE}")
             familiar, mean_mask = arrays.pop("familiar"), arrays.pop("mean_mask")
             if not familiar.size:
                 raise ValueError("expected scores of familiar cases, got none")

@@ -246,7 +246,7 @@ class DicePredictor:
             about = decode_json(str(content["about"]))
             mask, means, spreads = (np.asarray(content[n], np.float64) for n in ("mean_mask", "means", "spreads"))
             if about["form"] != _FORM:
-                raise InputError(f"{path}: expected form {_FORM} of this file, got {about['form']!r}; {_ADVICE}")
+                raise InputError(f"{path}: expected version {_FORM} of this file, got {about['form']!r}; {_ADVICE}")
             organs = tuple(map(str, about["organs"]))
             shape = (len(organs), len(FEATURES))
             if means.shape != shape or spreads.shape != shape or (mask.size and mask.shape[:-2] != shape[:1]):

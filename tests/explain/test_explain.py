@@ -144,7 +144,7 @@ def axes_titles(figure):
     return [axes.get_title() or axes.get_title("left") for axes in figure.axes]
 
 
-@pytest.mark.parametrize("goal", ["mean", "centre"])
+@pytest.mark.parametrize("goal", ["mean", "center"])
 def test_ascent_raises_the_activation(goal, model, seen):
     features = compute_features(model.network, "conv2", seen.values[None])[0]
     unit = int(features.mean((1, 2)).argmax())
@@ -184,7 +184,7 @@ def test_each_regularization_has_its_effect(left, model, seen):
     plain = explain.AscentSettings(steps=12).unregularized()
     on = explain.AscentSettings(**{**vars(plain), left: {"decay": 0.1, "blur": 1.0, "jitter": 4}[left]})
     without, regularised = (
-        explain.ascend(model.network, "conv3", unit, seen.values, seen.free, "centre", s).image[0] for s in (plain, on)
+        explain.ascend(model.network, "conv3", unit, seen.values, seen.free, "center", s).image[0] for s in (plain, on)
     )
     if left == "decay":
         assert regularised.norm() < 0.8 * without.norm()
@@ -192,7 +192,7 @@ def test_each_regularization_has_its_effect(left, model, seen):
         rough = [(image.diff(dim=0).norm() / image.norm()).item() for image in (regularised, without)]
         assert rough[0] < 0.7 * rough[1]
     else:
-        noise = explain.ascend(model.network, "conv3", unit, seen.values, seen.free, "centre", STILL).image[0]
+        noise = explain.ascend(model.network, "conv3", unit, seen.values, seen.free, "center", STILL).image[0]
         moved = [((image - noise).abs() > 1e-4).sum().item() for image in (regularised, without)]
         assert moved[1] <= 49 < moved[0]  # without jitter the 7 x 7 px that the pixel sees
 
@@ -317,7 +317,7 @@ def test_exported_bundles(trained, tmp_path, prepared):
         (["--unit", "-1"], r"--unit: expected a channel of conv3, 0 to 63, got -1"),
         (["--image", "nobody"], r"--image nobody: expected a file or a case of the data, got neither; cases are \w+"),
         (["--image", "DATA"], r"expected one image, got 8; give one of .*nii.gz"),
-        (["--goal", "sum"], r"--goal: expected one of mean, centre, got 'sum'"),
+        (["--goal", "sum"], r"--goal: expected one of mean, center, got 'sum'"),
         (["--steps", "0"], r"--steps: expected 1 to 10000, got 0"),
         (["--out", ""], r"--out: expected the name of a new folder, got '\.'"),
         (["--steps", "99999999999999999999"], r"--steps: expected 1 to 10000, got 99999999999999999999"),

@@ -64,7 +64,7 @@ def test_every_bundle(name, secondary, tmp_path):
     _, first, deepest, size, other = BUNDLES[name]
     model = Model(made(name, secondary, tmp_path))
     seen = explain.load_input_image(model, "", None)
-    options = explain.ExplainOptions(goal="centre", settings=explain.AscentSettings(steps=3))
+    options = explain.ExplainOptions(goal="center", settings=explain.AscentSettings(steps=3))
     found = explain.explain_network(model, seen, options)
     record = found.record
     activations = record["activations"]

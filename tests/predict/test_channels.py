@@ -110,7 +110,7 @@ def test_what_is_wrong_with_channels_is_said(ensemble, raw, predict, tmp_path):
         "lone_0000.nii.gz: expected lone_0001.nii.gz for channel 1 (ADC), got no such file",
         "second_0001.nii.gz: expected second_0000.nii.gz for channel 0 (T2), got no such file",
         "plain.nii.gz: expected 2 channels (T2, ADC), got one channel; give a file of each",
-        "three_0002.nii.gz: expected 2 channels (T2, ADC), got a further file",
+        "three_0002.nii.gz: expected 2 channels (T2, ADC), got one file too many",
         "small_0001.nii.gz: expected 20 x 24 x 2, the size of small_0000.nii.gz, got 10 x 50 x 2",
         "moved_0001.nii.gz: expected the affine of moved_0000.nii.gz",
         "many.nii.gz: expected 2 channels (T2, ADC), got 3 channels",
