@@ -11,7 +11,16 @@ from medpos.core.labels import ALL_CLASSES
 from medpos.metrics import summarize
 from medpos.runs.tables import CLEAN_KEY, SCORE_COLUMNS, Key, Row, condition_key, or_none
 from medpos.statistics.grid import CONDITION
-from medpos.trust.calibration import EXPECTED, LIMITS, SCORES, SIZES, Counts, reliability_diagram, score_calibration
+from medpos.trust.calibration import (
+    EXPECTED,
+    LIMITS,
+    SCORES,
+    SIZES,
+    Counts,
+    add_all_classes,
+    reliability_diagram,
+    score_calibration,
+)
 from medpos.trust.failure import STATED, score_failures
 
 CALIBRATION_COLUMNS = (*SCORE_COLUMNS, "organ", *SCORES, *SIZES, EXPECTED)  # of calibration.csv
@@ -30,7 +39,7 @@ class Calibrations:
     Args:
         rows: one row per case, condition and organ, with the ``CALIBRATION_COLUMNS``; the last organ of each case is
             ``ALL_CLASSES``.
-        totals: numbers of pixels [C + 1, 2, BINS] of the whole set for each condition, as
+        totals: numbers of pixels [2 C, 2, BINS] of the whole set for each condition, as
             :func:`medpos.trust.calibration.count_probabilities` has them.
         classes: names of the C classes, background first.
     """
@@ -52,8 +61,8 @@ class Calibrations:
         return self._diagrams_of(self.totals[CLEAN_KEY]) if CLEAN_KEY in self.totals else {}
 
     def _diagrams_of(self, counts: Counts) -> dict[str, list[dict[str, float]]]:
-        names = (*self.classes, ALL_CLASSES)
-        return {name: reliability_diagram(counts[n]) for n, name in enumerate(names) if n}
+        of_organs = zip((*self.classes, ALL_CLASSES), add_all_classes(counts), strict=True)
+        return {name: reliability_diagram(part) for name, part in of_organs if name != self.classes[0]}
 
     def add_to(self, conditions: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """Add ``calibration`` to every condition of a summary.

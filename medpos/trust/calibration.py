@@ -44,37 +44,54 @@ def count_probabilities(logits: Tensor, truth: Tensor) -> Tensor:
         truth: classes [N, 1, X, Y] or [N, 1, X, Y, Z], 0 to C - 1; pixels of 255 are left out.
 
     Returns:
-        Numbers of pixels [N, C + 1, 2, BINS], int32: for each class, and last for the predicted class, those for which
-        it was wrong and those for which it was right, by the log-odds of its probability.
+        Numbers of pixels [N, 2 C, 2, BINS], int32, those for which a class was wrong and those for which it was right,
+        by the log-odds of its probability: first of each class over all pixels, then over those that it is predicted
+        for, as the most probable one.
     """
     return torch.stack([_count(*image) for image in zip(logits, truth, strict=True)])
 
 
 def _count(logits: Tensor, truth: Tensor) -> Tensor:
     classes, device = logits.shape[0], logits.device
-    size = (classes + 1) * 2 * BINS
+    size = 2 * classes * 2 * BINS
     counts = torch.zeros(size + 1, dtype=torch.int64, device=device)  # the last one of ignored pixels
-    row = torch.arange(classes + 1, dtype=torch.int32, device=device)[:, None]
+    row = torch.arange(classes, dtype=torch.int32, device=device)[:, None]
     for scores, true in zip(logits.flatten(1).split(_PART, 1), truth.flatten(1).split(_PART, 1), strict=True):
         planes = torch.empty(scores.shape, device=device).copy_(scores)  # faster than float() and contiguous()
         odds = planes.softmax(0).logit_(1e-7)
-        own = odds.gather(0, true.long().clamp_(max=classes - 1))
-        right = torch.cat([row[:-1] == true, own >= odds.amax(0, keepdim=True)])  # by far faster than argmax
-        bins = odds.add_(_LIMIT).mul_(BINS / (2 * _LIMIT)).nan_to_num_(0.0).clamp_(0, BINS - 1).int()
-        code = torch.cat([bins, bins.amax(0, keepdim=True)]).add_(right.int(), alpha=BINS).add_(row, alpha=2 * BINS)
+        top = odds.amax(0, keepdim=True)
+        # The first class with the greatest probability: by far faster than argmax.
+        predicted = classes - (odds == top).int().mul_(classes - row).amax(0, keepdim=True).clamp_(min=1)
+        cells = torch.cat([row.expand(odds.shape), predicted + classes])
+        right = torch.cat([row == true, predicted == true])
+        bins = torch.cat([odds, top]).add_(_LIMIT).mul_(BINS / (2 * _LIMIT)).nan_to_num_(0.0).clamp_(0, BINS - 1)
+        code = bins.int().add_(right.int(), alpha=BINS).add_(cells, alpha=2 * BINS)
         code = code.add_(true == IGNORED, alpha=size).clamp_(max=size).flatten()  # faster than masked_fill_
         if device.type == "cpu":
             counts += torch.bincount(code, minlength=size + 1)
         else:  # bincount makes the host wait
             counts.scatter_add_(0, code.long(), torch.ones(1, dtype=torch.int64, device=device).expand_as(code))
-    return counts[:-1].view(classes + 1, 2, BINS).int()
+    return counts[:-1].view(2 * classes, 2, BINS).int()
+
+
+def add_all_classes(counts: Counts) -> Counts:
+    """Return the counts of each class, and last those of the predicted class whichever it is.
+
+    Args:
+        counts: numbers of pixels [2 C, 2, BINS] of :func:`count_probabilities`, of one image or of many.
+
+    Returns:
+        Numbers of pixels [C + 1, 2, BINS].
+    """
+    of_class, of_predicted = np.split(counts, 2)
+    return np.concatenate([of_class, of_predicted.sum(axis=0, keepdims=True)])
 
 
 def score_calibration(counts: Counts) -> dict[str, Floats]:
     """Compute the scores of every class, and last those of all classes together.
 
     Args:
-        counts: numbers of pixels [C + 1, 2, BINS] of :func:`count_probabilities`, of one image or of many.
+        counts: numbers of pixels [2 C, 2, BINS] of :func:`count_probabilities`, of one image or of many.
 
     Returns:
         Each of ``SCORES`` as [C + 1]; 0 is best, NaN where there is no pixel. ``ece`` and ``mce`` are the mean and
@@ -87,6 +104,7 @@ def score_calibration(counts: Counts) -> dict[str, Floats]:
         J. Nixon et al., "Measuring Calibration in Deep Learning", CVPR workshops 2019 (thresholded adaptive calibration
         error); C. Guo et al., "On Calibration of Modern Neural Networks", ICML 2017.
     """
+    counts = add_all_classes(counts)
     wrong, right = counts[:, 0], counts[:, 1]
     total = (wrong + right).sum(axis=1)
     with np.errstate(divide="ignore", invalid="ignore"):
@@ -102,13 +120,14 @@ def score_sizes(counts: Counts) -> dict[str, Floats]:
     """Compare the interval of each organ's size with its true size.
 
     Args:
-        counts: numbers of pixels [C + 1, 2, BINS] of :func:`count_probabilities`, of one image.
+        counts: numbers of pixels [2 C, 2, BINS] of :func:`count_probabilities`, of one image.
 
     Returns:
         Each of ``SIZES`` as [C + 1], the last one the mean of the organs. ``coverage`` is 1 if the true size lies in
         the interval of :mod:`medpos.trust.uncertainty`, whose level is 0.9, else 0; ``width`` is the width of the
         interval over the true size. NaN for the background, and for an organ that isn't in the image.
     """
+    counts = add_all_classes(counts)
     size = counts[:, 1].sum(axis=1).astype(np.float64)
     size[0] = size[-1] = 0
     size[size == 0] = np.nan
@@ -124,17 +143,16 @@ def expect_dice(counts: Counts) -> Floats:
     """Compute the Dice that the probabilities expect of their own prediction, without the truth.
 
     Args:
-        counts: numbers of pixels [C + 1, 2, BINS] of :func:`count_probabilities`, of one image.
+        counts: numbers of pixels [2 C, 2, BINS] of :func:`count_probabilities`, of one image.
 
     Returns:
         Twice the sum of the probabilities of the pixels that are predicted, over their number and the sum of the
-        probabilities of all pixels, [C + 1], 0 to 1; the last one is the mean of the organs. A pixel counts as
-        predicted where the probability is above 0.5; where none is, the expected Dice is 0. NaN for the background.
+        probabilities of all pixels, [C + 1], 0 to 1; the last one is the mean of the organs. Where none is predicted,
+        the expected Dice is 0. NaN for the background.
     """
-    pixels = counts.sum(axis=1)
-    predicted = pixels * (_PROBABILITIES > 0.5)
+    pixels, predicted = np.split(counts.sum(axis=1), 2)
     number = predicted.sum(axis=1).astype(np.float64)
-    found: Floats = 2 * (predicted @ _PROBABILITIES) / (number + pixels @ _PROBABILITIES)
+    found: Floats = np.append(2 * (predicted @ _PROBABILITIES) / (number + pixels @ _PROBABILITIES), np.nan)
     found[0] = np.nan
     found[-1] = _mean_of_organs(found)
     return found

@@ -99,8 +99,9 @@ def test_by_hand():
 def test_images_volumes_and_memory_layouts_are_counted_alike():
     logits, truth = images(4, 1.0, count=2, shape=(6, 7))
     single = count_probabilities(logits, truth)
-    assert single.shape == (2, CLASSES + 1, 2, BINS)
-    assert single.sum(dim=(2, 3)).unique().tolist() == [42]
+    assert single.shape == (2, 2 * CLASSES, 2, BINS)
+    of_class, of_predicted = single.sum(dim=(2, 3)).split(CLASSES, 1)
+    assert of_class.unique().tolist() == of_predicted.sum(1).unique().tolist() == [42]
     assert torch.equal(single, count_probabilities(logits.contiguous(memory_format=torch.channels_last), truth))
     volume = count_probabilities(*(part.movedim(0, -1)[None] for part in (logits, truth)))
     assert torch.equal(volume[0], single.sum(0))
@@ -119,6 +120,17 @@ def test_logits_that_are_no_numbers_are_counted_as_something():
     logits, truth = images(6, 1.0, count=1)
     logits[:, :, 0, :2] = torch.tensor([float("nan"), float("inf")])
     assert count_probabilities(logits, truth).sum() == (CLASSES + 1) * truth.numel()
+
+
+def test_a_pixel_is_predicted_as_its_most_probable_class_the_first_of_equal_ones():
+    logits, truth = images(7, 0.3)
+    logits[:, 2, :5] = logits[:, 1, :5]  # a tie, as mean masks have them
+    predicted = logits.argmax(1)
+    counts = count_probabilities(logits, truth)[:, CLASSES:]
+    for n in range(CLASSES):
+        right = (truth[:, 0] == n) & (predicted == n)
+        assert torch.equal(counts[:, n].sum((1, 2)), (predicted == n).sum((1, 2)).int())
+        assert torch.equal(counts[:, n, 1].sum(1), right.sum((1, 2)).int())
 
 
 def test_sizes_are_compared_with_those_of_the_probabilities():

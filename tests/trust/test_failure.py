@@ -67,6 +67,17 @@ def test_few_cases_have_counts_and_means_alone():
     assert score_failures([0.5] * 9, [0.9] * 9)["auroc"] is None  # no failure to find
 
 
+def test_the_expected_dice_is_that_of_the_label_map_where_no_class_is_above_one_half():
+    logits = torch.from_numpy(np.random.default_rng(1).normal(0, 0.4, (1, 4, 30, 30))).float()
+    chance, predicted = logits.softmax(1)[0].numpy(), logits.argmax(1)[0].numpy()
+    counts = count_probabilities(logits, torch.zeros(1, 1, 30, 30, dtype=torch.uint8))[0].numpy().astype(np.int64)
+    for n in (1, 2, 3):
+        inside = predicted == n
+        wanted = 2 * chance[n][inside].sum() / (inside.sum() + chance[n].sum())
+        assert expect_dice(counts)[n] == pytest.approx(wanted, abs=1e-3)
+        assert chance[n].max() > 0.5 > np.median(chance[n][inside])
+
+
 def counts_of(chance, truth):
     logits = torch.from_numpy(np.log(np.stack([1 - chance, chance]))[None]).float()
     return count_probabilities(logits, torch.from_numpy(truth)[None, None]).sum(0).numpy().astype(np.int64)
