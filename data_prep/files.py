@@ -77,6 +77,14 @@ def read_nifti(path: Path) -> StoredVolume:
     return nifti.read_volume(path, partial(check_size, path))
 
 
+def drop_last_axes(data: Array) -> Array:
+    """Return an array without the axes of one voxel after the third, which some programs write."""
+    shape = list(data.shape)
+    while len(shape) > 3 and shape[-1] == 1:
+        shape.pop()
+    return data.reshape(shape, order="A")
+
+
 def notes_of(*volumes: StoredVolume) -> dict[str, list[str]]:
     """Return the remarks of some volumes as an entry ``notes`` of ``dataset.json``; no entry if there is none."""
     notes = list(dict.fromkeys(note for volume in volumes for note in volume.notes))

@@ -22,6 +22,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import decode_json, read_bytes, write_bytes
 from medpos.core.labels import IGNORED, Label
 from medpos.core.names import clean_name
+from medpos.core.text import group_remarks
 from medpos.data.gray_values import compute_moments, intensity_statistics
 from medpos.data.names import find_name_faults
 from medpos.data.schema import FOLDERS, HEADER, MANIFEST, SCHEMA_VERSION, SPLITS, dump_manifest
@@ -144,6 +145,7 @@ def _prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int, work
     written = sum(result["written"] for result in results)
     path = out / MANIFEST
     doubts = _list_warnings(manifest.get("warnings", []))
+    remarks = [(entry["case"], note) for part in SPLITS for entry in manifest[part] for note in entry.get("notes", [])]
     if doubts and strict:
         raise InputError(
             *doubts.strip().splitlines(),
@@ -153,13 +155,13 @@ def _prepare(dataset: Dataset, cases: Sequence[Case], out: Path, seed: int, work
     if not path.is_file() or path.read_bytes() != data:
         write_bytes(path, data)
     elif not written + removed:
-        return f"unchanged: {len(cases)} cases in {out} are up to date{doubts}"
+        return "\n".join([f"unchanged: {len(cases)} cases in {out} are up to date{doubts}", *group_remarks(remarks)])
     counts = ", ".join(f"{len(manifest[part])} {part}" for part in SPLITS)
     done = f"{out}: {written} cases written, {len(cases) - written} up to date, {removed} removed ({counts})"
     lacking = [part for part in SPLITS if not manifest[part]]
     if lacking:
         done += f"\nno {' and no '.join(lacking)} case: a training needs all three parts; add images of further persons"
-    return done + doubts
+    return "\n".join([done + doubts, *group_remarks(remarks)])
 
 
 def _list_warnings(warnings: Sequence[str]) -> str:

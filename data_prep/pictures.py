@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data_prep.files import Array
+from data_prep.files import Array, drop_last_axes
 from medpos.core.errors import InputError
 from medpos.io import pictures, volumes
 from medpos.io.labels import round_labels
@@ -39,10 +39,10 @@ def read_image(path: Path, channels: int) -> StoredVolume:
             found = replace(found, data=np.repeat(found.data[..., None], _COLORS, axis=-1))
     else:
         found = volumes.read_volume(path, partial(check_size, path))
-        # Some tools put channels on the fifth axis.
-        data = found.data[:, :, :, 0] if found.data.ndim == 5 and found.data.shape[3] == 1 else found.data
+        data = drop_last_axes(found.data)
+        data = data[:, :, :, 0] if data.ndim == 5 and data.shape[3] == 1 else data  # channels on the fifth axis
         found = replace(found, data=_add_slice_axis(data))
-    data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
+    data = drop_last_axes(found.data)
     if data.ndim not in (3, 4) or 0 in data.shape:
         raise InputError(f"{path}: expected an image or a volume, got shape {found.data.shape}; export it again.")
     _check_channels(path, data, channels)
@@ -75,7 +75,7 @@ def read_label(path: Path) -> StoredVolume:
     else:
         found = volumes.read_volume(path, partial(check_size, path))
         found = replace(found, data=_add_slice_axis(found.data))
-    data = found.data[..., 0] if found.data.ndim == 4 and found.data.shape[3] == 1 else found.data
+    data = drop_last_axes(found.data)
     if data.ndim != 3:
         what = "colors" if pictures.is_picture(path) else f"shape {data.shape}"
         raise InputError(f"{path}: expected a label map, one class per pixel, got {what}; convert it.")

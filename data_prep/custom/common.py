@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +20,14 @@ from medpos.data.declared_classes import normalize_name
 from medpos.data.schema import ASSUMED, HEADER, is_phantom
 from medpos.io import labels, pictures
 from medpos.io.archives import Unpacker, is_zip
-from medpos.io.scan import StoredVolume
+from medpos.io.scan import StoredVolume, are_one_grid
 from medpos.io.volumes import list_parts
 from medpos.io.walk import LeftOut
 
 WEIGHTS = (7, 1, 2)
 # Names of published data sets that verify and the reports treat specially.
 _RESERVED = ("jsrt", "acdc")
+_UNPLACED = "of image and label map one states no directions: taken as being on one grid"
 _MAX_CLASSES = 255  # label maps are stored as uint8
 
 
@@ -196,6 +197,8 @@ def read_case(case: Case) -> Volume:
     data = images[0].data if len(images) == 1 else np.stack([image.data for image in images], axis=-1)
     classes = _classes(label_path, label.data, case.options["values"])
     affine = images[0].affine
+    if label.is_oriented != images[0].is_oriented:
+        label = replace(label, notes=(*label.notes, _UNPLACED))
     details = {"axes": "".join(nib.aff2axcodes(affine)), **notes_of(*images, label)}
     return Volume(data, classes, affine, images[0].spacing, details)
 
@@ -213,7 +216,7 @@ def _check_grid(path: Path, found: StoredVolume, image_path: Path, image: Stored
             raise InputError(
                 f"{path}: expected the spacing of {image_path.name}, got another ({sizes}); export both again."
             )
-    elif not np.allclose(found.affine, image.affine, atol=1e-2):
+    elif not are_one_grid(found.affine, image.affine, found.data.shape):
         raise InputError(f"{path}: expected the affine of {image_path.name}, got another; correct its header.")
 
 

@@ -5,18 +5,19 @@ Each subject is a folder ``patientNNN`` with ``Info.cfg``, ``patientNNN_frameFF.
 """
 
 import re
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
-from data_prep.files import notes_of, read_nifti
+from data_prep.files import drop_last_axes, notes_of, read_nifti
 from data_prep.layout import Case, Dataset, Volume, prepare_dataset
 from medpos.core import labels
 from medpos.core.errors import InputError
-from medpos.core.files import read_bytes
+from medpos.core.files import decode_text, read_bytes
 from medpos.data.schema import is_phantom
 from medpos.io.labels import find_values, round_labels
+from medpos.io.scan import are_one_grid
 
 GROUPS = ("NOR", "MINF", "DCM", "HCM", "RV")
 PHASES = ("ED", "ES")
@@ -79,9 +80,8 @@ def read_info(path: Path) -> dict[str, str]:
     """
     if not path.is_file():
         raise InputError(f"{path}: expected a text file with ED, ES and Group, found none; unpack the subject again.")
-    raw = read_bytes(path)
-    text = raw.decode("utf-16" if raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig", "replace")
-    pairs = (re.fullmatch(r"\s*(\w+)\s*:\s*(.*?)\s*", line) for line in text.splitlines())
+    lines = decode_text(read_bytes(path), "replace").splitlines()
+    pairs = (re.fullmatch(r"\s*(\w+)\s*:\s*(.*?)\s*", line) for line in lines)
     info = {pair[1]: pair[2] for pair in pairs if pair}
     for phase in PHASES:
         if not re.fullmatch(r"[0-9]{1,4}", info.get(phase, "")):
@@ -107,7 +107,7 @@ def read_case(case: Case) -> Volume:
             geometry.
     """
     path, label_path = case.sources["image"], case.sources["label"]
-    image, label = read_nifti(path), read_nifti(label_path)
+    image, label = (replace(found, data=drop_last_axes(found.data)) for found in map(read_nifti, (path, label_path)))
     if image.data.ndim != 3 or 0 in image.data.shape:
         raise InputError(f"{path}: expected a 3-D volume, got shape {image.data.shape}; export one frame.")
     if label.data.shape != image.data.shape:
@@ -115,7 +115,7 @@ def read_case(case: Case) -> Volume:
             f"{label_path}: expected the shape of its image, {image.data.shape}, got {label.data.shape}; unpack "
             "both again."
         )
-    if not np.allclose(label.affine, image.affine, atol=1e-2):
+    if not are_one_grid(label.affine, image.affine, image.data.shape):
         raise InputError(f"{label_path}: expected the affine of {path.name}, got another; correct its header.")
     if not np.isfinite(image.data).all():
         bad = int(np.size(image.data) - np.isfinite(image.data).sum())

@@ -108,6 +108,7 @@ def _cases(options: Evaluate, tools: Sequence[Any], left_out: Any) -> Any:
 
 
 def _write(options: Evaluate, found: Any, declared: Any, phantom: bool) -> None:
+    from medpos.core.text import group_remarks
     from medpos.evaluate import writing
     from medpos.runs.text import format_results
 
@@ -128,6 +129,8 @@ def _write(options: Evaluate, found: Any, declared: Any, phantom: bool) -> None:
         output.warnings.print(
             f"{len(found.nominal)} cases state no pixel size, so their distances are in pixels; give --spacing"
         )
+    for line in group_remarks(found.remarks):
+        output.warnings.print(line)
     if found.reduced and options.report:
         output.notes.print(f"{len(found.reduced)} large cases are kept with fewer pixels for the report's pictures")
     output.results.print(f"results: {options.out}")

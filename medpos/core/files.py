@@ -1,5 +1,6 @@
 """Read and write files; a written file is complete or absent."""
 
+import codecs
 import contextlib
 import csv
 import errno
@@ -240,6 +241,20 @@ def decode_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def decode_text(content: bytes, errors: str = "strict") -> str:
+    """Decode UTF-8, or UTF-16 with a byte order mark, as Windows writes it.
+
+    Args:
+        content: text.
+        errors: what is done about bytes that are neither, as ``bytes.decode`` takes it.
+
+    Raises:
+        ValueError: there are some, and ``errors`` is ``"strict"``.
+    """
+    is_wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_wide else "utf-8-sig", errors)
 
 
 def parse_json(path: Path, advice: str) -> Any:

@@ -73,11 +73,13 @@ class Measurements:
         tools: measurements of each tool.
         nominal: names of the cases without a known pixel size.
         reduced: names of the cases whose maps are kept with fewer pixels; the metrics are of all pixels.
+        remarks: files whose headers state something oddly, each with the remark.
     """
 
     tools: list[Measured]
     nominal: list[str] = field(default_factory=list)
     reduced: list[str] = field(default_factory=list)
+    remarks: list[tuple[str, str]] = field(default_factory=list)
 
 
 def measure_cases(
@@ -115,6 +117,7 @@ def measure_cases(
 
 def _measure_case(case: Case, classes: Classes, options: Options, found: Measurements, share: int) -> None:
     grid = read_label_map(case.truth)
+    found.remarks += [(str(grid.path), note) for note in grid.notes]
     spacing = grid.spacing_mm or options.spacing_mm
     if spacing is None:
         found.nominal.append(case.name)
@@ -136,6 +139,7 @@ def _measure_case(case: Case, classes: Classes, options: Options, found: Measure
             prediction = np.zeros_like(truth)
         else:
             volume, moved = _place(read_label_map(path), grid, options.resample, "export it on that grid")
+            found.remarks += [(str(path), note) for note in volume.notes]
             tool.resampled += [case.name] if moved else []
             tool.unplaced += [case.name] if (volume.affine is None) != (grid.affine is None) else []
             prediction = _cut(classes.to_indices(volume), axes)

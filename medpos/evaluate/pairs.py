@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from medpos.core.errors import InputError
-from medpos.core.files import read_bytes
+from medpos.core.files import decode_text, read_bytes
 from medpos.io.listing import find_fault, list_files
 from medpos.io.readers import suffix_of
 from medpos.io.walk import LeftOut, check_links, find_spelling
@@ -168,8 +168,8 @@ def read_pairs(path: Path, tools: Sequence[Tool], truth: Path, images: Path | No
 
 def _read_rows(path: Path) -> list[tuple[int, dict[str, str]]]:
     try:
-        text = read_bytes(path).decode("utf-8-sig")
-    except UnicodeDecodeError as error:
+        text = decode_text(read_bytes(path))
+    except ValueError as error:
         raise InputError(f"{path}: expected UTF-8 text ({error}); save the table as CSV UTF-8") from error
     head = text.partition("\n")[0]
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=";" if head.count(";") > head.count(",") else ",")

@@ -9,9 +9,7 @@ from scipy import ndimage
 
 from medpos.core.errors import InputError
 from medpos.io import labels, readers, volumes
-from medpos.io.scan import Array, Scan
-
-_SHIFT = 0.1  # greatest distance between the corners of equal grids, in sides of the smallest pixel
+from medpos.io.scan import SAME_GRID, Array, Scan, measure_distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -23,12 +21,14 @@ class Volume:
         values: values [X, Y, Z] in the axes of the file, columns before rows; an image has one slice.
         spacing_mm: size of a pixel along each axis in mm; None: unknown.
         affine: affine [4, 4] from the axes of ``values`` to RAS+ space in mm; None: unknown.
+        notes: remarks on what the header states oddly.
     """
 
     path: Path
     values: Array
     spacing_mm: tuple[float, ...] | None
     affine: Array | None
+    notes: tuple[str, ...] = ()
 
 
 def read_label_map(path: Path) -> Volume:
@@ -38,7 +38,9 @@ def read_label_map(path: Path) -> Volume:
         InputError: the file can't be read, is JPEG, has colors, or holds values that are not whole within 0.001.
     """
     values, scan = labels.read_label_map(path)
-    return Volume(path, values, scan.spacing_mm if scan else None, _affine(scan) if scan else None)
+    if scan is None:
+        return Volume(path, values, None, None)
+    return Volume(path, values, scan.spacing_mm, _affine(scan), tuple(scan.notes))
 
 
 def read_image(path: Path) -> Volume:
@@ -55,12 +57,7 @@ def read_image(path: Path) -> Volume:
 
 def _affine(scan: Scan) -> Array | None:
     """Return the affine of a volume in mm, None where the header has no orientation."""
-    if scan.directions is None:
-        return None
-    affine = np.array(scan.target.affine, float)
-    if scan.spacing_mm is not None:
-        affine[:3] *= scan.spacing_mm[0] / np.linalg.norm(affine[:3, 0])  # micrometers and meters become mm
-    return affine
+    return None if scan.directions is None else scan.target.affine
 
 
 def find_difference(one: Volume, other: Volume) -> str:
@@ -75,24 +72,18 @@ def find_difference(one: Volume, other: Volume) -> str:
     if one.spacing_mm is None or other.spacing_mm is None:
         return ""
     sizes = [f"{_by(f'{size:.6g}' for size in spacing)} mm" for spacing in (one.spacing_mm, other.spacing_mm)]
-    allowed = _SHIFT * min(other.spacing_mm)
+    allowed = SAME_GRID * min(other.spacing_mm)
     extents = np.abs(np.subtract(one.spacing_mm, other.spacing_mm)) * np.subtract(one.values.shape, 1)
     if (extents > allowed).any():
         return f"spacings {sizes[0]} and {sizes[1]}"
     if one.affine is None or other.affine is None:
         return ""
-    corners = np.array([*np.ndindex(2, 2, 2)]) * np.subtract(one.values.shape, 1)
-    apart = np.linalg.norm(_to_mm(one.affine, corners) - _to_mm(other.affine, corners), axis=1).max()
+    apart = measure_distance(one.affine, other.affine, one.values.shape)
     return f"origins or directions, with corners up to {apart:.4g} mm apart" if apart > allowed else ""
 
 
 def _by(sizes: Any) -> str:
     return " x ".join(map(str, sizes))
-
-
-def _to_mm(affine: Array, places: Array) -> Array:
-    found: Array = places @ affine[:3, :3].T + affine[:3, 3]
-    return found
 
 
 def resample(source: Volume, grid: Volume) -> Volume:
@@ -123,4 +114,4 @@ def resample(source: Volume, grid: Volume) -> Volume:
             f"{source.path}: shows another place than {grid.path}: no pixel lies in both; check that the files belong "
             "together"
         )
-    return Volume(source.path, take(source.values), grid.spacing_mm, grid.affine)
+    return Volume(source.path, take(source.values), grid.spacing_mm, grid.affine, source.notes)

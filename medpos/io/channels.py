@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from medpos.core.errors import InputError
-from medpos.io.scan import Scan
-from medpos.io.targets import NiftiTarget, PictureTarget
+from medpos.io.scan import Scan, are_one_grid
+from medpos.io.targets import PictureTarget
 
 _COLORS = 3
 _NUMBERED = re.compile(r"(.+)_(\d{4})")
@@ -110,9 +110,12 @@ def _check_fit(path: Path, scan: Scan, first_path: Path, first: Scan) -> None:
         raise InputError(
             f"{path}: expected {wanted}, the size of {first_path.name}, got {found}; export all channels on one grid"
         )
-    if isinstance(scan.target, NiftiTarget) and isinstance(first.target, NiftiTarget):
-        here, there = (target.header.get_best_affine() for target in (scan.target, first.target))
-        if not np.allclose(here, there, atol=1e-2):
+    if scan.directions is not None and first.directions is not None:
+        if not are_one_grid(scan.target.affine, first.target.affine, first.values.shape):
             raise InputError(
                 f"{path}: expected the affine of {first_path.name}, got another one; export all channels on one grid"
             )
+    elif scan.spacing_mm and first.spacing_mm and not np.allclose(scan.spacing_mm, first.spacing_mm, rtol=1e-3):
+        raise InputError(
+            f"{path}: expected the spacing of {first_path.name}, got another one; export all channels on one grid"
+        )

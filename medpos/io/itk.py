@@ -18,7 +18,7 @@ import numpy as np
 
 from medpos.core.errors import InputError
 from medpos.core.files import read_bytes
-from medpos.io.scan import TO_RAS, Array, StoredVolume
+from medpos.io.scan import SHEAR, TO_RAS, Array, StoredVolume, has_shear
 
 SEGMENTATION = ".seg.nrrd"
 NRRD = (SEGMENTATION, ".nrrd", ".nhdr")
@@ -115,6 +115,8 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object]) ->
         data = np.expand_dims(data, 2)
     affine = affine_of(image)
     scale, notes = _find_scale(header)
+    if has_shear(affine):
+        notes.append(SHEAR)
     affine[:3] *= scale
     x, y, z = (float(f"{size * scale:.7g}") for size in (*image.GetSpacing(), 1.0)[:3])
     if min(reader.GetSpacing()) < 0:

@@ -17,11 +17,12 @@ from nibabel.volumeutils import apply_read_scaling
 
 from medpos.core.errors import InputError, first_line
 from medpos.core.files import read_bytes
-from medpos.io.scan import Array, StoredVolume
+from medpos.io.scan import SHEAR, Array, StoredVolume, has_shear
 
 _MM_PER_UNIT = {1: 1000.0, 2: 1.0, 3: 0.001}  # by the code of meters, millimeters and micrometers
 _GZIP_MAGIC = b"\x1f\x8b"
 _NIFTI2_SIZES = (b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+_HEADER_SIZES = (b"\x5c\x01\0\0", b"\0\0\x01\x5c", *_NIFTI2_SIZES)  # how a NIfTI or Analyze header begins
 _HEADER_BYTES = 540  # of NIfTI-2, the longer one
 _LONGEST_START = 544  # bytes of a NIfTI-2 header with the flag of its extensions
 _CHUNK = 1 << 20
@@ -29,6 +30,8 @@ _MOST_UNPACKED = 1032  # bytes that deflate makes of one
 _SPARE_BYTES = 1 << 20  # after the data, as some programs write; a stream that goes on further is refused
 _SPARE_PACKED = 1 << 24  # bytes of a packed file beyond twice its content, which no program writes
 _ONE_PERCENT = 1e-2
+_ROUNDING = 1e-3  # by which a quaternion may be longer than 1
+_FLOAT32 = 1e-7  # relative distance of numbers of 32 bits
 HEADERS = (".hdr.gz", ".hdr")  # suffixes of the header of a pair; FSL packs both files
 _DATA = (".img.gz", ".img")
 _DATA_OFFSET = 352  # bytes before the data in a NIfTI-1 file
@@ -59,7 +62,9 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object] = l
     stated = _check_header(path, stored, check_shape)
     raw, tail = (memoryview(packed), tail) if is_pair else _unpack_stated(path, stated)
     # Without the voxels, which nibabel would copy.
-    image = _parse(path, lambda: kind.from_bytes(bytes(raw[: max(int(stored["vox_offset"]), _LONGEST_START)])))
+    head = _round_quaternion(stored).binaryblock
+    rest = raw[len(head) : max(int(stored["vox_offset"]), _LONGEST_START)]
+    image = _parse(path, lambda: kind.from_bytes(head + bytes(rest)))
     data = _take_voxels(path, image.dataobj, raw)
     affine, spacing, notes = _geometry(path, stored, image)
     if tail:
@@ -179,8 +184,13 @@ def _check_header(path: Path, stored: Any, check_shape: Callable[[tuple[int, ...
 
 
 def _find_offset(path: Path, stored: Any) -> int:
-    """Return the number of bytes before the data."""
+    """Return the number of bytes before the data; in a single file they begin after the header."""
     offset: int = _parse(path, lambda: max(int(stored["vox_offset"]), 0))
+    if not is_header(path) and offset < stored.single_vox_offset:
+        raise InputError(
+            f"{path}: expected the voxels from byte {stored.single_vox_offset} on, got vox_offset {offset} in its "
+            "header; correct it, or export the file again"
+        )
     return offset
 
 
@@ -201,7 +211,7 @@ def _unpack_stated(path: Path, stated: int) -> tuple[memoryview, int]:
 def _unpack(path: Path, packed: bytes, limit: int) -> tuple[memoryview, int]:
     """Return the unpacked content up to a number of bytes, and the number of bytes after the gzip stream."""
     if not packed.startswith(_GZIP_MAGIC):
-        if packed and path.suffix.lower() != ".gz":
+        if packed and (path.suffix.lower() != ".gz" or packed.startswith(_HEADER_SIZES)):
             return memoryview(packed), 0
         reason = "got another format" if packed else "the file is empty"
         raise InputError(f"{path}: expected a complete {_format(path)} file ({reason}); download or copy it again")
@@ -247,6 +257,18 @@ def _raw_header(kind: Any, start: bytes) -> Any:
     return header
 
 
+def _round_quaternion(stored: Any) -> Any:
+    """Return the header with a quaternion of length 1 where it is longer by a rounding error, which nibabel refuses."""
+    parts = [f"quatern_{axis}" for axis in "bcd"]
+    length = math.hypot(*(float(stored[part]) for part in parts))
+    if not 1 < length < 1 + _ROUNDING:
+        return stored
+    rounded = stored.copy()
+    for part in parts:
+        rounded[part] = stored[part] / length * (1 - _FLOAT32)  # so that its square is not above 1 again
+    return rounded
+
+
 def _geometry(path: Path, stored: Any, image: Any) -> tuple[Array, tuple[float, float, float], list[str]]:
     """Return affine and spacing in mm and the remarks, by the rule of :func:`read_volume`."""
     # A 2-D file may lack the third axis; its size is then nominal.
@@ -268,6 +290,8 @@ def _geometry(path: Path, stored: Any, image: Any) -> tuple[Array, tuple[float, 
         affine[:3, :3] *= np.array((x, y, z)) / lengths
     if _forms_disagree(image.header):
         notes.append("sform and qform disagree: directions and origin are the sform's")
+    if has_shear(affine):
+        notes.append(SHEAR)
     scale = find_mm_per_unit(image.header) or 1.0
     if scale != 1:
         affine[:3] *= scale

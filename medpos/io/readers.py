@@ -47,7 +47,7 @@ def read_volume(path: Path, multichannel: bool = False, as_stored: bool = False)
 
 def _target(path: Path, found: StoredVolume) -> Target:
     if found.header is not None:
-        return NiftiTarget.like(found.header, found.data.shape[:3])
+        return NiftiTarget.like(found)
     return VolumeTarget(".mha" if path.name.lower().endswith(itk.METAIMAGE) else ".nrrd", found.affine)
 
 

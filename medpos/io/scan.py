@@ -16,7 +16,10 @@ Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS = 64_000_000  # pixels of a slice, 8000 x 8000; it takes about 2 GB during the computation
 MAX_VOXELS = 512_000_000
 _MAX_CLASSES = 12  # an image with at most this many values, all integers, is taken for a label map
+_SHEAR = 0.01  # cosine of an angle between two axes
+SHEAR = "the axes are not at right angles (shear): areas, volumes and distances are those of rectangular voxels"
 _FEW_PIXELS = 256  # an image of at most this many pixels may have few gray values
+SAME_GRID = 0.1  # greatest distance between the corners of equal grids, in sides of the smallest voxel: headers round
 TO_RAS = np.array([-1.0, -1.0, 1.0])  # the axes of DICOM and ITK point to L, P, S
 
 
@@ -99,6 +102,31 @@ class Scan:
     has_patient_axes: bool = False
     notes: list[str] = field(default_factory=list)
     gray_notes: list[str] = field(default_factory=list)
+
+
+def measure_distance(one: Array, other: Array, shape: Sequence[int]) -> float:
+    """Return the greatest distance between the corners of two grids in mm.
+
+    Args:
+        one: affine [4, 4] of a grid, voxel indices to RAS+ space in mm.
+        other: that of the other one.
+        shape: shape X, Y, Z of both.
+    """
+    corners = np.array([*np.ndindex(2, 2, 2)]) * np.subtract(shape, 1)
+    step = np.subtract(one, other)
+    return float(np.linalg.norm(corners @ step[:3, :3].T + step[:3, 3], axis=1).max())
+
+
+def are_one_grid(one: Array, other: Array, shape: Sequence[int]) -> bool:
+    """Return whether two grids are equal within ``SAME_GRID``; arguments as of :func:`measure_distance`."""
+    smallest = float(np.linalg.norm(np.asarray(other)[:3, :3], axis=0).min())
+    return measure_distance(one, other, shape) <= SAME_GRID * smallest
+
+
+def has_shear(affine: Array) -> bool:
+    """Return whether the axes of an affine [4, 4] are more than half a degree off a right angle."""
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > _SHEAR)
 
 
 def check_size(path: object, shape: Sequence[int]) -> None:

@@ -15,8 +15,7 @@ from medpos.core.files import write_atomically
 from medpos.core.labels import Label
 from medpos.io import itk
 from medpos.io.label_descriptions import describe_segments
-from medpos.io.nifti import find_mm_per_unit
-from medpos.io.scan import Array, Pixels, Target
+from medpos.io.scan import Array, Pixels, StoredVolume, Target
 
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "seg.nrrd": itk.SEGMENTATION, "mha": ".mha"}
 _LEVEL = 3  # level of gzip; label maps compress no better at the highest
@@ -29,15 +28,18 @@ class NiftiTarget:
     Args:
         header: header with the geometry alone, without texts that could name a patient.
         shape: shape of the image's array, 2-D or 3-D, including axes of size 1 at the end.
+        affine: affine [4, 4] to RAS+ space in mm, as the image was read: where the header contradicts itself, not
+            every program reads this from it.
     """
 
     header: Any
     shape: tuple[int, ...]
+    affine: Array
 
     @classmethod
-    def like(cls, header: Any, shape: Sequence[int]) -> "NiftiTarget":
-        """Take the geometry from the header of a file, and drop all texts."""
-        own = header.copy()
+    def like(cls, volume: StoredVolume) -> "NiftiTarget":
+        """Take the geometry of a NIfTI file with its header, and drop all texts."""
+        own = volume.header.copy()
         own.extensions.clear()
         for key in ("descrip", "aux_file", "intent_name", "db_name", "data_type"):
             if key in own:
@@ -45,7 +47,7 @@ class NiftiTarget:
         own["descrip"] = b"medpos"
         own["cal_min"] = own["cal_max"] = 0
         own.set_slope_inter(1, 0)
-        return cls(own, tuple(shape))
+        return cls(own, volume.data.shape[:3], volume.affine)
 
     @classmethod
     def of(cls, affine: Array, shape: Sequence[int]) -> "NiftiTarget":
@@ -55,14 +57,7 @@ class NiftiTarget:
         header.set_xyzt_units("mm")
         header.set_sform(affine, code="scanner")
         header.set_qform(affine, code="scanner")
-        return cls(header, tuple(shape))
-
-    @property
-    def affine(self) -> Array:
-        """Affine [4, 4] of the header in mm, chosen as nibabel does."""
-        affine = np.array(self.header.get_best_affine(), float)
-        affine[:3] *= find_mm_per_unit(self.header) or 1.0
-        return affine
+        return cls(header, tuple(shape), np.array(affine, float))
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:
         """Write a label map [X, Y, Z] to ``stem.nii.gz``, uint8."""

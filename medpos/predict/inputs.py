@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from medpos.core.errors import InputError
-from medpos.core.files import WriteError
+from medpos.core.files import WriteError, decode_text, read_bytes
 from medpos.core.names import clean_name
 from medpos.io import archives, dicom, readers, volumes
 from medpos.io.channels import group_channels, join_channels
@@ -310,10 +310,10 @@ def _find_fault(path: Path, may_be_zip: bool) -> str:
 def _read_list(path: Path) -> Iterator[Path]:
     folder = path.parent.resolve()
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = decode_text(read_bytes(path)).splitlines()
+    except ValueError as error:
         raise InputError(
-            f"{path}: expected a list of files, one path per line, got: {error}; write it again"
+            f"{path}: expected a list of files in UTF-8, one path per line, got: {error}; save it as UTF-8"
         ) from error
     for number, line in enumerate((line.strip() for line in lines), 1):
         if not line or line.startswith("#"):

@@ -121,3 +121,51 @@ def test_a_change_of_detached_data_makes_the_case_anew(tmp_path):
     data = np.fromfile(root / "imagesTr/c1.raw", np.int16) + 1
     data.tofile(root / "imagesTr/c1.raw")
     assert "1 cases written" in folder.prepare(root / "imagesTr", root / "labelsTr", ["1=liver"], [], out, Options())
+
+
+def saved_as(root, edit):
+    """Write four cases as NIfTI, changed by ``edit(kind, image)``."""
+    for number in range(4):
+        for kind, values in zip(("images", "labels"), arrays(number), strict=True):
+            path = root / kind / f"c{number}.nii.gz"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(edit(kind, nib.Nifti1Image(values, AFFINE)), path)
+    return root
+
+
+def prepare(root, out):
+    return folder.prepare(root / "images", root / "labels", ["1=liver"], [], out, Options())
+
+
+@pytest.mark.parametrize("change", [np.diag([2, 1, 1, 1]), np.diag([-1, 1, 1, 1])])
+def test_grids_of_micrometers_are_compared_in_voxels(tmp_path, change):
+    def edit(kind, image):
+        affine = AFFINE / 1000 if kind == "images" else AFFINE / 1000 @ change
+        return nib.Nifti1Image(np.asarray(image.dataobj), affine)
+
+    with pytest.raises(InputError, match=r"c0.nii.gz: expected the affine of c0.nii.gz, got another"):
+        prepare(saved_as(tmp_path / "raw", edit), tmp_path / "out")
+
+
+def test_axes_of_one_voxel_at_the_end_are_dropped(tmp_path):
+    def edit(kind, image):
+        return nib.Nifti1Image(np.asarray(image.dataobj)[..., None, None], AFFINE)
+
+    prepare(saved_as(tmp_path / "raw", edit), tmp_path / "out")
+    for found, expected in prepared(tmp_path / "out"):
+        assert np.array_equal(found[1], expected[1])
+
+
+def test_what_a_header_states_oddly_is_shown(tmp_path):
+    def edit(kind, image):
+        if kind == "labels":
+            image.set_sform(None, code=0)
+            image.set_qform(None, code=0)
+        return image
+
+    shown = prepare(saved_as(tmp_path / "raw", edit), tmp_path / "out")
+    remark = "of image and label map one states no directions: taken as being on one grid"
+    assert shown.splitlines()[-1] == f"c0 and 3 more: {remark}" or shown.splitlines()[-1].endswith(f"3 more: {remark}")
+    manifest = json.loads((tmp_path / "out/dataset.json").read_text())
+    assert manifest["training"][0]["notes"] == [remark]
+    assert prepare(tmp_path / "raw", tmp_path / "out").endswith(remark)

@@ -2,9 +2,11 @@
 
 import csv
 import shutil
+import struct
 import zipfile
 
 import pytest
+import SimpleITK
 from evaluate_making import blobs, save
 from typer.testing import CliRunner
 
@@ -103,3 +105,39 @@ def test_pairs_and_images_in_zip_files(tmp_path):
     assert done.exit_code == 0, done.output
     assert set(dice(tmp_path / "out")) == {"one", "two"}
     assert listed(done) == [f"files that the table of pairs doesn't list: 1 ({tmp_path / 'images.zip'}/x/sub/b.nii.gz)"]
+
+
+def test_what_headers_state_oddly_is_shown(tmp_path):
+    for name in ("a", "b"):
+        for folder in ("truth", "tool"):
+            path = save(tmp_path / folder / f"{name}.nii", blobs((9, 8, 7), 0))
+            raw = bytearray(path.read_bytes())
+            raw[80:84] = struct.pack("<f", 4.0)  # pixdim of x; the affine has 0.8
+            path.write_bytes(raw)
+    done = evaluate(tmp_path / "tool", tmp_path / "truth", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    lines = [line for line in done.stderr.splitlines() if "disagree" in line]
+    assert lines == [
+        f"{tmp_path / 'truth/a.nii'} and 3 more: pixdim (4 x 1.5 x 3) and affine (0.8 x 1.5 x 3) disagree: the voxel "
+        "size is pixdim's"
+    ]
+
+
+def test_a_truth_that_contradicts_itself_and_a_copy_by_itk_are_on_one_grid(tmp_path):
+    path = save(tmp_path / "truth/a.nii", blobs((9, 8, 7), 0))
+    raw = bytearray(path.read_bytes())
+    raw[88:92] = struct.pack("<f", 6.0)  # pixdim of z; the affine has 3
+    path.write_bytes(raw)
+    (tmp_path / "tool").mkdir()
+    SimpleITK.WriteImage(SimpleITK.ReadImage(str(path)), str(tmp_path / "tool/a.nii.gz"))
+    done = evaluate(tmp_path / "tool", tmp_path / "truth", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    assert set(dice(tmp_path / "out").values()) == {"1.0"}
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+def test_a_table_of_pairs_in_an_encoding_of_windows(tmp_path, encoding):
+    truth, tool = make(tmp_path / "truth", ("a",)), make(tmp_path / "tool", ("a",))
+    (tmp_path / "pairs.csv").write_text("prediction,truth\na.nii.gz,a.nii.gz\n", encoding=encoding)
+    done = evaluate(tool, truth, "--out", tmp_path / "out", "--pairs", tmp_path / "pairs.csv")
+    assert done.exit_code == 0, done.output

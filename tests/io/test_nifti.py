@@ -9,6 +9,7 @@ from medpos.core.errors import InputError
 from medpos.core.labels import JSRT
 from medpos.io import nifti, readers
 from medpos.io.scan import Scan, StoredVolume
+from medpos.io.targets import choose_target
 
 DATA = np.arange(120, dtype=np.int16).reshape(6, 5, 4)
 AFFINE = np.array([[-1.5, 0, 0, 4], [0, -2, 0, 5], [0, 0, 8, 6], [0, 0, 0, 1.0]])
@@ -157,3 +158,46 @@ def test_shape_is_checked_before_the_voxels_are_read(tmp_path):
     path.write_bytes(path.read_bytes()[:400])
     with pytest.raises(InputError, match="too wide"):
         nifti.read_volume(path, lambda shape: (_ for _ in ()).throw(InputError(f"too wide: {shape}")))
+
+
+@pytest.mark.parametrize("offset", [0, 100, 351])
+def test_voxels_begin_after_the_header(tmp_path, offset):
+    path = change(save(tmp_path / "a.nii"), vox_offset=offset)
+    for read in (files.read_nifti, readers.read_volume):
+        with pytest.raises(InputError, match=rf"a.nii: expected the voxels from byte 352 on, got vox_offset {offset} "):
+            read(path)
+
+
+def test_a_file_that_is_called_gzipped_and_is_not(tmp_path):
+    path = save(tmp_path / "a.nii").rename(tmp_path / "a.nii.gz")
+    assert np.array_equal(read_twice(path)[0].data, DATA)
+
+
+def test_a_quaternion_longer_than_1_by_rounding(tmp_path):
+    save(tmp_path / "a.nii")
+    turned = {"sform_code": 0, "quatern_b": 0.6, "quatern_c": 0.8, "quatern_d": 0.0}
+    exact = read_twice(change(tmp_path / "a.nii", **turned))[0]
+    longer = read_twice(change(tmp_path / "a.nii", **turned | {"quatern_c": 0.80001}))[0]
+    assert np.allclose(longer.affine, exact.affine, atol=1e-3)
+    with pytest.raises(InputError, match=r"a.nii: expected a NIfTI file"):
+        read_twice(change(tmp_path / "a.nii", **turned | {"quatern_c": 0.9}))
+
+
+def test_sheared_axes_are_named(tmp_path):
+    sheared = AFFINE.copy()
+    sheared[0, 1] = 0.5
+    image = nib.Nifti1Image(DATA, sheared)
+    image.header["pixdim"][1:4] = np.linalg.norm(sheared[:3, :3], axis=0)
+    nib.save(image, tmp_path / "a.nii")
+    assert [note.split(":")[0] for note in read_twice(tmp_path / "a.nii")[0].notes] == [
+        "the axes are not at right angles (shear)"
+    ]
+    assert read_twice(save(tmp_path / "b.nii"))[0].notes == ()
+
+
+@pytest.mark.parametrize("wanted", ["nrrd", "mha"])
+def test_a_label_map_has_the_voxel_size_that_was_measured(tmp_path, wanted):
+    scan = readers.read_volume(change(save(tmp_path / "a.nii"), pixdim=[1, 3, 2, 8, 0, 0, 0, 0]))
+    target = choose_target(scan.target, wanted, DATA.shape, None)
+    found = readers.read_volume(target.write(tmp_path / "label", np.zeros(DATA.shape, np.uint8), JSRT))
+    assert found.spacing_mm == scan.spacing_mm == (3, 2, 8)

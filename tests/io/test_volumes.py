@@ -12,6 +12,7 @@ from data_prep import pictures
 from medpos.core.errors import InputError
 from medpos.evaluate.volumes import read_label_map
 from medpos.io import readers, volumes
+from medpos.io.channels import join_channels
 
 EYE = np.eye(3)
 OBLIQUE = np.array([[0.8, -0.6, 0], [0.6, 0.8, 0], [0, 0, 1.0]])
@@ -407,3 +408,20 @@ def test_gzip_of_nrrd_may_have_a_name(tmp_path):
     data = gzip.compress(DATA.tobytes())
     found = volumes.read_volume(nrrd(tmp_path / "a.nrrd", "", data, NRRD.replace("raw", "gzip")))
     assert np.array_equal(found.data, STORED)
+
+
+@pytest.mark.parametrize(("change", "is_same"), [(1.0, True), (-1.0, False), (1.2, False)])
+def test_channels_of_any_format_are_on_one_grid(tmp_path, change, is_same):
+    """Join two channels as NRRD, the second one with its x axis scaled or mirrored."""
+    files = [tmp_path / "a_0000.nrrd", tmp_path / "a_0001.nrrd"]
+    for path, scale in zip(files, (1.0, change), strict=True):
+        image = SimpleITK.GetImageFromArray(np.random.default_rng(0).normal(size=(4, 5, 6)))
+        image.SetSpacing((abs(scale), 1, 8))
+        image.SetDirection((float(np.sign(scale)), 0, 0, 0, 1, 0, 0, 0, 1))
+        SimpleITK.WriteImage(image, str(path))
+    scans = [readers.read_volume(path) for path in files]
+    if is_same:
+        assert join_channels(files, scans, ("t1", "t2")).values.shape == (6, 5, 4, 2)
+        return
+    with pytest.raises(InputError, match=r"a_0001.nrrd: expected the affine of a_0000.nrrd"):
+        join_channels(files, scans, ("t1", "t2"))
