@@ -32,7 +32,7 @@ def read(run: Path) -> pd.DataFrame:
 def score(table: pd.DataFrame) -> dict[str, float]:
     """Return the scores of one predictor, and its mean absolute error: means over the organs that have them."""
     parts = [part for _, part in table.groupby("organ")]
-    found = pd.DataFrame([score_failures(p["predicted"].tolist(), p["dice"].tolist()) for p in parts])
+    found = pd.DataFrame([score_failures(*(p[name].tolist() for name in ("predicted", "dice", "case"))) for p in parts])
     errors = {"error": float((table["predicted"] - table["dice"]).abs().mean())}
     return {name: float(found[name].astype(float).mean()) for name in SCORES} | errors
 

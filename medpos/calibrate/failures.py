@@ -184,20 +184,21 @@ def score_predictors(rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         for all conditions together: what :func:`medpos.trust.failure.score_failures` gives, and ``error``, the mean
         absolute difference.
     """
-    parts: dict[tuple[Any, ...], list[tuple[float, float]]] = {}
+    parts: dict[tuple[Any, ...], list[tuple[float, float, str]]] = {}
     conditions = {name: [row[name] for row in rows] for name in CONDITION}
     several = len(set(zip(*conditions.values(), strict=True))) > 1
     for together in (False, True) if several else (False,):
         for row in rows:
             place = ALL_CONDITIONS if together else row
             key = (*(place[name] for name in CONDITION), row["organ"], row["predictor"])
-            parts.setdefault(key, []).append((row["predicted"], row["dice"]))
+            parts.setdefault(key, []).append((row["predicted"], row["dice"], row["case"]))
     found = []
     for key, pairs in parts.items():
-        predicted, dice = np.array(pairs, float).T
+        *values, cases = zip(*pairs, strict=True)
+        predicted, dice = np.array(values, float)
         gaps = np.abs(predicted - dice)
         gaps = gaps[np.isfinite(gaps)]
-        scores = score_failures(predicted.tolist(), dice.tolist()) | or_none(
+        scores = score_failures(predicted.tolist(), dice.tolist(), cases) | or_none(
             {"error": gaps.mean() if gaps.size else np.nan}
         )
         found.append({**dict(zip((*CONDITION, "organ", "predictor"), key, strict=True)), **scores})

@@ -92,7 +92,7 @@ def _training(facts: RunFacts) -> str:
         *chosen.items(),
         ("settings", ", ".join(f"{key} {value}" for key, value in settings.items())),
         ("preprocessing", ", ".join(facts.steps("preprocessing"))),
-        ("random changes", ", ".join(name for name in facts.steps("train", "preprocessing") if name[:4] == "Rand")),
+        ("random changes", ", ".join(facts.random_steps("train", "preprocessing"))),
         ("ended early", str((facts.summary or {}).get("stopped", ""))),
         ("computed on", " ".join(str(device[key]) for key in ("type", "processor", "name") if device.get(key))),
         ("packages", ", ".join(f"{name} {version}" for name, version in packages.items())),

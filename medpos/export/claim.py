@@ -223,7 +223,7 @@ def _model(facts: RunFacts) -> Iterator[Answer]:
     yield Answer(f"{how}, seed {config.get('seed')} (`config.json`)")
     train = config.get("train", {})
     loss, optimizer = ((train.get(key) or {}).get("_target_", "none") for key in ("loss", "optimizer"))
-    changes = [name for name in facts.steps("train", "preprocessing") if name.startswith("Rand")]
+    changes = facts.random_steps("train", "preprocessing")
     stopped = (facts.summary or {}).get("stopped")
     yield Answer(
         f"Loss `{loss}`, optimizer `{optimizer}`, {config.get('max_epochs')} epochs, batch {config.get('batch_size')}, "

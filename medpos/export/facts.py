@@ -1,9 +1,12 @@
 """Gather what a run knows about itself, for its model card, its CLAIM checklist and the metadata of an export."""
 
+import pydoc
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+from monai.transforms import Randomizable
 
 from medpos.core.config import expand_steps
 from medpos.core.errors import InputError
@@ -104,6 +107,13 @@ class RunFacts:
 
     def steps(self, *keys: str) -> list[str]:
         """List the names of the transforms of a chain in the configuration, such as ``("train", "preprocessing")``."""
+        return [target.rpartition(".")[2] for target in self._targets(*keys)]
+
+    def random_steps(self, *keys: str) -> list[str]:
+        """List those that are random, as :meth:`steps`."""
+        return [target.rpartition(".")[2] for target in self._targets(*keys) if _is_random(target)]
+
+    def _targets(self, *keys: str) -> list[str]:
         chain: Any = self.config
         for key in keys:
             chain = chain.get(key, {}) if isinstance(chain, dict) else {}
@@ -161,9 +171,9 @@ def _judge(run: Path) -> tuple[tuple[Caution, ...], tuple[str, ...]]:
 
 
 def _transforms(chain: Any, config: Config) -> Iterator[str]:
-    """Yield the names of the transforms in a chain, with those of the chains that it refers to."""
+    """Yield the targets of the transforms in a chain, with those of the chains that it refers to."""
     if isinstance(chain, dict) and "_target_" in chain and "transforms" not in chain:
-        yield str(chain["_target_"]).rpartition(".")[2]
+        yield str(chain["_target_"])
     elif isinstance(chain, dict):
         yield from _transforms(chain.get("transforms", []), config)
     elif isinstance(chain, list):
@@ -176,6 +186,12 @@ def _transforms(chain: Any, config: Config) -> Iterator[str]:
             for key in chain[1:].split("::"):
                 inner = inner.get(key, {}) if isinstance(inner, dict) else {}
         yield from _transforms(inner, config)
+
+
+def _is_random(target: str) -> bool:
+    """Return whether a transform, named as in a configuration, is random; of MONAI's the name alone may stand there."""
+    found = pydoc.locate(target)
+    return target.startswith("Rand") or (isinstance(found, type) and issubclass(found, Randomizable))
 
 
 def describe_data(data: TrainingData) -> str:

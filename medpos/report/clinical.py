@@ -180,6 +180,8 @@ def tabulate_categories(found: Sequence[Index]) -> Table:
                 stated_cell(values["kappa"], values["n"]),
             )
         )
+        if values["n"] < LEAST:
+            values["kappa"] = None
         records.append({"data": index.data, "model": index.model, **values})
     return Table(
         "clinical_categories",

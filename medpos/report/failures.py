@@ -108,7 +108,10 @@ def tabulate_predictors(rows: pd.DataFrame) -> Table:
 def _score(rows: pd.DataFrame, keys: list[str]) -> list[tuple[dict[str, Any], dict[str, Any]]]:
     """Return for each group of cases its place, and its scores."""
     return [
-        (dict(zip(keys, key, strict=True)), score_failures(part["predicted"].tolist(), part["dice"].tolist()))
+        (
+            dict(zip(keys, key, strict=True)),
+            score_failures(*(part[name].tolist() for name in ("predicted", "dice", "case"))),
+        )
         for key, part in rows.groupby(keys, sort=False)
     ]
 
@@ -120,7 +123,8 @@ def _cells(place: Mapping[str, Any], labels: Any) -> tuple[Cell, ...]:
 
 def _numbers(found: Mapping[str, Any]) -> tuple[Cell, ...]:
     means = (number_cell(found[name]) for name in ("expected", "dice"))
-    stated = (stated_cell(found[name], found["n"]) for name in _STATED)
+    few = found["aurc"] is None  # which is stated of all others
+    stated = (stated_cell(found[name], 0 if few else found["n"]) for name in _STATED)
     return *means, *stated, *map(count_cell, (found["failures"], found["n"]))
 
 
@@ -138,7 +142,7 @@ def draw_failures(rows: pd.DataFrame) -> list[Drawing]:
         for (organ, predictor), cases in part.dropna(subset=["predicted", "dice"]).groupby(
             ["organ", "predictor"], sort=False
         ):
-            if len(cases) >= LEAST:
+            if cases["case"].nunique() >= LEAST:
                 predicted, dice = (cases[name].to_numpy(np.float64) for name in ("predicted", "dice"))
                 curves.setdefault(str(organ), {})[str(predictor)] = risk_coverage(predicted, dice).tolist()
                 ideals[str(organ)] = risk_coverage(dice, dice).tolist()

@@ -121,7 +121,7 @@ class Criterion:
             low=low,
             high=high,
             role=_choice(text, entry, "role", "primary", ROLES),
-            margin=None if entry.get("margin") is None else _number(text, entry["margin"]),
+            margin=_margin(text, entry.get("margin")),
             data=str(entry.get("data", "")),
             organ=str(entry.get("organ", "")),
             intensity=_choice(text, entry, "intensity", "", ("", *QUANTITIES)) if "intensity" in entry else "",
@@ -156,13 +156,25 @@ def _number(text: str, value: Any) -> float:
         raise InputError(f"criterion {text!r}: expected a number, got {value!r:.100}; correct it") from error
 
 
+def _margin(text: str, value: Any) -> float | None:
+    if value is None:
+        return None
+    if not 0 < (margin := _number(text, value)) < math.inf:
+        raise InputError(f"criterion {text!r}: margin: expected a number above 0, got {value!r:.100}; correct it")
+    return margin
+
+
 def _range(text: str, entry: Mapping[str, Any]) -> tuple[float, float]:
     if "between" in entry:
         low, high = entry["between"]
-        return _number(text, low), _number(text, high)
-    if "at_least" in entry or "at_most" in entry:
-        return _number(text, entry.get("at_least", -math.inf)), _number(text, entry.get("at_most", math.inf))
-    raise InputError(f"criterion {text!r}: expected a range, got none; give at_least, at_most or between")
+    elif "at_least" in entry or "at_most" in entry:
+        low, high = entry.get("at_least", -math.inf), entry.get("at_most", math.inf)
+    else:
+        raise InputError(f"criterion {text!r}: expected a range, got none; give at_least, at_most or between")
+    ends = _number(text, low), _number(text, high)
+    if not ends[0] < ends[1]:
+        raise InputError(f"criterion {text!r}: expected a lower end below the upper one, got {ends}; correct them")
+    return ends
 
 
 def select_conditions(conditions: str | tuple[str, ...]) -> Select:

@@ -5,7 +5,8 @@ that :mod:`medpos.trust.quality` predicts. It is compared with the Dice that was
 first?
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Hashable, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,19 +42,23 @@ def risk_coverage(expected: Floats, dice: Floats) -> Floats:
     return np.cumsum(mean[ordered]) / np.arange(1, len(loss) + 1)
 
 
-def score_failures(expected: Sequence[float], dice: Sequence[float]) -> dict[str, Any]:
+def score_failures(
+    expected: Sequence[float], dice: Sequence[float], cases: Sequence[Hashable] | None = None
+) -> dict[str, Any]:
     """Score an expectation of the Dice against the Dice.
 
     Args:
         expected: expected Dice of each case; NaN where it wasn't measured.
         dice: measured Dice of each case; NaN where there is neither truth nor prediction.
+        cases: case of each pair, where one may have several, under other conditions or by other trainings; None: each
+            pair is a case.
 
     Returns:
-        ``n`` cases with both values and ``failures``, those with a Dice below 0.8; ``expected`` and ``dice``, their
-        means. With 8 cases or more also ``auroc``, how likely a failure has a lower expectation than another case, 0 to
-        1, None without both kinds; ``aurc``, the area under the curve of :func:`risk_coverage`, and ``excess_aurc``,
-        how much larger it is than with a perfect order, 0 is best; ``correlation``, Spearman's, and ``pearson``,
-        Pearson's, None where a side is constant. Else None.
+        ``n`` pairs with both values and ``failures``, those with a Dice below 0.8; ``expected`` and ``dice``, their
+        means. With 8 different cases or more also ``auroc``, how likely a failure has a lower expectation than another
+        case, 0 to 1, None without both kinds; ``aurc``, the area under the curve of :func:`risk_coverage`, and
+        ``excess_aurc``, how much larger it is than with a perfect order, 0 is best; ``correlation``, Spearman's, and
+        ``pearson``, Pearson's, None where a side is constant. Else None.
 
     Reference:
         Y. Geifman, G. Uziel and R. El-Yaniv, "Bias-Reduced Uncertainty Estimation for Deep Neural Classifiers",
@@ -61,13 +66,14 @@ def score_failures(expected: Sequence[float], dice: Sequence[float]) -> dict[str
         Detection in Image Classification", ICLR 2023.
     """
     pairs = np.array([expected, dice], float)
-    guess, true = pairs[:, np.isfinite(pairs).all(axis=0)]
+    known = np.isfinite(pairs).all(axis=0)
+    guess, true = pairs[:, known]
     failed = true < FAILED_BELOW
     n, failures = len(true), int(failed.sum())
     found: dict[str, Any] = {"n": n, "failures": failures}
     found |= {name: float(values.mean()) if n else None for name, values in (("expected", guess), ("dice", true))}
     found |= dict.fromkeys(STATED)
-    if n < LEAST:
+    if len(set(np.flatnonzero(known) if cases is None else itertools.compress(cases, known))) < LEAST:
         return found
     found["aurc"] = float(risk_coverage(guess, true).mean())
     found["excess_aurc"] = found["aurc"] - float(risk_coverage(true, true).mean())

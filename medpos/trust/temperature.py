@@ -11,10 +11,14 @@ Reference:
 import math
 from collections.abc import Sequence
 
+import numpy as np
+import numpy.typing as npt
 import torch
+from scipy import optimize
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
+Floats = npt.NDArray[np.float64]
 KINDS = ("one", "class")  # of temperatures: for all classes, for each
 HOTTEST = 20.0  # greatest temperature, and the inverse of the smallest
 _SMALLEST = 1e-30  # probability
@@ -35,7 +39,7 @@ def scale(probabilities: Tensor, temperatures: Sequence[float]) -> Tensor:
 
 
 def fit_temperatures(probabilities: Tensor, truth: Tensor, kind: str) -> list[float]:
-    """Find the temperatures of the greatest likelihood, by L-BFGS.
+    """Find the temperatures of the greatest likelihood within their bounds, by L-BFGS-B.
 
     Args:
         probabilities: probabilities [pixels, C].
@@ -46,17 +50,23 @@ def fit_temperatures(probabilities: Tensor, truth: Tensor, kind: str) -> list[fl
         One temperature, or one for each class, from 1 / ``HOTTEST`` to ``HOTTEST``.
     """
     logs, true = probabilities.double().clamp_min(_SMALLEST).log(), truth.long()
-    # The likelihood is concave in the inverse temperatures, whose logarithms keep them above 0.
-    inverse = torch.zeros(logs.shape[1] if kind == "class" else 1, dtype=torch.double, requires_grad=True)
-    bound = math.log(HOTTEST)
-    optimizer = torch.optim.LBFGS([inverse], max_iter=100, tolerance_change=1e-9, line_search_fn="strong_wolfe")
+    count, bound = logs.shape[1] if kind == "class" else 1, math.log(HOTTEST)
 
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = nll_loss((logs * inverse.clamp(-bound, bound).exp()).log_softmax(1), true)
+    def measure(exponents: Floats) -> tuple[float, Floats]:
+        """Return the negative log likelihood and its gradient at logarithms of inverse temperatures."""
+        inverse = torch.tensor(exponents, requires_grad=True)
+        loss = nll_loss((logs * inverse.exp()).log_softmax(1), true)
         loss.backward()
-        return loss
+        assert inverse.grad is not None
+        return float(loss.detach()), inverse.grad.numpy()
 
     with torch.enable_grad():
-        optimizer.step(closure)
-    return [float(t) for t in (-inverse.detach()).clamp(-bound, bound).exp()]
+        found = optimize.minimize(
+            measure,
+            np.zeros(count),
+            jac=True,
+            method="L-BFGS-B",
+            bounds=[(-bound, bound)] * count,
+            options={"ftol": 1e-15, "gtol": 1e-9},
+        )
+    return [math.exp(-exponent) for exponent in found.x]

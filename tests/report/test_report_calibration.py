@@ -25,8 +25,8 @@ NAMES = ("background", "right_lung", "left_lung", "heart")
 
 def write_calibration(folder, *conditions):
     """Write what two cases would give: half of all pixels have a probability near 1, and are right in every case."""
-    counts = np.zeros((len(NAMES) + 1, 2, BINS), np.int64)
-    counts[:, 0, 0] = counts[:, 1, -1] = 500
+    counts = np.zeros((2 * len(NAMES), 2, BINS), np.int64)
+    counts[: len(NAMES) + 1, 0, 0] = counts[: len(NAMES) + 1, 1, -1] = 500
     rows = [
         dict(
             zip(
@@ -109,19 +109,19 @@ PREDICTED = {"all": 0.1, "members": 0.0}  # by how much the prediction of each c
 
 
 def write_predicted(folder):
-    """Write predicted and measured Dice of five cases under two conditions; members have the right order."""
+    """Write predicted and measured Dice of five cases under each of two conditions; members have the right order."""
     draw = np.random.default_rng(0)
     dice = {(n, organ, noisy): draw.uniform(0.6, 1) for n in range(5) for organ in NAMES[1:] for noisy in (False, True)}
     rows = [
         dict(
             zip(
                 PREDICTED_COLUMNS,
-                (f"s{n}", f"s{n}", "test", *(NOISY if noisy else CLEAN), organ, name, max(value - wrong * n, 0), value),
+                (*2 * (f"s{n + 5 * noisy}",), "test", *(NOISY if noisy else CLEAN), organ, name, low, value),
                 strict=True,
             )
         )
         for (n, organ, noisy), value in dice.items()
-        for name, wrong in PREDICTED.items()
+        for name, low in ((name, max(value - wrong * n, 0)) for name, wrong in PREDICTED.items())
     ]
     write_csv(folder / "predicted_dice.csv", PREDICTED_COLUMNS, rows)
     return pd.DataFrame(rows)

@@ -33,4 +33,15 @@ def test_by_simulation(true, n):
 
 
 def test_power_is_no_less_than_nothing():
-    assert power_to_confirm(1.0, 7, -0.03, 0.03, 0.0) == 0
+    assert 0 <= power_to_confirm(1.0, 7, -0.03, 0.03, 0.0) < 1e-12
+
+
+@pytest.mark.parametrize(("n", "alpha", "power"), [(8, 0.05, 0.414), (8, 0.05 / 8, 0.066), (16, 0.05 / 8, 0.568)])
+def test_small_power_for_two_ends_is_exact(n, alpha, power):
+    """Compare with 200,000 studies, of which each draws its mean and its standard error."""
+    rng, se = np.random.default_rng(0), 0.03 / math.sqrt(n)
+    found = rng.normal(0, se, 200_000)
+    half = stats.t.ppf(1 - alpha / 2, n - 1) * se * np.sqrt(rng.chisquare(n - 1, 200_000) / (n - 1))
+    exact = power_to_confirm(se, n - 1, -0.03, 0.03, 0.0, alpha)
+    assert exact == pytest.approx(np.mean(np.abs(found) + half < 0.03), abs=5e-3)
+    assert exact == pytest.approx(power, abs=1e-3)

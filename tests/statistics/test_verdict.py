@@ -12,6 +12,7 @@ from medpos.metrics.intervals import Estimate, estimate_mean
 from medpos.statistics import verdict
 from medpos.statistics.criteria import Criterion
 from medpos.statistics.judging import Part
+from medpos.statistics.power import power_to_confirm
 
 SUBJECTS = 12
 CLEAN, NOISE = ("none", 0, "0"), "gaussian_noise"
@@ -349,8 +350,10 @@ class TestFamily:
             about = Criterion("t", model="a", low=-0.03, high=0.03)
             found.append(verdict.decide_family([verdict.weigh_parts("jsrt", about, [part])])[0])
         share = np.mean([f.verdict == "confirmed" for f in found])
-        assert share == pytest.approx(np.mean([f.power for f in found]), abs=0.06)
-        assert 0.3 < share < 0.6
+        assert share == pytest.approx(power_to_confirm(0.033 / math.sqrt(8), 7, -0.03, 0.03, 0.0), abs=0.06)
+        of_first = found[0].parts[0].estimate
+        assert found[0].power == power_to_confirm(of_first.se, of_first.df, -0.03, 0.03, 0.0)
+        assert 0.2 < share < 0.5
 
 
 def finding(word, data="jsrt", role="primary"):

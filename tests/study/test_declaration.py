@@ -7,6 +7,7 @@ import pytest
 from running import BUNDLES
 
 from medpos.core.errors import InputError
+from medpos.statistics.criteria import Criterion
 from medpos.study import declaration
 from medpos.study.variance import find_factors
 
@@ -187,3 +188,17 @@ def test_factors_tell_the_models_of_a_study_apart(name, factors):
     found = find_factors(variants)
     assert {factor: set(levels.values()) for factor, levels in found.items()} == factors
     assert set(found["position"]) == {variant.name for variant in variants if "mask" not in variant.name}
+
+
+@pytest.mark.parametrize(
+    ("entry", "words"),
+    [
+        ({"between": [0.2, 0.1]}, "expected a lower end below the upper one"),
+        ({"at_least": "nan"}, "expected a lower end below the upper one"),
+        ({"at_least": 0.1, "margin": -1}, "margin: expected a number above 0, got -1"),
+        ({"at_least": 0.1, "margin": "inf"}, "margin: expected a number above 0, got 'inf'"),
+    ],
+)
+def test_a_range_that_nothing_can_meet_is_refused(entry, words):
+    with pytest.raises(InputError, match=words):
+        Criterion.from_json({"text": "t", "model": "a", **entry})

@@ -13,14 +13,16 @@ import torch
 from running import load_docs_script, run_here
 from scipy.spatial.distance import mahalanobis
 from sklearn.covariance import OAS
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import roc_auc_score, roc_curve
 from torch import nn
 from typer.testing import CliRunner
 
 from medpos.calibrate import fit_lights
+from medpos.calibrate.noticed import Judged, summarize_noticed
 from medpos.calibrate.outputs import load_split
 from medpos.cli.main import app
 from medpos.core.errors import InputError
+from medpos.data.conditions import CLEAN, Condition
 from medpos.data.folder import DataFolder
 from medpos.networks.layers.blocks import ConvBlock
 from medpos.networks.layers.folding import fold_batch_norms
@@ -30,7 +32,7 @@ from medpos.runs.folder import RunFolder
 from medpos.trust.detectors import NEVER, Detectors, Gaussian, Neighbors, Place, Sample, unpack
 from medpos.trust.evidence import LAYOUT, Evidence, FeatureTap, find_center, find_offset, noise_levels
 from medpos.trust.failure import auroc
-from medpos.trust.light import TrafficLight
+from medpos.trust.light import Light, TrafficLight
 
 
 @pytest.mark.parametrize("sigma", [0.01, 0.05])
@@ -401,3 +403,18 @@ def test_lights_are_not_fitted_to_the_data_of_an_external_evaluation(trained, tm
 def test_an_unknown_condition_is_refused(calibrated):
     shown = CliRunner().invoke(app, ["calibrate", str(calibrated), "--condition", "position"])
     assert "expected degradations or shifts, got 'position'" in str(shown.exception)
+
+
+@pytest.mark.parametrize("count", [9, 19, 20, 21, 40, 60])
+def test_fpr95_is_that_of_the_threshold_that_95_percent_of_the_changed_images_reach(count):
+    draw = np.random.default_rng(count)
+    scores = {CLEAN: draw.normal(0, 1, 30), Condition("blur", 1): draw.normal(1, 1, count)}
+    judged = [
+        Judged({}, condition, Light("green", float(score), (), {}), 0.9)
+        for condition, values in scores.items()
+        for score in values
+    ]
+    row = next(row for row in summarize_noticed(judged) if row["severity"] == 1)
+    clean, changed = scores.values()
+    rates, found, _ = roc_curve([0] * 30 + [1] * count, [*clean, *changed], drop_intermediate=False)
+    assert row["fpr95"] == pytest.approx(min(rates[found >= 0.95]))

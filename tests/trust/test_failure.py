@@ -95,3 +95,10 @@ def test_the_expected_dice_is_the_mean_dice_of_truths_that_follow_the_probabilit
     assert found[2] == found[1]
     nothing = expect_dice(counts_of(np.full((4, 4), 0.1), np.zeros((4, 4), np.uint8)))
     assert nothing[1:].tolist() == [0, 0]
+
+
+def test_the_number_of_different_cases_decides_whether_scores_are_stated():
+    expected, dice = list(np.linspace(0.1, 0.9, 16)), list(np.linspace(0.3, 0.95, 16))
+    assert score_failures(expected, dice, [f"c{n // 2}" for n in range(16)])["auroc"] == 1
+    few = score_failures(expected, dice, [f"c{n % 7}" for n in range(16)])
+    assert (few["n"], few["aurc"], few["auroc"]) == (16, None, None)

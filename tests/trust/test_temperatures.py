@@ -1,6 +1,7 @@
 """Fit temperatures to probabilities of known temperatures, and predict with those of a run."""
 
 import json
+import math
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,10 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import optimize
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from test_calibration import flat, images
+from torch.nn.functional import nll_loss
 
 from medpos.calibrate import calibrate_run
 from medpos.core.errors import InputError
@@ -140,3 +143,23 @@ def test_a_run_without_its_data_says_what_to_give(trained, tmp_path):
     run = shutil.copytree(trained, tmp_path / "a")
     with pytest.raises(InputError, match="--dataset-dir"):
         calibrate_run(run, tmp_path / "nothing", "cpu")
+
+
+@pytest.mark.parametrize("kind", ["one", "class"])
+@pytest.mark.parametrize("factor", [0.05, 0.2, 1.0, 4.0])
+def test_the_temperature_is_the_best_one_however_far_it_is_from_1(kind, factor):
+    draw = np.random.default_rng(0)
+    logits = draw.normal(0, 3, (4000, 3))
+    chance = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    true = (draw.random((4000, 1)) > np.cumsum(chance, 1)).sum(1).clip(0, 2)
+    given = torch.from_numpy(logits * factor).softmax(1)
+
+    def loss(log_temperature):
+        return float(nll_loss((given.log() / math.exp(log_temperature)).log_softmax(1), torch.from_numpy(true)))
+
+    ends = (-math.log(HOTTEST), math.log(HOTTEST))
+    best = optimize.minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-8})
+    found = fit_temperatures(given, torch.from_numpy(true), kind)
+    assert found == pytest.approx([math.exp(best.x)] * len(found), rel=1e-5 if kind == "one" else 0.1)
+    again = nll_loss((given.log() / torch.tensor(found)).log_softmax(1), torch.from_numpy(true))
+    assert float(again) <= best.fun + 1e-9
