@@ -147,6 +147,26 @@ def test_units_become_mm(tmp_path, write, fields, factor):
     assert np.allclose(np.linalg.norm(found.affine[:3, :3], axis=0), found.spacing)
 
 
+UNITS = {
+    1000: ["m", "meters"],
+    10: ["cm", "centimeter"],
+    1: ["mm", "Millimeters", "millimetre"],
+    0.001: ["um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers", "micrometre"],
+    1e-6: ["nm", "nanometers"],
+}
+
+
+@pytest.mark.parametrize(("unit", "factor"), [(unit, factor) for factor, units in UNITS.items() for unit in units])
+def test_every_spelling_of_a_unit(tmp_path, unit, factor):
+    fields = f'space: LPS\nspace directions: (2,0,0) (0,3,0) (0,0,4)\nspace units: "{unit}" "{unit}" "{unit}"\n'
+    for found in (
+        volumes.read_volume(nrrd(tmp_path / "a.nrrd", fields)),
+        volumes.read_volume(meta(tmp_path / "a.mha", f"ElementSpacing = 2 3 4\nDistanceUnits = {unit}\n")),
+    ):
+        assert found.spacing == pytest.approx((2 * factor, 3 * factor, 4 * factor))
+        assert not found.notes
+
+
 def test_units_that_are_not_known_are_named(tmp_path):
     fields = 'space: LPS\nspace directions: (2,0,0) (0,3,0) (0,0,4)\nspace units: "inch" "inch" "inch"\n'
     found = volumes.read_volume(nrrd(tmp_path / "a.nrrd", fields))
