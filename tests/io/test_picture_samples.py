@@ -138,6 +138,25 @@ def test_gray_tiff_equals_simpleitk(tmp_path, dtype, way):
             assert np.array_equal(read_label_map(tmp_path / "a.tif").values, wanted)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "lowest", "highest", "bits"),
+    [
+        ("int8", -128, 127, 8),
+        ("int8", -1, 5, 8),
+        ("int16", -129, 0, 10),
+        ("int16", -1, 512, 12),
+        ("int16", -2048, 2047, 12),
+        ("int16", -2049, 0, 14),
+        ("int16", -32768, 32767, 16),
+        ("int32", -(2**31), 2**31 - 1, 32),
+        ("int64", -1, 2**31, 64),
+    ],
+)
+def test_signed_tiff_has_the_fewest_bits_with_its_sign(tmp_path, dtype, lowest, highest, bits):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[lowest, highest]], dtype), photometric="minisblack")
+    assert readers.read_picture(tmp_path / "a.tif").gray_range == (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_tiff_of_other_floats(tmp_path, dtype):
     rows = RNG.normal(size=(24, 37)).astype(dtype)

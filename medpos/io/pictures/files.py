@@ -102,8 +102,8 @@ def _ends(values: Array, page: Page) -> tuple[float, float] | None:
         highest = (1 << page.bits) - 1
         return highest - _highest(highest - low), float(highest)
     if low < 0:
-        fewest = (_highest(max(-low - 1, high)) + 1) * 2
-        return -fewest / 2, fewest / 2 - 1
+        half = (_highest(2 * max(-low - 1, high) + 1) + 1) / 2
+        return -half, half - 1
     return 0.0, _highest(high)
 
 
