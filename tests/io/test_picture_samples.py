@@ -15,7 +15,7 @@ from medpos.core.errors import InputError
 from medpos.evaluate.volumes import read_label_map
 from medpos.io import pictures, readers
 from medpos.io.pictures.files import FIRST_NOTE, UNIT_NOTE
-from medpos.io.pictures.pages import ALPHA_NOTE
+from medpos.io.pictures.pages import ALPHA_NOTE, UPRIGHT_NOTE
 
 RNG = np.random.default_rng(13)
 
@@ -501,6 +501,25 @@ def test_gray_jpeg_of_more_than_8_bits(tmp_path, high):
     path.write_bytes(cut[: len(cut) // 2])
     with pytest.raises(InputError, match="expected a complete picture"):
         pictures.read_picture(path)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7, 9])
+@pytest.mark.parametrize("high", [255, 4095])
+def test_exif_orientation_of_jpeg_lossless(tmp_path, high, orientation):
+    from test_io_pictures import UPRIGHT
+
+    rows = noise((24, 36), np.uint8 if high == 255 else np.uint16, high)
+    path = lossless_jpeg(tmp_path / "a.jpg", rows)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("L", (1, 1)).save(tmp_path / "small.jpg", exif=exif)
+    small = (tmp_path / "small.jpg").read_bytes()
+    at = small.index(b"\xff\xe1")
+    segment = small[at : at + 2 + struct.unpack_from(">H", small, at + 2)[0]]
+    path.write_bytes(b"\xff\xd8" + segment + path.read_bytes()[2:])
+    upright = UPRIGHT.get(orientation, UPRIGHT[1])(rows)
+    assert check(path, columns_first(upright)).notes == [UPRIGHT_NOTE] * (1 < orientation < 9)
+    assert np.array_equal(prepared.read_label(path).data, columns_first(upright))
 
 
 @pytest.mark.parametrize(
