@@ -408,6 +408,47 @@ def test_bmp(tmp_path, mode):
         assert np.array_equal(prepared.read_label(tmp_path / "a.bmp").data, columns_first(np.asarray(image)))
 
 
+def bmp(path, indices, bits, colors, header=40):
+    """Write a BMP of packed rows, the last row first."""
+    height, width = indices.shape
+    pieces = (indices[::-1, :, None] >> np.arange(bits)[::-1] & 1).reshape(height, -1)
+    packed = np.packbits(np.pad(pieces, ((0, 0), (0, -width * bits % 32))).astype(np.uint8), axis=1).tobytes()
+    entry = 3 if header == 12 else 4
+    palette = b"".join(bytes([*color[::-1], 0][:entry]) for color in colors)
+    fields = (
+        struct.pack("<IHHHH", 12, width, height, 1, bits)
+        if header == 12
+        else struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, len(packed), 0, 0, len(colors), 0)
+    )
+    start = 14 + header + len(palette)
+    path.write_bytes(struct.pack("<2sIHHI", b"BM", start + len(packed), 0, 0, start) + fields + palette + packed)
+    return path
+
+
+GRAYS = {"two": [(0, 0, 0), (255, 255, 255)], "one": [(0, 0, 0)], "sixteen": [(n, n, n) for n in range(16)]}
+
+
+@pytest.mark.parametrize("width", [13, 64])
+@pytest.mark.parametrize(
+    ("bits", "palette", "header"),
+    [(8, "two", 40), (8, "one", 40), (4, "two", 40), (4, "sixteen", 40), (4, "sixteen", 12), (1, "two", 12)],
+)
+def test_a_short_gray_palette_of_a_bmp(tmp_path, bits, palette, header, width):
+    colors = GRAYS[palette]
+    indices = RNG.integers(len(colors), size=(9, width), dtype=np.uint8)
+    path = bmp(tmp_path / "a.bmp", indices, bits, colors, header)
+    check(path, columns_first(np.array(colors, np.uint8)[indices][..., 0]))
+    assert np.array_equal(prepared.read_label(path).data, columns_first(indices))
+    assert np.array_equal(read_label_map(path).values, columns_first(indices))
+
+
+def test_a_bmp_without_its_last_rows_is_refused(tmp_path):
+    path = bmp(tmp_path / "a.bmp", noise((9, 13), high=1), 8, GRAYS["two"])
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"a\.bmp: expected a complete picture"):
+        pictures.read_picture(path)
+
+
 def smoothed(rows):
     """Return a mask with anti-aliased edges."""
     return np.asarray(Image.fromarray(rows).resize((64, 64), Image.Resampling.BILINEAR))
