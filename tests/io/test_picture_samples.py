@@ -375,6 +375,60 @@ def test_pages_are_slices_and_thumbnails_are_not(tmp_path):
     assert np.array_equal(read_label_map(tmp_path / "a.tif").values, pages.transpose(2, 1, 0))
 
 
+STACKS = {
+    "ImageJ": {"imagej": True},
+    "big endian": {"imagej": True, "byteorder": ">"},
+    "tifffile": {"photometric": "minisblack"},
+    "strips": {"photometric": "minisblack", "rowsperstrip": 7},
+}
+
+
+def stack(path, pages, way, color=False):
+    """Write pages behind a single directory."""
+    options = {key: value for key, value in STACKS[way].items() if key in ("imagej", "byteorder")}
+    settings = {key: value for key, value in STACKS[way].items() if key not in options}
+    with tifffile.TiffWriter(path, **options) as writer:
+        writer.write(pages, truncate=True, **settings | ({"photometric": "rgb"} if color else {}))
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("way", STACKS)
+def test_slices_behind_a_single_directory(tmp_path, way, dtype):
+    pages = noise((6, 24, 37), dtype)
+    path = stack(tmp_path / "a.tif", pages, way)
+    check(path, pages.transpose(2, 1, 0))
+    assert np.array_equal(prepared.read_label(path).data, pages.transpose(2, 1, 0))
+    assert np.array_equal(read_label_map(path).values, pages.transpose(2, 1, 0))
+    path.write_bytes(path.read_bytes()[:-10])
+    for read in (pictures.read_picture, pictures.read_picture_labels):
+        with pytest.raises(InputError, match=r"a\.tif: expected 6 slices as its description says, got 5; export it"):
+            read(path)
+
+
+def test_slices_of_colors_behind_a_single_directory(tmp_path):
+    pages = noise((3, 24, 37, 3))
+    check(stack(tmp_path / "a.tif", pages, "ImageJ", color=True), pages.transpose(2, 1, 0, 3), 3)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("text", ["ImageJ=1.54f\nimages=30\nslices=30\n", '{"shape": [30, 24, 37], "truncated": true}'])
+def test_a_description_that_is_older_than_the_picture_does_not_count(tmp_path, text, compression):
+    rows = noise((24, 37), np.uint16)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, rows, description=text, metadata=None, compression=compression)
+    check(path, columns_first(rows))
+
+
+def test_slices_in_the_depth_of_a_page_are_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    for tile in (None, (4, 16, 16)):
+        tifffile.imwrite(path, noise((4, 24, 37)), volumetric=True, tile=tile, photometric="minisblack")
+        for read in (pictures.read_picture, pictures.read_picture_labels):
+            with pytest.raises(InputError, match=r"a\.tif: .* got one page of 4 slices .*; save each slice as a page$"):
+                read(path)
+
+
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_orientation_of_tiff_of_16_bit_colors(tmp_path, orientation):
     from test_io_pictures import UPRIGHT
