@@ -247,6 +247,16 @@ def test_bilevel_tiff_shows_white_as_1(tmp_path, compression):
     assert np.array_equal(read_label_map(tmp_path / "a.tif").values, columns_first(rows))
 
 
+@pytest.mark.parametrize("photometric", ["miniswhite", "minisblack"])
+def test_one_bit_whose_zero_is_white_is_said_of_a_label_map(tmp_path, photometric):
+    rows = noise((24, 37), high=1).astype(bool)
+    tifffile.imwrite(tmp_path / "a.tif", rows, photometric=photometric)
+    found, inverted = prepared.read_label(tmp_path / "a.tif"), photometric == "miniswhite"
+    assert np.array_equal(found.data, columns_first(rows ^ inverted))
+    assert [note for note in found.notes if "comes out inverted" in note] == list(found.notes)
+    assert len(found.notes) == inverted
+
+
 def tiff(path, content, height, width, **tags):
     """Write a TIFF of one strip by its tags."""
     known = {"bits": 258, "photometric": 262, "samples": 277, "fill_order": 266, "subfile": 254}
