@@ -54,8 +54,8 @@ def read_deep_jpeg(path: Path, content: bytes, lossless: bool = False) -> Page |
     end = content.rfind(b"\xff\xd9") + 2
     header.PixelData = pydicom.encaps.encapsulate([content[:end] if end > 1 else content])
     try:
-        samples, notes = turn_upright(decode_by_gdcm(header, 0)[..., None], _find_orientation(content))
-        return Page(samples, bits, "gray", notes=notes)
+        upright, notes = turn_upright(decode_by_gdcm(header, 0)[..., None], _find_orientation(content))
+        return Page(upright, bits, "gray", notes=notes)
     except RuntimeError as error:
         raise InputError(f"{path}: expected a complete picture, got a damaged one; export it again") from error
 
