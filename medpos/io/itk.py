@@ -4,8 +4,10 @@ SimpleITK is imported by the functions that need it, because it takes half a sec
 """
 
 import locale
+import math
 import os
 import re
+import tempfile
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,7 +26,14 @@ SEGMENTATION = ".seg.nrrd"
 NRRD = (SEGMENTATION, ".nrrd", ".nhdr")
 METAIMAGE = (".mha", ".mhd")
 _NAMES = {"NrrdImageIO": "NRRD", "MetaImageIO": "MetaImage"}
-_MM_PER_UNIT = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3, "micron": 1e-3, "nm": 1e-6}
+_MM_PER_UNIT = {
+    **dict.fromkeys(("m", "meter", "meters", "metre", "metres"), 1000.0),
+    **dict.fromkeys(("cm", "centimeter", "centimeters", "centimetre", "centimetres"), 10.0),
+    **dict.fromkeys(("mm", "millimeter", "millimeters", "millimetre", "millimetres"), 1.0),
+    **dict.fromkeys(("um", "\u00b5m", "\u03bcm", "micron", "microns"), 1e-3),  # micro sign, Greek mu
+    **dict.fromkeys(("micrometer", "micrometers", "micrometre", "micrometres"), 1e-3),
+    **dict.fromkeys(("nm", "nanometer", "nanometers", "nanometre", "nanometres"), 1e-6),
+}
 _PATIENT_SPACE = re.compile(r"(right|left)-(anterior|posterior)-superior(-time)?|(r|l)(a|p)st?", re.IGNORECASE)
 _SERIES = re.compile(r"([^%\s]*%0?\d?d[^%\s]*)\s+(-?\d+)\s+(-?\d+)\s+(-?\d+)(\s+\d+)?")
 _LONGEST_HEADER = 1 << 20  # bytes
@@ -54,17 +63,31 @@ class _Header:
         fields: values by key, keys in lower case without blanks.
         offset: number of bytes before data in the same file.
         parts: files of the data; empty: they are in the same file.
+        is_cut: whether the last line of a list of files lacks its end.
     """
 
     fields: dict[str, str]
     offset: int
     parts: tuple[Path, ...]
+    is_cut: bool = False
 
     @property
     def is_packed(self) -> bool:
         """Whether the data are a stream of zlib or gzip."""
         packed = self.fields.get("encoding", "").lower() in ("gz", "gzip")
-        return packed or self.fields.get("compresseddata", "").lower() == "true"
+        return packed or self._is_true("compresseddata", "false")
+
+    @property
+    def is_text(self) -> bool:
+        """Whether the data of a MetaImage are written as text."""
+        return not self._is_true("binarydata", "true")
+
+    def places(self, path: Path) -> list[tuple[Path, int]]:
+        """Return the files of the data, each with the number of bytes before them."""
+        return [(part, 0) for part in self.parts] or [(path, self.offset)]
+
+    def _is_true(self, name: str, default: str) -> bool:
+        return self.fields.get(name, default)[:1].lower() in ("t", "1")
 
 
 def list_parts(path: Path) -> tuple[Path, ...]:
@@ -106,8 +129,13 @@ def read_volume(path: Path, check_shape: Callable[[tuple[int, ...]], object]) ->
         _check_layers(path, header, count)
         check_shape((*shape, count) if count > 1 else shape)
         _check_numbers(path, SimpleITK.GetPixelIDValueAsString(reader.GetPixelID()), reader.GetSpacing())
-        _check_complete(path, header, int(np.prod(shape)) * count * _component_bytes(reader))
-        image = _attempt(path, reader.Execute)
+        if _io(path) == "MetaImageIO":
+            _check_count(path, header, reader.GetSize())
+        expected = math.prod(shape) * count * _component_bytes(reader)
+        _check_complete(path, header, expected)
+        with _readable(path, header, expected) as place:
+            reader.SetFileName(str(place))
+            image = _attempt(path, reader.Execute)
     data = SimpleITK.GetArrayFromImage(image)
     axes = range(image.GetDimension())
     data = data.transpose(*reversed(axes), *range(len(axes), data.ndim))
@@ -250,34 +278,81 @@ def _component_bytes(reader: Any) -> int:
     return int(SimpleITK.Image([1, 1], reader.GetPixelID()).GetSizeOfPixelComponent())
 
 
+def _check_count(path: Path, header: _Header, sizes: Sequence[int]) -> None:
+    """Check the number of data files of a MetaImage, as ITK leaves memory unfilled, or writes beyond it, otherwise."""
+    value = header.fields["elementdatafile"]
+    series, words = _SERIES.fullmatch(value), value.split()
+    if series and (series[5] or int(series[4]) < 1):
+        raise InputError(f"{path}: expected a pattern, first, last and a step above 0, got {value!r}; correct it")
+    if series or words[0] == "LIST":
+        stated = int(words[1]) if words[1:] and not series and words[1].isdecimal() else 0
+        expected = math.prod(sizes[stated if 0 < stated <= len(sizes) else -1 :])
+        if len(header.parts) != expected:
+            raise InputError(
+                f"{path}: expected {expected} data files as DimSize says, got {len(header.parts)}; name every file once"
+            )
+
+
 def _check_complete(path: Path, header: _Header, expected: int) -> None:
     """Check that the data are as long as the header says and undamaged, as ITK notices neither everywhere."""
-    for part in header.parts or (path,):
-        if header.is_packed and "lineskip" not in header.fields:
-            _check_stream(part, header.offset if part == path else 0, expected)
-    is_text = header.fields.get("binarydata", "true").lower() == "false"
-    if _io(path) == "MetaImageIO" and len(header.parts) < 2 and not header.is_packed and not is_text:
-        part = header.parts[0] if header.parts else path
-        found = part.stat().st_size - (0 if header.parts else header.offset)
-        if found < expected:
-            raise InputError(f"{path}: expected {expected} bytes of data, got {found}; download or export it again")
+    is_meta, is_packed = _io(path) == "MetaImageIO", header.is_packed and "lineskip" not in header.fields
+    places = header.places(path)
+    share = expected // len(places)
+    for part, offset in places:
+        found = part.stat().st_size - offset
+        if is_packed:
+            found = sum(len(data) for data in _unpack(part, offset, expected))
+        if is_meta and found < share and not header.is_text:
+            raise InputError(f"{part}: expected {share} bytes of data, got {found}; download or export it again")
 
 
-def _check_stream(path: Path, offset: int, most: int) -> None:
+def _unpack(path: Path, offset: int, most: int) -> Iterator[bytes]:
     unpack = zlib.decompressobj(32 + zlib.MAX_WBITS)  # zlib or gzip, told by its header
     try:
         with path.open("rb") as stream:
             stream.seek(offset)
             while not unpack.eof and (packed := unpack.unconsumed_tail or stream.read(_CHUNK // 16)):
-                most -= len(unpack.decompress(packed, _CHUNK))
+                data = unpack.decompress(packed, _CHUNK)
+                most -= len(data)
                 if most < -_CHUNK:
                     raise InputError(
                         f"{path}: expected packed data as long as the header states, got far more; export it again"
                     )
+                yield data
     except (OSError, zlib.error) as error:
         raise InputError(f"{path}: expected undamaged packed data, got: {error}; download or copy it again") from error
     if not unpack.eof:
         raise InputError(f"{path}: expected complete packed data, got a truncated file; download or copy it again")
+
+
+@contextmanager
+def _readable(path: Path, header: _Header, expected: int) -> Iterator[Path]:
+    """Give the file to read: where ITK would leave voxels of complete data unfilled, a plain copy."""
+    if not (_io(path) == "MetaImageIO" and (header.is_cut or _is_misstated(path, header))):
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        copy, places = Path(folder, "a.mhd"), header.places(path)
+        with copy.with_suffix(".raw").open("wb") as raw:
+            for part, offset in places:
+                before = raw.tell()
+                raw.writelines(_unpack(part, offset, expected) if header.is_packed else [read_bytes(part)])
+                if raw.tell() - before != expected // len(places):
+                    raise InputError(
+                        f"{part}: expected {expected // len(places)} bytes of data, got {raw.tell() - before}; "
+                        "export it again"
+                    )
+        changed = (b"CompressedData", b"HeaderSize", b"ElementDataFile")
+        lines = [line for line in read_bytes(path, header.offset).splitlines() if not line.lstrip().startswith(changed)]
+        copy.write_bytes(b"\n".join([*lines, b"ElementDataFile = a.raw\n"]))
+        yield copy
+
+
+def _is_misstated(path: Path, header: _Header) -> bool:
+    """Say whether CompressedDataSize isn't that of the data; files of their own need none."""
+    stated = header.fields.get("compresseddatasize", "0")
+    sizes = {str(part.stat().st_size - offset) for part, offset in header.places(path)}
+    return header.is_packed and sizes != {stated} and not (header.parts and stated == "0")
 
 
 def _find_scale(header: _Header) -> tuple[float, list[str]]:
@@ -366,7 +441,8 @@ def _parse_metaimage(path: Path, start: bytes) -> _Header:
             _check_counts(path, fields)
             rest = start[offset:].decode("utf-8", "replace").splitlines() if value.split()[:1] == ["LIST"] else []
             local = value.strip().upper() == "LOCAL"
-            return _Header(fields, offset, () if local else _find_parts(path, value.strip(), rest))
+            parts = () if local else _find_parts(path, value.strip(), rest)
+            return _Header(fields, offset, parts, is_cut=bool(rest) and not start.endswith(b"\n"))
     raise InputError(f"{path}: expected a MetaImage file, got one without ElementDataFile; download or export it again")
 
 
@@ -390,7 +466,8 @@ def _find_parts(path: Path, value: str, following: Sequence[str]) -> tuple[Path,
         names = [line.strip() for line in following if line.strip()]
     elif series:
         first, last, step = (int(part) for part in series.group(2, 3, 4))
-        names = [series[1] % number for number in range(first, last + 1, max(step, 1))][:10_000]
+        numbers = range(first, last + (1 if step > 0 else -1), step or 1)[:10_000]
+        names = [series[1] % number for number in numbers]
     else:
         names = [value]
     folder = Path(os.path.abspath(path.parent))  # noqa: PTH100 (a linked data file stays where it is linked)

@@ -214,7 +214,10 @@ def _unpack(path: Path, packed: bytes, limit: int) -> tuple[memoryview, int]:
         if packed and (path.suffix.lower() != ".gz" or packed.startswith(_HEADER_SIZES)):
             return memoryview(packed), 0
         reason = "got another format" if packed else "the file is empty"
-        raise InputError(f"{path}: expected a complete {_format(path)} file ({reason}); download or copy it again")
+        remedy = f", or, if it isn't packed, rename it to {path.name[:-3]}" if packed else ""
+        raise InputError(
+            f"{path}: expected a complete {_format(path)} file ({reason}); download or copy it again{remedy}"
+        )
     # Pages take memory when they are filled.
     unpacked = np.empty(min(limit, _MOST_UNPACKED * (len(packed) + 1)), np.uint8).data
     size = at = 0

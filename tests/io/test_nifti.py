@@ -102,6 +102,16 @@ def test_bytes_after_the_gzip_stream(tmp_path, tail):
     assert found.notes == (f"{len(tail)} bytes after the end of the gzip stream are left out",)
 
 
+def test_a_file_that_is_not_packed_is_to_be_renamed(tmp_path):
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.nii")
+    path = (tmp_path / "a.nii").rename(tmp_path / "a.nii.gz")
+    with pytest.raises(InputError, match=r"a\.nii\.gz: expected a complete gzip .* isn't packed, rename it to a\.nii$"):
+        nifti.read_volume(path)
+    path.write_bytes(b"")
+    with pytest.raises(InputError, match=r"the file is empty\); download or copy it again$"):
+        nifti.read_volume(path)
+
+
 def test_several_gzip_members(tmp_path):
     raw = save(tmp_path / "a.nii").read_bytes()
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress(raw[:400]) + gzip.compress(raw[400:]))

@@ -15,7 +15,7 @@ from medpos.core.errors import InputError
 from medpos.evaluate.volumes import read_label_map
 from medpos.io import pictures, readers
 from medpos.io.pictures.files import FIRST_NOTE, UNIT_NOTE
-from medpos.io.pictures.pages import ALPHA_NOTE
+from medpos.io.pictures.pages import ALPHA_NOTE, UPRIGHT_NOTE
 
 RNG = np.random.default_rng(13)
 
@@ -138,6 +138,25 @@ def test_gray_tiff_equals_simpleitk(tmp_path, dtype, way):
             assert np.array_equal(read_label_map(tmp_path / "a.tif").values, wanted)
 
 
+@pytest.mark.parametrize(
+    ("dtype", "lowest", "highest", "bits"),
+    [
+        ("int8", -128, 127, 8),
+        ("int8", -1, 5, 8),
+        ("int16", -129, 0, 10),
+        ("int16", -1, 512, 12),
+        ("int16", -2048, 2047, 12),
+        ("int16", -2049, 0, 14),
+        ("int16", -32768, 32767, 16),
+        ("int32", -(2**31), 2**31 - 1, 32),
+        ("int64", -1, 2**31, 64),
+    ],
+)
+def test_signed_tiff_has_the_fewest_bits_with_its_sign(tmp_path, dtype, lowest, highest, bits):
+    tifffile.imwrite(tmp_path / "a.tif", np.array([[lowest, highest]], dtype), photometric="minisblack")
+    assert readers.read_picture(tmp_path / "a.tif").gray_range == (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
 def test_tiff_of_other_floats(tmp_path, dtype):
     rows = RNG.normal(size=(24, 37)).astype(dtype)
@@ -226,6 +245,16 @@ def test_bilevel_tiff_shows_white_as_1(tmp_path, compression):
     Image.fromarray(rows).save(tmp_path / "a.tif", **({"compression": compression} if compression else {}))
     assert np.array_equal(prepared.read_label(tmp_path / "a.tif").data, columns_first(rows))
     assert np.array_equal(read_label_map(tmp_path / "a.tif").values, columns_first(rows))
+
+
+@pytest.mark.parametrize("photometric", ["miniswhite", "minisblack"])
+def test_one_bit_whose_zero_is_white_is_said_of_a_label_map(tmp_path, photometric):
+    rows = noise((24, 37), high=1).astype(bool)
+    tifffile.imwrite(tmp_path / "a.tif", rows, photometric=photometric)
+    found, inverted = prepared.read_label(tmp_path / "a.tif"), photometric == "miniswhite"
+    assert np.array_equal(found.data, columns_first(rows ^ inverted))
+    assert [note for note in found.notes if "comes out inverted" in note] == list(found.notes)
+    assert len(found.notes) == inverted
 
 
 def tiff(path, content, height, width, **tags):
@@ -356,6 +385,60 @@ def test_pages_are_slices_and_thumbnails_are_not(tmp_path):
     assert np.array_equal(read_label_map(tmp_path / "a.tif").values, pages.transpose(2, 1, 0))
 
 
+STACKS = {
+    "ImageJ": {"imagej": True},
+    "big endian": {"imagej": True, "byteorder": ">"},
+    "tifffile": {"photometric": "minisblack"},
+    "strips": {"photometric": "minisblack", "rowsperstrip": 7},
+}
+
+
+def stack(path, pages, way, color=False):
+    """Write pages behind a single directory."""
+    options = {key: value for key, value in STACKS[way].items() if key in ("imagej", "byteorder")}
+    settings = {key: value for key, value in STACKS[way].items() if key not in options}
+    with tifffile.TiffWriter(path, **options) as writer:
+        writer.write(pages, truncate=True, **settings | ({"photometric": "rgb"} if color else {}))
+    return path
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("way", STACKS)
+def test_slices_behind_a_single_directory(tmp_path, way, dtype):
+    pages = noise((6, 24, 37), dtype)
+    path = stack(tmp_path / "a.tif", pages, way)
+    check(path, pages.transpose(2, 1, 0))
+    assert np.array_equal(prepared.read_label(path).data, pages.transpose(2, 1, 0))
+    assert np.array_equal(read_label_map(path).values, pages.transpose(2, 1, 0))
+    path.write_bytes(path.read_bytes()[:-10])
+    for read in (pictures.read_picture, pictures.read_picture_labels):
+        with pytest.raises(InputError, match=r"a\.tif: expected 6 slices as its description says, got 5; export it"):
+            read(path)
+
+
+def test_slices_of_colors_behind_a_single_directory(tmp_path):
+    pages = noise((3, 24, 37, 3))
+    check(stack(tmp_path / "a.tif", pages, "ImageJ", color=True), pages.transpose(2, 1, 0, 3), 3)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("text", ["ImageJ=1.54f\nimages=30\nslices=30\n", '{"shape": [30, 24, 37], "truncated": true}'])
+def test_a_description_that_is_older_than_the_picture_does_not_count(tmp_path, text, compression):
+    rows = noise((24, 37), np.uint16)
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, rows, description=text, metadata=None, compression=compression)
+    check(path, columns_first(rows))
+
+
+def test_slices_in_the_depth_of_a_page_are_refused(tmp_path):
+    path = tmp_path / "a.tif"
+    for tile in (None, (4, 16, 16)):
+        tifffile.imwrite(path, noise((4, 24, 37)), volumetric=True, tile=tile, photometric="minisblack")
+        for read in (pictures.read_picture, pictures.read_picture_labels):
+            with pytest.raises(InputError, match=r"a\.tif: .* got one page of 4 slices .*; save each slice as a page$"):
+                read(path)
+
+
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_orientation_of_tiff_of_16_bit_colors(tmp_path, orientation):
     from test_io_pictures import UPRIGHT
@@ -387,6 +470,47 @@ def test_bmp(tmp_path, mode):
     check(tmp_path / "a.bmp", columns_first(shown), 3 if colored else 1)
     if mode in ("1", "L", "P"):
         assert np.array_equal(prepared.read_label(tmp_path / "a.bmp").data, columns_first(np.asarray(image)))
+
+
+def bmp(path, indices, bits, colors, header=40):
+    """Write a BMP of packed rows, the last row first."""
+    height, width = indices.shape
+    pieces = (indices[::-1, :, None] >> np.arange(bits)[::-1] & 1).reshape(height, -1)
+    packed = np.packbits(np.pad(pieces, ((0, 0), (0, -width * bits % 32))).astype(np.uint8), axis=1).tobytes()
+    entry = 3 if header == 12 else 4
+    palette = b"".join(bytes([*color[::-1], 0][:entry]) for color in colors)
+    fields = (
+        struct.pack("<IHHHH", 12, width, height, 1, bits)
+        if header == 12
+        else struct.pack("<IiiHHIIiiII", 40, width, height, 1, bits, 0, len(packed), 0, 0, len(colors), 0)
+    )
+    start = 14 + header + len(palette)
+    path.write_bytes(struct.pack("<2sIHHI", b"BM", start + len(packed), 0, 0, start) + fields + palette + packed)
+    return path
+
+
+GRAYS = {"two": [(0, 0, 0), (255, 255, 255)], "one": [(0, 0, 0)], "sixteen": [(n, n, n) for n in range(16)]}
+
+
+@pytest.mark.parametrize("width", [13, 64])
+@pytest.mark.parametrize(
+    ("bits", "palette", "header"),
+    [(8, "two", 40), (8, "one", 40), (4, "two", 40), (4, "sixteen", 40), (4, "sixteen", 12), (1, "two", 12)],
+)
+def test_a_short_gray_palette_of_a_bmp(tmp_path, bits, palette, header, width):
+    colors = GRAYS[palette]
+    indices = RNG.integers(len(colors), size=(9, width), dtype=np.uint8)
+    path = bmp(tmp_path / "a.bmp", indices, bits, colors, header)
+    check(path, columns_first(np.array(colors, np.uint8)[indices][..., 0]))
+    assert np.array_equal(prepared.read_label(path).data, columns_first(indices))
+    assert np.array_equal(read_label_map(path).values, columns_first(indices))
+
+
+def test_a_bmp_without_its_last_rows_is_refused(tmp_path):
+    path = bmp(tmp_path / "a.bmp", noise((9, 13), high=1), 8, GRAYS["two"])
+    path.write_bytes(path.read_bytes()[:-40])
+    with pytest.raises(InputError, match=r"a\.bmp: expected a complete picture"):
+        pictures.read_picture(path)
 
 
 def smoothed(rows):
@@ -482,6 +606,25 @@ def test_gray_jpeg_of_more_than_8_bits(tmp_path, high):
     path.write_bytes(cut[: len(cut) // 2])
     with pytest.raises(InputError, match="expected a complete picture"):
         pictures.read_picture(path)
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 7, 9])
+@pytest.mark.parametrize("high", [255, 4095])
+def test_exif_orientation_of_jpeg_lossless(tmp_path, high, orientation):
+    from test_io_pictures import UPRIGHT
+
+    rows = noise((24, 36), np.uint8 if high == 255 else np.uint16, high)
+    path = lossless_jpeg(tmp_path / "a.jpg", rows)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.new("L", (1, 1)).save(tmp_path / "small.jpg", exif=exif)
+    small = (tmp_path / "small.jpg").read_bytes()
+    at = small.index(b"\xff\xe1")
+    segment = small[at : at + 2 + struct.unpack_from(">H", small, at + 2)[0]]
+    path.write_bytes(b"\xff\xd8" + segment + path.read_bytes()[2:])
+    upright = UPRIGHT.get(orientation, UPRIGHT[1])(rows)
+    assert check(path, columns_first(upright)).notes == [UPRIGHT_NOTE] * (1 < orientation < 9)
+    assert np.array_equal(prepared.read_label(path).data, columns_first(upright))
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import zlib
 
 import nibabel as nib
 import numpy as np
@@ -147,6 +148,26 @@ def test_units_become_mm(tmp_path, write, fields, factor):
     assert np.allclose(np.linalg.norm(found.affine[:3, :3], axis=0), found.spacing)
 
 
+UNITS = {
+    1000: ["m", "meters"],
+    10: ["cm", "centimeter"],
+    1: ["mm", "Millimeters", "millimetre"],
+    0.001: ["um", "\u00b5m", "\u03bcm", "micron", "microns", "micrometer", "micrometers", "micrometre"],
+    1e-6: ["nm", "nanometers"],
+}
+
+
+@pytest.mark.parametrize(("unit", "factor"), [(unit, factor) for factor, units in UNITS.items() for unit in units])
+def test_every_spelling_of_a_unit(tmp_path, unit, factor):
+    fields = f'space: LPS\nspace directions: (2,0,0) (0,3,0) (0,0,4)\nspace units: "{unit}" "{unit}" "{unit}"\n'
+    for found in (
+        volumes.read_volume(nrrd(tmp_path / "a.nrrd", fields)),
+        volumes.read_volume(meta(tmp_path / "a.mha", f"ElementSpacing = 2 3 4\nDistanceUnits = {unit}\n")),
+    ):
+        assert found.spacing == pytest.approx((2 * factor, 3 * factor, 4 * factor))
+        assert not found.notes
+
+
 def test_units_that_are_not_known_are_named(tmp_path):
     fields = 'space: LPS\nspace directions: (2,0,0) (0,3,0) (0,0,4)\nspace units: "inch" "inch" "inch"\n'
     found = volumes.read_volume(nrrd(tmp_path / "a.nrrd", fields))
@@ -208,6 +229,41 @@ def test_truncated_data_are_refused_and_nothing_is_printed(tmp_path, name, data,
     path = save(tmp_path / name, packed)
     (tmp_path / data).write_bytes((tmp_path / data).read_bytes()[:-lost])
     with pytest.raises(InputError, match="expected"):
+        volumes.read_volume(path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("size", [None, 0, -40, 40])
+@pytest.mark.parametrize("flag", ["True", "true", "T", "1"])
+def test_packed_data_of_a_misstated_size_are_read(tmp_path, size, flag, capfd):
+    packed = zlib.compress(BYTES)
+    stated = "" if size is None else f"CompressedDataSize = {size and len(packed) + size}\n"
+    fields = f"ElementSpacing = 2 3 4\nOffset = 5 6 7\nCompressedData = {flag}\n{stated}"
+    (tmp_path / "b.zraw").write_bytes(packed)
+    for path in (meta(tmp_path / "a.mha", fields, packed), meta(tmp_path / "a.mhd", fields, place="b.zraw")):
+        found = volumes.read_volume(path)
+        assert np.array_equal(found.data, STORED)
+        assert found.spacing == (2, 3, 4)
+        assert found.affine[:3, 3].tolist() == [-5, -6, 7]
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("stated", [True, False])
+@pytest.mark.parametrize("name", ["a.mha", "a.mhd", "a.nrrd", "a.nhdr"])
+def test_a_complete_stream_of_fewer_voxels_is_refused(tmp_path, name, stated, capfd):
+    packed, path = zlib.compress(BYTES[:20]), tmp_path / name
+    fields = f"CompressedData = True\nCompressedDataSize = {len(packed) * stated}\n"
+    (tmp_path / "b.zraw").write_bytes(packed)
+    (tmp_path / "b.raw.gz").write_bytes(gzip.compress(BYTES[:20]))
+    if name == "a.mha":
+        meta(path, fields, packed)
+    elif name == "a.mhd":
+        meta(path, fields, place="b.zraw")
+    else:
+        inside = name == "a.nrrd"
+        data, place = (gzip.compress(BYTES[:20]), "") if inside else (b"", "data file: b.raw.gz\n")
+        nrrd(path, place, data, NRRD.replace("raw", "gzip"))
+    with pytest.raises(InputError, match=r"^[^\n]*[ab]\.[^\n]*expected [^\n]*48 bytes [^\n]* 20; [^\n]*again$"):
         volumes.read_volume(path)
     assert capfd.readouterr() == ("", "")
 
@@ -284,6 +340,69 @@ def test_a_file_for_each_slice(tmp_path, name, place):
     (tmp_path / "s3.raw").unlink()
     with pytest.raises(InputError, match=r"s3\.raw"):
         volumes.read_volume(path)
+
+
+def slices(folder, packed=False):
+    for number, part in enumerate(DATA.reshape(4, 6), 1):
+        content = part.tobytes()
+        (folder / f"s{number}.raw").write_bytes(zlib.compress(content) if packed else content)
+
+
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+@pytest.mark.parametrize("line", ["\n", "\r\n"])
+def test_the_last_line_of_a_list_may_lack_its_end(tmp_path, line, end, packed, capfd):
+    slices(tmp_path, packed)
+    base, place = META + "CompressedData = True\n" * packed, line.join(["LIST", *(f"s{n}.raw" for n in (1, 2, 3, 4))])
+    (tmp_path / "a.mhd").write_bytes(f"{base}ElementDataFile = {place}{end}".encode())
+    assert np.array_equal(volumes.read_volume(tmp_path / "a.mhd").data, STORED)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("place", "found"),
+    [
+        ("LIST\ns1.raw\ns2.raw\ns3.raw", "expected 4 data files .* got 3"),
+        ("LIST\n" + "s1.raw\n" * 5, "expected 4 data files .* got 5"),
+        ("LIST 3\ns1.raw\ns2.raw", "expected 1 data files .* got 2"),
+        ("LIST", "expected 4 data files .* got 0"),
+        ("s%d.raw 1 3 1", "expected 4 data files .* got 3"),
+        ("s%d.raw 4 1 -1", "a step above 0"),
+        ("s%d.raw 1 4 0", "a step above 0"),
+        ("s%d.raw 1 4 1 2", "a step above 0"),
+    ],
+)
+def test_another_number_of_data_files_is_refused(tmp_path, place, found):
+    slices(tmp_path)
+    path = meta(tmp_path / "a.mhd", place=place)
+    with pytest.raises(InputError, match=rf"^{re.escape(str(path))}: [^\n]*{found}[^\n]*; [^\n]*$"):
+        volumes.read_volume(path)
+
+
+@pytest.mark.parametrize("end", ["", "\n"])
+def test_a_short_slice_is_named(tmp_path, end, capfd):
+    slices(tmp_path)
+    (tmp_path / "s3.raw").write_bytes(bytes(7))
+    path = tmp_path / "a.mhd"
+    path.write_text(f"{META}ElementDataFile = LIST\ns1.raw\ns2.raw\ns3.raw\ns4.raw{end}")
+    with pytest.raises(InputError, match=r"s3\.raw: expected 12 bytes of data, got 7; download or export it again"):
+        volumes.read_volume(path)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("place", ["s%d.raw 4 1 -1", "../s%d.raw 4 1 -1"])
+def test_slices_of_nrrd_may_count_down_in_their_folder(tmp_path, place):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    slices(folder)
+    slices(tmp_path)
+    path = nrrd(folder / "a.nhdr", f"data file: {place}\n", b"")
+    if place.startswith(".."):
+        with pytest.raises(InputError, match="in its own folder"):
+            volumes.read_volume(path)
+        return
+    assert volumes.list_parts(path) == tuple(folder / f"s{number}.raw" for number in (4, 3, 2, 1))
+    assert np.array_equal(volumes.read_volume(path).data, STORED[..., ::-1])
 
 
 def analyze(path, values, endianness="<", **fields):

@@ -24,6 +24,7 @@ _FORMATS = ("PNG", "JPEG", "BMP")
 _ORIENTATION = 0x0112
 _PNG = b"\x89PNG\r\n\x1a\n"
 _PNG_BITS = 24  # offset of the bits of a sample, before that of the color type
+_OS2_HEADER = 12  # bytes of the oldest header of a BMP
 _RGB, _GRAY_ALPHA, _RGBA = 2, 4, 6  # color types of PNG
 _DEPTHS = (8, 10, 12, 14, 16, 24, 32)
 
@@ -102,8 +103,8 @@ def _ends(values: Array, page: Page) -> tuple[float, float] | None:
         highest = (1 << page.bits) - 1
         return highest - _highest(highest - low), float(highest)
     if low < 0:
-        fewest = (_highest(max(-low - 1, high)) + 1) * 2
-        return -fewest / 2, fewest / 2 - 1
+        half = (_highest(2 * max(-low - 1, high) + 1) + 1) / 2
+        return -half, half - 1
     return 0.0, _highest(high)
 
 
@@ -157,9 +158,11 @@ def _read_other(path: Path, content: bytes, lossless: bool) -> tuple[list[Page],
     with Image.open(BytesIO(content), formats=_FORMATS) as picture:
         check_size(path, picture.size)
         notes = (FIRST_NOTE,) * (getattr(picture, "n_frames", 1) > 1)
-        picture.load()
-        samples = _read_16_bits(content, picture)
-        page = _page_of(content, picture) if samples is None else _page(samples, 16)
+        page = _read_indices(content, picture)
+        if page is None:
+            picture.load()
+            samples = _read_16_bits(content, picture)
+            page = _page_of(content, picture) if samples is None else _page(samples, 16)
         upright, turned = turn_upright(page.samples, picture.getexif().get(_ORIENTATION, 1))
         transparent = "transparency" in picture.info and not page.has_alpha
         is_lossy = picture.format not in ("PNG", "BMP")
@@ -178,13 +181,37 @@ def _page_of(content: bytes, picture: Image.Image) -> Page:
     if picture.mode == "1":
         return Page(samples.astype(np.uint8), 1, "gray")
     if picture.mode == "P":
-        return Page(samples, 8, "palette", np.reshape(picture.getpalette("RGB") or (), (-1, 3)).astype(np.uint8))
+        return Page(samples, 8, "palette", _palette_of(picture))
     if picture.mode.startswith("I"):
         return Page(samples.astype(np.uint16), 16, "gray")
     bits = content[_PNG_BITS] if content.startswith(_PNG) else 8
     if picture.mode == "L" and bits < 8:  # Pillow scales 2 and 4 bits to 8
         return Page(samples // (255 // ((1 << bits) - 1)), bits, "gray")
     return Page(samples, 8, "cmyk") if picture.mode == "CMYK" else _page(samples, 8)
+
+
+def _read_indices(content: bytes, picture: Image.Image) -> Page | None:
+    """Return the page of a BMP of 4 or 8 bits whose palette is gray and short; None for another file.
+
+    Pillow leaves such a palette out, and takes the rows for those of 1 or 8 bits.
+    """
+    if not content.startswith(b"BM"):
+        return None
+    header = int.from_bytes(content[14:18], "little")
+    bits = content[24 if header == _OS2_HEADER else 28]
+    if (bits, picture.mode) not in ((8, "1"), (4, "1"), (4, "L")):
+        return None
+    marked = bytearray(content)
+    marked[14 + header] = 1  # a little blue in the first color, which is black
+    with Image.open(BytesIO(marked), formats=["BMP"]) as whole:
+        samples, colors = np.asarray(whole)[..., None], _palette_of(whole)
+    colors[0] = 0
+    return Page(samples, 8, "palette", colors)
+
+
+def _palette_of(picture: Image.Image) -> Array:
+    colors: Array = np.reshape(picture.getpalette("RGB") or (), (-1, 3)).astype(np.uint8)
+    return colors
 
 
 def _page(samples: Array, bits: int) -> Page:

@@ -133,7 +133,10 @@ def to_labels(place: object, page: Page) -> tuple[Array, tuple[str, ...]]:
             "number of its class"
         )
     if page.meaning == "white is zero" and page.bits == 1:
-        return 1 - first, notes
+        return 1 - first, (
+            *notes,
+            "white, stored as 0, is 1 and black 0: a mask of bool by tifffile comes out inverted",
+        )
     if page.meaning == "white is zero":
         notes += ("label values are those stored, although the header says that 0 is white",)
     return first, notes

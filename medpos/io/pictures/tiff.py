@@ -1,12 +1,16 @@
 """Decode TIFF 6.0 and BigTIFF: strips and tiles, chunky and planar, samples of any bits, as the numbers stored."""
 
 import io
+import json
+import math
 import mmap
+import re
 import struct
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +30,7 @@ _TAGS: dict[str, tuple[int, int | None]] = {
     "samples": (277, 1), "strip_rows": (278, 2**32 - 1), "counts": (279, None), "planar": (284, 1),
     "t4_options": (292, 0), "t6_options": (293, 0), "predictor": (317, 1), "color_map": (320, None),
     "tile_columns": (322, None), "tile_rows": (323, None), "tile_offsets": (324, None), "tile_counts": (325, None),
-    "extra": (338, None), "format": (339, 1),
+    "extra": (338, None), "format": (339, 1), "description": (270, None), "depth": (32997, 1),
 }  # fmt: skip
 _TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 7: "B", 8: "h", 9: "i", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _MEANINGS: dict[int, Meaning] = {0: "white is zero", 1: "gray", 2: "rgb", 3: "palette", 5: "cmyk"}
@@ -37,6 +41,7 @@ _NONE, _LZW, _DEFLATE, _FAX, _BYTES = 1, 5, (8, 32946), (2, 3, 4), (5, 32773, 34
 _PREDICTED = (*_DEFLATE, _LZW, 34925, 50000)  # compressions that may come with a predictor; others ignore the tag
 Buffer = bytes | memoryview
 _MOST_OVERLAP = 16  # strips in bytes of the file; equal strips may share their bytes
+_MOST_SLICES = 100_000  # behind a single page
 _LOSSY = (6, 7, 50001)  # JPEG, WebP
 _FORMATS = {1: "u", 2: "i", 3: "f", 4: "u"}
 _WHOLE = (8, 16, 32, 64)  # bits of numbers that fill their bytes
@@ -89,7 +94,10 @@ def read_tiff(path: Path, lossless: bool = False) -> tuple[list[Page], tuple[str
         InputError: the file is truncated, damaged or too large, or its samples can't be read.
     """
     with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        found = list(enumerate(_read_directories(path, mapped)))  # they may stand anywhere in the file
+        directories = list(_read_directories(path, mapped))  # they may stand anywhere in the file
+    if len(directories) == 1:
+        directories = _split_stack(directories[0], path.stat().st_size)
+    found = list(enumerate(directories))
     pages = [(number, one) for number, one in found if not one.subfile & (_REDUCED | _MASK)] or found[:1]
     if not pages:
         raise InputError(f"{path}: expected a complete picture, got a TIFF without a page; export it again")
@@ -113,6 +121,8 @@ def _read_directories(path: Path, content: mmap.mmap) -> Iterator[_Directory]:
             values: dict[int, list[int]] = {}
             for n in range(entries):
                 tag, *rest = struct.unpack_from(order + entry, content, first + n * size)
+                if tag == _TAGS["description"][0] and len(seen) == 1:
+                    rest[0] = 1  # text, whose bytes are read as numbers
                 values[tag] = _values(content, order, word, *rest)
                 left -= len(values[tag])
                 if left < 0:
@@ -121,6 +131,35 @@ def _read_directories(path: Path, content: mmap.mmap) -> Iterator[_Directory]:
             (at,) = struct.unpack_from(order + word, content, first + entries * size)
     except struct.error as error:
         raise InputError(f"{path}: expected a complete picture, got a truncated TIFF; export it again") from error
+
+
+def _split_stack(one: _Directory, length: int) -> list[_Directory]:
+    """Return a directory for each slice where those after the first follow its plain data without one of their own.
+
+    ImageJ writes stacks of more than 4 GB so. A description may be older than the picture: it counts only where at
+    least two slices fit into the file.
+    """
+    count = _count_slices(one)
+    offsets, counts = one.all("offsets"), one.all("counts")
+    size, fits = sum(counts), 0
+    if one.compression == _NONE and offsets and size and [*accumulate([offsets[0], *counts[:-1]])] == offsets:
+        fits = min((length - offsets[0]) // size, _MOST_SLICES)
+    if count < 2 or fits < 2:
+        return [one]
+    if fits < count:
+        raise InputError(f"{one.place}: expected {count} slices as its description says, got {fits}; export it again")
+    number = _TAGS["offsets"][0]
+    return [replace(one, tags={**one.tags, number: [at + n * size for at in offsets]}) for n in range(count)]
+
+
+def _count_slices(one: _Directory) -> int:
+    """Return the number of slices that the description of ImageJ or tifffile states; 1 without one."""
+    text = bytes(one.all("description")).rstrip(b"\0").decode("utf-8", "replace")
+    if text.startswith("ImageJ="):
+        stated = re.search(r"^images=(\d{1,9})\s*$", text, re.MULTILINE)
+        return int(stated[1]) if stated else 1
+    shape = re.search(r'"shape": (\[[\d, ]+\])', text) if '"truncated": true' in text else None
+    return math.prod(json.loads(shape[1])) // max(one.rows * one.columns * one.samples, 1) if shape else 1
 
 
 def _values(content: mmap.mmap, order: str, word: str, kind: int, count: int, inline: bytes) -> list[int]:
@@ -137,6 +176,11 @@ def _values(content: mmap.mmap, order: str, word: str, kind: int, count: int, in
 
 
 def _read_page(tags: _Directory, file: _File, number: int, lossless: bool) -> Page:
+    if tags.depth > 1:
+        raise InputError(
+            f"{tags.place}: expected a page for each slice, got one page of {tags.depth} slices (ImageDepth); save "
+            "each slice as a page"
+        )
     if tags.compression in _LOSSY and lossless:
         raise InputError(
             f"{tags.place}: expected a label map without loss, got a TIFF compressed with loss (method "
