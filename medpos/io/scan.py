@@ -17,6 +17,7 @@ MAX_PIXELS = 64_000_000  # pixels of a slice, 8000 x 8000; it takes about 2 GB d
 MAX_VOXELS = 512_000_000
 _MAX_CLASSES = 12  # an image with at most this many values, all integers, is taken for a label map
 _FEW_PIXELS = 256  # an image of at most this many pixels may have few gray values
+SKEW = 2e-3  # sine of an angle up to which rounded direction cosines count as perpendicular
 TO_RAS = np.array([-1.0, -1.0, 1.0])  # the axes of DICOM and ITK point to L, P, S
 
 

@@ -16,7 +16,7 @@ from medpos.core.labels import Label
 from medpos.io import itk
 from medpos.io.label_descriptions import describe_segments
 from medpos.io.nifti import find_mm_per_unit
-from medpos.io.scan import Array, Pixels, Target
+from medpos.io.scan import SKEW, Array, Pixels, Target
 
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "seg.nrrd": itk.SEGMENTATION, "mha": ".mha"}
 _LEVEL = 3  # level of gzip; label maps compress no better at the highest
@@ -54,7 +54,8 @@ class NiftiTarget:
         header.set_data_shape(shape)
         header.set_xyzt_units("mm")
         header.set_sform(affine, code="scanner")
-        header.set_qform(affine, code="scanner")
+        # A qform turns but can't shear: programs that prefer it would place the slices wrongly.
+        header.set_qform(affine, code="unknown" if _is_sheared(affine) else "scanner")
         return cls(header, tuple(shape))
 
     @property
@@ -82,6 +83,11 @@ class NiftiTarget:
         path = stem.with_name(stem.name + ".nii.gz")
         write_atomically(path, lambda partial: _gzip(partial, image.to_bytes()))
         return path
+
+
+def _is_sheared(affine: Array) -> bool:
+    axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    return not np.allclose(axes.T @ axes, np.eye(3), atol=SKEW)
 
 
 def _gzip(path: Path, content: bytes) -> None:

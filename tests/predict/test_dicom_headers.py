@@ -12,6 +12,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from medpos.core.errors import InputError
 from medpos.core.labels import JSRT
 from medpos.io import dicom as reader
+from medpos.io import volumes
+from medpos.io.targets import FORMATS, choose_target
 from medpos.io.walk import LeftOut
 from medpos.predict import inputs
 
@@ -380,6 +382,49 @@ def test_a_gap_in_a_series_is_told_with_its_size(tmp_path, left_out, greatest):
     (case,) = inputs.find_cases([str(tmp_path / "in")], tmp_path / "out")
     (note,) = inputs.read_case(case).notes
     assert note.startswith(f"slices are unevenly spaced, 8 to {greatest} mm apart instead of ")
+
+
+def read_shifted(folder, shifts):
+    """Read a series of slices 8 mm apart, each moved within its plane by some mm."""
+    for path, (x, y) in zip(slices(folder / "in", len(shifts)), shifts, strict=True):
+        content = pydicom.dcmread(path)
+        content.ImagePositionPatient = [x, y, content.ImagePositionPatient[2]]
+        content.save_as(path)
+    (case,) = inputs.find_cases([str(folder / "in")], folder / "out")
+    return inputs.read_case(case)
+
+
+@pytest.mark.parametrize("wanted", FORMATS)
+@pytest.mark.parametrize("shifts", [[(0, 4 * z) for z in range(4)], [(3 * z, -z) for z in range(4)]])
+def test_every_slice_of_a_tilted_gantry_is_in_its_place(tmp_path, wanted, shifts):
+    scan = read_shifted(tmp_path, shifts)
+    values = np.zeros(scan.values.shape, np.uint8)
+    target = choose_target(scan.target, wanted, values.shape, None)
+    label_map = volumes.read_volume(target.write(tmp_path / "a", values, JSRT))
+    shares = volumes.read_volume(target.write_values(tmp_path / "b", values))
+    for z, (x, y) in enumerate(shifts):
+        for found in (label_map, shares):
+            assert found.affine @ [0, 0, z, 1] == pytest.approx([-x, -y, 8 * z, 1], abs=1e-4)
+    assert shares.header["qform_code"] == 0
+    assert scan.spacing_mm == (2.8, 2.8, 8)
+    (note,) = scan.notes
+    assert note.startswith(f"slices are shifted against each other by up to {np.hypot(*shifts[-1]):.3g} mm: ")
+    assert "by its sform" in note
+
+
+def test_slices_that_are_shifted_unevenly_are_stacked_straight_with_a_remark(tmp_path):
+    scan = read_shifted(tmp_path, [(0, 0), (0, 5), (0, -5), (0, 0)])
+    assert scan.target.affine[:3, 2].tolist() == [0, 0, 8]
+    (note,) = scan.notes
+    assert note.startswith("slices are shifted against each other by up to 5 mm: only a DICOM SEG ")
+
+
+def test_rounded_positions_are_no_shifts(tmp_path):
+    scan = read_shifted(tmp_path, [(0, 0), (0, 0.1), (0.2, 0.1), (0.2, 0.1)])
+    assert scan.target.affine[:3, 2].tolist() == [0, 0, 8]
+    assert scan.notes == []
+    path = choose_target(scan.target, "nifti", scan.values.shape, None).write_values(tmp_path / "a", scan.values)
+    assert nibabel.load(path).header["qform_code"] == 1
 
 
 def test_bits_above_those_stored_are_ignored(tmp_path):
