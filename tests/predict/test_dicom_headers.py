@@ -327,6 +327,40 @@ def test_black_and_white_are_those_of_the_values(tmp_path, kind, dark):
     assert np.allclose(scan.values[..., 0].T, bright)
 
 
+SIGNED = GRAY.astype(np.int16) - 2048
+
+
+@pytest.mark.parametrize(
+    ("rows", "bits", "slope", "expected"),
+    [
+        (SIGNED, 16, 1, (-2048, 2047)),
+        (SIGNED, 16, -2, (-4094, 4096)),
+        (SIGNED, 12, 1, (-2048, 2047)),
+        (SIGNED // 16, 16, 1, (-128, 127)),
+        (SIGNED * 3, 16, 1, (-8192, 8191)),
+        (SIGNED * 16, 16, 1, (-32768, 32767)),
+        (GRAY, 16, 1, (0, 4095)),
+    ],
+)
+def test_black_and_white_of_signed_values(tmp_path, rows, bits, slope, expected):
+    tags = {"PixelRepresentation": 1, "BitsStored": bits, "HighBit": bits - 1, "RescaleSlope": slope}
+    save(dicom(rows.astype(np.int16).view(np.uint16), RescaleIntercept=0, **tags), tmp_path / "a.dcm")
+    scan = inputs.read_case(find(tmp_path)[0])
+    assert np.array_equal(scan.values[..., 0].T, rows * slope)
+    assert scan.gray_range == expected
+    assert bool(scan.gray_notes) == (expected[1] < 2 ** (bits - 1) - 1)
+
+
+def test_slices_without_negative_values_belong_to_a_signed_series(tmp_path):
+    paths = slices(tmp_path / "in", PixelRepresentation=1, BitsStored=16, HighBit=15)
+    for path, rows in zip(paths, (np.maximum(SIGNED, 0), SIGNED, SIGNED, SIGNED), strict=True):
+        content = pydicom.dcmread(path)
+        content.PixelData = rows.tobytes()
+        content.save_as(path)
+    (case,) = inputs.find_cases([str(tmp_path / "in")], tmp_path / "out")
+    assert inputs.read_case(case).gray_range == (-2048, 2047)
+
+
 @pytest.mark.parametrize("dark", ["MONOCHROME1", "MONOCHROME2"])
 def test_padding_is_black_and_counts_for_nothing(tmp_path, dark):
     rows = GRAY // 2 + 100
