@@ -461,6 +461,19 @@ def test_rounded_positions_are_no_shifts(tmp_path):
     assert nibabel.load(path).header["qform_code"] == 1
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_mosaic_of_slices_is_refused(tmp_path, count):
+    slices(tmp_path / "in", count, ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+    (case,) = inputs.find_cases([str(tmp_path / "in")], tmp_path / "out")
+    with pytest.raises(InputError, match="file 1 of the input: expected one slice in a file, got a mosaic of several"):
+        inputs.read_case(case, force=True)
+
+
+def test_an_xray_that_calls_itself_a_mosaic_is_read(tmp_path):
+    save(dicom(GRAY, Modality="DX", ImageType=["DERIVED", "PRIMARY", "MOSAIC"]), tmp_path / "a.dcm")
+    assert (inputs.read_case(find(tmp_path)[0]).values[..., 0].T == GRAY).all()
+
+
 def test_bits_above_those_stored_are_ignored(tmp_path):
     rows = GRAY.copy()
     rows[4:9] |= 1 << 14

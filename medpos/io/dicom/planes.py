@@ -76,8 +76,8 @@ def read_planes(
         force: whether to accept another modality.
 
     Raises:
-        InputError: the file is unreadable or too large, has no pixel data, another modality, color, or frames without
-            geometry.
+        InputError: the file is unreadable or too large, has no pixel data, another modality, color, frames without
+            geometry, or a mosaic of slices.
     """
     if path.is_file() and path.stat().st_size > _LARGE:
         _check_size(place, read_file(path, place, _SIZES), len(numbers))
@@ -118,6 +118,11 @@ def _check(place: object, content: Any, modalities: Sequence[str], force: bool) 
         raise InputError(
             f"{place}: expected one frame, or an enhanced image with functional groups, got {count} frames without a "
             "position; split it into single frames"
+        )
+    if modality == "MR" and "MOSAIC" in str(content.get("ImageType", "")).upper():
+        raise InputError(
+            f"{place}: expected one slice in a file, got a mosaic of several (Siemens, Image Type MOSAIC); split it, "
+            "such as by dcm2niix, which writes NIfTI"
         )
     kind = read_text(content, "PhotometricInterpretation")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
