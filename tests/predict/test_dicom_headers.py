@@ -280,7 +280,7 @@ def test_the_index_of_a_medium_is_no_case(tmp_path, name):
 
 def test_the_index_of_a_medium_alone_is_named(tmp_path):
     path = directory(tmp_path / "DICOMDIR")
-    with pytest.raises(InputError, match=r"got only DICOM objects that are none \(DICOMDIR\)"):
+    with pytest.raises(InputError, match=r"got only DICOM objects without an image \(DICOMDIR\)"):
         inputs.find_cases([str(path)], tmp_path / "out")
 
 

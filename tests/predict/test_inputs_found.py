@@ -65,7 +65,7 @@ def test_dicom_objects_that_are_no_images_are_left_out_with_their_kind(tmp_path,
     cases, left_out = find(tmp_path / "in")
     assert len(cases) == 1
     assert left_out.describe() == [f"DICOM {kind}, no image: 1"]
-    with pytest.raises(InputError, match=rf"got only DICOM objects that are none \({kind}\)"):
+    with pytest.raises(InputError, match=rf"got only DICOM objects without an image \({kind}\)"):
         find(path)
 
 
