@@ -166,6 +166,7 @@ def read_case(case: Case) -> Volume:
     affine = np.array(scan.target.affine, dtype=float)
     affine[:3, 3] += affine[:3, :3] @ start
     affine[:3, :3] /= spacing
+    affine[:3, 2] = np.cross(affine[:3, 0], affine[:3, 1])  # a cube, even if the slices are shifted
     details = {"readers": len({outline.reader for outline in nodule})}
     return Volume(image, label, affine, (1.0, 1.0, 1.0), details)
 

@@ -16,10 +16,10 @@ Pixels = npt.NDArray[np.uint8]
 MAX_PIXELS = 64_000_000  # pixels of a slice, 8000 x 8000; it takes about 2 GB during the computation
 MAX_VOXELS = 512_000_000
 _MAX_CLASSES = 12  # an image with at most this many values, all integers, is taken for a label map
-_SHEAR = 0.01  # cosine of an angle between two axes
 SHEAR = "the axes are not at right angles (shear): areas, volumes and distances are those of rectangular voxels"
 _FEW_PIXELS = 256  # an image of at most this many pixels may have few gray values
 SAME_GRID = 0.1  # greatest distance between the corners of equal grids, in sides of the smallest voxel: headers round
+SKEW = 2e-3  # sine of an angle up to which rounded direction cosines count as perpendicular
 TO_RAS = np.array([-1.0, -1.0, 1.0])  # the axes of DICOM and ITK point to L, P, S
 
 
@@ -124,9 +124,9 @@ def are_one_grid(one: Array, other: Array, shape: Sequence[int]) -> bool:
 
 
 def has_shear(affine: Array) -> bool:
-    """Return whether the axes of an affine [4, 4] are more than half a degree off a right angle."""
+    """Return whether axes of an affine [4, 4] are further from a right angle than ``SKEW``."""
     axes = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > _SHEAR)
+    return bool(np.abs(axes.T @ axes - np.eye(3)).max() > SKEW)
 
 
 def check_size(path: object, shape: Sequence[int]) -> None:

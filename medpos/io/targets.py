@@ -15,7 +15,7 @@ from medpos.core.files import write_atomically
 from medpos.core.labels import Label
 from medpos.io import itk
 from medpos.io.label_descriptions import describe_segments
-from medpos.io.scan import Array, Pixels, StoredVolume, Target
+from medpos.io.scan import Array, Pixels, StoredVolume, Target, has_shear
 
 FORMATS = {"nifti": ".nii.gz", "nrrd": ".nrrd", "seg.nrrd": itk.SEGMENTATION, "mha": ".mha"}
 _LEVEL = 3  # level of gzip; label maps compress no better at the highest
@@ -56,7 +56,8 @@ class NiftiTarget:
         header.set_data_shape(shape)
         header.set_xyzt_units("mm")
         header.set_sform(affine, code="scanner")
-        header.set_qform(affine, code="scanner")
+        # A qform turns but can't shear: programs that prefer it would place the slices wrongly.
+        header.set_qform(affine, code="unknown" if has_shear(affine) else "scanner")
         return cls(header, tuple(shape), np.array(affine, float))
 
     def write(self, stem: Path, values: Pixels, labels: Sequence[Label]) -> Path:

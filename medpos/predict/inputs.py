@@ -339,9 +339,10 @@ def _kind(path: Path) -> str | None:
     for kind, suffixes in FORMATS.items():
         if name.endswith(suffixes):
             return kind
-    # Scanners write DICOM files without a suffix, or with a number as suffix.
+    # Scanners write DICOM files without a suffix, with a number as suffix, or with one of their own.
     bare = re.fullmatch(r"|\.\d+", path.suffix) is not None
-    return "dicom" if bare and (is_dangling(path) or dicom.is_dicom(path)) else None
+    is_dicom = is_dangling(path) or dicom.is_dicom(path) if bare else dicom.has_magic(path)
+    return "dicom" if is_dicom else None
 
 
 def _stem(path: Path) -> str:

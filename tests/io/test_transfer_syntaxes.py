@@ -21,6 +21,7 @@ from pydicom.uid import (
 
 from medpos.core.errors import InputError
 from medpos.io import dicom
+from medpos.io.dicom import pixels
 from medpos.io.dicom.pixels import decode_by_gdcm
 
 PUBLISHED = Path(pydicom.__file__).parent / "data/test_files"
@@ -133,6 +134,26 @@ def test_jpeg_extended_of_12_bits(name):
     scan = dicom.read_dicom([PUBLISHED / name])
     assert np.array_equal(scan.values[..., 0].T, direct)
     assert direct.max() > 255
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("syntax", ["JPEG", "JPEG2000", JPEGLSLossless, RLELossless])
+def test_the_lowest_values_are_white_in_every_syntax(tmp_path, monkeypatch, syntax, bits, signed):
+    monkeypatch.setattr(pixels, "_needs_gdcm", lambda content: content.file_meta.TransferSyntaxUID in pixels._BY_GDCM)
+    values = values_of(16, signed) >> (16 - bits)
+    content = plain(values, bits, PhotometricInterpretation="MONOCHROME1")
+    scan = dicom.read_dicom([encode(content, values, syntax, tmp_path)])
+    assert np.array_equal(scan.values[..., 0].T, sum(scan.gray_range) - values)
+
+
+def test_the_lowest_values_are_white_in_jpeg_extended(tmp_path):
+    content = pydicom.dcmread(PUBLISHED / "JPGExtended.dcm")
+    dark = dicom.read_dicom([PUBLISHED / "JPGExtended.dcm"])
+    content.PhotometricInterpretation = "MONOCHROME1"
+    content.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    scan = dicom.read_dicom([tmp_path / "a.dcm"])
+    assert np.array_equal(scan.values, np.float32(sum(dark.gray_range)) - dark.values)
 
 
 def test_jpeg_lossless_of_any_predictor(tmp_path):

@@ -12,6 +12,8 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate
 from medpos.core.errors import InputError
 from medpos.core.labels import JSRT
 from medpos.io import dicom as reader
+from medpos.io import volumes
+from medpos.io.targets import FORMATS, choose_target
 from medpos.io.walk import LeftOut
 from medpos.predict import inputs
 
@@ -278,7 +280,7 @@ def test_the_index_of_a_medium_is_no_case(tmp_path, name):
 
 def test_the_index_of_a_medium_alone_is_named(tmp_path):
     path = directory(tmp_path / "DICOMDIR")
-    with pytest.raises(InputError, match=r"got only DICOM objects that are none \(DICOMDIR\)"):
+    with pytest.raises(InputError, match=r"got only DICOM objects without an image \(DICOMDIR\)"):
         inputs.find_cases([str(path)], tmp_path / "out")
 
 
@@ -323,6 +325,40 @@ def test_black_and_white_are_those_of_the_values(tmp_path, kind, dark):
     values = rows * float(tags.get("RescaleSlope", 1)) + float(tags.get("RescaleIntercept", 0))
     bright = values if dark == "MONOCHROME2" else sum(expected) - values
     assert np.allclose(scan.values[..., 0].T, bright)
+
+
+SIGNED = GRAY.astype(np.int16) - 2048
+
+
+@pytest.mark.parametrize(
+    ("rows", "bits", "slope", "expected"),
+    [
+        (SIGNED, 16, 1, (-2048, 2047)),
+        (SIGNED, 16, -2, (-4094, 4096)),
+        (SIGNED, 12, 1, (-2048, 2047)),
+        (SIGNED // 16, 16, 1, (-128, 127)),
+        (SIGNED * 3, 16, 1, (-8192, 8191)),
+        (SIGNED * 16, 16, 1, (-32768, 32767)),
+        (GRAY, 16, 1, (0, 4095)),
+    ],
+)
+def test_black_and_white_of_signed_values(tmp_path, rows, bits, slope, expected):
+    tags = {"PixelRepresentation": 1, "BitsStored": bits, "HighBit": bits - 1, "RescaleSlope": slope}
+    save(dicom(rows.astype(np.int16).view(np.uint16), RescaleIntercept=0, **tags), tmp_path / "a.dcm")
+    scan = inputs.read_case(find(tmp_path)[0])
+    assert np.array_equal(scan.values[..., 0].T, rows * slope)
+    assert scan.gray_range == expected
+    assert bool(scan.gray_notes) == (expected[1] < 2 ** (bits - 1) - 1)
+
+
+def test_slices_without_negative_values_belong_to_a_signed_series(tmp_path):
+    paths = slices(tmp_path / "in", PixelRepresentation=1, BitsStored=16, HighBit=15)
+    for path, rows in zip(paths, (np.maximum(SIGNED, 0), SIGNED, SIGNED, SIGNED), strict=True):
+        content = pydicom.dcmread(path)
+        content.PixelData = rows.tobytes()
+        content.save_as(path)
+    (case,) = inputs.find_cases([str(tmp_path / "in")], tmp_path / "out")
+    assert inputs.read_case(case).gray_range == (-2048, 2047)
 
 
 @pytest.mark.parametrize("dark", ["MONOCHROME1", "MONOCHROME2"])
@@ -380,6 +416,62 @@ def test_a_gap_in_a_series_is_told_with_its_size(tmp_path, left_out, greatest):
     (case,) = inputs.find_cases([str(tmp_path / "in")], tmp_path / "out")
     (note,) = inputs.read_case(case).notes
     assert note.startswith(f"slices are unevenly spaced, 8 to {greatest} mm apart instead of ")
+
+
+def read_shifted(folder, shifts):
+    """Read a series of slices 8 mm apart, each moved within its plane by some mm."""
+    for path, (x, y) in zip(slices(folder / "in", len(shifts)), shifts, strict=True):
+        content = pydicom.dcmread(path)
+        content.ImagePositionPatient = [x, y, content.ImagePositionPatient[2]]
+        content.save_as(path)
+    (case,) = inputs.find_cases([str(folder / "in")], folder / "out")
+    return inputs.read_case(case)
+
+
+@pytest.mark.parametrize("wanted", FORMATS)
+@pytest.mark.parametrize("shifts", [[(0, 4 * z) for z in range(4)], [(3 * z, -z) for z in range(4)]])
+def test_every_slice_of_a_tilted_gantry_is_in_its_place(tmp_path, wanted, shifts):
+    scan = read_shifted(tmp_path, shifts)
+    values = np.zeros(scan.values.shape, np.uint8)
+    target = choose_target(scan.target, wanted, values.shape, None)
+    label_map = volumes.read_volume(target.write(tmp_path / "a", values, JSRT))
+    shares = volumes.read_volume(target.write_values(tmp_path / "b", values))
+    for z, (x, y) in enumerate(shifts):
+        for found in (label_map, shares):
+            assert found.affine @ [0, 0, z, 1] == pytest.approx([-x, -y, 8 * z, 1], abs=1e-4)
+    assert shares.header["qform_code"] == 0
+    assert scan.spacing_mm == (2.8, 2.8, 8)
+    (note,) = scan.notes
+    assert note.startswith(f"slices are shifted against each other by up to {np.hypot(*shifts[-1]):.3g} mm: ")
+    assert "by its sform" in note
+
+
+def test_slices_that_are_shifted_unevenly_are_stacked_straight_with_a_remark(tmp_path):
+    scan = read_shifted(tmp_path, [(0, 0), (0, 5), (0, -5), (0, 0)])
+    assert scan.target.affine[:3, 2].tolist() == [0, 0, 8]
+    (note,) = scan.notes
+    assert note.startswith("slices are shifted against each other by up to 5 mm: only a DICOM SEG ")
+
+
+def test_rounded_positions_are_no_shifts(tmp_path):
+    scan = read_shifted(tmp_path, [(0, 0), (0, 0.1), (0.2, 0.1), (0.2, 0.1)])
+    assert scan.target.affine[:3, 2].tolist() == [0, 0, 8]
+    assert scan.notes == []
+    path = choose_target(scan.target, "nifti", scan.values.shape, None).write_values(tmp_path / "a", scan.values)
+    assert nibabel.load(path).header["qform_code"] == 1
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_mosaic_of_slices_is_refused(tmp_path, count):
+    slices(tmp_path / "in", count, ImageType=["ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"])
+    (case,) = inputs.find_cases([str(tmp_path / "in")], tmp_path / "out")
+    with pytest.raises(InputError, match="file 1 of the input: expected one slice in a file, got a mosaic of several"):
+        inputs.read_case(case, force=True)
+
+
+def test_an_xray_that_calls_itself_a_mosaic_is_read(tmp_path):
+    save(dicom(GRAY, Modality="DX", ImageType=["DERIVED", "PRIMARY", "MOSAIC"]), tmp_path / "a.dcm")
+    assert (inputs.read_case(find(tmp_path)[0]).values[..., 0].T == GRAY).all()
 
 
 def test_bits_above_those_stored_are_ignored(tmp_path):

@@ -65,7 +65,7 @@ def test_dicom_objects_that_are_no_images_are_left_out_with_their_kind(tmp_path,
     cases, left_out = find(tmp_path / "in")
     assert len(cases) == 1
     assert left_out.describe() == [f"DICOM {kind}, no image: 1"]
-    with pytest.raises(InputError, match=rf"got only DICOM objects that are none \({kind}\)"):
+    with pytest.raises(InputError, match=rf"got only DICOM objects without an image \({kind}\)"):
         find(path)
 
 
@@ -179,3 +179,24 @@ def test_halves_of_volumes_are_neither_cases_nor_left_out(tmp_path):
         f"segmentations, or headers without data: 1 ({tmp_path / 'in/f.seg.nrrd'})",
         f"files of other formats: 1 ({tmp_path / 'in/notes.txt'})",
     ]
+
+
+@pytest.mark.parametrize("name", ["a.dic", "IM.MR", "scan.v2", "1.2.840.5-a", "a.dcm30", "a.bak", "a.tar", "a.xml"])
+def test_dicom_is_known_by_its_content_whatever_its_suffix(tmp_path, name):
+    path = save(dicom(GRAY), tmp_path / "in" / name)
+    (tmp_path / "in/notes.v2").write_bytes(bytes(200))
+    for given in (tmp_path / "in", path, tmp_path / "in/*"):
+        cases, _ = find(given)
+        assert [(case.kind, case.files) for case in cases] == [("dicom", (path,))]
+    assert inputs.identify_case([path]).kind == "dicom"
+    assert find(tmp_path / "in")[1].describe() == ["files of other formats: 1"]
+
+
+def test_a_series_of_several_suffixes_is_whole(tmp_path):
+    uid = pydicom.uid.generate_uid()
+    for z, suffix in enumerate((".dcm", ".MR", "", ".7", ".x-1")):
+        tags = {"ImageOrientationPatient": [1, 0, 0, 0, 1, 0], "ImagePositionPatient": [0, 0, 8.0 * z]}
+        save(dicom(GRAY, Modality="MR", SeriesInstanceUID=uid, **tags), tmp_path / f"in/slice{z}{suffix}")
+    (case,) = find(tmp_path / "in")[0]
+    assert len(case.files) == 5
+    assert inputs.read_case(case).spacing_mm == pytest.approx((2.8, 2.8, 8))

@@ -28,12 +28,21 @@ _LONGEST = 1024  # bytes of the first element of a data set that has no preamble
 
 def is_dicom(path: Path) -> bool:
     """Return whether a file has DICOM's magic number, or begins as file meta information or a data set does."""
+    return has_magic(path) or begins_data_set(_read_start(path))
+
+
+def has_magic(path: Path) -> bool:
+    """Return whether a file has DICOM's magic number after its preamble."""
+    return _read_start(path)[128:] == b"DICM"
+
+
+def _read_start(path: Path) -> bytes:
+    """Return preamble and magic number; nothing of a file that can't be opened."""
     try:
         with path.open("rb") as stream:
-            start = stream.read(132)
+            return stream.read(132)
     except OSError:
-        return False
-    return start[128:] == b"DICM" or begins_data_set(start)
+        return b""
 
 
 def begins_data_set(start: bytes) -> bool:

@@ -22,7 +22,6 @@ _END_OF_JPEG = b"\xff\xd9"
 # What a decoder needs to know; nothing of the patient reaches the temporary file.
 _DESCRIPTION = (
     "SamplesPerPixel",
-    "PhotometricInterpretation",
     "Rows",
     "Columns",
     "BitsAllocated",
@@ -109,6 +108,7 @@ def decode_by_gdcm(content: Any, index: int) -> Array:
     for key in _DESCRIPTION:
         if has_value(content, key):
             single[key] = content[key]
+    single.PhotometricInterpretation = "MONOCHROME2"  # ITK inverts MONOCHROME1, as medpos does later
     single.SOPClassUID, single.SOPInstanceUID = _SECONDARY_CAPTURE, pydicom.uid.generate_uid()
     single.file_meta = pydicom.dataset.FileMetaDataset()
     single.file_meta.TransferSyntaxUID = content.file_meta.TransferSyntaxUID

@@ -33,6 +33,7 @@ class Plane:
         values: gray values [rows, columns] after rescaling, float32.
         allowed: lowest and highest value that the file's bits allow, after rescaling.
         used: lowest and highest value of the fewest bits that hold the pixels, after rescaling.
+        used_signed: the same of bits with a sign, where the stored ones have one; else ``used``.
         header: header of the file, without pixels.
         geometry: data set with position, orientation and spacing: the header, or the attributes of a frame.
         frame: number of the frame in a multi-frame file, from 1; 0 for a classic file.
@@ -43,6 +44,7 @@ class Plane:
     values: Array
     allowed: Range
     used: Range
+    used_signed: Range
     header: Any
     geometry: Any
     frame: int = 0
@@ -74,8 +76,8 @@ def read_planes(
         force: whether to accept another modality.
 
     Raises:
-        InputError: the file is unreadable or too large, has no pixel data, another modality, color, or frames without
-            geometry.
+        InputError: the file is unreadable or too large, has no pixel data, another modality, color, frames without
+            geometry, or a mosaic of slices.
     """
     if path.is_file() and path.stat().st_size > _LARGE:
         _check_size(place, read_file(path, place, _SIZES), len(numbers))
@@ -117,6 +119,11 @@ def _check(place: object, content: Any, modalities: Sequence[str], force: bool) 
             f"{place}: expected one frame, or an enhanced image with functional groups, got {count} frames without a "
             "position; split it into single frames"
         )
+    if modality == "MR" and "MOSAIC" in str(content.get("ImageType", "")).upper():
+        raise InputError(
+            f"{place}: expected one slice in a file, got a mosaic of several (Siemens, Image Type MOSAIC); split it, "
+            "such as by dcm2niix, which writes NIfTI"
+        )
     kind = read_text(content, "PhotometricInterpretation")
     if kind not in ("MONOCHROME1", "MONOCHROME2"):
         raise InputError(
@@ -133,19 +140,19 @@ def _code(text: str) -> str:
 def _plane(place: object, stored: Array, bits: int, content: Any, geometry: Any, number: int) -> Plane:
     stored = _fill_padding(place, stored, content)
     limits = _allowed(place, content, stored, bits)
-    ends = np.array([limits, _used(stored, limits)], float)
+    ends = np.array([limits, _used(stored, limits), _used_signed(stored, limits)], float)
     if has_value(geometry, "ModalityLUTSequence"):
         values, depth = _look_up(place, stored, geometry)
-        allowed = used = (0.0, float((1 << depth) - 1))
-        return Plane(place, np.asarray(values, np.float32), allowed, used, content, geometry, number)
+        allowed = (0.0, float((1 << depth) - 1))
+        return Plane(place, np.asarray(values, np.float32), allowed, allowed, allowed, content, geometry, number)
     slope = read_number(place, geometry, "RescaleSlope", 1)
     intercept = read_number(place, geometry, "RescaleIntercept", 0)
     # As GDCM does: a slope of 0 would leave no image.
     notes = () if slope else ("RescaleSlope is 0: taken for 1",)
     scaled = stored if (slope or 1, intercept) == (1, 0) else stored * np.float64(slope or 1) + intercept
     values = np.asarray(scaled, np.float32)
-    low, high = np.sort(ends * (slope or 1) + intercept).tolist()
-    return Plane(place, values, tuple(low), tuple(high), content, geometry, number, notes)
+    allowed, used, signed = map(tuple, np.sort(ends * (slope or 1) + intercept).tolist())
+    return Plane(place, values, allowed, used, signed, content, geometry, number, notes)
 
 
 def _look_up(place: object, stored: Array, geometry: Any) -> tuple[Array, int]:
@@ -171,10 +178,23 @@ def _allowed(place: object, content: Any, stored: Array, bits: int) -> Range:
 def _used(stored: Array, allowed: Range) -> Range:
     """Return black and white of the fewest bits that hold the values, where the header allows more bits."""
     low, high = float(stored.min()), float(stored.max())
-    if stored.dtype.kind == "f" or low < 0:
+    if stored.dtype.kind == "f":
         return allowed
+    if low < 0:
+        return _used_signed(stored, allowed)
     fewest = float(2 ** next(depth for depth in _DEPTHS if high < 2**depth) - 1)
     return (0.0, fewest) if fewest < allowed[1] else allowed
+
+
+def _used_signed(stored: Array, allowed: Range) -> Range:
+    """Return black and white of the fewest bits with a sign, or without one where the stored bits have none."""
+    if stored.dtype.kind == "f":
+        return allowed
+    if allowed[0] >= 0:
+        return _used(stored, allowed)
+    farthest = max(-float(stored.min()) - 1, float(stored.max()))
+    half = float(2 ** next(depth - 1 for depth in _DEPTHS if farthest < 2 ** (depth - 1)))
+    return (-half, half - 1) if half < -allowed[0] else allowed
 
 
 def _fill_padding(place: object, stored: Array, content: Any) -> Array:

@@ -12,11 +12,16 @@ from medpos.io.dicom.planes import Plane, Range, read_planes
 from medpos.io.dicom.segmentation import SegTarget
 from medpos.io.dicom.values import has_value, is_inverted, read_number, read_numbers
 from medpos.io.dicom.window import choose_range
-from medpos.io.scan import TO_RAS, Array, Scan, directions_of
+from medpos.io.scan import SKEW, TO_RAS, Array, Scan, directions_of
 
 _LETTERS = {"H": "S", "F": "I"}
 _SAME = 1e-3  # mm between slices at one position
 _UNEVEN = 0.1  # relative difference allowed between the gaps of slices
+_SHIFTED = 0.1  # px that slices may lie beside the normal through the first one
+_EVENLY = (
+    "a DICOM SEG, NRRD and MetaImage place each rightly; NIfTI does by its sform, which programs that use ITK refuse"
+)
+_ODDLY = "only a DICOM SEG places each rightly; in other formats they are stacked straight"
 
 
 def read_dicom(
@@ -94,10 +99,41 @@ def _target(
     origin = read_numbers(planes[0].place, planes[0].geometry, "ImagePositionPatient", 3)
     if directions is not None and origin is not None:
         affine[:3, :3] = directions * [columns, rows, depth]
+        affine[:3, 2] = _step(planes, directions[:, 2], min(rows, columns), notes) * depth
         affine[:3, 3] = np.array(origin) * TO_RAS
     numbers = tuple(plane.frame for plane in planes if plane.frame)
     headers = [planes[0].header] if numbers else [plane.header for plane in planes]
     return SegTarget(headers, numbers, spacing, affine, notes)
+
+
+def _step(planes: Sequence[Plane], normal: Array, pixel: float, notes: list[str]) -> Array:
+    """Return the step in RAS+ space from slice to slice per mm of their distance, and append a remark on shifts.
+
+    Args:
+        planes: planes in their order along the normal.
+        normal: vector along the normal in RAS+ space.
+        pixel: length of a pixel's shorter side in mm.
+        notes: remarks, to which one is appended where the slices are shifted against each other.
+    """
+    if len(planes) == 1:
+        return normal
+    origins = np.array([read_numbers(plane.place, plane.geometry, "ImagePositionPatient", 3) for plane in planes])
+    offsets = (origins - origins[0]) * TO_RAS
+    along = offsets @ normal / np.linalg.norm(normal)
+    mean_step = along @ offsets / (along @ along)
+    shift = _farthest(offsets, along, normal / np.linalg.norm(normal))
+    allowed = max(_SHIFTED * pixel, SKEW * along[-1])  # direction cosines are often rounded
+    if shift <= allowed:
+        return normal
+    rest = _farthest(offsets, along, mean_step)
+    is_even = rest <= max(allowed, _UNEVEN * shift)
+    notes.append(f"slices are shifted against each other by up to {shift:.3g} mm: " + (_EVENLY if is_even else _ODDLY))
+    return mean_step if is_even else normal
+
+
+def _farthest(offsets: Array, along: Array, step: Array) -> float:
+    """Return the greatest distance in mm between the slices and a line."""
+    return float(np.linalg.norm(offsets - np.outer(along, step), axis=1).max())
 
 
 def _spacing(plane: Plane, notes: list[str]) -> tuple[float, float] | None:

@@ -26,7 +26,10 @@ def choose_range(planes: Sequence[Plane]) -> tuple[Range, list[str]]:
     Raises:
         InputError: the window is malformed.
     """
-    allowed, used = _union([plane.allowed for plane in planes]), _union([plane.used for plane in planes])
+    allowed = _union([plane.allowed for plane in planes])
+    # A slice without negative values may belong to an image that has some.
+    is_signed = any(plane.used == plane.used_signed for plane in planes)
+    used = _union([plane.used_signed if is_signed else plane.used for plane in planes])
     step = 1 + sum(plane.values.size for plane in planes) // _SAMPLE
     sample = np.concatenate([plane.values.reshape(-1)[::step] for plane in planes])
     low, high = np.percentile(sample, _TAILS)
