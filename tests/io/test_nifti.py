@@ -103,8 +103,8 @@ def test_bytes_after_the_gzip_stream(tmp_path, tail):
 
 
 def test_a_file_that_is_not_packed_is_to_be_renamed(tmp_path):
-    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.nii")
-    path = (tmp_path / "a.nii").rename(tmp_path / "a.nii.gz")
+    path = tmp_path / "a.nii.gz"
+    path.write_bytes(b"another format")
     with pytest.raises(InputError, match=r"a\.nii\.gz: expected a complete gzip .* isn't packed, rename it to a\.nii$"):
         nifti.read_volume(path)
     path.write_bytes(b"")
