@@ -6,7 +6,6 @@ from typing import Any
 
 import pandas as pd
 
-from medpos.core.errors import InputError
 from medpos.core.labels import ALL_CLASSES, labels_of, title
 from medpos.metrics import summarize
 from medpos.plotting.reliability import draw_reliability
@@ -92,11 +91,7 @@ def collect_rows(
 
 
 def _read(path: Path, columns: Sequence[str], limits: Mapping[str, tuple[float, float]]) -> pd.DataFrame:
-    table = as_numbers(read_rows(path, columns), [*limits], path)
-    for name, (low, high) in limits.items():
-        if not (table[name].between(low, high) | table[name].isna()).all():
-            raise InputError(f"{path}: {name}: expected numbers from {low:g} to {high:g}, got others; evaluate again")
-    return table
+    return as_numbers(read_rows(path, columns), [*limits], path, limits.__getitem__)
 
 
 def tabulate_calibration(rows: pd.DataFrame) -> list[Table]:

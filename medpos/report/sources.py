@@ -1,7 +1,8 @@
 """Read and check the run folders and study folders of a report."""
 
+import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from medpos.core.errors import InputError
 from medpos.core.files import unescape_cell
 from medpos.core.labels import Label, labels_of
 from medpos.data.conditions import is_clean
-from medpos.metrics import METRICS
+from medpos.metrics import METRICS, limits_of
 from medpos.runs import files
 from medpos.runs.cases import CaseView, load_cases
 from medpos.runs.identity import ResultSettings
@@ -336,12 +337,32 @@ def read_rows(path: Path, columns: Sequence[str]) -> pd.DataFrame:
     return table
 
 
-def as_numbers(table: pd.DataFrame, names: Sequence[str], path: Path) -> pd.DataFrame:
+def as_numbers(
+    table: pd.DataFrame,
+    names: Sequence[str],
+    path: Path,
+    limits: Callable[[str], tuple[float, float]] = lambda name: (-math.inf, math.inf),
+) -> pd.DataFrame:
     """Convert columns of a table to numbers, and ``severity`` to integers.
 
+    Args:
+        table: cells as texts.
+        names: columns to convert.
+        path: file of the table, for the message.
+        limits: function that returns the smallest and greatest possible value of a column.
+
     Raises:
-        InputError: a cell isn't a number.
+        InputError: a cell isn't a number, or beyond the limits of its column.
     """
+    found = _convert(table, names, path)
+    for name in names:
+        low, high = limits(name)
+        if not (found[name].between(low, high) | found[name].isna()).all():
+            raise InputError(f"{path}: {name}: expected numbers from {low:g} to {high:g}, got others; evaluate again")
+    return found
+
+
+def _convert(table: pd.DataFrame, names: Sequence[str], path: Path) -> pd.DataFrame:
     try:
         # Python's float reads "nan" as a number, pandas' conversion doesn't.
         return table.assign(**{name: table[name].map(float) for name in names}, severity=table["severity"].map(int))
@@ -355,7 +376,7 @@ def as_numbers(table: pd.DataFrame, names: Sequence[str], path: Path) -> pd.Data
 def _read_metrics(path: Path) -> pd.DataFrame:
     """Read the rows of ``metrics.csv``; metrics that an earlier version didn't measure are NaN."""
     found = read_rows(path, EARLIER_COLUMNS).reindex(columns=list(COLUMNS), fill_value="nan")
-    return as_numbers(found, METRICS, path)
+    return as_numbers(found, METRICS, path, limits_of)
 
 
 def add_run(table: pd.DataFrame, run: Run, evaluation: Evaluation) -> pd.DataFrame:

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from medpos.core.labels import labels_of
+from medpos.metrics import limits_of
 from medpos.report.sources import Run, add_run, as_numbers, read_rows
 from medpos.report.tables import Table, count_cell, interval_cell, number_cell, organ_cell, text_cell
 from medpos.runs import files
@@ -24,7 +25,7 @@ def collect_subgroups(runs: Sequence[Run]) -> pd.DataFrame:
         InputError: a file is malformed.
     """
     parts = [
-        add_run(as_numbers(read_rows(path, COLUMNS), ["dice"], path), run, evaluation)
+        add_run(as_numbers(read_rows(path, COLUMNS), ["dice"], path, limits_of), run, evaluation)
         for run in runs
         for evaluation in run.pooled
         if (path := evaluation.folder / files.SUBGROUPS).is_file()

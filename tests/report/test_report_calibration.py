@@ -77,7 +77,10 @@ def test_runs_of_earlier_versions_have_no_such_section(tmp_path):
     assert 'id="calibration"' not in build([run], tmp_path / "out").read_text(encoding="utf-8")
 
 
-@pytest.mark.parametrize(("name", "old", "new"), [("calibration", ",0.5,", ",1.5,"), ("reliability", ",500,", ",-1,")])
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [("calibration", ",0.5,", ",1.5,"), ("reliability", ",500,", ",-1,"), ("metrics", ",0.", ",1.")],
+)
 def test_numbers_beyond_their_limits_are_refused(run, tmp_path, name, old, new):
     path = run / f"{name}.csv"
     path.write_text(path.read_text().replace(old, new))
