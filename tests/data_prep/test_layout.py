@@ -198,8 +198,8 @@ def test_stops_at_a_bad_case_and_continues_after_its_repair(source, tmp_path, wo
 KILLED_WHILE_WRITING = """
 import os, signal, sys
 from pathlib import Path
-from data_prep import files
 from data_prep.datasets import acdc
+from medpos.core import files
 write, calls = files.write_atomically, []
 def die(path, put):
     calls.append(path)
