@@ -433,7 +433,7 @@ def _parse_metaimage(path: Path, start: bytes) -> _Header:
         name = "".join(key.split()).lower()
         if len(raw) > _LONGEST_LINE or (name in fields and name in _POWERS) or ":" in name:
             raise InputError(
-                f"{path}: expected every key of a MetaImage once, without ':' and in a short line, got {raw[:60]!r}; "
+                f"{path}: expected each key of a MetaImage once, without ':' and in a short line, got {raw[:60]!r}; "
                 "download or export it again"
             )
         fields[name] = value.strip()
