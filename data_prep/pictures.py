@@ -39,8 +39,8 @@ def read_image(path: Path, channels: int) -> StoredVolume:
             found = replace(found, data=np.repeat(found.data[..., None], _COLORS, axis=-1))
     else:
         found = volumes.read_volume(path, partial(check_size, path))
-        data = drop_last_axes(found.data)
-        data = data[:, :, :, 0] if data.ndim == 5 and data.shape[3] == 1 else data  # channels on the fifth axis
+        # Some tools put channels on the fifth axis.
+        data = found.data[:, :, :, 0] if found.data.ndim == 5 and found.data.shape[3] == 1 else found.data
         found = replace(found, data=_add_slice_axis(data))
     data = drop_last_axes(found.data)
     if data.ndim not in (3, 4) or 0 in data.shape:

@@ -27,7 +27,7 @@ from medpos.io.walk import LeftOut
 WEIGHTS = (7, 1, 2)
 # Names of published data sets that verify and the reports treat specially.
 _RESERVED = ("jsrt", "acdc")
-_UNPLACED = "of image and label map one states no directions: taken as being on one grid"
+_UNPLACED = "either the image or the label map states no directions: both are taken as being on one grid"
 _MAX_CLASSES = 255  # label maps are stored as uint8
 
 

@@ -59,7 +59,7 @@ class TrafficLight:
             found.
         rate: share of familiar cases with an alarm, by the threshold or because an organ isn't found.
         lost: number of familiar cases in which an organ isn't found that nearly every training case has. They raise an
-            alarm whatever the threshold, so they have no part in setting it: one of them would lift it above all.
+            alarm whatever the threshold, so they have no part in setting it: one alone would lift it above all others.
     """
 
     def __init__(

@@ -443,7 +443,7 @@ def test_every_slice_of_a_tilted_gantry_is_in_its_place(tmp_path, wanted, shifts
     assert scan.spacing_mm == (2.8, 2.8, 8)
     (note,) = scan.notes
     assert note.startswith(f"slices are shifted against each other by up to {np.hypot(*shifts[-1]):.3g} mm: ")
-    assert "by its sform" in note
+    assert "in its sform" in note
 
 
 def test_slices_that_are_shifted_unevenly_are_stacked_straight_with_a_remark(tmp_path):

@@ -19,9 +19,9 @@ _SAME = 1e-3  # mm between slices at one position
 _UNEVEN = 0.1  # relative difference allowed between the gaps of slices
 _SHIFTED = 0.1  # px that slices may lie beside the normal through the first one
 _EVENLY = (
-    "a DICOM SEG, NRRD and MetaImage place each rightly; NIfTI does by its sform, which programs that use ITK refuse"
+    "a DICOM SEG, NRRD and MetaImage keep the place of each; NIfTI keeps it in its sform, which ITK refuses to read"
 )
-_ODDLY = "only a DICOM SEG places each rightly; in other formats they are stacked straight"
+_ODDLY = "only a DICOM SEG keeps the place of each; in other formats they are stacked straight"
 
 
 def read_dicom(

@@ -135,7 +135,7 @@ def to_labels(place: object, page: Page) -> tuple[Array, tuple[str, ...]]:
     if page.meaning == "white is zero" and page.bits == 1:
         return 1 - first, (
             *notes,
-            "white, stored as 0, is 1 and black 0: a mask of bool by tifffile comes out inverted",
+            "white, stored as 0, becomes 1, and black 0: a boolean mask written by tifffile comes out inverted",
         )
     if page.meaning == "white is zero":
         notes += ("label values are those stored, although the header says that 0 is white",)
